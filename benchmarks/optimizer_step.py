@@ -1,0 +1,197 @@
+"""Time of one δ-GClip step beside other optimizers and the memory floor, in the same run.
+
+    python benchmarks/optimizer_step.py [--repeat 30] [--device cpu]
+
+All contenders update the same tensors. They take turns, so that a busy machine slows all of them,
+and every figure is a median over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median, quantiles
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from deltagclip_cli.optim import DeltaGClip
+
+Shape = tuple[int, ...]
+ETA, GAMMA, DELTA = 1e-6, 0.25, 1e-3
+OURS, FLOOR, PLAIN = "δ-GClip", "memory floor", "straightforward δ-GClip"
+FLOOR_TARGET, PLAIN_TARGET = 1.2, 4.0
+
+
+def resnet18_shapes() -> Iterator[Shape]:
+    """ResNet-18 with the stem for CIFAR: 11.17 million numbers in 62 tensors."""
+
+    def convolution(width_in: int, width: int, size: int) -> list[Shape]:
+        return [(width, width_in, size, size), (width,), (width,)]
+
+    yield from convolution(3, 64, 3)
+    width_in = 64
+    for width in (64, 128, 256, 512):
+        for block in range(2):
+            yield from convolution(width_in, width, 3)
+            yield from convolution(width, width, 3)
+            if block == 0 and width_in != width:
+                yield from convolution(width_in, width, 1)
+            width_in = width
+    yield from [(10, 512), (10,)]
+
+
+def distilbert_shapes() -> Iterator[Shape]:
+    """DistilBERT base: 66.4 million numbers in 100 tensors."""
+    width, hidden = 768, 3072
+    norm: list[Shape] = [(width,), (width,)]
+    yield from [(30522, width), (512, width), *norm]
+    for _ in range(6):
+        for _ in range(4):
+            yield from [(width, width), (width,)]
+        yield from [*norm, (hidden, width), (hidden,), (width, hidden), (width,), *norm]
+
+
+MODELS = {"ResNet-18": resnet18_shapes, "DistilBERT": distilbert_shapes}
+
+
+def straightforward(params: list[Tensor]) -> Callable[[], None]:
+    """The formula as one would first write it."""
+
+    def step() -> None:
+        grads = [p.grad for p in params if p.grad is not None]
+        norm = torch.cat([g.flatten() for g in grads]).norm().item()
+        h = ETA * min(1.0, max(DELTA, GAMMA / norm))
+        with torch.no_grad():
+            for param, grad in zip(params, grads, strict=True):
+                param.add_(grad, alpha=-h)
+
+    return step
+
+
+def memory_floor(size: int, device: torch.device) -> Callable[[], None]:
+    """Read one contiguous gradient for its norm, then add it to one contiguous vector."""
+    weights, grad = torch.randn(2, size, device=device).unbind()
+
+    def step() -> None:
+        # On CPUs a dot product is the fastest way to a norm that torch has.
+        _ = torch.dot(grad, grad).sqrt() if device.type == "cpu" else torch.linalg.norm(grad)
+        weights.add_(grad, alpha=-ETA)
+
+    return step
+
+
+def clipped_sgd(params: list[Tensor]) -> Callable[[], None]:
+    """GClip as torch's own parts make it; it rewrites the gradients."""
+    optimizer = torch.optim.SGD(params, lr=ETA, fused=True)
+
+    def step() -> None:
+        # A norm that is never reached leaves the gradients as they are for the others.
+        clip_grad_norm_(params, 1e30)
+        optimizer.step()
+
+    return step
+
+
+def contenders(shapes: list[Shape], device: torch.device) -> dict[str, Callable[[], object]]:
+    params: list[Tensor] = [torch.nn.Parameter(torch.randn(s, device=device)) for s in shapes]
+    for param in params:
+        param.grad = torch.randn_like(param)
+    size = sum(p.numel() for p in params)
+    return {
+        OURS: DeltaGClip(params, lr=ETA, gamma=GAMMA, delta=DELTA).step,
+        FLOOR: memory_floor(size, device),
+        PLAIN: straightforward(params),
+        "clip_grad_norm_ + SGD(fused)": clipped_sgd(params),
+        "Adam(fused)": torch.optim.Adam(params, lr=ETA, fused=True).step,
+    }
+
+
+def seconds(step: Callable[[], object], device: torch.device) -> float:
+    if device.type != "cuda":
+        start = time.perf_counter()
+        step()
+        return time.perf_counter() - start
+    torch.cuda.synchronize(device)
+    start_event, end_event = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start_event.record()
+    step()
+    end_event.record()
+    torch.cuda.synchronize(device)
+    return start_event.elapsed_time(end_event) / 1000
+
+
+def measure(shapes: list[Shape], device: torch.device, repeat: int) -> dict[str, list[float]]:
+    steps = contenders(shapes, device)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    warm_up = 3
+    for round_ in range(warm_up + repeat):
+        for name, step in steps.items():
+            elapsed = seconds(step, device)
+            if round_ >= warm_up:
+                times[name].append(elapsed)
+    return times
+
+
+def ratio(times: dict[str, list[float]], of: str, to: str) -> tuple[float, str]:
+    """The median over rounds of one time over another, and as text with its quartiles."""
+    ratios = [a / b for a, b in zip(times[of], times[to], strict=True)]
+    low, _, high = quantiles(ratios, n=4)
+    return median(ratios), f"{median(ratios):.2f} ({low:.2f}-{high:.2f})"
+
+
+def report(model: str, shapes: list[Shape], times: dict[str, list[float]]) -> Table:
+    size = sum(torch.Size(s).numel() for s in shapes)
+    table = Table(title=f"{model}: {size / 1e6:.2f} M numbers in {len(shapes)} tensors")
+    for heading in ("step", "time / floor", "time / δ-GClip", "ms"):
+        table.add_column(heading, justify="left" if heading == "step" else "right")
+    for name in times:
+        to_floor, to_ours = ratio(times, name, FLOOR)[1], ratio(times, name, OURS)[1]
+        table.add_row(name, to_floor, to_ours, f"{median(times[name]) * 1000:.2f}")
+    return table
+
+
+def verdict(times: dict[str, list[float]]) -> str:
+    floor, plain = ratio(times, OURS, FLOOR)[0], ratio(times, PLAIN, OURS)[0]
+    return (
+        f"target at most {FLOOR_TARGET} x floor: {floor:.2f} "
+        f"({'met' if floor <= FLOOR_TARGET else 'missed'}); "
+        f"target at least {PLAIN_TARGET} x faster than straightforward: {plain:.2f} "
+        f"({'met' if plain >= PLAIN_TARGET else 'missed'})"
+    )
+
+
+def machine(device: torch.device) -> str:
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        name = models[0].partition(":")[2].strip() if models else name
+    if device.type == "cuda":
+        name = f"{torch.cuda.get_device_name(device)}, host {name}"
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeat", type=int, default=30, help="rounds that count, at least 2")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    console = Console()
+    console.print(f"{machine(device)}; medians of {options.repeat} rounds, quartiles in brackets")
+    for model, make_shapes in MODELS.items():
+        shapes = list(make_shapes())
+        times = measure(shapes, device, options.repeat)
+        console.print(report(model, shapes, times))
+        console.print(verdict(times))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""From the names in a trial to the objects that train it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deltagclip_cli.datasets.batches import Augmentation, Batches, place
+from deltagclip_cli.datasets.dataset import Dataset
+from deltagclip_cli.errors import DataError, DeviceError, UsageError
+from deltagclip_cli.models import build as build_model
+from deltagclip_cli.registry import load
+from deltagclip_cli.schedules.driver import ScheduleDriver, build_schedule
+from deltagclip_cli.seeds import derive_seed
+from deltagclip_cli.spec.schema import Data, Normalization
+from deltagclip_cli.tasks.outcome import Outcome
+from deltagclip_cli.trials import Trial
+
+
+Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer works with, on the device that it works on."""
+
+    model: nn.Module
+    task: Task
+    optimizer: Optimizer
+    schedule: ScheduleDriver
+    train: Batches
+    test: Batches
+    device: torch.device
+
+
+def find_device(name: str) -> torch.device:
+    """The device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"--device {name}: expected auto, cpu, cuda or cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"--device {name}: expected auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here.\n"
+            "  Use --device cpu, or check the driver with nvidia-smi and CUDA_VISIBLE_DEVICES."
+        )
+    return device
+
+
+def make_deterministic(precision: str, device: torch.device) -> None:
+    """Ask torch for the same bits each time, and set the precision of float32 products.
+
+    What has no deterministic kernel warns and runs all the same; the warning is in the log.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    if device.type == "cuda":
+        fast = precision == "tf32"
+        torch.set_float32_matmul_precision("high" if fast else "highest")
+        torch.backends.cudnn.allow_tf32 = fast
+
+
+def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
+    """Load the data and build the model, the task, the optimizer and the schedule of a trial.
+
+    Raises:
+        UsageError: the data are missing or do not fit, or a part refuses its options.
+    """
+    make_deterministic(trial.precision, device)
+    dataset = _dataset(trial.data, data_dir)
+    dtype = torch.float64 if trial.precision == "fp64" else torch.float32
+    model = _model(trial, dataset, device, dtype)
+    train = _batches(trial.data, dataset, True, device, dtype)
+    test = _batches(trial.data, dataset, False, device, dtype)
+    optimizer = _optimizer(trial, model)
+    return Parts(
+        model=model,
+        task=_build(trial.task.target, "task", trial.task.name, trial.task.options),
+        optimizer=optimizer,
+        schedule=_schedule(trial, optimizer, train.steps),
+        train=train,
+        test=test,
+        device=device,
+    )
+
+
+def _dataset(data: Data, data_dir: Path) -> Dataset:
+    dataset: Dataset = load(data.target)(data_dir, data.image_size, **data.options)
+    dataset = dataset.limited(train_samples=data.train_samples, test_samples=data.test_samples)
+    samples = len(dataset.train)
+    if data.batch_size != "full" and data.batch_size > samples:
+        raise DataError(
+            f"data.batch_size is {data.batch_size}, but {data.name} has {samples} training samples.\n"
+            "  Use a smaller batch, or batch_size: full for all of them in one."
+        )
+    return dataset
+
+
+def _model(trial: Trial, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    shape = dataset.shape
+    size = trial.data.image_size
+    if size is not None and len(shape) == 3:
+        shape = (shape[0], size, size)
+    torch.manual_seed(derive_seed(trial.seed, "init"))
+    model = build_model(trial.model.target, shape, dataset.classes, trial.model.options)
+    model = model.to(device=device, dtype=dtype)
+    if _is_convolutional(model):
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _is_convolutional(model: nn.Module) -> bool:
+    """Whether convolutions are the body of the network, not only its first layer."""
+    return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 1
+
+
+def _batches(
+    data: Data, dataset: Dataset, training: bool, device: torch.device, dtype: torch.dtype
+) -> Batches:
+    split = place(dataset.train if training else dataset.test, device)
+    batch_size = data.batch_size if training else data.evaluation_batch_size
+    mean, std = _normalization(data, dataset)
+    return Batches(
+        split,
+        batch_size=len(split) if batch_size == "full" else batch_size,
+        device=device,
+        dtype=dtype,
+        mean=mean,
+        std=std,
+        image_size=data.image_size,
+        augmentations=_augmentations(data, dataset) if training else [],
+    )
+
+
+def _augmentations(data: Data, dataset: Dataset) -> list[Augmentation]:
+    size = data.image_size or dataset.shape[-1]
+    return [
+        _build(each.target, "augmentation", each.name, each.options, size) for each in data.augment
+    ]
+
+
+def _normalization(
+    data: Data, dataset: Dataset
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    if isinstance(data.normalize, Normalization):
+        return tuple(data.normalize.mean), tuple(data.normalize.std)
+    return (dataset.mean, dataset.std) if data.normalize == "dataset" else (None, None)
+
+
+def _optimizer(trial: Trial, model: nn.Module) -> Optimizer:
+    options = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in trial.optimizer.options.items()
+    }
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer: Optimizer = _build(
+        trial.optimizer.target, "optimizer", trial.optimizer.name, options, parameters
+    )
+    return optimizer
+
+
+def _schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
+    schedule = trial.schedule
+    if schedule is None:
+        return ScheduleDriver(None)
+    return build_schedule(
+        schedule.name,
+        schedule.options,
+        optimizer,
+        periods=trial.epochs * (steps if schedule.unit == "step" else 1),
+        warmup=schedule.warmup,
+        unit=schedule.unit,
+    )
+
+
+def _build(target: str, kind: str, name: str, options: Mapping[str, Any], *supplied: object) -> Any:
+    try:
+        return load(target)(*supplied, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{kind} '{name}' refuses its options: {error}.") from None

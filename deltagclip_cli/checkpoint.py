@@ -1,0 +1,64 @@
+"""Checkpoints: tensors and plain values only, so that they load without running any code."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deltagclip_cli.files import written_whole
+from deltagclip_cli.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+class Checkpoints:
+    """The two newest checkpoints of a run folder.
+
+    Args:
+        folder: the run folder.
+        identity: the trial's; a checkpoint of another trial is never loaded.
+    """
+
+    def __init__(self, folder: RunFolder, identity: str) -> None:
+        self._newest = folder.checkpoint_file
+        self._previous = folder.previous_checkpoint_file
+        self._identity = identity
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write ``state``, keeping the checkpoint that was the newest until now as the previous.
+
+        Raises:
+            OSError: the disk is full or cannot be written; what was there is untouched.
+        """
+        marked = {"version": VERSION, "identity": self._identity, **state}
+        staged = self._newest.with_name("checkpoint.next.pt")
+        with written_whole(staged) as file:
+            torch.save(marked, file)
+        if self._newest.exists():
+            self._newest.replace(self._previous)
+        staged.replace(self._newest)
+
+    def newest_first(self, device: torch.device) -> Iterator[dict[str, Any]]:
+        """Every checkpoint that can be used, the newest first; says which cannot, and why."""
+        for path in (self._newest, self._previous):
+            if not path.exists():
+                continue
+            try:
+                yield self._read(path, device)
+            except Exception as error:  # torch.load has no narrower class for a bad file
+                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                logger.warning("%s cannot be used (%s); trying the one before it.", path, reason)
+
+    def _read(self, path: Path, device: torch.device) -> dict[str, Any]:
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict) or state.get("version") != VERSION:
+            raise ValueError("it was not written by this version")
+        if state.get("identity") != self._identity:
+            raise ValueError("it belongs to another trial")
+        return state

@@ -1,0 +1,84 @@
+"""``deltagclip list``: what there is, with one line each."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    EXPERIMENTS = "experiments"
+    MODELS = "models"
+    DATASETS = "datasets"
+    TASKS = "tasks"
+    OPTIMIZERS = "optimizers"
+    SCHEDULES = "schedules"
+    AUGMENTATIONS = "augmentations"
+
+
+_TABLES = {
+    Kind.MODELS: "deltagclip_cli.models:TABLE",
+    Kind.DATASETS: "deltagclip_cli.datasets:TABLE",
+    Kind.TASKS: "deltagclip_cli.tasks:TABLE",
+    Kind.OPTIMIZERS: "deltagclip_cli.optim:TABLE",
+    Kind.SCHEDULES: "deltagclip_cli.schedules:TABLE",
+    Kind.AUGMENTATIONS: "deltagclip_cli.datasets:AUGMENTATIONS",
+}
+
+
+@reports_errors
+def list_components(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.EXPERIMENTS,
+    spec: options.Spec = options.SPEC,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """List the experiments of a file, or the parts that they can be made of."""
+    from deltagclip_cli.console.listing import print_listing
+
+    rows = _experiments(spec) if kind is Kind.EXPERIMENTS else _components(_TABLES[kind])
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+    else:
+        print_listing(rows)
+
+
+def _experiments(path: options.Spec) -> list[dict[str, str]]:
+    from deltagclip_cli.spec.load import load_spec
+
+    return [
+        {
+            "name": name,
+            "about": experiment.title,
+            "optimizers": ", ".join(experiment.optimizers),
+        }
+        for name, experiment in load_spec(path).experiments.items()
+    ]
+
+
+def _components(table_target: str) -> list[dict[str, str]]:
+    from deltagclip_cli.registry import Table, load
+    from deltagclip_cli.spec.signatures import read_signature
+
+    table: Table = load(table_target)
+    rows = []
+    for name, target in table.all().items():
+        signature = read_signature(target)
+        supplied = table.supplied
+        own = name in table.entries
+        rows.append(
+            {
+                "name": name,
+                "about": signature.summary if own else target.replace(":", "."),
+                "options": ", ".join(key for key in signature.options if key not in supplied),
+            }
+        )
+    return rows

@@ -1,0 +1,45 @@
+"""The command line: one file per command, listed here."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli import __version__
+from deltagclip_cli.cli.list_command import list_components
+from deltagclip_cli.cli.train import train
+from deltagclip_cli.cli.validate import validate
+from deltagclip_cli.cli.worker import worker
+
+app = typer.Typer(
+    help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train)
+app.command("validate")(validate)
+app.command("list")(list_components)
+app.command("worker", hidden=True)(worker)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deltagclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command that ``sys.argv`` names."""
+    app(prog_name="deltagclip")

@@ -1,0 +1,33 @@
+"""Options that several commands share, each described once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Spec = Annotated[Path, typer.Option("--spec", metavar="FILE", help="The file of experiments.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting of the experiment, such as optimizers.adam.lr=1e-4. Repeatable.",
+    ),
+]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders go.")]
+Data = Annotated[
+    Path,
+    typer.Option("--data", metavar="DIR", envvar="DELTAGCLIP_DATA", help="Where data sets lie."),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N", help="Where to train.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for programs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+SPEC = Path("experiments.yaml")
+RUNS = Path("runs")
+DATA = Path("~/.cache/deltagclip/data")

@@ -1,0 +1,94 @@
+"""``deltagclip train``: one trial in this process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from deltagclip_cli.trials import Trial
+
+DEFAULT_EXPERIMENT = "quickstart"
+
+
+@reports_errors
+def train(
+    experiment: Annotated[
+        str, typer.Argument(help="An experiment of the spec.", show_default=True)
+    ] = DEFAULT_EXPERIMENT,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL", help="One of its optimizers. [default: the first]"),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="[default: its first seed]")
+    ] = None,
+    spec: options.Spec = options.SPEC,
+    sets: options.Sets = None,
+    runs: options.Runs = options.RUNS,
+    data: options.Data = options.DATA,
+    device: options.Device = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete what is there and start again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the resolved trial and start nothing.")
+    ] = False,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train one trial: one optimizer and one seed of an experiment.
+
+    A trial that was interrupted continues where it was; a finished one is not run again.
+
+    Exit codes: 0 finished; 1 failed or diverged; 2 wrong input; 75 stopped early with a checkpoint;
+    130 interrupted by Ctrl-C, with a checkpoint.
+    """
+    from rich.console import Console
+
+    from deltagclip_cli.console.session import Session
+
+    trial = _choose(spec, experiment, optimizer, seed, sets or ())
+    session = Session(
+        runs=runs,
+        data=data.expanduser(),
+        device=device,
+        console=Console(stderr=as_json, highlight=False),
+        as_json=as_json,
+        quiet=quiet,
+    )
+    if dry_run:
+        session.show(trial)
+        return
+    code = session.train(trial, force=force)
+    if code:
+        raise typer.Exit(code)
+
+
+def _choose(
+    spec: Path, experiment: str, label: str | None, seed: int | None, sets: Sequence[str]
+) -> Trial:
+    """The trial that the options name: as written under ``optimizers``, whatever the grid."""
+    from deltagclip_cli.errors import SpecError
+    from deltagclip_cli.spec.faults import nearest
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.trials import make_trial
+
+    chosen = load_spec(spec, [experiment], sets).experiments[experiment]
+    labels = list(chosen.optimizers)
+    if label is not None and label not in labels:
+        raise SpecError(
+            f"--optimizer {label}: {experiment} has no such optimizer.\n"
+            f"  optimizers: {', '.join(labels)}{nearest(label, labels)}"
+        )
+    return make_trial(
+        experiment, chosen, label or labels[0], chosen.seeds[0] if seed is None else seed
+    )

@@ -1,0 +1,45 @@
+"""``deltagclip validate``: every fault of a spec at once, and nothing run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+
+
+@reports_errors
+def validate(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]")] = options.SPEC,
+    sets: options.Sets = None,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Check a file of experiments: every error at once, with its line. Nothing is run.
+
+    Exit code 0 if there is none, else 2.
+    """
+    from deltagclip_cli.errors import SpecError
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.trials import expand
+
+    try:
+        spec = load_spec(file, sets=sets or ())
+    except SpecError as error:
+        if as_json:
+            typer.echo(json.dumps({"valid": False, "errors": str(error).split("\n\n")}, indent=1))
+            raise typer.Exit(error.exit_code) from None
+        raise
+    counts = {
+        name: len(list(expand(name, experiment))) for name, experiment in spec.experiments.items()
+    }
+    if as_json:
+        typer.echo(json.dumps({"valid": True, "trials": counts}, indent=1))
+        return
+    for name, count in counts.items():
+        typer.echo(f"{name}: {count} trials")
+    typer.echo(f"{file}: {len(counts)} experiments, {sum(counts.values())} trials, no errors.")

@@ -1,0 +1,35 @@
+"""``deltagclip worker``: what launchers start; its one argument is a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+
+
+@reports_errors
+def worker(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER")],
+    data: options.Data = options.DATA,
+    device: options.Device = "auto",
+    debug: options.Debug = False,
+) -> None:
+    """Train the trial of a run folder. Exit codes as those of train."""
+    from rich.console import Console
+
+    from deltagclip_cli.console.session import Session
+    from deltagclip_cli.run_folder import RunFolder
+
+    session = Session(
+        runs=folder.absolute().parents[2],
+        data=data.expanduser(),
+        device=device,
+        console=Console(highlight=False),
+    )
+    code = session.work(RunFolder(folder))
+    if code:
+        raise typer.Exit(code)

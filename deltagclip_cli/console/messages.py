@@ -1,0 +1,45 @@
+"""Log messages as lines for a person."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+EPOCHS = "deltagclip_cli.epochs"
+SOURCES = ("deltagclip_cli", "py.warnings")
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: Console, level: int) -> None:
+        super().__init__(level)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else ""
+        self._console.print(Text(record.getMessage(), style=style), soft_wrap=True)
+
+
+@contextmanager
+def shown_messages(console: Console, *, quiet: bool = False) -> Iterator[None]:
+    """Print what the package and Python's ``warnings`` have to say while the context lasts.
+
+    On a terminal the progress display tells of the epochs; elsewhere each is a line.
+    """
+    handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
+    if console.is_terminal:
+        handler.addFilter(lambda record: record.name != EPOCHS)
+    logging.captureWarnings(True)
+    loggers = [logging.getLogger(name) for name in SOURCES]
+    for each in loggers:
+        each.setLevel(logging.INFO)
+        each.addHandler(handler)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeHandler(handler)
+        logging.captureWarnings(False)

@@ -1,0 +1,127 @@
+"""One ``train`` in a terminal: what is printed when, and which exit code comes of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from deltagclip_cli.console.messages import shown_messages
+from deltagclip_cli.console.summary import print_summary
+from deltagclip_cli.errors import UsageError
+from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.stopping import StopRequest
+from deltagclip_cli.trials import Trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.trainer import Ending, Watcher
+    from deltagclip_cli.worker import Start
+
+OK, FAILED, STOPPED, INTERRUPTED = 0, 1, 75, 130
+
+
+@dataclass(frozen=True)
+class Session:
+    """How trials are run and shown in this process.
+
+    Args:
+        runs: where run folders go.
+        data: where data sets lie.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        console: where everything for people goes.
+        as_json: print the result as JSON on stdout.
+        quiet: print warnings and errors only.
+    """
+
+    runs: Path
+    data: Path
+    device: str
+    console: Console
+    as_json: bool = False
+    quiet: bool = False
+
+    def show(self, trial: Trial) -> None:
+        """Print the resolved trial, its folder and its state, and start nothing."""
+        folder = RunFolder.of(self.runs, trial)
+        resolved = trial.model_dump(mode="json")
+        if self.as_json:
+            _print_json({"folder": str(folder.path), "state": folder.state, "trial": resolved})
+            return
+        print(f"# {folder.path} ({folder.state})")
+        print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), end="")
+
+    def train(self, trial: Trial, *, force: bool = False) -> int:
+        """Run a trial unless it has a result, and return the exit code."""
+        folder = RunFolder.of(self.runs, trial)
+        if force:
+            folder.clear()
+        state = folder.state
+        if state in (State.FINISHED, State.DIVERGED):
+            folder.check(trial)
+            self._say(f"{folder.path} is {state} already; --force runs it again.")
+            return self._conclude(trial, folder)
+        return self._run(trial, folder)
+
+    def work(self, folder: RunFolder) -> int:
+        """Run the trial that a folder was made for, and return the exit code."""
+        trial = folder.trial()
+        if folder.result() is not None:
+            return self._conclude(trial, folder)
+        try:
+            return self._run(trial, folder)
+        except UsageError as error:
+            folder.record_failure(error)
+            raise
+
+    def _run(self, trial: Trial, folder: RunFolder) -> int:
+        self._say(f"{trial.experiment} · {trial.label} · seed {trial.seed} → {folder.path}")
+        stop = StopRequest()
+        with stop.listening(), shown_messages(self.console, quiet=self.quiet):
+            stopped = self._train(trial, folder, stop) == "stopped"
+        if stopped:
+            self._say(f"Stopped with a checkpoint in {folder.path}. The same command continues.")
+            return INTERRUPTED if stop.signal == signal.SIGINT else STOPPED
+        return self._conclude(trial, folder)
+
+    def _train(self, trial: Trial, folder: RunFolder, stop: StopRequest) -> Ending:
+        from deltagclip_cli.console.progress import ProgressWatcher
+        from deltagclip_cli.worker import run_trial
+
+        def run(watch: Callable[[Start], list[Watcher]]) -> Ending:
+            return run_trial(
+                folder,
+                trial,
+                data_dir=self.data,
+                device=self.device,
+                watch=watch,
+                should_stop=stop,
+            )
+
+        if self.quiet or not self.console.is_terminal:
+            return run(lambda start: [])
+        with ProgressWatcher(self.console) as watcher:
+            return run(lambda start: [watcher.begin(start)])
+
+    def _conclude(self, trial: Trial, folder: RunFolder) -> int:
+        result = folder.result()
+        assert result is not None, "the result was written before this is called"
+        if self.as_json:
+            _print_json({"folder": str(folder.path), **result})
+        elif not self.quiet:
+            print_summary(self.console, trial, folder, result, self.runs)
+        return FAILED if result["status"] == State.DIVERGED else OK
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            self.console.print(Text(line), soft_wrap=True)
+
+
+def _print_json(value: Mapping[str, object]) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,47 @@
+"""Data sets, and what may be done to their images while a model trains.
+
+A loader is called as ``loader(root, image_size, **options)`` and returns a
+:class:`~deltagclip_cli.datasets.dataset.Dataset`: everything in memory, images as they were stored
+(uint8). An augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side
+in pixels of the images that the model gets, and called on a batch.
+"""
+
+from __future__ import annotations
+
+from deltagclip_cli.registry import Table
+
+TABLE = Table(
+    "data set",
+    {
+        "cifar10": "deltagclip_cli.datasets.torchvision_sets:cifar10",
+        "cifar100": "deltagclip_cli.datasets.torchvision_sets:cifar100",
+        "fashion_mnist": "deltagclip_cli.datasets.torchvision_sets:fashion_mnist",
+        "image_folder": "deltagclip_cli.datasets.image_folder:image_folder",
+        "mnist": "deltagclip_cli.datasets.torchvision_sets:mnist",
+        "sphere": "deltagclip_cli.datasets.sphere:sphere",
+        "synthetic": "deltagclip_cli.datasets.synthetic:synthetic",
+    },
+    supplied=frozenset({"root", "image_size"}),
+    bounds={
+        "channels": {"ge": 1},
+        "classes": {"ge": 2},
+        "data_seed": {"ge": 0},
+        "dimension": {"ge": 2},
+        "noise": {"ge": 0, "le": 1},
+        "points": {"ge": 1},
+        "size": {"ge": 1},
+        "test": {"ge": 1},
+        "train": {"ge": 1},
+    },
+)
+
+AUGMENTATIONS = Table(
+    "augmentation",
+    {
+        "flip": "deltagclip_cli.datasets.augment:Flip",
+        "random_crop": "deltagclip_cli.datasets.augment:RandomCrop",
+        "random_resized_crop": "deltagclip_cli.datasets.augment:RandomResizedCrop",
+    },
+    supplied=frozenset({"size"}),
+    bounds={"padding": {"ge": 0}, "probability": {"ge": 0, "le": 1}},
+)

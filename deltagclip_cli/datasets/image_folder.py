@@ -1,0 +1,256 @@
+"""Folders of image files, decoded once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import tempfile
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
+from deltagclip_cli.errors import DataError
+
+_LOG = logging.getLogger("deltagclip_cli")
+_FORMAT = 1  # of the cache file; part of its name
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SPLITS = ("train", "test")
+_CHUNK = 64  # images that a thread takes at a time
+_TINY_BYTES = 16 * 1024
+
+Array = NDArray[numpy.uint8]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image file, its place relative to the data set's folder, and what tells it changed."""
+
+    name: str
+    label: int
+    size_bytes: int
+    modified_ns: int
+
+
+def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
+    """Images in ``root/path/{train,test}/CLASS/*``, as RGB; classes in alphabetical order.
+
+    The decoded images are kept in ``root/.decoded``, so that the next start takes a moment. The
+    file there is named by the names, sizes and times of all images: any change decodes again.
+
+    Args:
+        root: folder of all data sets.
+        image_size: side in pixels: the shorter side of each image is resized to it (bilinear with
+            antialiasing), then the centre is cropped. None wants images of one size.
+        path: of the data set's folder, relative to ``root``, which it cannot leave.
+
+    Raises:
+        DataError: a folder is missing or empty, the classes of the two splits differ, an image is
+            broken, or the images differ in size.
+    """
+    folder = _inside(root, path)
+    names = _class_names(folder)
+    files = {split: _scan(folder, split, names) for split in _SPLITS}
+    cache = root / ".decoded" / f"{_key(files, image_size)}.pt"
+    content = _load(cache)
+    if content is None:
+        content = _decode_all(folder, files, image_size)
+        _save(content, cache)
+    train, test = (
+        Split(content[split], torch.tensor([file.label for file in files[split]]))
+        for split in _SPLITS
+    )
+    return Dataset(train, test, len(names), tuple(content["mean"]), tuple(content["std"]))
+
+
+def _inside(root: Path, path: str) -> Path:
+    pure = PurePath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise DataError(
+            f"image_folder: path must name a folder inside the data folder (got {path!r}).\n"
+            f"  Put the images into {root} or link them there, and give the path from there."
+        )
+    return root / pure
+
+
+def _class_names(folder: Path) -> list[str]:
+    train, test = (_subfolders(folder / split) for split in _SPLITS)
+    if train != test:
+        only = sorted(set(train) ^ set(test))
+        raise DataError(
+            f"{folder}: train and test have different classes; only in one of them: "
+            f"{', '.join(only[:5])}.\n  Both need the same folders, one for each class."
+        )
+    return train
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be read ({error.strerror}).\n"
+            "  image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
+            "(--data DIR or $DELTAGCLIP_DATA)."
+        ) from error
+    if not names:
+        raise DataError(f"{folder}: has no folders.\n  It needs one for each class, with images.")
+    return names
+
+
+def _scan(folder: Path, split: str, names: Sequence[str]) -> list[ImageFile]:
+    """All image files of a split, class by class, by name."""
+    found: list[ImageFile] = []
+    for label, name in enumerate(names):
+        before = len(found)
+        with os.scandir(folder / split / name) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith("."):
+                    stat = entry.stat()
+                    place = f"{split}/{name}/{entry.name}"
+                    found.append(ImageFile(place, label, stat.st_size, stat.st_mtime_ns))
+        if len(found) == before:
+            raise DataError(
+                f"{folder / split / name}: has no images ({', '.join(_SUFFIXES)}).\n"
+                "  Remove the folder from train and test, or put images there."
+            )
+    return found
+
+
+def _key(files: dict[str, list[ImageFile]], image_size: int | None) -> str:
+    digest = hashlib.sha256(f"{_FORMAT} {image_size}".encode())
+    for file in (file for split in _SPLITS for file in files[split]):
+        digest.update(f"\0{file.name}\0{file.size_bytes} {file.modified_ns}".encode())
+    return digest.hexdigest()
+
+
+def _decode_all(
+    folder: Path, files: dict[str, list[ImageFile]], image_size: int | None
+) -> dict[str, Any]:
+    _LOG.info("decoding %d images in %s", sum(map(len, files.values())), folder)
+    content: dict[str, Any] = {}
+    reference = files["train"][0]
+    first = _decode(folder / reference.name, image_size)
+    for split in _SPLITS:
+        images = numpy.empty((len(files[split]), *first.shape), dtype=numpy.uint8)
+        _decode_into(images, folder, files[split], image_size, reference)
+        content[split] = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    content["mean"], content["std"] = map(list, channel_statistics(content["train"]))
+    return content
+
+
+def _decode_into(
+    images: Array,
+    folder: Path,
+    files: Sequence[ImageFile],
+    image_size: int | None,
+    reference: ImageFile,
+) -> None:
+    """Decode files to ``images`` ``(N, H, W, 3)``; all must have the size of the reference."""
+
+    def fill(indices: range) -> None:
+        for index in indices:
+            image = _decode(folder / files[index].name, image_size)
+            if image.shape != images.shape[1:]:
+                raise _sizes_differ(folder, reference.name, images[0], files[index].name, image)
+            images[index] = image
+
+    chunks = [
+        range(start, min(start + _CHUNK, len(files))) for start in range(0, len(files), _CHUNK)
+    ]
+    with ThreadPoolExecutor(_threads(files)) as threads:
+        pending = [threads.submit(fill, chunk) for chunk in chunks]
+        try:
+            for done in pending:
+                done.result()
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def _threads(files: Sequence[ImageFile]) -> int:
+    # Tiny images take less time to decode than threads take to hand Python's lock around.
+    tiny = sum(file.size_bytes for file in files) < _TINY_BYTES * len(files)
+    return 1 if tiny else os.cpu_count() or 1
+
+
+def _sizes_differ(folder: Path, name: str, image: Array, other: str, second: Array) -> DataError:
+    return DataError(
+        f"{folder}: the images differ in size (height x width):\n"
+        f"    {name}: {image.shape[0]} x {image.shape[1]}\n"
+        f"    {other}: {second.shape[0]} x {second.shape[1]}\n"
+        "  Set image_size in the data to bring all of them to one size."
+    )
+
+
+def _decode(file: Path, image_size: int | None) -> Array:
+    """One image as uint8 ``(H, W, 3)``."""
+    try:
+        with Image.open(file) as opened:
+            image = opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise DataError(
+            f"{file}: is not an image that can be read ({error}).\n"
+            "  Replace the file or delete it, and run this again."
+        ) from error
+    if image_size is not None:
+        image = _centre(image, image_size)
+    return numpy.asarray(image)
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    shorter = min(width, height)
+    width, height = (max(size, round(side * size / shorter)) for side in (width, height))
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = (width - size) // 2, (height - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def _load(cache: Path) -> dict[str, Any] | None:
+    """The decoded images, or None where they have to be decoded (again)."""
+    if not cache.is_file():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(cache, weights_only=True)
+        intact = content["checksum"] == _checksum(content)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
+        intact = False
+    if not intact:
+        _LOG.warning("%s is damaged; decoding the images again", cache)
+        return None
+    return content
+
+
+def _checksum(content: dict[str, Any]) -> int:
+    # Torch notices a file that was cut short, but not a byte that changed.
+    checksum = 0
+    for split in _SPLITS:
+        checksum = zlib.crc32(content[split].numpy(), checksum)
+    return checksum
+
+
+def _save(content: dict[str, Any], cache: Path) -> None:
+    temporary = None
+    try:
+        cache.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache.parent, delete=False) as file:
+            temporary = file.name
+            torch.save({**content, "checksum": _checksum(content)}, file)
+        os.replace(temporary, cache)
+    except (OSError, RuntimeError) as error:
+        _LOG.warning("cannot keep the decoded images in %s: %s", cache.parent, error)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

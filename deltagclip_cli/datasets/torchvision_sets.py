@@ -1,0 +1,213 @@
+"""Torchvision's classical data sets, in torchvision's own file formats and folders."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity
+
+from deltagclip_cli.datasets.dataset import Dataset, Split
+from deltagclip_cli.errors import DataError
+
+_LOG = logging.getLogger("deltagclip_cli")
+_LOCK_PATIENCE_S = 3600
+_NETWORK_TIMEOUT_S = 30
+_UNREADABLE = (
+    AssertionError,
+    EOFError,
+    KeyError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+)
+
+
+def cifar10(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
+    """CIFAR-10: 50,000 training and 10,000 test images of 3 x 32 x 32, 10 classes.
+
+    Args:
+        root: folder of all data sets; the files are in ``cifar-10-batches-py``.
+        image_size: not used here; batches are resized when they are made.
+        download: fetch the files where they are missing.
+
+    Raises:
+        DataError: the files are missing and cannot be fetched, or are torn.
+    """
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    return _load(datasets.CIFAR10, root, download, 10, mean, std)
+
+
+def cifar100(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
+    """CIFAR-100: 50,000 training and 10,000 test images of 3 x 32 x 32, 100 classes.
+
+    Args:
+        root: folder of all data sets; the files are in ``cifar-100-python``.
+        image_size: not used here; batches are resized when they are made.
+        download: fetch the files where they are missing.
+
+    Raises:
+        DataError: the files are missing and cannot be fetched, or are torn.
+    """
+    mean, std = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
+    return _load(datasets.CIFAR100, root, download, 100, mean, std)
+
+
+def fashion_mnist(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
+    """Fashion-MNIST: 60,000 training and 10,000 test images of 1 x 28 x 28, 10 classes.
+
+    Args:
+        root: folder of all data sets; the files are in ``FashionMNIST/raw``.
+        image_size: not used here; batches are resized when they are made.
+        download: fetch the files where they are missing.
+
+    Raises:
+        DataError: the files are missing and cannot be fetched, or are torn.
+    """
+    return _load(datasets.FashionMNIST, root, download, 10, (0.2860,), (0.3530,))
+
+
+def mnist(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
+    """MNIST: 60,000 training and 10,000 test images of 1 x 28 x 28, 10 classes.
+
+    Args:
+        root: folder of all data sets; the files are in ``MNIST/raw``.
+        image_size: not used here; batches are resized when they are made.
+        download: fetch the files where they are missing.
+
+    Raises:
+        DataError: the files are missing and cannot be fetched, or are torn.
+    """
+    return _load(datasets.MNIST, root, download, 10, (0.1307,), (0.3081,))
+
+
+def _load(
+    source: Any,
+    root: Path,
+    download: bool,
+    classes: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Dataset:
+    """Read both splits with torchvision's class ``source``, after a download if need be."""
+    if _missing(source, root):
+        if not download:
+            raise _absent(source, root, "download is switched off")
+        _fetch_once(source, root)
+    train, test = _read(source, root, train=True), _read(source, root, train=False)
+    return Dataset(train, test, classes, mean, std)
+
+
+def _files(source: Any) -> dict[str, str | None]:
+    """Every file that ``source`` reads, relative to the root, with its MD5 sum if it has one."""
+    if issubclass(source, datasets.MNIST):
+        raw = f"{source.__name__}/raw"
+        return {f"{raw}/{name.removesuffix('.gz')}": None for name, _ in source.resources}
+    listed = [*source.train_list, *source.test_list, (source.meta["filename"], source.meta["md5"])]
+    return {f"{source.base_folder}/{name}": md5 for name, md5 in listed}
+
+
+def _missing(source: Any, root: Path) -> list[str]:
+    return [name for name in _files(source) if not (root / name).is_file()]
+
+
+def _fetch_once(source: Any, root: Path) -> None:
+    """Download in one process, while others that want the same data set wait for it."""
+    lock = FileLock(root / f".{source.__name__}.lock")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _patiently(lock, source.__name__):
+            if _missing(source, root):
+                _fetch(source, root)
+    except Timeout as error:
+        raise DataError(
+            f"{root}: another process has been downloading {source.__name__} for more than "
+            f"{_LOCK_PATIENCE_S // 60} minutes.\n"
+            "  Wait for it, or end it, and run this again."
+        ) from error
+    except (OSError, RuntimeError) as error:
+        raise _absent(source, root, f"downloading failed: {error}") from error
+
+
+@contextmanager
+def _patiently(lock: FileLock, name: str) -> Iterator[None]:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _LOG.info("waiting for another process that is downloading %s", name)
+        lock.acquire(timeout=_LOCK_PATIENCE_S)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fetch(source: Any, root: Path) -> None:
+    """Download into a folder of its own and move the files over when all of them are there."""
+    _LOG.info("downloading %s to %s", source.__name__, root)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
+        with _network_timeout():
+            source(folder, download=True)
+        for name in _files(source):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(folder, name), root / name)
+
+
+@contextmanager
+def _network_timeout() -> Iterator[None]:
+    # Torchvision sets none: behind a firewall that drops packets it would wait for ever.
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_NETWORK_TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _read(source: Any, root: Path, *, train: bool) -> Split:
+    try:
+        data = source(root, train=train)
+        targets = torch.as_tensor(data.targets, dtype=torch.int64)
+        return Split(_channels_first(data.data), targets)
+    except _UNREADABLE as error:
+        raise _torn(source, root, error) from error
+
+
+def _channels_first(data: Any) -> Tensor:
+    """``(N, H, W)`` or ``(N, H, W, C)`` to ``(N, C, H, W)``."""
+    images = torch.as_tensor(data)
+    images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+    return images.contiguous()
+
+
+def _absent(source: Any, root: Path, reason: str) -> DataError:
+    expected = "\n".join(f"    {name}" for name in _files(source))
+    return DataError(
+        f"{root}: the files of {source.__name__} are not there, and {reason}.\n"
+        f"  expected in that folder:\n{expected}\n"
+        "  Download them on a machine with a network, or point --data DIR or $DELTAGCLIP_DATA "
+        "to a folder that has them."
+    )
+
+
+def _torn(source: Any, root: Path, error: BaseException) -> DataError:
+    torn = [name for name, md5 in _files(source).items() if not check_integrity(root / name, md5)]
+    folder = root / Path(next(iter(_files(source)))).parts[0]
+    files = ", ".join(str(root / name) for name in torn) or f"a file in {folder}"
+    return DataError(
+        f"{files}: torn, or not a file of {source.__name__} ({error or type(error).__name__}).\n"
+        f"  Delete {folder} and run this again, to download it anew."
+    )

@@ -1,0 +1,46 @@
+"""Everything that goes wrong on purpose.
+
+::
+
+    DeltaGClipError           shown to the user as it is, without a traceback
+    ├── UsageError            the command line, the spec or the data are wrong      exit code 2
+    │   ├── SpecError         one or more faults of a spec, each with its place
+    │   ├── DataError         files of a data set are missing, torn or not fit
+    │   ├── DeviceError       the device that was asked for is not there
+    │   └── RunFolderError    a run folder cannot be made, read or continued
+    └── TrialError            a trial failed while it was running                   exit code 1
+
+The message says where, what, what was got and what to do next.
+"""
+
+
+class DeltaGClipError(Exception):
+    """The base of all errors that are meant for the person at the terminal."""
+
+    exit_code = 1
+
+
+class UsageError(DeltaGClipError):
+    """The command line, the spec, the data or a folder cannot be used as they are."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """A spec has faults; the message lists all of them, a paragraph each."""
+
+
+class DataError(UsageError):
+    """The files of a data set are missing, torn or do not fit the experiment."""
+
+
+class DeviceError(UsageError):
+    """The device that was asked for does not exist here."""
+
+
+class RunFolderError(UsageError):
+    """A run folder cannot be made, read or continued."""
+
+
+class TrialError(DeltaGClipError):
+    """A trial failed while it was running."""

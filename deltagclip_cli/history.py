@@ -1,0 +1,95 @@
+"""What an earlier start left behind, and the result that a trial leaves in the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from deltagclip_cli.checkpoint import Checkpoints
+from deltagclip_cli.files import write_text
+from deltagclip_cli.meter import REGIMES
+from deltagclip_cli.recorder import is_step_record
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.trainer import Ending, Trainer
+
+logger = logging.getLogger(__name__)
+
+Record = Mapping[str, Any]
+
+
+def where_to_continue(
+    folder: RunFolder, checkpoints: Checkpoints, device: torch.device
+) -> tuple[dict[str, Any] | None, list[Record]]:
+    """The newest checkpoint whose metrics are all there, and the records that it covers.
+
+    A checkpoint is written after the metrics that it counts on, but a disk can lose or tear what
+    came before; then the one before it serves, and without any the trial starts again.
+    """
+    records = list(folder.metrics())
+    for state in checkpoints.newest_first(device):
+        kept = [record for record in records if _is_covered(record, state)]
+        epochs = sum(not is_step_record(record) for record in kept)
+        if epochs == state["epoch"]:
+            return state, kept
+        logger.warning(
+            "The checkpoint after epoch %d cannot be used: %s has only %d whole epochs.",
+            *(state["epoch"], folder.metrics_file, epochs),
+        )
+    if records:
+        logger.warning("%s: no checkpoint can be used; starting again at epoch 1.", folder.path)
+    return None, []
+
+
+def _is_covered(record: Record, state: Mapping[str, Any]) -> bool:
+    axis = "step" if is_step_record(record) else "epoch"
+    return bool(record[axis] <= state[axis])
+
+
+def write_result(folder: RunFolder, trainer: Trainer, ending: Ending, seconds: float) -> None:
+    """Write ``result.json``, the mark of a finished or diverged trial.
+
+    Args:
+        folder: whose ``metrics.jsonl`` is complete.
+        trainer: at its end.
+        ending: finished or diverged.
+        seconds: wall time of this start, loading included.
+    """
+    records = [record for record in folder.metrics() if not is_step_record(record)]
+    totals = trainer.regime_totals.tolist()
+    result = {
+        "status": ending,
+        "identity": trainer.trial.identity,
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
+        "last": _metrics(records[-1]),
+        "best": _best(records),
+        "regimes": dict(zip(REGIMES, totals, strict=True)) if any(totals) else None,
+        "diverged": asdict(trainer.divergence) if trainer.divergence else None,
+        "seconds": {
+            "epochs": sum(record["perf/epoch_seconds"] for record in records),
+            "last_start": seconds,
+        },
+    }
+    write_text(folder.result_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
+
+
+def _metrics(record: Record) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if "/" in name}
+
+
+def _best(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+    """The highest accuracy and the lowest of every loss, with their epochs; the first if equal."""
+    best: dict[str, dict[str, Any]] = {}
+    for name in records[0]:
+        reached = [(r[name], r["epoch"]) for r in records if r.get(name) is not None]
+        if not name.startswith(("train/", "test/")) or not reached:
+            continue
+        pick = max if name.endswith("/accuracy") else min
+        value, epoch = pick(reached, key=lambda pair: pair[0])
+        best[name] = {"value": value, "epoch": epoch}
+    return best

@@ -1,0 +1,100 @@
+"""What is measured of an epoch, kept on the device so that no step waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deltagclip_cli.optim.observers import Observer
+
+REGIMES = ("plain", "clipped", "floored")
+
+State = dict[str, dict[str, Tensor]]
+
+
+class Meter:
+    """Collects the values of each step; nothing is computed from them until it is asked for.
+
+    Args:
+        sizes: the number of samples in each batch of the epoch.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._sizes = sizes
+        self._sums: dict[str, list[Tensor]] = {}
+        self._observed: dict[str, list[Tensor]] = {}
+
+    def add(self, sums: Mapping[str, Tensor], observed: Mapping[str, Tensor]) -> None:
+        """Take the next step's sums over its samples, and what its optimizer tells; all 0-dim."""
+        for columns, values in ((self._sums, sums), (self._observed, observed)):
+            for name, value in values.items():
+                columns.setdefault(name, []).append(value)
+
+    def first_not_finite(self) -> int | None:
+        """The number of the first step, from 0, whose loss is not finite."""
+        bad = ~torch.isfinite(torch.stack(self._sums["loss"]))
+        return int(bad.nonzero()[0]) if bool(bad.any()) else None
+
+    def sample_means(self, start: int = 0) -> dict[str, float]:
+        """The means over samples, from step ``start`` on."""
+        samples = sum(self._sizes[start : start + len(self._sums["loss"][start:])])
+        return {name: _total(column[start:]) / samples for name, column in self._sums.items()}
+
+    def step_means(self, start: int = 0) -> dict[str, float]:
+        """The means over steps of what the optimizer told, from step ``start`` on."""
+        return {
+            name: _total(column[start:]) / len(column[start:])
+            for name, column in self._observed.items()
+        }
+
+    def state_dict(self) -> State:
+        """What was added so far, exactly."""
+        return {"sums": _stacked(self._sums), "observed": _stacked(self._observed)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Continue from what :meth:`state_dict` gave."""
+        self._sums, self._observed = (
+            {name: list(column.unbind()) for name, column in state[key].items()}
+            for key in ("sums", "observed")
+        )
+
+
+def _total(column: Sequence[Tensor]) -> float:
+    # In float64, for the sum of 60,000 losses in float32 loses three digits.
+    return float(torch.stack(list(column)).cpu().double().sum())
+
+
+def _stacked(columns: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+    return {name: torch.stack(column) for name, column in columns.items()}
+
+
+class RegimeCounter:
+    """Steps per regime since the counter was made.
+
+    Args:
+        observer: of the optimizer whose steps are counted.
+        earlier: counts to go on from, after a restart.
+    """
+
+    def __init__(self, observer: Observer, earlier: Tensor | None = None) -> None:
+        self._observer = observer
+        self._before = observer.regimes()
+        self._earlier = earlier
+
+    def counts(self) -> Tensor | None:
+        """Plain, clipped and floored steps (int64, shape (3,), on the CPU); None if unknown."""
+        now = self._observer.regimes()
+        if now is None:
+            return None
+        counts = (now if self._before is None else now - self._before).cpu()
+        return counts if self._earlier is None else counts + self._earlier.cpu()
+
+
+def fractions(counts: Tensor | None) -> dict[str, float]:
+    """The share of each regime, as ``plain_fraction``, ...; empty if nothing was counted."""
+    if counts is None or not int(counts.sum()):
+        return {}
+    shares = (counts.double() / counts.sum()).tolist()
+    return {f"{name}_fraction": share for name, share in zip(REGIMES, shares, strict=True)}

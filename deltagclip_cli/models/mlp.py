@@ -1,0 +1,41 @@
+"""A plain multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+from torch import nn
+
+from deltagclip_cli.errors import UsageError
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+
+
+def mlp(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    hidden: tuple[int, ...] = (256, 256),
+    activation: Literal["relu", "gelu", "tanh"] = "relu",
+) -> nn.Module:
+    """Multilayer perceptron on the flattened input, with torch's default initialisation.
+
+    Args:
+        shape: of one input, of any rank; outputs are ``(N, classes)``.
+        classes: number of outputs.
+        hidden: widths of the hidden layers (default two of 256, about 98 % on MNIST); an empty
+            list makes a linear classifier.
+        activation: after every hidden layer.
+
+    Raises:
+        UsageError: a width is not positive.
+    """
+    if any(width < 1 for width in hidden):
+        raise UsageError(f"model mlp: hidden must list widths of at least 1 (got {list(hidden)}).")
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in pairwise((math.prod(shape), *hidden)):
+        layers += [nn.Linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
+    layers.append(nn.Linear(hidden[-1] if hidden else math.prod(shape), classes))
+    return nn.Sequential(*layers)

@@ -1,0 +1,269 @@
+"""δ-GClip and GClip as ``torch.optim`` optimizers."""
+
+from collections.abc import Callable
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
+
+from deltagclip_cli.optim.gradients import Gradients, blocks, collect
+from deltagclip_cli.optim.options import check_options, check_same_scope, fill_in, place_lr
+from deltagclip_cli.optim.sharding import norms_over_shards
+from deltagclip_cli.optim.update import apply_update, gather_norms, step_sizes, tensor_norms
+
+__all__ = ["DeltaGClip", "GClip"]
+
+_OBSERVED = ("grad_norm", "step_size", "regime_counts")
+
+
+class DeltaGClip(Optimizer):
+    r"""Gradient descent with regularized gradient clipping, δ-GClip.
+
+    With gradient g, weights w and h the size of this step::
+
+        h = η · min(1, max(δ, γ / ‖g‖))
+        w ← w − h · (g + λ w)
+
+    so that h stays between ηδ and η. A step is *plain* when ‖g‖ ≤ γ (h = η), *floored* when
+    γ/‖g‖ ≤ δ (h = ηδ), and *clipped* in between (h = ηγ/‖g‖). δ = 0 is :class:`GClip`, δ ≥ 1 is
+    plain gradient descent. The norm is that of the raw gradient; weight decay comes after it.
+
+    Args:
+        params: parameters or named parameters, or dicts that define parameter groups. Each group
+            may have its own ``lr``, ``gamma``, ``delta`` and ``weight_decay``.
+        lr: η, the largest step size; a float, or a tensor with one element.
+        gamma: γ, the gradient norm above which steps are shortened; in units of the gradient.
+        delta: δ, the least fraction of ``lr`` that a step is shortened to.
+        weight_decay: λ, L2 penalty (default: 0).
+        norm_scope: the tensors that ‖g‖ is taken over and that share a step size: ``"global"``,
+            one norm over all parameter groups; ``"group"``, one for each group; ``"parameter"``,
+            one for each tensor, the variant δ-GClip-c (default: ``"global"``).
+        maximize: go uphill (default: False).
+        foreach: update all tensors of a kind by a few operations over lists.
+        fused: update all tensors of a kind in one kernel. With both ``foreach`` and ``fused`` left
+            unset, each tensor takes the fused kernel where it is legal, else foreach on an
+            accelerator, else a loop; setting either to False asks for the loop.
+        capturable: keep ``lr`` as a tensor on the parameters' device, so that a captured CUDA
+            graph follows the learning-rate schedule. Capture again after ``load_state_dict``
+            (default: False).
+        differentiable: let autograd see the step, the norm included (default: False).
+
+    Attributes:
+        grad_norm: ‖g‖ at the last step that had a gradient; 0-dim for the global scope, else one
+            value a block (n,). None before.
+        step_size: h of every block at that step (n,). None before.
+        regime_counts: plain, clipped and floored steps so far (3,), one a block and step. Steps of
+            size 0 (``lr = 0``) or NaN are in none of the three. Not part of ``state_dict``.
+
+        A block is what shares a step size: a parameter group, or with scope ``"parameter"`` a
+        tensor; blocks without a gradient are left out. All three are tensors on the parameters'
+        device, and reading their values is what waits for the device: ``step`` never does.
+
+    Raises:
+        ValueError: a hyper-parameter is negative, NaN or infinite, or ``norm_scope`` is unknown.
+        RuntimeError: ``foreach``, ``fused`` and ``differentiable`` exclude each other; in ``step``,
+            a gradient is sparse, or ``fused=True`` and a tensor does not allow it.
+
+    Example:
+        >>> import torch
+        >>> from deltagclip_cli.optim import DeltaGClip
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = DeltaGClip(model.parameters(), lr=0.5, gamma=1.0, delta=1e-3)
+        >>> model(torch.ones(8, 3)).square().mean().backward()
+        >>> optimizer.step()
+        >>> int(optimizer.regime_counts.sum())
+        1
+
+    Source:
+        Tucat, Mukherjee, Sen, Sun, Rivasplata, *Regularized Gradient Clipping Provably Trains Wide
+        and Deep Neural Networks*, TMLR 2025, arXiv 2404.08624, Algorithm δ-GClip.
+
+    Note:
+        Differs from the authors' code: one norm over all parameter groups (theirs: one a group);
+        parameters without a gradient are skipped (theirs: an error); ``step`` returns the closure's
+        loss (theirs: the norm); gradients are never written to (theirs: weight decay is added
+        into ``p.grad``); the host never waits for the device (theirs: at every step).
+
+    Note:
+        A NaN gradient makes the weights of its blocks NaN, and an infinite one makes their step
+        floored, as nothing else is known of it. ``torch.amp.GradScaler`` skips such steps.
+    """
+
+    grad_norm: Tensor | None
+    step_size: Tensor | None
+    regime_counts: Tensor | None
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        gamma: float,
+        delta: float,
+        weight_decay: float = 0,
+        *,
+        norm_scope: Literal["global", "group", "parameter"] = "global",
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "gamma": gamma,
+            "delta": delta,
+            "weight_decay": weight_decay,
+            "norm_scope": norm_scope,
+            "maximize": maximize,
+            "foreach": foreach,
+            "fused": fused,
+            "capturable": capturable,
+            "differentiable": differentiable,
+        }
+        check_options(defaults)
+        self.grad_norm = self.step_size = self.regime_counts = None
+        super().__init__(params, defaults)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group of parameters, with defaults for the options it leaves out."""
+        if isinstance(param_group, dict):
+            check_options({**self.defaults, **param_group})
+            check_same_scope(self.defaults["norm_scope"], param_group.get("norm_scope"))
+        super().add_param_group(param_group)
+        place_lr(self.param_groups[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        observed = {name: getattr(self, name) for name in _OBSERVED}
+        return {**super().__getstate__(), **observed}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for name in _OBSERVED:
+            self.__dict__.setdefault(name, None)
+        for group in self.param_groups:
+            fill_in(group)
+            place_lr(group)
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Take one step.
+
+        Args:
+            closure: evaluates the model again, with gradients, and returns the loss.
+
+        Returns:
+            The closure's loss, or None without a closure.
+        """
+        self._check_graph_capture()
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        found = [collect(group) for group in self.param_groups]
+        found = [gradients for gradients in found if gradients.grads]
+        if found:
+            self._update(found)
+        return loss
+
+    def _check_graph_capture(self) -> None:
+        # The second is the name before torch 2.10 or so, where the first is missing.
+        check = getattr(self, "_accelerator_graph_capture_health_check", None)
+        (check or self._cuda_graph_capture_health_check)()
+
+    def _update(self, found: list[Gradients]) -> None:
+        norms, observed = self._norms(found)
+        step_size, regimes = [], []
+        for (group, params, grads, _), norm in zip(found, norms, strict=True):
+            h, regime = step_sizes(norm, lr=group["lr"], gamma=group["gamma"], delta=group["delta"])
+            step_size.append(h)
+            regimes.append(regime)
+            for block, block_grads, block_h in blocks(params, grads, h):
+                apply_update(
+                    block,
+                    block_grads,
+                    block_h,
+                    weight_decay=group["weight_decay"],
+                    maximize=group["maximize"],
+                    foreach=group["foreach"],
+                    fused=group["fused"],
+                    differentiable=group["differentiable"],
+                )
+        self._observe(observed, torch.cat(step_size), torch.cat(regimes))
+
+    def _norms(self, found: list[Gradients]) -> tuple[list[Tensor], Tensor]:
+        """The norms that each group's step sizes follow from, and what ``grad_norm`` shows."""
+        grads = [grad for group in found for grad in group.grads]
+        layouts = [layout for group in found for layout in group.layouts]
+        norms = tensor_norms(grads, differentiable=self.defaults["differentiable"])
+        if any(layouts):
+            norms = norms_over_shards(norms, layouts)
+        each = gather_norms(norms)
+        scope = found[0].group["norm_scope"]
+        if scope == "global":
+            total = torch.linalg.vector_norm(each)
+            return [total.reshape(1)] * len(found), total
+        by_group = list(torch.split(each, [len(group.grads) for group in found]))
+        if scope == "group":
+            by_group = [torch.linalg.vector_norm(part).reshape(1) for part in by_group]
+        return by_group, torch.cat(by_group)
+
+    def _observe(self, grad_norm: Tensor, step_size: Tensor, regime: Tensor) -> None:
+        self.grad_norm, self.step_size = grad_norm.detach(), step_size.detach()
+        counts = self.regime_counts
+        if counts is None:
+            counts = torch.zeros(3, dtype=torch.int64, device=regime.device)
+        counted = (self.step_size > 0).long()
+        self.regime_counts = counts.to(regime.device).index_add_(0, regime, counted)
+
+
+class GClip(DeltaGClip):
+    """Gradient descent with gradient clipping: :class:`DeltaGClip` with δ = 0.
+
+    ``h = η · min(1, γ / ‖g‖)``. Arguments, attributes and errors are those of
+    :class:`DeltaGClip`, without ``delta``.
+
+    Example:
+        >>> import torch
+        >>> from deltagclip_cli.optim import GClip
+        >>> weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+        >>> optimizer = GClip([weight], lr=1.0, gamma=1.0)
+        >>> weight.square().sum().backward()
+        >>> optimizer.step()
+        >>> [round(w, 6) for w in weight.tolist()]
+        [2.4, 3.2]
+    """
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor,
+        gamma: float,
+        weight_decay: float = 0,
+        *,
+        norm_scope: Literal["global", "group", "parameter"] = "global",
+        maximize: bool = False,
+        foreach: bool | None = None,
+        fused: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr,
+            gamma,
+            0,
+            weight_decay,
+            norm_scope=norm_scope,
+            maximize=maximize,
+            foreach=foreach,
+            fused=fused,
+            capturable=capturable,
+            differentiable=differentiable,
+        )

@@ -1,0 +1,175 @@
+"""The folder of one trial: the only place that knows the names of the files in it.
+
+::
+
+    runs/<experiment>/<optimizer label>/seed-<n>-<hash8>/
+      trial.yaml                the resolved trial; the first file, so a folder always says what it is
+      environment.json          versions, git state, device, host; one entry for each start
+      metrics.jsonl             one line an epoch: the truth that statistics read
+      events.out.tfevents.*     the same for TensorBoard
+      checkpoint.pt             where to continue; checkpoint.previous.pt is the one before it
+      log.txt, error.txt        what the worker said; why it failed, with the traceback
+      result.json               written last: the mark of a finished trial
+
+A state is derived from these files and stored nowhere.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.files import write_text
+from deltagclip_cli.spec.document import parse
+from deltagclip_cli.trials import Trial, differing_keys
+
+
+class State(StrEnum):
+    """What the files of a run folder say."""
+
+    NEW = "new"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    DIVERGED = "diverged"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one trial under ``path``."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, runs: Path, trial: Trial) -> RunFolder:
+        """The folder of ``trial`` below the runs folder, whether it is there or not."""
+        return cls(runs / trial.folder)
+
+    trial_file = property(lambda self: self.path / "trial.yaml")
+    environment_file = property(lambda self: self.path / "environment.json")
+    metrics_file = property(lambda self: self.path / "metrics.jsonl")
+    checkpoint_file = property(lambda self: self.path / "checkpoint.pt")
+    previous_checkpoint_file = property(lambda self: self.path / "checkpoint.previous.pt")
+    log_file = property(lambda self: self.path / "log.txt")
+    error_file = property(lambda self: self.path / "error.txt")
+    result_file = property(lambda self: self.path / "result.json")
+
+    def event_files(self) -> list[Path]:
+        """TensorBoard's files, oldest first."""
+        return sorted(self.path.glob("events.out.tfevents.*"))
+
+    @property
+    def state(self) -> State:
+        """What has become of the trial."""
+        result = self.result()
+        if result is not None:
+            return State.DIVERGED if result["status"] == State.DIVERGED else State.FINISHED
+        if self.error_file.exists():
+            return State.FAILED
+        return State.INTERRUPTED if self.metrics_file.exists() else State.NEW
+
+    def create(self, trial: Trial) -> None:
+        """Make the folder, or check that the one that is there belongs to ``trial``.
+
+        Raises:
+            RunFolderError: the folder cannot be written, or was made from another spec.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if self.trial_file.exists():
+                self.check(trial)
+            write_text(
+                self.trial_file, yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False)
+            )
+        except OSError as error:
+            self._remove_if_empty()
+            raise RunFolderError(
+                f"{self.path}: the run folder cannot be made or written: {error.strerror}.\n"
+                "  Free space or permissions there, or name another folder with --runs DIR."
+            ) from None
+
+    def _remove_if_empty(self) -> None:
+        with suppress(OSError):  # a folder that is not empty stays, and so do those around it
+            for path in (self.path, self.path.parent, self.path.parent.parent):
+                path.rmdir()
+
+    def check(self, trial: Trial) -> None:
+        """Check that the folder was made for ``trial``.
+
+        Raises:
+            RunFolderError: it was made from another spec, or its trial.yaml is not readable.
+        """
+        there = self.trial()
+        if there.identity != trial.identity:
+            differences = differing_keys(there.settings, trial.settings)
+            raise RunFolderError(
+                f"{self.path}: made from another spec: {', '.join(differences)}.\n"
+                "  Move or delete that folder, or name another one with --runs DIR."
+            )
+
+    def trial(self) -> Trial:
+        """The trial that the folder was made for.
+
+        Raises:
+            RunFolderError: there is no readable trial.yaml.
+        """
+        try:
+            return Trial.model_validate(parse(self.trial_file.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{self.path}: not a run folder, for it has no trial.yaml.\n"
+                "  Folders are made by 'deltagclip train'."
+            ) from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            raise RunFolderError(
+                f"{self.trial_file}: not a trial that this version can read: {_first_line(error)}.\n"
+                "  Delete the folder to run the trial again."
+            ) from None
+
+    def record_failure(self, error: BaseException) -> None:
+        """Write ``error.txt``; where even that cannot be written, the terminal is what remains."""
+        with suppress(OSError):
+            text = "".join(traceback.format_exception(error))
+            self.error_file.write_text(text, encoding="utf-8")
+
+    def clear(self) -> None:
+        """Delete the folder and everything in it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def result(self) -> dict[str, Any] | None:
+        """What ``result.json`` holds; None if it is missing, empty or torn."""
+        try:
+            result = json.loads(self.result_file.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return result if isinstance(result, dict) and "status" in result else None
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """The records of ``metrics.jsonl``, up to the first line that is not whole."""
+        try:
+            lines = self.metrics_file.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                return
+            if not line.endswith(b"\n") or not isinstance(record, dict):
+                return
+            yield record
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).replace("\n", " ")[:200]

@@ -1,0 +1,20 @@
+"""Half a cosine from the full learning rate to a floor."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+
+def cosine(optimizer: Optimizer, periods: int, warmup: int, *, floor: float = 0.0) -> LRScheduler:
+    """Anneal the learning rate along half a cosine over what follows the warm-up.
+
+    Args:
+        optimizer: whose ``lr`` is scheduled.
+        periods: the length of the training in epochs or steps.
+        warmup: how many of these the warm-up takes.
+        floor: the learning rate at the end.
+
+    Source: Loshchilov & Hutter, SGDR (arXiv 1608.03983), without restarts.
+    """
+    return CosineAnnealingLR(optimizer, T_max=max(1, periods - warmup), eta_min=floor)

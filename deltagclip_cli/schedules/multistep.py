@@ -1,0 +1,27 @@
+"""Divide the learning rate at fixed times, as the paper's experiments do."""
+
+from __future__ import annotations
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
+
+
+def multistep(
+    optimizer: Optimizer,
+    periods: int,
+    warmup: int,
+    *,
+    milestones: list[int],
+    factor: float = 0.1,
+) -> LRScheduler:
+    """Multiply the learning rate by a factor after each milestone.
+
+    Args:
+        optimizer: whose ``lr`` is scheduled.
+        periods: the length of the training in epochs or steps; not needed here.
+        warmup: how many of these the warm-up takes.
+        milestones: counted from the start of the training, warm-up included: 50 means that the
+            first 50 epochs run at the full rate.
+        factor: η is multiplied by this at each milestone.
+    """
+    return MultiStepLR(optimizer, [milestone - warmup for milestone in milestones], gamma=factor)

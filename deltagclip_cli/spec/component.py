@@ -1,0 +1,163 @@
+"""Parts of an experiment that are chosen by name: ``{name: adam, lr: 1e-3}``.
+
+The name is looked up in a :class:`~deltagclip_cli.registry.Table`; the other keys are checked
+against the real signature of what it names, and filled up with the defaults found there.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Annotated, Any, ClassVar, NotRequired, Self, cast
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
+from typing_extensions import TypedDict
+
+from deltagclip_cli import registry
+from deltagclip_cli.spec.faults import explained, faults_of, naming_legal_options, nearest, raised
+from deltagclip_cli.spec.signatures import REQUIRED, UNKNOWN, Signature, read_signature
+
+_CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Settings(BaseModel):
+    """A frozen, strict group of settings that names the legal ones when it meets another."""
+
+    model_config = _CONFIG
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain_unknown_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise naming_legal_options(error, "", list(cls.model_fields)) from None
+
+
+class Component(BaseModel):
+    """A name, its options, and in subclasses settings that every component of the kind has."""
+
+    model_config = _CONFIG
+    table_target: ClassVar[str]
+
+    name: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def table(cls) -> registry.Table:
+        """The table that the name is looked up in."""
+        return cast(registry.Table, registry.load(cls.table_target))
+
+    @property
+    def target(self) -> str:
+        """``"module:attribute"`` of what the name means."""
+        target = self.table().find(self.name)
+        assert target is not None, "the name was checked when the component was made"
+        return target
+
+    @classmethod
+    def common(cls) -> list[str]:
+        """The settings that every component of the kind has."""
+        return [name for name in cls.model_fields if name not in ("name", "options")]
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Split ``value`` into name, options and common settings, and report every fault of all."""
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            return handler(value)  # pydantic has the words for it
+        common = {key: item for key, item in value.items() if key in cls.common()}
+        options = {key: item for key, item in value.items() if key not in (*common, "name")}
+        faults: list[InitErrorDetails] = []
+        name, complete = value["name"], options
+        try:
+            name, complete = cls._resolved(name, options)
+        except ValidationError as error:
+            faults += faults_of(error)
+        try:
+            component = handler({**common, "name": name, "options": complete})
+        except ValidationError as error:
+            faults += faults_of(error)
+        if faults:
+            raise raised(faults)
+        return component
+
+    @classmethod
+    def _resolved(cls, name: str, options: dict[Any, Any]) -> tuple[str, dict[str, Any]]:
+        table = cls.table()
+        target = table.find(name)
+        if target is None:
+            raise _unknown_name(table, name)
+        known = name if name in table.entries else table.spelling(name)
+        checker = _checker(cls.table_target, target)
+        try:
+            checked = checker.adapter.validate_python(options)
+        except ValidationError as error:
+            legal = [*checker.legal, *cls.common()]
+            raise naming_legal_options(error, f" for {known}", legal) from None
+        return known, checker.completed(checked)
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        common = {name: getattr(self, name) for name in self.common()}
+        said = {k: v for k, v in common.items() if v is not None or k in self.model_fields_set}
+        return {"name": self.name, **self.options, **said}
+
+
+class _Checker:
+    """Checks the options of one target, and knows their defaults."""
+
+    def __init__(self, signature: Signature, table: registry.Table) -> None:
+        options = {k: o for k, o in signature.options.items() if k not in table.supplied}
+        fields = {}
+        for name, option in options.items():
+            annotation = Annotated[option.annotation, Field(**table.bounds.get(name, {}))]
+            fields[name] = annotation if option.default is REQUIRED else NotRequired[annotation]
+        extra = "allow" if signature.open else "forbid"
+        typed = TypedDict("Options", fields)  # type: ignore[operator]
+        typed.__pydantic_config__ = ConfigDict(**{**_CONFIG, "extra": extra, "frozen": False})
+        self.legal = list(options)
+        self.adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(typed)
+        self.defaults = {
+            name: _as_yaml(option.default)
+            for name, option in options.items()
+            if option.default is not REQUIRED and option.default is not UNKNOWN
+        }
+
+    def completed(self, options: dict[str, Any]) -> dict[str, Any]:
+        """``options`` and the defaults of the others, less what is off by default and stays off.
+
+        A switch that a later version adds, off, so leaves the identity of old trials as it was.
+        """
+        complete = {**self.defaults, **options}
+        off = {name for name, value in self.defaults.items() if value is None or value is False}
+        return {k: v for k, v in complete.items() if k not in off or v is not self.defaults[k]}
+
+
+@cache
+def _checker(table_target: str, target: str) -> _Checker:
+    return _Checker(read_signature(target), registry.load(table_target))
+
+
+def _as_yaml(value: Any) -> Any:
+    return [_as_yaml(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _unknown_name(table: registry.Table, name: str) -> ValidationError:
+    names = list(table.all())
+    kinds = f"{table.kind}s"
+    more = len(names) - len(table.entries)
+    rest = f", and {more} more: deltagclip list {kinds.replace(' ', '')}" if more else ""
+    hint = f"{kinds}: {', '.join(table.entries)}{rest}{nearest(table.spelling(name), names)}"
+    return raised([explained(f"there is no {table.kind} '{name}'.", hint, ("name",))])

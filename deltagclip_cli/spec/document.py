@@ -1,0 +1,232 @@
+"""A YAML file that remembers where everything in it was written."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from deltagclip_cli.errors import SpecError
+
+Where = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 scalars: ``1e-3`` is a number, ``on`` is a word, ``04:00:00`` is text.
+
+    PyYAML follows YAML 1.1, where ``1e-3`` is text, ``on`` is true, ``010`` is 8 and ``1:30`` is 90.
+    """
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+for _tag, _pattern, _first in [
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+    ("merge", r"<<", "<"),
+]:
+    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        f"tag:yaml.org,2002:{_tag}",
+        re.compile(rf"(?:{_pattern})\Z"),
+        list(_first) + [""] * (_tag == "null"),
+    )
+
+
+@dataclass(frozen=True)
+class Override:
+    """One ``--set KEY=VALUE``: the words on the command line, the path they name and the value."""
+
+    text: str
+    where: Where
+    value: Any
+
+
+def parse_override(text: str) -> Override:
+    """Read ``a.b.c=VALUE``; the value is YAML, as it would be in the file.
+
+    Raises:
+        SpecError: there is no ``=``, a part of the key is empty or the value is not YAML.
+    """
+    key, equals, value = text.partition("=")
+    where = tuple(key.strip().split("."))
+    if not equals or not all(where):
+        raise SpecError(f"--set {text}: expected KEY=VALUE, such as --set epochs=5.")
+    try:
+        return Override(text, where, parse(value))
+    except yaml.YAMLError as error:
+        raise SpecError(
+            f"--set {text}: the value is not readable YAML: {_problem(error)}."
+        ) from None
+
+
+def parse(text: str) -> Any:
+    """Plain data from YAML text, by the rules of specs.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML, repeats a key or holds a tag that is not plain data.
+    """
+    return _construct(_compose(text))
+
+
+@dataclass(frozen=True)
+class Document:
+    """The data of a file, with the place of every key and value.
+
+    ``overrides`` are laid over a copy of the data by :meth:`overridden`; a place that an override
+    covers is named by the words of the command line.
+    """
+
+    name: str
+    data: Any
+    root: Node | None
+    overrides: dict[Where, Override] = field(default_factory=dict)
+
+    def overridden(self, overrides: list[Override], base: Where) -> Document:
+        """The document with values below ``base`` replaced.
+
+        Raises:
+            SpecError: a part of a key names something that has no keys of its own.
+        """
+        data = copy.deepcopy(self.data)
+        placed = dict(self.overrides)
+        for override in overrides:
+            where = (*base, *override.where)
+            _replace(data, where, override)
+            placed[where] = override
+        return Document(self.name, data, self.root, placed)
+
+    def place(self, where: Where) -> str:
+        """``file:line:column`` of the deepest part of ``where`` that was written down."""
+        for length in range(len(where), 0, -1):
+            if where[:length] in self.overrides:
+                return f"--set {self.overrides[where[:length]].text}"
+        mark = _mark(self.root, where)
+        return f"{self.name}:{mark.line + 1}:{mark.column + 1}" if mark else self.name
+
+    def holds(self, where: Where) -> bool:
+        """Whether there is a value at ``where``."""
+        try:
+            self.value(where)
+        except (KeyError, IndexError, TypeError):
+            return False
+        return True
+
+    def value(self, where: Where) -> Any:
+        """The value at ``where``.
+
+        Raises:
+            KeyError, IndexError, TypeError: there is none.
+        """
+        value = self.data
+        for key in where:
+            value = value[key]
+        return value
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises:
+        SpecError: the file is missing or unreadable, is not YAML, or repeats a key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(
+            f"{path}: there is no such file. Name a spec with --spec FILE, or go to its folder."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}.") from None
+    try:
+        root = _compose(text)
+        return Document(str(path), _construct(root), root)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise SpecError(f"{place}: {_problem(error)}.") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{path}: {_problem(error)}.") from None
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    parts = [getattr(error, "context", None), getattr(error, "problem", None)]
+    words = " ".join(part for part in parts if part) or str(error).partition("\n")[0]
+    return words.rstrip(".")
+
+
+def _compose(text: str) -> Node | None:
+    loader = _Loader(text)
+    try:
+        root: Node | None = loader.get_single_node()
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+    _refuse_repeated_keys(root)
+    return root
+
+
+def _construct(root: Node | None) -> Any:
+    return None if root is None else _Loader("").construct_document(root)  # type: ignore[no-untyped-call]
+
+
+def _refuse_repeated_keys(root: Node | None) -> None:
+    pending, seen = [root], set()
+    while pending:
+        node = pending.pop()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, SequenceNode):
+            pending.extend(node.value)
+        elif isinstance(node, MappingNode):
+            keys = set()
+            for key, value in node.value:
+                if isinstance(key, ScalarNode):
+                    if key.value in keys:
+                        raise yaml.constructor.ConstructorError(
+                            None, None, f"the key '{key.value}' is there twice", key.start_mark
+                        )
+                    keys.add(key.value)
+                pending.append(value)
+
+
+def _children(node: Node | None) -> Iterator[tuple[str | int, Node, Node]]:
+    """Each child as (key, where the key is written, value); what was written last comes first."""
+    if isinstance(node, MappingNode):
+        for key, value in reversed(node.value):
+            yield key.value, key, value
+    elif isinstance(node, SequenceNode):
+        for index, value in enumerate(node.value):
+            yield index, value, value
+
+
+def _mark(node: Node | None, where: Where) -> yaml.Mark | None:
+    mark = None
+    for key in where:
+        found = next((child for child in _children(node) if child[0] == key), None)
+        if found is None:
+            return mark
+        mark, node = found[1].start_mark, found[2]
+    return mark
+
+
+def _replace(data: Any, where: Where, override: Override) -> None:
+    for depth, key in enumerate(where[:-1]):
+        if not isinstance(data, dict) or not isinstance(data.get(key, {}), dict):
+            name = ".".join(str(part) for part in where[: depth + 1])
+            raise SpecError(
+                f"--set {override.text}: '{name}' is a single value without keys of its own."
+            )
+        data = data.setdefault(key, {})
+    data[where[-1]] = override.value

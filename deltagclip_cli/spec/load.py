@@ -1,0 +1,147 @@
+"""From a file to checked experiments, with every fault of the file in one error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from deltagclip_cli.errors import SpecError
+from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
+from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.schema import NAME, Experiment
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The checked experiments of one file, in its order."""
+
+    name: str
+    experiments: Mapping[str, Experiment]
+
+
+def load_spec(path: Path, only: Sequence[str] = (), sets: Sequence[str] = ()) -> Spec:
+    """Read and check the experiments of a file.
+
+    Args:
+        path: a YAML file, as design and README describe it.
+        only: the experiments to check; all if empty. The others may have faults.
+        sets: ``KEY=VALUE`` words that are laid over each of these experiments.
+
+    Raises:
+        SpecError: the file is unreadable, an experiment is unknown, or there are faults. All faults
+            are in the one error, each with file, line, column, path and the legal options.
+    """
+    document = read_document(path)
+    faults = _top_level_faults(document)
+    written = document.data.get("experiments") if not faults else None
+    if faults or not isinstance(written, dict):
+        raise SpecError("\n".join(faults))
+    for name in only:
+        if name not in written:
+            names = [str(each) for each in written]
+            raise SpecError(
+                f"{document.name}: there is no experiment '{name}'.\n"
+                f"  experiments: {', '.join(names)}{nearest(name, names)}"
+            )
+    overrides = [parse_override(text) for text in sets]
+    experiments = {}
+    for name in only or list(written):
+        try:
+            experiments[name] = _experiment(document, name, overrides)
+        except SpecError as error:
+            faults += [fault for fault in error.args[0].split("\n\n") if fault not in faults]
+    if faults:
+        raise SpecError("\n\n".join(faults))
+    return Spec(document.name, experiments)
+
+
+def _top_level_faults(document: Document) -> list[str]:
+    data, name = document.data, document.name
+    if not isinstance(data, dict) or "experiments" not in data:
+        return [
+            f"{name}: there is no 'experiments:' in this file.\n  expected: experiments: {{NAME: ...}}"
+        ]
+    known = ["defaults", "experiments"]
+    faults = [
+        f"{document.place((key,))}: unknown key '{key}'.\n"
+        f"  keys: {', '.join(known)}{nearest(key, known)}"
+        for key in data
+        if key not in known
+    ]
+    for key in known:
+        if not isinstance(data.get(key) or {}, dict) or (key == "experiments" and not data[key]):
+            faults.append(f"{document.place((key,))}: '{key}' must be a mapping, NAME: ...")
+    return faults
+
+
+def _experiment(document: Document, name: Any, overrides: list[Override]) -> Experiment:
+    base = ("experiments", name)
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise SpecError(
+            f"{document.place(base)}: '{name}' cannot be the name of an experiment.\n"
+            "  names begin with a letter or digit and hold letters, digits, '-' and '_'"
+        )
+    if not isinstance(document.data["experiments"][name], dict):
+        raise SpecError(f"{document.place(base)}: '{name}' must be a mapping of settings.")
+    document = document.overridden(overrides, base)
+    defaults = document.data.get("defaults") or {}
+    try:
+        return Experiment.model_validate({**defaults, **document.data["experiments"][name]})
+    except ValidationError as error:
+        faults = _faults(document, name, error)
+        raise SpecError("\n\n".join(dict.fromkeys(faults))) from None
+
+
+def _faults(document: Document, name: str, error: ValidationError) -> list[str]:
+    """A paragraph for each place that has a fault."""
+    at_place: dict[Where, list[ErrorDetails]] = {}
+    for details in error.errors(include_url=False):
+        base: Where = ("experiments", name)
+        if not document.holds((*base, *details["loc"][:1])) and document.holds(
+            ("defaults", *details["loc"][:1])
+        ):
+            base = ("defaults",)
+        at_place.setdefault(_written(document, base, details["loc"]), []).append(details)
+    return [_fault(document, where, details) for where, details in at_place.items()]
+
+
+def _written(document: Document, base: Where, where: Where) -> Where:
+    """The place in the file that pydantic means; it also names the branches of unions."""
+    for part in where:
+        inside = document.holds((*base, part))
+        if inside or (document.holds(base) and isinstance(document.value(base), dict)):
+            base = (*base, part)
+        if not inside:
+            break
+    return base
+
+
+def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) -> str:
+    shown = where[1:] if where[0] == "experiments" else where
+    first = all_details[0]
+    context = first.get("ctx", {})
+    if "message" in context:
+        trail, message = shown[:-1] or shown, context["message"]
+    elif first["type"] == "missing":
+        trail, message = shown[:-1], f"'{shown[-1]}' is missing."
+    else:
+        rules = ", or ".join(dict.fromkeys(_rule(details["msg"]) for details in all_details))
+        trail, message = shown[:-1], f"'{shown[-1]}' {rules} (got {_got(first['input'])})."
+    hint = f"\n  {context['hint']}" if context.get("hint") else ""
+    return f"{document.place(where)}: {' › '.join(map(str, trail))}: {message}{hint}"
+
+
+def _rule(message: str) -> str:
+    """pydantic's sentence as the end of ours: "must be a valid number"."""
+    ours = re.sub(r"^(Input|List|Dictionary|Value|Tuple) should", "must", message)
+    return re.sub(r" after validation, not \d+$", "", ours)
+
+
+def _got(value: object) -> str:
+    return f"the text '{value[:60]}'" if isinstance(value, str) else repr(value)[:80]

@@ -1,0 +1,167 @@
+"""What a function or class can be given, read from its source without importing it.
+
+Importing torch costs seconds and a spec must be checked in less, so the options of optimizers,
+schedules and models are read by parsing the file that defines them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import EllipsisType
+from typing import Annotated, Any, Literal, Optional, Union
+
+from pydantic import Strict
+
+REQUIRED = object()
+UNKNOWN = object()
+
+
+@dataclass(frozen=True)
+class Option:
+    """One argument: its type for pydantic, and its default, `REQUIRED` or `UNKNOWN`."""
+
+    annotation: Any
+    default: Any
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The first line of a docstring and the arguments; ``open`` if any keyword is accepted."""
+
+    summary: str
+    options: Mapping[str, Option]
+    open: bool
+
+
+@cache
+def read_signature(target: str) -> Signature:
+    """The signature of ``"module:attribute"``; a class is read through its ``__init__``.
+
+    Raises:
+        LookupError: the module has no source file or does not define the attribute.
+    """
+    module, _, attribute = target.partition(":")
+    definitions = {
+        node.name: node for node in parse_source(module).body if isinstance(node, _DEFINITION)
+    }
+    if attribute not in definitions:
+        raise LookupError(f"{module} does not define {attribute}")
+    node = definitions[attribute]
+    summary = (ast.get_docstring(node) or "").partition("\n")[0].rstrip(".")
+    function = _constructor(node, definitions)
+    if function is None:
+        return Signature(summary, {}, open=True)
+    return Signature(summary, dict(_options(function.args)), open=function.args.kwarg is not None)
+
+
+_DEFINITION = (ast.FunctionDef, ast.ClassDef)
+
+
+def source_path(module: str) -> Path:
+    """The file of a module, found without importing it or the packages around it.
+
+    Raises:
+        LookupError: there is no such package or file.
+    """
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        raise LookupError(f"the package {top} is not installed")
+    base = Path(spec.submodule_search_locations[0]).joinpath(*rest)
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    raise LookupError(f"there is no source file of {module}")
+
+
+@cache
+def parse_source(module: str) -> ast.Module:
+    """The syntax tree of a module that is not imported.
+
+    Raises:
+        LookupError: there is no such package or file.
+    """
+    return ast.parse(source_path(module).read_text(encoding="utf-8"))
+
+
+def _constructor(
+    node: ast.FunctionDef | ast.ClassDef, definitions: Mapping[str, ast.FunctionDef | ast.ClassDef]
+) -> ast.FunctionDef | None:
+    if isinstance(node, ast.FunctionDef):
+        return node
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            return item
+    for base in node.bases:
+        if isinstance(base, ast.Name) and base.id in definitions:
+            return _constructor(definitions[base.id], definitions)
+    return None
+
+
+def _options(arguments: ast.arguments) -> Iterator[tuple[str, Option]]:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    without = [None] * (len(positional) - len(arguments.defaults))
+    defaults = [*without, *arguments.defaults, *arguments.kw_defaults]
+    for argument, default in zip([*positional, *arguments.kwonlyargs], defaults, strict=True):
+        if argument.arg != "self":
+            yield argument.arg, Option(_type(argument.annotation), _literal(default))
+
+
+def _literal(node: ast.expr | None) -> Any:
+    if node is None:
+        return REQUIRED
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return UNKNOWN
+
+
+_PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
+
+
+def _type(node: ast.expr | None) -> Any:
+    """The pydantic type of an annotation; what cannot come from YAML is dropped, the rest is Any."""
+    match node:
+        case ast.Constant(value=None):
+            return None
+        case ast.Constant(value=str(text)):
+            return _type(ast.parse(text, mode="eval").body)
+        case ast.Name(id=name) if name in _PLAIN:
+            return _PLAIN[name]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _union([left, right])
+        case ast.Subscript(value=ast.Name(id=outer) | ast.Attribute(attr=outer), slice=inner):
+            return _generic(outer, inner)
+    return Any
+
+
+def _generic(outer: str, inner: ast.expr) -> Any:
+    items = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
+    match outer.lower():
+        case "optional":
+            return Optional[_type(inner)]  # noqa: UP045 - built at run time
+        case "union":
+            return _union(items)
+        case "literal":
+            return Literal[tuple(ast.literal_eval(item) for item in items)]
+        case "list" | "sequence" | "iterable":
+            return list[_type(inner)]  # type: ignore[misc]
+        case "tuple":
+            # YAML has lists only; the items inside stay strict.
+            return Annotated[tuple[tuple(_item(item) for item in items)], Strict(False)]
+    return Any
+
+
+def _item(node: ast.expr) -> Any | EllipsisType:
+    return ... if isinstance(node, ast.Constant) and node.value is ... else _type(node)
+
+
+def _union(nodes: list[ast.expr]) -> Any:
+    # "float | Tensor" is a number in YAML, so a type that YAML cannot write leaves the union.
+    members = [member for member in map(_type, nodes) if member is not Any]
+    return Union[tuple(members)] if members else Any  # noqa: UP007 - built at run time

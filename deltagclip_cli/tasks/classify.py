@@ -1,0 +1,64 @@
+"""Classification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deltagclip_cli.errors import UsageError
+from deltagclip_cli.tasks.outcome import Outcome, at_least_float32
+
+
+class Classify:
+    """Choose one class for each input.
+
+    The loss of a sample is the cross-entropy, or ``½ Σ_k (F_k - onehot_k)²``, the squared loss for
+    which the convergence theorem is stated (with ``reduction="sum"``).
+
+    Args:
+        loss: which of the two.
+        reduction: whether the objective is the mean over the batch or the sum.
+
+    Source: arXiv 2404.08624; ``L(w) = ½‖F(w) - y‖²`` with one-hot ``y``.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: Literal["cross_entropy", "squared"] = "cross_entropy",
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        self._total = _cross_entropy if loss == "cross_entropy" else _squared
+        self._mean = reduction == "mean"
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Outcome:
+        """Apply the model to inputs ``(B, ...)`` and compare with classes ``(B,)``.
+
+        Raises:
+            UsageError: the model does not return one tensor of logits.
+        """
+        outputs = model(inputs)
+        if not isinstance(outputs, Tensor):
+            raise UsageError(
+                f"task classify needs a model that returns logits (B, classes), got a "
+                f"{type(outputs).__name__} from {type(model).__name__}.\n"
+                "  Choose another model, or the task autoencode for a variational autoencoder."
+            )
+        logits = at_least_float32(outputs)
+        total = self._total(logits, targets)
+        correct = (logits.detach().argmax(dim=1) == targets).sum()
+        return Outcome(
+            total / len(targets) if self._mean else total,
+            {"loss": total.detach(), "accuracy": correct},
+        )
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, targets, reduction="sum")
+
+
+def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    wanted = functional.one_hot(targets, outputs.shape[1])
+    return 0.5 * (outputs - wanted).square().sum()

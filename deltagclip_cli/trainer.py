@@ -1,0 +1,279 @@
+"""The loop: epochs of steps, an evaluation after each, a checkpoint, and a way to stop and go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from deltagclip_cli.assembly import Parts
+from deltagclip_cli.checkpoint import Checkpoints
+from deltagclip_cli.meter import Meter, RegimeCounter, fractions
+from deltagclip_cli.optim.observers import observer
+from deltagclip_cli.recorder import STEP_PREFIX, Recorder
+from deltagclip_cli.seeds import derive_seed
+from deltagclip_cli.tasks.outcome import Outcome
+from deltagclip_cli.trials import Trial
+
+
+class Ending(StrEnum):
+    """How a training came to its end."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first loss that was not finite: the epoch and the optimizer step, both from 1."""
+
+    epoch: int
+    step: int
+    where: str
+
+
+class Watcher(Protocol):
+    """Somebody who is shown how a training goes on."""
+
+    def advanced(self, epoch: int, batch: int, samples: int) -> None:
+        """Batch number ``batch`` of ``epoch``, both from 1, was trained on: so many samples."""
+
+    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """An epoch ended with these metrics."""
+
+
+class Trainer:
+    """Trains the parts of a trial from wherever the last checkpoint left it.
+
+    Args:
+        trial: what is trained, for how long.
+        parts: the objects, on their device.
+        recorder: takes the metrics.
+        checkpoints: takes the state.
+        watchers: are shown the progress.
+        should_stop: asked after every step; when it says yes, a checkpoint is written and
+            :meth:`train` returns.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        parts: Parts,
+        recorder: Recorder,
+        checkpoints: Checkpoints,
+        watchers: Sequence[Watcher],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.trial = trial
+        self.parts = parts
+        self.recorder = recorder
+        self.checkpoints = checkpoints
+        self.watchers = watchers
+        self.should_stop = should_stop
+        self.observer = observer(parts.optimizer)
+        self.epoch = 0  # finished epochs
+        self.regime_totals = torch.zeros(3, dtype=torch.int64)
+        self.divergence: Divergence | None = None
+        self._saved_at = time.monotonic()
+        self._begin_epoch()
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return self.epoch * self.parts.train.steps + self.batch
+
+    def train(self) -> Ending:
+        """Train to the last epoch, to the first loss that is not finite, or until asked to stop."""
+        while self.epoch < self.trial.epochs:
+            started, samples = time.perf_counter(), self._samples_to_do()
+            if not self._train_epoch():
+                self.save()
+                return Ending.STOPPED
+            metrics = self._train_metrics()
+            metrics["perf/samples_per_second"] = samples / (time.perf_counter() - started)
+            diverged_at = self.meter.first_not_finite()
+            if diverged_at is None:
+                metrics |= self.evaluate()
+            metrics["perf/epoch_seconds"] = time.perf_counter() - started
+            self._finish_epoch(metrics, diverged_at)
+            if self.divergence:
+                return Ending.DIVERGED
+        return Ending.FINISHED
+
+    def _samples_to_do(self) -> int:
+        return sum(self.parts.train.sizes[self.batch :])
+
+    def _train_epoch(self) -> bool:
+        """Make the steps of the epoch that are still to do; False if asked to stop among them."""
+        train = self.parts.train
+        self.parts.model.train()
+        for inputs, targets in train.iterate(self._order(), self.augment, start=self.batch):
+            outcome = self._step(inputs, targets)
+            self.meter.add(outcome.sums, self.observer.observe())
+            self.parts.schedule.after_step()
+            self.batch += 1
+            self._log_steps()
+            for watcher in self.watchers:
+                watcher.advanced(self.epoch + 1, self.batch, len(targets))
+            if self.batch < train.steps and not self._go_on():
+                return False
+        return True
+
+    def _go_on(self) -> bool:
+        if self.should_stop():
+            return False
+        if time.monotonic() - self._saved_at > 60 * self.trial.checkpoint.minutes:
+            self.save()
+        return True
+
+    def _order(self) -> Tensor | None:
+        """This epoch's order of the samples: the same for every optimizer and on every device."""
+        train = self.parts.train
+        if train.steps == 1:
+            return None
+        generator = torch.Generator()
+        generator.manual_seed(derive_seed(self.trial.seed, "order", self.epoch))
+        return torch.randperm(train.samples, generator=generator)
+
+    def _step(self, inputs: Tensor, targets: Tensor) -> Outcome:
+        """One optimizer step; what it returns was measured before the weights moved."""
+        outcomes: list[Outcome] = []
+
+        def closure() -> Tensor:
+            self.parts.optimizer.zero_grad(set_to_none=True)
+            outcome = self._forward(inputs, targets)
+            outcomes.append(outcome)
+            outcome.objective.backward()  # type: ignore[no-untyped-call]
+            return outcome.objective
+
+        self.parts.optimizer.step(closure)
+        return outcomes[0]
+
+    def _forward(self, inputs: Tensor, targets: Tensor) -> Outcome:
+        with self._autocast():
+            return self.parts.task(self.parts.model, inputs, targets)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.trial.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.parts.device.type, dtype=torch.bfloat16)
+
+    @torch.inference_mode()
+    def evaluate(self) -> dict[str, float]:
+        """``test/...`` metrics: means over all samples of the test set."""
+        test = self.parts.test
+        torch.manual_seed(derive_seed(self.trial.seed, "evaluation"))
+        self.parts.model.eval()
+        meter = Meter(test.sizes)
+        for inputs, targets in test.iterate(None, None):
+            meter.add(self._forward(inputs, targets).sums, {})
+        return {f"test/{name}": mean for name, mean in meter.sample_means().items()}
+
+    def _train_metrics(self, start: int = 0) -> dict[str, float]:
+        """``train/...`` and ``optim/...`` metrics of this epoch's steps from ``start`` on."""
+        told = {"lr": self._learning_rate(), **self.meter.step_means(start)}
+        if start == 0:
+            told |= fractions(self.regimes.counts())
+        return {
+            **{f"train/{name}": mean for name, mean in self.meter.sample_means(start).items()},
+            **{f"optim/{name}": value for name, value in told.items()},
+        }
+
+    def _learning_rate(self) -> float:
+        return float(self.parts.optimizer.param_groups[0]["lr"])
+
+    def _log_steps(self) -> None:
+        """Every ``log_every`` steps, record the means since the last time in this epoch."""
+        every = self.trial.log_every
+        if every and self.batch % every == 0:
+            metrics = self._train_metrics(self.batch - every)
+            named = {STEP_PREFIX + name: value for name, value in metrics.items()}
+            self.recorder.record(self.epoch + 1, self.step, named)
+
+    def _finish_epoch(self, metrics: dict[str, float], diverged_at: int | None) -> None:
+        self.divergence = self._find_divergence(metrics, diverged_at)
+        counts = self.regimes.counts()
+        if counts is not None:
+            self.regime_totals += counts
+        self.epoch += 1
+        self._begin_epoch()
+        self.recorder.record(self.epoch, self.step, metrics)
+        for watcher in self.watchers:
+            watcher.finished_epoch(self.epoch, metrics)
+        if self.divergence is None:
+            self.parts.schedule.after_epoch(metrics["train/loss"])
+            if self.epoch == self.trial.epochs or self.epoch % self.trial.checkpoint.epochs == 0:
+                self.save()
+
+    def _find_divergence(
+        self, metrics: Mapping[str, float], diverged_at: int | None
+    ) -> Divergence | None:
+        epoch, steps = self.epoch + 1, self.parts.train.steps
+        if diverged_at is not None:
+            return Divergence(epoch, self.epoch * steps + diverged_at + 1, "training")
+        if not math.isfinite(metrics["test/loss"]):
+            return Divergence(epoch, epoch * steps, "evaluation")
+        return None
+
+    def _begin_epoch(self) -> None:
+        """Everything random in an epoch follows from the seed and the epoch's number."""
+        torch.manual_seed(derive_seed(self.trial.seed, "noise", self.epoch))
+        self.augment = torch.Generator(self.parts.device)
+        self.augment.manual_seed(derive_seed(self.trial.seed, "augment", self.epoch))
+        self.batch = 0  # finished batches of this epoch
+        self.meter = Meter(self.parts.train.sizes)
+        self.regimes = RegimeCounter(self.observer)
+
+    def save(self) -> None:
+        """Write a checkpoint, behind the metrics that it counts on."""
+        self.recorder.sync()
+        self.checkpoints.save(self.state_dict())
+        self._saved_at = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continuation needs to give the same bits; tensors and plain values only."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "model": self.parts.model.state_dict(),
+            "optimizer": self.parts.optimizer.state_dict(),
+            "schedule": self.parts.schedule.state_dict(),
+            "meter": self.meter.state_dict(),
+            "regimes": self.regimes.counts(),
+            "regime_totals": self.regime_totals,
+            "random": self._random_state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave."""
+        self.parts.model.load_state_dict(state["model"])
+        self.parts.optimizer.load_state_dict(state["optimizer"])
+        self.parts.schedule.load_state_dict(state["schedule"])
+        self.epoch = state["epoch"]
+        self._begin_epoch()
+        self.batch = state["batch"]
+        self.meter.load_state_dict(state["meter"])
+        self.regimes = RegimeCounter(self.observer, state["regimes"])
+        self.regime_totals = state["regime_totals"].cpu()
+        self._restore_random_state(state["random"])
+
+    def _random_state(self) -> dict[str, Tensor]:
+        state = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
+        if self.parts.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.parts.device)
+        return state
+
+    def _restore_random_state(self, state: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"].cpu())
+        self.augment.set_state(state["augment"].cpu())
+        if self.parts.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"].cpu(), self.parts.device)

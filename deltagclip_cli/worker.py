@@ -1,0 +1,160 @@
+"""Runs one trial in this process, from its run folder to its ``result.json``."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from deltagclip_cli.assembly import Parts, assemble, find_device
+from deltagclip_cli.checkpoint import Checkpoints
+from deltagclip_cli.environment import record_start
+from deltagclip_cli.errors import DeltaGClipError, TrialError
+from deltagclip_cli.history import where_to_continue, write_result
+from deltagclip_cli.recorder import Recorder
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.trainer import Ending, Trainer, Watcher
+from deltagclip_cli.trials import Trial
+
+epoch_logger = logging.getLogger("deltagclip_cli.epochs")
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a trial begins: after how many finished epochs, with what sizes, and where."""
+
+    trial: Trial
+    folder: RunFolder
+    device: torch.device
+    epoch: int
+    batch: int
+    steps: int
+    samples: int
+
+
+def run_trial(
+    folder: RunFolder,
+    trial: Trial,
+    *,
+    data_dir: Path,
+    device: str,
+    watch: Callable[[Start], list[Watcher]],
+    should_stop: Callable[[], bool],
+) -> Ending:
+    """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
+
+    Everything that can be checked is checked before the folder is made.
+
+    Args:
+        folder: where its files go.
+        trial: what to run.
+        data_dir: where data sets lie.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        watch: called when the training begins; gives those who are shown the progress.
+        should_stop: asked after every step.
+
+    Raises:
+        UsageError: the data, the device or the folder cannot be used.
+        TrialError: the trial failed; ``error.txt`` says why, with the traceback.
+    """
+    started = time.perf_counter()
+    where = find_device(device)
+    parts = assemble(trial, data_dir, where)
+    folder.create(trial)
+    with _failures_recorded(folder), _logged_to(folder.log_file):
+        record_start(folder, where)
+        checkpoints = Checkpoints(folder, trial.identity)
+        state, kept = where_to_continue(folder, checkpoints, where)
+        recorder = Recorder(folder, trial, kept)
+        try:
+            watchers = [_EpochLines(trial.epochs), *watch(_start(folder, trial, parts, state))]
+            trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
+            if state is not None:
+                trainer.load_state_dict(state)
+            ending = trainer.train()
+        finally:
+            recorder.close()
+        if ending is not Ending.STOPPED:
+            write_result(folder, trainer, ending, time.perf_counter() - started)
+        return ending
+
+
+def _start(folder: RunFolder, trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start:
+    return Start(
+        trial=trial,
+        folder=folder,
+        device=parts.device,
+        epoch=state["epoch"] if state else 0,
+        batch=state["batch"] if state else 0,
+        steps=parts.train.steps,
+        samples=parts.train.samples,
+    )
+
+
+@contextmanager
+def _failures_recorded(folder: RunFolder) -> Iterator[None]:
+    with suppress(OSError):
+        folder.error_file.unlink()
+    try:
+        yield
+    except Exception as error:
+        folder.record_failure(error)
+        raise TrialError(f"{folder.path}: the trial failed: {_explained(error)}") from error
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, DeltaGClipError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "the disk is full.\n  Free space and run the same command again: it continues."
+    return (
+        f"{type(error).__name__}: {error}.\n"
+        "  The traceback is in error.txt there. The same command tries again."
+    )
+
+
+@contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    loggers = [logging.getLogger("deltagclip_cli"), logging.getLogger("py.warnings")]
+    for each in loggers:
+        each.addHandler(handler)
+    try:
+        yield
+    finally:
+        for each in loggers:
+            each.removeHandler(handler)
+        handler.close()
+
+
+class _EpochLines:
+    """Logs a line an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def advanced(self, epoch: int, batch: int, samples: int) -> None: ...
+
+    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        shown = "  ".join(
+            f"{name} {metrics[name]:.4g}" for name in _LOGGED_METRICS if name in metrics
+        )
+        epoch_logger.info("epoch %d/%d  %s", epoch, self._epochs, shown)
+
+
+_LOGGED_METRICS = (
+    "train/loss",
+    "train/accuracy",
+    "test/loss",
+    "test/accuracy",
+    "perf/samples_per_second",
+)
