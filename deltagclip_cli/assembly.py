@@ -23,7 +23,6 @@ from deltagclip_cli.spec.schema import Data, Normalization
 from deltagclip_cli.tasks.outcome import Outcome
 from deltagclip_cli.trials import Trial
 
-
 Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
 
 
@@ -107,7 +106,7 @@ def _dataset(data: Data, data_dir: Path) -> Dataset:
     samples = len(dataset.train)
     if data.batch_size != "full" and data.batch_size > samples:
         raise DataError(
-            f"data.batch_size is {data.batch_size}, but {data.name} has {samples} training samples.\n"
+            f"data.batch_size is {data.batch_size}, but {data.name} has {samples} samples.\n"
             "  Use a smaller batch, or batch_size: full for all of them in one."
         )
     return dataset
@@ -122,7 +121,7 @@ def _model(trial: Trial, dataset: Dataset, device: torch.device, dtype: torch.dt
     model = build_model(trial.model.target, shape, dataset.classes, trial.model.options)
     model = model.to(device=device, dtype=dtype)
     if _is_convolutional(model):
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     return model
 
 

@@ -37,7 +37,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "deltagclip_cli": __version__,
         "packages": {name: _version(name) for name in _PACKAGES},
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": _device_name(device),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

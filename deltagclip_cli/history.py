@@ -24,7 +24,7 @@ Record = Mapping[str, Any]
 
 def where_to_continue(
     folder: RunFolder, checkpoints: Checkpoints, device: torch.device
-) -> tuple[dict[str, Any] | None, list[Record]]:
+) -> tuple[dict[str, Any] | None, Sequence[Record]]:
     """The newest checkpoint whose metrics are all there, and the records that it covers.
 
     A checkpoint is written after the metrics that it counts on, but a disk can lose or tear what

@@ -1,4 +1,4 @@
-"""Writes what a trial measures: ``metrics.jsonl``, which is the truth, and the same for TensorBoard."""
+"""Writes what a trial measures: ``metrics.jsonl``, the truth, and the same for TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any, TextIO
+from typing import IO, Any
 
 from torch.utils.tensorboard.summary import hparams
 from torch.utils.tensorboard.writer import SummaryWriter
@@ -42,7 +42,7 @@ class Recorder:
         for path in folder.event_files():
             path.unlink()
         self._metrics = _reopened(folder, kept)
-        self._events = SummaryWriter(str(folder.path), purge_step=0, max_queue=1000)  # type: ignore[no-untyped-call]
+        self._events = SummaryWriter(str(folder.path), purge_step=0, max_queue=1000)
         self._write_hyper_parameters(trial)
         for record in kept:
             self._write_events(record)
@@ -59,20 +59,18 @@ class Recorder:
         """Bring everything written so far to the disk. Call it before a checkpoint counts on it."""
         self._metrics.flush()
         os.fsync(self._metrics.fileno())
-        self._events.flush()  # type: ignore[no-untyped-call]
+        self._events.flush()
 
     def close(self) -> None:
         """Close the files."""
         self._metrics.close()
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()
 
     def _write_events(self, record: Mapping[str, Any]) -> None:
         for name, value in record.items():
             if "/" in name and value is not None:
                 axis = "step" if name.startswith(STEP_PREFIX) else "epoch"
-                self._events.add_scalar(  # type: ignore[no-untyped-call]
-                    name, value, record[axis], walltime=record["time"]
-                )
+                self._events.add_scalar(name, value, record[axis], walltime=record["time"])
 
     def _write_hyper_parameters(self, trial: Trial) -> None:
         # SummaryWriter.add_hparams would make a second run, named by the time; these are the same
@@ -93,7 +91,7 @@ def _is_measured(name: str, trial: Trial) -> bool:
     return not name.endswith("accuracy") or trial.task.name == "classify"
 
 
-def _reopened(folder: RunFolder, kept: list[Mapping[str, Any]]) -> TextIO:
+def _reopened(folder: RunFolder, kept: list[Mapping[str, Any]]) -> IO[str]:
     write_text(folder.metrics_file, "".join(_line(record) for record in kept))
     return folder.metrics_file.open("a", encoding="utf-8")
 

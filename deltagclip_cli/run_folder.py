@@ -3,7 +3,7 @@
 ::
 
     runs/<experiment>/<optimizer label>/seed-<n>-<hash8>/
-      trial.yaml                the resolved trial; the first file, so a folder always says what it is
+      trial.yaml                the resolved trial; written first, so that a folder says what it is
       environment.json          versions, git state, device, host; one entry for each start
       metrics.jsonl             one line an epoch: the truth that statistics read
       events.out.tfevents.*     the same for TensorBoard
@@ -56,14 +56,37 @@ class RunFolder:
         """The folder of ``trial`` below the runs folder, whether it is there or not."""
         return cls(runs / trial.folder)
 
-    trial_file = property(lambda self: self.path / "trial.yaml")
-    environment_file = property(lambda self: self.path / "environment.json")
-    metrics_file = property(lambda self: self.path / "metrics.jsonl")
-    checkpoint_file = property(lambda self: self.path / "checkpoint.pt")
-    previous_checkpoint_file = property(lambda self: self.path / "checkpoint.previous.pt")
-    log_file = property(lambda self: self.path / "log.txt")
-    error_file = property(lambda self: self.path / "error.txt")
-    result_file = property(lambda self: self.path / "result.json")
+    @property
+    def trial_file(self) -> Path:
+        return self.path / "trial.yaml"
+
+    @property
+    def environment_file(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def previous_checkpoint_file(self) -> Path:
+        return self.path / "checkpoint.previous.pt"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def error_file(self) -> Path:
+        return self.path / "error.txt"
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
 
     def event_files(self) -> list[Path]:
         """TensorBoard's files, oldest first."""
@@ -133,7 +156,7 @@ class RunFolder:
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
             raise RunFolderError(
-                f"{self.trial_file}: not a trial that this version can read: {_first_line(error)}.\n"
+                f"{self.trial_file}: not a trial that this version reads: {_first_line(error)}.\n"
                 "  Delete the folder to run the trial again."
             ) from None
 

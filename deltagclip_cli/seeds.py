@@ -1,8 +1,8 @@
 """Seeds from named parts, so that what should be equal between optimizers is equal by design.
 
-Every stream of random numbers of a trial has a name (``init``, ``order``, ``augment``, ...) and gets
-its seed from the trial's seed and that name alone. Optimizers compared at one seed so start from the
-same weights and see the same batches, and no stream depends on how much another one has drawn.
+Every stream of random numbers of a trial has a name (``init``, ``order``, ``augment``, ...) and
+gets its seed from the trial's seed and that name alone. Optimizers compared at one seed so start
+from the same weights and see the same batches, and no stream depends on how much another has drawn.
 """
 
 from __future__ import annotations

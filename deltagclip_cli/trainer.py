@@ -1,4 +1,4 @@
-"""The loop: epochs of steps, an evaluation after each, a checkpoint, and a way to stop and go on."""
+"""The loop: epochs of steps, an evaluation and a checkpoint after each, a way to stop and go on."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Trainer:
             outcome.objective.backward()  # type: ignore[no-untyped-call]
             return outcome.objective
 
-        self.parts.optimizer.step(closure)
+        self.parts.optimizer.step(closure)  # type: ignore[arg-type]  # a Tensor is what torch takes
         return outcomes[0]
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> Outcome:

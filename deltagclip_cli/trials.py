@@ -45,7 +45,7 @@ class Trial(Settings):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What changes the numbers, as plain data: neither names nor how often files are written."""
+        """What changes the numbers, as plain data: no names, no rhythm of writing files."""
         plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
         plain["optimizer"].pop("schedule", None)  # the one in force stands beside it
         return plain

@@ -29,6 +29,7 @@ TABLE = Table(
         "dimension": {"ge": 2},
         "noise": {"ge": 0, "le": 1},
         "points": {"ge": 1},
+        "radius": {"gt": 0},
         "size": {"ge": 1},
         "test": {"ge": 1},
         "train": {"ge": 1},

@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.errors import DataError
@@ -182,7 +182,7 @@ def _decode_into(
 def _threads(files: Sequence[ImageFile]) -> int:
     # Tiny images take less time to decode than threads take to hand Python's lock around.
     tiny = sum(file.size_bytes for file in files) < _TINY_BYTES * len(files)
-    return 1 if tiny else os.cpu_count() or 1
+    return 1 if tiny else len(os.sched_getaffinity(0))
 
 
 def _sizes_differ(folder: Path, name: str, image: Array, other: str, second: Array) -> DataError:
@@ -199,7 +199,7 @@ def _decode(file: Path, image_size: int | None) -> Array:
     try:
         with Image.open(file) as opened:
             image = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(
             f"{file}: is not an image that can be read ({error}).\n"
             "  Replace the file or delete it, and run this again."

@@ -20,11 +20,12 @@ def sphere(
     dimension: int = 16,
     classes: int = 2,
     test: int = 256,
+    radius: float = 1.0,
     data_seed: int = 0,
 ) -> Dataset:
-    """Points drawn evenly from the unit sphere, labelled by a fixed random smooth network.
+    """Points drawn evenly from a sphere, labelled by a fixed random smooth network.
 
-    Inputs are float64 ``(N, dimension)`` of norm 1, which is what the tangent kernel of a wide
+    Inputs are float64 ``(N, dimension)`` of one norm, which is what the tangent kernel of a wide
     network is studied on: no two points are parallel, so the kernel is positive definite.
 
     Args:
@@ -34,6 +35,9 @@ def sphere(
         dimension: of the space around the sphere.
         classes: a label is the largest of this many outputs of a two-layer tanh network.
         test: number of test points.
+        radius: the norm of every point. With √dimension, the first layer of a network in the NTK
+            parametrisation has pre-activations of variance 1 instead of 1/dimension, and the
+            tangent kernel's least eigenvalue is larger by orders of magnitude.
         data_seed: of the points and the labelling network. It is not the trial's seed: all trials
             see the same data.
     """
@@ -45,7 +49,7 @@ def sphere(
         drawn = _normal(samples, dimension, generator)
         inputs = drawn / drawn.norm(dim=1, keepdim=True)
         targets = (torch.tanh(inputs @ inner.T) @ outer.T).argmax(dim=1)
-        splits.append(Split(inputs, targets))
+        splits.append(Split(radius * inputs, targets))
     return Dataset(splits[0], splits[1], classes, None, None)
 
 

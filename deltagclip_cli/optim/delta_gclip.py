@@ -14,8 +14,6 @@ from deltagclip_cli.optim.update import apply_update, gather_norms, step_sizes, 
 
 __all__ = ["DeltaGClip", "GClip"]
 
-_OBSERVED = ("grad_norm", "step_size", "regime_counts")
-
 
 class DeltaGClip(Optimizer):
     r"""Gradient descent with regularized gradient clipping, δ-GClip.
@@ -43,22 +41,18 @@ class DeltaGClip(Optimizer):
         foreach: update all tensors of a kind by a few operations over lists.
         fused: update all tensors of a kind in one kernel. With both ``foreach`` and ``fused`` left
             unset, each tensor takes the fused kernel where it is legal, else foreach on an
-            accelerator, else a loop; setting either to False asks for the loop.
+            accelerator, else a loop; setting either to False asks for the loop. Under
+            ``torch.compile`` fused means foreach, which the compiler fuses itself.
         capturable: keep ``lr`` as a tensor on the parameters' device, so that a captured CUDA
             graph follows the learning-rate schedule. Capture again after ``load_state_dict``
             (default: False).
         differentiable: let autograd see the step, the norm included (default: False).
 
-    Attributes:
-        grad_norm: ‖g‖ at the last step that had a gradient; 0-dim for the global scope, else one
-            value a block (n,). None before.
-        step_size: h of every block at that step (n,). None before.
-        regime_counts: plain, clipped and floored steps so far (3,), one a block and step. Steps of
-            size 0 (``lr = 0``) or NaN are in none of the three. Not part of ``state_dict``.
-
-        A block is what shares a step size: a parameter group, or with scope ``"parameter"`` a
-        tensor; blocks without a gradient are left out. All three are tensors on the parameters'
-        device, and reading their values is what waits for the device: ``step`` never does.
+    Attributes ``grad_norm``, ``step_size`` and ``regime_counts`` tell of the steps made, as tensors
+    on the parameters' device; reading their values is what waits for the device, ``step`` never
+    does. They are None before the first step and not part of ``state_dict``. A *block* is what
+    shares a step size: a parameter group, or with scope ``"parameter"`` a tensor; blocks without a
+    gradient are left out. Steps of size 0 (``lr = 0``) or NaN are in none of the three counts.
 
     Raises:
         ValueError: a hyper-parameter is negative, NaN or infinite, or ``norm_scope`` is unknown.
@@ -90,10 +84,6 @@ class DeltaGClip(Optimizer):
         floored, as nothing else is known of it. ``torch.amp.GradScaler`` skips such steps.
     """
 
-    grad_norm: Tensor | None
-    step_size: Tensor | None
-    regime_counts: Tensor | None
-
     def __init__(
         self,
         params: ParamsT,
@@ -122,8 +112,24 @@ class DeltaGClip(Optimizer):
             "differentiable": differentiable,
         }
         check_options(defaults)
-        self.grad_norm = self.step_size = self.regime_counts = None
+        # In a dict, because torch.compile drops attributes that step() sets on an optimizer.
+        self._observed: dict[str, Tensor] = {}
         super().__init__(params, defaults)
+
+    @property
+    def grad_norm(self) -> Tensor | None:
+        """‖g‖ at the last step that had a gradient: 0-dim, or one value a block (n,)."""
+        return self._observed.get("grad_norm")
+
+    @property
+    def step_size(self) -> Tensor | None:
+        """The step size h of every block (n,) at that step."""
+        return self._observed.get("step_size")
+
+    @property
+    def regime_counts(self) -> Tensor | None:
+        """How many steps so far were plain, clipped and floored (3,), one a block and step."""
+        return self._observed.get("regime_counts")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with defaults for the options it leaves out."""
@@ -134,13 +140,11 @@ class DeltaGClip(Optimizer):
         place_lr(self.param_groups[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        observed = {name: getattr(self, name) for name in _OBSERVED}
-        return {**super().__getstate__(), **observed}
+        return {**super().__getstate__(), "_observed": self._observed}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        for name in _OBSERVED:
-            self.__dict__.setdefault(name, None)
+        self.__dict__.setdefault("_observed", {})
         for group in self.param_groups:
             fill_in(group)
             place_lr(group)
@@ -215,12 +219,13 @@ class DeltaGClip(Optimizer):
         return by_group, torch.cat(by_group)
 
     def _observe(self, grad_norm: Tensor, step_size: Tensor, regime: Tensor) -> None:
-        self.grad_norm, self.step_size = grad_norm.detach(), step_size.detach()
-        counts = self.regime_counts
+        counts = self._observed.get("regime_counts")
         if counts is None:
             counts = torch.zeros(3, dtype=torch.int64, device=regime.device)
-        counted = (self.step_size > 0).long()
-        self.regime_counts = counts.to(regime.device).index_add_(0, regime, counted)
+        counts = counts.to(regime.device).index_add_(0, regime, (step_size.detach() > 0).long())
+        self._observed["regime_counts"] = counts
+        self._observed["grad_norm"] = grad_norm.detach()
+        self._observed["step_size"] = step_size.detach()
 
 
 class GClip(DeltaGClip):

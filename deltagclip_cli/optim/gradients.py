@@ -12,6 +12,8 @@ from deltagclip_cli.optim.sharding import local_shards
 if TYPE_CHECKING:
     from deltagclip_cli.optim.sharding import Layout
 
+_NATIVE = (Tensor, torch.nn.Parameter)
+
 
 class Gradients(NamedTuple):
     """The tensors of one parameter group that have a gradient, as local real tensors."""
@@ -23,21 +25,28 @@ class Gradients(NamedTuple):
 
 
 def collect(group: dict[str, Any]) -> Gradients:
-    found = Gradients(group, [], [], [])
+    """The tensors of a parameter group that have a gradient."""
+    params: list[Tensor] = []
+    grads: list[Tensor] = []
+    layouts: list[Layout | None] = []
     for param in group["params"]:
-        if param.grad is None:
+        grad = param.grad
+        if grad is None:
             continue
-        if param.grad.layout != torch.strided:
+        if grad.layout is not torch.strided:
             raise RuntimeError(
-                f"δ-GClip does not support sparse gradients, but a parameter of shape "
-                f"{tuple(param.shape)} has a gradient of layout {param.grad.layout}"
+                "δ-GClip does not support sparse gradients, but a parameter of shape "
+                f"{tuple(param.shape)} has a gradient of layout {grad.layout}"
             )
-        weights, grad, layout = local_shards(param, param.grad)
-        is_complex = weights.is_complex()
-        found.params.append(torch.view_as_real(weights) if is_complex else weights)
-        found.grads.append(torch.view_as_real(grad) if is_complex else grad)
-        found.layouts.append(layout)
-    return found
+        layout = None
+        if type(param) not in _NATIVE:
+            param, grad, layout = local_shards(param, grad)
+        if param.is_complex():
+            param, grad = torch.view_as_real(param), torch.view_as_real(grad)
+        params.append(param)
+        grads.append(grad)
+        layouts.append(layout)
+    return Gradients(group, params, grads, layouts)
 
 
 def blocks(
@@ -45,7 +54,6 @@ def blocks(
 ) -> list[tuple[list[Tensor], list[Tensor], Tensor]]:
     """Tensors that share a step size, and that step size (0-dim)."""
     if step_size.numel() == 1:
-        # Backwards, because the gradients that the norm read last are still in the cache.
-        return [(params[::-1], grads[::-1], step_size[0])]
+        return [(params, grads, step_size[0])]
     each = zip(params, grads, step_size.unbind(), strict=True)
     return [([param], [grad], h) for param, grad, h in each]

@@ -29,7 +29,9 @@ def check_options(options: dict[str, Any]) -> None:
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"A tensor lr should have one element but has shape {tuple(lr.shape)}")
     for name in ("lr", "gamma", "delta", "weight_decay"):
-        value = float(options[name])
+        value = options[name]
+        if isinstance(value, Tensor):
+            value = value.detach().item()
         above_zero = name == "gamma"
         if not (value > 0 if above_zero else value >= 0) or not math.isfinite(value):
             limit = "> 0" if above_zero else ">= 0"

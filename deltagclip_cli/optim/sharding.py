@@ -6,33 +6,26 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.tensor import DTensor, Placement
+    from torch.distributed.tensor import Placement
 
     Layout: TypeAlias = tuple[DeviceMesh, tuple[Placement, ...]]
 
 
-def _as_sharded(tensor: Tensor) -> DTensor | None:
-    if type(tensor) in (Tensor, Parameter) or not torch.distributed.is_available():
-        return None
+def local_shards(param: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Layout | None]:
+    """This process's part of a parameter and of its gradient, and how the whole is laid out."""
+    if not torch.distributed.is_available():
+        return param, grad, None
     # Only here, because the import takes a noticeable part of a second.
     from torch.distributed.tensor import DTensor
 
-    return tensor if isinstance(tensor, DTensor) else None
-
-
-def local_shards(param: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Layout | None]:
-    """This process's part of a parameter and of its gradient, and how the whole is laid out."""
-    whole, whole_grad = _as_sharded(param), _as_sharded(grad)
-    if whole is None or whole_grad is None:
+    if not (isinstance(param, DTensor) and isinstance(grad, DTensor)):
         return param, grad, None
-    if whole_grad.placements != whole.placements:
-        whole_grad = whole_grad.redistribute(whole.device_mesh, whole.placements)
-    layout = (whole.device_mesh, tuple(whole.placements))
-    return whole.to_local(), whole_grad.to_local(), layout
+    if grad.placements != param.placements:
+        grad = grad.redistribute(param.device_mesh, param.placements)
+    return param.to_local(), grad.to_local(), (param.device_mesh, tuple(param.placements))
 
 
 def norms_over_shards(norms: list[Tensor], layouts: list[Layout | None]) -> list[Tensor]:

@@ -6,6 +6,7 @@ Nothing here reads a value back from the device: a host that waits cannot queue 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -22,7 +23,7 @@ _Part: TypeAlias = tuple[_Implementation, list[Tensor], list[Tensor]]
 # On CPUs vector_norm keeps one float32 sum, which is wrong by 1e-3 for 23 million numbers
 # (DistilBERT's embedding); a dot product of a piece is right to 1e-6, and faster.
 _SMALL = 2**15
-_PIECE = 2**21
+_PIECE = 2**22
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -99,13 +100,13 @@ def apply_update(
         # Not in the parameters' own dtype: h = 5e-9 is 0 in float16.
         h = step_size.to(first.device, accumulation_dtype(first.dtype))
         member_grads = [grads[i] for i in indices]
-        if fused:
+        if fused and not torch.compiler.is_compiling():
             _refuse_unfusable(members, member_grads)
             parts: list[_Part] = [(_fused, members, member_grads)]
         elif fused is None and foreach is None:
             parts = _fastest(members, member_grads, differentiable)
         else:
-            parts = [(_foreach if foreach else _loop, members, member_grads)]
+            parts = [(_foreach if foreach or fused else _loop, members, member_grads)]
         for implementation, part, part_grads in parts:
             implementation(part, part_grads, h, weight_decay, maximize)
 
@@ -120,11 +121,14 @@ def _fastest(params: list[Tensor], grads: list[Tensor], differentiable: bool) ->
     otherwise = _foreach if on_accelerator else _loop
     if not _fused_supports(params[0]):
         return [(otherwise, params, grads)]
-    parts: list[_Part] = [(_fused, [], []), (otherwise, [], [])]
-    for param, grad in zip(params, grads, strict=True):
-        _, members, member_grads = parts[not _same_memory_order(param, grad)]
-        members.append(param)
-        member_grads.append(grad)
+    legal = [_same_memory_order(p, g) for p, g in zip(params, grads, strict=True)]
+    if all(legal):
+        return [(_fused, params, grads)]
+    illegal = [not is_legal for is_legal in legal]
+    parts: list[_Part] = [
+        (implementation, list(compress(params, chosen)), list(compress(grads, chosen)))
+        for implementation, chosen in ((_fused, legal), (otherwise, illegal))
+    ]
     return [part for part in parts if part[1]]
 
 
@@ -177,7 +181,7 @@ def _fused_supports(param: Tensor) -> bool:
 
 def _same_memory_order(param: Tensor, grad: Tensor) -> bool:
     """Whether a kernel that walks through memory pairs the right numbers."""
-    return param.dtype == grad.dtype and param.stride() == grad.stride() and _is_dense(param)
+    return param.stride() == grad.stride() and param.dtype == grad.dtype and _is_dense(param)
 
 
 def _is_dense(tensor: Tensor) -> bool:

@@ -85,8 +85,8 @@ def build_schedule(
         raise UsageError(f"schedule '{name}': {error}.") from None
     if isinstance(schedule, ReduceLROnPlateau) and (warm is not None or unit == "step"):
         raise UsageError(
-            f"schedule '{name}': it waits for an epoch's training loss, so it has neither a warm-up "
-            "nor 'unit: step'."
+            f"schedule '{name}': it waits for an epoch's training loss, so it has neither a "
+            "warm-up nor 'unit: step'."
         )
     if warm is not None:
         schedule = SequentialLR(optimizer, [warm, schedule], milestones=[warmup])

@@ -6,25 +6,25 @@ against the real signature of what it names, and filled up with the defaults fou
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, NotRequired, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    TypeAdapter,
     ValidationError,
+    create_model,
     model_serializer,
     model_validator,
 )
 from pydantic_core import InitErrorDetails
-from typing_extensions import TypedDict
 
 from deltagclip_cli import registry
 from deltagclip_cli.spec.faults import explained, faults_of, naming_legal_options, nearest, raised
-from deltagclip_cli.spec.signatures import REQUIRED, UNKNOWN, Signature, read_signature
+from deltagclip_cli.spec.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -102,7 +102,7 @@ class Component(BaseModel):
         known = name if name in table.entries else table.spelling(name)
         checker = _checker(cls.table_target, target)
         try:
-            checked = checker.adapter.validate_python(options)
+            checked = checker.checked(options)
         except ValidationError as error:
             legal = [*checker.legal, *cls.common()]
             raise naming_legal_options(error, f" for {known}", legal) from None
@@ -120,20 +120,28 @@ class _Checker:
 
     def __init__(self, signature: Signature, table: registry.Table) -> None:
         options = {k: o for k, o in signature.options.items() if k not in table.supplied}
-        fields = {}
-        for name, option in options.items():
-            annotation = Annotated[option.annotation, Field(**table.bounds.get(name, {}))]
-            fields[name] = annotation if option.default is REQUIRED else NotRequired[annotation]
-        extra = "allow" if signature.open else "forbid"
-        typed = TypedDict("Options", fields)  # type: ignore[operator]
-        typed.__pydantic_config__ = ConfigDict(**{**_CONFIG, "extra": extra, "frozen": False})
+        # Behind aliases, since an option may have the name of one of BaseModel's own methods.
+        fields: dict[str, Any] = {
+            f"option_{number}": _field(name, option, table.bounds.get(name, {}))
+            for number, (name, option) in enumerate(options.items())
+        }
+        config = ConfigDict(**{**_CONFIG, "extra": "allow" if signature.open else "forbid"})
+        self._model = create_model("Options", __config__=config, **fields)
         self.legal = list(options)
-        self.adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(typed)
         self.defaults = {
             name: _as_yaml(option.default)
             for name, option in options.items()
             if option.default is not REQUIRED and option.default is not UNKNOWN
         }
+
+    def checked(self, options: dict[Any, Any]) -> dict[str, Any]:
+        """``options``, each of the right type and within its limits.
+
+        Raises:
+            ValidationError: one is not, is missing or is unknown.
+        """
+        model: BaseModel = self._model.model_validate(options)
+        return model.model_dump(by_alias=True, exclude_unset=True)
 
     def completed(self, options: dict[str, Any]) -> dict[str, Any]:
         """``options`` and the defaults of the others, less what is off by default and stays off.
@@ -143,6 +151,11 @@ class _Checker:
         complete = {**self.defaults, **options}
         off = {name for name, value in self.defaults.items() if value is None or value is False}
         return {k: v for k, v in complete.items() if k not in off or v is not self.defaults[k]}
+
+
+def _field(name: str, option: Option, bounds: Mapping[str, float]) -> tuple[Any, Any]:
+    default: Any = ... if option.default is REQUIRED else None
+    return option.annotation, Field(default, alias=name, **cast(dict[str, Any], bounds))
 
 
 @cache

@@ -20,7 +20,7 @@ Where = tuple[str | int, ...]
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: ``1e-3`` is a number, ``on`` is a word, ``04:00:00`` is text.
 
-    PyYAML follows YAML 1.1, where ``1e-3`` is text, ``on`` is true, ``010`` is 8 and ``1:30`` is 90.
+    PyYAML follows YAML 1.1, where ``1e-3`` is text, ``on`` is true, ``010`` is 8, ``1:30`` is 90.
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
@@ -37,7 +37,7 @@ for _tag, _pattern, _first in [
     ),
     ("merge", r"<<", "<"),
 ]:
-    _Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    _Loader.add_implicit_resolver(
         f"tag:yaml.org,2002:{_tag}",
         re.compile(rf"(?:{_pattern})\Z"),
         list(_first) + [""] * (_tag == "null"),
@@ -171,13 +171,13 @@ def _compose(text: str) -> Node | None:
     try:
         root: Node | None = loader.get_single_node()
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
     _refuse_repeated_keys(root)
     return root
 
 
 def _construct(root: Node | None) -> Any:
-    return None if root is None else _Loader("").construct_document(root)  # type: ignore[no-untyped-call]
+    return None if root is None else _Loader("").construct_document(root)
 
 
 def _refuse_repeated_keys(root: Node | None) -> None:

@@ -65,7 +65,8 @@ def _top_level_faults(document: Document) -> list[str]:
     data, name = document.data, document.name
     if not isinstance(data, dict) or "experiments" not in data:
         return [
-            f"{name}: there is no 'experiments:' in this file.\n  expected: experiments: {{NAME: ...}}"
+            f"{name}: there is no 'experiments:' in this file.\n"
+            "  expected: experiments: {NAME: ...}"
         ]
     known = ["defaults", "experiments"]
     faults = [

@@ -67,7 +67,7 @@ class Data(Component):
     batch_size: PositiveInt | Literal["full"]
     evaluation_batch_size: PositiveInt = 1000
     image_size: PositiveInt | None = None
-    augment: Annotated[list[Augmentation], BeforeValidator(_as_list)] = []
+    augment: Annotated[list[Augmentation], BeforeValidator(_as_list)] = Field(default_factory=list)
     normalize: Literal["dataset", "none"] | Normalization = "dataset"
     train_samples: PositiveInt | None = None
     test_samples: PositiveInt | None = None
@@ -115,14 +115,14 @@ class Experiment(Settings):
     data: Data
     task: Task = Field(default_factory=lambda: Task.model_validate("classify"))
     epochs: PositiveInt
-    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default_factory=lambda: [0])
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1)]
     schedule: Schedule | None = None
-    grid: dict[str, Grid] = {}
+    grid: dict[str, Grid] = Field(default_factory=dict)
     log_every: PositiveInt | None = None
     checkpoint: Checkpointing = Checkpointing()
-    slurm: dict[str, Any] = {}
+    slurm: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("grid")
     @classmethod
@@ -174,7 +174,9 @@ def _grid_faults(
         try:
             varied(optimizers[label], {name: value})
         except ValidationError as error:
-            yield from ({**fault, "loc": (label, *where)} for fault in faults_of(error))
+            for fault in faults_of(error):
+                fault["loc"] = (label, *where)
+                yield fault
 
 
 def _grid_values(grid: Grid) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -125,7 +126,7 @@ _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 
 
 def _type(node: ast.expr | None) -> Any:
-    """The pydantic type of an annotation; what cannot come from YAML is dropped, the rest is Any."""
+    """The pydantic type of an annotation; Any for what it does not know."""
     match node:
         case ast.Constant(value=None):
             return None
@@ -150,7 +151,7 @@ def _generic(outer: str, inner: ast.expr) -> Any:
         case "literal":
             return Literal[tuple(ast.literal_eval(item) for item in items)]
         case "list" | "sequence" | "iterable":
-            return list[_type(inner)]  # type: ignore[misc]
+            return types.GenericAlias(list, (_type(inner),))
         case "tuple":
             # YAML has lists only; the items inside stay strict.
             return Annotated[tuple[tuple(_item(item) for item in items)], Strict(False)]

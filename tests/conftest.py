@@ -1,0 +1,58 @@
+"""Fixtures for all tests: real data where there is some, and no way to the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+_UNPACK = Path(__file__).parents[2] / "shared" / "data" / "unpack"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """A data folder with MNIST, CIFAR-10 as JPEG files and ``emotion``; skips where there is none.
+
+    It lies outside the repository and is laid out once for all runs of the tests.
+    """
+    if not _UNPACK.is_file():
+        pytest.skip("the real data sets are not on this machine")
+    folder = Path(tempfile.gettempdir(), "deltagclip-test-data")
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / ".unpack.lock"):
+        subprocess.run([str(_UNPACK), str(folder)], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def _is_local(host: Any) -> bool:
+    if host in (None, "", "localhost", b"localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+    except ValueError:
+        return host == socket.gethostname()
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that looks a host up or connects to one, other than this machine."""
+    connect, look_up = socket.socket.connect, socket.getaddrinfo
+
+    def guarded_connect(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+            pytest.fail(f"a test connected to {address}")
+        connect(self, address)
+
+    def guarded_look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if not _is_local(host):
+            pytest.fail(f"a test looked up {host}")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded_connect)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
