@@ -38,8 +38,12 @@ class Checkpoints:
         """
         marked = {"version": VERSION, "identity": self._identity, **state}
         staged = self._newest.with_name("checkpoint.next.pt")
-        with written_whole(staged) as file:
-            torch.save(marked, file)
+        try:
+            with written_whole(staged) as file:
+                torch.save(marked, file)
+        except RuntimeError as error:
+            # torch.save says "unexpected pos"; why the file took no more is what it hides.
+            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         if self._newest.exists():
             self._newest.replace(self._previous)
         staged.replace(self._newest)

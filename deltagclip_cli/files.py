@@ -27,6 +27,12 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Delete the temporary files of a process that was killed while it wrote them."""
+    for temporary in folder.glob(".*.part"):
+        temporary.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` as UTF-8, whole or not at all."""
     with written_whole(path) as file:

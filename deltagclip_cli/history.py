@@ -33,12 +33,11 @@ def where_to_continue(
     records = list(folder.metrics())
     for state in checkpoints.newest_first(device):
         kept = [record for record in records if _is_covered(record, state)]
-        epochs = sum(not is_step_record(record) for record in kept)
-        if epochs == state["epoch"]:
+        if len(kept) == state["records"]:
             return state, kept
         logger.warning(
-            "The checkpoint after epoch %d cannot be used: %s has only %d whole epochs.",
-            *(state["epoch"], folder.metrics_file, epochs),
+            "The checkpoint at step %d cannot be used: %s has only %d of its %d records.",
+            *(state["step"], folder.metrics_file, len(kept), state["records"]),
         )
     if records:
         logger.warning("%s: no checkpoint can be used; starting again at epoch 1.", folder.path)

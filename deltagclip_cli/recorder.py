@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import IO, Any
 
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from deltagclip_cli.files import write_text
 from deltagclip_cli.run_folder import RunFolder
@@ -39,13 +43,15 @@ class Recorder:
 
     def __init__(self, folder: RunFolder, trial: Trial, kept: Iterable[Mapping[str, Any]]) -> None:
         kept = list(kept)
+        self.records = len(kept)
         for path in folder.event_files():
             path.unlink()
         self._metrics = _reopened(folder, kept)
-        self._events = SummaryWriter(str(folder.path), purge_step=0, max_queue=1000)
+        self._events = EventFile(folder.path)
         self._write_hyper_parameters(trial)
         for record in kept:
             self._write_events(record)
+        self._events.flush()
 
     def record(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Append one record; values that are not finite become null."""
@@ -53,24 +59,27 @@ class Recorder:
         record = {"epoch": epoch, "step": step, "time": time.time(), **finite}
         self._metrics.write(_line(record))
         self._metrics.flush()
+        self.records += 1
         self._write_events(record)
+        self._events.flush()
 
     def sync(self) -> None:
         """Bring everything written so far to the disk. Call it before a checkpoint counts on it."""
-        self._metrics.flush()
         os.fsync(self._metrics.fileno())
-        self._events.flush()
 
     def close(self) -> None:
         """Close the files."""
-        self._metrics.close()
-        self._events.close()
+        try:
+            self._metrics.close()
+        finally:
+            self._events.close()
 
     def _write_events(self, record: Mapping[str, Any]) -> None:
         for name, value in record.items():
             if "/" in name and value is not None:
                 axis = "step" if name.startswith(STEP_PREFIX) else "epoch"
-                self._events.add_scalar(name, value, record[axis], walltime=record["time"])
+                scalar = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+                self._events.write(scalar, step=record[axis], seconds=record["time"])
 
     def _write_hyper_parameters(self, trial: Trial) -> None:
         # SummaryWriter.add_hparams would make a second run, named by the time; these are the same
@@ -79,7 +88,38 @@ class Recorder:
         values["label"] = trial.label
         metrics = {name: 0.0 for name in HPARAM_METRICS if _is_measured(name, trial)}
         for summary in hparams(values, metrics):  # type: ignore[no-untyped-call]
-            self._events._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+            self._events.write(summary, step=0, seconds=time.time())
+
+
+class EventFile:
+    """A file of TensorBoard events.
+
+    Not torch's ``SummaryWriter``, whose thread meets a full disk where nobody can catch it.
+
+    Args:
+        folder: where it is made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.0"
+        self._file = (folder / name).open("wb")
+        self._records = RecordWriter(self._file)
+        self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def write(self, summary: Summary, *, step: int, seconds: float) -> None:
+        """Append a summary, made so many seconds after 1970."""
+        self._write(Event(wall_time=seconds, step=step, summary=summary))
+
+    def _write(self, event: Event) -> None:
+        self._records.write(event.SerializeToString())
+
+    def flush(self) -> None:
+        """Let readers see what was written."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def is_step_record(record: Mapping[str, Any]) -> bool:

@@ -28,7 +28,6 @@ class Table:
         installed: finds what installed libraries add, in the form of ``entries``. It must not
             import those libraries; it is called only when a name is not among ``entries`` or when
             everything is listed.
-        prefix: what the names of installed components begin with (``"torchvision:"``).
         bounds: limits of options by their name, as keyword arguments of ``pydantic.Field``.
         spelling: maps a name as a user may write it to the name in the table.
     """

@@ -83,6 +83,7 @@ class Trainer:
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
         self.divergence: Divergence | None = None
         self._saved_at = time.monotonic()
+        self._saved_step: int | None = None
         self._begin_epoch()
 
     @property
@@ -97,7 +98,7 @@ class Trainer:
             if not self._train_epoch():
                 self.save()
                 return Ending.STOPPED
-            metrics = self._train_metrics()
+            metrics = self._train_metrics() | self._regime_fractions()
             metrics["perf/samples_per_second"] = samples / (time.perf_counter() - started)
             diverged_at = self.meter.first_not_finite()
             if diverged_at is None:
@@ -106,6 +107,9 @@ class Trainer:
             self._finish_epoch(metrics, diverged_at)
             if self.divergence:
                 return Ending.DIVERGED
+            if self.epoch < self.trial.epochs and not self._go_on():
+                self.save()
+                return Ending.STOPPED
         return Ending.FINISHED
 
     def _samples_to_do(self) -> int:
@@ -118,6 +122,7 @@ class Trainer:
         for inputs, targets in train.iterate(self._order(), self.augment, start=self.batch):
             outcome = self._step(inputs, targets)
             self.meter.add(outcome.sums, self.observer.observe())
+            self._learning_rate = self._rate()
             self.parts.schedule.after_step()
             self.batch += 1
             self._log_steps()
@@ -179,16 +184,20 @@ class Trainer:
 
     def _train_metrics(self, start: int = 0) -> dict[str, float]:
         """``train/...`` and ``optim/...`` metrics of this epoch's steps from ``start`` on."""
-        told = {"lr": self._learning_rate(), **self.meter.step_means(start)}
-        if start == 0:
-            told |= fractions(self.regimes.counts())
+        told = {"lr": float(self._learning_rate), **self.meter.step_means(start)}
         return {
             **{f"train/{name}": mean for name, mean in self.meter.sample_means(start).items()},
             **{f"optim/{name}": value for name, value in told.items()},
         }
 
-    def _learning_rate(self) -> float:
-        return float(self.parts.optimizer.param_groups[0]["lr"])
+    def _regime_fractions(self) -> dict[str, float]:
+        shares = fractions(self.regimes.counts())
+        return {f"optim/{name}": share for name, share in shares.items()}
+
+    def _rate(self) -> float | Tensor:
+        """The learning rate of now; a schedule changes one that is a tensor in place."""
+        rate: float | Tensor = self.parts.optimizer.param_groups[0]["lr"]
+        return rate.clone() if isinstance(rate, Tensor) else rate
 
     def _log_steps(self) -> None:
         """Every ``log_every`` steps, record the means since the last time in this epoch."""
@@ -233,10 +242,12 @@ class Trainer:
         self.regimes = RegimeCounter(self.observer)
 
     def save(self) -> None:
-        """Write a checkpoint, behind the metrics that it counts on."""
+        """Write a checkpoint, behind the metrics that it counts on; once a step is enough."""
+        if self._saved_step == self.step:
+            return
         self.recorder.sync()
         self.checkpoints.save(self.state_dict())
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), self.step
 
     def state_dict(self) -> dict[str, Any]:
         """All that a continuation needs to give the same bits; tensors and plain values only."""
@@ -244,6 +255,7 @@ class Trainer:
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
+            "records": self.recorder.records,
             "model": self.parts.model.state_dict(),
             "optimizer": self.parts.optimizer.state_dict(),
             "schedule": self.parts.schedule.state_dict(),

@@ -54,10 +54,11 @@ class Trial(Settings):
     def identity(self) -> str:
         """A SHA-256 of :attr:`settings`, in hexadecimal.
 
-        An option that is null counts like one that is absent, so that an option which a later
-        version adds, off by default, leaves the identity of old trials as it was.
+        1 and 1.0 are the same setting. An option that is null counts like one that is absent, so
+        that an option which a later version adds, off by default, leaves old identities as they
+        were.
         """
-        canonical = json.dumps(_without_nulls(self.settings), sort_keys=True, allow_nan=False)
+        canonical = json.dumps(_canonical(self.settings), sort_keys=True, allow_nan=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @property
@@ -69,10 +70,12 @@ class Trial(Settings):
 _NOT_IDENTITY = {"experiment", "label", "log_every", "checkpoint"}
 
 
-def _without_nulls(value: Any) -> Any:
+def _canonical(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return {key: _canonical(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def make_trial(

@@ -16,6 +16,7 @@ from deltagclip_cli.assembly import Parts, assemble, find_device
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.environment import record_start
 from deltagclip_cli.errors import DeltaGClipError, TrialError
+from deltagclip_cli.files import remove_unfinished
 from deltagclip_cli.history import where_to_continue, write_result
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
@@ -68,6 +69,7 @@ def run_trial(
     parts = assemble(trial, data_dir, where)
     folder.create(trial)
     with _failures_recorded(folder), _logged_to(folder.log_file):
+        remove_unfinished(folder.path)
         record_start(folder, where)
         checkpoints = Checkpoints(folder, trial.identity)
         state, kept = where_to_continue(folder, checkpoints, where)
@@ -121,9 +123,19 @@ def _explained(error: Exception) -> str:
     )
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written stops nothing: the metrics, on the same disk, will tell."""
+
+    def handleError(self, record: logging.LogRecord) -> None: ...
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     loggers = [logging.getLogger("deltagclip_cli"), logging.getLogger("py.warnings")]
     for each in loggers:

@@ -87,7 +87,8 @@ class ProgressWatcher:
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
-    loss = f"loss {metrics['train/loss']:.4g}"
+    # Of constant width, so that the bar beside it keeps its length.
+    loss = f"loss {metrics['train/loss']:<9.4g}"
     if "test/loss" in metrics:
-        loss += f" test {metrics['test/loss']:.4g}"
-    return loss + (f" acc {metrics['test/accuracy']:.2%}" if "test/accuracy" in metrics else "")
+        loss += f" test {metrics['test/loss']:<9.4g}"
+    return loss + (f" acc {metrics['test/accuracy']:7.2%}" if "test/accuracy" in metrics else "")

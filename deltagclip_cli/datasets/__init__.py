@@ -21,7 +21,7 @@ TABLE = Table(
         "sphere": "deltagclip_cli.datasets.sphere:sphere",
         "synthetic": "deltagclip_cli.datasets.synthetic:synthetic",
     },
-    supplied=frozenset({"root", "image_size"}),
+    supplied=frozenset({"root", "image_size", "download"}),
     bounds={
         "channels": {"ge": 1},
         "classes": {"ge": 2},

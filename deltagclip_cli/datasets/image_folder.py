@@ -6,13 +6,14 @@ import hashlib
 import logging
 import os
 import pickle
-import tempfile
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
+from uuid import uuid4
 
 import numpy
 import torch
@@ -182,7 +183,11 @@ def _decode_into(
 def _threads(files: Sequence[ImageFile]) -> int:
     # Tiny images take less time to decode than threads take to hand Python's lock around.
     tiny = sum(file.size_bytes for file in files) < _TINY_BYTES * len(files)
-    return 1 if tiny else len(os.sched_getaffinity(0))
+    if tiny:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _sizes_differ(folder: Path, name: str, image: Array, other: str, second: Array) -> DataError:
@@ -243,14 +248,12 @@ def _checksum(content: dict[str, Any]) -> int:
 
 
 def _save(content: dict[str, Any], cache: Path) -> None:
-    temporary = None
+    temporary = cache.with_suffix(f".{uuid4().hex}")
     try:
         cache.parent.mkdir(exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache.parent, delete=False) as file:
-            temporary = file.name
-            torch.save({**content, "checksum": _checksum(content)}, file)
+        torch.save({**content, "checksum": _checksum(content)}, temporary)
         os.replace(temporary, cache)
     except (OSError, RuntimeError) as error:
         _LOG.warning("cannot keep the decoded images in %s: %s", cache.parent, error)
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

@@ -25,8 +25,8 @@ def mlp(
     Args:
         shape: of one input, of any rank; outputs are ``(N, classes)``.
         classes: number of outputs.
-        hidden: widths of the hidden layers (default two of 256, about 98 % on MNIST); an empty
-            list makes a linear classifier.
+        hidden: widths of the hidden layers (default two of 256, a usual size for MNIST); an
+            empty list makes a linear classifier.
         activation: after every hidden layer.
 
     Raises:

@@ -177,7 +177,7 @@ class DeltaGClip(Optimizer):
         return loss
 
     def _check_graph_capture(self) -> None:
-        # The second is the name before torch 2.10 or so, where the first is missing.
+        # Older versions of torch have only the second, newer ones deprecate it.
         check = getattr(self, "_accelerator_graph_capture_health_check", None)
         (check or self._cuda_graph_capture_health_check)()
 

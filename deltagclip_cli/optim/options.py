@@ -25,6 +25,8 @@ _NEWER: dict[str, Any] = {
 
 
 def check_options(options: dict[str, Any]) -> None:
+    """Refuse values that no parameter group may have; the message holds the value."""
+    """Refuse what δ-GClip cannot work with, by name and value."""
     lr = options["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:
         raise ValueError(f"A tensor lr should have one element but has shape {tuple(lr.shape)}")
@@ -45,6 +47,7 @@ def check_options(options: dict[str, Any]) -> None:
 
 
 def check_same_scope(scope: str, scope_of_group: str | None) -> None:
+    """Refuse a parameter group that asks for another scope than the optimizer has."""
     if scope_of_group not in (None, scope):
         raise ValueError(
             f"norm_scope belongs to the whole optimizer, where it is {scope!r}, "

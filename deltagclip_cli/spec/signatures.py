@@ -154,7 +154,8 @@ def _generic(outer: str, inner: ast.expr) -> Any:
             return types.GenericAlias(list, (_type(inner),))
         case "tuple":
             # YAML has lists only; the items inside stay strict.
-            return Annotated[tuple[tuple(_item(item) for item in items)], Strict(False)]
+            inside = types.GenericAlias(tuple, tuple(_item(item) for item in items))
+            return Annotated[inside, Strict(False)]
     return Any
 
 
