@@ -42,7 +42,7 @@ experiments:
       adam: {name: adam, lr: 1e-3}
   resnet18:
     model: resnet18
-    data: {name: synthetic, train: 512, test: 64, batch_size: 64, augment: [random_crop, flip]}
+    data: {name: synthetic, train: 256, test: 64, batch_size: 64, augment: [random_crop, flip]}
     epochs: 1000
     optimizers: *optimizers
 """

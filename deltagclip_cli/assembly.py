@@ -88,10 +88,12 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
     model = _model(trial, dataset, device, dtype)
     train = _batches(trial.data, dataset, True, device, dtype)
     test = _batches(trial.data, dataset, False, device, dtype)
+    task = _build(trial.task.target, "task", trial.task.name, trial.task.options)
+    _try_out(task, model, test)
     optimizer = _optimizer(trial, model)
     return Parts(
         model=model,
-        task=_build(trial.task.target, "task", trial.task.name, trial.task.options),
+        task=task,
         optimizer=optimizer,
         schedule=_schedule(trial, optimizer, train.steps),
         train=train,
@@ -153,6 +155,20 @@ def _augmentations(data: Data, dataset: Dataset) -> list[Augmentation]:
     return [
         _build(each.target, "augmentation", each.name, each.options, size) for each in data.augment
     ]
+
+
+@torch.inference_mode()
+def _try_out(task: Task, model: nn.Module, batches: Batches) -> None:
+    """Apply the task to two samples, so that parts that do not fit are found out at once."""
+    inputs, targets = next(batches.iterate(None, None))
+    try:
+        task(model.eval(), inputs[:2], targets[:2])
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot be applied to inputs of shape "
+            f"{tuple(inputs.shape[1:])}: {error}.\n"
+            "  Check that the model, the data and the task of the experiment fit together."
+        ) from None
 
 
 def _normalization(

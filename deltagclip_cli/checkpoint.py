@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,10 @@ class Checkpoints:
                 logger.warning("%s cannot be used (%s); trying the one before it.", path, reason)
 
     def _read(self, path: Path, device: torch.device) -> dict[str, Any]:
+        # torch.load does not look at the checksums that torch.save has written.
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                raise ValueError("its content is damaged")
         state = torch.load(path, map_location=device, weights_only=True)
         if not isinstance(state, dict) or state.get("version") != VERSION:
             raise ValueError("it was not written by this version")

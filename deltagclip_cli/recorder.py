@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,12 +47,14 @@ class Recorder:
         self.records = len(kept)
         for path in folder.event_files():
             path.unlink()
-        self._metrics = _reopened(folder, kept)
-        self._events = EventFile(folder.path)
-        self._write_hyper_parameters(trial)
-        for record in kept:
-            self._write_events(record)
-        self._events.flush()
+        with ExitStack() as files:
+            self._metrics = files.enter_context(_reopened(folder, kept))
+            self._events = files.enter_context(closing(EventFile(folder.path)))
+            self._write_hyper_parameters(trial)
+            for record in kept:
+                self._write_events(record)
+            self._events.flush()
+            self._files = files.pop_all()
 
     def record(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
         """Append one record; values that are not finite become null."""
@@ -69,10 +72,7 @@ class Recorder:
 
     def close(self) -> None:
         """Close the files."""
-        try:
-            self._metrics.close()
-        finally:
-            self._events.close()
+        self._files.close()
 
     def _write_events(self, record: Mapping[str, Any]) -> None:
         for name, value in record.items():

@@ -45,6 +45,9 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
+_ENDED = (State.FINISHED, State.DIVERGED)
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one trial under ``path``."""
@@ -97,7 +100,7 @@ class RunFolder:
         """What has become of the trial."""
         result = self.result()
         if result is not None:
-            return State.DIVERGED if result["status"] == State.DIVERGED else State.FINISHED
+            return State(result["status"])
         if self.error_file.exists():
             return State.FAILED
         return State.INTERRUPTED if self.metrics_file.exists() else State.NEW
@@ -167,8 +170,20 @@ class RunFolder:
             self.error_file.write_text(text, encoding="utf-8")
 
     def clear(self) -> None:
-        """Delete the folder and everything in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder and everything in it.
+
+        Raises:
+            RunFolderError: something in it cannot be deleted.
+        """
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise RunFolderError(
+                f"{error.filename}: cannot be deleted: {error.strerror}.\n"
+                "  Delete the folder by hand, or name another one with --runs DIR."
+            ) from None
 
     def result(self) -> dict[str, Any] | None:
         """What ``result.json`` holds; None if it is missing, empty or torn."""
@@ -176,7 +191,8 @@ class RunFolder:
             result = json.loads(self.result_file.read_bytes())
         except (OSError, ValueError):
             return None
-        return result if isinstance(result, dict) and "status" in result else None
+        ended = isinstance(result, dict) and result.get("status") in _ENDED
+        return result if ended else None
 
     def metrics(self) -> Iterator[dict[str, Any]]:
         """The records of ``metrics.jsonl``, up to the first line that is not whole."""

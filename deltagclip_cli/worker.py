@@ -107,7 +107,11 @@ def _failures_recorded(folder: RunFolder) -> Iterator[None]:
         yield
     except Exception as error:
         folder.record_failure(error)
-        raise TrialError(f"{folder.path}: the trial failed: {_explained(error)}") from error
+        reason = _explained(error) if folder.path.exists() else _REMOVED
+        raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
+
+
+_REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."
 
 
 def _explained(error: Exception) -> str:

@@ -34,9 +34,10 @@ def _is_local(host: Any) -> bool:
     if host in (None, "", "localhost", b"localhost"):
         return True
     try:
-        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+        address = ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host)
     except ValueError:
-        return host == socket.gethostname()
+        return bool(host == socket.gethostname())
+    return address.is_loopback
 
 
 @pytest.fixture(autouse=True)

@@ -28,7 +28,8 @@ def train(
         typer.Option(metavar="LABEL", help="One of its optimizers. [default: the first]"),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="[default: its first seed]")
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, metavar="N", help="[default: its first seed]"),
     ] = None,
     spec: options.Spec = options.SPEC,
     sets: options.Sets = None,

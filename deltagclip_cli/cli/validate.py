@@ -41,5 +41,12 @@ def validate(
         typer.echo(json.dumps({"valid": True, "trials": counts}, indent=1))
         return
     for name, count in counts.items():
-        typer.echo(f"{name}: {count} trials")
-    typer.echo(f"{file}: {len(counts)} experiments, {sum(counts.values())} trials, no errors.")
+        typer.echo(f"{name}: {_counted(count, 'trial')}")
+    experiments, trials = len(counts), sum(counts.values())
+    typer.echo(
+        f"{file}: {_counted(experiments, 'experiment')}, {_counted(trials, 'trial')}, no errors."
+    )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -25,7 +25,7 @@ def worker(
     from deltagclip_cli.run_folder import RunFolder
 
     session = Session(
-        runs=folder.absolute().parents[2],
+        runs=(folder / "../../..").resolve(),
         data=data.expanduser(),
         device=device,
         console=Console(highlight=False),

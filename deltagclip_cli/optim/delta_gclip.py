@@ -229,7 +229,7 @@ class DeltaGClip(Optimizer):
 
 
 class GClip(DeltaGClip):
-    """Gradient descent with gradient clipping: :class:`DeltaGClip` with δ = 0.
+    """Gradient descent with gradient clipping, GClip: δ-GClip with δ = 0.
 
     ``h = η · min(1, γ / ‖g‖)``. Arguments, attributes and errors are those of
     :class:`DeltaGClip`, without ``delta``.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from deltagclip_cli.optim.delta_gclip import DeltaGClip
+from deltagclip_cli.optim.update import gather_norms, tensor_norms
 
 
 class Observer(Protocol):
@@ -29,7 +30,8 @@ class NormObserver:
 
     def observe(self) -> dict[str, Tensor]:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
-        return {"grad_norm": torch.nn.utils.get_total_norm(gradients)}
+        norms = gather_norms(tensor_norms(gradients, differentiable=False))
+        return {"grad_norm": torch.linalg.vector_norm(norms)}
 
     def regimes(self) -> Tensor | None:
         return None

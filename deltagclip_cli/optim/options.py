@@ -25,7 +25,6 @@ _NEWER: dict[str, Any] = {
 
 
 def check_options(options: dict[str, Any]) -> None:
-    """Refuse values that no parameter group may have; the message holds the value."""
     """Refuse what δ-GClip cannot work with, by name and value."""
     lr = options["lr"]
     if isinstance(lr, Tensor) and lr.numel() != 1:

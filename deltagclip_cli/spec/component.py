@@ -75,9 +75,11 @@ class Component(BaseModel):
         """Split ``value`` into name, options and common settings, and report every fault of all."""
         if isinstance(value, str):
             value = {"name": value}
-        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        if not isinstance(value, dict):
             return handler(value)  # pydantic has the words for it
         common = {key: item for key, item in value.items() if key in cls.common()}
+        if not isinstance(value.get("name"), str):  # nor is it known which options there are
+            return handler({**common, **{k: v for k, v in value.items() if k == "name"}})
         options = {key: item for key, item in value.items() if key not in (*common, "name")}
         faults: list[InitErrorDetails] = []
         name, complete = value["name"], options
@@ -120,6 +122,7 @@ class _Checker:
 
     def __init__(self, signature: Signature, table: registry.Table) -> None:
         options = {k: o for k, o in signature.options.items() if k not in table.supplied}
+        self._supplied = table.supplied
         # Behind aliases, since an option may have the name of one of BaseModel's own methods.
         fields: dict[str, Any] = {
             f"option_{number}": _field(name, option, table.bounds.get(name, {}))
@@ -140,6 +143,9 @@ class _Checker:
         Raises:
             ValidationError: one is not, is missing or is unknown.
         """
+        supplied = [name for name in options if name in self._supplied]
+        if supplied:
+            raise raised([_extra(name, options[name]) for name in supplied])
         model: BaseModel = self._model.model_validate(options)
         return model.model_dump(by_alias=True, exclude_unset=True)
 
@@ -151,6 +157,10 @@ class _Checker:
         complete = {**self.defaults, **options}
         off = {name for name, value in self.defaults.items() if value is None or value is False}
         return {k: v for k, v in complete.items() if k not in off or v is not self.defaults[k]}
+
+
+def _extra(name: str, value: object) -> InitErrorDetails:
+    return InitErrorDetails(type="extra_forbidden", loc=(name,), input=value)
 
 
 def _field(name: str, option: Option, bounds: Mapping[str, float]) -> tuple[Any, Any]:

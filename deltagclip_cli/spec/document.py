@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -100,7 +99,7 @@ class Document:
         Raises:
             SpecError: a part of a key names something that has no keys of its own.
         """
-        data = copy.deepcopy(self.data)
+        data = dict(self.data)
         placed = dict(self.overrides)
         for override in overrides:
             where = (*base, *override.where)
@@ -113,8 +112,12 @@ class Document:
         for length in range(len(where), 0, -1):
             if where[:length] in self.overrides:
                 return f"--set {self.overrides[where[:length]].text}"
-        mark = _mark(self.root, where)
-        return f"{self.name}:{mark.line + 1}:{mark.column + 1}" if mark else self.name
+        marks = list(_marks(self.root, where))
+        for length in range(len(where), len(marks), -1):  # what only an override has made
+            for below, override in self.overrides.items():
+                if below[:length] == where[:length]:
+                    return f"--set {override.text}"
+        return f"{self.name}:{marks[-1].line + 1}:{marks[-1].column + 1}" if marks else self.name
 
     def holds(self, where: Where) -> bool:
         """Whether there is a value at ``where``."""
@@ -159,6 +162,8 @@ def read_document(path: Path) -> Document:
         raise SpecError(f"{place}: {_problem(error)}.") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: {_problem(error)}.") from None
+    except RecursionError:
+        raise SpecError(f"{path}: nested too deeply.") from None
 
 
 def _problem(error: yaml.YAMLError) -> str:
@@ -178,7 +183,12 @@ def _compose(text: str) -> Node | None:
 
 
 def _construct(root: Node | None) -> Any:
-    return None if root is None else _Loader("").construct_document(root)
+    if root is None:
+        return None
+    try:
+        return _Loader("").construct_document(root)
+    except (ValueError, KeyError, AttributeError) as error:  # as PyYAML says '!!int x' is none
+        raise yaml.YAMLError(f"a value is not what its tag says: {error}") from None
 
 
 def _refuse_repeated_keys(root: Node | None) -> None:
@@ -212,14 +222,14 @@ def _children(node: Node | None) -> Iterator[tuple[str | int, Node, Node]]:
             yield index, value, value
 
 
-def _mark(node: Node | None, where: Where) -> yaml.Mark | None:
-    mark = None
+def _marks(node: Node | None, where: Where) -> Iterator[yaml.Mark]:
+    """Where each part of ``where`` was written, as far down as it was."""
     for key in where:
         found = next((child for child in _children(node) if child[0] == key), None)
         if found is None:
-            return mark
-        mark, node = found[1].start_mark, found[2]
-    return mark
+            return
+        node = found[2]
+        yield found[1].start_mark
 
 
 def _replace(data: Any, where: Where, override: Override) -> None:
@@ -229,5 +239,6 @@ def _replace(data: Any, where: Where, override: Override) -> None:
             raise SpecError(
                 f"--set {override.text}: '{name}' is a single value without keys of its own."
             )
-        data = data.setdefault(key, {})
+        data[key] = dict(data.get(key, {}))  # a copy: what an anchor shares stays as it was
+        data = data[key]
     data[where[-1]] = override.value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +90,24 @@ def _experiment(document: Document, name: Any, overrides: list[Override]) -> Exp
         )
     if not isinstance(document.data["experiments"][name], dict):
         raise SpecError(f"{document.place(base)}: '{name}' must be a mapping of settings.")
-    document = document.overridden(overrides, base)
     defaults = document.data.get("defaults") or {}
+    document = _reached(document, name, defaults, overrides).overridden(overrides, base)
     try:
         return Experiment.model_validate({**defaults, **document.data["experiments"][name]})
     except ValidationError as error:
         faults = _faults(document, name, error)
         raise SpecError("\n\n".join(dict.fromkeys(faults))) from None
+
+
+def _reached(
+    document: Document, name: str, defaults: Mapping[str, Any], overrides: Sequence[Override]
+) -> Document:
+    """The document with what an override changes a part of taken over from the defaults."""
+    reached = {override.where[0] for override in overrides if len(override.where) > 1}
+    inherited = {key: value for key, value in defaults.items() if key in reached}
+    experiments = document.data["experiments"]
+    experiments = {**experiments, name: {**inherited, **experiments[name]}}
+    return replace(document, data={**document.data, "experiments": experiments})
 
 
 def _faults(document: Document, name: str, error: ValidationError) -> list[str]:
@@ -108,19 +119,17 @@ def _faults(document: Document, name: str, error: ValidationError) -> list[str]:
             ("defaults", *details["loc"][:1])
         ):
             base = ("defaults",)
-        at_place.setdefault(_written(document, base, details["loc"]), []).append(details)
+        at_place.setdefault(_written(document, base, details), []).append(details)
     return [_fault(document, where, details) for where, details in at_place.items()]
 
 
-def _written(document: Document, base: Where, where: Where) -> Where:
+def _written(document: Document, base: Where, details: ErrorDetails) -> Where:
     """The place in the file that pydantic means; it also names the branches of unions."""
-    for part in where:
-        inside = document.holds((*base, part))
-        if inside or (document.holds(base) and isinstance(document.value(base), dict)):
-            base = (*base, part)
-        if not inside:
-            break
-    return base
+    *parts, last = details["loc"]
+    for part in parts:
+        base = (*base, part) if document.holds((*base, part)) else base
+    absent = details["type"] == "missing" and isinstance(last, str)
+    return (*base, last) if absent or document.holds((*base, last)) else base
 
 
 def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) -> str:
@@ -129,8 +138,10 @@ def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) ->
     context = first.get("ctx", {})
     if "message" in context:
         trail, message = shown[:-1] or shown, context["message"]
-    elif first["type"] == "missing":
+    elif first["type"] == "missing" and first["loc"][-1] == shown[-1]:
         trail, message = shown[:-1], f"'{shown[-1]}' is missing."
+    elif first["type"] == "missing":
+        trail, message = shown[:-1], f"'{shown[-1]}' has too few items (got {len(first['input'])})."
     else:
         rules = ", or ".join(dict.fromkeys(_rule(details["msg"]) for details in all_details))
         trail, message = shown[:-1], f"'{shown[-1]}' {rules} (got {_got(first['input'])})."
@@ -141,7 +152,7 @@ def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) ->
 def _rule(message: str) -> str:
     """pydantic's sentence as the end of ours: "must be a valid number"."""
     ours = re.sub(r"^(Input|List|Dictionary|Value|Tuple) should", "must", message)
-    return re.sub(r" after validation, not \d+$", "", ours)
+    return re.sub(r" (after validation, not \d+|or instance of \w+)$", "", ours)
 
 
 def _got(value: object) -> str:

@@ -9,9 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
+    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -68,7 +70,11 @@ class Data(Component):
     evaluation_batch_size: PositiveInt = 1000
     image_size: PositiveInt | None = None
     augment: Annotated[list[Augmentation], BeforeValidator(_as_list)] = Field(default_factory=list)
-    normalize: Literal["dataset", "none"] | Normalization = "dataset"
+    normalize: Annotated[
+        Annotated[Literal["dataset", "none"], Tag("word")]
+        | Annotated[Normalization, Tag("mapping")],
+        Discriminator(lambda value: "word" if isinstance(value, str) else "mapping"),
+    ] = "dataset"
     train_samples: PositiveInt | None = None
     test_samples: PositiveInt | None = None
 
@@ -104,7 +110,7 @@ class Checkpointing(Settings):
 
 
 Values = Annotated[list[Any], Field(min_length=1)]
-Grid = dict[str, Values | dict[str, Values]]
+Grid = dict[str, Values | Annotated[dict[str, Values], Field(min_length=1)]]
 
 
 class Experiment(Settings):
@@ -166,11 +172,20 @@ def _grid_faults(
         hint = f"optimizers: {', '.join(optimizers)}{nearest(label, list(optimizers))}"
         yield explained(f"there is no optimizer '{label}' in this experiment.", hint, (label,))
         return
+    for name, values in grid[label].items():
+        if isinstance(values, dict) and name != "zip":
+            hint = "a mapping is for 'zip', which pairs the lists of several options up"
+            yield explained(f"'{name}' must be a list of values.", hint, (label, name))
+            return
     zipped = grid[label].get("zip", {})
     if isinstance(zipped, dict) and len({len(values) for values in zipped.values()}) > 1:
         lengths = ", ".join(f"{name} has {len(values)}" for name, values in zipped.items())
         yield explained("its lists must be of one length.", lengths, (label, "zip"))
     for where, name, value in _grid_values(grid[label]):
+        if name == "name":
+            hint = "a grid is over the options of one optimizer; give another one its own label"
+            yield explained("a grid cannot change the optimizer.", hint, (label, *where))
+            continue
         try:
             varied(optimizers[label], {name: value})
         except ValidationError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.tasks.outcome import Outcome, at_least_float32
@@ -39,8 +40,8 @@ class Autoencode:
                 "  Choose the model vae, or the task classify."
             )
         decoded, mean, log_variance = map(at_least_float32, outputs)
-        reconstruction = (decoded - inputs).square().sum()
-        divergence = -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum()
+        reconstruction = functional.mse_loss(decoded, inputs, reduction="sum")
+        divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum()
         total = reconstruction + divergence
         return Outcome(
             total / len(inputs) if self._mean else total,

@@ -81,11 +81,12 @@ def test_vectors_are_converted_once_and_shared_after_that() -> None:
     assert everything(batches(VECTORS, dtype=torch.float64))[0].dtype == torch.float64
 
 
-def test_images_are_resized_before_they_are_normalised() -> None:
-    inputs, _ = everything(batches(image_size=12, mean=MEAN, std=STD))
+@pytest.mark.parametrize("size", [4, 12])
+def test_images_are_resized_before_they_are_normalised(size: int) -> None:
+    inputs, _ = everything(batches(image_size=size, mean=MEAN, std=STD))
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, STD))
     resized = torch.nn.functional.interpolate(
-        IMAGES.inputs.float(), (12, 12), mode="bilinear", antialias=True
+        IMAGES.inputs.float(), (size, size), mode="bilinear", antialias=True
     )
     torch.testing.assert_close(inputs, (resized / 255 - mean) / std)
 

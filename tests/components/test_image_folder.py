@@ -206,7 +206,7 @@ def test_a_copy_that_cannot_be_finished_leaves_nothing_behind(
     def fail(*args: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(module.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     image_folder(root, None, path="set")
     assert "disk full" in caplog.text
     assert list((root / ".decoded").iterdir()) == []

@@ -58,7 +58,9 @@ def gradients_like(params: list[Tensor], scale: float, seed: int) -> list[Tensor
     grads = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in params]
     norm = reference.norm_of(grads)
     return [
-        torch.empty_like(p, requires_grad=False).copy_(g * (scale / norm))
+        torch.empty_strided(p.shape, p.stride(), dtype=p.dtype, device=p.device).copy_(
+            g * (scale / norm)
+        )
         for p, g in zip(params, grads, strict=True)
     ]
 

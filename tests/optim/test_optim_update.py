@@ -30,9 +30,7 @@ HALF = (torch.float16, torch.bfloat16)
 @every_option
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
 def test_follows_the_formula(implementation, options, dtype):
-    assert_follows_reference(
-        DeltaGClip(parameters(dtype), **{**BASE, **options, **implementation})
-    )
+    assert_follows_reference(DeltaGClip(parameters(dtype), **{**BASE, **options, **implementation}))
 
 
 @every_implementation
@@ -119,9 +117,8 @@ def test_complex_numbers_are_pairs_of_real_ones(implementation, norm_scope):
     for param in (as_complex, as_real):
         optimizer = DeltaGClip([param], **options)
         for scale in (0.1, 10.0):
-            param.grad = gradients_like([as_real], scale, seed=0)[0]
-            if param is as_complex:
-                param.grad = torch.view_as_complex(param.grad)
+            (grad,) = gradients_like([as_real], scale, seed=0)
+            param.grad = torch.view_as_complex(grad) if param.is_complex() else grad
             optimizer.step()
     assert torch.equal(torch.view_as_real(as_complex), as_real)
 
@@ -130,13 +127,14 @@ def test_complex_numbers_are_pairs_of_real_ones(implementation, norm_scope):
 @pytest.mark.parametrize("shape", [(), (1,)], ids=["0-dim", "1-element"])
 def test_a_tensor_is_as_good_a_rate_as_a_float(implementation, shape):
     results = []
-    for lr in (0.3, torch.tensor(0.3).reshape(shape)):
+    for lr in (0.3, torch.tensor(0.3, dtype=torch.float64).reshape(shape)):
         params = parameters()
         optimizer = DeltaGClip(params, **{**BASE, "lr": lr}, weight_decay=0.1, **implementation)
         for t in range(3):
             for param, grad in zip(params, gradients_like(params, 3.0, t), strict=True):
                 param.grad = grad
             optimizer.step()
+        assert optimizer.step_size.dtype == torch.float32
         results.append(params)
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 

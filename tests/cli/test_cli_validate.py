@@ -1,0 +1,97 @@
+"""``deltagclip validate``: every fault, and what programs get."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from invocation import Invoke
+from tiny_spec import TINY
+
+TWO_FAULTS = TINY.replace("epochs: 2", "epochs: 0").replace("lr: 0.1}", "lrr: 0.1}")
+
+
+def test_a_valid_file_is_counted(deltagclip: Invoke) -> None:
+    shown = deltagclip("validate", "spec.yaml")
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines() == [
+        "tiny: 2 trials",
+        "spec.yaml: 1 experiment, 2 trials, no errors.",
+    ]
+    assert shown.stderr == ""
+
+
+def test_every_fault_goes_to_stderr_without_a_traceback(deltagclip: Invoke) -> None:
+    Path("spec.yaml").write_text(TWO_FAULTS)
+    refused = deltagclip("validate", "spec.yaml")
+    assert refused.exit_code == 2
+    assert refused.stdout == ""
+    first, second = refused.stderr.split("\n\n")
+    assert first.startswith("error: spec.yaml:6:5: tiny: 'epochs' must be greater than 0")
+    assert second.startswith("spec.yaml:8:24: tiny › optimizers › sgd: unknown option 'lrr'")
+    assert "Traceback" not in refused.stderr
+
+
+def test_debug_shows_the_traceback(deltagclip: Invoke) -> None:
+    Path("spec.yaml").write_text(TWO_FAULTS)
+    refused = deltagclip("validate", "spec.yaml", "--debug", catch=True)
+    assert refused.exit_code != 0
+    assert type(refused.exception).__name__ == "SpecError"
+
+
+def test_json_says_whether_the_file_is_valid(deltagclip: Invoke) -> None:
+    shown = deltagclip("validate", "spec.yaml", "--json", "--set", "seeds=[0, 1, 2]")
+    assert json.loads(shown.stdout) == {"valid": True, "trials": {"tiny": 6}}
+
+
+def test_json_holds_one_entry_for_each_fault(deltagclip: Invoke) -> None:
+    Path("spec.yaml").write_text(TWO_FAULTS)
+    refused = deltagclip("validate", "spec.yaml", "--json")
+    assert refused.exit_code == 2
+    answer = json.loads(refused.stdout)
+    assert answer["valid"] is False
+    assert [error.partition(": ")[0] for error in answer["errors"]] == [
+        "spec.yaml:6:5",
+        "spec.yaml:8:24",
+    ]
+
+
+def test_set_is_checked_like_the_file(deltagclip: Invoke) -> None:
+    assert deltagclip("validate", "spec.yaml", "--set", "epochs=3").exit_code == 0
+    refused = deltagclip("validate", "spec.yaml", "--set", "epochs=0", "--set", "title=3")
+    assert refused.exit_code == 2
+    assert "--set epochs=0: tiny: 'epochs' must be greater than 0 (got 0)." in refused.stderr
+    assert "--set title=3: tiny: 'title' must be a valid string (got 3)." in refused.stderr
+
+
+def test_a_grid_is_counted(deltagclip: Invoke) -> None:
+    shown = deltagclip("validate", "spec.yaml", "--set", "grid={sgd: {lr: [1, 2, 3]}}")
+    assert shown.stdout.startswith("tiny: 4 trials\n")
+
+
+def test_a_file_that_cannot_be_read_is_a_wrong_input(deltagclip: Invoke) -> None:
+    Path("torn.yaml").write_text("experiments: {a: [")
+    Path("latin.yaml").write_bytes(b"\xff\xfe")
+    for file, words in (
+        ("absent.yaml", "absent.yaml: there is no such file"),
+        (".", "cannot be read"),
+        ("torn.yaml", "torn.yaml:1:19: while parsing"),
+        ("latin.yaml", "latin.yaml: cannot be read"),
+    ):
+        refused = deltagclip("validate", file)
+        assert refused.exit_code == 2
+        assert words in refused.stderr
+        assert "this should not have happened" not in refused.stderr
+
+
+def test_without_a_name_it_is_experiments_yaml_here(deltagclip: Invoke) -> None:
+    refused = deltagclip("validate")
+    assert refused.exit_code == 2
+    assert "experiments.yaml: there is no such file" in refused.stderr
+    Path("experiments.yaml").write_text(TINY)
+    assert deltagclip("validate").exit_code == 0
+
+
+def test_nothing_is_made(deltagclip: Invoke, tmp_path: Path) -> None:
+    deltagclip("validate", "spec.yaml")
+    assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]

@@ -1,0 +1,77 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deltagclip_cli.files import remove_unfinished, write_text, written_whole
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    with written_whole(path) as file:
+        file.write(b"half")
+        assert not path.exists()
+        file.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    assert names(tmp_path) == ["result.json"]
+
+
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_text(path, "old")
+    with written_whole(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    path = tmp_path / "a"
+    write_text(path, "old")
+    with pytest.raises(error), written_whole(path) as file:
+        file.write(b"half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_failure_leaves_no_file_where_there_was_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="torn"), written_whole(tmp_path / "a") as file:
+        file.write(b"half")
+        raise ValueError("torn")
+    assert names(tmp_path) == []
+
+
+def test_what_cannot_be_renamed_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError):
+        write_text(tmp_path / "a", "text")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_folder_that_is_missing_is_an_os_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_text(tmp_path / "missing" / "a", "text")
+
+
+def test_text_is_written_as_utf8(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "δ ‖g‖\n")
+    assert (tmp_path / "a").read_bytes() == "δ ‖g‖\n".encode()
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".result.json.123.part", ".a.9.part", "a", ".hidden", "a.part"):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path)
+    assert names(tmp_path) == [".hidden", "a", "a.part"]

@@ -1,0 +1,262 @@
+"""A run folder: what its files say, whoever wrote them and wherever they were torn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_spec import trial_of
+
+from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.trials import Trial
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    return trial_of(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, trial: Trial) -> RunFolder:
+    """The folder of ``trial``, not made yet."""
+    return RunFolder.of(tmp_path / "runs", trial)
+
+
+def test_the_path_says_experiment_optimizer_seed_and_identity(
+    tmp_path: Path, trial: Trial, folder: RunFolder
+) -> None:
+    assert folder.path == tmp_path / "runs/tiny/sgd" / f"seed-0-{trial.identity[:8]}"
+
+
+def test_the_names_of_the_files_are_these(folder: RunFolder) -> None:
+    files = [
+        folder.trial_file,
+        folder.environment_file,
+        folder.metrics_file,
+        folder.checkpoint_file,
+        folder.previous_checkpoint_file,
+        folder.log_file,
+        folder.error_file,
+        folder.result_file,
+    ]
+    assert [file.name for file in files] == [
+        "trial.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "checkpoint.previous.pt",
+        "log.txt",
+        "error.txt",
+        "result.json",
+    ]
+    assert {file.parent for file in files} == {folder.path}
+
+
+def test_a_state_is_derived_from_the_files(trial: Trial, folder: RunFolder) -> None:
+    assert folder.state is State.NEW
+    folder.create(trial)
+    assert folder.state is State.NEW
+    folder.metrics_file.touch()
+    assert folder.state is State.INTERRUPTED
+    folder.error_file.write_text("why")
+    assert folder.state is State.FAILED
+    folder.result_file.write_text('{"status": "diverged"}')
+    assert folder.state is State.DIVERGED
+    folder.result_file.write_text('{"status": "finished"}')
+    assert folder.state is State.FINISHED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n", b'{"status": "fin', b"[]", b"{}", b"null", b'{"stat', b"\xff\xfe", b"\x00" * 64],
+)
+def test_a_result_that_is_empty_or_torn_is_no_result(
+    trial: Trial, folder: RunFolder, content: bytes
+) -> None:
+    folder.create(trial)
+    folder.metrics_file.touch()
+    folder.result_file.write_bytes(content)
+    assert folder.result() is None
+    assert folder.state is State.INTERRUPTED
+
+
+WHOLE = b'{"epoch": 1}\n{"epoch": 2}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "epochs"),
+    [
+        (WHOLE, [1, 2]),
+        (WHOLE + b'{"epoch": 3', [1, 2]),
+        (WHOLE + b'{"epoch": 3}', [1, 2]),
+        (b'{"epoch": 1}\n{"epo\n{"epoch": 3}\n', [1]),
+        (b'{"epoch": 1}\n\x00\x00\x00', [1]),
+        (b'{"epoch": 1}\n\xff\n{"epoch": 3}\n', [1]),
+        (b'{"epoch": 1}\n3\n', [1]),
+        (b"\n" + WHOLE, []),
+        (b"", []),
+    ],
+)
+def test_metrics_are_read_up_to_the_first_line_that_is_not_whole(
+    trial: Trial, folder: RunFolder, content: bytes, epochs: list[int]
+) -> None:
+    folder.create(trial)
+    folder.metrics_file.write_bytes(content)
+    assert [record["epoch"] for record in folder.metrics()] == epochs
+
+
+def test_every_cut_of_the_metrics_gives_the_whole_lines_before_it(
+    trial: Trial, folder: RunFolder
+) -> None:
+    folder.create(trial)
+    for length in range(len(WHOLE) + 1):
+        folder.metrics_file.write_bytes(WHOLE[:length])
+        assert len(list(folder.metrics())) == WHOLE[:length].count(b"\n")
+
+
+def test_there_are_no_metrics_without_a_file(folder: RunFolder) -> None:
+    assert list(folder.metrics()) == []
+
+
+def test_a_folder_remembers_its_trial(trial: Trial, folder: RunFolder) -> None:
+    folder.create(trial)
+    folder.create(trial)
+    assert RunFolder(folder.path).trial() == trial
+    assert [path.name for path in folder.path.iterdir()] == ["trial.yaml"]
+
+
+def test_settings_that_leave_the_numbers_alone_may_change(
+    tmp_path: Path, trial: Trial, folder: RunFolder
+) -> None:
+    folder.create(trial)
+    later = trial_of(tmp_path, "checkpoint.epochs=7", "log_every=3")
+    assert RunFolder.of(tmp_path / "runs", later) == folder
+    folder.create(later)
+    assert folder.trial() == later
+
+
+def test_a_folder_of_another_spec_is_refused_with_what_differs(
+    tmp_path: Path, trial: Trial, folder: RunFolder
+) -> None:
+    folder.create(trial)
+    before = folder.trial_file.read_bytes()
+    other = trial_of(tmp_path, "optimizers.sgd.lr=0.2", "data.augment=flip")
+    for refused in (folder.create, folder.check):
+        with pytest.raises(RunFolderError) as caught:
+            refused(other)
+        message = str(caught.value)
+        assert message.startswith(f"{folder.path}: made from another spec: ")
+        assert "optimizer.lr (0.1 then, 0.2 now)" in message
+        assert "data.augment ([] then, " in message
+        assert "momentum" not in message
+        assert "--runs DIR" in message
+    assert folder.trial_file.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "seed: 1\n", "a: [", "\x00", "experiment: ../x\n", "3"])
+def test_a_trial_file_that_is_torn_or_foreign_is_named_with_the_next_step(
+    trial: Trial, folder: RunFolder, content: str
+) -> None:
+    folder.create(trial)
+    folder.trial_file.write_text(content)
+    for refused in (folder.trial, lambda: folder.create(trial)):
+        with pytest.raises(RunFolderError, match="not a trial that this version reads") as caught:
+            refused()
+        assert str(caught.value).startswith(str(folder.trial_file))
+        assert str(caught.value).count("\n") == 1
+
+
+def test_a_trial_file_that_is_not_text_is_refused(trial: Trial, folder: RunFolder) -> None:
+    folder.create(trial)
+    folder.trial_file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RunFolderError, match="not a trial that this version reads"):
+        folder.trial()
+
+
+def test_a_folder_without_a_trial_is_no_run_folder(folder: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"not a run folder, for it has no trial\.yaml"):
+        folder.trial()
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path, trial: Trial) -> None:
+    (tmp_path / "runs").write_text("not a folder")
+    with pytest.raises(RunFolderError, match="cannot be made or written: ") as caught:
+        RunFolder.of(tmp_path / "runs", trial).create(trial)
+    assert "--runs DIR" in str(caught.value)
+    assert (tmp_path / "runs").read_text() == "not a folder"
+
+
+def test_a_folder_that_cannot_be_written_leaves_no_empty_folders(
+    folder: RunFolder, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deltagclip_cli.run_folder.write_text", full)
+    with pytest.raises(RunFolderError, match="No space left on device"):
+        folder.create(trial)
+    assert not folder.path.parent.parent.exists()
+
+
+def test_files_of_other_trials_survive_a_folder_that_cannot_be_written(
+    tmp_path: Path, folder: RunFolder, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    neighbour = RunFolder.of(tmp_path / "runs", trial_of(tmp_path, "seeds=[1]"))
+    neighbour.create(trial_of(tmp_path, "seeds=[1]"))
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deltagclip_cli.run_folder.write_text", full)
+    with pytest.raises(RunFolderError):
+        folder.create(trial)
+    assert not folder.path.exists()
+    assert neighbour.trial().seed == 1
+
+
+def test_leftovers_of_a_killed_writer_are_harmless(trial: Trial, folder: RunFolder) -> None:
+    folder.create(trial)
+    for name in (".result.json.123.part", ".trial.yaml.123.part", ".metrics.jsonl.9.part"):
+        (folder.path / name).write_text('{"status": "finished"}')
+    assert folder.result() is None
+    assert folder.state is State.NEW
+    assert folder.trial() == trial
+    assert folder.event_files() == []
+    folder.create(trial)
+
+
+def test_a_failure_is_written_with_its_traceback(trial: Trial, folder: RunFolder) -> None:
+    folder.create(trial)
+    try:
+        raise ValueError("the loss fell off")
+    except ValueError as error:
+        folder.record_failure(error)
+    text = folder.error_file.read_text()
+    assert text.startswith("Traceback")
+    assert "ValueError: the loss fell off" in text
+    assert folder.state is State.FAILED
+
+
+def test_a_failure_that_cannot_be_written_is_not_a_second_one(folder: RunFolder) -> None:
+    folder.record_failure(ValueError("nowhere to write"))
+    assert not folder.path.exists()
+
+
+def test_a_cleared_folder_is_gone_and_clearing_none_is_fine(
+    trial: Trial, folder: RunFolder
+) -> None:
+    folder.clear()
+    folder.create(trial)
+    folder.result_file.write_text(json.dumps({"status": "finished"}))
+    folder.clear()
+    assert not folder.path.exists()
+    assert folder.state is State.NEW
+
+
+def test_event_files_come_oldest_first(trial: Trial, folder: RunFolder) -> None:
+    folder.create(trial)
+    for name in ("events.out.tfevents.20.b", "events.out.tfevents.10.a"):
+        (folder.path / name).touch()
+    assert [path.name[-1] for path in folder.event_files()] == ["a", "b"]

@@ -1,0 +1,124 @@
+"""The meter and the counter of regimes, against sums written down literally."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from deltagclip_cli.meter import Meter, RegimeCounter, fractions
+
+
+def filled() -> Meter:
+    """Batches of 3, 3 and 1 samples."""
+    meter = Meter([3, 3, 1])
+    for loss, right, norm in ((6.0, 1, 2.0), (3.0, 2, 4.0), (5.0, 1, 9.0)):
+        meter.add(
+            {"loss": torch.tensor(loss), "accuracy": torch.tensor(right)},
+            {"grad_norm": torch.tensor(norm)},
+        )
+    return meter
+
+
+def test_means_over_samples_weigh_a_small_batch_less() -> None:
+    assert filled().sample_means() == {"loss": 14 / 7, "accuracy": 4 / 7}
+
+
+def test_means_over_steps_weigh_every_step_the_same() -> None:
+    assert filled().step_means() == {"grad_norm": 5.0}
+
+
+def test_means_may_begin_at_a_step() -> None:
+    assert filled().sample_means(1) == {"loss": 8 / 4, "accuracy": 3 / 4}
+    assert filled().step_means(1) == {"grad_norm": 6.5}
+
+
+def test_means_of_an_epoch_that_is_not_over_count_the_samples_so_far() -> None:
+    meter = Meter([3, 3, 1])
+    meter.add({"loss": torch.tensor(6.0)}, {})
+    assert meter.sample_means() == {"loss": 2.0}
+    assert meter.step_means() == {}
+
+
+def test_many_small_losses_are_summed_in_double_precision() -> None:
+    meter, losses = Meter([1] * 20_000), torch.full((20_000,), 0.1)
+    for loss in losses:
+        meter.add({"loss": loss}, {})
+    assert meter.sample_means()["loss"] == pytest.approx(float(losses[0]), rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_the_first_loss_that_is_not_finite_is_found(bad: float) -> None:
+    meter = Meter([1] * 4)
+    for loss in (1.0, 2.0, bad, math.nan):
+        meter.add({"loss": torch.tensor(loss)}, {})
+        assert (meter.first_not_finite() is None) == (loss in (1.0, 2.0))
+    assert meter.first_not_finite() == 2
+
+
+def test_a_meter_continues_from_its_state() -> None:
+    whole, first = filled(), Meter([3, 3, 1])
+    first.add(
+        {"loss": torch.tensor(6.0), "accuracy": torch.tensor(1)}, {"grad_norm": torch.tensor(2.0)}
+    )
+    second = Meter([3, 3, 1])
+    second.load_state_dict(first.state_dict())
+    for loss, right, norm in ((3.0, 2, 4.0), (5.0, 1, 9.0)):
+        sums = {"loss": torch.tensor(loss), "accuracy": torch.tensor(right)}
+        second.add(sums, {"grad_norm": torch.tensor(norm)})
+    assert second.sample_means() == whole.sample_means()
+    assert second.step_means() == whole.step_means()
+
+
+def test_a_new_meter_has_an_empty_state() -> None:
+    fresh = Meter([3])
+    fresh.load_state_dict(Meter([3]).state_dict())
+    fresh.add({"loss": torch.tensor(3.0)}, {})
+    assert fresh.sample_means() == {"loss": 1.0}
+
+
+class Counts:
+    """An observer whose counts are set by hand."""
+
+    def __init__(self, counts: list[int] | None) -> None:
+        self.counts = counts
+
+    def observe(self) -> dict[str, Tensor]:
+        return {}
+
+    def regimes(self) -> Tensor | None:
+        return None if self.counts is None else torch.tensor(self.counts)
+
+
+def test_regimes_are_counted_from_where_the_counter_was_made() -> None:
+    observer = Counts([5, 1, 0])
+    counter = RegimeCounter(observer)
+    observer.counts = [6, 3, 1]
+    counts = counter.counts()
+    assert counts is not None
+    assert counts.tolist() == [1, 2, 1]
+
+
+def test_counts_from_before_a_restart_are_added() -> None:
+    observer = Counts(None)  # δ-GClip has no counts before its first step
+    counter = RegimeCounter(observer, torch.tensor([10, 0, 0]))
+    observer.counts = [1, 0, 2]
+    counts = counter.counts()
+    assert counts is not None
+    assert counts.tolist() == [11, 0, 2]
+
+
+def test_an_optimizer_without_regimes_has_no_counts_and_no_fractions() -> None:
+    assert RegimeCounter(Counts(None)).counts() is None
+    assert fractions(None) == {}
+    assert fractions(torch.zeros(3, dtype=torch.int64)) == {}
+
+
+def test_fractions_are_shares_of_the_steps() -> None:
+    assert fractions(torch.tensor([1, 2, 1])) == {
+        "plain_fraction": 0.25,
+        "clipped_fraction": 0.5,
+        "floored_fraction": 0.25,
+    }

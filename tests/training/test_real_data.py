@@ -1,0 +1,92 @@
+"""Training on MNIST and on CIFAR-10 as JPEG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_cases import ADAM, MOMENTUM, StopAt, assert_same_numbers, epochs, records, train
+
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.trainer import Ending
+from deltagclip_cli.trials import Trial, make_trial
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments.yaml"
+JPEGS = {
+    "name": "image_folder",
+    "path": "cifar10-jpeg",
+    "image_size": 32,
+    "batch_size": 20,
+    "train_samples": 200,
+    "test_samples": 40,
+}
+FOUR = {
+    "delta-gclip": {"name": "delta_gclip", "lr": 0.5, "gamma": 0.25, "delta": 1e-3},
+    "gclip": {"name": "gclip", "lr": 0.5, "gamma": 0.25},
+    "sgd": {"name": "sgd", "lr": 0.1},
+    "adam": {"name": "adam", "lr": 1e-3},
+}
+
+
+def of_mnist(label: str, *sets: str) -> Trial:
+    name = "mnist-mlp"
+    return make_trial(name, load_spec(EXPERIMENTS, [name], sets).experiments[name], label, 0)
+
+
+def of_jpegs(optimizer: dict[str, Any], **settings: Any) -> Trial:
+    written = {"model": "resnet18", "data": JPEGS, "epochs": 2, "optimizers": {"tested": optimizer}}
+    return make_trial("jpegs", Experiment.model_validate({**written, **settings}), "tested", 0)
+
+
+def finished(trial: Trial, runs: Path, data: Path) -> RunFolder:
+    assert train(trial, runs, data_dir=data) is Ending.FINISHED
+    return RunFolder.of(runs, trial)
+
+
+@pytest.mark.parametrize("label", ["delta-gclip", "gclip", "sgd", "adam"])
+def test_mnist_is_learned_from_a_twelfth_of_it(label: str, runs: Path, real_data: Path) -> None:
+    trial = of_mnist(label, "data.train_samples=5000", "data.test_samples=2000", "epochs=2")
+    folder = finished(trial, runs, real_data)
+    assert epochs(folder, "train/loss")[1] < epochs(folder, "train/loss")[0]
+    assert epochs(folder, "test/accuracy")[-1] > 0.85
+
+
+def test_mnist_stopped_in_mid_epoch_ends_with_the_same_bits(
+    tmp_path: Path, real_data: Path
+) -> None:
+    trial = of_mnist("delta-gclip", "data.train_samples=3000", "data.test_samples=500", "epochs=2")
+    whole = finished(trial, tmp_path / "whole", real_data)
+    train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(17))
+    train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(22))
+    assert_same_numbers(finished(trial, tmp_path / "pieces", real_data), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", FOUR)
+def test_a_residual_network_learns_jpegs(label: str, runs: Path, real_data: Path) -> None:
+    folder = finished(of_jpegs(FOUR[label], epochs=3), runs, real_data)
+    losses = epochs(folder, "train/loss")
+    assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [FOUR["delta-gclip"], ADAM, MOMENTUM])
+def test_a_residual_network_stopped_in_mid_epoch_ends_with_the_same_bits(
+    optimizer: dict[str, Any], tmp_path: Path, real_data: Path
+) -> None:
+    trial = of_jpegs(optimizer, data={**JPEGS, "augment": ["random_crop", "flip"]})
+    whole = finished(trial, tmp_path / "whole", real_data)
+    train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(13))
+    assert_same_numbers(finished(trial, tmp_path / "pieces", real_data), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["delta-gclip", "gclip", "sgd", "adam"])
+def test_the_experiment_on_mnist_reaches_97_percent(
+    label: str, runs: Path, real_data: Path
+) -> None:
+    folder = finished(of_mnist(label), runs, real_data)
+    assert records(folder)[-1]["test/accuracy"] >= 0.97
