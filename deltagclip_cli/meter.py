@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from deltagclip_cli.optim.observers import Observer
 
 REGIMES = ("plain", "clipped", "floored")
 
-State = dict[str, dict[str, Tensor]]
+State = dict[str, dict[str, Any]]
 
 
 class Meter:
@@ -24,13 +25,15 @@ class Meter:
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
         self._sums: dict[str, list[Tensor]] = {}
-        self._observed: dict[str, list[Tensor]] = {}
+        self._observed: dict[str, dict[int, Tensor]] = {}  # by the number of the step
 
     def add(self, sums: Mapping[str, Tensor], observed: Mapping[str, Tensor]) -> None:
         """Take the next step's sums over its samples, and what its optimizer tells; all 0-dim."""
-        for columns, values in ((self._sums, sums), (self._observed, observed)):
-            for name, value in values.items():
-                columns.setdefault(name, []).append(value)
+        step = len(self._sums.get("loss", ()))
+        for name, value in sums.items():
+            self._sums.setdefault(name, []).append(value)
+        for name, value in observed.items():
+            self._observed.setdefault(name, {})[step] = value
 
     def first_not_finite(self) -> int | None:
         """The number of the first step, from 0, whose loss is not finite."""
@@ -43,31 +46,38 @@ class Meter:
         return {name: _total(column[start:]) / samples for name, column in self._sums.items()}
 
     def step_means(self, start: int = 0) -> dict[str, float]:
-        """The means over steps of what the optimizer told, from step ``start`` on."""
-        return {
-            name: _total(column[start:]) / len(column[start:])
+        """The means of what the optimizer told, over the steps of which it did tell.
+
+        Args:
+            start: the number of the first step that counts.
+        """
+        told = {
+            name: [value for step, value in column.items() if step >= start]
             for name, column in self._observed.items()
         }
+        return {name: _total(values) / len(values) for name, values in told.items() if values}
 
     def state_dict(self) -> State:
         """What was added so far, exactly."""
-        return {"sums": _stacked(self._sums), "observed": _stacked(self._observed)}
+        sums = {name: torch.stack(column) for name, column in self._sums.items()}
+        observed = {
+            name: {"steps": torch.tensor(list(column)), "values": torch.stack([*column.values()])}
+            for name, column in self._observed.items()
+        }
+        return {"sums": sums, "observed": observed}
 
     def load_state_dict(self, state: State) -> None:
         """Continue from what :meth:`state_dict` gave."""
-        self._sums, self._observed = (
-            {name: list(column.unbind()) for name, column in state[key].items()}
-            for key in ("sums", "observed")
-        )
+        self._sums = {name: list(column.unbind()) for name, column in state["sums"].items()}
+        self._observed = {
+            name: dict(zip(column["steps"].tolist(), column["values"].unbind(), strict=True))
+            for name, column in state["observed"].items()
+        }
 
 
 def _total(column: Sequence[Tensor]) -> float:
     # In float64, for the sum of 60,000 losses in float32 loses three digits.
     return float(torch.stack(list(column)).cpu().double().sum())
-
-
-def _stacked(columns: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack(column) for name, column in columns.items()}
 
 
 class RegimeCounter:

@@ -121,7 +121,7 @@ class Trainer:
         self.parts.model.train()
         for inputs, targets in train.iterate(self._order(), self.augment, start=self.batch):
             outcome = self._step(inputs, targets)
-            self.meter.add(outcome.sums, self.observer.observe())
+            self.meter.add(outcome.sums, self.observer.observe(self.batch))
             self._learning_rate = self._rate()
             self.parts.schedule.after_step()
             self.batch += 1

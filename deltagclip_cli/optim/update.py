@@ -55,6 +55,9 @@ def _norms_on_cpu(grads: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 def _norm_by_pieces(grad: Tensor, dtype: torch.dtype) -> Tensor:
     flat = grad.as_strided((grad.numel(),), (1,)) if _is_dense(grad) else grad.reshape(-1)
+    if grad.numel() <= _PIECE:
+        whole = flat.to(dtype)
+        return whole.dot(whole).sqrt()
     pieces = [piece.to(dtype) for piece in torch.split(flat, _PIECE)]
     return torch.stack([piece.dot(piece) for piece in pieces]).sum().sqrt()
 

@@ -30,8 +30,8 @@ class Classify:
         loss: Literal["cross_entropy", "squared"] = "cross_entropy",
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
-        self._total = _cross_entropy if loss == "cross_entropy" else _squared
-        self._mean = reduction == "mean"
+        self._loss = _cross_entropy if loss == "cross_entropy" else _squared
+        self._reduction = reduction
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Outcome:
         """Apply the model to inputs ``(B, ...)`` and compare with classes ``(B,)``.
@@ -47,18 +47,17 @@ class Classify:
                 "  Choose another model, or the task autoencode for a variational autoencoder."
             )
         logits = at_least_float32(outputs)
-        total = self._total(logits, targets)
+        objective = self._loss(logits, targets, self._reduction)
+        samples = len(targets) if self._reduction == "mean" else 1
         correct = (logits.detach().argmax(dim=1) == targets).sum()
-        return Outcome(
-            total / len(targets) if self._mean else total,
-            {"loss": total.detach(), "accuracy": correct},
-        )
+        return Outcome(objective, {"loss": objective.detach() * samples, "accuracy": correct})
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return functional.cross_entropy(logits, targets, reduction="sum")
+def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    return functional.cross_entropy(logits, targets, reduction=reduction)
 
 
-def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
+def _squared(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
     wanted = functional.one_hot(targets, outputs.shape[1])
-    return 0.5 * (outputs - wanted).square().sum()
+    total = 0.5 * (outputs - wanted).square().sum()
+    return total / len(targets) if reduction == "mean" else total

@@ -34,7 +34,7 @@ from deltagclip_cli.optim import TABLE
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.seeds import derive_seed
 from deltagclip_cli.tasks.classify import Classify
-from deltagclip_cli.trainer import Ending
+from deltagclip_cli.trainer import Ending, Trainer
 from deltagclip_cli.trials import Trial
 
 CPU = torch.device("cpu")
@@ -203,10 +203,18 @@ def test_an_optimizer_without_regimes_has_none(runs: Path) -> None:
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A list that is emptied when a training begins, as the parts are tried out before."""
+    notes: list[Any] = []
+    begin = Trainer.train
+    monkeypatch.setattr(Trainer, "train", lambda self: (notes.clear(), begin(self))[1])
+    return notes
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch, noted: list[Any]) -> list[torch.Tensor]:
     """Every batch that a model gets, of training and of evaluation."""
-    batches: list[torch.Tensor] = []
-    iterate = Batches.iterate
+    batches, iterate = noted, Batches.iterate
 
     def watched(self: Batches, *args: Any, **kwargs: Any) -> Any:
         for inputs, targets in iterate(self, *args, **kwargs):
@@ -228,7 +236,6 @@ def test_at_one_seed_all_optimizers_see_the_same_batches(
     for optimizer in (DELTA_GCLIP, ADAM, {"name": "LBFGS", "max_iter": 2}):
         finished(trial_of(optimizer, data=data), runs)
         by_optimizer.append(list(seen))
-        seen.clear()
     first = by_optimizer[0]
     assert len(first) == 3 * (4 + 2)
     assert not torch.equal(first[0], first[6]), "an epoch has an order of its own"
@@ -251,7 +258,6 @@ def test_at_one_seed_all_optimizers_start_from_the_same_weights() -> None:
 def test_only_training_images_are_augmented(runs: Path, seen: list[torch.Tensor]) -> None:
     finished(trial_of(epochs=1), runs)
     plain = list(seen)
-    seen.clear()
     finished(trial_of(epochs=1, data=AUGMENTED), runs)
     assert not any(map(torch.equal, plain[:4], seen[:4]))
     assert all(map(torch.equal, plain[4:], seen[4:]))
@@ -261,6 +267,20 @@ def test_the_loss_falls_with_augmented_images(runs: Path) -> None:
     trial = trial_of(ADAM, data={**AUGMENTED, "noise": 0.1}, epochs=15)
     losses = epochs(finished(trial, runs), "train/loss")
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_model_knows_whether_it_is_trained_or_evaluated(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, noted: list[Any]
+) -> None:
+    modes, call = noted, Classify.__call__
+
+    def watched(self: Classify, model: Any, *args: Any) -> Any:
+        modes.append((model.training, torch.is_grad_enabled()))
+        return call(self, model, *args)
+
+    monkeypatch.setattr(Classify, "__call__", watched)
+    finished(trial_of(epochs=2), runs)
+    assert modes == ([(True, True)] * 4 + [(False, False)] * 2) * 2
 
 
 def test_double_precision_is_used_throughout(runs: Path) -> None:
@@ -274,18 +294,17 @@ def test_double_precision_is_used_throughout(runs: Path) -> None:
 
 
 def test_bf16_computes_in_half_precision_and_keeps_weights_in_single(
-    runs: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, monkeypatch: pytest.MonkeyPatch, noted: list[Any]
 ) -> None:
-    dtypes = set()
-    call = Classify.__call__
+    dtypes, call = noted, Classify.__call__
 
     def watched(self: Classify, model: Any, inputs: Any, targets: Any) -> Any:
-        dtypes.add(model(inputs).dtype)
+        dtypes.append(model(inputs).dtype)
         return call(self, model, inputs, targets)
 
     monkeypatch.setattr(Classify, "__call__", watched)
     folder = finished(trial_of(precision="bf16", epochs=6), runs)
-    assert dtypes == {torch.bfloat16}
+    assert set(dtypes) == {torch.bfloat16}
     assert {weight.dtype for weight in checkpoint(folder)["model"].values()} == {torch.float32}
     assert epochs(folder, "train/loss")[-1] < 0.7 * epochs(folder, "train/loss")[0]
 
