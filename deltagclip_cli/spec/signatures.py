@@ -53,7 +53,7 @@ def read_signature(target: str) -> Signature:
     if attribute not in definitions:
         raise LookupError(f"{module} does not define {attribute}")
     node = definitions[attribute]
-    summary = (ast.get_docstring(node) or "").partition("\n")[0].rstrip(".")
+    summary = (ast.get_docstring(node) or "").partition("\n")[0].rstrip(".").replace("``", "")
     function = _constructor(node, definitions)
     if function is None:
         return Signature(summary, {}, open=True)

@@ -122,8 +122,8 @@ def make_something_else(path: Path) -> None:
 
 
 def make_code(path: Path) -> None:
-    """A pickle that would run something when it is loaded carelessly."""
-    torch.save({"version": 1, "identity": Path}, path)
+    """A pickle that makes more than plain values when it is loaded carelessly."""
+    torch.save({**torch.load(path, weights_only=True), "more": path}, path)
 
 
 DAMAGES = [
@@ -229,14 +229,18 @@ def test_metrics_that_a_disk_lost_are_made_again(
     assert_same_numbers(folder, RunFolder.of(tmp_path / "whole", trial))
 
 
-def test_records_after_the_checkpoint_are_dropped_and_made_again(tmp_path: Path) -> None:
+def test_records_after_the_checkpoint_are_dropped_and_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     trial = trial_of(checkpoint={"epochs": 2})
     train(trial, tmp_path / "whole")
     train(trial, tmp_path / "pieces")
     folder = RunFolder.of(tmp_path / "pieces", trial)
     folder.result_file.unlink()
     folder.previous_checkpoint_file.replace(folder.checkpoint_file)  # as if killed in epoch 3
-    assert train(trial, tmp_path / "pieces") is Ending.FINISHED
+    with caplog.at_level(logging.WARNING, "deltagclip_cli"):
+        assert train(trial, tmp_path / "pieces") is Ending.FINISHED
+    assert caplog.records == [], "the checkpoint could be used"
     assert_same_numbers(folder, RunFolder.of(tmp_path / "whole", trial))
 
 

@@ -221,16 +221,17 @@ def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-SIZES = ["4k", "8k", "12k", "16k", "20k", "24k", "48k", "64k"]
-"""Too small for environment.json, for the events, for metrics.jsonl, ..., for a checkpoint."""
+# Too small for environment.json, the events, metrics.jsonl, log.txt, ..., for a checkpoint.
+TOO_SMALL = [(f"{size}k", 16) for size in (4, 8, 12, 16, 20, 24, 48, 64)] + [("300k", 256)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "width"), TOO_SMALL)
 def test_a_full_disk_is_named_and_the_same_command_continues_when_there_is_space(
-    size: str, disk: Callable[[str], Path], deltagclip: Deltagclip, undisturbed: Any
+    size: str, width: int, disk: Callable[[str], Path], deltagclip: Deltagclip, undisturbed: Any
 ) -> None:
     runs = disk(f"size={size}") / "runs"
-    done = deltagclip("train", "tiny", "--runs", runs, "--set", "log_every=1")
+    sets = ("--set", "log_every=1", "--set", f"model={{name: mlp, hidden: [{width}, {width}]}}")
+    done = deltagclip("train", "tiny", "--runs", runs, *sets)
     assert done.code == 1
     assert "the trial failed: the disk is full.\n  Free space and run the same" in done.err
     assert "Traceback" not in done.out + done.err
@@ -244,7 +245,7 @@ def test_a_full_disk_is_named_and_the_same_command_continues_when_there_is_space
         checkpoint(folder)
 
     disk("size=10m")
-    done = deltagclip("train", "tiny", "--runs", runs, "--set", "log_every=1")
+    done = deltagclip("train", "tiny", "--runs", runs, *sets)
     assert done.code == 0, done
     assert_same_numbers(folder, undisturbed(folder))
     assert folder.state == "finished"
