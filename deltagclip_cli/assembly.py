@@ -163,6 +163,8 @@ def _try_out(task: Task, model: nn.Module, batches: Batches) -> None:
     inputs, targets = next(batches.iterate(None, None))
     try:
         task(model.eval(), inputs[:2], targets[:2])
+    except torch.OutOfMemoryError:
+        raise
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
             f"{type(model).__name__} cannot be applied to inputs of shape "

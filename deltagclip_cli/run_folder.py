@@ -10,6 +10,7 @@
       checkpoint.pt             where to continue; checkpoint.previous.pt is the one before it
       log.txt, error.txt        what the worker said; why it failed, with the traceback
       result.json               written last: the mark of a finished trial
+      .lock                     held by the process that works here
 
 A state is derived from these files and stored nowhere.
 """
@@ -20,7 +21,7 @@ import json
 import shutil
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -88,6 +89,10 @@ class RunFolder:
         return self.path / "error.txt"
 
     @property
+    def lock_file(self) -> Path:
+        return self.path / ".lock"
+
+    @property
     def result_file(self) -> Path:
         return self.path / "result.json"
 
@@ -120,15 +125,44 @@ class RunFolder:
             )
         except OSError as error:
             self._remove_if_empty()
-            raise RunFolderError(
-                f"{self.path}: the run folder cannot be made or written: {error.strerror}.\n"
-                "  Free space or permissions there, or name another folder with --runs DIR."
-            ) from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> RunFolderError:
+        return RunFolderError(
+            f"{self.path}: the run folder cannot be made or written: {error.strerror}.\n"
+            "  Free space or permissions there, or name another folder with --runs DIR."
+        )
 
     def _remove_if_empty(self) -> None:
         with suppress(OSError):  # a folder that is not empty stays, and so do those around it
             for path in (self.path, self.path.parent, self.path.parent.parent):
                 path.rmdir()
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the only process that works in the folder, which must exist.
+
+        The operating system frees the claim when the process ends, however it ends.
+
+        Raises:
+            RunFolderError: another process has it.
+        """
+        from filelock import FileLock, Timeout  # only here: listing runs needs no locks
+
+        lock = FileLock(self.lock_file)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunFolderError(
+                f"{self.path}: another process is working in this run folder.\n"
+                "  Wait until it has finished, or stop it: the trial can be continued."
+            ) from None
+        except OSError as error:
+            raise self._unusable(error) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def check(self, trial: Trial) -> None:
         """Check that the folder was made for ``trial``.
@@ -173,12 +207,13 @@ class RunFolder:
         """Delete the folder and everything in it.
 
         Raises:
-            RunFolderError: something in it cannot be deleted.
+            RunFolderError: something in it cannot be deleted, or another process works there.
         """
+        if not self.path.exists():
+            return
         try:
-            shutil.rmtree(self.path)
-        except FileNotFoundError:
-            pass
+            with self.claimed():
+                shutil.rmtree(self.path)
         except OSError as error:
             raise RunFolderError(
                 f"{error.filename}: cannot be deleted: {error.strerror}.\n"

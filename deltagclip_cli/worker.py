@@ -66,9 +66,12 @@ def run_trial(
     """
     started = time.perf_counter()
     where = find_device(device)
-    parts = assemble(trial, data_dir, where)
+    try:
+        parts = assemble(trial, data_dir, where)
+    except torch.OutOfMemoryError as error:
+        raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
     folder.create(trial)
-    with _failures_recorded(folder), _logged_to(folder.log_file):
+    with folder.claimed(), _failures_recorded(folder), _logged_to(folder.log_file):
         remove_unfinished(folder.path)
         record_start(folder, where)
         checkpoints = Checkpoints(folder, trial.identity)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -260,3 +262,32 @@ def test_event_files_come_oldest_first(trial: Trial, folder: RunFolder) -> None:
     for name in ("events.out.tfevents.20.b", "events.out.tfevents.10.a"):
         (folder.path / name).touch()
     assert [path.name[-1] for path in folder.event_files()] == ["a", "b"]
+
+
+def test_a_folder_that_another_process_works_in_is_left_alone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.claimed():
+        other = subprocess.run(
+            [sys.executable, "-c", CLAIM, str(tmp_path)], capture_output=True, text=True
+        )
+        assert "another process is working in this run folder" in other.stderr
+    with folder.claimed():
+        pass
+
+
+def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
+    """The lock is the operating system's: a file that stays behind does not count."""
+    subprocess.run(
+        [sys.executable, "-c", CLAIM + "; os.kill(os.getpid(), 9)", str(tmp_path)], check=False
+    )
+    assert RunFolder(tmp_path).lock_file.exists()
+    with RunFolder(tmp_path).claimed():
+        pass
+
+
+CLAIM = """
+import os, sys
+from pathlib import Path
+from deltagclip_cli.run_folder import RunFolder
+claim = RunFolder(Path(sys.argv[1])).claimed()
+claim.__enter__()""".strip()

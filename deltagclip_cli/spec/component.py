@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -165,7 +165,15 @@ def _extra(name: str, value: object) -> InitErrorDetails:
 
 def _field(name: str, option: Option, bounds: Mapping[str, float]) -> tuple[Any, Any]:
     default: Any = ... if option.default is REQUIRED else None
-    return option.annotation, Field(default, alias=name, **cast(dict[str, Any], bounds))
+    limits = {} if _holds_list(option.annotation) else cast(dict[str, Any], bounds)
+    return option.annotation, Field(default, alias=name, **limits)
+
+
+def _holds_list(annotation: Any) -> bool:
+    """Whether a value may be a list, to which the limits of a number do not apply."""
+    if get_origin(annotation) in (list, tuple):
+        return True
+    return any(_holds_list(part) for part in get_args(annotation))
 
 
 @cache

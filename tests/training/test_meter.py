@@ -72,6 +72,20 @@ def test_a_meter_continues_from_its_state() -> None:
     assert second.step_means() == whole.step_means()
 
 
+def test_what_is_told_of_some_steps_only_keeps_its_place() -> None:
+    """Told of the first and the fourth step; asked for all, for the last two and for the last."""
+    meter = Meter([1] * 5)
+    for step in range(5):
+        observed = {"grad_norm": torch.tensor(float(step))} if step % 3 == 0 else {}
+        meter.add({"loss": torch.tensor(1.0)}, observed)
+    restored = Meter([1] * 5)
+    restored.load_state_dict(meter.state_dict())
+    for each in (meter, restored):
+        assert each.step_means() == {"grad_norm": 1.5}
+        assert each.step_means(3) == {"grad_norm": 3.0}
+        assert each.step_means(4) == {}
+
+
 def test_a_new_meter_has_an_empty_state() -> None:
     fresh = Meter([3])
     fresh.load_state_dict(Meter([3]).state_dict())

@@ -21,7 +21,7 @@ def told(optimizer: Optimizer, scale: float = 1.0) -> tuple[dict[str, Tensor], T
     first, second, _ = (p for group in optimizer.param_groups for p in group["params"])
     first.grad, second.grad = torch.tensor([3.0, 0.0]) * scale, torch.tensor([4.0]) * scale
     optimizer.step()
-    return watched.observe(), watched.regimes()
+    return watched.observe(0), watched.regimes()
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.1])
@@ -77,9 +77,26 @@ def test_blocks_with_norms_of_their_own_are_told_as_means() -> None:
     assert counts.tolist() == [0, 2, 0]
 
 
+@pytest.mark.parametrize("make", [Adam, SGD, lambda p: SGD(p, momentum=0.9)])
+def test_a_norm_that_is_not_known_anyway_is_taken_at_every_tenth_batch(make) -> None:
+    optimizer = make(parameters())
+    watched = observer(optimizer)
+    for p in optimizer.param_groups[0]["params"]:
+        p.grad = torch.ones_like(p)
+    batches = [batch for batch in range(31) if "grad_norm" in watched.observe(batch)]
+    assert batches == [0, 10, 20, 30]
+
+
+def test_delta_gclip_tells_of_every_batch() -> None:
+    optimizer = DeltaGClip(parameters(), lr=0.4, gamma=1.0, delta=0.1)
+    told(optimizer)
+    for batch in range(12):
+        assert set(observer(optimizer).observe(batch)) == {"grad_norm", "step_size"}
+
+
 def test_plain_gradient_descent_makes_plain_steps_of_size_lr() -> None:
-    values, counts = told(SGD(parameters(), lr=0.25, weight_decay=0.1))
-    assert values["step_size"].item() == 0.25
+    values, counts = told(SGD(parameters(), lr=0.1, weight_decay=0.1))
+    assert values["step_size"].item() == 0.1, "not rounded to single precision"
     assert counts.tolist() == [1, 0, 0]
 
 
@@ -98,5 +115,5 @@ def test_delta_gclip_that_never_had_a_gradient_tells_nothing() -> None:
     optimizer = DeltaGClip(parameters(), lr=0.4, gamma=1.0, delta=0.1)
     watched = observer(optimizer)
     optimizer.step()
-    assert watched.observe() == {}
+    assert watched.observe(0) == {}
     assert watched.regimes() is None
