@@ -14,7 +14,8 @@ def describe_machine() -> str:
     where = f"{_processor()}, {os.cpu_count()} cores"
     if torch.cuda.is_available():
         where = f"{torch.cuda.get_device_name()}, {where}"
-    return f"{where}; Python {platform.python_version()}, torch {torch.__version__}"
+    threads = f"{torch.get_num_threads()} threads"
+    return f"{where}, {threads}; Python {platform.python_version()}, torch {torch.__version__}"
 
 
 def _processor() -> str:
