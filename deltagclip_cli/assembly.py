@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class Parts:
     train: Batches
     test: Batches
     device: torch.device
+    fingerprint: str  # of the data
 
 
 def find_device(name: str) -> torch.device:
@@ -71,6 +73,10 @@ def make_deterministic(precision: str, device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     if device.type == "cuda":
+        # The fused attentions take their deterministic backward only where nothing else may warn.
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
         fast = precision == "tf32"
         torch.set_float32_matmul_precision("high" if fast else "highest")
         torch.backends.cudnn.allow_tf32 = fast
@@ -80,8 +86,14 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
     """Load the data and build the model, the task, the optimizer and the schedule of a trial.
 
     Raises:
-        UsageError: the data are missing or do not fit, or a part refuses its options.
+        UsageError: the data are missing or do not fit, a part refuses its options, or the device
+            lacks the precision.
     """
+    if trial.precision == "tf32" and device.type != "cuda":
+        raise DeviceError(
+            f"precision tf32 is a mode of CUDA devices, but the device is {device}.\n"
+            "  Use --set precision=fp32, or another --device."
+        )
     make_deterministic(trial.precision, device)
     dataset = _dataset(trial.data, data_dir)
     dtype = torch.float64 if trial.precision == "fp64" else torch.float32
@@ -99,6 +111,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
         train=train,
         test=test,
         device=device,
+        fingerprint=_fingerprint(dataset),
     )
 
 
@@ -155,6 +168,15 @@ def _augmentations(data: Data, dataset: Dataset) -> list[Augmentation]:
     return [
         _build(each.target, "augmentation", each.name, each.options, size) for each in data.augment
     ]
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Sizes and a checksum of the data, by which a restart knows that they are the same."""
+    checksum = 0
+    for split in (dataset.train, dataset.test):
+        for tensor in (split.inputs, split.targets):
+            checksum = zlib.crc32(tensor.contiguous().numpy().data, checksum)
+    return f"{len(dataset.train)} + {len(dataset.test)} samples, checksum {checksum:08x}"
 
 
 @torch.inference_mode()

@@ -29,6 +29,7 @@ class Checkpoints:
     def __init__(self, folder: RunFolder, identity: str) -> None:
         self._newest = folder.checkpoint_file
         self._previous = folder.previous_checkpoint_file
+        self._staged = folder.next_checkpoint_file
         self._identity = identity
 
     def save(self, state: dict[str, Any]) -> None:
@@ -38,34 +39,41 @@ class Checkpoints:
             OSError: the disk is full or cannot be written; what was there is untouched.
         """
         marked = {"version": VERSION, "identity": self._identity, **state}
-        staged = self._newest.with_name("checkpoint.next.pt")
         try:
-            with written_whole(staged) as file:
+            with written_whole(self._staged) as file:
                 torch.save(marked, file)
         except RuntimeError as error:
             # torch.save says "unexpected pos"; why the file took no more is what it hides.
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         if self._newest.exists():
             self._newest.replace(self._previous)
-        staged.replace(self._newest)
+        self._staged.replace(self._newest)
 
-    def newest_first(self, device: torch.device) -> Iterator[dict[str, Any]]:
-        """Every checkpoint that can be used, the newest first; says which cannot, and why."""
-        for path in (self._newest, self._previous):
+    def newest_first(self) -> Iterator[dict[str, Any]]:
+        """Every checkpoint that can be used, the newest first, on the CPU; says which cannot.
+
+        Raises:
+            OSError, MemoryError, torch.OutOfMemoryError: a file cannot be read now, which says
+                nothing against it.
+        """
+        # A staged file is a whole one, whose process ended between its two renames.
+        for path in (self._staged, self._newest, self._previous):
             if not path.exists():
                 continue
             try:
-                yield self._read(path, device)
+                yield self._read(path)
+            except (OSError, MemoryError, torch.OutOfMemoryError):
+                raise
             except Exception as error:  # torch.load has no narrower class for a bad file
-                reason = str(error).strip().partition("\n")[0] or type(error).__name__
+                reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
                 logger.warning("%s cannot be used (%s); trying the one before it.", path, reason)
 
-    def _read(self, path: Path, device: torch.device) -> dict[str, Any]:
+    def _read(self, path: Path) -> dict[str, Any]:
         # torch.load does not look at the checksums that torch.save has written.
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 raise ValueError("its content is damaged")
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or state.get("version") != VERSION:
             raise ValueError("it was not written by this version")
         if state.get("identity") != self._identity:

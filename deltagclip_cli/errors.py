@@ -13,17 +13,29 @@
 The message says where, what, what was got and what to do next.
 """
 
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process tells the shell."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    STOPPED = 75  # with a checkpoint: run it again
+    INTERRUPTED = 130
+
 
 class DeltaGClipError(Exception):
     """The base of all errors that are meant for the person at the terminal."""
 
-    exit_code = 1
+    exit_code = ExitCode.FAILED
 
 
 class UsageError(DeltaGClipError):
     """The command line, the spec, the data or a folder cannot be used as they are."""
 
-    exit_code = 2
+    exit_code = ExitCode.USAGE
 
 
 class SpecError(UsageError):

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
-
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.files import write_text
 from deltagclip_cli.meter import REGIMES
@@ -23,7 +21,7 @@ Record = Mapping[str, Any]
 
 
 def where_to_continue(
-    folder: RunFolder, checkpoints: Checkpoints, device: torch.device
+    folder: RunFolder, checkpoints: Checkpoints
 ) -> tuple[dict[str, Any] | None, Sequence[Record]]:
     """The newest checkpoint whose metrics are all there, and the records that it covers.
 
@@ -31,7 +29,7 @@ def where_to_continue(
     came before; then the one before it serves, and without any the trial starts again.
     """
     records = list(folder.metrics())
-    for state in checkpoints.newest_first(device):
+    for state in checkpoints.newest_first():
         kept = [record for record in records if _is_covered(record, state)]
         if len(kept) == state["records"]:
             return state, kept

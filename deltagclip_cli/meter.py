@@ -37,7 +37,7 @@ class Meter:
 
     def first_not_finite(self) -> int | None:
         """The number of the first step, from 0, whose loss is not finite."""
-        bad = ~torch.isfinite(torch.stack(self._sums["loss"]))
+        bad = ~torch.isfinite(_stacked(self._sums["loss"]))
         return int(bad.nonzero()[0]) if bool(bad.any()) else None
 
     def sample_means(self, start: int = 0) -> dict[str, float]:
@@ -59,9 +59,9 @@ class Meter:
 
     def state_dict(self) -> State:
         """What was added so far, exactly."""
-        sums = {name: torch.stack(column) for name, column in self._sums.items()}
+        sums = {name: _stacked(column) for name, column in self._sums.items()}
         observed = {
-            name: {"steps": torch.tensor(list(column)), "values": torch.stack([*column.values()])}
+            name: {"steps": torch.tensor(list(column)), "values": _stacked([*column.values()])}
             for name, column in self._observed.items()
         }
         return {"sums": sums, "observed": observed}
@@ -77,7 +77,13 @@ class Meter:
 
 def _total(column: Sequence[Tensor]) -> float:
     # In float64, for the sum of 60,000 losses in float32 loses three digits.
-    return float(torch.stack(list(column)).cpu().double().sum())
+    return float(_stacked(column).cpu().double().sum())
+
+
+def _stacked(column: Sequence[Tensor]) -> Tensor:
+    if len({value.device for value in column}) > 1:  # some were measured before a restart
+        column = [value.cpu() for value in column]
+    return torch.stack([*column])
 
 
 class RegimeCounter:

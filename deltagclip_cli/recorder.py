@@ -21,7 +21,6 @@ from deltagclip_cli.files import write_text
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
-HPARAM_METRICS = ("test/accuracy", "test/loss", "train/accuracy", "train/loss")
 STEP_PREFIX = "step/"
 
 
@@ -82,12 +81,12 @@ class Recorder:
                 self._events.write(scalar, step=record[axis], seconds=record["time"])
 
     def _write_hyper_parameters(self, trial: Trial) -> None:
-        # SummaryWriter.add_hparams would make a second run, named by the time; these are the same
-        # three records in the run itself.
-        values = dict(_flat(trial.settings, ""))
-        values["label"] = trial.label
-        metrics = {name: 0.0 for name in HPARAM_METRICS if _is_measured(name, trial)}
-        for summary in hparams(values, metrics):  # type: ignore[no-untyped-call]
+        # SummaryWriter.add_hparams would make a second run, named by the time; these are its
+        # records in the run itself. The first, which describes the experiment, is left out:
+        # TensorBoard takes one run's for all, and would not show what other optimizers have.
+        values = {**dict(_flat(trial.settings, "")), "label": trial.label}
+        _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
+        for summary in (start, end):
             self._events.write(summary, step=0, seconds=time.time())
 
 
@@ -101,7 +100,9 @@ class EventFile:
     """
 
     def __init__(self, folder: Path) -> None:
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.0"
+        # An open TensorBoard goes on to a file whose name is new and sorts behind the others.
+        now = f"{time.time():.6f}"
+        name = f"events.out.tfevents.{now}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("wb")
         self._records = RecordWriter(self._file)
         self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
@@ -125,10 +126,6 @@ class EventFile:
 def is_step_record(record: Mapping[str, Any]) -> bool:
     """Whether a record was made between epochs."""
     return any(name.startswith(STEP_PREFIX) for name in record)
-
-
-def _is_measured(name: str, trial: Trial) -> bool:
-    return not name.endswith("accuracy") or trial.task.name == "classify"
 
 
 def _reopened(folder: RunFolder, kept: list[Mapping[str, Any]]) -> IO[str]:

@@ -81,6 +81,10 @@ class RunFolder:
         return self.path / "checkpoint.previous.pt"
 
     @property
+    def next_checkpoint_file(self) -> Path:
+        return self.path / "checkpoint.next.pt"
+
+    @property
     def log_file(self) -> Path:
         return self.path / "log.txt"
 
@@ -120,9 +124,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             if self.trial_file.exists():
                 self.check(trial)
-            write_text(
-                self.trial_file, yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False)
-            )
+            text = yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False)
+            if not self.trial_file.exists() or self.trial_file.read_text("utf-8") != text:
+                write_text(self.trial_file, text)
         except OSError as error:
             self._remove_if_empty()
             raise self._unusable(error) from None

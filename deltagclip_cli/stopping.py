@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+logger = logging.getLogger(__name__)
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -13,7 +16,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 class StopRequest:
     """Remembers a SIGINT or SIGTERM, so that the trainer can stop where it can go on later.
 
-    Nothing else happens in the handler: saving there would store a half-made step. The second
+    Nothing is saved in the handler, where a step may be half made. The second
     SIGINT interrupts at once, for whoever does not want to wait.
     """
 
@@ -37,4 +40,5 @@ class StopRequest:
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
         if number == signal.SIGINT:
+            logger.warning("Stopping after this step; Ctrl-C again stops at once.")
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from deltagclip_cli.assembly import Parts
 from deltagclip_cli.checkpoint import Checkpoints
+from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.meter import Meter, RegimeCounter, fractions
 from deltagclip_cli.optim.observers import observer
 from deltagclip_cli.recorder import STEP_PREFIX, Recorder
 from deltagclip_cli.seeds import derive_seed
 from deltagclip_cli.tasks.outcome import Outcome
 from deltagclip_cli.trials import Trial
+
+Values = dict[str, Tensor]
 
 
 class Ending(StrEnum):
@@ -95,6 +98,7 @@ class Trainer:
         """Train to the last epoch, to the first loss that is not finite, or until asked to stop."""
         while self.epoch < self.trial.epochs:
             started, samples = time.perf_counter(), self._samples_to_do()
+            self._started = started - self._seconds_before
             if not self._train_epoch():
                 self.save()
                 return Ending.STOPPED
@@ -103,7 +107,7 @@ class Trainer:
             diverged_at = self.meter.first_not_finite()
             if diverged_at is None:
                 metrics |= self.evaluate()
-            metrics["perf/epoch_seconds"] = time.perf_counter() - started
+            metrics["perf/epoch_seconds"] = time.perf_counter() - self._started
             self._finish_epoch(metrics, diverged_at)
             if self.divergence:
                 return Ending.DIVERGED
@@ -120,8 +124,8 @@ class Trainer:
         train = self.parts.train
         self.parts.model.train()
         for inputs, targets in train.iterate(self._order(), self.augment, start=self.batch):
-            outcome = self._step(inputs, targets)
-            self.meter.add(outcome.sums, self.observer.observe(self.batch))
+            sums, observed = self._step(inputs, targets)
+            self.meter.add(sums, observed)
             self._learning_rate = self._rate()
             self.parts.schedule.after_step()
             self.batch += 1
@@ -148,19 +152,24 @@ class Trainer:
         generator.manual_seed(derive_seed(self.trial.seed, "order", self.epoch))
         return torch.randperm(train.samples, generator=generator)
 
-    def _step(self, inputs: Tensor, targets: Tensor) -> Outcome:
-        """One optimizer step; what it returns was measured before the weights moved."""
-        outcomes: list[Outcome] = []
+    def _step(self, inputs: Tensor, targets: Tensor) -> tuple[Values, Values]:
+        """One optimizer step: the sums from before the weights moved, and what was observed.
+
+        Some optimizers evaluate the closure several times; its first time is what counts.
+        """
+        first: list[tuple[Values, Values]] = []
 
         def closure() -> Tensor:
             self.parts.optimizer.zero_grad(set_to_none=True)
             outcome = self._forward(inputs, targets)
-            outcomes.append(outcome)
             outcome.objective.backward()  # type: ignore[no-untyped-call]
+            if not first:
+                first.append((outcome.sums, self.observer.before(self.batch)))
             return outcome.objective
 
         self.parts.optimizer.step(closure)  # type: ignore[arg-type]  # a Tensor is what torch takes
-        return outcomes[0]
+        sums, observed = first[0]
+        return sums, {**observed, **self.observer.after()}
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> Outcome:
         with self._autocast():
@@ -238,7 +247,9 @@ class Trainer:
         self.augment = torch.Generator(self.parts.device)
         self.augment.manual_seed(derive_seed(self.trial.seed, "augment", self.epoch))
         self.batch = 0  # finished batches of this epoch
-        self.meter = Meter(self.parts.train.sizes)
+        self._seconds_before = 0.0  # spent on this epoch before a restart
+        self._learning_rate = self._rate()
+        self.meter: Meter = Meter(self.parts.train.sizes)
         self.regimes = RegimeCounter(self.observer)
 
     def save(self) -> None:
@@ -263,20 +274,43 @@ class Trainer:
             "regimes": self.regimes.counts(),
             "regime_totals": self.regime_totals,
             "random": self._random_state(),
+            "device": self.parts.device.type,
+            "data": self.parts.fingerprint,
+            "seconds": time.perf_counter() - self._started if self.batch else 0.0,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` gave."""
+        """Continue from what :meth:`state_dict` gave.
+
+        Raises:
+            RunFolderError: the data are others than they were, or a half-made epoch was begun on
+                another kind of device.
+        """
+        self._check_continuation(state)
         self.parts.model.load_state_dict(state["model"])
         self.parts.optimizer.load_state_dict(state["optimizer"])
         self.parts.schedule.load_state_dict(state["schedule"])
         self.epoch = state["epoch"]
         self._begin_epoch()
         self.batch = state["batch"]
+        self._seconds_before = state["seconds"]
         self.meter.load_state_dict(state["meter"])
         self.regimes = RegimeCounter(self.observer, state["regimes"])
-        self.regime_totals = state["regime_totals"].cpu()
-        self._restore_random_state(state["random"])
+        self.regime_totals = state["regime_totals"]
+        if self.batch:  # the beginning of an epoch follows from the seed
+            self._restore_random_state(state["random"])
+
+    def _check_continuation(self, state: Mapping[str, Any]) -> None:
+        if state["data"] != self.parts.fingerprint:
+            raise RunFolderError(
+                f"the data have changed since this trial was begun ({state['data']} then, "
+                f"{self.parts.fingerprint} now).\n  Restore them, or start again with --force."
+            )
+        if state["batch"] and state["device"] != self.parts.device.type:
+            raise RunFolderError(
+                f"this trial was interrupted in the middle of an epoch on {state['device']}.\n"
+                f"  Continue with --device {state['device']}, or start again with --force."
+            )
 
     def _random_state(self) -> dict[str, Tensor]:
         state = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
@@ -285,7 +319,7 @@ class Trainer:
         return state
 
     def _restore_random_state(self, state: Mapping[str, Tensor]) -> None:
-        torch.set_rng_state(state["cpu"].cpu())
-        self.augment.set_state(state["augment"].cpu())
+        torch.set_rng_state(state["cpu"])
+        self.augment.set_state(state["augment"])
         if self.parts.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"].cpu(), self.parts.device)
+            torch.cuda.set_rng_state(state["cuda"], self.parts.device)

@@ -15,15 +15,16 @@ import torch
 from deltagclip_cli.assembly import Parts, assemble, find_device
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.environment import record_start
-from deltagclip_cli.errors import DeltaGClipError, TrialError
+from deltagclip_cli.errors import TrialError, UsageError
 from deltagclip_cli.files import remove_unfinished
 from deltagclip_cli.history import where_to_continue, write_result
+from deltagclip_cli.logs import EPOCHS, logged_to
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trainer import Ending, Trainer, Watcher
 from deltagclip_cli.trials import Trial
 
-epoch_logger = logging.getLogger("deltagclip_cli.epochs")
+epoch_logger = logging.getLogger(EPOCHS)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def run_trial(
     *,
     data_dir: Path,
     device: str,
+    force: bool = False,
     watch: Callable[[Start], list[Watcher]],
     should_stop: Callable[[], bool],
 ) -> Ending:
@@ -57,6 +59,7 @@ def run_trial(
         trial: what to run.
         data_dir: where data sets lie.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        force: delete what is there and start again, once nothing speaks against it.
         watch: called when the training begins; gives those who are shown the progress.
         should_stop: asked after every step.
 
@@ -70,12 +73,14 @@ def run_trial(
         parts = assemble(trial, data_dir, where)
     except torch.OutOfMemoryError as error:
         raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
+    if force:
+        folder.clear()
     folder.create(trial)
-    with folder.claimed(), _failures_recorded(folder), _logged_to(folder.log_file):
+    with folder.claimed(), _failures_recorded(folder), logged_to(folder.log_file):
         remove_unfinished(folder.path)
         record_start(folder, where)
         checkpoints = Checkpoints(folder, trial.identity)
-        state, kept = where_to_continue(folder, checkpoints, where)
+        state, kept = where_to_continue(folder, checkpoints)
         recorder = Recorder(folder, trial, kept)
         try:
             watchers = [_EpochLines(trial.epochs), *watch(_start(folder, trial, parts, state))]
@@ -83,6 +88,7 @@ def run_trial(
             if state is not None:
                 trainer.load_state_dict(state)
             ending = trainer.train()
+            recorder.sync()
         finally:
             recorder.close()
         if ending is not Ending.STOPPED:
@@ -108,6 +114,9 @@ def _failures_recorded(folder: RunFolder) -> Iterator[None]:
         folder.error_file.unlink()
     try:
         yield
+    except UsageError as error:
+        folder.record_failure(error)
+        raise
     except Exception as error:
         folder.record_failure(error)
         reason = _explained(error) if folder.path.exists() else _REMOVED
@@ -118,7 +127,7 @@ _REMOVED = "the folder was removed while it was in use.\n  The same command star
 
 
 def _explained(error: Exception) -> str:
-    if isinstance(error, DeltaGClipError):
+    if isinstance(error, TrialError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
@@ -128,31 +137,6 @@ def _explained(error: Exception) -> str:
         f"{type(error).__name__}: {error}.\n"
         "  The traceback is in error.txt there. The same command tries again."
     )
-
-
-class _LogFile(logging.FileHandler):
-    """A log that cannot be written stops nothing: the metrics, on the same disk, will tell."""
-
-    def handleError(self, record: logging.LogRecord) -> None: ...
-
-    def close(self) -> None:
-        with suppress(OSError):
-            super().close()
-
-
-@contextmanager
-def _logged_to(path: Path) -> Iterator[None]:
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    loggers = [logging.getLogger("deltagclip_cli"), logging.getLogger("py.warnings")]
-    for each in loggers:
-        each.addHandler(handler)
-    try:
-        yield
-    finally:
-        for each in loggers:
-            each.removeHandler(handler)
-        handler.close()
 
 
 class _EpochLines:

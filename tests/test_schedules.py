@@ -109,8 +109,22 @@ def test_cosine_ends_at_its_floor() -> None:
     assert training.optimizer.param_groups[0]["lr"] == pytest.approx(0.5)
 
 
-def test_a_warm_up_as_long_as_the_training_is_the_warm_up_alone() -> None:
-    assert Training("cosine", warmup=PERIODS).rates() == pytest.approx(warmed_up(PERIODS, []))
+@pytest.mark.parametrize("name", ["cosine", "multistep", "steplr"])
+def test_the_longest_warm_up_leaves_one_period_at_the_full_rate(name: str) -> None:
+    milestones: dict[str, Any] = {"milestones": []} if name == "multistep" else {}
+    rates = Training(name, warmup=PERIODS - 1, **{**OPTIONS[name], **milestones}).rates()
+    assert rates == pytest.approx(warmed_up(PERIODS - 1, [LR]))
+
+
+@pytest.mark.parametrize("name", ["cosine", "multistep", "steplr"])
+@pytest.mark.parametrize("unit", ["epoch", "step"])
+@pytest.mark.parametrize("warmup", [PERIODS, PERIODS + 5])
+def test_a_warm_up_that_never_ends_is_refused_with_both_numbers(
+    name: str, unit: Literal["epoch", "step"], warmup: int
+) -> None:
+    words = rf"'{name}': warmup is {warmup} {unit}s, .* has {PERIODS}, .*\n.* at most {PERIODS - 1}"
+    with pytest.raises(UsageError, match=words):
+        Training(name, unit, warmup, **OPTIONS[name])
 
 
 def test_without_a_schedule_nothing_happens() -> None:

@@ -8,9 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from deltagclip_cli.errors import DeltaGClipError
-
-INTERRUPTED = 130
+from deltagclip_cli.errors import DeltaGClipError, ExitCode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,14 +22,14 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
         except typer.Exit:
             raise
         except Exception as error:
             if kwargs.get("debug"):
                 raise
             _print_error(error)
-            code = error.exit_code if isinstance(error, DeltaGClipError) else 1
+            code = error.exit_code if isinstance(error, DeltaGClipError) else ExitCode.FAILED
             raise typer.Exit(code) from None
 
     return reporting

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-EPOCHS = "deltagclip_cli.epochs"
-SOURCES = ("deltagclip_cli", "py.warnings")
+from deltagclip_cli.logs import EPOCHS, SOURCES
 
 
 class _ConsoleHandler(logging.Handler):

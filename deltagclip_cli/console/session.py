@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.summary import print_summary
-from deltagclip_cli.errors import UsageError
+from deltagclip_cli.errors import ExitCode, UsageError
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import Trial
@@ -23,8 +23,6 @@ from deltagclip_cli.trials import Trial
 if TYPE_CHECKING:
     from deltagclip_cli.trainer import Ending, Watcher
     from deltagclip_cli.worker import Start
-
-OK, FAILED, STOPPED, INTERRUPTED = 0, 1, 75, 130
 
 
 @dataclass(frozen=True)
@@ -60,14 +58,12 @@ class Session:
     def train(self, trial: Trial, *, force: bool = False) -> int:
         """Run a trial unless it has a result, and return the exit code."""
         folder = RunFolder.of(self.runs, trial)
-        if force:
-            folder.clear()
         state = folder.state
-        if state in (State.FINISHED, State.DIVERGED):
+        if not force and state in (State.FINISHED, State.DIVERGED):
             folder.check(trial)
             self._say(f"{folder.path} is {state} already; --force runs it again.")
             return self._conclude(trial, folder)
-        return self._run(trial, folder)
+        return self._run(trial, folder, force=force)
 
     def work(self, folder: RunFolder) -> int:
         """Run the trial that a folder was made for, and return the exit code."""
@@ -80,17 +76,18 @@ class Session:
             folder.record_failure(error)
             raise
 
-    def _run(self, trial: Trial, folder: RunFolder) -> int:
+    def _run(self, trial: Trial, folder: RunFolder, *, force: bool = False) -> int:
         self._say(f"{trial.experiment} · {trial.label} · seed {trial.seed} → {folder.path}")
         stop = StopRequest()
         with stop.listening(), shown_messages(self.console, quiet=self.quiet):
-            stopped = self._train(trial, folder, stop) == "stopped"
+            stopped = self._train(trial, folder, stop, force) == "stopped"
         if stopped:
             self._say(f"Stopped with a checkpoint in {folder.path}. The same command continues.")
-            return INTERRUPTED if stop.signal == signal.SIGINT else STOPPED
+            interrupted = stop.signal == signal.SIGINT
+            return ExitCode.INTERRUPTED if interrupted else ExitCode.STOPPED
         return self._conclude(trial, folder)
 
-    def _train(self, trial: Trial, folder: RunFolder, stop: StopRequest) -> Ending:
+    def _train(self, trial: Trial, folder: RunFolder, stop: StopRequest, force: bool) -> Ending:
         from deltagclip_cli.console.progress import ProgressWatcher
         from deltagclip_cli.worker import run_trial
 
@@ -100,6 +97,7 @@ class Session:
                 trial,
                 data_dir=self.data,
                 device=self.device,
+                force=force,
                 watch=watch,
                 should_stop=stop,
             )
@@ -116,7 +114,7 @@ class Session:
             _print_json({"folder": str(folder.path), **result})
         elif not self.quiet:
             print_summary(self.console, trial, folder, result, self.runs)
-        return FAILED if result["status"] == State.DIVERGED else OK
+        return ExitCode.FAILED if result["status"] == State.DIVERGED else ExitCode.OK
 
     def _say(self, line: str) -> None:
         if not self.quiet:

@@ -31,8 +31,6 @@ class RandomCrop:
     """
 
     def __init__(self, size: int, *, padding: int = 4) -> None:
-        if padding < 0:
-            raise UsageError(f"random_crop: padding must be at least 0 (got {padding}).")
         self.padding = padding
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,8 +59,6 @@ class Flip:
     """
 
     def __init__(self, size: int, *, probability: float = 0.5) -> None:
-        if not 0 <= probability <= 1:
-            raise UsageError(f"flip: probability must be from 0 to 1 (got {probability}).")
         self.probability = probability
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -9,11 +9,9 @@ import pickle
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
-from uuid import uuid4
 
 import numpy
 import torch
@@ -22,6 +20,7 @@ from PIL import Image
 
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.errors import DataError
+from deltagclip_cli.files import written_whole
 
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 1  # of the cache file; part of its name
@@ -248,12 +247,9 @@ def _checksum(content: dict[str, Any]) -> int:
 
 
 def _save(content: dict[str, Any], cache: Path) -> None:
-    temporary = cache.with_suffix(f".{uuid4().hex}")
     try:
         cache.parent.mkdir(exist_ok=True)
-        torch.save({**content, "checksum": _checksum(content)}, temporary)
-        os.replace(temporary, cache)
+        with written_whole(cache) as file:
+            torch.save({**content, "checksum": _checksum(content)}, file)
     except (OSError, RuntimeError) as error:
         _LOG.warning("cannot keep the decoded images in %s: %s", cache.parent, error)
-        with suppress(OSError):
-            temporary.unlink()

@@ -8,7 +8,7 @@ import pickle
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def cifar10(root: Path, image_size: int | None, *, download: bool = True) -> Dat
     Args:
         root: folder of all data sets; the files are in ``cifar-10-batches-py``.
         image_size: not used here; batches are resized when they are made.
-        download: fetch the files where they are missing.
+        download: fetch the files where they are missing; False for a launcher whose compute nodes
+            have no network. A spec cannot set it.
 
     Raises:
         DataError: the files are missing and cannot be fetched, or are torn.
@@ -57,7 +58,8 @@ def cifar100(root: Path, image_size: int | None, *, download: bool = True) -> Da
     Args:
         root: folder of all data sets; the files are in ``cifar-100-python``.
         image_size: not used here; batches are resized when they are made.
-        download: fetch the files where they are missing.
+        download: fetch the files where they are missing; False for a launcher whose compute nodes
+            have no network. A spec cannot set it.
 
     Raises:
         DataError: the files are missing and cannot be fetched, or are torn.
@@ -72,7 +74,8 @@ def fashion_mnist(root: Path, image_size: int | None, *, download: bool = True) 
     Args:
         root: folder of all data sets; the files are in ``FashionMNIST/raw``.
         image_size: not used here; batches are resized when they are made.
-        download: fetch the files where they are missing.
+        download: fetch the files where they are missing; False for a launcher whose compute nodes
+            have no network. A spec cannot set it.
 
     Raises:
         DataError: the files are missing and cannot be fetched, or are torn.
@@ -86,7 +89,8 @@ def mnist(root: Path, image_size: int | None, *, download: bool = True) -> Datas
     Args:
         root: folder of all data sets; the files are in ``MNIST/raw``.
         image_size: not used here; batches are resized when they are made.
-        download: fetch the files where they are missing.
+        download: fetch the files where they are missing; False for a launcher whose compute nodes
+            have no network. A spec cannot set it.
 
     Raises:
         DataError: the files are missing and cannot be fetched, or are torn.
@@ -125,11 +129,13 @@ def _missing(source: Any, root: Path) -> list[str]:
 
 
 def _fetch_once(source: Any, root: Path) -> None:
-    """Download in one process, while others that want the same data set wait for it."""
+    """Download in one process, while others that want the same data set wait for it.
+
+    A failure leaves nothing behind: the folder may be a mistyped one.
+    """
     lock = FileLock(root / f".{source.__name__}.lock")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _patiently(lock, source.__name__):
+        with _folder(root), _patiently(lock, source.__name__):
             if _missing(source, root):
                 _fetch(source, root)
     except Timeout as error:
@@ -143,7 +149,25 @@ def _fetch_once(source: Any, root: Path) -> None:
 
 
 @contextmanager
+def _folder(folder: Path) -> Iterator[None]:
+    """Make a folder, and remove it again, with the parents made for it, if the body fails.
+
+    Those that are not empty by then stay.
+    """
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for each in made:
+            with suppress(OSError):
+                each.rmdir()
+        raise
+
+
+@contextmanager
 def _patiently(lock: FileLock, name: str) -> Iterator[None]:
+    """Hold the lock, however long others have it; its file goes if the body fails."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -151,6 +175,12 @@ def _patiently(lock: FileLock, name: str) -> Iterator[None]:
         lock.acquire(timeout=_LOCK_PATIENCE_S)
     try:
         yield
+    except BaseException:
+        # One who waited may now hold a lock that the next to come does not see. Then both download,
+        # each to a folder of its own.
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        raise
     finally:
         lock.release()
 

@@ -8,11 +8,9 @@ model calls :func:`build` and need not know which of the two it is.
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.errors import UsageError
 from deltagclip_cli.models.torchvision_names import torchvision_names
 from deltagclip_cli.registry import Table, load
 
@@ -34,7 +32,7 @@ TABLE = Table(
         {"shape", "classes", "num_classes", "weights", "progress", "aux_logits", "init_weights"}
     ),
     installed=torchvision_names,
-    bounds={"width": {"ge": 1}, "depth": {"ge": 1}, "latent": {"ge": 1}},
+    bounds={name: {"ge": 1} for name in ("depth", "hidden", "latent", "width")},
 )
 
 
@@ -47,26 +45,14 @@ def build(
         target: ``"module:attribute"``, as ``TABLE.find(name)`` gives it.
         shape: of one input, ``(C, H, W)`` or ``(D,)``.
         classes: number of outputs of a classifier.
-        options: of the model, by name.
+        options: of the model, by name, as the spec has checked them.
 
     Raises:
-        UsageError: the model has no such option, or does not take such inputs.
+        UsageError: the model does not take such inputs, or refuses a value that no bound forbids.
     """
     if target.startswith("torchvision."):
         external = importlib.import_module("deltagclip_cli.models.torchvision_models")
         external_model: nn.Module = external.build(target, shape, classes, options)
         return external_model
-    builder = load(target)
-    known = [
-        name
-        for name, parameter in inspect.signature(builder).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    ]
-    unknown = [name for name in options if name not in known]
-    if unknown:
-        raise UsageError(
-            f"model {builder.__name__}: unknown option {', '.join(map(repr, unknown))}.\n"
-            f"  options: {', '.join(known) or 'none'}"
-        )
-    model: nn.Module = builder(shape, classes, **options)
+    model: nn.Module = load(target)(shape, classes, **options)
     return model

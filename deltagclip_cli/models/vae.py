@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-from deltagclip_cli.errors import UsageError
-
 
 def vae(shape: tuple[int, ...], classes: int, *, hidden: int = 50, latent: int = 50) -> nn.Module:
     """MLP variational autoencoder D-50-50-(50, 50)-50-50-D, LeakyReLU 0.2, sigmoid output.
@@ -19,15 +17,8 @@ def vae(shape: tuple[int, ...], classes: int, *, hidden: int = 50, latent: int =
         hidden: width of the two hidden layers of each half (default 50, as published).
         latent: dimension of the latent code (default 50, as published).
 
-    Raises:
-        UsageError: a width is not positive.
-
     Source: the VAE experiment of the δ-GClip paper (arXiv 2404.08624).
     """
-    if min(hidden, latent) < 1:
-        raise UsageError(
-            f"model vae: hidden and latent must be at least 1 (got {hidden}, {latent})."
-        )
     return VAE(shape, hidden=hidden, latent=latent)
 
 

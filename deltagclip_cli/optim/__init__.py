@@ -1,4 +1,4 @@
-"""Optimizers: δ-GClip, GClip, and by name every optimizer that torch has.
+"""Optimizers: δ-GClip, GClip, and by name the optimizers that torch has.
 
     >>> from deltagclip_cli.optim import DeltaGClip
 
@@ -8,13 +8,11 @@ Neither this module nor :data:`TABLE` imports torch: that happens when a class i
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.registry import Table, load
+from deltagclip_cli.registry import Table, compact, load
 
 if TYPE_CHECKING:
     from deltagclip_cli.optim.delta_gclip import DeltaGClip, GClip
@@ -25,6 +23,11 @@ _CLASSES = {
     "DeltaGClip": "deltagclip_cli.optim.delta_gclip:DeltaGClip",
     "GClip": "deltagclip_cli.optim.delta_gclip:GClip",
 }
+_TORCH = "torch.optim"
+
+# The first is the base of all others; the second takes sparse gradients only, and no model here
+# has any.
+_NOT_BY_NAME = {"Optimizer", "SparseAdam"}
 
 
 def __getattr__(name: str) -> Any:
@@ -36,26 +39,20 @@ def __getattr__(name: str) -> Any:
 @cache
 def _torch_optimizers() -> Mapping[str, str]:
     """Torch's own optimizers, read from its source: importing torch takes more than a second."""
-    torch = importlib.util.find_spec("torch")
-    if torch is None or torch.origin is None:
-        return {}
-    source = Path(torch.origin).parent / "optim" / "__init__.py"
+    # Here, so that the optimizers can be used without the rest of the package.
+    from deltagclip_cli.spec.signatures import parse_source
+
     imports = [
         (node.module, alias.name)
-        for node in ast.parse(source.read_text(encoding="utf-8")).body
+        for node in parse_source(_TORCH).body
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     ]
     return {
-        _spelling(name): f"{module}:{name}"
+        compact(name): f"{module}:{name}"
         for module, name in imports
-        if module.startswith("torch.optim.") and name[0].isupper() and name != "Optimizer"
+        if module.startswith(f"{_TORCH}.") and name[0].isupper() and name not in _NOT_BY_NAME
     }
-
-
-def _spelling(name: str) -> str:
-    """``AdamW``, ``adamw`` and ``adam_w`` are one name."""
-    return name.lower().replace("_", "")
 
 
 TABLE = Table(
@@ -71,5 +68,5 @@ TABLE = Table(
         "momentum": {"ge": 0},
         "eps": {"ge": 0},
     },
-    spelling=_spelling,
+    spelling=compact,
 )

@@ -222,8 +222,11 @@ class DeltaGClip(Optimizer):
         counts = self._observed.get("regime_counts")
         if counts is None:
             counts = torch.zeros(3, dtype=torch.int64, device=regime.device)
-        counts = counts.to(regime.device).index_add_(0, regime, (step_size.detach() > 0).long())
-        self._observed["regime_counts"] = counts
+        # Not by index_add_, which waits for a GPU under torch.use_deterministic_algorithms.
+        kinds = torch.arange(3, device=regime.device)
+        moved = step_size.detach() > 0
+        added = ((regime[:, None] == kinds) & moved[:, None]).sum(dim=0)
+        self._observed["regime_counts"] = counts.to(regime.device) + added
         self._observed["grad_norm"] = grad_norm.detach()
         self._observed["step_size"] = step_size.detach()
 

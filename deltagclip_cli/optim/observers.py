@@ -19,13 +19,20 @@ _EXACT = torch.float64  # a Python float, unrounded
 
 
 class Observer(Protocol):
-    """Reads an optimizer after each of its steps, without waiting for the device."""
+    """Reads an optimizer around each of its steps, without waiting for the device."""
 
-    def observe(self, batch: int) -> dict[str, Tensor]:
-        """Of the step just made, on the epoch's batch number ``batch`` from 0: what is known.
+    def before(self, batch: int) -> dict[str, Tensor]:
+        """What the gradients tell, before the step that uses, and perhaps overwrites, them.
 
-        ``grad_norm`` and, where there is one, ``step_size``; 0-dim.
+        Args:
+            batch: the number of the step in its epoch, from 0.
+
+        Returns:
+            ``grad_norm``, or nothing; 0-dim.
         """
+
+    def after(self) -> dict[str, Tensor]:
+        """What the step just made tells: ``step_size`` and ``grad_norm``, or less; 0-dim."""
 
     def regimes(self) -> Tensor | None:
         """How many steps so far were plain, clipped and floored (int64, shape (3,)), or None."""
@@ -37,12 +44,15 @@ class NormObserver:
     def __init__(self, optimizer: Optimizer) -> None:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
-    def observe(self, batch: int) -> dict[str, Tensor]:
+    def before(self, batch: int) -> dict[str, Tensor]:
         if batch % NORM_EVERY:
             return {}
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         norms = gather_norms(tensor_norms(gradients, differentiable=False))
         return {"grad_norm": torch.linalg.vector_norm(norms)}
+
+    def after(self) -> dict[str, Tensor]:
+        return {}
 
     def regimes(self) -> Tensor | None:
         return None
@@ -56,28 +66,36 @@ class PlainObserver(NormObserver):
         self._groups = optimizer.param_groups
         self._steps = 0
 
-    def observe(self, batch: int) -> dict[str, Tensor]:
+    def after(self) -> dict[str, Tensor]:
         self._steps += 1
         rate = self._groups[0]["lr"]
         # In a new tensor each time, for a schedule changes a rate that is a tensor in place.
         copied = rate.clone() if isinstance(rate, Tensor) else torch.tensor(rate, dtype=_EXACT)
-        return {**super().observe(batch), "step_size": copied}
+        return {"step_size": copied}
 
     def regimes(self) -> Tensor | None:
         return torch.tensor([self._steps, 0, 0])
 
 
 class ClippingObserver:
-    """δ-GClip and GClip, which know all of it themselves."""
+    """δ-GClip and GClip, which know all of it themselves.
+
+    Where several blocks of tensors have a step of their own, the norm is that of all together, the
+    step size is the mean of theirs, and the regimes count a step for each of them.
+    """
 
     def __init__(self, optimizer: DeltaGClip) -> None:
         self._optimizer = optimizer
 
-    def observe(self, batch: int) -> dict[str, Tensor]:
+    def before(self, batch: int) -> dict[str, Tensor]:
+        return {}
+
+    def after(self) -> dict[str, Tensor]:
         norm, step_size = self._optimizer.grad_norm, self._optimizer.step_size
         if norm is None or step_size is None:
             return {}
-        return {"grad_norm": _mean(norm), "step_size": _mean(step_size)}
+        whole = torch.linalg.vector_norm(norm) if norm.numel() > 1 else norm.reshape(())
+        return {"grad_norm": whole, "step_size": _mean(step_size)}
 
     def regimes(self) -> Tensor | None:
         counts = self._optimizer.regime_counts

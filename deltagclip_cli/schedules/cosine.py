@@ -17,4 +17,4 @@ def cosine(optimizer: Optimizer, periods: int, warmup: int, *, floor: float = 0.
 
     Source: Loshchilov & Hutter, SGDR (arXiv 1608.03983), without restarts.
     """
-    return CosineAnnealingLR(optimizer, T_max=max(1, periods - warmup), eta_min=floor)
+    return CosineAnnealingLR(optimizer, T_max=periods - warmup, eta_min=floor)

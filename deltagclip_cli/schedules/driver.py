@@ -73,10 +73,17 @@ def build_schedule(
         unit: ``"epoch"`` or ``"step"``.
 
     Raises:
-        UsageError: the schedule refuses its options, or cannot be combined with a warm-up or steps.
+        UsageError: the schedule refuses its options, or cannot be combined with a warm-up or steps,
+            or the warm-up takes the whole training.
     """
     target = TABLE.find(name)
     assert target is not None, "the name was checked with the spec"
+    if warmup >= periods:
+        raise UsageError(
+            f"schedule '{name}': warmup is {warmup} {unit}s, but the training has {periods}, "
+            "so that the full learning rate would never be reached.\n"
+            f"  Set warmup to at most {periods - 1}, or train for longer."
+        )
     supplied = {"periods": periods, "warmup": warmup} if name in TABLE.entries else {}
     warm = _warm_up(optimizer, warmup)
     try:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-Place = tuple[str | int, ...]
+from deltagclip_cli.spec.document import Where
 
 
 def nearest(word: object, words: list[str]) -> str:
@@ -21,7 +21,7 @@ def nearest(word: object, words: list[str]) -> str:
     return f" - did you mean '{found[0]}'?" if found else ""
 
 
-def explained(message: str, hint: str, where: Place, value: object = None) -> InitErrorDetails:
+def explained(message: str, hint: str, where: Where, value: object = None) -> InitErrorDetails:
     """A fault in our own words."""
     context = {"message": message, "hint": hint}
     kind = PydanticCustomError("explained", "{message}", context)
@@ -33,7 +33,7 @@ def raised(faults: list[InitErrorDetails]) -> ValidationError:
     return ValidationError.from_exception_data("spec", faults)
 
 
-def faults_of(error: ValidationError, where: Place = ()) -> Iterator[InitErrorDetails]:
+def faults_of(error: ValidationError, where: Where = ()) -> Iterator[InitErrorDetails]:
     """The faults of an error, each at its place below ``where``."""
     for fault in error.errors(include_url=False):
         context = dict(fault.get("ctx", {}))
@@ -56,6 +56,6 @@ def naming_legal_options(error: ValidationError, owner: str, legal: list[str]) -
     )
 
 
-def _unknown_option(where: Place, owner: str, legal: list[str]) -> InitErrorDetails:
+def _unknown_option(where: Where, owner: str, legal: list[str]) -> InitErrorDetails:
     hint = f"options: {', '.join(legal) or 'none'}{nearest(where[0], legal)}"
     return explained(f"unknown option '{where[0]}'{owner}.", hint, where)

@@ -86,7 +86,10 @@ class Task(Component):
 
 
 class Schedule(Component):
-    """How the learning rate changes. Times are counted in ``unit``; warm-up is linear from 0."""
+    """How the learning rate η changes, with times counted in ``unit``.
+
+    A warm-up rises linearly from η/(warmup + 1) to η.
+    """
 
     table_target: ClassVar[str] = "deltagclip_cli.schedules:TABLE"
 

@@ -203,10 +203,71 @@ def test_without_a_network_the_error_lists_the_files_and_the_next_step(
     assert files_below(tmp_path) == []
 
 
+def fail_to_load(root: Path) -> None:
+    with pytest.raises(DataError, match="downloading failed"):
+        torchvision_sets.mnist(root, None)
+
+
+def test_a_failed_download_leaves_no_trace_of_a_folder_that_was_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_download(monkeypatch, URLError("no route"))
+    fail_to_load(tmp_path / "mistyped" / "data")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_download_leaves_a_folder_that_was_there_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_download(monkeypatch, URLError("no route"))
+    fail_to_load(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "other").touch()
+    fail_to_load(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_failed_download_keeps_what_another_put_into_the_new_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "new" / "data"
+
+    def download(self: Any) -> None:
+        (root.parent / "other").touch()
+        raise URLError("no route")
+
+    monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
+    fail_to_load(root)
+    assert [path.name for path in root.parent.iterdir()] == ["other"]
+
+
+def test_an_interrupted_download_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
+    with pytest.raises(KeyboardInterrupt):
+        torchvision_sets.mnist(tmp_path / "new", None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_after_a_failed_download_the_next_try_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_download(patch, URLError("no route"))
+        fail_to_load(tmp_path / "new")
+    request.getfixturevalue("fake_download")
+    assert len(torchvision_sets.mnist(tmp_path / "new", None).train) == 30
+
+
 def test_download_false_does_not_try(tmp_path: Path, fake_download: list[Path]) -> None:
     with pytest.raises(DataError, match="download is switched off"):
-        torchvision_sets.mnist(tmp_path, None, download=False)
+        torchvision_sets.mnist(tmp_path / "new", None, download=False)
     assert fake_download == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_root_is_a_data_error(tmp_path: Path) -> None:
@@ -243,6 +304,7 @@ def test_waiting_for_a_download_ends(
         pytest.raises(DataError, match="another process has been downloading MNIST"),
     ):
         torchvision_sets.mnist(tmp_path, None)
+    assert (tmp_path / ".MNIST.lock").exists()  # it is the other's
 
 
 def test_the_real_mnist_is_read(real_data: Path) -> None:

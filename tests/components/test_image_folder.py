@@ -6,8 +6,9 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy
 import pytest
@@ -200,15 +201,31 @@ def test_where_nothing_can_be_kept_there_is_a_warning(
     assert "cannot keep the decoded images" in caplog.text
 
 
-def test_a_copy_that_cannot_be_finished_leaves_nothing_behind(
-    root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(*args: object) -> None:
-        raise OSError("disk full")
+def disk_full(*args: object) -> None:
+    raise OSError("disk full")
 
-    monkeypatch.setattr(os, "replace", fail)
+
+@pytest.mark.parametrize("place", ["fsync", "replace"])
+def test_a_copy_that_cannot_be_finished_leaves_nothing_behind(
+    place: str, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(os, place, disk_full)
     image_folder(root, None, path="set")
     assert "disk full" in caplog.text
+    assert list((root / ".decoded").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_copy_that_is_broken_off_leaves_nothing_behind(
+    error: type[BaseException], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(content: object, file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", break_off)
+    with pytest.raises(KeyboardInterrupt) if error is KeyboardInterrupt else nullcontext():
+        image_folder(root, None, path="set")
     assert list((root / ".decoded").iterdir()) == []
 
 

@@ -60,10 +60,10 @@ def test_torch_schedules_have_any_spelling_and_one_name(spelling: str) -> None:
     assert schedule.options == {"step_size": 3, "gamma": 0.1}
 
 
-def test_every_optimizer_and_schedule_of_torch_is_offered_but_what_a_spec_cannot_write() -> None:
+def test_every_optimizer_and_schedule_of_torch_is_offered_but_what_a_spec_cannot_use() -> None:
     optimizers, schedules = set(Optimizer.table().all()), set(Schedule.table().all())
     assert {"sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "lbfgs"} < optimizers
-    assert {"optimizer", "swalr"}.isdisjoint(optimizers)
+    assert {"optimizer", "sparseadam", "swalr"}.isdisjoint(optimizers)
     assert {"steplr", "multisteplr", "cyclic_lr".replace("_", ""), "onecyclelr"} < schedules
     assert {"cosineannealinglr", "reducelronplateau", "polynomiallr", "linearlr"} < schedules
     hidden = {"lambdalr", "multiplicativelr", "sequentiallr", "chainedscheduler", "lrscheduler"}
@@ -164,9 +164,14 @@ def test_what_the_runner_supplies_is_not_for_a_spec_even_if_any_keyword_is(name:
         (Schedule, {"name": "cosine", "unit": "batch"}, "unit", "'epoch' or 'step'"),
         (Schedule, {"name": "cosine", "floor": "0"}, "floor", "valid number"),
         (Model, {"name": "mlp", "hidden": 3}, "hidden", ""),
+        (Model, {"name": "vae", "hidden": 0}, "hidden", "greater than or equal to 1"),
+        (Model, {"name": "vae", "latent": 0}, "latent", "greater than or equal to 1"),
         (Model, {"name": "wide_mlp", "width": 0}, "width", "greater than or equal to 1"),
+        (Model, {"name": "wide_mlp", "depth": 0}, "depth", "greater than or equal to 1"),
         (Data, {"name": "sphere", "batch_size": 1, "radius": 0}, "radius", "greater than 0"),
         (Augmentation, {"name": "flip", "probability": 2}, "probability", "less than or equal"),
+        (Augmentation, {"name": "flip", "probability": float("nan")}, "probability", "finite"),
+        (Augmentation, {"name": "random_crop", "padding": -1}, "padding", "greater than or equal"),
         (Task, {"name": "classify", "loss": "hinge"}, "loss", "'cross_entropy'"),
     ],
 )

@@ -99,7 +99,10 @@ class Counts:
     def __init__(self, counts: list[int] | None) -> None:
         self.counts = counts
 
-    def observe(self) -> dict[str, Tensor]:
+    def before(self, batch: int) -> dict[str, Tensor]:
+        return {}
+
+    def after(self) -> dict[str, Tensor]:
         return {}
 
     def regimes(self) -> Tensor | None:

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams import metadata, plugin_data_pb2
-from training_cases import ADAM, VAE, trial_of
+from training_cases import trial_of
 
 from deltagclip_cli.recorder import Recorder, is_step_record
 from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.trials import Trial
 
 
 @pytest.fixture
@@ -83,24 +80,3 @@ def test_a_recorder_counts_the_records_of_all_starts(folder: RunFolder) -> None:
 def test_records_between_epochs_are_told_by_their_names() -> None:
     assert is_step_record({"epoch": 1, "step": 1, "step/train/loss": 1.0})
     assert not is_step_record({"epoch": 1, "step": 1, "train/loss": 1.0})
-
-
-@pytest.mark.parametrize(
-    ("trial", "names"),
-    [
-        (trial_of(ADAM), {"test/accuracy", "test/loss", "train/accuracy", "train/loss"}),
-        (trial_of(ADAM, **VAE), {"test/loss", "train/loss"}),
-    ],
-    ids=["classify", "autoencode"],
-)
-def test_the_metrics_beside_hyper_parameters_are_those_of_the_task(
-    trial: Trial, names: set[str], runs: Path
-) -> None:
-    folder = RunFolder.of(runs, trial)
-    folder.create(trial)
-    Recorder(folder, trial, []).close()
-    accumulator = EventAccumulator(str(folder.path))
-    accumulator.Reload()
-    contents = accumulator.PluginTagToContent(metadata.PLUGIN_NAME)
-    data = plugin_data_pb2.HParamsPluginData.FromString(contents[metadata.EXPERIMENT_TAG])
-    assert {info.name.tag for info in data.experiment.metric_infos} == names

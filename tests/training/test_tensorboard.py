@@ -208,7 +208,8 @@ def test_tensorboard_shows_one_run_a_trial_with_its_curves_and_hyper_parameters(
 
     experiment = tensorboard.post("plugin/hparams/experiment", {"hparamsLimit": 100})
     names = {info["name"] for info in experiment["hparamInfos"]}
-    assert {"optimizer.name", "optimizer.lr", "optimizer.gamma", "seed", "label"} <= names
+    assert {"optimizer.name", "optimizer.lr", "seed", "label"} <= names
+    assert {"optimizer.gamma", "optimizer.betas"} <= names, "each optimizer's own options"
     metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
     assert {"test/accuracy", "test/loss"} <= metrics
 
