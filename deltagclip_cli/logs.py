@@ -22,10 +22,8 @@ class _LogFile(logging.FileHandler):
 
 
 @contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Append all messages, with the time, to a file while the context lasts."""
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+def handled_by(handler: logging.Handler) -> Iterator[None]:
+    """Give all messages to a handler while the context lasts, and close it afterwards."""
     loggers = [logging.getLogger(name) for name in SOURCES]
     for each in loggers:
         each.addHandler(handler)
@@ -35,3 +33,12 @@ def logged_to(path: Path) -> Iterator[None]:
         for each in loggers:
             each.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Append all messages, with the time, to a file while the context lasts."""
+    handler = _LogFile(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    with handled_by(handler):
+        yield

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.logs import EPOCHS, SOURCES
+from deltagclip_cli.logs import EPOCHS, SOURCES, handled_by
 
 
 class _ConsoleHandler(logging.Handler):
@@ -31,14 +31,11 @@ def shown_messages(console: Console, *, quiet: bool = False) -> Iterator[None]:
     handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
     if console.is_terminal:
         handler.addFilter(lambda record: record.name != EPOCHS)
+    for name in SOURCES:
+        logging.getLogger(name).setLevel(logging.INFO)
     logging.captureWarnings(True)
-    loggers = [logging.getLogger(name) for name in SOURCES]
-    for each in loggers:
-        each.setLevel(logging.INFO)
-        each.addHandler(handler)
     try:
-        yield
+        with handled_by(handler):
+            yield
     finally:
-        for each in loggers:
-            each.removeHandler(handler)
         logging.captureWarnings(False)
