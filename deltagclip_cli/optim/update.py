@@ -174,11 +174,14 @@ def _fused(
 
 
 def _fused_supports(param: Tensor) -> bool:
-    # On accelerators the kernel reads the step size as a float32, too narrow for float64.
+    # On accelerators the kernel reads the step size as a float32, too narrow for float64. On CPUs
+    # that of torch 2.6 is wrong for half precision.
+    on_cpu = param.device.type == "cpu"
+    unfit = (torch.float16, torch.bfloat16) if on_cpu else (torch.float64,)
     return (
         param.is_floating_point()
         and param.device.type in _get_fused_kernels_supported_devices()
-        and (param.dtype != torch.float64 or param.device.type == "cpu")
+        and param.dtype not in unfit
     )
 
 

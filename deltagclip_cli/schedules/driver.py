@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -96,6 +97,8 @@ def build_schedule(
             "warm-up nor 'unit: step'."
         )
     if warm is not None:
+        # In torch 2.6, SequentialLR itself does what this warning is about.
+        warnings.filterwarnings("ignore", "The epoch parameter in `scheduler.step", UserWarning)
         schedule = SequentialLR(optimizer, [warm, schedule], milestones=[warmup])
     return ScheduleDriver(schedule, unit)
 

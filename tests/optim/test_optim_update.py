@@ -22,6 +22,11 @@ every_implementation = pytest.mark.parametrize(
     "implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys()
 )
 every_option = pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+every_implementation_for_half = pytest.mark.parametrize(
+    "implementation",
+    [options for name, options in IMPLEMENTATIONS.items() if name != "fused"],
+    ids=[name for name in IMPLEMENTATIONS if name != "fused"],
+)
 every_scope = pytest.mark.parametrize("norm_scope", ["global", "group", "parameter"])
 HALF = (torch.float16, torch.bfloat16)
 
@@ -30,6 +35,8 @@ HALF = (torch.float16, torch.bfloat16)
 @every_option
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF], ids=str)
 def test_follows_the_formula(implementation, options, dtype):
+    if implementation.get("fused") and dtype in HALF:
+        pytest.skip("refused, see test_fused_says_why_it_cannot")
     assert_follows_reference(DeltaGClip(parameters(dtype), **{**BASE, **options, **implementation}))
 
 
@@ -94,6 +101,15 @@ def test_gradient_strides_need_not_be_those_of_the_parameter(layout, implementat
     param.grad = grad
     DeltaGClip([param], lr=1.0, gamma=1e9, delta=0.5, **options).step()
     torch.testing.assert_close(param.detach(), -grad, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", HALF, ids=str)
+def test_fused_refuses_half_precision_on_a_cpu(dtype):
+    """The kernel of torch 2.6 is wrong by a quarter there."""
+    param = torch.zeros(3, dtype=dtype, requires_grad=True)
+    param.grad = torch.ones_like(param)
+    with pytest.raises(RuntimeError, match=f"cannot update a {dtype} parameter on cpu"):
+        DeltaGClip([param], **BASE, fused=True).step()
 
 
 def test_fused_says_why_it_cannot():
@@ -168,7 +184,7 @@ def test_goes_downhill_or_uphill(implementation, options):
     assert loss().item() > before if options.get("maximize") else loss().item() < before
 
 
-@every_implementation
+@every_implementation_for_half
 def test_the_norm_of_half_precision_gradients_is_right(implementation):
     """In float16 the norm of four gradients of 60000 would be infinite."""
     param = torch.zeros(4, dtype=torch.float16, requires_grad=True)
@@ -185,7 +201,7 @@ def test_the_norm_of_half_precision_gradients_is_right(implementation):
     assert optimizer.grad_norm.item() == pytest.approx(math.sqrt(1000), rel=1e-6)
 
 
-@every_implementation
+@every_implementation_for_half
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("shape", [(4,), ()], ids=["vector", "number"])
 def test_a_tiny_step_size_is_not_rounded_to_half_precision(implementation, dtype, shape):
@@ -196,7 +212,7 @@ def test_a_tiny_step_size_is_not_rounded_to_half_precision(implementation, dtype
     torch.testing.assert_close(param.detach().float(), torch.full(shape, -3e-4), rtol=1e-2, atol=0)
 
 
-@every_implementation
+@every_implementation_for_half
 def test_decay_does_not_overflow_half_precision(implementation):
     param = torch.full((2,), 60000.0, dtype=torch.float16).requires_grad_()
     param.grad = torch.full((2,), 60000.0, dtype=torch.float16)
@@ -204,7 +220,7 @@ def test_decay_does_not_overflow_half_precision(implementation):
     assert param.tolist() == [30000.0] * 2
 
 
-@every_implementation
+@every_implementation_for_half
 def test_dtypes_may_be_mixed(implementation):
     dtypes = (torch.float16, torch.float32, torch.float64)
     params = [torch.zeros(2, dtype=dtype, requires_grad=True) for dtype in dtypes]

@@ -357,7 +357,10 @@ def test_a_folder_that_is_removed_in_mid_training_is_named(
             ["--set", "data={name: sphere, batch_size: 8, augment: flip}"],
             ["are for images", "Remove both"],
         ),
-        (["--set", "optimizers.delta-gclip={name: muon}"], ["optimizer 'muon' refuses", "2D"]),
+        (
+            ["--set", "optimizers.delta-gclip={name: sgd, nesterov: true}"],
+            ["optimizer 'sgd' refuses its options", "Nesterov"],
+        ),
     ],
     ids=["no GPU", "no such device", "batch", "samples", "model", "augmentation", "optimizer"],
 )

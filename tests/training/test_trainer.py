@@ -83,8 +83,8 @@ def test_every_optimizer_of_torch_trains_or_says_why_not(runs: Path) -> None:
             refused[name] = str(error)
         except Exception as error:
             refused[name] = str(error)
-    assert set(refused) == {"muon"}
-    assert "2D" in refused["muon"]
+    assert set(refused) == {"muon"} & TABLE.all().keys(), "old versions of torch have none"
+    assert "2D" in refused.get("muon", "2D")
     assert len(TABLE.all()) - len(refused) >= 13
 
 
