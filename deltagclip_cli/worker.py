@@ -29,15 +29,12 @@ epoch_logger = logging.getLogger(EPOCHS)
 
 @dataclass(frozen=True)
 class Start:
-    """How a trial begins: after how many finished epochs, with what sizes, and where."""
+    """Where a trial begins: after so many epochs and batches; and its size in epochs and steps."""
 
-    trial: Trial
-    folder: RunFolder
-    device: torch.device
     epoch: int
     batch: int
+    epochs: int
     steps: int
-    samples: int
 
 
 def run_trial(
@@ -83,7 +80,7 @@ def run_trial(
         state, kept = where_to_continue(folder, checkpoints)
         recorder = Recorder(folder, trial, kept)
         try:
-            watchers = [_EpochLines(trial.epochs), *watch(_start(folder, trial, parts, state))]
+            watchers = [_EpochLines(trial.epochs), *watch(_start(trial, parts, state))]
             trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
             if state is not None:
                 trainer.load_state_dict(state)
@@ -96,15 +93,12 @@ def run_trial(
         return ending
 
 
-def _start(folder: RunFolder, trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start:
+def _start(trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start:
     return Start(
-        trial=trial,
-        folder=folder,
-        device=parts.device,
         epoch=state["epoch"] if state else 0,
         batch=state["batch"] if state else 0,
+        epochs=trial.epochs,
         steps=parts.train.steps,
-        samples=parts.train.samples,
     )
 
 
@@ -127,8 +121,6 @@ _REMOVED = "the folder was removed while it was in use.\n  The same command star
 
 
 def _explained(error: Exception) -> str:
-    if isinstance(error, TrialError):
-        return str(error)
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:

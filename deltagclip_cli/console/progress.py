@@ -46,7 +46,7 @@ class ProgressWatcher:
 
     def begin(self, start: Start) -> ProgressWatcher:
         """Show a trial from where it begins."""
-        self._steps, self._epochs = start.steps, start.trial.epochs
+        self._steps, self._epochs = start.steps, start.epochs
         self._task = self._progress.add_task(
             self._epoch(min(start.epoch + 1, self._epochs)),
             total=self._epochs * self._steps,
