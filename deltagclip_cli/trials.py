@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import PositiveInt
+from pydantic import ConfigDict, PositiveInt, TypeAdapter
 
 from deltagclip_cli.spec.component import Settings
 from deltagclip_cli.spec.schema import (
@@ -51,23 +52,54 @@ class Trial(Settings):
         return plain
 
     @cached_property
-    def identity(self) -> str:
-        """A SHA-256 of :attr:`settings`, in hexadecimal.
+    def canonical(self) -> dict[str, str]:
+        """Each of :attr:`settings` but the seed, as JSON that is the same for what is the same.
 
         1 and 1.0 are the same setting. An option that is null counts like one that is absent, so
         that an option which a later version adds, off by default, leaves old identities as they
         were.
         """
-        canonical = json.dumps(_canonical(self.settings), sort_keys=True, allow_nan=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        plain = _canonical({key: item for key, item in self.settings.items() if key != "seed"})
+        return {key: _JSON.encode(item) for key, item in plain.items()}
+
+    @cached_property
+    def identity(self) -> str:
+        """A SHA-256 of all of :attr:`settings`, in hexadecimal."""
+        return _hash({**self.canonical, "seed": str(self.seed)})
+
+    @cached_property
+    def setting(self) -> str:
+        """A SHA-256 like :attr:`identity`, of all but the seed: what such trials have in common."""
+        return _hash(self.canonical)
 
     @property
     def folder(self) -> str:
         """The run folder below the runs folder, with forward slashes."""
         return f"{self.experiment}/{self.label}/seed-{self.seed}-{self.identity[:8]}"
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, without what was computed from the values that ``update`` replaces."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("settings", "canonical", "identity", "setting"):
+            copied.__dict__.pop(name, None)
+        return copied
+
+    def with_seed(self, seed: int) -> Self:
+        """The same setting with another seed, sharing what was computed of the setting."""
+        copied = self.model_copy(update={"seed": seed})
+        copied.__dict__.update(canonical=self.canonical, setting=self.setting)
+        return copied
+
 
 _NOT_IDENTITY = {"experiment", "label", "log_every", "checkpoint"}
+
+
+_JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)
+
+
+def _hash(canonical: Mapping[str, str]) -> str:
+    parts = ", ".join(f'"{key}": {canonical[key]}' for key in sorted(canonical))
+    return hashlib.sha256(f"{{{parts}}}".encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
@@ -97,19 +129,117 @@ def make_trial(
 _SHARED = ("epochs", "precision", "model", "data", "task", "log_every", "checkpoint")
 
 
-def expand(name: str, experiment: Experiment, seeds: Iterable[int] = ()) -> Iterator[Trial]:
-    """Every trial of an experiment: each optimizer, at each point of its grid, with each seed.
+def expand(
+    name: str, experiment: Experiment, seeds: Iterable[int] = (), labels: Iterable[str] = ()
+) -> Iterator[Trial]:
+    """Every trial of an experiment: each optimizer, at each point of the grid, with each seed.
 
-    Settings that agree in everything that changes the numbers are one trial.
+    Settings of one label that agree in everything that changes the numbers are one trial.
+
+    Args:
+        name: of the experiment.
+        experiment: what is expanded.
+        seeds: instead of those of the experiment.
+        labels: the optimizers to take; all if empty.
+
+    Raises:
+        KeyError: there is no optimizer with one of the labels.
+        ValidationError: a seed is out of range.
     """
-    seen = set()
-    for label in experiment.optimizers:
-        for optimizer in experiment.settings(label):
-            for seed in seeds or experiment.seeds:
-                trial = make_trial(name, experiment, label, seed, optimizer)
-                if trial.folder not in seen:
-                    seen.add(trial.folder)
-                    yield trial
+    first, *others = dict.fromkeys(_SEEDS.validate_python(list(seeds)) or experiment.seeds)
+    for label in dict.fromkeys(labels) or experiment.optimizers:
+        seen = set()
+        for variant in experiment.variants(label):
+            trial = make_trial(name, variant.experiment, label, first, variant.optimizer)
+            if trial.setting not in seen:
+                seen.add(trial.setting)
+                yield trial
+                yield from map(trial.with_seed, others)
+
+
+_SEEDS = TypeAdapter(list[Seed], config=ConfigDict(strict=True))
+
+
+def distinguished(trials: Iterable[Trial]) -> dict[str, str]:
+    """For each :attr:`Trial.setting` how it differs from the others of its label here.
+
+    Such as ``"lr=0.1 model.width=256"``: options of the optimizer by their bare names, and only
+    keys in which two settings differ. Empty where a label has one setting.
+    """
+    by_label: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
+    for trial in trials:
+        by_label[trial.experiment, trial.label].setdefault(trial.setting, trial)
+    texts: dict[str, str] = {}
+    for settings in by_label.values():
+        for setting, text in _differences(settings).items():
+            texts[setting] = texts.get(setting) or text
+    return texts
+
+
+_Key = tuple[str, Any, str]
+
+
+def _differences(trials: Mapping[str, Trial]) -> dict[str, str]:
+    """The keys in which some differ, in words."""
+    sections = dict.fromkeys(
+        ["optimizer", *(key for each in trials.values() for key in each.canonical)]
+    )
+    varying = [key for key in sections if len({t.canonical.get(key) for t in trials.values()}) > 1]
+    flat = {setting: _flat(trial.settings, varying) for setting, trial in trials.items()}
+    parts: dict[str, list[str]] = {setting: [] for setting in trials}
+    for section, name, shown in dict.fromkeys(key for each in flat.values() for key in each):
+        having = {
+            setting: each.get((section, name, shown))
+            for setting, each in flat.items()
+            if name is None or each[section, None, section] == name
+        }
+        words = _words(list(having.values()))
+        if len(set(words)) > 1:
+            for setting, word in zip(having, words, strict=True):
+                parts[setting].append(f"{shown}={word}")
+    return {setting: " ".join(words) for setting, words in parts.items()}
+
+
+def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[_Key, Any]:
+    """Each value under its section, the name chosen there, and the words that it is shown by.
+
+    Options are compared among those of one name only: that Adam has no momentum says nothing that
+    its name does not.
+    """
+    flat: dict[_Key, Any] = {}
+    for section in sections:
+        value = settings[section]
+        if not isinstance(value, dict):
+            flat[section, None, section] = value
+            continue
+        name, prefix = value["name"], "" if section == "optimizer" else f"{section}."
+        flat[section, None, section] = name
+        flat |= {(section, name, prefix + key): value[key] for key in value if key != "name"}
+    return flat
+
+
+def _words(values: list[Any]) -> list[str]:
+    """Each value in few characters, unless different ones would then look the same."""
+    plain = [_canonical(value) for value in values]
+    exact = [_word(value, repr) for value in plain]
+    short = [_word(value, "{:g}".format) for value in plain]
+    return short if len(set(short)) == len(set(exact)) else exact
+
+
+def _word(value: Any, number: Callable[[float], str]) -> str:
+    match value:
+        case None:
+            return "off"
+        case bool():
+            return str(value).lower()
+        case float():
+            return number(value).replace("e-0", "e-").replace("e+0", "e+")
+        case list():
+            return f"[{','.join(_word(item, number) for item in value)}]"
+        case dict():
+            items = (f"{key}:{_word(item, number)}" for key, item in value.items())
+            return f"{{{','.join(items)}}}"
+    return str(value)
 
 
 def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:

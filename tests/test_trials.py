@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from tiny_spec import TINY, trial_of, trials_of
+from pydantic import ValidationError
+from tiny_spec import TINY, trial_of, trials_of, write_spec
 
 from deltagclip_cli.spec.document import parse
-from deltagclip_cli.trials import Trial, differing_keys, make_trial
+from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.trials import Trial, differing_keys, distinguished, expand, make_trial
 
 COSINE = "schedule={name: cosine, floor: 0.1}"
 ADAM = "optimizers.sgd={name: adam, lr: 1, betas: [0.5, 0.9]}"
@@ -223,21 +228,190 @@ def test_repeated_seeds_are_one_trial(tmp_path: Path) -> None:
     assert len({trial.folder for trial in trials_of(tmp_path, "seeds=[1, 1]")}) == 2
 
 
-def test_a_thousand_trials_are_expanded_in_a_moment(tmp_path: Path) -> None:
-    lrs, decays = list(range(1, 21)), [decay / 10 for decay in range(10)]
-    sets = [f"grid={{sgd: {{lr: {lrs}, weight_decay: {decays}}}}}", "seeds=[0, 1, 2, 3, 4]"]
-    begin = time.perf_counter()
-    trials = trials_of(tmp_path, *sets)
-    seconds = time.perf_counter() - begin
-    assert len({trial.folder for trial in trials}) == len(trials) == 1005
-    assert seconds < 5
+def test_seeds_and_labels_may_be_chosen(tmp_path: Path) -> None:
+    tiny = load_spec(write_spec(tmp_path), sets=["seeds=[3, 5]"]).experiments["tiny"]
+
+    def chosen(**choice: Any) -> list[tuple[str, int]]:
+        return [(trial.label, trial.seed) for trial in expand("tiny", tiny, **choice)]
+
+    assert chosen(labels=["delta-gclip"]) == [("delta-gclip", 3), ("delta-gclip", 5)]
+    assert chosen(seeds=[7, 7, 8], labels=["sgd", "sgd"]) == [("sgd", 7), ("sgd", 8)]
+    assert chosen(seeds=iter([9])) == [("sgd", 9), ("delta-gclip", 9)]
+    with pytest.raises(KeyError):
+        chosen(labels=["sdg"])
+    with pytest.raises(ValidationError):
+        chosen(seeds=[0, -1])
+
+
+def test_a_varied_experiment_is_what_it_would_be_if_it_were_written(tmp_path: Path) -> None:
+    """Expanding checks each value once and shares what trials have in common; nothing else."""
+    grid = "grid={model.hidden: [[8], [9]], epochs: [3, 4], lr: [1, 2], sgd: {nesterov: [true]}}"
+    found = [t.folder for t in trials_of(tmp_path, grid, "seeds=[1, 2]") if t.label == "sgd"]
+    written = [
+        trial_of(
+            tmp_path,
+            f"model.hidden=[{hidden}]",
+            f"epochs={epochs}",
+            f"optimizers.sgd.lr={lr}",
+            "optimizers.sgd.nesterov=true",
+            f"seeds=[{seed}]",
+        ).folder
+        for hidden in (8, 9)
+        for epochs in (3, 4)
+        for lr in (1, 2)
+        for seed in (1, 2)
+    ]
+    assert found == written
+    assert len(set(found)) == 16
+
+
+def test_what_is_varied_of_the_experiments_schedule_leaves_one_that_has_its_own(
+    tmp_path: Path,
+) -> None:
+    own = "optimizers.sgd.schedule={name: cosine, floor: 0.5}"
+    trials = trials_of(tmp_path, COSINE, own, "grid.schedule.floor=[0, 0.25]")
+    floors = [(t.label, t.schedule.options["floor"]) for t in trials if t.schedule]
+    assert floors == [("sgd", 0.5), ("delta-gclip", 0), ("delta-gclip", 0.25)]
+
+
+def canonical_hash(settings: dict[str, Any]) -> str:
+    """The identity as it is defined, made in one go."""
+
+    def canonical(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: canonical(item) for key, item in value.items() if item is not None}
+        if isinstance(value, list):
+            return [canonical(item) for item in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    text = json.dumps(canonical(settings), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("sets", [(), (COSINE, ADAM, "data.augment=[flip]"), ("model=resnet18",)])
+def test_the_identity_is_a_hash_of_all_settings_and_the_setting_of_all_but_the_seed(
+    tmp_path: Path, sets: tuple[str, ...]
+) -> None:
+    for trial in trials_of(tmp_path, *sets, "seeds=[0, 3]"):
+        assert trial.identity == canonical_hash(trial.settings)
+        without = {key: value for key, value in trial.settings.items() if key != "seed"}
+        assert trial.setting == canonical_hash(without)
+
+
+def test_seeds_of_one_setting_share_it_and_settings_do_not(tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "seeds=[1, 2, 3]", "grid.lr=[1, 2]")
+    assert len({trial.identity for trial in trials}) == 12
+    settings = [trial.setting for trial in trials]
+    assert [settings.count(setting) for setting in dict.fromkeys(settings)] == [3, 3, 3, 3]
+
+
+def test_a_copy_does_not_remember_what_it_was_copied_from(tmp_path: Path) -> None:
+    trial = trial_of(tmp_path)
+    before = (trial.identity, trial.setting, trial.settings["epochs"])
+    copied = trial.model_copy(update={"epochs": 9})
+    assert copied.settings["epochs"] == 9
+    assert (copied.identity, copied.setting) == (
+        canonical_hash(copied.settings),
+        trial_of(tmp_path, "epochs=9").setting,
+    )
+    assert (trial.identity, trial.setting, trial.settings["epochs"]) == before
+    other = trial.with_seed(5)
+    assert other == trial_of(tmp_path, "seeds=[5]")
+    assert other.identity == trial_of(tmp_path, "seeds=[5]").identity
+    assert (other.setting, other.settings["seed"]) == (trial.setting, 5)
+
+
+def words(folder: Path, *sets: str) -> dict[str, list[str]]:
+    """The texts of each label, in order."""
+    trials = trials_of(folder, *sets)
+    texts = distinguished(trials)
+    assert set(texts) == {trial.setting for trial in trials}
+    return {
+        label: list(dict.fromkeys(texts[t.setting] for t in trials if t.label == label))
+        for label in dict.fromkeys(trial.label for trial in trials)
+    }
+
+
+@pytest.mark.parametrize(
+    ("grid", "texts"),
+    [
+        ("{}", [""]),
+        ("{sgd: {lr: [5]}}", [""]),
+        ("{sgd: {lr: [1e-3, 1], momentum: [0.5]}}", ["lr=0.001", "lr=1"]),
+        ("{sgd: {lr: [1e-5, 3e-10, 1e20]}}", ["lr=1e-5", "lr=3e-10", "lr=100000000000000000000"]),
+        ("{sgd: {lr: [0.1234567, 2]}}", ["lr=0.123457", "lr=2"]),
+        ("{sgd: {lr: [0.1234567, 0.1234568]}}", ["lr=0.1234567", "lr=0.1234568"]),
+        ("{sgd: {nesterov: [true, false]}}", ["nesterov=true", "nesterov=off"]),
+        (
+            "{epochs: [1, 2], sgd: {lr: [1, 2]}}",
+            ["lr=1 epochs=1", "lr=2 epochs=1", "lr=1 epochs=2", "lr=2 epochs=2"],
+        ),
+        ("{model.hidden: [[8], [8, 9]]}", ["model.hidden=[8]", "model.hidden=[8,9]"]),
+        (
+            "{data.augment: [[], flip]}",
+            ["data.augment=[]", "data.augment=[{name:flip,probability:0.5}]"],
+        ),
+        ("{model: [mlp, {name: wide_mlp, width: 9}]}", ["model=mlp", "model=wide_mlp"]),
+        (
+            "{schedule: [null, cosine, {name: cosine, floor: 1}, {name: steplr, step_size: 2}]}",
+            [
+                "schedule=off",
+                "schedule=cosine schedule.floor=0",
+                "schedule=cosine schedule.floor=1",
+                "schedule=steplr",
+            ],
+        ),
+    ],
+)
+def test_settings_of_a_label_are_told_apart_by_what_differs(
+    tmp_path: Path, grid: str, texts: list[str]
+) -> None:
+    assert words(tmp_path, f"grid={grid}", "seeds=[0, 1]")["sgd"] == texts
+
+
+def test_a_label_is_not_told_apart_by_what_only_another_varies(tmp_path: Path) -> None:
+    assert words(tmp_path, "grid={delta-gclip: {lr: [1, 2]}}") == {
+        "sgd": [""],
+        "delta-gclip": ["lr=1", "lr=2"],
+    }
+
+
+def test_optimizers_of_one_label_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    old = trial_of(tmp_path, "optimizers.sgd=adam")
+    new = trial_of(tmp_path)
+    assert distinguished([old, new]) == {
+        old.setting: "optimizer=adam",
+        new.setting: "optimizer=sgd",
+    }
+
+
+def seconds_to_plan(folder: Path, decays: int, seeds: int, expected: int) -> float:
+    """The time that the processor needs, from the file to the folders."""
+    sets = [
+        f"grid={{sgd: {{lr: {{range: [1, 20], count: 20}}, "
+        f"weight_decay: {{range: [0, 1], count: {decays}}}}}}}",
+        f"seeds={list(range(seeds))}",
+    ]
+    begin = time.process_time()
+    trials = trials_of(folder, *sets)
+    folders = {trial.folder for trial in trials}
+    seconds = time.process_time() - begin
+    assert len(folders) == len(trials) == expected + seeds
+    return seconds
+
+
+def test_ten_thousand_trials_are_planned_in_a_moment(tmp_path: Path) -> None:
+    """It takes 0.2 s; the limits leave room for a busy machine."""
+    assert seconds_to_plan(tmp_path, decays=100, seeds=5, expected=10_000) < 1.5
+
+
+def test_ten_times_the_settings_take_about_ten_times_as_long(tmp_path: Path) -> None:
+    few = min(seconds_to_plan(tmp_path, decays=10, seeds=1, expected=200) for _ in range(3))
+    assert seconds_to_plan(tmp_path, decays=100, seeds=1, expected=2_000) < 30 * few
 
 
 def test_a_trial_is_what_is_written_under_optimizers_whatever_the_grid(tmp_path: Path) -> None:
-    from deltagclip_cli.spec.load import load_spec
-
-    trials_of(tmp_path)
-    spec = load_spec(tmp_path / "spec.yaml", sets=["grid={sgd: {lr: [1, 2]}}"])
+    spec = load_spec(write_spec(tmp_path), sets=["grid={sgd: {lr: [1, 2]}}"])
     trial = make_trial("tiny", spec.experiments["tiny"], "sgd", 9)
     assert (trial.seed, trial.optimizer.options["lr"]) == (9, 0.1)
 

@@ -23,7 +23,15 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli import registry
-from deltagclip_cli.spec.faults import explained, faults_of, naming_legal_options, nearest, raised
+from deltagclip_cli.spec.document import Where
+from deltagclip_cli.spec.faults import (
+    explained,
+    faults_of,
+    naming_legal_options,
+    nearest,
+    raised,
+    unknown_option,
+)
 from deltagclip_cli.spec.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 
 _CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -65,9 +73,61 @@ class Component(BaseModel):
         return target
 
     @classmethod
-    def common(cls) -> list[str]:
+    @cache
+    def common(cls) -> tuple[str, ...]:
         """The settings that every component of the kind has."""
-        return [name for name in cls.model_fields if name not in ("name", "options")]
+        return tuple(name for name in cls.model_fields if name not in ("name", "options"))
+
+    def legal(self) -> list[str]:
+        """The names of all options of what the name means, and of the common settings."""
+        return [*_checker(self.table_target, self.target).legal, *self.common()]
+
+    def refusal(self, option: str, where: Where) -> InitErrorDetails | None:
+        """Why ``option``, written at ``where``, cannot be varied whatever its values; or None."""
+        if option == "name":
+            hint = "other options go with another name; give it its own label, or vary the whole"
+            return explained("a name cannot be varied without its options.", hint, where)
+        legal = self.legal()
+        if option in legal or _checker(self.table_target, self.target).takes_any(option):
+            return None
+        return unknown_option(option, f" for {self.name}", legal, where)
+
+    def with_option(self, option: str, value: Any) -> Self:
+        """:meth:`varied` in one option; the places of faults are below the value.
+
+        Raises:
+            ValidationError: the value is wrong.
+        """
+        try:
+            return self.varied({option: value})
+        except ValidationError as error:
+            faults = list(faults_of(error))
+        for fault in faults:
+            fault["loc"] = fault["loc"][1:]
+        raise raised(faults)
+
+    def varied(self, changes: Mapping[str, Any]) -> Self:
+        """This component with some options or common settings replaced, checked like the spec.
+
+        Raises:
+            ValidationError: an option is unknown or a value is wrong.
+        """
+        return self.model_validate({**self.model_dump(), **changes})
+
+    def taking(self, changes: Mapping[str, Self]) -> Self:
+        """This component with each option as another, already checked component has it.
+
+        What was checked alone needs no check together: no limit of an option depends on another.
+        """
+        if not changes:
+            return self
+        update: dict[str, Any] = {"options": dict(self.options)}
+        for option, other in changes.items():
+            if option in self.common():
+                update[option] = getattr(other, option)
+            else:
+                _carry_over(option, other.options, update["options"])
+        return self.model_copy(update=update)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -117,12 +177,21 @@ class Component(BaseModel):
         return {"name": self.name, **self.options, **said}
 
 
+def _carry_over(option: str, source: dict[str, Any], target: dict[str, Any]) -> None:
+    """A switch that is off by default and off in ``source`` is absent there, and so afterwards."""
+    if option in source:
+        target[option] = source[option]
+    else:
+        target.pop(option, None)
+
+
 class _Checker:
     """Checks the options of one target, and knows their defaults."""
 
     def __init__(self, signature: Signature, table: registry.Table) -> None:
         options = {k: o for k, o in signature.options.items() if k not in table.supplied}
         self._supplied = table.supplied
+        self._open = signature.open
         # Behind aliases, since an option may have the name of one of BaseModel's own methods.
         fields: dict[str, Any] = {
             f"option_{number}": _field(name, option, table.bounds.get(name, {}))
@@ -136,6 +205,10 @@ class _Checker:
             for name, option in options.items()
             if option.default is not REQUIRED and option.default is not UNKNOWN
         }
+
+    def takes_any(self, option: str) -> bool:
+        """Whether every keyword is accepted, this one too."""
+        return self._open and option not in self._supplied
 
     def checked(self, options: dict[Any, Any]) -> dict[str, Any]:
         """``options``, each of the right type and within its limits.

@@ -7,6 +7,7 @@ own has its errors taken into that collection, so one pass finds everything.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 from pydantic import ValidationError
@@ -33,6 +34,18 @@ def raised(faults: list[InitErrorDetails]) -> ValidationError:
     return ValidationError.from_exception_data("spec", faults)
 
 
+@contextmanager
+def collected(faults: list[InitErrorDetails], where: Where) -> Iterator[None]:
+    """Put the faults that are raised inside into ``faults``, below ``where``, and go on.
+
+    For what is checked by hand, a list or mapping of many things, so that all faults are found.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        faults += faults_of(error, where)
+
+
 def faults_of(error: ValidationError, where: Where = ()) -> Iterator[InitErrorDetails]:
     """The faults of an error, each at its place below ``where``."""
     for fault in error.errors(include_url=False):
@@ -48,7 +61,7 @@ def naming_legal_options(error: ValidationError, owner: str, legal: list[str]) -
     """The same error, in which every unknown option of the outermost level names the legal ones."""
     return raised(
         [
-            _unknown_option(fault["loc"], owner, legal)
+            unknown_option(fault["loc"][0], owner, legal, fault["loc"])
             if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
             else fault
             for fault in faults_of(error)
@@ -56,6 +69,13 @@ def naming_legal_options(error: ValidationError, owner: str, legal: list[str]) -
     )
 
 
-def _unknown_option(where: Where, owner: str, legal: list[str]) -> InitErrorDetails:
-    hint = f"options: {', '.join(legal) or 'none'}{nearest(where[0], legal)}"
-    return explained(f"unknown option '{where[0]}'{owner}.", hint, where)
+def unknown_option(name: object, owner: str, legal: list[str], where: Where) -> InitErrorDetails:
+    """``owner`` reads ``" for adam"``, or is empty where the place says enough."""
+    hint = f"options: {', '.join(legal) or 'none'}{nearest(name, legal)}"
+    return explained(f"unknown option '{name}'{owner}.", hint, where)
+
+
+def unknown_label(label: object, labels: list[str], where: Where) -> InitErrorDetails:
+    """There is no such optimizer in the experiment."""
+    hint = f"optimizers: {', '.join(labels)}{nearest(label, labels)}"
+    return explained(f"there is no optimizer '{label}' in this experiment.", hint, where)

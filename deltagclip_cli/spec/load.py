@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from deltagclip_cli.errors import SpecError
 from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
 from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.grid import VARIABLE
 from deltagclip_cli.spec.schema import NAME, Experiment
 
 
@@ -49,7 +50,7 @@ def load_spec(path: Path, only: Sequence[str] = (), sets: Sequence[str] = ()) ->
                 f"{document.name}: there is no experiment '{name}'.\n"
                 f"  experiments: {', '.join(names)}{nearest(name, names)}"
             )
-    overrides = [parse_override(text) for text in sets]
+    overrides = [_in_grid(parse_override(text)) for text in sets]
     experiments = {}
     for name in only or list(written):
         try:
@@ -79,6 +80,18 @@ def _top_level_faults(document: Document) -> list[str]:
         if not isinstance(data.get(key) or {}, dict) or (key == "experiments" and not data[key]):
             faults.append(f"{document.place((key,))}: '{key}' must be a mapping, NAME: ...")
     return faults
+
+
+def _in_grid(override: Override) -> Override:
+    """``grid.model.width`` is the key ``model.width`` of the grid, not a mapping called ``model``.
+
+    So too below the ``zip`` and ``random`` of a grid.
+    """
+    where = override.where
+    at = 2 if where[1:2] in (("zip",), ("random",)) else 1
+    if where[0] != "grid" or len(where) < at + 2 or where[at] not in VARIABLE:
+        return override
+    return replace(override, where=(*where[:at], f"{where[at]}.{where[at + 1]}", *where[at + 2 :]))
 
 
 def _experiment(document: Document, name: Any, overrides: list[Override]) -> Experiment:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
     Tag,
-    ValidationError,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.spec.component import Component, Settings
-from deltagclip_cli.spec.faults import explained, faults_of, nearest, raised
+from deltagclip_cli.spec.faults import explained, raised
+from deltagclip_cli.spec.grid import VARIABLE, Grid, Point, is_setting, read_grid
+from deltagclip_cli.spec.search import Search, read_search
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -112,8 +115,12 @@ class Checkpointing(Settings):
     minutes: PositiveFloat = 10.0
 
 
-Values = Annotated[list[Any], Field(min_length=1)]
-Grid = dict[str, Values | Annotated[dict[str, Values], Field(min_length=1)]]
+@dataclass(frozen=True)
+class Variant:
+    """One point of a grid: the experiment with its settings there, and one optimizer."""
+
+    experiment: Experiment
+    optimizer: Optimizer
 
 
 class Experiment(Settings):
@@ -128,79 +135,70 @@ class Experiment(Settings):
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1)]
     schedule: Schedule | None = None
-    grid: dict[str, Grid] = Field(default_factory=dict)
+    grid: Grid = Grid()
+    search: Search | None = None
     log_every: PositiveInt | None = None
     checkpoint: Checkpointing = Checkpointing()
     slurm: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("grid")
+    @field_validator("grid", mode="plain")
     @classmethod
-    def _check_grid(cls, grid: dict[str, Grid], info: ValidationInfo) -> dict[str, Grid]:
-        optimizers = info.data.get("optimizers")
-        if optimizers is not None:  # else they have faults of their own
-            faults = [fault for label in grid for fault in _grid_faults(label, grid, optimizers)]
-            if faults:
-                raise raised(faults)
-        return grid
+    def _read_grid(cls, written: Any, info: ValidationInfo) -> Grid:
+        checked = info.data
+        settings = {name: checked[name] for name in VARIABLE if name in checked}
+        return read_grid(written, checked.get("optimizers"), settings, _check_setting)
 
-    def settings(self, label: str) -> list[Optimizer]:
-        """The optimizer called ``label`` at every point of its grid; without a grid, as it is."""
-        axes: list[list[dict[str, Any]]] = []
-        for name, values in self.grid.get(label, {}).items():
-            if isinstance(values, dict):
-                rows = zip(*values.values(), strict=True)
-                axes.append([dict(zip(values, row, strict=True)) for row in rows])
-            else:
-                axes.append([{name: value} for value in values])
-        points = (
-            {name: value for part in parts for name, value in part.items()}
-            for parts in itertools.product(*axes)
-        )
-        return [varied(self.optimizers[label], point) for point in points]
+    @field_validator("search", mode="plain")
+    @classmethod
+    def _read_search(cls, written: Any, info: ValidationInfo) -> Search | None:
+        return None if written is None else read_search(written, info.data.get("optimizers"))
+
+    def variants(self, label: str) -> list[Variant]:
+        """The optimizer called ``label`` at every point of the grid; without a grid, as it is."""
+        optimizer = self.optimizers[label]
+        variants = []
+        for shared in self.grid.shared_points(label):
+            settings = {key: value for key, value in shared.items() if is_setting(key)}
+            options = {key: value for key, value in shared.items() if key not in settings}
+            experiment = self._with(settings)
+            variants += [
+                Variant(experiment, optimizer.taking(options | point))
+                for point in self.grid.own_points(label)
+            ]
+        return variants
+
+    def _with(self, settings: Point) -> Experiment:
+        """The experiment with settings as a grid has checked them."""
+        if not settings:
+            return self
+        changes: dict[str, dict[str, Any]] = {}
+        for key, value in settings.items():
+            section, _, option = key.partition(".")
+            changes.setdefault(section, {})[option] = value
+        update = {
+            section: options[""] if "" in options else getattr(self, section).taking(options)
+            for section, options in changes.items()
+        }
+        return self.model_copy(update=update)
 
 
-def varied(optimizer: Optimizer, options: dict[str, Any]) -> Optimizer:
+def _check_setting(name: str, value: Any) -> Any:
+    return _adapter(name).validate_python(value)
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    setting = Experiment.model_fields[name]
+    if isinstance(setting.annotation, type) and issubclass(setting.annotation, Component):
+        return TypeAdapter(setting.annotation)  # which has a configuration of its own
+    kind: Any = Annotated[setting.annotation, setting]
+    return TypeAdapter(kind, config=ConfigDict(strict=True))
+
+
+def varied(optimizer: Optimizer, options: Mapping[str, Any]) -> Optimizer:
     """``optimizer`` with some options replaced, checked like the spec.
 
     Raises:
         ValidationError: an option is unknown or a value is wrong.
     """
-    return Optimizer.model_validate({**optimizer.model_dump(), **options})
-
-
-def _grid_faults(
-    label: str, grid: dict[str, Grid], optimizers: dict[str, Optimizer]
-) -> Iterator[InitErrorDetails]:
-    if label not in optimizers:
-        hint = f"optimizers: {', '.join(optimizers)}{nearest(label, list(optimizers))}"
-        yield explained(f"there is no optimizer '{label}' in this experiment.", hint, (label,))
-        return
-    for name, values in grid[label].items():
-        if isinstance(values, dict) and name != "zip":
-            hint = "a mapping is for 'zip', which pairs the lists of several options up"
-            yield explained(f"'{name}' must be a list of values.", hint, (label, name))
-            return
-    zipped = grid[label].get("zip", {})
-    if isinstance(zipped, dict) and len({len(values) for values in zipped.values()}) > 1:
-        lengths = ", ".join(f"{name} has {len(values)}" for name, values in zipped.items())
-        yield explained("its lists must be of one length.", lengths, (label, "zip"))
-    for where, name, value in _grid_values(grid[label]):
-        if name == "name":
-            hint = "a grid is over the options of one optimizer; give another one its own label"
-            yield explained("a grid cannot change the optimizer.", hint, (label, *where))
-            continue
-        try:
-            varied(optimizers[label], {name: value})
-        except ValidationError as error:
-            for fault in faults_of(error):
-                fault["loc"] = (label, *where)
-                yield fault
-
-
-def _grid_values(grid: Grid) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:
-    for name, values in grid.items():
-        lists = values.items() if isinstance(values, dict) else [(name, values)]
-        prefix = (name,) if isinstance(values, dict) else ()
-        for option, items in lists:
-            for index, item in enumerate(items):
-                yield (*prefix, option, index), option, item
+    return optimizer.varied(options)

@@ -1,4 +1,4 @@
-"""Experiments: types, limits and defaults, and the grids of their optimizers."""
+"""Experiments: types, limits and defaults."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from deltagclip_cli.spec.grid import FIXED, VARIABLE, Grid
 from deltagclip_cli.spec.schema import Experiment
 
 SMALLEST: dict[str, Any] = {
@@ -34,7 +35,8 @@ def test_the_smallest_experiment_has_these_defaults() -> None:
     assert smallest.seeds == [0]
     assert smallest.precision == "fp32"
     assert smallest.schedule is None
-    assert smallest.grid == {}
+    assert smallest.grid == Grid()
+    assert smallest.search is None
     assert smallest.log_every is None
     assert (smallest.checkpoint.epochs, smallest.checkpoint.minutes) == (1, 10.0)
     assert smallest.slurm == {}
@@ -117,62 +119,6 @@ def test_an_ordinary_label_is_a_name(name: str) -> None:
     assert list(experiment(optimizers={name: "adam"}).optimizers) == [name]
 
 
-def test_a_grid_is_a_product_and_zip_pairs_up() -> None:
-    grid = {"a": {"lr": [1, 2], "zip": {"momentum": [0.1, 0.2], "weight_decay": [3, 4]}}}
-    options = [each.options for each in experiment(grid=grid).settings("a")]
-    assert [(o["lr"], o["momentum"], o["weight_decay"]) for o in options] == [
-        (1, 0.1, 3),
-        (1, 0.2, 4),
-        (2, 0.1, 3),
-        (2, 0.2, 4),
-    ]
-    assert [each.name for each in experiment(grid=grid).settings("b")] == ["adam"]
-
-
-def test_a_grid_may_vary_the_schedule() -> None:
-    grid = {"a": {"schedule": [{"name": "cosine"}, "cosine", None]}}
-    schedules = [each.schedule for each in experiment(grid=grid).settings("a")]
-    assert [schedule and schedule.name for schedule in schedules] == ["cosine", "cosine", None]
-
-
-@pytest.mark.parametrize(
-    ("grid", "place"),
-    [
-        ({"c": {"lr": [1]}}, ("grid", "c")),
-        ({"a": {"lrr": [1]}}, ("grid", "a", "lrr", 0)),
-        ({"a": {"lr": [1, 0]}}, ("grid", "a", "lr", 1)),
-        ({"a": {"lr": ["1"]}}, ("grid", "a", "lr", 0)),
-        ({"a": {"zip": {"lr": [1, 2], "momentum": [0]}}}, ("grid", "a", "zip")),
-        ({"a": {"zip": {"lr": [1, -2]}}}, ("grid", "a", "zip", "lr", 1)),
-        ({"a": {"schedule": ["cosin"]}}, ("grid", "a", "schedule", 0)),
-        ({"a": None}, ("grid", "a")),
-    ],
-)
-def test_a_wrong_point_of_a_grid_is_found_where_it_is(
-    grid: dict[str, Any], place: tuple[Any, ...]
-) -> None:
-    assert places_of_faults(grid=grid) == {place}
-
-
-@pytest.mark.parametrize("values", [[], 3, None, "1"])
-def test_the_values_of_a_grid_are_a_list_of_at_least_one(values: Any) -> None:
-    places = places_of_faults(grid={"a": {"lr": values}})
-    assert {place[:3] for place in places} == {("grid", "a", "lr")}
-
-
-@pytest.mark.parametrize(
-    "grid",
-    [
-        {"zap": {"lr": [1, 2]}},
-        {"lr": {"momentum": [1, 2], "weight_decay": [0.1]}},
-        {"lr": {}},
-        {"zip": {}},
-    ],
-)
-def test_only_a_zip_that_is_not_empty_pairs_options_up(grid: dict[str, Any]) -> None:
-    assert places_of_faults(grid={"a": grid})
-
-
-def test_a_grid_is_not_blamed_for_the_faults_of_its_optimizer() -> None:
-    places = places_of_faults(optimizers={"a": {"name": "sgd", "lr": 0}}, grid={"a": {"lr": [1]}})
-    assert places == {("optimizers", "a", "lr")}
+def test_a_grid_knows_of_every_setting_whether_it_can_vary_it() -> None:
+    assert {*VARIABLE, *FIXED} == {*Experiment.model_fields, "name"}
+    assert set(VARIABLE).isdisjoint(FIXED)

@@ -1,0 +1,256 @@
+"""Grids: the points at which an experiment is run, each of their values checked once."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from pydantic_core import InitErrorDetails
+
+from deltagclip_cli.spec.axes import Axis, Column, read_axes
+from deltagclip_cli.spec.component import Component
+from deltagclip_cli.spec.document import Where
+from deltagclip_cli.spec.faults import collected, explained, nearest, raised, unknown_label
+
+MOST_POINTS = 100_000
+VARIABLE = ("model", "data", "task", "epochs", "precision", "schedule")
+_NO_NUMBERS = "it does not change the numbers"
+_VARIES_ITSELF = "it says itself what is varied"
+FIXED = {
+    "seeds": "every point of a grid is run with every seed",
+    "optimizers": "what is varied of one stands below its label: {LABEL: {lr: [0.1, 1]}}",
+    "title": _NO_NUMBERS,
+    "slurm": _NO_NUMBERS,
+    "checkpoint": _NO_NUMBERS,
+    "log_every": _NO_NUMBERS,
+    "grid": _VARIES_ITSELF,
+    "search": _VARIES_ITSELF,
+    "name": "other optimizers have other options; give another one its own label",
+}
+"""Why the other settings of an experiment, and the names of optimizers, cannot be varied."""
+
+Point = dict[str, Any]
+"""For each key what a check made of its value: of a setting of the experiment the value itself, of
+an option the whole component that has it."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The checked axes: for each label those that all optimizers share, and its own."""
+
+    shared: Mapping[str, Sequence[Sequence[Point]]] = field(default_factory=dict)
+    own: Mapping[str, Sequence[Sequence[Point]]] = field(default_factory=dict)
+
+    def shared_points(self, label: str) -> list[Point]:
+        """Every combination of what is varied for all optimizers, here for one of them."""
+        return _product(self.shared.get(label, ()))
+
+    def own_points(self, label: str) -> list[Point]:
+        """Every combination of what is varied for this optimizer alone."""
+        return _product(self.own.get(label, ()))
+
+
+def _product(axes: Sequence[Sequence[Point]]) -> list[Point]:
+    return [
+        {key: value for part in parts for key, value in part.items()}
+        for parts in itertools.product(*axes)
+    ]
+
+
+def read_grid(
+    written: Any,
+    optimizers: Mapping[str, Component] | None,
+    settings: Mapping[str, Any],
+    check: Callable[[str, Any], Any],
+) -> Grid:
+    """The grid of an experiment; what has faults of its own is not varied, only read.
+
+    Args:
+        written: as in the file.
+        optimizers: all of them by their labels; None if any has a fault.
+        settings: those of the experiment among :data:`VARIABLE` that have none.
+        check: what the value of such a setting becomes; raises ``ValidationError``.
+
+    Raises:
+        ValidationError: it has faults; all of them.
+    """
+    if not isinstance(written, dict):
+        raise raised([explained("'grid' must be a mapping.", _HINT, (), written)])
+    faults: list[InitErrorDetails] = []
+    labels = optimizers or {}
+    blocks = {
+        key: value for key, value in written.items() if key in labels or _is_block(key, value)
+    }
+    rest = {key: value for key, value in written.items() if key not in blocks}
+    own = {label: read_axes(block, (label,), faults) for label, block in blocks.items()}
+    shared = read_axes(rest, (), faults) if rest else []
+    grid = Grid()
+    if optimizers is not None:
+        grid = _Check(optimizers, settings, check, faults).grid(shared, own)
+    if faults:
+        raise raised(faults)
+    return grid
+
+
+_HINT = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
+
+
+def _is_block(key: object, value: object) -> bool:
+    """Whether this can only be the grid of one optimizer, though there is none of that name."""
+    return (
+        isinstance(value, dict)
+        and key not in ("zip", "random")
+        and value.keys().isdisjoint(("range", "log_range", "count"))
+    )
+
+
+@dataclass(frozen=True)
+class _Check:
+    """Checks axes against what they vary, and collects the faults."""
+
+    optimizers: Mapping[str, Component]
+    settings: Mapping[str, Any]
+    check: Callable[[str, Any], Any]
+    faults: list[InitErrorDetails]
+
+    def grid(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> Grid:
+        self._refuse_too_many(shared, own)
+        self._refuse_repeated(shared, own)
+        self._refuse_unknown(own)
+        for_each = [self._for_each(axis) for axis in shared]
+        return Grid(
+            {label: [axis[label] for axis in for_each] for label in self.optimizers},
+            {
+                label: [self._own(optimizer, axis) for axis in own.get(label, ())]
+                for label, optimizer in self.optimizers.items()
+            },
+        )
+
+    def _refuse_too_many(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> None:
+        points = sum(
+            math.prod(axis[0].size for axis in (*shared, *own.get(label, ())))
+            for label in self.optimizers
+        )
+        if points > MOST_POINTS:
+            message = f"the grid would have {points:,} points, and {MOST_POINTS:,} are the most."
+            self.faults.append(explained(message, "", ()))
+
+    def _refuse_repeated(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> None:
+        everywhere = self._distinct(shared, [])
+        options = [key for key in everywhere if not is_setting(key)]
+        for axes in own.values():
+            self._distinct(axes, options)
+
+    def _distinct(self, axes: list[Axis], before: list[str]) -> list[str]:
+        keys = list(before)
+        for column in itertools.chain.from_iterable(axes):
+            other = next((key for key in keys if _overlap(key, column.key)), None)
+            if other is not None:
+                message = f"'{column.key}' is varied twice."
+                hint = "" if other == column.key else f"'{other}' is varied too"
+                self.faults.append(explained(message, hint, column.where))
+            keys.append(column.key)
+        return keys
+
+    def _refuse_unknown(self, labels: Iterable[str]) -> None:
+        for label in labels:
+            if label in self.optimizers:
+                continue
+            if label in VARIABLE:
+                message = f"'{label}' must be a list of values."
+                hint = f"one of its options is varied by {label}.OPTION: [...]"
+                self.faults.append(explained(message, hint, (label,)))
+            elif label in FIXED:
+                self.faults.append(_fixed(label, (label,)))
+            else:
+                self.faults.append(unknown_label(label, list(self.optimizers), (label,)))
+
+    def _own(self, optimizer: Component, axis: Axis) -> list[Point]:
+        return _points({c.key: self._of_component(optimizer, c.key, c) for c in axis})
+
+    def _for_each(self, axis: Axis) -> Mapping[str, list[Point]]:
+        """The points of a shared axis for each label; settings are checked once for all."""
+        settings = {c.key: self._of_experiment(c) for c in axis if is_setting(c.key)}
+        options = [c for c in axis if not is_setting(c.key) and self._all_have(c)]
+        return {
+            label: _points(
+                settings | {c.key: self._of_component(optimizer, c.key, c) for c in options}
+            )
+            for label, optimizer in self.optimizers.items()
+        }
+
+    def _all_have(self, column: Column) -> bool:
+        key = column.key
+        lacking = [label for label, each in self.optimizers.items() if each.refusal(key, ())]
+        if key.partition(".")[0] in FIXED:
+            fault = _fixed(key, column.where)
+        elif len(lacking) == len(self.optimizers):
+            names = [*self.optimizers, *VARIABLE]
+            legal = [name for each in self.optimizers.values() for name in each.legal()]
+            hint = f"optimizers and settings: {', '.join(names)}{nearest(key, names + legal)}"
+            fault = explained(f"there is no '{key}' that could be varied.", hint, column.where)
+        elif lacking:
+            hint = "here it is varied for all; for some, it stands below their labels"
+            fault = explained(f"'{key}' is no option of {', '.join(lacking)}.", hint, column.where)
+        else:
+            return True
+        self.faults.append(fault)
+        return False
+
+    def _of_experiment(self, column: Column) -> list[Any]:
+        top, dot, option = column.key.partition(".")
+        if top not in self.settings:
+            return []
+        section = self.settings[top]
+        if not dot:
+            return self._checked(column, partial(self.check, top))
+        if isinstance(section, Component):
+            return self._of_component(section, option, column)
+        hint = f"the whole is varied by {top}: [...]"
+        message = f"'{top}' has no options here that could be varied."
+        self.faults.append(explained(message, hint, column.where))
+        return []
+
+    def _of_component(self, component: Component, option: str, column: Column) -> list[Any]:
+        fault = component.refusal(option, column.where)
+        if fault is None:
+            return self._checked(column, partial(component.with_option, option))
+        self.faults.append(fault)
+        return []
+
+    def _checked(self, column: Column, check: Callable[[Any], Any]) -> list[Any]:
+        """What ``check`` makes of each value; fewer if some are wrong, or too many to be tried."""
+        values: list[Any] = []
+        found = len(self.faults)
+        for place, value in column.extremes:
+            with collected(self.faults, place):
+                check(value)
+        if len(self.faults) == found and column.size <= MOST_POINTS:
+            for place, value in column.points():
+                with collected(self.faults, place):
+                    values.append(check(value))
+        return values
+
+
+def is_setting(key: str) -> bool:
+    """Whether this is varied in the experiment itself, not in an optimizer."""
+    return key.partition(".")[0] in VARIABLE
+
+
+def _fixed(key: str, where: Where) -> InitErrorDetails:
+    reason = FIXED[key.partition(".")[0]]
+    return explained(f"a grid cannot vary '{key}'.", reason, where)
+
+
+def _overlap(one: str, other: str) -> bool:
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _points(values: Mapping[str, list[Any]]) -> list[Point]:
+    # Of one length, but where a fault was found, and then nothing comes of the grid.
+    rows = zip(*values.values(), strict=False)
+    return [dict(zip(values, row, strict=True)) for row in rows]

@@ -1,0 +1,127 @@
+"""What a search may try, and by what it judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_spec import TINY, faults_of_text, write_spec
+
+from deltagclip_cli.spec.distributions import Choice, LogUniform
+from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.spec.search import Search
+
+SPACE = "space: {sgd: {lr: {log_uniform: [1e-2, 10]}, momentum: {choice: [0, 0.9]}}}"
+
+
+def search(folder: Path, words: str) -> Search:
+    text = f"{TINY}    search: {{{words}}}\n"
+    found = load_spec(write_spec(folder, text)).experiments["tiny"].search
+    assert found is not None
+    return found
+
+
+def test_the_smallest_search_has_these_defaults(tmp_path: Path) -> None:
+    smallest = search(tmp_path, f"metric: test/accuracy, {SPACE}")
+    assert (smallest.direction, smallest.pruner, smallest.seed) == ("maximize", "median", 0)
+    assert smallest.space == {"sgd": {"lr": LogUniform(0.01, 10.0), "momentum": Choice((0, 0.9))}}
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("train/accuracy", "maximize"),
+        ("test/accuracy", "maximize"),
+        ("train/loss", "minimize"),
+        ("test/loss", "minimize"),
+    ],
+)
+def test_more_accuracy_is_better_and_less_loss_unless_the_other_is_written(
+    tmp_path: Path, metric: str, direction: str
+) -> None:
+    assert search(tmp_path, f"metric: {metric}, {SPACE}").direction == direction
+    written = search(tmp_path, f"metric: {metric}, direction: minimize, {SPACE}")
+    assert written.direction == "minimize"
+
+
+def test_null_is_no_search(tmp_path: Path) -> None:
+    path = write_spec(tmp_path, f"{TINY}    search: {{metric: no}}\n")
+    assert load_spec(path, sets=["search="]).experiments["tiny"].search is None
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (SPACE, "tiny › search: 'metric' is missing."),
+        ("metric: test/loss", "tiny › search: 'space' is missing."),
+        ("metric: test/loss, space: {}", "tiny › search: 'space' must have at least 1 item"),
+        (
+            "metric: test/loss, space: {sgd: {}}",
+            "› search › space: 'sgd' must have at least 1 item",
+        ),
+        (f"metric: loss, {SPACE}", "tiny › search: 'metric' must be 'train/loss', 'train/acc"),
+        (f"metric: test/loss, direction: up, {SPACE}", "'direction' must be 'minimize' or 'max"),
+        (f"metric: test/loss, pruner: best, {SPACE}", "'pruner' must be 'median', 'halving' or"),
+        (f"metric: test/loss, seed: -1, {SPACE}", "'seed' must be greater than or equal to 0"),
+        (f"metric: test/loss, trials: 9, {SPACE}", "tiny › search: unknown option 'trials'."),
+    ],
+)
+def test_a_wrong_search_is_a_fault(tmp_path: Path, words: str, fault: str) -> None:
+    (found,) = faults_of_text(tmp_path, f"{TINY}    search: {{{words}}}\n")
+    assert fault in found
+
+
+WRONG = """\
+    search:
+      metric: tst/loss
+      space:
+        sdg: {lr: {uniform: [0, 1]}}
+        sgd:
+          lr: {uniform: [0, 1]}
+          lrr: {uniform: [0, 1]}
+          name: {choice: [adam]}
+          nesterov: {choice: [true, 3]}
+          momentum: {unifrm: [0, 1]}
+          weight_decay: {uniform: [-1, 1]}
+"""
+FAULTS = [
+    "11:7: tiny › search: 'metric' must be 'train/loss', 'train/accuracy', 'test/loss' or "
+    "'test/accuracy' (got the text 'tst/loss').",
+    "13:9: tiny › search › space: there is no optimizer 'sdg' in this experiment.",
+    "15:26: tiny › search › space › sgd › lr › uniform: '0' must be greater than 0 (got 0.0).",
+    "16:11: tiny › search › space › sgd: unknown option 'lrr' for sgd.",
+    "17:11: tiny › search › space › sgd: a name cannot be varied without its options.",
+    "18:37: tiny › search › space › sgd › nesterov › choice: '1' must be a valid boolean (got 3).",
+    "19:22: tiny › search › space › sgd › momentum: there is no distribution 'unifrm'.",
+    "20:36: tiny › search › space › sgd › weight_decay › uniform: '0' must be greater than or "
+    "equal to 0 (got -1.0).",
+]
+
+
+def test_every_fault_of_a_search_is_found_at_once_with_its_place(tmp_path: Path) -> None:
+    found = [fault.partition("\n")[0] for fault in faults_of_text(tmp_path, TINY + WRONG)]
+    assert sorted(found) == [f"spec.yaml:{fault}" for fault in FAULTS]
+
+
+def test_a_whole_option_cannot_be_searched_among_fractions(tmp_path: Path) -> None:
+    space = "space: {lbfgs: {max_iter: {uniform: [1, 4]}, history_size: {integer: [1, 4]}}}"
+    text = f"{TINY}      lbfgs: {{name: lbfgs}}\n    search: {{metric: test/loss, {space}}}\n"
+    faults = faults_of_text(tmp_path, text)
+    assert len(faults) == 2
+    assert all("max_iter › uniform" in f and "must be a valid integer" in f for f in faults)
+
+
+@pytest.mark.parametrize("value", [3, [1], "words"])
+def test_a_search_is_a_mapping(tmp_path: Path, value: Any) -> None:
+    (fault,) = faults_of_text(tmp_path, f"{TINY}    search: {value}\n")
+    assert fault.startswith("spec.yaml:10:5: tiny: 'search' must be")
+
+
+def test_set_reaches_a_search(tmp_path: Path) -> None:
+    path = write_spec(tmp_path, TINY)
+    sets = ["search.metric=test/loss", "search.space.sgd.lr.log_uniform=[1, 2]"]
+    found = load_spec(path, sets=sets).experiments["tiny"].search
+    assert found is not None and found.space == {"sgd": {"lr": LogUniform(1.0, 2.0)}}
+    (fault,) = faults_of_text(tmp_path, TINY, sets[0], "search.space.sgd.lr.log_uniform=[0, 2]")
+    assert fault.startswith("--set search.space.sgd.lr.log_uniform=[0, 2]: tiny › search › space")
