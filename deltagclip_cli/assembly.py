@@ -95,7 +95,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
             "  Use --set precision=fp32, or another --device."
         )
     make_deterministic(trial.precision, device)
-    dataset = _dataset(trial.data, data_dir)
+    dataset = load_dataset(trial.data, data_dir)
     dtype = torch.float64 if trial.precision == "fp64" else torch.float32
     model = _model(trial, dataset, device, dtype)
     train = _batches(trial.data, dataset, True, device, dtype)
@@ -115,7 +115,12 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
     )
 
 
-def _dataset(data: Data, data_dir: Path) -> Dataset:
+def load_dataset(data: Data, data_dir: Path) -> Dataset:
+    """Load a data set, which is downloaded and decoded if that was never done.
+
+    Raises:
+        DataError: it is missing or broken, or does not fit the settings.
+    """
     dataset: Dataset = load(data.target)(data_dir, data.image_size, **data.options)
     dataset = dataset.limited(train_samples=data.train_samples, test_samples=data.test_samples)
     samples = len(dataset.train)

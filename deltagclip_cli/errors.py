@@ -8,6 +8,7 @@
     │   ├── DataError         files of a data set are missing, torn or not fit
     │   ├── DeviceError       the device that was asked for is not there
     │   └── RunFolderError    a run folder cannot be made, read or continued
+    │       └── ClaimedError  another process works in it
     └── TrialError            a trial failed while it was running                   exit code 1
 
 The message says where, what, what was got and what to do next.
@@ -52,6 +53,10 @@ class DeviceError(UsageError):
 
 class RunFolderError(UsageError):
     """A run folder cannot be made, read or continued."""
+
+
+class ClaimedError(RunFolderError):
+    """Another process works in the run folder."""
 
 
 class TrialError(DeltaGClipError):

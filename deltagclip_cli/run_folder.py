@@ -8,7 +8,9 @@
       metrics.jsonl             one line an epoch: the truth that statistics read
       events.out.tfevents.*     the same for TensorBoard
       checkpoint.pt             where to continue; checkpoint.previous.pt is the one before it
+      progress.json             how far it is; there while a process works here
       log.txt, error.txt        what the worker said; why it failed, with the traceback
+      stopped.txt, pruned.txt   why it was interrupted; why a search gave it up
       result.json               written last: the mark of a finished trial
       .lock                     held by the process that works here
 
@@ -20,8 +22,8 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +32,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from deltagclip_cli.claims import claimed, is_claimed
 from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.files import write_text
 from deltagclip_cli.spec.document import parse
@@ -42,6 +45,7 @@ class State(StrEnum):
     NEW = "new"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
+    PRUNED = "pruned"
     DIVERGED = "diverged"
     FINISHED = "finished"
 
@@ -93,6 +97,18 @@ class RunFolder:
         return self.path / "error.txt"
 
     @property
+    def stopped_file(self) -> Path:
+        return self.path / "stopped.txt"
+
+    @property
+    def pruned_file(self) -> Path:
+        return self.path / "pruned.txt"
+
+    @property
+    def progress_file(self) -> Path:
+        return self.path / "progress.json"
+
+    @property
     def lock_file(self) -> Path:
         return self.path / ".lock"
 
@@ -112,7 +128,21 @@ class RunFolder:
             return State(result["status"])
         if self.error_file.exists():
             return State.FAILED
-        return State.INTERRUPTED if self.metrics_file.exists() else State.NEW
+        if self.pruned_file.exists():
+            return State.PRUNED
+        begun = self.metrics_file.exists() or self.stopped_file.exists()
+        return State.INTERRUPTED if begun else State.NEW
+
+    @property
+    def reason(self) -> str:
+        """Why the trial is not finished, in one line; empty if it is, or if nothing is known."""
+        result = self.result()
+        if result is not None:
+            return _diverged(result.get("diverged"))
+        for file in (self.error_file, self.pruned_file, self.stopped_file):
+            with suppress(OSError):
+                return file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+        return ""
 
     def create(self, trial: Trial) -> None:
         """Make the folder, or check that the one that is there belongs to ``trial``.
@@ -149,24 +179,23 @@ class RunFolder:
         The operating system frees the claim when the process ends, however it ends.
 
         Raises:
-            RunFolderError: another process has it.
+            ClaimedError: another process has it.
+            RunFolderError: nothing can be written there.
         """
-        from filelock import FileLock, Timeout  # only here: listing runs needs no locks
-
-        lock = FileLock(self.lock_file)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise RunFolderError(
-                f"{self.path}: another process is working in this run folder.\n"
-                "  Wait until it has finished, or stop it: the trial can be continued."
-            ) from None
-        except OSError as error:
-            raise self._unusable(error) from None
-        try:
+        message = (
+            f"{self.path}: another process is working in this run folder.\n"
+            "  Wait until it has finished, or stop it: the trial can be continued."
+        )
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(claimed(self.lock_file, message))
+            except OSError as error:
+                raise self._unusable(error) from None
             yield
-        finally:
-            lock.release()
+
+    def is_claimed(self) -> bool:
+        """Whether a process works in the folder now."""
+        return is_claimed(self.lock_file)
 
     def check(self, trial: Trial) -> None:
         """Check that the folder was made for ``trial``.
@@ -197,15 +226,33 @@ class RunFolder:
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
             raise RunFolderError(
-                f"{self.trial_file}: not a trial that this version reads: {_first_line(error)}.\n"
+                f"{self.trial_file}: not a trial that this version reads: {_one_line(error)}.\n"
                 "  Delete the folder to run the trial again."
             ) from None
 
-    def record_failure(self, error: BaseException) -> None:
-        """Write ``error.txt``; where even that cannot be written, the terminal is what remains."""
+    def record_failure(self, error: BaseException, reason: str) -> None:
+        """Write ``error.txt``: the first line of the reason, then the traceback."""
+        text = "".join(traceback.format_exception(error))
+        self._record(self.error_file, f"{_first_line(reason)}\n\n{text}")
+
+    def record_stop(self, reason: str) -> None:
+        """Write ``stopped.txt``: what ended the last start before its end."""
+        self._record(self.stopped_file, f"{_first_line(reason)}\n")
+
+    def record_pruning(self, reason: str) -> None:
+        """Write ``pruned.txt``: why a search gave the trial up."""
+        self._record(self.pruned_file, f"{_first_line(reason)}\n")
+
+    def _record(self, file: Path, text: str) -> None:
+        """Where not even this can be written, the terminal is what remains."""
         with suppress(OSError):
-            text = "".join(traceback.format_exception(error))
-            self.error_file.write_text(text, encoding="utf-8")
+            file.write_text(text, encoding="utf-8")
+
+    def forget_reasons(self) -> None:
+        """Delete what earlier starts said about how they ended."""
+        for file in (self.error_file, self.stopped_file, self.pruned_file):
+            with suppress(OSError):
+                file.unlink()
 
     def clear(self) -> None:
         """Delete the folder and everything in it.
@@ -249,5 +296,15 @@ class RunFolder:
             yield record
 
 
-def _first_line(error: Exception) -> str:
+def _diverged(at: Mapping[str, Any] | None) -> str:
+    if not at:
+        return ""
+    return f"the loss in {at['where']} was not finite at step {at['step']} (epoch {at['epoch']})"
+
+
+def _one_line(error: Exception) -> str:
     return str(error).replace("\n", " ")[:200]
+
+
+def _first_line(reason: str) -> str:
+    return reason.partition("\n")[0][:500]

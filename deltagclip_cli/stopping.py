@@ -10,11 +10,9 @@ from types import FrameType
 
 logger = logging.getLogger(__name__)
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-
 
 class StopRequest:
-    """Remembers a SIGINT or SIGTERM, so that the trainer can stop where it can go on later.
+    """Remembers a SIGINT, SIGTERM or SIGHUP, so that work can stop where it can go on later.
 
     Nothing is saved in the handler, where a step may be half made. The second
     SIGINT interrupts at once, for whoever does not want to wait.
@@ -30,7 +28,7 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Catch the signals while the context lasts."""
-        before = {number: signal.signal(number, self._catch) for number in _STOPPING}
+        before = {number: signal.signal(number, self._catch) for number in _stopping_signals()}
         try:
             yield
         finally:
@@ -42,3 +40,9 @@ class StopRequest:
         if number == signal.SIGINT:
             logger.warning("Stopping after this step; Ctrl-C again stops at once.")
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stopping_signals() -> list[signal.Signals]:
+    """A terminal that closes stops the work too, unless ``nohup`` said that it must not."""
+    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]

@@ -6,8 +6,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.environment import record_start
 from deltagclip_cli.errors import TrialError, UsageError
 from deltagclip_cli.files import remove_unfinished
+from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.history import where_to_continue, write_result
 from deltagclip_cli.logs import EPOCHS, logged_to
 from deltagclip_cli.recorder import Recorder
@@ -27,22 +27,13 @@ from deltagclip_cli.trials import Trial
 epoch_logger = logging.getLogger(EPOCHS)
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a trial begins: after so many epochs and batches; and its size in epochs and steps."""
-
-    epoch: int
-    batch: int
-    epochs: int
-    steps: int
-
-
 def run_trial(
     folder: RunFolder,
     trial: Trial,
     *,
     data_dir: Path,
     device: str,
+    threads: int | None = None,
     force: bool = False,
     watch: Callable[[Start], list[Watcher]],
     should_stop: Callable[[], bool],
@@ -56,6 +47,7 @@ def run_trial(
         trial: what to run.
         data_dir: where data sets lie.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of the CPU; None for torch's own choice. Another number gives other bits.
         force: delete what is there and start again, once nothing speaks against it.
         watch: called when the training begins; gives those who are shown the progress.
         should_stop: asked after every step.
@@ -66,6 +58,8 @@ def run_trial(
     """
     started = time.perf_counter()
     where = find_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         parts = assemble(trial, data_dir, where)
     except torch.OutOfMemoryError as error:
@@ -74,13 +68,18 @@ def run_trial(
         folder.clear()
     folder.create(trial)
     with folder.claimed(), _failures_recorded(folder), logged_to(folder.log_file):
+        result = folder.result()
+        if result is not None:  # of another process, which was faster
+            return Ending(result["status"])
         remove_unfinished(folder.path)
         record_start(folder, where)
         checkpoints = Checkpoints(folder, trial.identity)
         state, kept = where_to_continue(folder, checkpoints)
         recorder = Recorder(folder, trial, kept)
+        begin = _start(trial, parts, state)
+        pulse = Pulse(folder, str(where), begin)
         try:
-            watchers = [_EpochLines(trial.epochs), *watch(_start(trial, parts, state))]
+            watchers: list[Watcher] = [_EpochLines(trial.epochs), pulse, *watch(begin)]
             trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
             if state is not None:
                 trainer.load_state_dict(state)
@@ -88,6 +87,7 @@ def run_trial(
             recorder.sync()
         finally:
             recorder.close()
+            pulse.stop()
         if ending is not Ending.STOPPED:
             write_result(folder, trainer, ending, time.perf_counter() - started)
         return ending
@@ -104,16 +104,19 @@ def _start(trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start
 
 @contextmanager
 def _failures_recorded(folder: RunFolder) -> Iterator[None]:
-    with suppress(OSError):
-        folder.error_file.unlink()
+    """Write down why a training ended with an error: what is not its fault only interrupts it."""
+    folder.forget_reasons()
     try:
         yield
     except UsageError as error:
-        folder.record_failure(error)
+        folder.record_failure(error, str(error))
         raise
     except Exception as error:
-        folder.record_failure(error)
         reason = _explained(error) if folder.path.exists() else _REMOVED
+        if _is_disk_full(error):
+            folder.record_stop(reason)
+        else:
+            folder.record_failure(error, reason)
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
 
 
@@ -123,12 +126,16 @@ _REMOVED = "the folder was removed while it was in use.\n  The same command star
 def _explained(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if _is_disk_full(error):
         return "the disk is full.\n  Free space and run the same command again: it continues."
     return (
         f"{type(error).__name__}: {error}.\n"
         "  The traceback is in error.txt there. The same command tries again."
     )
+
+
+def _is_disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class _EpochLines:

@@ -234,15 +234,16 @@ def test_a_failure_is_written_with_its_traceback(trial: Trial, folder: RunFolder
     try:
         raise ValueError("the loss fell off")
     except ValueError as error:
-        folder.record_failure(error)
+        folder.record_failure(error, "the loss fell off.\n  Try again.")
     text = folder.error_file.read_text()
-    assert text.startswith("Traceback")
+    assert text.startswith("the loss fell off.\n\nTraceback")
+    assert folder.reason == "the loss fell off."
     assert "ValueError: the loss fell off" in text
     assert folder.state is State.FAILED
 
 
 def test_a_failure_that_cannot_be_written_is_not_a_second_one(folder: RunFolder) -> None:
-    folder.record_failure(ValueError("nowhere to write"))
+    folder.record_failure(ValueError("nowhere to write"), "nowhere to write")
     assert not folder.path.exists()
 
 

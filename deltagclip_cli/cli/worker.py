@@ -16,6 +16,12 @@ def worker(
     folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER")],
     data: options.Data = options.DATA,
     device: options.Device = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU. [default: all]")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete what is there and start again.")
+    ] = False,
     debug: options.Debug = False,
 ) -> None:
     """Train the trial of a run folder. Exit codes as those of train."""
@@ -28,8 +34,9 @@ def worker(
         runs=(folder / "../../..").resolve(),
         data=data.expanduser(),
         device=device,
+        threads=threads,
         console=Console(highlight=False),
     )
-    code = session.work(RunFolder(folder))
+    code = session.work(RunFolder(folder), force=force)
     if code:
         raise typer.Exit(code)

@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deltagclip_cli.worker import Start
+from deltagclip_cli.heartbeat import Start
 
 SECONDS_BETWEEN_UPDATES = 0.1
 

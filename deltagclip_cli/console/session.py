@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,14 @@ from rich.text import Text
 
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.summary import print_summary
-from deltagclip_cli.errors import ExitCode, UsageError
+from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import Trial
 
 if TYPE_CHECKING:
+    from deltagclip_cli.heartbeat import Start
     from deltagclip_cli.trainer import Ending, Watcher
-    from deltagclip_cli.worker import Start
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Session:
         console: where everything for people goes.
         as_json: print the result as JSON on stdout.
         quiet: print warnings and errors only.
+        threads: of the CPU; None leaves them to torch, which takes all.
+        stop: remembers the signal that ended it.
     """
 
     runs: Path
@@ -44,6 +46,8 @@ class Session:
     console: Console
     as_json: bool = False
     quiet: bool = False
+    threads: int | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
 
     def show(self, trial: Trial) -> None:
         """Print the resolved trial, its folder and its state, and start nothing."""
@@ -65,31 +69,55 @@ class Session:
             return self._conclude(trial, folder)
         return self._run(trial, folder, force=force)
 
-    def work(self, folder: RunFolder) -> int:
-        """Run the trial that a folder was made for, and return the exit code."""
+    def work(
+        self, folder: RunFolder, give_up: Callable[[], bool] | None = None, *, force: bool = False
+    ) -> int:
+        """Run the trial that a folder was made for, and return the exit code.
+
+        Args:
+            folder: of the trial.
+            give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
+            force: run it although it has a result.
+        """
         trial = folder.trial()
-        if folder.result() is not None:
+        if not force and folder.result() is not None:
             return self._conclude(trial, folder)
+        with folder.claimed():
+            folder.forget_reasons()
         try:
-            return self._run(trial, folder)
-        except UsageError as error:
-            folder.record_failure(error)
+            return self._run(trial, folder, force=force, give_up=give_up)
+        except ClaimedError:
+            raise
+        except DeltaGClipError as error:
+            if not folder.reason:  # it was before the training began, where nobody writes it down
+                folder.record_failure(error, str(error))
             raise
 
-    def _run(self, trial: Trial, folder: RunFolder, *, force: bool = False) -> int:
+    def _run(
+        self,
+        trial: Trial,
+        folder: RunFolder,
+        *,
+        force: bool = False,
+        give_up: Callable[[], bool] | None = None,
+    ) -> int:
         self._say(f"{trial.experiment} · {trial.label} · seed {trial.seed} → {folder.path}")
-        stop = StopRequest()
-        with stop.listening(), shown_messages(self.console, quiet=self.quiet):
-            stopped = self._train(trial, folder, stop, force) == "stopped"
+        with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
+            stopped = self._train(trial, folder, force, give_up) == "stopped"
         if stopped:
             self._say(f"Stopped with a checkpoint in {folder.path}. The same command continues.")
-            interrupted = stop.signal == signal.SIGINT
+            interrupted = self.stop.signal == signal.SIGINT
             return ExitCode.INTERRUPTED if interrupted else ExitCode.STOPPED
         return self._conclude(trial, folder)
 
-    def _train(self, trial: Trial, folder: RunFolder, stop: StopRequest, force: bool) -> Ending:
+    def _train(
+        self, trial: Trial, folder: RunFolder, force: bool, give_up: Callable[[], bool] | None
+    ) -> Ending:
         from deltagclip_cli.console.progress import ProgressWatcher
         from deltagclip_cli.worker import run_trial
+
+        def should_stop() -> bool:
+            return self.stop() or (give_up is not None and give_up())
 
         def run(watch: Callable[[Start], list[Watcher]]) -> Ending:
             return run_trial(
@@ -97,9 +125,10 @@ class Session:
                 trial,
                 data_dir=self.data,
                 device=self.device,
+                threads=self.threads,
                 force=force,
                 watch=watch,
-                should_stop=stop,
+                should_stop=should_stop,
             )
 
         if self.quiet or not self.console.is_terminal:

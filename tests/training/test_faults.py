@@ -237,7 +237,7 @@ def test_a_full_disk_is_named_and_the_same_command_continues_when_there_is_space
     assert "Traceback" not in done.out + done.err
     (path,) = runs.glob("*/*/*")
     folder = RunFolder(path)
-    assert folder.state == "failed"
+    assert folder.state in ("new", "interrupted"), "the disk failed, not the trial"
     assert not leftovers(runs)
     for whole in (folder.environment_file, folder.result_file):
         assert not whole.exists() or json.loads(whole.read_text())

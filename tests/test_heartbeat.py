@@ -1,0 +1,97 @@
+"""The heartbeat of a running trial: what it says, and that it ends with the trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deltagclip_cli import heartbeat
+from deltagclip_cli.heartbeat import Pulse, Start, read_heartbeat
+from deltagclip_cli.run_folder import RunFolder
+
+START = Start(epoch=1, batch=2, epochs=5, steps=4)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[RunFolder]:
+    """A run folder that is claimed, as that of a running trial is."""
+    folder = RunFolder(tmp_path)
+    with folder.claimed():
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_BEATS", 1e-9)
+
+
+def test_it_beats_before_the_first_step(folder: RunFolder) -> None:
+    Pulse(folder, "cpu", START)
+    beat = read_heartbeat(folder)
+    assert beat is not None
+    assert (beat.epoch, beat.epochs, beat.done) == (2, 5, 6 / 20)
+    assert (beat.device, beat.seconds_left, beat.samples_per_second) == ("cpu", None, None)
+    assert 0 <= beat.age_seconds < 60
+
+
+def test_it_says_how_far_the_training_is_and_how_long_it_will_take(folder: RunFolder) -> None:
+    pulse = Pulse(folder, "cpu", START)
+    pulse.advanced(2, 3, samples=32)
+    pulse.advanced(2, 4, samples=32)
+    pulse.finished_epoch(2, {"train/loss": 0.5, "test/loss": float("nan")})
+    pulse.advanced(3, 1, samples=32)
+    beat = read_heartbeat(folder)
+    assert beat is not None
+    assert (beat.epoch, beat.done) == (3, 9 / 20)
+    assert beat.metrics["train/loss"] == 0.5
+    assert beat.samples_per_second is not None and beat.samples_per_second > 0
+    assert beat.seconds_left is not None and beat.seconds_left > 0
+
+
+def test_it_beats_at_most_so_often(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_BEATS", 3600.0)
+    pulse = Pulse(folder, "cpu", START)
+    pulse.advanced(2, 3, samples=32)
+    beat = read_heartbeat(folder)
+    assert beat is not None and beat.done == 6 / 20
+
+
+def test_it_ends_with_the_training(folder: RunFolder) -> None:
+    pulse = Pulse(folder, "cpu", START)
+    pulse.stop()
+    assert read_heartbeat(folder) is None
+    assert [path.name for path in folder.path.iterdir()] == [".lock"]
+    pulse.stop()
+
+
+def test_a_heartbeat_that_a_killed_process_left_behind_does_not_count(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.claimed():
+        Pulse(folder, "cpu", START)
+        assert read_heartbeat(folder) is not None
+    assert folder.progress_file.exists()
+    assert read_heartbeat(folder) is None
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"epoch": 1}', '{"unknown": 1}'])
+def test_a_heartbeat_that_cannot_be_read_is_none(folder: RunFolder, content: str) -> None:
+    folder.progress_file.write_text(content)
+    assert read_heartbeat(folder) is None
+
+
+def test_a_heartbeat_that_cannot_be_written_stops_nothing(folder: RunFolder) -> None:
+    folder.progress_file.mkdir()
+    pulse = Pulse(folder, "cpu", START)
+    pulse.advanced(2, 3, samples=1)
+    pulse.stop()
+    assert not list(folder.path.glob(".progress*"))
+
+
+def test_it_is_plain_json(folder: RunFolder) -> None:
+    Pulse(folder, "cuda:1", START)
+    plain = json.loads(folder.progress_file.read_text())
+    assert plain["device"] == "cuda:1"
+    assert plain["pid"] > 0
