@@ -1,0 +1,133 @@
+"""What a runs folder holds: trials of a spec, others, and which of them are running."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltagclip_cli.heartbeat import Heartbeat, read_heartbeat
+from deltagclip_cli.planning import Planned
+from deltagclip_cli.run_folder import RunFolder, State
+
+_RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """A run folder as it is met on the disk, its trial unread.
+
+    Args:
+        experiment: its name.
+        label: of the optimizer.
+        seed: of the trial.
+        name: label, setting as far as it is known, and seed, as shown to people.
+        folder: the run folder.
+        state: what its files say.
+        beat: how far it is; None if no process works there.
+    """
+
+    experiment: str
+    label: str
+    seed: int
+    name: str
+    folder: RunFolder
+    state: State
+    beat: Heartbeat | None
+
+    @property
+    def reason(self) -> str:
+        """Why it is in that state, in one line; empty if there is nothing to be said."""
+        return "" if self.state in (State.NEW, State.FINISHED) else self.folder.reason
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is.
+
+    Args:
+        planned: the trials of the spec.
+        sightings: one for each of those, then one for each other run folder.
+    """
+
+    planned: Sequence[Planned]
+    sightings: Sequence[Sighting]
+
+    @property
+    def others(self) -> Sequence[Sighting]:
+        """Run folders that belong to no trial of the spec: other settings, or a search's."""
+        return self.sightings[len(self.planned) :]
+
+
+def survey(runs: Path, planned: Sequence[Planned], experiments: Iterable[str]) -> Survey:
+    """Look at every run folder of some experiments.
+
+    Args:
+        runs: the runs folder.
+        planned: the trials of the spec, looked up in ``runs``.
+        experiments: names of folders in ``runs``; those that do not exist are empty.
+    """
+    known = {each.folder.path for each in planned}
+    strangers = [
+        (experiment, folder)
+        for experiment in experiments
+        for folder in _run_folders(runs / experiment)
+        if folder.path not in known
+    ]
+    sightings = [_planned_sighting(each) for each in planned]
+    return Survey(planned, [*sightings, *(_stranger(*each) for each in strangers)])
+
+
+def _planned_sighting(planned: Planned) -> Sighting:
+    trial = planned.trial
+    return Sighting(
+        experiment=trial.experiment,
+        label=trial.label,
+        seed=trial.seed,
+        name=planned.short_name,
+        folder=planned.folder,
+        state=planned.state,
+        beat=_beat(planned.folder, planned.state),
+    )
+
+
+def _stranger(experiment: str, folder: RunFolder) -> Sighting:
+    label, run = folder.path.parent.name, folder.path.name
+    state = folder.state
+    return Sighting(
+        experiment=experiment,
+        label=label,
+        seed=int(run.split("-")[1]),
+        name=f"{label} · {run}",
+        folder=folder,
+        state=state,
+        beat=_beat(folder, state),
+    )
+
+
+def _beat(folder: RunFolder, state: State) -> Heartbeat | None:
+    return None if state in (State.FINISHED, State.DIVERGED) else read_heartbeat(folder)
+
+
+def experiments_in(runs: Path) -> list[str]:
+    """The names of the experiments that have folders."""
+    return [path.name for path in _folders(runs) if _run_folders(path)]
+
+
+def _run_folders(experiment: Path) -> list[RunFolder]:
+    return [
+        RunFolder(path)
+        for label in _folders(experiment)
+        for path in _folders(label)
+        if _RUN.fullmatch(path.name)
+    ]
+
+
+def _folders(path: Path) -> list[Path]:
+    with suppress(OSError), os.scandir(path) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir())
+        return [path / name for name in names if not name.startswith(".")]
+    return []
