@@ -1,0 +1,31 @@
+"""Where trials run: in this process, in workers on this machine.
+
+A launcher takes trials from a :class:`~deltagclip_cli.launchers.queue.Queue` until it is empty.
+"""
+
+from __future__ import annotations
+
+from deltagclip_cli.errors import UsageError
+from deltagclip_cli.registry import Table
+
+TABLE = Table(
+    "launcher",
+    {
+        "local": "deltagclip_cli.launchers.local:LocalLauncher",
+        "inline": "deltagclip_cli.launchers.inline:InlineLauncher",
+    },
+)
+
+
+def find_launcher(name: str) -> str:
+    """The target of the launcher called ``name``.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    target = TABLE.find(name)
+    if target is None:
+        raise UsageError(
+            f"--launcher {name}: there is no such launcher.\n  launchers: {', '.join(TABLE.all())}"
+        )
+    return target

@@ -1,0 +1,61 @@
+"""No workers: one trial after the other in this process, for debuggers and for profilers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+
+from deltagclip_cli.errors import DeltaGClipError
+from deltagclip_cli.launchers.launcher import Launch
+from deltagclip_cli.launchers.queue import Queue
+from deltagclip_cli.launchers.slots import Slot
+from deltagclip_cli.launchers.supervisor import Supervisor, Watcher
+from deltagclip_cli.planning import Planned
+from deltagclip_cli.spec.schema import Data
+
+
+class Done:
+    """A worker that has ended before it is looked at."""
+
+    pid = os.getpid()
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        self.sentinel, end = os.pipe()
+        os.close(end)  # so that the other end is ready at once
+
+    def stop(self) -> None:
+        """It has stopped."""
+
+    def kill(self) -> None:
+        """It has ended."""
+
+    def forget(self) -> None:
+        """Free what it holds."""
+        os.close(self.sentinel)
+
+
+class InlineLauncher:
+    """Runs the trials in this process; an error in one is recorded and the others go on."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self.slots: Sequence[Slot] = [Slot("here", "auto", 0)]
+
+    def prepare(self, data: Sequence[Data]) -> None:
+        """Nothing: there is nobody to share the work with."""
+
+    def run(self, queue: Queue, watcher: Watcher) -> None:
+        """Run every trial of the queue."""
+        launch = self._launch
+        start = partial(self._start, queue)
+        fail_fast = launch.fail_fast
+        Supervisor(queue, self.slots, start, watcher, launch.should_stop, fail_fast=fail_fast).run()
+
+    def _start(self, queue: Queue, planned: Planned, slot: Slot) -> Done:
+        try:
+            code = self._launch.work(planned.folder, lambda: bool(queue.give_up(planned)))
+        except DeltaGClipError as error:
+            code = error.exit_code
+        return Done(code)

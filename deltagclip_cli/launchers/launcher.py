@@ -1,0 +1,64 @@
+"""What a launcher is, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from deltagclip_cli.launchers.queue import Queue
+from deltagclip_cli.launchers.slots import Slot
+from deltagclip_cli.launchers.supervisor import Watcher
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.spec.schema import Data
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How trials are run.
+
+    Args:
+        data_dir: where data sets lie.
+        work: runs the trial of a folder in this process unless the function given to it says that
+            it is to be given up, and returns the exit code.
+        should_stop: when it says yes, trials are stopped with a checkpoint.
+        jobs: trials at a time on the CPU.
+        gpus: ``all``, or numbers such as ``0,2``.
+        trials_per_gpu: how many share a GPU.
+        force: run trials again that have a result.
+        fail_fast: stop after the first trial that does not finish.
+    """
+
+    data_dir: Path
+    work: Callable[[RunFolder, Callable[[], bool]], int]
+    should_stop: Callable[[], bool]
+    jobs: int | None = None
+    gpus: str | None = None
+    trials_per_gpu: int = 1
+    force: bool = False
+    fail_fast: bool = False
+
+
+class Launcher(Protocol):
+    """Runs the trials of a queue somewhere."""
+
+    def __init__(self, launch: Launch) -> None: ...
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Where trials run.
+
+        Raises:
+            DeviceError: what was asked for is not there.
+        """
+
+    def prepare(self, data: Sequence[Data]) -> None:
+        """Make these data sets ready, so that workers do not all download or decode them.
+
+        Raises:
+            UsageError: one is missing or broken.
+        """
+
+    def run(self, queue: Queue, watcher: Watcher) -> None:
+        """Run trials until there are none left, or until asked to stop."""

@@ -1,0 +1,64 @@
+"""Workers on this machine, one for each slot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from deltagclip_cli.launchers.launcher import Launch
+from deltagclip_cli.launchers.nursery import Fork, Nursery
+from deltagclip_cli.launchers.queue import Queue
+from deltagclip_cli.launchers.slots import Slot, find_slots
+from deltagclip_cli.launchers.supervisor import Supervisor, Watcher
+from deltagclip_cli.planning import Planned
+from deltagclip_cli.spec.schema import Data
+
+
+class LocalLauncher:
+    """Runs each trial in a worker process of its own, as many at a time as there are slots."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._nursery = Nursery()
+
+    @cached_property
+    def slots(self) -> Sequence[Slot]:
+        """GPUs, shares of them, or shares of the CPU."""
+        launch = self._launch
+        return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu)
+
+    def prepare(self, data: Sequence[Data]) -> None:
+        """Load every data set once, which downloads and decodes what is not there yet."""
+        self._nursery.open()
+        for each in data:
+            if not self._launch.should_stop():
+                self._nursery.call(
+                    _load, each, self._launch.data_dir, should_stop=self._launch.should_stop
+                )
+
+    def run(self, queue: Queue, watcher: Watcher) -> None:
+        """Run every trial of the queue."""
+        launch = self._launch
+        supervisor = Supervisor(
+            queue,
+            self.slots,
+            self._start,
+            watcher,
+            launch.should_stop,
+            fail_fast=launch.fail_fast,
+        )
+        supervisor.run()
+
+    def _start(self, planned: Planned, slot: Slot) -> Fork:
+        folder = planned.folder
+        words = ["worker", str(folder.path), "--data", str(self._launch.data_dir)]
+        words += ["--device", slot.device, "--threads", str(slot.threads)]
+        words += ["--force"] if self._launch.force else []
+        return self._nursery.start(words, folder.log_file)
+
+
+def _load(data: Data, data_dir: Path) -> None:
+    from deltagclip_cli.assembly import load_dataset
+
+    load_dataset(data, data_dir)

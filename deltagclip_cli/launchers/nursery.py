@@ -1,0 +1,173 @@
+"""Workers that start in a moment: forks of one process that has loaded torch already.
+
+Loading torch takes seconds, longer than a short trial; and a sweep of a week would load whatever
+the code has become by then. So Python's fork server loads everything once, and a worker is a fork
+of it that does what ``python -m deltagclip_cli worker RUN_FOLDER`` does, under that name in ``ps``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from deltagclip_cli.errors import DeltaGClipError, UsageError
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_LOADED = [
+    "deltagclip_cli.cli.main",
+    "deltagclip_cli.console.session",
+    "deltagclip_cli.console.summary",
+    "deltagclip_cli.worker",
+    "torch._dynamo",  # the first optimizer step would load it
+    "torchvision",
+]
+
+
+class Fork:
+    """A process that runs one command line of ``deltagclip``."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        self._process = process
+
+    @property
+    def sentinel(self) -> int:
+        """Ready, for ``multiprocessing.connection.wait``, when the process has ended."""
+        return self._process.sentinel
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid or 0
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; the negative number of the signal that killed it, if one did."""
+        return self._process.exitcode
+
+    def stop(self) -> None:
+        """Ask it to stop where it can go on later."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+
+    def forget(self) -> None:
+        """Wait for the end of a process that ends, and free what it held here."""
+        self._process.join()
+        self._process.close()
+
+
+class Nursery:
+    """Starts processes from one that has loaded torch."""
+
+    def __init__(self) -> None:
+        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+
+    def open(self) -> None:
+        """Begin to load torch, in the background."""
+        self._context.set_forkserver_preload(_LOADED)
+        # Ctrl-C is for this process to act on; the server inherits that it is to be ignored.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def start(self, words: list[str], log: Path) -> Fork:
+        """Start ``deltagclip`` with a command line.
+
+        Args:
+            words: the command line, without the program.
+            log: takes what the process says besides its own log.
+        """
+        return Fork(self._start(_run_command, words, str(log)))
+
+    def call(
+        self, function: Callable[..., None], *arguments: object, should_stop: Callable[[], bool]
+    ) -> None:
+        """Call a function in a process of its own and wait for it, or for a wish to stop.
+
+        Raises:
+            UsageError: the function failed; with its message.
+        """
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._start(_call, function, arguments, sender)
+        sender.close()
+        while not wait([receiver], timeout=_SECONDS_BETWEEN_LOOKS):
+            if should_stop():
+                process.terminate()
+        process.join()
+        try:
+            message = receiver.recv()
+        except EOFError:  # it was killed
+            message = "" if should_stop() else f"a process ended with {process.exitcode}."
+        if message:
+            raise UsageError(message)
+
+    def _start(self, target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+        # A daemon is asked to stop when this process ends, however that comes about.
+        process = self._context.Process(target=target, args=arguments, daemon=True)
+        process.start()
+        return process
+
+
+def _run_command(words: list[str], log: str) -> None:
+    _become_independent()
+    _redirect_output(log)
+    command = ["python", "-m", "deltagclip_cli", *words]
+    _name_process(" ".join(command))
+    sys.argv = command[2:]
+    runpy.run_module("deltagclip_cli", run_name="__main__", alter_sys=True)
+
+
+def _call(function: Callable[..., None], arguments: tuple[Any, ...], answer: Connection) -> None:
+    _become_independent()
+    message = ""
+    try:
+        function(*arguments)
+    except DeltaGClipError as error:
+        message = str(error)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+    answer.send(message)
+
+
+def _become_independent() -> None:
+    """Leave the terminal, whose Ctrl-C is not for us, and stop when the parent is no more."""
+    os.setsid()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a process that another one started"
+    threading.Thread(target=_stop_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _stop_after(sentinel: int) -> None:
+    wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _redirect_output(log: str) -> None:
+    """Errors that Python cannot catch belong to the run; what is for people is seen by nobody."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        errors = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError:
+        errors = null
+    os.dup2(null, 1)
+    os.dup2(errors, 2)
+
+
+def _name_process(name: str) -> None:
+    from setproctitle import setproctitle
+
+    setproctitle(name)

@@ -1,0 +1,205 @@
+"""Keeps every slot busy until there is nothing left to run, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Protocol
+
+from deltagclip_cli.errors import ExitCode, RunFolderError
+from deltagclip_cli.launchers.queue import End, Queue
+from deltagclip_cli.launchers.slots import Slot
+from deltagclip_cli.planning import Planned
+from deltagclip_cli.run_folder import RunFolder, State
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class Worker(Protocol):
+    """A process that runs one trial."""
+
+    @property
+    def sentinel(self) -> int:
+        """Ready, for ``multiprocessing.connection.wait``, when the process has ended."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; the negative number of the signal that killed it, if one did."""
+
+    def stop(self) -> None:
+        """Ask it to stop where it can go on later."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def forget(self) -> None:
+        """Free what it held, after its end or a kill."""
+
+
+class Watcher(Protocol):
+    """Somebody who is shown how a sweep goes on."""
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """A trial was started."""
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """A trial ended, here or in another process."""
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Some time has passed, and these are running."""
+
+
+@dataclass
+class _Job:
+    planned: Planned
+    slot: Slot
+    worker: Worker
+    pruned: str = ""
+
+
+class Supervisor:
+    """Runs the trials of a queue on slots.
+
+    Args:
+        queue: what to run.
+        slots: where.
+        start: starts the worker of a trial on a slot.
+        watcher: is shown what happens.
+        should_stop: when it says yes, the workers are asked to stop, and no others are started.
+        fail_fast: stop after the first trial that fails, diverges or is killed.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        slots: Sequence[Slot],
+        start: Callable[[Planned, Slot], Worker],
+        watcher: Watcher,
+        should_stop: Callable[[], bool],
+        *,
+        fail_fast: bool,
+    ) -> None:
+        self._queue = queue
+        self._free = list(reversed(slots))
+        self._start = start
+        self._watcher = watcher
+        self._should_stop = should_stop
+        self._fail_fast = fail_fast
+        self._jobs: list[_Job] = []
+        self._stopping = False
+
+    def run(self) -> None:
+        """Run everything, and return when no worker is left.
+
+        Whatever ends this before, a second Ctrl-C for one, kills the workers.
+        """
+        try:
+            while True:
+                if self._should_stop():
+                    self._stop()
+                if not self._stopping:
+                    self._fill_slots()
+                if not self._jobs and (self._stopping or self._queue.is_over()):
+                    return
+                self._watcher.looked([(job.planned, job.slot) for job in self._jobs])
+                self._look()
+        finally:
+            for job in self._jobs:
+                job.worker.kill()
+                job.worker.forget()
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            for job in self._jobs:
+                job.worker.stop()
+
+    def _fill_slots(self) -> None:
+        while self._free and not self._should_stop():
+            planned = self._queue.take()
+            for other in self._queue.ended_elsewhere():
+                self._watcher.ended(other, End(other.folder.state, other.folder.reason))
+            if planned is None:
+                return
+            slot = self._free.pop()
+            try:
+                planned.folder.create(planned.trial)
+                worker = self._start(planned, slot)
+            except (RunFolderError, OSError) as error:
+                self._conclude(planned, slot, End(State.FAILED, str(error)))
+                continue
+            self._jobs.append(_Job(planned, slot, worker))
+            self._watcher.started(planned, slot)
+
+    def _look(self) -> None:
+        if self._jobs:
+            wait([job.worker.sentinel for job in self._jobs], timeout=SECONDS_BETWEEN_LOOKS)
+        else:  # what is left is run by others
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        for job in list(self._jobs):
+            exit_code = job.worker.exit_code
+            if exit_code is not None:
+                self._jobs.remove(job)
+                job.worker.forget()
+                if exit_code == ExitCode.STOPPED and not self._stopping:
+                    job.pruned = job.pruned or self._queue.give_up(job.planned)
+                self._conclude(job.planned, job.slot, self._end(job, exit_code))
+            elif not job.pruned:
+                job.pruned = self._queue.give_up(job.planned)
+                if job.pruned:
+                    job.worker.stop()
+
+    def _conclude(self, planned: Planned, slot: Slot, end: End) -> None:
+        self._free.append(slot)
+        self._watcher.ended(planned, end)
+        self._queue.ended(planned, end)
+        if self._stopping or end.elsewhere:
+            return
+        if any(words in end.reason for words in _DISK_FULL):
+            logger.warning("The disk is full: no more trials are started.")
+            self._stop()
+        elif self._fail_fast and end.state not in (State.FINISHED, State.PRUNED):
+            logger.warning("%s: %s; --fail-fast stops the others.", planned.name, end.state)
+            self._stop()
+
+    def _end(self, job: _Job, exit_code: int) -> End:
+        """Read from the files how a worker's trial ended, and write down what only we know."""
+        folder = job.planned.folder
+        state = folder.state
+        if state in (State.FINISHED, State.DIVERGED):
+            return End(state, folder.reason)
+        if folder.is_claimed():
+            return End(state, elsewhere=True)
+        if job.pruned and state is not State.FAILED:
+            folder.record_pruning(job.pruned)
+            return End(State.PRUNED, job.pruned)
+        if not folder.reason:
+            folder.record_stop(self._explained(exit_code))
+        return End(folder.state, folder.reason or _unexplained(folder))
+
+    def _explained(self, exit_code: int) -> str:
+        if exit_code == ExitCode.STOPPED:
+            return "stopped with a checkpoint"
+        if self._stopping and exit_code == -signal.SIGTERM:
+            return "stopped before its training began"
+        if exit_code >= 0:
+            return f"the worker ended with exit code {exit_code}"
+        name = signal.Signals(-exit_code).name
+        hint = ", by hand or by the system for want of memory" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+
+
+_DISK_FULL = ("disk is full", "No space left on device")
+
+
+def _unexplained(folder: RunFolder) -> str:
+    """Why there is no reason in the folder, although one was just written there."""
+    if not folder.path.exists():
+        return "the run folder was removed while the trial ran"
+    return "the disk is full, or cannot be written any more"

@@ -1,0 +1,144 @@
+"""Slots: which GPUs there are, how the CPU is divided, and what cannot be had."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from deltagclip_cli.errors import DeviceError
+from deltagclip_cli.launchers import slots
+from deltagclip_cli.launchers.slots import available_cores, count_gpus, cpu_slots, find_slots
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with 16 cores."""
+    monkeypatch.setattr(slots, "available_cores", lambda: 16)
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An ``nvidia-smi`` of a machine with two GPUs, one of them divided."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\n"
+        "echo 'GPU 0: NVIDIA A100 (UUID: GPU-1)'\n"
+        "echo '  MIG 3g.20gb Device 0: (UUID: MIG-1)'\n"
+        "echo 'GPU 1: NVIDIA A100 (UUID: GPU-2)'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return program
+
+
+@pytest.fixture
+def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def shown(jobs: int | None, gpus: str | None, each: int) -> list[tuple[str, str, int]]:
+    return [(slot.name, slot.device, slot.threads) for slot in find_slots(jobs, gpus, each)]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "threads"), [(1, 16), (2, 8), (3, 5), (16, 1), (17, 1), (40, 1)]
+)
+@pytest.mark.usefixtures("cores")
+def test_threads_are_divided_among_jobs_and_never_more_than_there_are_cores(
+    jobs: int, threads: int
+) -> None:
+    found = cpu_slots(jobs)
+    assert [slot.threads for slot in found] == [threads] * jobs
+    assert len({slot.name for slot in found}) == jobs
+    assert {slot.device for slot in found} == {"cpu"}
+
+
+@pytest.mark.usefixtures("cores", "no_gpus")
+def test_without_a_gpu_there_is_a_slot_for_each_core_but_not_for_too_many() -> None:
+    assert len(find_slots(None, None, 1)) == slots.MOST_DEFAULT_JOBS
+    assert [slot.threads for slot in find_slots(None, None, 1)] == [2] * slots.MOST_DEFAULT_JOBS
+
+
+@pytest.mark.usefixtures("cores", "driver")
+def test_every_gpu_is_a_slot_or_as_many_as_are_asked_for() -> None:
+    assert shown(None, None, 1) == [("cuda:0", "cuda:0", 8), ("cuda:1", "cuda:1", 8)]
+    assert shown(None, "all", 1) == shown(None, None, 1)
+    assert shown(None, "1", 1) == [("cuda:1", "cuda:1", 16)]
+    assert shown(None, "1, 0,1", 1) == [("cuda:1", "cuda:1", 8), ("cuda:0", "cuda:0", 8)]
+    assert [name for name, _, _ in shown(None, None, 2)] == [
+        "cuda:0 0",
+        "cuda:1 0",
+        "cuda:0 1",
+        "cuda:1 1",
+    ]
+    assert {threads for _, _, threads in shown(None, None, 2)} == {4}
+
+
+@pytest.mark.usefixtures("driver")
+def test_jobs_are_on_the_cpu_although_there_are_gpus() -> None:
+    assert {slot.device for slot in find_slots(3, None, 1)} == {"cpu"}
+
+
+@pytest.mark.usefixtures("driver")
+def test_visible_devices_are_those_that_the_environment_leaves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert count_gpus() == 2
+    for value, count in (("1", 1), ("0,1,2", 3), ("", 0), ("-1", 0), ("GPU-a,GPU-b", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert count_gpus() == count
+
+
+@pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'"])
+def test_a_driver_that_does_not_answer_has_no_gpus(driver: Path, script: str) -> None:
+    driver.write_text(f"#!/bin/sh\n{script}\n")
+    assert count_gpus() == 0
+
+
+@pytest.mark.usefixtures("driver")
+@pytest.mark.parametrize(
+    ("gpus", "message"),
+    [
+        ("2", "2 GPUs are visible"),
+        ("0,7", "2 GPUs are visible"),
+        ("0-1", "expected 'all', or numbers such as 0,2"),
+        ("", "expected 'all', or numbers such as 0,2"),
+        ("-1", "expected 'all', or numbers such as 0,2"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused(gpus: str, message: str) -> None:
+    with pytest.raises(DeviceError, match=message):
+        find_slots(None, gpus, 1)
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_asking_for_gpus_where_there_are_none_names_the_way_out() -> None:
+    with pytest.raises(DeviceError, match="no GPUs are visible here") as caught:
+        find_slots(None, "all", 1)
+    assert "--jobs N" in str(caught.value)
+
+
+def test_cpu_and_gpus_are_not_mixed() -> None:
+    with pytest.raises(DeviceError, match="not on both"):
+        find_slots(2, "all", 1)
+
+
+def test_the_limits_of_a_container_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    limit = tmp_path / "cpu.max"
+    monkeypatch.setattr(slots, "CONTROL_GROUP_LIMIT", limit)
+    for content, cores in (
+        ("400000 100000", 4),
+        ("max 100000", 64),
+        ("50000 100000", 1),
+        ("", 64),
+    ):
+        limit.write_text(content)
+        assert available_cores() == cores
+    limit.unlink()
+    assert available_cores() == 64
