@@ -8,6 +8,8 @@ import typer
 
 from deltagclip_cli import __version__
 from deltagclip_cli.cli.list_command import list_components
+from deltagclip_cli.cli.status import status
+from deltagclip_cli.cli.sweep import sweep
 from deltagclip_cli.cli.train import train
 from deltagclip_cli.cli.validate import validate
 from deltagclip_cli.cli.worker import worker
@@ -19,6 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("train")(train)
+app.command("sweep")(sweep)
+app.command("status")(status)
 app.command("validate")(validate)
 app.command("list")(list_components)
 app.command("worker", hidden=True)(worker)

@@ -1,0 +1,97 @@
+"""``deltagclip status``: what is finished, running, interrupted, failed, diverged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deltagclip_cli.spec.schema import Experiment
+    from deltagclip_cli.survey import Survey
+    from deltagclip_cli.trials import Trial
+
+
+@reports_errors
+def status(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="[default: all]")
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file of experiments. [default: experiments.yaml]"),
+    ] = None,
+    sets: options.Sets = None,
+    runs: options.Runs = options.RUNS,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay, and show changes.")] = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show what is finished, running, interrupted, failed or diverged, from the files alone.
+
+    Without a spec, what is in the runs folder is all that is known.
+    """
+    import json
+
+    from deltagclip_cli.console.status_view import print_status, status_records, watch_status
+    from deltagclip_cli.console.terminal import make_console
+
+    names, trials = _trials(spec, experiments or (), sets or (), runs)
+    if as_json:
+        typer.echo(json.dumps({"trials": status_records(_look(names, trials, runs))}, indent=1))
+    elif watch:
+        watch_status(make_console(), lambda: _look(names, trials, runs))
+    else:
+        print_status(make_console(), _look(names, trials, runs))
+
+
+def _trials(
+    spec: Path | None, chosen: Sequence[str], sets: Sequence[str], runs: Path
+) -> tuple[list[str], list[Trial]]:
+    """The experiments to show, and those of their trials that the spec knows."""
+    from deltagclip_cli.errors import UsageError
+    from deltagclip_cli.survey import experiments_in
+    from deltagclip_cli.trials import expand
+
+    there = experiments_in(runs)
+    specified = _experiments(spec, sets)
+    for name in chosen:
+        if name not in specified and name not in there:
+            known = ", ".join(dict.fromkeys([*specified, *there])) or "none"
+            raise UsageError(
+                f"{name}: there is no such experiment, in the spec or in {runs}.\n"
+                f"  experiments: {known}"
+            )
+    names = list(chosen) or there
+    return names, [
+        trial for name in names if name in specified for trial in expand(name, specified[name])
+    ]
+
+
+def _experiments(spec: Path | None, sets: Sequence[str]) -> Mapping[str, Experiment]:
+    """The experiments of the spec; of a default one that is missing or has faults, none."""
+    from deltagclip_cli.errors import SpecError
+    from deltagclip_cli.spec.load import load_spec
+
+    if spec is not None:
+        return load_spec(spec, sets=sets).experiments
+    if not options.SPEC.exists():
+        return {}
+    try:
+        return load_spec(options.SPEC, sets=sets).experiments
+    except SpecError:
+        typer.echo(f"{options.SPEC} has faults: see deltagclip validate. Without it:", err=True)
+        return {}
+
+
+def _look(names: Sequence[str], trials: Sequence[Trial], runs: Path) -> Survey:
+    from deltagclip_cli.planning import look_up
+    from deltagclip_cli.survey import survey
+
+    return survey(runs, look_up(trials, runs), names)

@@ -1,0 +1,120 @@
+"""``deltagclip sweep``: every trial of experiments that is not finished yet."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deltagclip_cli.spec.schema import Experiment
+
+
+@reports_errors
+def sweep(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EXPERIMENT]...", help="Experiments of the spec. [default: all]"),
+    ] = None,
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL", help="Only this optimizer. Repeatable."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, max=2**31 - 1, metavar="N", help="This seed instead. Repeatable."),
+    ] = None,
+    launcher: Annotated[
+        str, typer.Option(metavar="local|inline", help="Worker processes, or this process.")
+    ] = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, metavar="N", help="Trials at a time on the CPU."),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="all|0,2", help="The GPUs to use. [default: all]")
+    ] = None,
+    trials_per_gpu: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Trials that share a GPU.")
+    ] = 1,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run all trials again, finished ones too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --force.")] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop when a trial does not finish.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be run and start nothing.")
+    ] = False,
+    spec: options.Spec = options.SPEC,
+    sets: options.Sets = None,
+    runs: options.Runs = options.RUNS,
+    data: options.Data = options.DATA,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run every trial of experiments that is not finished: optimizers, grids, seeds.
+
+    It can be stopped, killed, and started twice at once: the same command goes on.
+
+    Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input; 75 some were stopped or
+    killed, run it again; 130 interrupted by Ctrl-C, with checkpoints.
+    """
+    from deltagclip_cli.console.sweep_session import SweepSession
+    from deltagclip_cli.console.terminal import make_console
+    from deltagclip_cli.launchers import find_launcher
+    from deltagclip_cli.planning import look_up
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.trials import expand
+
+    chosen = load_spec(spec, experiments or (), sets or ()).experiments
+    _check_labels(optimizer or (), chosen)
+    trials = [
+        trial
+        for name, experiment in chosen.items()
+        for trial in expand(name, experiment, seed or (), optimizer or ())
+    ]
+    session = SweepSession(
+        runs=runs,
+        data=data.expanduser(),
+        console=make_console(stderr=as_json),
+        launcher=find_launcher(launcher),
+        resources={"jobs": jobs, "gpus": gpus, "trials_per_gpu": trials_per_gpu},
+        retry_failed=retry_failed,
+        force=force,
+        ask=not yes and sys.stdin.isatty(),
+        fail_fast=fail_fast,
+        as_json=as_json,
+        quiet=quiet,
+    )
+    planned = look_up(trials, runs)
+    if dry_run:
+        session.show(planned)
+        return
+    code = session.run(planned)
+    if code:
+        raise typer.Exit(code)
+
+
+def _check_labels(labels: Sequence[str], experiments: Mapping[str, Experiment]) -> None:
+    from deltagclip_cli.errors import SpecError
+    from deltagclip_cli.spec.faults import nearest
+
+    there = list(dict.fromkeys(label for each in experiments.values() for label in each.optimizers))
+    for label in labels:
+        if label not in there:
+            raise SpecError(
+                f"--optimizer {label}: no experiment here has such an optimizer.\n"
+                f"  optimizers: {', '.join(there)}{nearest(label, there)}"
+            )

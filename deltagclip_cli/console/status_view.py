@@ -1,0 +1,97 @@
+"""What ``status`` shows: results so far, what is running, and what went wrong."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from deltagclip_cli.console.running import running_table
+from deltagclip_cli.console.tables import STYLES, counted, summary_tables
+from deltagclip_cli.run_folder import State
+from deltagclip_cli.survey import Sighting, Survey
+
+MOST_PROBLEMS = 10
+SECONDS_BETWEEN_LOOKS = 2.0
+
+_PROBLEMS = (State.FAILED, State.INTERRUPTED, State.DIVERGED)
+
+
+def print_status(console: Console, survey: Survey) -> None:
+    """Print a survey once."""
+    console.print(_status(survey))
+
+
+def watch_status(console: Console, look: Callable[[], Survey]) -> None:
+    """Keep what ``look`` gives on the screen until Ctrl-C."""
+    with Live(_status(look()), console=console, screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            live.update(_status(look()), refresh=True)
+
+
+def _status(survey: Survey) -> RenderableType:
+    parts: list[RenderableType] = [*summary_tables(survey.planned)]
+    parts += [Text(line) for line in _others(survey.others)]
+    running = [each for each in survey.sightings if each.beat]
+    if running:
+        parts += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
+    parts += _problems([each for each in survey.sightings if not each.beat])
+    return Group(*parts) if parts else Text("There are no runs yet.")
+
+
+def _others(others: Sequence[Sighting]) -> list[str]:
+    """A line for each optimizer with run folders that belong to no trial of the spec."""
+    counts: dict[str, Counter[str]] = {}
+    for each in others:
+        state = "running" if each.beat else each.state
+        counts.setdefault(f"{each.experiment}/{each.label}", Counter())[state] += 1
+    return [f"{name}, settings outside of the spec: {counted(c)}" for name, c in counts.items()]
+
+
+def _running(running: Sequence[Sighting]) -> RenderableType:
+    return running_table(
+        (f"{each.beat.host} {each.beat.device}", f"{each.experiment} · {each.name}", each.beat)
+        for each in running
+        if each.beat
+    )
+
+
+def _problems(sightings: Sequence[Sighting]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for state in _PROBLEMS:
+        found = [each for each in sightings if each.state is state]
+        if found:
+            lines.append(Text(f"\n{state}: {len(found)}", STYLES[state]))
+        lines += [_problem(each) for each in found[:MOST_PROBLEMS]]
+        if len(found) > MOST_PROBLEMS:
+            lines.append(Text(f"  and {len(found) - MOST_PROBLEMS} more: --json lists all"))
+    return lines
+
+
+def _problem(sighting: Sighting) -> Text:
+    reason = sighting.reason
+    text = Text(f"  {sighting.experiment} · {sighting.name}")
+    return text.append(f": {reason}" if reason else "")
+
+
+def status_records(survey: Survey) -> list[dict[str, Any]]:
+    """The survey as plain data, one record for each trial."""
+    return [
+        {
+            "folder": str(each.folder.path),
+            "experiment": each.experiment,
+            "optimizer": each.label,
+            "seed": each.seed,
+            "state": "running" if each.beat else each.state,
+            "reason": each.reason,
+            "progress": asdict(each.beat) if each.beat else None,
+        }
+        for each in survey.sightings
+    ]

@@ -1,0 +1,215 @@
+"""One ``sweep`` in a terminal: what is asked, run and printed, and which exit code comes of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from deltagclip_cli.console.messages import shown_messages
+from deltagclip_cli.console.numbers import seconds
+from deltagclip_cli.console.session import Session
+from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, View
+from deltagclip_cli.console.tables import counted, print_plan, summary_tables
+from deltagclip_cli.errors import ExitCode
+from deltagclip_cli.launchers.launcher import Launch, Launcher
+from deltagclip_cli.launchers.queue import PlannedQueue
+from deltagclip_cli.planning import (
+    Estimates,
+    Planned,
+    longest_first,
+    look_up,
+    pending,
+    spread,
+)
+from deltagclip_cli.registry import load
+from deltagclip_cli.run_folder import State
+from deltagclip_cli.stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class SweepSession:
+    """How a sweep is run and shown.
+
+    Args:
+        runs: where run folders go.
+        data: where data sets lie.
+        console: where everything for people goes.
+        launcher: the target of its class.
+        resources: ``jobs``, ``gpus`` and ``trials_per_gpu`` for the launcher.
+        retry_failed: run failed trials again.
+        force: run all trials again.
+        ask: ask before results are replaced.
+        fail_fast: stop after the first trial that does not finish.
+        as_json: print the answer as JSON on stdout.
+        quiet: print warnings and errors only.
+        stop: remembers the signal that ended it.
+    """
+
+    runs: Path
+    data: Path
+    console: Console
+    launcher: str
+    resources: dict[str, Any]
+    retry_failed: bool = False
+    force: bool = False
+    ask: bool = False
+    fail_fast: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def show(self, planned: Sequence[Planned]) -> None:
+        """Print the plan, and start nothing."""
+        todo, times = self._ordered(planned)
+        slots = self._launcher().slots
+        chosen, end = spread(times, len(slots))
+        where = {each.trial.folder: slots[n].name for each, n in zip(todo, chosen, strict=True)}
+        if self.as_json:
+            self._print_json(planned, where)
+            return
+        print_plan(
+            self.console,
+            planned,
+            where,
+            {each.trial.folder: time for each, time in zip(todo, times, strict=True)},
+        )
+        self._say(self._outline(planned, todo, end))
+
+    def run(self, planned: Sequence[Planned]) -> int:
+        """Run what is to be run, and return the exit code."""
+        todo, times = self._ordered(planned)
+        if todo:
+            launcher = self._launcher()
+            _, end = spread(times, len(launcher.slots))
+            self._say(self._outline(planned, todo, end))
+            self._check_force(todo)
+            self._launch(launcher, todo)
+        return self._conclude(look_up([each.trial for each in planned], self.runs))
+
+    def _check_force(self, todo: Sequence[Planned]) -> None:
+        results = sum(each.result is not None for each in todo)
+        if results:
+            self._say(f"--force replaces {results} results.")
+            if self.ask:
+                typer.confirm("Go on?", abort=True, err=self.as_json)
+
+    def _ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], list[float | None]]:
+        """The trials to run, in their order, with the time that each takes."""
+        todo = pending(planned, retry_failed=self.retry_failed, force=self.force)
+        estimates = Estimates(planned if todo else ())
+        todo = longest_first(todo, estimates)
+        return todo, [estimates.seconds(each.trial) for each in todo]
+
+    def _launcher(self) -> Launcher:
+        session = Session(
+            runs=self.runs,
+            data=self.data,
+            device="auto",
+            console=self.console,
+            quiet=self.quiet,
+            stop=self.stop,
+        )
+        launch = Launch(
+            data_dir=self.data,
+            work=lambda folder, give_up: session.work(folder, give_up, force=self.force),
+            should_stop=self.stop,
+            force=self.force,
+            fail_fast=self.fail_fast,
+            **self.resources,
+        )
+        launcher: Launcher = load(self.launcher)(launch)
+        return launcher
+
+    def _launch(self, launcher: Launcher, todo: Sequence[Planned]) -> None:
+        data = {each.trial.data.model_dump_json(): each.trial.data for each in todo}
+        queue = PlannedQueue(todo, force=self.force)
+        with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
+            try:
+                with self._waiting("Loading torch and the data"):
+                    launcher.prepare(list(data.values()))
+                with self._view(len(todo)) as view:
+                    launcher.run(queue, view)
+            except KeyboardInterrupt:
+                self._say("The workers were killed.")
+
+    def _waiting(self, words: str) -> AbstractContextManager[Any]:
+        if self.quiet or not self.console.is_terminal:
+            return nullcontext()
+        return self.console.status(words)
+
+    def _view(self, total: int) -> View:
+        if self.quiet:
+            return QuietView(self.console, total)
+        return (LiveView if self.console.is_terminal else PlainView)(self.console, total)
+
+    def _conclude(self, planned: Sequence[Planned]) -> int:
+        if self.as_json:
+            self._print_json(planned, {})
+        elif not self.quiet:
+            self.console.print(*summary_tables(planned), sep="")
+            for line in self._next_commands(planned):
+                self._say(line)
+        return self._exit_code(planned)
+
+    def _exit_code(self, planned: Sequence[Planned]) -> int:
+        states = {each.state for each in planned}
+        if self.stop.signal == signal.SIGINT:
+            return ExitCode.INTERRUPTED
+        if self.stop.signal is not None:
+            return ExitCode.STOPPED
+        if states & {State.FAILED, State.DIVERGED}:
+            return ExitCode.FAILED
+        return ExitCode.STOPPED if states & {State.NEW, State.INTERRUPTED} else ExitCode.OK
+
+    def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
+        counts = Counter(each.state for each in planned)
+        left = counts[State.NEW] + counts[State.INTERRUPTED]
+        experiments = dict.fromkeys(each.trial.experiment for each in planned)
+        folder = self.runs / next(iter(experiments)) if len(experiments) == 1 else self.runs
+        lines = [f"TensorBoard   tensorboard --logdir {folder}"]
+        if left:
+            lines.append(f"not finished  {left}: the same command goes on with them")
+        if counts[State.FAILED]:
+            lines.append(f"failed        {counts[State.FAILED]}: --retry-failed runs them again")
+        if left or counts[State.FAILED]:
+            lines.append(f"why           deltagclip status {' '.join(experiments)}")
+        return lines
+
+    def _outline(
+        self, planned: Sequence[Planned], todo: Sequence[Planned], end: float | None
+    ) -> str:
+        states = counted(Counter(each.state for each in planned))
+        slots = self._launcher().slots
+        about = "" if end is None else f", about {seconds(end)}"
+        return f"{len(planned)} trials: {states}. {len(todo)} to run on {len(slots)} slots{about}."
+
+    def _print_json(self, planned: Sequence[Planned], where: dict[str, str]) -> None:
+        trials = [
+            {
+                "folder": str(each.folder.path),
+                "experiment": each.trial.experiment,
+                "optimizer": each.trial.label,
+                "settings": each.trial.optimizer.model_dump(mode="json"),
+                "seed": each.trial.seed,
+                "state": each.state,
+                "reason": each.folder.reason,
+                "runs_on": where.get(each.trial.folder),
+                "last": each.result["last"] if each.result else None,
+            }
+            for each in planned
+        ]
+        print(json.dumps({"trials": trials}, indent=1, ensure_ascii=False))
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            self.console.print(Text(line), soft_wrap=True)

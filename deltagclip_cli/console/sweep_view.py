@@ -1,0 +1,165 @@
+"""A sweep as it goes on: live on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from deltagclip_cli.console.numbers import metric, seconds
+from deltagclip_cli.console.running import running_table
+from deltagclip_cli.console.tables import STYLES
+from deltagclip_cli.heartbeat import read_heartbeat
+from deltagclip_cli.launchers.queue import End
+from deltagclip_cli.launchers.slots import Slot
+from deltagclip_cli.launchers.supervisor import Watcher
+from deltagclip_cli.planning import Planned
+from deltagclip_cli.run_folder import State
+
+LAST_SHOWN = 4
+
+_AS_HOPED = (State.FINISHED, State.PRUNED)
+
+
+class View(Watcher, AbstractContextManager["View"], Protocol):
+    """A watcher that is shown something from beginning to end."""
+
+
+class QuietView:
+    """Shows only what went wrong.
+
+    Args:
+        console: where to.
+        total: the trials there are to run.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._done = 0
+
+    def __enter__(self) -> QuietView:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """A trial was started."""
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """A trial ended."""
+        self._done += not end.elsewhere
+        if end.state not in _AS_HOPED and not end.elsewhere:
+            self._print(planned, end)
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Some time has passed."""
+
+    def _print(self, planned: Planned, end: End) -> None:
+        width = len(str(self._total))
+        line = Text(f"[{self._done:{width}}/{self._total}] ")
+        self._console.print(line + described(planned.name, planned, end), soft_wrap=True)
+
+
+class PlainView(QuietView):
+    """A line when a trial starts and one when it ends, for files and pipes."""
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """Say what was started where."""
+        width = 2 * len(str(self._total)) + 3
+        self._console.print(Text(f"{'':{width}} started {planned.name} on {slot.name}"))
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """Say how it ended."""
+        if not end.elsewhere:
+            self._done += 1
+            self._print(planned, end)
+
+
+class LiveView(QuietView):
+    """The progress of the whole, of each running trial, the last that ended, and every failure."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        super().__init__(console, total)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            expand=True,
+            console=console,
+        )
+        self._task = self._progress.add_task(self._count(), total=total)
+        self._last: deque[Text] = deque(maxlen=LAST_SHOWN)
+        self._running: Sequence[tuple[Planned, Slot]] = ()
+        self._experiments: set[str] = set()
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=5)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running = ()
+        self._last.clear()
+        self._live.stop()
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """Name experiments once there are several."""
+        self._experiments.add(planned.trial.experiment)
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """Keep a failure in sight for good, and other trials for a while."""
+        super().ended(planned, end)
+        if end.state in _AS_HOPED and not end.elsewhere:
+            line = described(self._name(planned), planned, end)
+            line.no_wrap, line.overflow = True, "ellipsis"
+            self._last.append(line)
+        self._progress.update(self._task, description=self._count())
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Show how far these are."""
+        self._running = running
+
+    def _name(self, planned: Planned) -> str:
+        return planned.name if len(self._experiments) > 1 else planned.short_name
+
+    def _count(self) -> str:
+        return f"{self._done}/{self._total} trials"
+
+    def render(self) -> RenderableType:
+        """What is on the screen now."""
+        beats = [(planned, slot, read_heartbeat(planned.folder)) for planned, slot in self._running]
+        part = sum(beat.done for _, _, beat in beats if beat)
+        self._progress.update(self._task, completed=self._done + part)
+        rows = [(slot.name, self._name(planned), beat) for planned, slot, beat in beats]
+        return Group(self._progress, running_table(rows), *self._last)
+
+
+def described(name: str, planned: Planned, end: End) -> Text:
+    """How a trial ended, in a line that begins with its name."""
+    text = Text(f"{name}: ").append(str(end.state), STYLES[end.state])
+    result = planned.folder.result()
+    if result is None or end.reason:
+        return text.append(f": {end.reason}" if end.reason else "")
+    text.append(f" in {seconds(result['seconds']['epochs'])}")
+    shown = ("test/loss", "test/accuracy")
+    values = [f"{name} {metric(name, result['last'].get(name))}" for name in shown]
+    return text.append(", " + ", ".join(v for v in values if not v.endswith(" –")))

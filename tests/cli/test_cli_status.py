@@ -1,0 +1,122 @@
+"""``deltagclip status``: what the files say, with a spec and without."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from invocation import Invoke
+from tiny_spec import trials_of
+
+from deltagclip_cli.heartbeat import Pulse, Start
+from deltagclip_cli.run_folder import RunFolder
+
+SPEC = ("--spec", "spec.yaml")
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[RunFolder]:
+    """Run folders of seeds 0 to 5 of one optimizer: five states and one that was not begun."""
+    sets = ("seeds=[0, 1, 2, 3, 4, 5]",)
+    folders = []
+    for trial in trials_of(tmp_path, *sets)[:6]:
+        folders.append(RunFolder.of(tmp_path / "runs", trial))
+        folders[-1].create(trial)
+    finished, diverged, failed, stopped, pruned, _ = folders
+    for folder, status in ((finished, "finished"), (diverged, "diverged")):
+        result = {
+            "status": status,
+            "identity": folder.trial().identity,
+            "epochs": 2,
+            "last": {"test/loss": 0.25},
+            "seconds": {"epochs": 3.0},
+            "diverged": {"where": "training", "step": 3, "epoch": 1},
+        }
+        folder.result_file.write_text(json.dumps(result))
+    failed.record_failure(ValueError("no"), "ValueError: no")
+    stopped.record_stop("killed by SIGKILL")
+    pruned.record_pruning("worse than the median")
+    trials_of(tmp_path)  # the spec as it was
+    return folders
+
+
+SEEDS = ("--set", "seeds=[0, 1, 2, 3, 4, 5]")
+
+
+@pytest.mark.usefixtures("folders")
+def test_states_and_reasons_are_shown(deltagclip: Invoke) -> None:
+    shown = deltagclip("status", *SPEC, *SEEDS).output
+    assert " sgd           1        0.25   " in shown
+    assert "1 diverged, 1 failed, 1 interrupted, 1 pruned, 1 new" in shown
+    assert "6 new" in shown
+    assert "failed: 1\n  tiny · sgd · seed 2: ValueError: no\n" in shown
+    assert "interrupted: 1\n  tiny · sgd · seed 3: killed by SIGKILL\n" in shown
+    assert "the loss in training was not finite at step 3 (epoch 1)" in shown
+
+
+def test_a_running_trial_is_shown_with_its_progress(
+    deltagclip: Invoke, folders: list[RunFolder]
+) -> None:
+    with folders[5].claimed():
+        Pulse(folders[5], "cpu", Start(epoch=1, batch=0, epochs=2, steps=2))
+        shown = deltagclip("status", *SPEC, *SEEDS).output
+        records = json.loads(deltagclip("status", *SPEC, *SEEDS, "--json").stdout)["trials"]
+    assert "running: 1" in shown
+    assert "tiny · sgd · seed 5" in shown and "2/2" in shown
+    (running,) = [record for record in records if record["state"] == "running"]
+    assert running["progress"]["done"] == 0.5
+    shown = deltagclip("status", *SPEC, *SEEDS).output
+    assert "running" not in shown, "the process that was there has ended"
+
+
+@pytest.mark.usefixtures("folders")
+def test_json_has_a_record_for_each_trial(deltagclip: Invoke) -> None:
+    records = json.loads(deltagclip("status", *SPEC, *SEEDS, "--json").stdout)["trials"]
+    assert [(r["optimizer"], r["seed"], r["state"], r["reason"]) for r in records[:6]] == [
+        ("sgd", 0, "finished", ""),
+        ("sgd", 1, "diverged", "the loss in training was not finite at step 3 (epoch 1)"),
+        ("sgd", 2, "failed", "ValueError: no"),
+        ("sgd", 3, "interrupted", "killed by SIGKILL"),
+        ("sgd", 4, "pruned", "worse than the median"),
+        ("sgd", 5, "new", ""),
+    ]
+    assert len(records) == 12
+
+
+@pytest.mark.usefixtures("folders")
+def test_run_folders_outside_of_the_spec_are_counted(deltagclip: Invoke) -> None:
+    shown = deltagclip("status", *SPEC).output
+    expected = "tiny/sgd, settings outside of the spec: "
+    (line,) = [line for line in shown.splitlines() if line.startswith(expected)]
+    counts = {"1 diverged", "1 failed", "1 interrupted", "1 pruned", "1 new"}
+    assert set(line.removeprefix(expected).split(", ")) == counts
+
+
+@pytest.mark.usefixtures("folders")
+def test_without_a_spec_the_folders_are_what_is_known(deltagclip: Invoke, tmp_path: Path) -> None:
+    for content in (None, "experiments: {tiny: {epochs: x}}\n"):
+        if content:
+            (tmp_path / "experiments.yaml").write_text(content)
+        records = json.loads(deltagclip("status", "--json").stdout)["trials"]
+        assert {record["seed"] for record in records} == set(range(6))
+        assert {record["experiment"] for record in records} == {"tiny"}
+    assert "experiments.yaml has faults" in deltagclip("status").output
+
+
+def test_nothing_is_said_of_nothing(deltagclip: Invoke) -> None:
+    assert deltagclip("status").output == "There are no runs yet.\n"
+    assert json.loads(deltagclip("status", "--json").stdout) == {"trials": []}
+
+
+def test_an_unknown_experiment_is_refused_with_those_there_are(
+    deltagclip: Invoke, folders: list[RunFolder]
+) -> None:
+    done = deltagclip("status", "tinny", *SPEC)
+    assert done.exit_code == 2
+    assert "experiments: tiny" in done.output
+    assert deltagclip("status", "tiny", *SPEC).exit_code == 0
+
+
+def test_a_planned_experiment_that_was_not_begun_can_be_asked_for(deltagclip: Invoke) -> None:
+    assert "1 new" in deltagclip("status", "tiny", *SPEC).output

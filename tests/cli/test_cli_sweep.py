@@ -1,0 +1,170 @@
+"""``deltagclip sweep`` without training: plans, finished sweeps, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from invocation import Invoke
+from tiny_spec import trials_of
+
+from deltagclip_cli.run_folder import RunFolder
+
+GRID = "grid={sgd: {lr: [0.1, 0.2]}}"
+TINY = ("sweep", "tiny", "--spec", "spec.yaml")
+
+
+def finish(folder: Path, *sets: str, status: str = "finished") -> list[RunFolder]:
+    """Leave a result for every trial of the tiny experiment."""
+    folders = []
+    for number, trial in enumerate(trials_of(folder, *sets)):
+        run = RunFolder.of(folder / "runs", trial)
+        run.create(trial)
+        result = {
+            "status": status,
+            "identity": trial.identity,
+            "epochs": 2,
+            "last": {"test/loss": 1.0 + number, "test/accuracy": 0.5},
+            "seconds": {"epochs": 3.0, "last_start": 3.0},
+            "diverged": {"where": "training", "step": 3, "epoch": 1}
+            if status == "diverged"
+            else None,
+        }
+        run.result_file.write_text(json.dumps(result))
+        folders.append(run)
+    return folders
+
+
+def test_a_plan_names_settings_seeds_states_and_slots(deltagclip: Invoke, tmp_path: Path) -> None:
+    finish(tmp_path, "seeds=[0, 1]")
+    shown = deltagclip(*TINY, "--dry-run", "-j", "2", "--set", "seeds=[0, 1, 2]", "--set", GRID)
+    assert shown.exit_code == 0
+    rows = [" ".join(line.split()) for line in shown.output.splitlines()]
+    assert "sgd" in rows
+    assert "lr=0.1 0-2 2 finished, 1 new cpu 0 3.0 s" in rows
+    assert "lr=0.2 0-2 3 new cpu 1, cpu 0 9.0 s" in rows
+    assert "delta-gclip 0-2 2 finished, 1 new cpu 0 3.0 s" in rows
+    last = shown.output.splitlines()[-1]
+    assert last == "9 trials: 4 finished, 5 new. 5 to run on 2 slots, about 9.0 s."
+
+
+def test_a_plan_makes_no_files_and_loads_no_torch(deltagclip: Invoke, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    words = [*TINY, "--dry-run"]
+    code = (
+        "import sys; from deltagclip_cli.cli.main import app\n"
+        f"app({words!r}, standalone_mode=False)\n"
+        "assert not {'torch', 'numpy', 'optuna'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, stdout=-3)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_plan_as_json_has_every_trial(deltagclip: Invoke, tmp_path: Path) -> None:
+    finish(tmp_path)
+    words = (*TINY, "--dry-run", "--json", "-j", "1", "--set", "seeds=[0, 4]")
+    trials = json.loads(deltagclip(*words).stdout)["trials"]
+    assert [(t["optimizer"], t["seed"], t["state"], t["runs_on"]) for t in trials] == [
+        ("sgd", 0, "finished", None),
+        ("sgd", 4, "new", "cpu 0"),
+        ("delta-gclip", 0, "finished", None),
+        ("delta-gclip", 4, "new", "cpu 0"),
+    ]
+    assert trials[0]["last"] == {"test/loss": 1.0, "test/accuracy": 0.5}
+    assert trials[1]["folder"].startswith("runs/tiny/sgd/seed-4-")
+    assert trials[3]["settings"]["delta"] == 1e-3
+
+
+def test_optimizers_and_seeds_can_be_chosen(deltagclip: Invoke) -> None:
+    words = (*TINY, "--dry-run", "--json", "--optimizer", "sgd", "--seed", "7", "--seed", "8")
+    trials = json.loads(deltagclip(*words).stdout)["trials"]
+    assert [(t["optimizer"], t["seed"]) for t in trials] == [("sgd", 7), ("sgd", 8)]
+
+
+def test_a_finished_sweep_does_nothing_in_a_moment(deltagclip: Invoke, tmp_path: Path) -> None:
+    before = {run.path: run.result_file.stat().st_mtime_ns for run in finish(tmp_path)}
+    begin = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "deltagclip_cli", *TINY],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert time.perf_counter() - begin < 10  # loading torch and training would be longer
+    assert done.returncode == 0
+    assert "started" not in done.stdout
+    assert ["sgd", "1", "1", "50.00%"] in [line.split() for line in done.stdout.splitlines()]
+    assert "TensorBoard   tensorboard --logdir runs/tiny" in done.stdout
+    for path, modified in before.items():
+        assert RunFolder(path).result_file.stat().st_mtime_ns == modified
+
+
+def test_diverged_trials_are_results_but_no_success(deltagclip: Invoke, tmp_path: Path) -> None:
+    finish(tmp_path, status="diverged")
+    done = deltagclip(*TINY)
+    assert done.exit_code == 1
+    assert "1 diverged" in done.output
+
+
+def test_failed_trials_are_skipped_with_the_way_to_run_them_again(
+    deltagclip: Invoke, tmp_path: Path
+) -> None:
+    for run in finish(tmp_path):
+        run.result_file.unlink()
+        run.record_failure(ValueError("why"), "why")
+    done = deltagclip(*TINY)
+    assert done.exit_code == 1
+    assert "failed        2: --retry-failed runs them again" in done.output
+    assert "why           deltagclip status tiny" in done.output
+    plan = deltagclip(*TINY, "--dry-run", "--retry-failed").output
+    assert "2 to run" in plan
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("sweep", "tinny"), "there is no experiment 'tinny'"),
+        ((*TINY, "--optimizer", "adam"), "--optimizer adam: no experiment here has"),
+        ((*TINY, "--launcher", "cloud"), "there is no such launcher.\n  launchers: local, inline"),
+        ((*TINY, "--jobs", "2", "--gpus", "0"), "not on both"),
+        ((*TINY, "--gpus", "5"), "GPUs are visible here"),
+        ((*TINY, "--set", "grid={sgd: {momentumm: [1]}}"), "unknown option 'momentumm' for sgd"),
+        ((*TINY, "--set", "grid={sgd: {lr: []}}"), "lr"),
+        ((*TINY, "--set", "grid={sgd: {lr: {log_range: [0.1, 1]}}}"), "count"),
+    ],
+)
+def test_wrong_input_is_refused_before_anything_runs(
+    deltagclip: Invoke, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    spec = () if "--spec" in words else ("--spec", "spec.yaml")
+    done = deltagclip(*words, *spec)
+    assert done.exit_code == 2
+    assert message in done.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_force_says_what_it_replaces_and_asks_on_a_terminal_only(
+    deltagclip: Invoke, tmp_path: Path
+) -> None:
+    finish(tmp_path)
+    leader, follower = os.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deltagclip_cli", *TINY, "--force"],
+        cwd=tmp_path,
+        stdin=follower,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    os.write(leader, b"n\n")
+    out, _ = process.communicate(timeout=60)
+    os.close(leader)
+    os.close(follower)
+    assert process.returncode == 1
+    assert "--force replaces 2 results.\nGo on? [y/N]" in out
+    assert "started" not in out
