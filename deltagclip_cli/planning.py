@@ -40,6 +40,11 @@ class Planned:
     result: Mapping[str, Any] | None = None
 
     @property
+    def reason(self) -> str:
+        """Why it is in that state, in one line; empty if there is nothing to be said."""
+        return "" if self.state in (State.NEW, State.FINISHED) else self.folder.reason
+
+    @property
     def label(self) -> str:
         """Of the optimizer."""
         return self.trial.label

@@ -43,6 +43,14 @@ def sweep(
     trials_per_gpu: Annotated[
         int, typer.Option(min=1, metavar="N", help="Trials that share a GPU.")
     ] = 1,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Search: N settings of each optimizer out of the experiment's 'search', in all.",
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run failed trials again.")
     ] = False,
@@ -71,10 +79,12 @@ def sweep(
     Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input; 75 some were stopped or
     killed, run it again; 130 interrupted by Ctrl-C, with checkpoints.
     """
+    from deltagclip_cli.console.search_session import SearchSession
     from deltagclip_cli.console.sweep_session import SweepSession
     from deltagclip_cli.console.terminal import make_console
     from deltagclip_cli.launchers import find_launcher
     from deltagclip_cli.planning import look_up
+    from deltagclip_cli.search.subject import find_subjects
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.trials import expand
 
@@ -98,6 +108,13 @@ def sweep(
         as_json=as_json,
         quiet=quiet,
     )
+    if search is not None:
+        _refuse_with_search(retry_failed=retry_failed, force=force)
+        subjects = find_subjects(
+            chosen, named=bool(experiments), labels=optimizer or (), seeds=seed or ()
+        )
+        searching = SearchSession(session, subjects, search)
+        raise typer.Exit(searching.show() if dry_run else searching.run())
     planned = look_up(trials, runs)
     if dry_run:
         session.show(planned)
@@ -105,6 +122,17 @@ def sweep(
     code = session.run(planned)
     if code:
         raise typer.Exit(code)
+
+
+def _refuse_with_search(**options: bool) -> None:
+    from deltagclip_cli.errors import UsageError
+
+    for name, wanted in options.items():
+        if wanted:
+            raise UsageError(
+                f"--{name.replace('_', '-')}: a search runs no trial twice.\n"
+                "  To run one again, delete its run folder and the search.journal beside it."
+            )
 
 
 def _check_labels(labels: Sequence[str], experiments: Mapping[str, Experiment]) -> None:

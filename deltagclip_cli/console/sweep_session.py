@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, Vi
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.launchers.launcher import Launch, Launcher
-from deltagclip_cli.launchers.queue import PlannedQueue
+from deltagclip_cli.launchers.queue import PlannedQueue, Queue
+from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import (
     Estimates,
     Planned,
@@ -33,6 +35,7 @@ from deltagclip_cli.planning import (
 )
 from deltagclip_cli.registry import load
 from deltagclip_cli.run_folder import State
+from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.stopping import StopRequest
 
 
@@ -71,7 +74,7 @@ class SweepSession:
     def show(self, planned: Sequence[Planned]) -> None:
         """Print the plan, and start nothing."""
         todo, times = self._ordered(planned)
-        slots = self._launcher().slots
+        slots = self._launcher.slots
         chosen, end = spread(times, len(slots))
         where = {each.trial.folder: slots[n].name for each, n in zip(todo, chosen, strict=True)}
         if self.as_json:
@@ -83,25 +86,27 @@ class SweepSession:
             where,
             {each.trial.folder: time for each, time in zip(todo, times, strict=True)},
         )
-        self._say(self._outline(planned, todo, end))
+        self.say(self._outline(planned, todo, end))
 
     def run(self, planned: Sequence[Planned]) -> int:
         """Run what is to be run, and return the exit code."""
         todo, times = self._ordered(planned)
+        queue = PlannedQueue(todo, force=self.force)
         if todo:
-            launcher = self._launcher()
-            _, end = spread(times, len(launcher.slots))
-            self._say(self._outline(planned, todo, end))
+            _, end = spread(times, len(self._launcher.slots))
+            self.say(self._outline(planned, todo, end))
             self._check_force(todo)
-            self._launch(launcher, todo)
-        return self._conclude(look_up([each.trial for each in planned], self.runs))
+            self.launch(queue, len(todo), [each.trial.data for each in todo])
+        planned = look_up([each.trial for each in planned], self.runs)
+        self._conclude(planned)
+        return self._exit_code({each.state for each in planned}, queue.any_failed)
 
     def _check_force(self, todo: Sequence[Planned]) -> None:
         results = sum(each.result is not None for each in todo)
         if results:
-            self._say(f"--force replaces {results} results.")
-            if self.ask:
-                typer.confirm("Go on?", abort=True, err=self.as_json)
+            self.say(f"--force replaces {results} results.")
+            if self.ask and not typer.confirm("Go on?", err=self.as_json):
+                raise typer.Exit(ExitCode.FAILED)
 
     def _ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], list[float | None]]:
         """The trials to run, in their order, with the time that each takes."""
@@ -110,6 +115,7 @@ class SweepSession:
         todo = longest_first(todo, estimates)
         return todo, [estimates.seconds(each.trial) for each in todo]
 
+    @cached_property
     def _launcher(self) -> Launcher:
         session = Session(
             runs=self.runs,
@@ -130,17 +136,32 @@ class SweepSession:
         launcher: Launcher = load(self.launcher)(launch)
         return launcher
 
-    def _launch(self, launcher: Launcher, todo: Sequence[Planned]) -> None:
-        data = {each.trial.data.model_dump_json(): each.trial.data for each in todo}
-        queue = PlannedQueue(todo, force=self.force)
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Where trials run.
+
+        Raises:
+            DeviceError: what was asked for is not there.
+        """
+        return self._launcher.slots
+
+    def launch(self, queue: Queue, total: int, data: Iterable[Data]) -> None:
+        """Run a queue, and show how it goes on.
+
+        Args:
+            queue: what to run.
+            total: how many trials that are at most.
+            data: their data sets.
+        """
+        distinct = {each.model_dump_json(): each for each in data}
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
             try:
                 with self._waiting("Loading torch and the data"):
-                    launcher.prepare(list(data.values()))
-                with self._view(len(todo)) as view:
-                    launcher.run(queue, view)
+                    self._launcher.prepare(list(distinct.values()))
+                with self._view(total) as view:
+                    self._launcher.run(queue, view)
             except KeyboardInterrupt:
-                self._say("The workers were killed.")
+                self.say("The workers were killed.")
 
     def _waiting(self, words: str) -> AbstractContextManager[Any]:
         if self.quiet or not self.console.is_terminal:
@@ -152,24 +173,23 @@ class SweepSession:
             return QuietView(self.console, total)
         return (LiveView if self.console.is_terminal else PlainView)(self.console, total)
 
-    def _conclude(self, planned: Sequence[Planned]) -> int:
+    def _conclude(self, planned: Sequence[Planned]) -> None:
         if self.as_json:
             self._print_json(planned, {})
         elif not self.quiet:
             self.console.print(*summary_tables(planned), sep="")
             for line in self._next_commands(planned):
-                self._say(line)
-        return self._exit_code(planned)
+                self.say(line)
 
-    def _exit_code(self, planned: Sequence[Planned]) -> int:
-        states = {each.state for each in planned}
+    def _exit_code(self, states: Collection[State], any_failed: bool) -> int:
         if self.stop.signal == signal.SIGINT:
             return ExitCode.INTERRUPTED
         if self.stop.signal is not None:
             return ExitCode.STOPPED
-        if states & {State.FAILED, State.DIVERGED}:
+        if any_failed or State.FAILED in states or State.DIVERGED in states:
             return ExitCode.FAILED
-        return ExitCode.STOPPED if states & {State.NEW, State.INTERRUPTED} else ExitCode.OK
+        left = State.NEW in states or State.INTERRUPTED in states
+        return ExitCode.STOPPED if left else ExitCode.OK
 
     def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
         counts = Counter(each.state for each in planned)
@@ -189,7 +209,7 @@ class SweepSession:
         self, planned: Sequence[Planned], todo: Sequence[Planned], end: float | None
     ) -> str:
         states = counted(Counter(each.state for each in planned))
-        slots = self._launcher().slots
+        slots = self._launcher.slots
         about = "" if end is None else f", about {seconds(end)}"
         return f"{len(planned)} trials: {states}. {len(todo)} to run on {len(slots)} slots{about}."
 
@@ -202,7 +222,7 @@ class SweepSession:
                 "settings": each.trial.optimizer.model_dump(mode="json"),
                 "seed": each.trial.seed,
                 "state": each.state,
-                "reason": each.folder.reason,
+                "reason": each.reason,
                 "runs_on": where.get(each.trial.folder),
                 "last": each.result["last"] if each.result else None,
             }
@@ -210,6 +230,7 @@ class SweepSession:
         ]
         print(json.dumps({"trials": trials}, indent=1, ensure_ascii=False))
 
-    def _say(self, line: str) -> None:
+    def say(self, line: str) -> None:
+        """Print a line for people."""
         if not self.quiet:
             self.console.print(Text(line), soft_wrap=True)

@@ -25,6 +25,7 @@ from deltagclip_cli.run_folder import State
 
 LAST_SHOWN = 4
 
+_WAITING = Text("Waiting for trials that other processes run.", "dim")
 _AS_HOPED = (State.FINISHED, State.PRUNED)
 
 
@@ -76,6 +77,8 @@ class QuietView:
 class PlainView(QuietView):
     """A line when a trial starts and one when it ends, for files and pipes."""
 
+    _waiting = False
+
     def started(self, planned: Planned, slot: Slot) -> None:
         """Say what was started where."""
         width = 2 * len(str(self._total)) + 3
@@ -86,6 +89,12 @@ class PlainView(QuietView):
         if not end.elsewhere:
             self._done += 1
             self._print(planned, end)
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Say once why nothing happens."""
+        if not running and not self._waiting:
+            self._console.print(_WAITING)
+        self._waiting = not running
 
 
 class LiveView(QuietView):
@@ -104,6 +113,7 @@ class LiveView(QuietView):
         self._task = self._progress.add_task(self._count(), total=total)
         self._last: deque[Text] = deque(maxlen=LAST_SHOWN)
         self._running: Sequence[tuple[Planned, Slot]] = ()
+        self._waiting = False
         self._experiments: set[str] = set()
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=5)
 
@@ -136,7 +146,7 @@ class LiveView(QuietView):
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
         """Show how far these are."""
-        self._running = running
+        self._running, self._waiting = running, not running
 
     def _name(self, planned: Planned) -> str:
         return planned.name if len(self._experiments) > 1 else planned.short_name
@@ -150,7 +160,8 @@ class LiveView(QuietView):
         part = sum(beat.done for _, _, beat in beats if beat)
         self._progress.update(self._task, completed=self._done + part)
         rows = [(slot.name, self._name(planned), beat) for planned, slot, beat in beats]
-        return Group(self._progress, running_table(rows), *self._last)
+        body = running_table(rows) if rows or not self._waiting else _WAITING
+        return Group(self._progress, body, *self._last)
 
 
 def described(name: str, planned: Planned, end: End) -> Text:

@@ -42,7 +42,7 @@ def counted(states: Mapping[Any, int]) -> str:
 
 def _summary_table(experiment: str, settings: Sequence[Setting]) -> Table:
     metrics = [name for name in SHOWN_METRICS if any(name in each.metrics for each in settings)]
-    table = _table(experiment, caption="n finished trials; mean ± standard error")
+    table = titled_table(experiment, caption="n finished trials; mean ± standard error")
     table.add_column("optimizer", no_wrap=True)
     table.add_column("n", justify="right")
     for name in metrics:
@@ -102,7 +102,7 @@ def print_plan(
         groups = by_experiment.setdefault(each.trial.experiment, {})
         groups.setdefault(each.trial.setting, []).append(each)
     for experiment, groups in by_experiment.items():
-        table = _table(experiment)
+        table = titled_table(experiment)
         table.add_column("optimizer", no_wrap=True)
         for column in ("seeds", "state", "runs on"):
             table.add_column(column)
@@ -142,7 +142,8 @@ def _joined(numbers: Sequence[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _table(title: str, caption: str | None = None) -> Table:
+def titled_table(title: str, caption: str | None = None) -> Table:
+    """An empty table with its title above and its caption below."""
     return Table(
         caption=caption,
         caption_justify="left",

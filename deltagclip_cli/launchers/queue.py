@@ -57,6 +57,9 @@ class PlannedQueue:
     Args:
         pending: the trials to run.
         force: run each of them although it has a result, unless that is younger than this queue.
+
+    Attributes:
+        any_failed: whether a trial failed, or could not even be begun.
     """
 
     def __init__(self, pending: Iterable[Planned], *, force: bool = False) -> None:
@@ -65,6 +68,7 @@ class PlannedQueue:
         self._force = force
         self._begun = time.time()
         self._looked = 0.0
+        self.any_failed = False
         self._ended_elsewhere: list[Planned] = []
 
     def take(self) -> Planned | None:
@@ -90,6 +94,7 @@ class PlannedQueue:
         return ""
 
     def ended(self, planned: Planned, end: End) -> None:
+        self.any_failed |= end.state is State.FAILED
         if end.elsewhere:
             self._elsewhere.append(planned)
 

@@ -113,6 +113,7 @@ class Supervisor:
             for job in self._jobs:
                 job.worker.kill()
                 job.worker.forget()
+                job.planned.folder.record_stop("killed with the sweep")
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -184,7 +185,7 @@ class Supervisor:
         return End(folder.state, folder.reason or _unexplained(folder))
 
     def _explained(self, exit_code: int) -> str:
-        if exit_code == ExitCode.STOPPED:
+        if exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED):
             return "stopped with a checkpoint"
         if self._stopping and exit_code == -signal.SIGTERM:
             return "stopped before its training began"

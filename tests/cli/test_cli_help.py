@@ -33,8 +33,8 @@ def test_these_are_all_commands_and_options() -> None:
             "validate": "file --set --json --debug",
             "list": "kind --spec --json --debug",
             "sweep": "experiments --optimizer --seed --launcher --jobs -j --gpus"
-            " --trials-per-gpu --retry-failed --force --yes -y --fail-fast --dry-run --spec"
-            " --set --runs --data --json --quiet -q --debug",
+            " --trials-per-gpu --search --retry-failed --force --yes -y --fail-fast --dry-run"
+            " --spec --set --runs --data --json --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
             "worker": "folder --data --device --threads --force --debug",
         }.items()

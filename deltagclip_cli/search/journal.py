@@ -1,0 +1,144 @@
+"""Optuna's journal file: opened by one process at a time, and whole after whatever ended the last.
+
+A process that is killed while it writes leaves half a line, behind which Optuna could append but
+never read again. That line is cut off; what it told is told anew, from the run folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
+
+from deltagclip_cli.errors import RunFolderError
+
+
+class Lock(JournalFileOpenLock):
+    """A lock that the operating system frees when its holder ends, however it ends.
+
+    Args:
+        file: which need not exist.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str(file))
+        self._lock = FileLock(file)
+
+    def acquire(self) -> bool:
+        """Wait for the lock."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        self._lock.release()
+
+
+class Copy(BaseJournalBackend):
+    """What a journal holds now, for those who only look.
+
+    Args:
+        file: the journal, which need not exist.
+    """
+
+    def __init__(self, file: Path) -> None:
+        data = file.read_bytes() if file.exists() else b""
+        self._logs = [json.loads(line) for line in data[: _whole(data)].splitlines()]
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """What is there from a line on."""
+        yield from self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Nobody who only looks does this."""
+        raise AssertionError("a copy of the journal is not written to")
+
+
+def open_journal(file: Path) -> JournalStorage:
+    """The journal in ``file``, which is made or mended as need be.
+
+    Only who has claimed the search may call this.
+
+    Raises:
+        RunFolderError: it cannot be read or written.
+    """
+    with writing(file):
+        lock = Lock(file.with_name(f".{file.name}.lock"))
+        mend(file)
+        return _storage(file, JournalFileBackend(str(file), lock_obj=lock))
+
+
+def read_journal(file: Path) -> JournalStorage:
+    """A copy of the journal in ``file``, whoever writes there.
+
+    Raises:
+        RunFolderError: it cannot be read.
+    """
+    try:
+        return _storage(file, Copy(file))
+    except ValueError as error:
+        raise _unreadable(file, error) from None
+
+
+def _storage(file: Path, backend: BaseJournalBackend) -> JournalStorage:
+    try:
+        return JournalStorage(backend)
+    except (ValueError, KeyError, AssertionError) as error:
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Path, error: Exception) -> RunFolderError:
+    return RunFolderError(
+        f"{file}: not a journal of a search: {error}.\n"
+        "  Move it away; the same search then reads what its run folders hold, and goes on."
+    )
+
+
+@contextmanager
+def writing(file: Path) -> Iterator[None]:
+    """Explain why the journal cannot be written.
+
+    Raises:
+        RunFolderError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{file}: the journal of the search cannot be written: {error.strerror}.\n"
+            "  Free space or permissions there; the same command then goes on."
+        ) from None
+
+
+def mend(file: Path) -> None:
+    """Cut off a last line that is unfinished or no record."""
+    if not file.exists():
+        return
+    data = file.read_bytes()
+    whole = _whole(data)
+    if whole < len(data):
+        with file.open("r+b") as journal:
+            journal.truncate(whole)
+            os.fsync(journal.fileno())
+
+
+def _whole(data: bytes) -> int:
+    """How many bytes are whole lines, of which the last is a record."""
+    end = data.rfind(b"\n") + 1
+    last = data.rfind(b"\n", 0, max(end - 1, 0)) + 1
+    return end if _is_record(data[last:end]) else last
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(record, dict) and "op_code" in record

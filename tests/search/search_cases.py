@@ -1,0 +1,215 @@
+"""Searches without training: run folders are written as a worker would, with made-up losses."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deltagclip_cli.launchers.queue import End
+from deltagclip_cli.planning import Planned
+from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.search.journal import open_journal
+from deltagclip_cli.search.queue import SearchQueue
+from deltagclip_cli.search.study import Study
+from deltagclip_cli.search.subject import Subject, find_subjects
+from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.trials import Trial
+
+SPACE = {
+    "lr": {"log_uniform": [1e-4, 1]},
+    "gamma": {"uniform": [0.1, 2]},
+    "delta": {"choice": [1e-3, 1e-2]},
+}
+EPOCHS = 3
+
+
+def experiment_of(**search: Any) -> Experiment:
+    """Two seeds and some optimizers, of which one has a space unless another is given."""
+    return Experiment.model_validate(
+        {
+            "model": {"name": "mlp", "hidden": [8]},
+            "data": {"name": "synthetic", "batch_size": 8, "size": 4, "train": 32, "test": 16},
+            "epochs": EPOCHS,
+            "seeds": [0, 1],
+            "optimizers": {
+                "dgc": {"name": "delta_gclip", "lr": 0.1, "gamma": 1.0, "delta": 1e-3},
+                "sgd": {"name": "sgd", "lr": 0.1},
+                "adam": {"name": "adam"},
+            },
+            "search": {"metric": "test/loss", "space": {"dgc": SPACE}, **search},
+        }
+    )
+
+
+def subjects_of(experiment: Experiment) -> list[Subject]:
+    return find_subjects({"tiny": experiment}, named=True)
+
+
+Loss = Callable[[Trial, int], float]
+
+
+def bowl(trial: Trial, epoch: int) -> float:
+    """Best at lr 0.01; differs a little between seeds, and falls with the epochs."""
+    distance = abs(math.log10(trial.optimizer.options["lr"]) + 2)
+    return 1 + distance + 0.1 * trial.seed + trial.optimizer.options["gamma"] / epoch
+
+
+class Killed(Exception):
+    """What ends a made-up search where a real one would be killed."""
+
+
+@dataclass
+class World:
+    """Runs what a queue hands out, one epoch after the other.
+
+    Args:
+        runs: where run folders go.
+        loss: after an epoch; one that is not finite makes the trial diverge.
+        fails: whether a trial fails in its second epoch.
+        epochs_left: after so many epochs the search is killed.
+    """
+
+    runs: Path
+    loss: Loss = bowl
+    fails: Callable[[Trial], bool] = lambda trial: False
+    epochs_left: float = math.inf
+    started: list[Planned] = field(default_factory=list)
+
+    def search(self, experiment: Experiment, settings: int) -> SearchQueue:
+        """Search to the end."""
+        queue = self.queue(experiment, settings)
+        while (planned := queue.take()) is not None:
+            queue.ended(planned, self.run(queue, planned))
+        assert queue.is_over()
+        return queue
+
+    def search_in_pieces(self, experiment: Experiment, settings: int, epochs: int) -> int:
+        """Search, killed after so many epochs again and again; how often it was started."""
+        for starts in range(1, 1000):
+            self.epochs_left = epochs
+            try:
+                self.search(experiment, settings)
+            except Killed:
+                continue
+            return starts
+        raise AssertionError("the search never ended")
+
+    def queue(self, experiment: Experiment, settings: int, slots: int = 1) -> SearchQueue:
+        return SearchQueue(self.studies(experiment), self.runs, settings, slots)
+
+    def studies(self, experiment: Experiment) -> list[Study]:
+        journal = self.runs / "tiny" / "search.journal"
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        storage = open_journal(journal)
+        return [Study(subject, journal, storage) for subject in subjects_of(experiment)]
+
+    def run(self, queue: SearchQueue, planned: Planned) -> End:
+        """Be the worker of a trial, and the supervisor that asks whether to give it up."""
+        self.started.append(planned)
+        trial, folder = planned.trial, planned.folder
+        folder.create(trial)
+        folder.forget_reasons()
+        done = sum(1 for _ in folder.metrics())
+        for epoch in range(done + 1, trial.epochs + 1):
+            if not self.epochs_left:
+                raise Killed
+            self.epochs_left -= 1
+            if epoch == 2 and self.fails(trial):
+                folder.record_failure(ValueError("made up"), "made up")
+                return End(State.FAILED, "made up")
+            loss = self.loss(trial, epoch)
+            write_epoch(folder, epoch, loss)
+            if not math.isfinite(loss):
+                write_result(folder, trial, "diverged")
+                return End(State.DIVERGED)
+            reason = queue.give_up(planned)
+            assert queue.give_up(planned) == reason, "the answer changes when nothing else does"
+            if reason and epoch < trial.epochs:
+                folder.record_pruning(reason)
+                return End(State.PRUNED, reason)
+        write_result(folder, trial, "finished")
+        return End(State.FINISHED)
+
+    @property
+    def names(self) -> list[str]:
+        """The trials that were started, in this order."""
+        return [planned.short_name for planned in self.started]
+
+
+def write_epoch(folder: RunFolder, epoch: int, loss: float) -> None:
+    """Append what a worker writes after an epoch, with a record of a step before it."""
+    finite = loss if math.isfinite(loss) else None
+    record = {
+        "epoch": epoch,
+        "step": 4 * epoch,
+        "time": 0.0,
+        "train/loss": 0.5,
+        "test/loss": finite,
+    }
+    with folder.metrics_file.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def write_result(folder: RunFolder, trial: Trial, status: str) -> None:
+    *_, last = folder.metrics()
+    metrics = {name: value for name, value in last.items() if "/" in name}
+    result = {
+        "status": status,
+        "identity": trial.identity,
+        "epochs": last["epoch"],
+        "last": metrics,
+        "diverged": {"epoch": 1, "step": 1, "where": "training"} if status == "diverged" else None,
+        "seconds": {"epochs": 1.0},
+    }
+    folder.result_file.write_text(json.dumps(result))
+
+
+def studied(runs: Path) -> list[dict[str, Any]]:
+    """What the journal says of every setting, without times."""
+    import optuna
+    from optuna.samplers import RandomSampler
+
+    storage = open_journal(runs / "tiny" / "search.journal")
+    found: list[dict[str, Any]] = []
+    for summary in optuna.get_all_study_summaries(storage):
+        name = summary.study_name
+        study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(0))
+        found += [
+            {
+                "label": name,
+                "number": trial.number,
+                "state": trial.state.name,
+                "values": trial.values,
+                "params": trial.params,
+                "options": trial.user_attrs["options"],
+                "steps": trial.intermediate_values,
+                "rungs": {k: v for k, v in trial.system_attrs.items() if "rung" in k},
+            }
+            for trial in study.get_trials()
+        ]
+    return found
+
+
+def states(runs: Path) -> list[str]:
+    return [each["state"] for each in studied(runs)]
+
+
+@contextmanager
+def interrupted_after(world: World, epochs: int) -> Iterator[None]:
+    """Expect that the search is killed after so many epochs."""
+    world.epochs_left = epochs
+    try:
+        yield
+    except Killed:
+        world.epochs_left = math.inf
+        return
+    raise AssertionError("the search ended before it was killed")
+
+
+def options_of(planned: Planned) -> Mapping[str, Any]:
+    return planned.trial.optimizer.options

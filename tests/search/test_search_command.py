@@ -1,0 +1,205 @@
+"""``deltagclip sweep --search``: what it refuses, what it says, and a search in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("optuna")
+
+from deltagclip_cli.claims import claimed
+from deltagclip_cli.cli.main import app
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.trials import make_trial
+
+SPEC = """\
+experiments:
+  tiny: &tiny
+    model: {name: mlp, hidden: [8]}
+    data: {name: synthetic, batch_size: 16, size: 4, train: 32, test: 16}
+    epochs: 2
+    seeds: [0, 1]
+    optimizers:
+      sgd: {name: sgd, lr: 0.1}
+      dgc: {name: delta_gclip, lr: 0.1, gamma: 1.0, delta: 1e-3}
+      adam: {name: adam}
+    search:
+      metric: test/loss
+      pruner: none
+      space:
+        dgc:
+          lr: {log_uniform: [1e-5, 1e-3]}
+          delta: {choice: [1e-3, 0.1]}
+        adam: {betas: {choice: [[0.9, 0.99], [0.8, 0.9]]}}
+  plain: {<<: *tiny, search: null}
+"""
+
+Search = Callable[..., Result]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
+    """``deltagclip sweep`` in a folder that holds the spec and nothing else."""
+    (tmp_path / "experiments.yaml").write_text(SPEC)
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*words: str) -> Result:
+        done = CliRunner().invoke(app, ["sweep", *words], env={"COLUMNS": "100"})
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done
+
+    return invoke
+
+
+def test_without_a_search_in_the_spec_the_error_shows_one_that_is_valid(
+    sweep: Search, tmp_path: Path
+) -> None:
+    done = sweep("plain", "--search", "3")
+    assert done.exit_code == 2
+    assert "plain has no 'search:'" in done.stderr
+    example = yaml.safe_load(done.stderr[done.stderr.index("    plain:") :])
+    document = yaml.safe_load(SPEC)
+    document["experiments"]["plain"]["search"] = example["plain"]["search"]
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(document))
+    assert sweep("plain", "--search", "3", "--dry-run").exit_code == 0
+
+
+def test_experiments_that_were_not_named_are_searched_if_they_say_how(sweep: Search) -> None:
+    done = sweep("--search", "3", "--dry-run", "--json")
+    searches = json.loads(done.stdout)["searches"]
+    assert [(each["experiment"], each["optimizer"]) for each in searches] == [
+        ("tiny", "dgc"),
+        ("tiny", "adam"),
+    ]
+
+
+def test_an_optimizer_without_a_space_is_an_error_that_names_those_with_one(sweep: Search) -> None:
+    done = sweep("tiny", "--search", "3", "--optimizer", "sgd")
+    assert done.exit_code == 2
+    assert "--optimizer sgd: no search here has a space for it" in done.stderr
+    assert "optimizers with a space: dgc, adam" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--force", "--retry-failed"])
+def test_a_search_does_not_run_trials_again(sweep: Search, option: str) -> None:
+    done = sweep("tiny", "--search", "3", option)
+    assert done.exit_code == 2
+    assert f"{option}: a search runs no trial twice" in done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["run", "dry run"])
+def test_without_optuna_the_error_says_how_to_install_it(
+    sweep: Search, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    done = sweep("tiny", "--search", "3", *more)
+    assert done.exit_code == 2
+    assert "pip install 'deltagclip_cli[search]'" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_second_search_of_an_experiment_is_refused_at_once(sweep: Search, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    with claimed(tmp_path / "runs" / "tiny" / ".search.lock", "held"):
+        done = sweep("tiny", "--search", "3")
+        assert done.exit_code == 2
+        assert "another process searches this experiment" in done.stderr
+        assert sweep("tiny", "--search", "3", "--dry-run").exit_code == 0
+
+
+def test_a_dry_run_shows_the_spaces_and_makes_nothing(sweep: Search, tmp_path: Path) -> None:
+    done = sweep("tiny", "--search", "3", "--dry-run")
+    assert done.exit_code == 0
+    for words in ("lowest test/loss", "lr: log_uniform [1e-05, 0.001]", "delta: choice [0.001"):
+        assert words in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_search_in_this_process_ends_with_the_best_and_how_to_train_it(
+    sweep: Search, tmp_path: Path
+) -> None:
+    words = ("tiny", "--search", "2", "--optimizer", "dgc", "--launcher", "inline")
+    done = sweep(*words)
+    assert done.exit_code == 0, done.output
+    assert "tiny: search for the lowest test/loss" in done.stdout
+    assert "dgc: the best 2 of 2" in done.stdout
+
+    (searched,) = json.loads(sweep(*words, "--json").stdout)["searches"]
+    best = searched["best"]
+    losses = [trial["last"]["test/loss"] for trial in best["trials"]]
+    assert best["mean"] == pytest.approx(sum(losses) / 2, rel=1e-12)
+    assert best["standard_error"] == pytest.approx(abs(losses[0] - losses[1]) / 2, rel=1e-9)
+    assert best["n"] == 2
+    assert searched["counts"]["finished"] == 2
+    assert len(searched["tried"]) == 2
+    for trial in best["trials"]:
+        assert json.loads((tmp_path / trial["folder"] / "result.json").read_text())
+
+    (line,) = re.findall(r"deltagclip (train .*)", done.stdout)
+    assert _trained_by(shlex.split(line), tmp_path) == RunFolder(Path(best["trials"][0]["folder"]))
+
+    again = sweep(*words, "--dry-run", "--json")
+    assert len(json.loads(again.stdout)["searches"][0]["tried"]) == 2
+
+
+def _trained_by(words: list[str], folder: Path) -> RunFolder:
+    sets = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
+    name, label = words[1], words[3]
+    experiment = load_spec(folder / "experiments.yaml", [name], sets).experiments[name]
+    return RunFolder.of(Path("runs"), make_trial(name, experiment, label, experiment.seeds[0]))
+
+
+def test_the_command_that_trains_the_best_can_name_a_list(sweep: Search, tmp_path: Path) -> None:
+    words = ("tiny", "--search", "1", "--optimizer", "adam", "--seed", "0")
+    done = sweep(*words, "--launcher", "inline", "--set", "epochs=1")
+    assert done.exit_code == 0, done.output
+    (line,) = re.findall(r"deltagclip (train .*)", done.stdout)
+    folder = _trained_by([*shlex.split(line), "--set", "epochs=1"], tmp_path)
+    assert folder.state == "finished"
+
+
+def test_pruning_works_where_nothing_but_this_process_runs(sweep: Search, tmp_path: Path) -> None:
+    document: dict[str, Any] = yaml.safe_load(SPEC)
+    tiny = document["experiments"]["tiny"]
+    tiny["search"] |= {"pruner": "halving", "space": {"dgc": {"lr": {"log_uniform": [1e-9, 1]}}}}
+    tiny["epochs"] = 6
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(document))
+    done = sweep("tiny", "--search", "6", "--launcher", "inline", "--json")
+    (searched,) = json.loads(done.stdout)["searches"]
+    pruned = [each for each in searched["tried"] if each["outcome"] == "pruned"]
+    assert pruned
+    for each in pruned:
+        states = [trial["state"] for trial in each["trials"]]
+        assert "pruned" in states
+        assert states[-1] in ("new", "pruned")
+        folder = RunFolder(tmp_path / each["trials"][states.index("pruned")]["folder"])
+        assert folder.reason.endswith("not among the best of 3")
+        assert len(list(folder.metrics())) < 6
+
+
+@pytest.mark.parametrize("pruner", ["none", "median"])
+def test_a_metric_that_is_not_measured_ends_the_search_and_is_no_fault_of_the_trial(
+    sweep: Search, tmp_path: Path, pruner: str
+) -> None:
+    document: dict[str, Any] = yaml.safe_load(SPEC)
+    tiny = document["experiments"]["tiny"]
+    tiny |= {"model": {"name": "vae", "hidden": 8, "latent": 3}, "task": "autoencode"}
+    tiny["data"] |= {"normalize": "none", "channels": 1, "noise": 0.1}
+    tiny["search"] |= {"metric": "test/accuracy", "pruner": pruner}
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(document))
+    done = sweep("tiny", "--search", "3", "--optimizer", "dgc", "--launcher", "inline")
+    assert done.exit_code == 2
+    assert "search.metric: test/accuracy is not measured by these trials" in done.stderr
+    assert re.search("metrics: train/loss.*test/loss", done.stderr)
+    (path,) = tmp_path.glob("runs/tiny/dgc/*")
+    assert RunFolder(path).state == "pruned"

@@ -1,0 +1,109 @@
+"""The journal file: mended after a kill, refused when it is something else."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("optuna")
+
+from search_cases import World, experiment_of, states, studied
+
+from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.search.journal import Lock, mend, open_journal, read_journal
+
+EXPERIMENT = experiment_of(pruner="none")
+
+
+@pytest.fixture
+def searched(tmp_path: Path) -> World:
+    world = World(tmp_path / "runs")
+    world.search(EXPERIMENT, 2)
+    return world
+
+
+def journal_of(world: World) -> Path:
+    return world.runs / "tiny" / "search.journal"
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b'{"op_code": 6, "wor',
+        b'{"op_code": 6}',
+        b"\x00" * 500,
+        b"garbage\n",
+        b"[1, 2]\n",
+        b'"text"\n{"op',
+        b"\n",
+    ],
+    ids=["torn", "whole without an end", "zeros", "garbage", "a list", "both", "empty"],
+)
+def test_what_a_kill_left_at_the_end_is_cut_off_and_the_search_goes_on(
+    searched: World, tail: bytes
+) -> None:
+    journal = journal_of(searched)
+    before, whole = studied(searched.runs), journal.read_bytes()
+    journal.write_bytes(whole + tail)
+    mend(journal)
+    assert journal.read_bytes() == whole
+    journal.write_bytes(whole + tail)
+    World(searched.runs).search(EXPERIMENT, 3)
+    assert studied(searched.runs)[:2] == before
+    assert states(searched.runs) == ["COMPLETE"] * 3
+
+
+def test_a_journal_that_is_whole_is_left_as_it_is(searched: World) -> None:
+    journal = journal_of(searched)
+    before = journal.read_bytes(), journal.stat().st_mtime_ns
+    mend(journal)
+    assert (journal.read_bytes(), journal.stat().st_mtime_ns) == before
+
+
+def test_to_look_at_a_journal_changes_nothing_even_where_it_is_torn(searched: World) -> None:
+    journal = journal_of(searched)
+    torn = journal.read_bytes() + b'{"op_co'
+    journal.write_bytes(torn)
+    read_journal(journal)
+    assert journal.read_bytes() == torn
+    assert read_journal(journal.with_name("none")) and not journal.with_name("none").exists()
+
+
+def test_a_journal_that_is_broken_in_its_middle_is_refused(searched: World) -> None:
+    journal = journal_of(searched)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([lines[0], b"garbage\n", *lines[1:]]))
+    for opening in (open_journal, read_journal):
+        with pytest.raises(RunFolderError, match="not a journal of a search"):
+            opening(journal)
+
+
+def test_a_journal_that_cannot_be_written_is_an_error_with_the_next_step(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="cannot be written: No such file"):
+        open_journal(tmp_path / "missing" / "search.journal")
+
+
+def _hold_and_die(file: Path) -> None:
+    Lock(file).acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_lock_whose_holder_was_killed_is_free(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_hold_and_die, args=(tmp_path / "lock",))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    lock = Lock(tmp_path / "lock")
+    assert lock.acquire()
+    lock.release()
+
+
+def test_every_line_of_a_journal_is_json_that_others_can_read(searched: World) -> None:
+    for line in journal_of(searched).read_text().splitlines():
+        assert json.loads(line)["op_code"] in range(11)
