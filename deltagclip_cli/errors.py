@@ -8,7 +8,8 @@
     │   ├── DataError         files of a data set are missing, torn or not fit
     │   ├── DeviceError       the device that was asked for is not there
     │   └── RunFolderError    a run folder cannot be made, read or continued
-    │       └── ClaimedError  another process works in it
+    │       ├── ClaimedError  another process works in it
+    │       └── UnwritableError  there is no way to write there
     └── TrialError            a trial failed while it was running                   exit code 1
 
 The message says where, what, what was got and what to do next.
@@ -57,6 +58,10 @@ class RunFolderError(UsageError):
 
 class ClaimedError(RunFolderError):
     """Another process works in the run folder."""
+
+
+class UnwritableError(RunFolderError):
+    """Nothing can be written in a run folder, or it cannot be made."""
 
 
 class TrialError(DeltaGClipError):

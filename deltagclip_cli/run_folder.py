@@ -33,7 +33,7 @@ import yaml
 from pydantic import ValidationError
 
 from deltagclip_cli.claims import claimed, is_claimed
-from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.errors import RunFolderError, UnwritableError
 from deltagclip_cli.files import write_text
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.trials import Trial, differing_keys
@@ -144,11 +144,20 @@ class RunFolder:
                 return file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
         return ""
 
+    @property
+    def ended_at(self) -> float | None:
+        """When the trial ended or failed, in seconds since 1970; None if it did not."""
+        for file in (self.result_file, self.error_file, self.pruned_file):
+            with suppress(OSError):
+                return file.stat().st_mtime
+        return None
+
     def create(self, trial: Trial) -> None:
         """Make the folder, or check that the one that is there belongs to ``trial``.
 
         Raises:
-            RunFolderError: the folder cannot be written, or was made from another spec.
+            UnwritableError: the folder cannot be made or written.
+            RunFolderError: it was made from another spec.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -161,8 +170,8 @@ class RunFolder:
             self._remove_if_empty()
             raise self._unusable(error) from None
 
-    def _unusable(self, error: OSError) -> RunFolderError:
-        return RunFolderError(
+    def _unusable(self, error: OSError) -> UnwritableError:
+        return UnwritableError(
             f"{self.path}: the run folder cannot be made or written: {error.strerror}.\n"
             "  Free space or permissions there, or name another folder with --runs DIR."
         )
@@ -180,7 +189,7 @@ class RunFolder:
 
         Raises:
             ClaimedError: another process has it.
-            RunFolderError: nothing can be written there.
+            UnwritableError: nothing can be written there.
         """
         message = (
             f"{self.path}: another process is working in this run folder.\n"

@@ -85,7 +85,10 @@ def test_a_file_that_does_not_exist_is_not_made_by_asking(tmp_path: Path) -> Non
 def test_a_claim_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / ".lock"
     with holder(file) as process:
-        threading.Timer(0.1, lambda: process.communicate("")).start()
+        assert process.stdin is not None
+        ending = threading.Timer(0.1, process.stdin.close)
+        ending.start()
         begin = time.monotonic()
         with claimed(file, "in use"):
             assert time.monotonic() - begin > 0.05
+        ending.join()

@@ -89,7 +89,9 @@ class Session:
         except ClaimedError:
             raise
         except DeltaGClipError as error:
-            if not folder.reason:  # it was before the training began, where nobody writes it down
+            # Before the training begins nobody writes it down. After that a file is there, even if
+            # the disk was too full to say more in it.
+            if not (folder.error_file.exists() or folder.stopped_file.exists()):
                 folder.record_failure(error, str(error))
             raise
 

@@ -91,7 +91,7 @@ class SweepSession:
     def run(self, planned: Sequence[Planned]) -> int:
         """Run what is to be run, and return the exit code."""
         todo, times = self._ordered(planned)
-        queue = PlannedQueue(todo, force=self.force)
+        queue = PlannedQueue(todo)
         if todo:
             _, end = spread(times, len(self._launcher.slots))
             self.say(self._outline(planned, todo, end))

@@ -14,15 +14,17 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.errors import DeltaGClipError, UsageError
+from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN = "The same command goes on where this one ended."
 _LOADED = [
     "deltagclip_cli.cli.main",
     "deltagclip_cli.console.session",
@@ -77,12 +79,7 @@ class Nursery:
     def open(self) -> None:
         """Begin to load torch, in the background."""
         self._context.set_forkserver_preload(_LOADED)
-        # Ctrl-C is for this process to act on; the server inherits that it is to be ignored.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            forkserver.ensure_running()
-        finally:
-            signal.signal(signal.SIGINT, before)
+        _ensure_server()
 
     def start(self, words: list[str], log: Path) -> Fork:
         """Start ``deltagclip`` with a command line.
@@ -90,6 +87,9 @@ class Nursery:
         Args:
             words: the command line, without the program.
             log: takes what the process says besides its own log.
+
+        Raises:
+            OSError: no process can be started.
         """
         return Fork(self._start(_run_command, words, str(log)))
 
@@ -100,10 +100,15 @@ class Nursery:
 
         Raises:
             UsageError: the function failed; with its message.
+            TrialError: no process can be started.
         """
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._start(_call, function, arguments, sender)
-        sender.close()
+        try:
+            process = self._start(_call, function, arguments, sender)
+        except OSError as error:
+            raise TrialError(f"no worker can be started: {error}.\n  {_AGAIN}") from None
+        finally:
+            sender.close()
         while not wait([receiver], timeout=_SECONDS_BETWEEN_LOOKS):
             if should_stop():
                 process.terminate()
@@ -118,8 +123,26 @@ class Nursery:
     def _start(self, target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
         # A daemon is asked to stop when this process ends, however that comes about.
         process = self._context.Process(target=target, args=arguments, daemon=True)
-        process.start()
+        _ensure_server()
+        try:
+            process.start()
+        except (EOFError, ConnectionError):
+            raise OSError("the process that workers are forks of was killed") from None
         return process
+
+
+def _ensure_server() -> None:
+    """Start the fork server if it is not there; it was killed, perhaps, for want of memory.
+
+    Signals to this process's group are for this process to act on. The server inherits that they
+    are blocked; a worker lets them through again, and is then stopped by one that came before.
+    """
+    resource_tracker.ensure_running()  # it unblocks signals, and so comes first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_command(words: list[str], log: str) -> None:
@@ -146,6 +169,7 @@ def _call(function: Callable[..., None], arguments: tuple[Any, ...], answer: Con
 def _become_independent() -> None:
     """Leave the terminal, whose Ctrl-C is not for us, and stop when the parent is no more."""
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None, "this runs in a process that another one started"
     threading.Thread(target=_stop_after, args=(parent.sentinel,), daemon=True).start()

@@ -55,17 +55,16 @@ class PlannedQueue:
     left for us.
 
     Args:
-        pending: the trials to run.
-        force: run each of them although it has a result, unless that is younger than this queue.
+        pending: the trials to run. One that has ended before is run again, unless that was after
+            this queue was made: then another process has done so.
 
     Attributes:
         any_failed: whether a trial failed, or could not even be begun.
     """
 
-    def __init__(self, pending: Iterable[Planned], *, force: bool = False) -> None:
+    def __init__(self, pending: Iterable[Planned]) -> None:
         self._pending = deque(pending)
         self._elsewhere: deque[Planned] = deque()
-        self._force = force
         self._begun = time.time()
         self._looked = 0.0
         self.any_failed = False
@@ -107,8 +106,7 @@ class PlannedQueue:
 
     def _has_ended(self, planned: Planned) -> bool:
         """Whether another process has ended the trial since it was planned."""
-        folder = planned.folder
-        if self._force:
-            return folder.result() is not None and folder.result_file.stat().st_mtime > self._begun
-        state = folder.state
-        return state in ENDED and state is not planned.state
+        state = planned.folder.state
+        if state not in ENDED or state is not planned.state:
+            return state in ENDED
+        return (planned.folder.ended_at or 0.0) > self._begun  # it is to be run again, once

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Protocol
 
-from deltagclip_cli.errors import ExitCode, RunFolderError
+from deltagclip_cli.errors import ExitCode, RunFolderError, UnwritableError
 from deltagclip_cli.launchers.queue import End, Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import Planned
@@ -93,11 +93,15 @@ class Supervisor:
         self._fail_fast = fail_fast
         self._jobs: list[_Job] = []
         self._stopping = False
+        self._unwritable: UnwritableError | None = None
 
     def run(self) -> None:
         """Run everything, and return when no worker is left.
 
         Whatever ends this before, a second Ctrl-C for one, kills the workers.
+
+        Raises:
+            UnwritableError: a run folder could not be made, and so no more trials were started.
         """
         try:
             while True:
@@ -106,7 +110,7 @@ class Supervisor:
                 if not self._stopping:
                     self._fill_slots()
                 if not self._jobs and (self._stopping or self._queue.is_over()):
-                    return
+                    break
                 self._watcher.looked([(job.planned, job.slot) for job in self._jobs])
                 self._look()
         finally:
@@ -114,6 +118,8 @@ class Supervisor:
                 job.worker.kill()
                 job.worker.forget()
                 job.planned.folder.record_stop("killed with the sweep")
+        if self._unwritable is not None:
+            raise self._unwritable
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -132,11 +138,15 @@ class Supervisor:
             try:
                 planned.folder.create(planned.trial)
                 worker = self._start(planned, slot)
+            except UnwritableError as error:
+                self._unwritable = error
+                self._stop()
+                return
             except (RunFolderError, OSError) as error:
-                self._conclude(planned, slot, End(State.FAILED, str(error)))
-                continue
-            self._jobs.append(_Job(planned, slot, worker))
-            self._watcher.started(planned, slot)
+                self._conclude(planned, slot, _not_started(planned.folder, error))
+            else:
+                self._jobs.append(_Job(planned, slot, worker))
+                self._watcher.started(planned, slot)
 
     def _look(self) -> None:
         if self._jobs:
@@ -191,9 +201,26 @@ class Supervisor:
             return "stopped before its training began"
         if exit_code >= 0:
             return f"the worker ended with exit code {exit_code}"
-        name = signal.Signals(-exit_code).name
+        name = _name(-exit_code)
         hint = ", by hand or by the system for want of memory" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
+
+
+def _not_started(folder: RunFolder, error: RunFolderError | OSError) -> End:
+    """Write down why a trial was not started; only its own files can make it a failed one."""
+    reason = str(error)
+    if isinstance(error, OSError) or any(words in reason for words in _DISK_FULL):
+        folder.record_stop(reason)
+        return End(folder.state, reason)
+    folder.record_failure(error, reason)
+    return End(State.FAILED, reason)
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have none
+        return f"signal {number}"
 
 
 _DISK_FULL = ("disk is full", "No space left on device")

@@ -89,6 +89,7 @@ def check_killed(folder: RunFolder, undisturbed: Callable[..., RunFolder], kills
     assert len(folder.event_files()) == 1
 
 
+@pytest.mark.slow
 def test_a_training_killed_twice_ends_with_the_same_numbers(
     tiny_spec: Path, runs: Path, only_folder: OnlyFolder, undisturbed: Callable[..., RunFolder]
 ) -> None:

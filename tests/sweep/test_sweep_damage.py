@@ -1,0 +1,184 @@
+"""Files that are damaged between two sweeps, trials that fail, and very many trials."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+from sweep_cases import (
+    LONG,
+    SHORT,
+    Place,
+    assert_kept,
+    assert_same_numbers,
+    assert_tells_people,
+    shows_summary,
+    wait_for,
+)
+
+from deltagclip_cli.run_folder import RunFolder
+
+
+def test_damaged_files_are_made_again_and_a_torn_trial_is_named(
+    place: Place, undisturbed: Place
+) -> None:
+    """The same trials, finished, of which each has lost its mark in another way."""
+    shutil.copytree(undisturbed.runs, place.runs)
+
+    flipped = place.folder("long/sgd")
+    flipped.result_file.unlink()
+    content = bytearray(flipped.checkpoint_file.read_bytes())
+    for at in range(len(content) // 3, len(content) // 3 + 200):
+        content[at] ^= 0xFF
+    flipped.checkpoint_file.write_bytes(content)
+
+    cut = place.folder("long/delta-gclip")
+    cut.result_file.write_bytes(b"")
+    cut.checkpoint_file.write_bytes(cut.checkpoint_file.read_bytes()[:1000])
+    cut.previous_checkpoint_file.write_bytes(b"")
+
+    half = place.folder("long/adam")
+    half.result_file.write_text('{"status": "finis')
+    lines = half.metrics_file.read_bytes()
+    half.metrics_file.write_bytes(lines[: len(lines) // 2])
+
+    empty = place.folder("short/sgd")
+    empty.result_file.write_bytes(b"")
+
+    torn = place.folder("long/gclip")
+    torn.result_file.unlink()
+    text = torn.trial_file.read_text()
+    torn.trial_file.write_text(text[: text.index("optimizer:") + 8])
+
+    before = place.results()
+    assert list(before) == [
+        str(place.folder("short/delta-gclip").path.relative_to(place.runs)),
+    ]
+    done = place.sweep()
+    assert done.code == 1, done.out
+    assert_tells_people(done)
+    assert f"{torn.trial_file.relative_to(place.path)}: not a trial that this version" in done.out
+    assert "Delete the folder to run the trial again." in done.out
+    assert shows_summary(done)
+    assert_kept(place, before)
+    assert_same_numbers(place, undisturbed, count=5)
+    for folder in (flipped, cut, half):
+        assert " cannot be used" in folder.log_file.read_text()
+    assert "no checkpoint can be used; starting again at epoch 1" in cut.log_file.read_text()
+    assert [place.starts(name) for name in [*SHORT, *LONG]] == [2, 1, 2, 2, 2, 1]
+
+
+# muon takes matrices only, and a bias is none; an adam that is capturable fails in its first step,
+# for there is no GPU; and a rate of 1e30 makes the loss NaN in the second.
+TROUBLE = """\
+experiments:
+  long:
+    model: &model {name: mlp, hidden: [16]}
+    data: &data {name: synthetic, batch_size: 8, size: 4, train: 32, test: 16}
+    epochs: 400
+    optimizers:
+      sgd: {name: sgd, lr: 0.1}
+  trouble:
+    model: *model
+    data: *data
+    epochs: 2
+    optimizers:
+      sgd: {name: sgd, lr: 0.1}
+      muon: {name: muon, lr: 0.1}
+      wild: {name: sgd, lr: 1e30}
+      broken: {name: adam, lr: 0.1, capturable: true}
+      adam: {name: adam, lr: 1e-3}
+"""
+
+
+def test_trials_that_fail_or_diverge_are_recorded_and_left_alone(
+    make_place: Callable[..., Place],
+) -> None:
+    place = make_place(TROUBLE)
+    done = place.sweep("--fail-fast")
+    assert done.code == 1, done.out
+    assert_tells_people(done)
+    muon = place.folder("trouble/muon")
+    assert place.states("trouble/sgd", "trouble/muon") == ["finished", "failed"]
+    assert "Muon only supports 2D parameters" in muon.reason
+    assert f"trouble · muon · seed 0: failed: {muon.reason}" in done.out
+    assert "trouble · muon · seed 0: failed; --fail-fast stops the others." in done.out
+    assert "long · sgd · seed 0: interrupted: stopped with a checkpoint" in done.out
+    assert place.folder("long/sgd").checkpoint_file.exists()
+    assert len(place.folders()) == 3, "no others were started"
+    before = place.results()
+    error = _written(muon)
+
+    done = place.sweep()
+    assert done.code == 1, done.out
+    assert_tells_people(done)
+    names = [f"trouble/{label}" for label in ("muon", "wild", "broken", "adam")]
+    assert place.states("long/sgd", *names) == [
+        *("finished", "failed", "diverged", "failed", "finished")
+    ]
+    assert "started trouble · muon" not in done.out
+    assert _written(muon) == error, "it was not tried again"
+    broken = place.folder("trouble/broken")
+    assert "AssertionError: If capturable=True" in broken.reason
+    assert f"trouble · broken · seed 0: failed: {broken.reason}" in done.out
+    assert "Traceback" in broken.error_file.read_text()
+    wild = place.folder("trouble/wild").result()
+    assert wild is not None
+    assert wild["diverged"] == {"epoch": 1, "step": 2, "where": "training"}
+    assert "wild · seed 0: diverged: the loss in training was not finite at step 2" in done.out
+    assert shows_summary(done)
+    assert_kept(place, before)
+
+    before, errors = place.results(), [_written(muon), _written(broken)]
+    done = place.sweep()
+    assert done.code == 1, done.out
+    assert "started" not in done.out
+    assert_kept(place, before)
+    assert [_written(muon), _written(broken)] == errors
+
+    done = place.sweep("--retry-failed")
+    assert done.code == 1, done.out
+    assert_tells_people(done)
+    assert done.out.count(" started ") == 2
+    assert_kept(place, before)
+    now = [_written(muon), _written(broken)]
+    assert all(one != other for one, other in zip(now, errors, strict=True))
+    starts = [place.starts(f"trouble/{label}") for label in ("sgd", "wild", "broken", "adam")]
+    assert starts == [1, 1, 2, 1]
+    assert place.starts("long/sgd") == 2
+
+
+def _written(folder: RunFolder) -> tuple[str, int]:
+    """Why a trial failed, and when that was written."""
+    return folder.reason, folder.error_file.stat().st_mtime_ns
+
+
+@pytest.mark.slow
+def test_three_hundred_trials_need_few_open_files(make_place: Callable[..., Place]) -> None:
+    place = make_place(
+        """\
+experiments:
+  many:
+    model: {name: mlp, hidden: [4]}
+    data: {name: synthetic, batch_size: 4, size: 4, train: 4, test: 4}
+    epochs: 1
+    seeds: """
+        + str(list(range(300)))
+        + """
+    optimizers:
+      sgd: {name: sgd, lr: 0.1}
+"""
+    )
+    sweep = place.start(files=256)
+    wait_for(lambda: len(place.results()) >= 100, "a hundred results")
+    most = max(len(os.listdir(f"/proc/{pid}/fd")) for pid in place.fork_servers())
+    children = len(place.processes())
+    done = sweep.finish()
+    assert done.code == 0, done.out
+    assert_tells_people(done)
+    assert len(place.results()) == 300
+    assert all(place.starts(f"many/sgd/{seed}") == 1 for seed in range(300))
+    assert most < 60, "files of trials that have ended are closed"
+    assert children < 12

@@ -1,0 +1,142 @@
+"""What befalls single workers, or their folders, is said and stops nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+from sweep_cases import (
+    LONG,
+    SHORT,
+    TWO,
+    Place,
+    assert_completes,
+    assert_kept,
+    assert_same_numbers,
+    assert_tells_people,
+    shows_summary,
+    wait_for,
+)
+
+
+def test_what_befalls_one_worker_stops_no_other(place: Place, undisturbed: Place) -> None:
+    """One is killed, one halted for a while, one asked to stop, one loses its folder."""
+    sweep = place.start()
+    halted = place.halt("long/delta-gclip")
+    since = time.monotonic()
+    os.kill(place.halt("long/sgd"), signal.SIGKILL)
+    before = place.results()
+    assert len(before) == len(SHORT)
+
+    stopped = place.halt("long/adam")
+    os.kill(stopped, signal.SIGTERM)
+    os.kill(stopped, signal.SIGCONT)
+
+    removed = place.halt("long/gclip")
+    shutil.rmtree(place.folder("long/gclip").path)
+    os.kill(removed, signal.SIGCONT)
+    sweep.wait_for("long · gclip · seed 0: new")
+    wait_for(lambda: time.monotonic() - since > 3, "some seconds")
+    os.kill(halted, signal.SIGCONT)
+
+    done = sweep.finish()
+    assert done.code == 75, done.out
+    assert_tells_people(done)
+    assert "long · sgd · seed 0: interrupted: killed by SIGKILL" in done.out
+    assert "long · adam · seed 0: interrupted: stopped with a checkpoint" in done.out
+    assert "gclip · seed 0: new: the run folder was removed while the trial ran" in done.out
+    assert "long · delta-gclip · seed 0: finished" in done.out
+    assert shows_summary(done)
+    assert place.states("long/sgd", "long/adam") == ["interrupted", "interrupted"]
+    assert place.folder("long/sgd").reason.startswith("killed by SIGKILL")
+    assert_kept(place, before)
+    place.wait_until_left()
+
+    assert_completes(place, undisturbed, count=6)
+    assert [place.starts(name) for name in [*SHORT, *LONG]] == [1, 1, 2, 1, 2, 1]
+
+
+@pytest.mark.slow
+def test_workers_that_are_halted_for_a_minute_are_waited_for(
+    place: Place, undisturbed: Place
+) -> None:
+    sweep = place.start(*TWO)
+    halted = [place.halt(name) for name in ("long/sgd", "long/delta-gclip")]
+    since = time.monotonic()
+    wait_for(lambda: time.monotonic() - since > 60, "a minute")
+    assert sweep.process.poll() is None
+    for pid in halted:
+        os.kill(pid, signal.SIGCONT)
+    done = sweep.finish()
+    assert done.code == 0, done.out
+    assert_same_numbers(place, undisturbed, count=4)
+    assert [place.starts(name) for name in ("long/sgd", "long/delta-gclip")] == [1, 1]
+
+
+@pytest.mark.slow
+def test_an_experiment_that_is_removed_is_run_again_by_the_next_sweep(
+    place: Place, undisturbed: Place
+) -> None:
+    sweep = place.start()
+    halted = [place.halt(name) for name in ("long/sgd", "long/delta-gclip")]
+    before = place.results()
+    shutil.rmtree(place.runs / "long")
+    for pid in halted:
+        os.kill(pid, signal.SIGCONT)
+    done = sweep.finish()
+    assert done.code == 75, done.out
+    assert_tells_people(done)
+    assert done.out.count("the run folder was removed while the trial ran") == 2
+    assert place.states("long/adam", "long/gclip") == ["finished", "finished"]
+    assert_kept(place, before)
+    assert_completes(place, undisturbed, count=6)
+    assert [place.starts(name) for name in [*SHORT, *LONG]] == [1] * 6
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_by_a_signal_without_a_name(place: Place, undisturbed: Place) -> None:
+    sweep = place.start(*TWO)
+    os.kill(place.halt("long/sgd"), signal.SIGRTMIN + 6)
+    done = sweep.finish()
+    assert done.code == 75, done.out
+    assert_tells_people(done)
+    assert "long · sgd · seed 0: interrupted: killed by " in done.out
+    assert "long · delta-gclip · seed 0: finished" in done.out
+    assert_completes(place, undisturbed, *TWO, count=4)
+
+
+# ---------------------------------------------------------------- the fork server
+
+
+@pytest.mark.slow
+def test_the_fork_server_is_killed_among_trials(place: Place, undisturbed: Place) -> None:
+    """The workers outlive it, so no trial may be started while its first worker is there."""
+    sweep = place.start()
+    place.wait_until_under_way("long/sgd", "long/delta-gclip")
+    before = place.results()
+    (server,) = place.fork_servers()
+    os.kill(server, signal.SIGKILL)
+    while sweep.process.poll() is None:
+        for name, pids in place.workers().items():
+            assert len(pids) == 1, f"{name} has two workers"
+    done = sweep.finish()
+    assert done.code in (0, 75), done.out
+    assert_tells_people(done)
+    assert_kept(place, before)
+    place.wait_until_left()
+    assert_completes(place, undisturbed, count=6)
+
+
+@pytest.mark.slow
+def test_the_fork_server_is_killed_while_it_loads(place: Place, undisturbed: Place) -> None:
+    sweep = place.start(*TWO)
+    os.kill(place.loading_server(), signal.SIGKILL)
+    done = sweep.finish()
+    assert done.code == 1, done.out
+    assert_tells_people(done)
+    assert "the process that workers are forks of was killed" in done.out
+    assert not place.runs.exists()
+    assert_completes(place, undisturbed, *TWO, count=4)
