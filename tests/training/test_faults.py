@@ -105,10 +105,8 @@ def test_a_training_killed_twelve_times_ends_with_the_same_numbers(
     check_killed(only_folder(), undisturbed, kills=12)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGTERM, 75), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
 def test_a_signal_stops_with_a_checkpoint_and_the_same_command_continues(
     number: signal.Signals,
     code: int,
