@@ -40,9 +40,10 @@ from deltagclip_cli.trials import Trial, differing_keys
 
 
 class State(StrEnum):
-    """What the files of a run folder say."""
+    """What the files of a run folder say; that it is running, only to who asks for its claim."""
 
     NEW = "new"
+    RUNNING = "running"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
     PRUNED = "pruned"

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deltagclip_cli.heartbeat import Heartbeat, read_heartbeat
@@ -41,7 +41,8 @@ class Sighting:
     @property
     def reason(self) -> str:
         """Why it is in that state, in one line; empty if there is nothing to be said."""
-        return "" if self.state in (State.NEW, State.FINISHED) else self.folder.reason
+        silent = self.state in (State.NEW, State.RUNNING, State.FINISHED)
+        return "" if silent else self.folder.reason
 
 
 @dataclass(frozen=True)
@@ -78,33 +79,39 @@ def survey(runs: Path, planned: Sequence[Planned], experiments: Iterable[str]) -
         if folder.path not in known
     ]
     sightings = [_planned_sighting(each) for each in planned]
-    return Survey(planned, [*sightings, *(_stranger(*each) for each in strangers)])
+    now = [
+        replace(each, state=sighting.state)
+        for each, sighting in zip(planned, sightings, strict=True)
+    ]
+    return Survey(now, [*sightings, *(_stranger(*each) for each in strangers)])
 
 
 def _planned_sighting(planned: Planned) -> Sighting:
     trial = planned.trial
+    beat = _beat(planned.folder, planned.state)
     return Sighting(
         experiment=trial.experiment,
         label=trial.label,
         seed=trial.seed,
         name=planned.short_name,
         folder=planned.folder,
-        state=planned.state,
-        beat=_beat(planned.folder, planned.state),
+        state=State.RUNNING if beat else planned.state,
+        beat=beat,
     )
 
 
 def _stranger(experiment: str, folder: RunFolder) -> Sighting:
     label, run = folder.path.parent.name, folder.path.name
     state = folder.state
+    beat = _beat(folder, state)
     return Sighting(
         experiment=experiment,
         label=label,
         seed=int(run.split("-")[1]),
         name=f"{label} · {run}",
         folder=folder,
-        state=state,
-        beat=_beat(folder, state),
+        state=State.RUNNING if beat else state,
+        beat=beat,
     )
 
 

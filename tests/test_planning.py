@@ -72,7 +72,7 @@ def planned(tmp_path: Path, *given: State) -> list[Planned]:
 
 
 def test_what_ended_is_run_again_only_if_asked(tmp_path: Path) -> None:
-    everything = planned(tmp_path, *State)
+    everything = planned(tmp_path, *(state for state in State if state is not State.RUNNING))
     assert [each.state for each in pending(everything)] == [State.NEW, State.INTERRUPTED]
     retried = pending(everything, retry_failed=True)
     assert [each.state for each in retried] == [State.NEW, State.INTERRUPTED, State.FAILED]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -30,10 +31,13 @@ def print_status(console: Console, survey: Survey) -> None:
 
 def watch_status(console: Console, look: Callable[[], Survey]) -> None:
     """Keep what ``look`` gives on the screen until Ctrl-C."""
-    with Live(_status(look()), console=console, screen=True, auto_refresh=False) as live:
+    with (
+        suppress(KeyboardInterrupt),
+        Live(_status(look()), console=console, screen=True, auto_refresh=False) as live,
+    ):
         while True:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
             live.update(_status(look()), refresh=True)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
 def _status(survey: Survey) -> RenderableType:
@@ -42,7 +46,7 @@ def _status(survey: Survey) -> RenderableType:
     running = [each for each in survey.sightings if each.beat]
     if running:
         parts += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
-    parts += _problems([each for each in survey.sightings if not each.beat])
+    parts += _problems(survey.sightings)
     return Group(*parts) if parts else Text("There are no runs yet.")
 
 
@@ -50,8 +54,7 @@ def _others(others: Sequence[Sighting]) -> list[str]:
     """A line for each optimizer with run folders that belong to no trial of the spec."""
     counts: dict[str, Counter[str]] = {}
     for each in others:
-        state = "running" if each.beat else each.state
-        counts.setdefault(f"{each.experiment}/{each.label}", Counter())[state] += 1
+        counts.setdefault(f"{each.experiment}/{each.label}", Counter())[each.state] += 1
     return [f"{name}, settings outside of the spec: {counted(c)}" for name, c in counts.items()]
 
 
@@ -89,7 +92,7 @@ def status_records(survey: Survey) -> list[dict[str, Any]]:
             "experiment": each.experiment,
             "optimizer": each.label,
             "seed": each.seed,
-            "state": "running" if each.beat else each.state,
+            "state": each.state,
             "reason": each.reason,
             "progress": asdict(each.beat) if each.beat else None,
         }

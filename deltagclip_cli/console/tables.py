@@ -22,6 +22,7 @@ STYLES = {
     State.FAILED: "red",
     State.INTERRUPTED: "yellow",
     State.NEW: "yellow",
+    State.RUNNING: "cyan",
     State.PRUNED: "dim",
 }
 SHOWN_METRICS = ("test/loss", "test/accuracy")
@@ -42,7 +43,12 @@ def counted(states: Mapping[Any, int]) -> str:
 
 def _summary_table(experiment: str, settings: Sequence[Setting]) -> Table:
     metrics = [name for name in SHOWN_METRICS if any(name in each.metrics for each in settings)]
-    table = titled_table(experiment, caption="n finished trials; mean ± standard error")
+    finished = sum(each.states.get(State.FINISHED, 0) for each in settings)
+    total = sum(sum(each.states.values()) for each in settings)
+    table = titled_table(
+        f"{experiment}: {finished} of {total} trials finished",
+        caption="n finished trials; mean ± standard error",
+    )
     table.add_column("optimizer", no_wrap=True)
     table.add_column("n", justify="right")
     for name in metrics:
@@ -151,5 +157,6 @@ def titled_table(title: str, caption: str | None = None) -> Table:
         title=Text(title, style="bold"),
         title_justify="left",
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         header_style="bold",
     )

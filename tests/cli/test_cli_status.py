@@ -47,7 +47,8 @@ SEEDS = ("--set", "seeds=[0, 1, 2, 3, 4, 5]")
 @pytest.mark.usefixtures("folders")
 def test_states_and_reasons_are_shown(deltagclip: Invoke) -> None:
     shown = deltagclip("status", *SPEC, *SEEDS).output
-    assert " sgd           1        0.25   " in shown
+    assert ["sgd", "1", "0.25", "1"] in [line.split()[:4] for line in shown.splitlines()]
+    assert "tiny: 1 of 12 trials finished" in shown
     assert "1 diverged, 1 failed, 1 interrupted, 1 pruned, 1 new" in shown
     assert "6 new" in shown
     assert "failed: 1\n  tiny · sgd · seed 2: ValueError: no\n" in shown
@@ -63,6 +64,7 @@ def test_a_running_trial_is_shown_with_its_progress(
         shown = deltagclip("status", *SPEC, *SEEDS).output
         records = json.loads(deltagclip("status", *SPEC, *SEEDS, "--json").stdout)["trials"]
     assert "running: 1" in shown
+    assert "1 diverged, 1 failed, 1 interrupted, 1 pruned, 1 running" in shown
     assert "tiny · sgd · seed 5" in shown and "2/2" in shown
     (running,) = [record for record in records if record["state"] == "running"]
     assert running["progress"]["done"] == 0.5

@@ -1,0 +1,70 @@
+"""Sweeps in this process: the same numbers, the same records, and a way to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from typing import Any
+
+import pytest
+import torch
+from sweep_cases import SHORT, Place, numbers, result
+from typer.testing import CliRunner, Result
+
+from deltagclip_cli.cli.main import app
+from deltagclip_cli.launchers.slots import cpu_slots
+from deltagclip_cli.trainer import Trainer
+
+Sweep = Callable[..., Result]
+
+
+@pytest.fixture
+def inline(place: Place) -> Iterator[Sweep]:
+    """Sweeps in this process, with the threads that a worker has when two share the machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cpu_slots(2)[0].threads)
+    with chdir(place.path):  # left before the place looks for processes that stayed there
+        yield lambda *words: CliRunner().invoke(app, ["sweep", "--launcher", "inline", *words])
+    torch.set_num_threads(threads)
+
+
+def test_trials_in_one_process_have_the_numbers_of_those_in_workers(
+    inline: Sweep, place: Place, undisturbed: Place
+) -> None:
+    done = inline("short")
+    assert done.exit_code == 0, done.output
+    assert "short: 2 of 2 trials finished" in done.output
+    for name in SHORT:
+        assert numbers(place.folder(name)) == numbers(undisturbed.folder(name))
+        assert result(place.folder(name)) == result(undisturbed.folder(name))
+    assert "started" not in inline("short").output
+
+
+def test_a_trial_that_fails_is_recorded_and_the_others_go_on(inline: Sweep, place: Place) -> None:
+    done = inline("short", "--set", "optimizers.sgd={name: muon, lr: 0.1}")
+    assert done.exit_code == 1
+    assert "Muon only supports 2D parameters" in place.folder("short/sgd").reason
+    assert place.states(*SHORT) == ["failed", "finished"]
+
+
+def test_an_interrupt_stops_the_trial_and_the_sweep(
+    inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, made = Trainer._step, []
+
+    def interrupted(self: Trainer, *args: Any) -> Any:
+        made.append(1)
+        if len(made) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", interrupted)
+        done = inline("short")
+    assert done.exit_code == 130
+    assert [str(folder.state) for folder in place.folders().values()] == ["interrupted"]
+    assert "sgd · seed 0: interrupted: stopped with a checkpoint" in done.output
+    assert inline("short").exit_code == 0
+    assert place.states(*SHORT) == ["finished"] * 2
