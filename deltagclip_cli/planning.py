@@ -18,7 +18,8 @@ from typing import Any
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.trials import Trial, distinguished
 
-ENDED = (State.FINISHED, State.DIVERGED, State.FAILED, State.PRUNED)  # run again only if asked to
+# Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
+ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def look_up(trials: Sequence[Trial], runs: Path) -> list[Planned]:
         if parent not in there:
             there[parent] = _names(parent)
         state, result = _state(trial, folder, folder.path.name in there[parent])
-        planned.append(Planned(trial, folder, state, settings[trial.setting], result))
+        words = settings[trial.experiment, trial.label, trial.setting]
+        planned.append(Planned(trial, folder, state, words, result))
     return planned
 
 

@@ -160,8 +160,8 @@ def expand(
 _SEEDS = TypeAdapter(list[Seed], config=ConfigDict(strict=True))
 
 
-def distinguished(trials: Iterable[Trial]) -> dict[str, str]:
-    """For each :attr:`Trial.setting` how it differs from the others of its label here.
+def distinguished(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
+    """For each experiment, label and :attr:`Trial.setting` how it differs from others of the label.
 
     Such as ``"lr=0.1 model.width=256"``: options of the optimizer by their bare names, and only
     keys in which two settings differ. Empty where a label has one setting.
@@ -169,11 +169,11 @@ def distinguished(trials: Iterable[Trial]) -> dict[str, str]:
     by_label: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
     for trial in trials:
         by_label[trial.experiment, trial.label].setdefault(trial.setting, trial)
-    texts: dict[str, str] = {}
-    for settings in by_label.values():
-        for setting, text in _differences(settings).items():
-            texts[setting] = texts.get(setting) or text
-    return texts
+    return {
+        (*label, setting): text
+        for label, settings in by_label.items()
+        for setting, text in _differences(settings).items()
+    }
 
 
 _Key = tuple[str, Any, str]

@@ -325,9 +325,11 @@ def words(folder: Path, *sets: str) -> dict[str, list[str]]:
     """The texts of each label, in order."""
     trials = trials_of(folder, *sets)
     texts = distinguished(trials)
-    assert set(texts) == {trial.setting for trial in trials}
+    assert set(texts) == {("tiny", trial.label, trial.setting) for trial in trials}
     return {
-        label: list(dict.fromkeys(texts[t.setting] for t in trials if t.label == label))
+        label: list(
+            dict.fromkeys(texts["tiny", label, t.setting] for t in trials if t.label == label)
+        )
         for label in dict.fromkeys(trial.label for trial in trials)
     }
 
@@ -380,8 +382,17 @@ def test_optimizers_of_one_label_are_told_apart_by_their_names(tmp_path: Path) -
     old = trial_of(tmp_path, "optimizers.sgd=adam")
     new = trial_of(tmp_path)
     assert distinguished([old, new]) == {
-        old.setting: "optimizer=adam",
-        new.setting: "optimizer=sgd",
+        ("tiny", "sgd", old.setting): "optimizer=adam",
+        ("tiny", "sgd", new.setting): "optimizer=sgd",
+    }
+
+
+def test_a_setting_that_two_labels_share_is_told_apart_within_each(tmp_path: Path) -> None:
+    other = "optimizers.delta-gclip={name: sgd, lr: 0.1}"
+    grid = "grid={sgd: {lr: [0.1, 0.2]}, delta-gclip: {momentum: [0, 0.5]}}"
+    assert words(tmp_path, other, grid) == {
+        "sgd": ["lr=0.1", "lr=0.2"],
+        "delta-gclip": ["momentum=0", "momentum=0.5"],
     }
 
 

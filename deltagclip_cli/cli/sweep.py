@@ -12,6 +12,7 @@ from deltagclip_cli.cli.reporting import reports_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from deltagclip_cli.spec.schema import Experiment
 
@@ -90,11 +91,6 @@ def sweep(
 
     chosen = load_spec(spec, experiments or (), sets or ()).experiments
     _check_labels(optimizer or (), chosen)
-    trials = [
-        trial
-        for name, experiment in chosen.items()
-        for trial in expand(name, experiment, seed or (), optimizer or ())
-    ]
     session = SweepSession(
         runs=runs,
         data=data.expanduser(),
@@ -113,8 +109,16 @@ def sweep(
         subjects = find_subjects(
             chosen, named=bool(experiments), labels=optimizer or (), seeds=seed or ()
         )
-        searching = SearchSession(session, subjects, search)
+        repeated = _repeated(spec, runs, data, sets or ())
+        searching = SearchSession(session, subjects, search, repeated)
         raise typer.Exit(searching.show() if dry_run else searching.run())
+    trials = [
+        trial
+        for name, experiment in chosen.items()
+        for label in experiment.optimizers
+        if not optimizer or label in optimizer
+        for trial in expand(name, experiment, seed or (), [label])
+    ]
     planned = look_up(trials, runs)
     if dry_run:
         session.show(planned)
@@ -124,6 +128,18 @@ def sweep(
         raise typer.Exit(code)
 
 
+def _repeated(spec: Path, runs: Path, data: Path, sets: Sequence[str]) -> list[str]:
+    """What another command must be told to mean the same trials."""
+    words = []
+    for name, value, default in (
+        ("--spec", spec, options.SPEC),
+        ("--runs", runs, options.RUNS),
+        ("--data", data, options.DATA),
+    ):
+        words += [name, str(value)] if value != default else []
+    return [*words, *(word for each in sets for word in ("--set", each))]
+
+
 def _refuse_with_search(**options: bool) -> None:
     from deltagclip_cli.errors import UsageError
 
@@ -131,7 +147,7 @@ def _refuse_with_search(**options: bool) -> None:
         if wanted:
             raise UsageError(
                 f"--{name.replace('_', '-')}: a search runs no trial twice.\n"
-                "  To run one again, delete its run folder and the search.journal beside it."
+                "  To run one again, delete its run folder and the experiment's search.journal."
             )
 
 

@@ -33,11 +33,13 @@ class SearchSession:
         sweep: how its trials are.
         subjects: the optimizers whose best settings are looked for.
         settings: how many each is to be tried with, those of earlier searches included.
+        options: of the command line, that the next command needs too.
     """
 
     sweep: SweepSession
     subjects: Sequence[Subject]
     settings: int
+    options: Sequence[str] = ()
 
     def show(self) -> int:
         """Print the spaces and how many settings were tried, start nothing; the exit code.
@@ -140,8 +142,14 @@ class SearchSession:
         counts = [each.counts for each in standings]
         if any(each["failed"] for each in counts) or not all(s.ranking for s in standings):
             return ExitCode.FAILED
-        left = any(each["not finished"] for each in counts)
-        return ExitCode.STOPPED if left else ExitCode.OK
+        return ExitCode.STOPPED if self._left(standings) else ExitCode.OK
+
+    def _left(self, standings: Sequence[Standing]) -> int:
+        """How many settings are not drawn yet or not at their end."""
+        return sum(
+            each.counts["not finished"] + max(0, self.settings - len(each.settings))
+            for each in standings
+        )
 
     def _print_standings(self, name: str, standings: Sequence[Standing]) -> None:
         console = self.sweep.console
@@ -151,11 +159,9 @@ class SearchSession:
                 console.print(top_table(each))
         for each in standings:
             if each.ranking:
-                self.sweep.say(f"the best     {_train_command(each)}")
+                self.sweep.say(f"the best     {_train_command(each, self.options)}")
         self.sweep.say(f"TensorBoard  tensorboard --logdir {self.sweep.runs / name}")
-        left = sum(each.counts["not finished"] for each in standings)
-        left += sum(max(0, self.settings - len(each.settings)) for each in standings)
-        if left:
+        if left := self._left(standings):
             self.sweep.say(f"not finished {left}: the same command goes on with them")
 
     def _print_json(self, tried: Sequence[Sequence[Tried]]) -> None:
@@ -180,10 +186,11 @@ def _require_optuna() -> None:
         ) from None
 
 
-def _train_command(standing: Standing) -> str:
-    """How to run the best setting once more: with all its digits."""
+def _train_command(standing: Standing, options: Sequence[str]) -> str:
+    """How to run the best setting, with all its digits."""
     subject, best = standing.subject, standing.ranking[0]
     words = ["deltagclip", "train", subject.name, "--optimizer", subject.label]
+    words += ["--seed", str(subject.seeds[0]), *options]
     for option, value in best.options.items():
         text = json.dumps(value, ensure_ascii=False)
         words += ["--set", f"optimizers.{subject.label}.{option}={text}"]

@@ -46,10 +46,8 @@ def _aim(subject: Subject) -> str:
 
 
 def _limits(written: Mapping[str, Any]) -> str:
-    ((kind, limits),) = written.items()
-    words = "".join(f"_{c.lower()}" if c.isupper() else c for c in kind).removeprefix("_")
-    values = limits.get("values", list(limits.values()))
-    return f"{words} {json.dumps(values, ensure_ascii=False, default=str)}"
+    ((word, values),) = written.items()
+    return f"{word} {json.dumps(values, ensure_ascii=False, default=str)}"
 
 
 def best_table(name: str, standings: Sequence[Standing]) -> Table:

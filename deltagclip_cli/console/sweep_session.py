@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -181,19 +181,19 @@ class SweepSession:
             for line in self._next_commands(planned):
                 self.say(line)
 
-    def _exit_code(self, states: Collection[State], any_failed: bool) -> int:
+    def _exit_code(self, states: Set[State], any_failed: bool) -> int:
         if self.stop.signal == signal.SIGINT:
             return ExitCode.INTERRUPTED
         if self.stop.signal is not None:
             return ExitCode.STOPPED
         if any_failed or State.FAILED in states or State.DIVERGED in states:
             return ExitCode.FAILED
-        left = State.NEW in states or State.INTERRUPTED in states
+        left = not states.isdisjoint((State.NEW, State.INTERRUPTED, State.PRUNED))
         return ExitCode.STOPPED if left else ExitCode.OK
 
     def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
         counts = Counter(each.state for each in planned)
-        left = counts[State.NEW] + counts[State.INTERRUPTED]
+        left = counts[State.NEW] + counts[State.INTERRUPTED] + counts[State.PRUNED]
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
         folder = self.runs / next(iter(experiments)) if len(experiments) == 1 else self.runs
         lines = [f"TensorBoard   tensorboard --logdir {folder}"]

@@ -49,8 +49,11 @@ class Standing:
 
     @cached_property
     def ranking(self) -> list[Placed]:
-        """The settings whose seeds are all finished, the best first, each once."""
-        once = {str(each.options): each for each in reversed(self.settings)}
+        """The settings whose seeds are all finished, the best first, each once.
+
+        One that was given up may be drawn again, and finish.
+        """
+        once = {str(each.options): each for each in reversed(self.settings) if each.result}
         ranked = [(each.result.value, each) for each in once.values() if each.result]
         sign = 1 if self.subject.minimizes else -1
         ranked.sort(key=lambda pair: (sign * pair[0], pair[1].number))

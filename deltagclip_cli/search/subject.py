@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from deltagclip_cli.errors import SpecError, UsageError
-from deltagclip_cli.spec.distributions import Distribution
+from deltagclip_cli.spec.distributions import Distribution, as_written
 from deltagclip_cli.spec.faults import nearest
-from deltagclip_cli.spec.schema import Experiment, varied
+from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.search import Search
 from deltagclip_cli.trials import Trial, make_trial
 
@@ -49,7 +49,7 @@ class Subject:
 
     def trials(self, options: Mapping[str, Any]) -> list[Trial]:
         """One setting with every seed."""
-        optimizer = varied(self.experiment.optimizers[self.label], options)
+        optimizer = self.experiment.optimizers[self.label].varied(options)
         first = make_trial(self.name, self.experiment, self.label, self.seeds[0], optimizer)
         return [first, *map(first.with_seed, self.seeds[1:])]
 
@@ -65,17 +65,10 @@ class Subject:
             "seeds": list(self.seeds),
             "metric": self.search.metric,
             "direction": self.search.direction,
-            "space": {option: _plain(each) for option, each in self.space.items()},
+            "pruner": self.search.pruner,
+            "search seed": self.search.seed,
+            "space": {option: as_written(each) for option, each in self.space.items()},
         }
-
-
-def _plain(distribution: Distribution) -> dict[str, Any]:
-    limits = {key: _as_json(value) for key, value in asdict(distribution).items()}
-    return {type(distribution).__name__: limits}
-
-
-def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def find_subjects(

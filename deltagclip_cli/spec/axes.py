@@ -27,6 +27,7 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.seeds import derive_seed
 from deltagclip_cli.spec.component import Settings
 from deltagclip_cli.spec.distributions import (
+    WORDS,
     AnyDistribution,
     Distribution,
     ascending,
@@ -76,6 +77,7 @@ def read_axes(written: Any, where: Where, faults: list[InitErrorDetails]) -> lis
     return axes
 
 
+_RANDOM_EXAMPLE = "such as random: {draws: 20, lr: {log_uniform: [1e-3, 1]}}"
 _EXAMPLES = "such as lr: [0.1, 1], or lr: {log_range: [1e-3, 1], count: 4}"
 
 
@@ -96,7 +98,8 @@ def _column(key: Any, written: Any, where: Where) -> Column:
         make = partial(_spaced, where, evenly.range, evenly.count, _arithmetic)
         return Column(str(key), where, evenly.count, make)
     message = f"'{key}' must be a list of values, or a range of numbers."
-    raise raised([explained(message, _EXAMPLES, (), written)])
+    random = isinstance(written, dict) and not written.keys().isdisjoint(WORDS)
+    raise raised([explained(message, _RANDOM_EXAMPLE if random else _EXAMPLES, (), written)])
 
 
 def _keep_whole(value: Any, check: Callable[[Any], float]) -> float:
@@ -173,8 +176,7 @@ class _Random(BaseModel):
 def _drawn(_: str, written: Any, where: Where) -> Axis:
     read = _Random.model_validate(written)
     if not read.__pydantic_extra__:
-        hint = "such as random: {draws: 20, lr: {log_uniform: [1e-3, 1]}}"
-        raise raised([explained("'random' has no options to draw.", hint, ())])
+        raise raised([explained("'random' has no options to draw.", _RANDOM_EXAMPLE, ())])
     return tuple(
         Column(
             str(key),

@@ -122,16 +122,23 @@ _KINDS: Mapping[str, tuple[type[Distribution], Any]] = {
     "choice": (Choice, Annotated[list[Any], Field(min_length=1)]),
 }
 
+WORDS = tuple(_KINDS)
+
 
 def extremes(distribution: Distribution) -> Iterator[tuple[Where, Any]]:
     """The values that must be legal for all draws to be, each with its place below the option."""
+    ((word, values),) = as_written(distribution).items()
+    yield from (((word, index), value) for index, value in enumerate(values))
+
+
+def as_written(distribution: Distribution) -> dict[str, list[Any]]:
+    """The distribution as a spec has it."""
     (word,) = (word for word, (kind, _) in _KINDS.items() if isinstance(distribution, kind))
     match distribution:
-        case Choice(values=values):
-            ends = values
+        case Choice(values):
+            return {word: list(values)}
         case _:
-            ends = (distribution.low, distribution.high)
-    yield from (((word, index), value) for index, value in enumerate(ends))
+            return {word: [distribution.low, distribution.high]}
 
 
 def read_distribution(written: Any) -> Distribution:

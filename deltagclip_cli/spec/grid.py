@@ -13,6 +13,7 @@ from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.spec.axes import Axis, Column, read_axes
 from deltagclip_cli.spec.component import Component
+from deltagclip_cli.spec.distributions import WORDS
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import collected, explained, nearest, raised, unknown_label
 
@@ -104,7 +105,7 @@ def _is_block(key: object, value: object) -> bool:
     return (
         isinstance(value, dict)
         and key not in ("zip", "random")
-        and value.keys().isdisjoint(("range", "log_range", "count"))
+        and value.keys().isdisjoint(("range", "log_range", "count", *WORDS))
     )
 
 

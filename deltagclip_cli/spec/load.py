@@ -156,8 +156,11 @@ def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) ->
     elif first["type"] == "missing":
         trail, message = shown[:-1], f"'{shown[-1]}' has too few items (got {len(first['input'])})."
     else:
+        last = shown[-1]
+        what = f"value {last + 1} of '{shown[-2]}'" if isinstance(last, int) else f"'{last}'"
+        trail = shown[: -2 if isinstance(last, int) else -1]
         rules = ", or ".join(dict.fromkeys(_rule(details["msg"]) for details in all_details))
-        trail, message = shown[:-1], f"'{shown[-1]}' {rules} (got {_got(first['input'])})."
+        message = f"{what} {rules} (got {_got(first['input'])})."
     hint = f"\n  {context['hint']}" if context.get("hint") else ""
     return f"{document.place(where)}: {' › '.join(map(str, trail))}: {message}{hint}"
 

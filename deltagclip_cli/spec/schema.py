@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
@@ -193,12 +192,3 @@ def _adapter(name: str) -> TypeAdapter[Any]:
         return TypeAdapter(setting.annotation)  # which has a configuration of its own
     kind: Any = Annotated[setting.annotation, setting]
     return TypeAdapter(kind, config=ConfigDict(strict=True))
-
-
-def varied(optimizer: Optimizer, options: Mapping[str, Any]) -> Optimizer:
-    """``optimizer`` with some options replaced, checked like the spec.
-
-    Raises:
-        ValidationError: an option is unknown or a value is wrong.
-    """
-    return optimizer.varied(options)

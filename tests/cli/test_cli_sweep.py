@@ -168,3 +168,22 @@ def test_force_says_what_it_replaces_and_asks_on_a_terminal_only(
     assert process.returncode == 1
     assert "--force replaces 2 results.\nGo on? [y/N]" in out
     assert "started" not in out
+
+
+def test_an_experiment_without_the_chosen_optimizer_has_no_trials(
+    deltagclip: Invoke, tmp_path: Path
+) -> None:
+    spec = tmp_path / "spec.yaml"
+    tiny = spec.read_text().split("experiments:\n")[1].rpartition("      delta-gclip")[0]
+    spec.write_text(spec.read_text() + tiny.replace("tiny:", "other:"))
+    words = ("sweep", "--spec", "spec.yaml", "--dry-run", "--json", "--optimizer", "delta-gclip")
+    trials = json.loads(deltagclip(*words).stdout)["trials"]
+    assert [(t["experiment"], t["optimizer"]) for t in trials] == [("tiny", "delta-gclip")]
+
+
+def test_what_a_search_gave_up_is_finished_by_a_sweep(deltagclip: Invoke, tmp_path: Path) -> None:
+    for trial in trials_of(tmp_path):
+        run = RunFolder.of(tmp_path / "runs", trial)
+        run.create(trial)
+        run.record_pruning("worse than the median")
+    assert "2 trials: 2 pruned. 2 to run" in deltagclip(*TINY, "--dry-run").output

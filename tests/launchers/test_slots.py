@@ -43,9 +43,7 @@ def shown(jobs: int | None, gpus: str | None, each: int) -> list[tuple[str, str,
     return [(slot.name, slot.device, slot.threads) for slot in find_slots(jobs, gpus, each)]
 
 
-@pytest.mark.parametrize(
-    ("jobs", "threads"), [(1, 16), (2, 8), (3, 5), (16, 1), (17, 1), (40, 1)]
-)
+@pytest.mark.parametrize(("jobs", "threads"), [(1, 16), (2, 8), (3, 5), (16, 1), (17, 1), (40, 1)])
 @pytest.mark.usefixtures("cores")
 def test_threads_are_divided_among_jobs_and_never_more_than_there_are_cores(
     jobs: int, threads: int

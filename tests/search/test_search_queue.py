@@ -34,10 +34,12 @@ from search_cases import (
 from deltagclip_cli.claims import claimed
 from deltagclip_cli.errors import RunFolderError, UsageError
 from deltagclip_cli.launchers.queue import End
+from deltagclip_cli.results import mean
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.search.space import as_optuna, chosen
-from deltagclip_cli.search.standing import take_stock
+from deltagclip_cli.search.standing import Placed, Standing, take_stock
 from deltagclip_cli.search.study import Outcome, read_tried
+from deltagclip_cli.search.subject import find_subjects
 from deltagclip_cli.spec.distributions import Choice, Integer, LogInteger, Uniform
 from deltagclip_cli.trials import Trial
 
@@ -459,7 +461,10 @@ def test_a_journal_of_another_spec_is_refused_with_what_differs(world: World) ->
     wider = experiment_of(pruner="none", space={"dgc": {"lr": {"uniform": [0.1, 1]}}})
     with pytest.raises(RunFolderError, match=r"space"):
         world.queue(wider, 1)
-    world.queue(experiment_of(pruner="median", seed=3), 1)  # neither changes what a value means
+    with pytest.raises(RunFolderError, match=r"pruner \('none' then, 'median' now\)"):
+        world.queue(experiment_of(pruner="median"), 1)
+    with pytest.raises(RunFolderError, match=r"search seed \(0 then, 3 now\)"):
+        world.queue(experiment_of(pruner="none", seed=3), 1)
 
 
 def test_the_best_are_settings_whose_seeds_all_finished(world: World) -> None:
@@ -476,3 +481,14 @@ def test_the_best_are_settings_whose_seeds_all_finished(world: World) -> None:
     best.planned[1].folder.result_file.unlink()
     (standing,) = _standings(world, experiment_of())
     assert standing.ranking[0].number != best.number
+
+
+def test_a_setting_that_was_given_up_and_later_finished_is_ranked() -> None:
+    options = {"lr": 0.1}
+    given_up = Placed(0, options, Outcome.PRUNED, None, ())
+    finished = Placed(1, options, Outcome.FINISHED, mean([1.0]), ())
+    again = Placed(2, options, Outcome.FINISHED, mean([1.0]), ())
+    worse = Placed(3, {"lr": 0.2}, Outcome.FINISHED, mean([2.0]), ())
+    (subject,) = find_subjects({"tiny": experiment_of()}, named=True)
+    standing = Standing(subject, [worse, given_up, finished, again])
+    assert standing.ranking == [finished, worse]

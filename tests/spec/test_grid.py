@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tiny_spec import TINY, faults_of_text, write_spec
 
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.schema import Experiment, Variant, varied
+from deltagclip_cli.spec.schema import Experiment, Variant
 
 SMALLEST: dict[str, Any] = {
     "model": "mlp",
@@ -131,7 +131,7 @@ def test_what_is_combined_is_what_would_be_if_it_were_checked_together() -> None
     adam = {"name": "adam", "maximize": True, "amsgrad": True}
     written = experiment(optimizers={"b": adam}, grid={"b": axes})
     together = [
-        varied(written.optimizers["b"], dict(zip(axes, point, strict=True)))
+        written.optimizers["b"].varied(dict(zip(axes, point, strict=True)))
         for point in itertools.product(*axes.values())
     ]
     assert [variant.optimizer for variant in written.variants("b")] == together
@@ -396,9 +396,9 @@ WRONG = """\
 """
 FAULTS = [
     "12:9: tiny › grid › sgd: unknown option 'lrr' for sgd.",
-    "13:14: tiny › grid › sgd › lr: '0' must be greater than 0 (got 0).",
-    "13:17: tiny › grid › sgd › lr: '1' must be greater than 0 (got -1).",
-    "13:21: tiny › grid › sgd › lr: '2' must be a valid number (got the text 'x').",
+    "13:14: tiny › grid › sgd: value 1 of 'lr' must be greater than 0 (got 0).",
+    "13:17: tiny › grid › sgd: value 2 of 'lr' must be greater than 0 (got -1).",
+    "13:21: tiny › grid › sgd: value 3 of 'lr' must be a valid number (got the text 'x').",
     "14:20: tiny › grid › sgd › momentum: its low end must be below its high end (got 1 and 0).",
     "14:35: tiny › grid › sgd › momentum: 'count' must be greater than or equal to 2 (got 1).",
     "15:9: tiny › grid › sgd: what 'zip' pairs up must be of one length.",
@@ -407,7 +407,7 @@ FAULTS = [
     "18:7: tiny › grid: 'delta-gclip' must be a mapping of what is varied to its values.",
     "19:7: tiny › grid: unknown option 'widht' for mlp.",
     "20:7: tiny › grid: there is no 'epoch' that could be varied.",
-    "21:37: tiny › grid › data.batch_size › log_range: '0' must be greater than 0 (got 0).",
+    "21:37: tiny › grid › data.batch_size: value 1 of 'log_range' must be greater than 0 (got 0).",
     "22:7: tiny › grid: 'data.size' must be a valid integer (got 4.0).",
     "23:7: tiny › grid: 'momentum' is no option of delta-gclip.",
     "24:7: tiny › grid: a grid cannot vary 'seeds'.",
@@ -467,12 +467,18 @@ def test_set_replaces_a_dotted_key_that_is_there(tmp_path: Path) -> None:
     ("words", "fault"),
     [
         ("grid.model.hiden=[[1]]", "tiny › grid: unknown option 'hiden' for mlp."),
-        ("grid.model.hidden=[1]", "tiny › grid › model.hidden: '0' must be a valid tuple (got 1)."),
-        ("grid.zip.epochs=[0]", "tiny › grid › zip › epochs: '0' must be greater than 0 (got 0)."),
+        (
+            "grid.model.hidden=[1]",
+            "tiny › grid: value 1 of 'model.hidden' must be a valid tuple (got 1).",
+        ),
+        (
+            "grid.zip.epochs=[0]",
+            "tiny › grid › zip: value 1 of 'epochs' must be greater than 0 (got 0).",
+        ),
         ("grid.sgd.lr={range: [1, 2]}", "tiny › grid › sgd › lr: 'count' is missing."),
         (
             "grid.random={draws: 1, data.batch_size: {integer: [0, 2]}}",
-            "tiny › grid › random › data.batch_size › integer: '0' must be greater than 0",
+            "tiny › grid › random › data.batch_size: value 1 of 'integer' must be greater than 0",
         ),
         ("grid.optimizers.sgd.lr=[1]", "tiny › grid: a grid cannot vary 'optimizers'."),
     ],
@@ -488,7 +494,9 @@ def test_a_fault_of_a_grid_from_set_is_shown_with_its_words(
 def test_a_grid_may_come_from_the_defaults(tmp_path: Path) -> None:
     text = f"defaults: {{grid: {{model.hidden: [[1], [2]], lr: [0]}}}}\n{TINY}"
     (fault,) = faults_of_text(tmp_path, text)
-    assert fault.startswith("spec.yaml:1:50: defaults › grid › lr: '0' must be greater than 0")
+    assert fault.startswith(
+        "spec.yaml:1:50: defaults › grid: value 1 of 'lr' must be greater than 0"
+    )
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_every_fault_of_a_file_is_found_at_once_with_its_place(tmp_path: Path) -
         "(got -1).",
         "spec.yaml:10:11: one › optimizers › b: there is no optimizer 'adm'.",
         "spec.yaml:11:7: one › optimizers: '../c' cannot be a name.",
-        "spec.yaml:12:49: one › schedule › milestones: '1' must be a valid integer "
+        "spec.yaml:12:49: one › schedule: value 2 of 'milestones' must be a valid integer "
         "(got the text 'x').",
         "spec.yaml:19:33: two › optimizers › a: 'lr' must be a finite number (got nan).",
     ]

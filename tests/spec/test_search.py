@@ -89,12 +89,12 @@ FAULTS = [
     "11:7: tiny › search: 'metric' must be 'train/loss', 'train/accuracy', 'test/loss' or "
     "'test/accuracy' (got the text 'tst/loss').",
     "13:9: tiny › search › space: there is no optimizer 'sdg' in this experiment.",
-    "15:26: tiny › search › space › sgd › lr › uniform: '0' must be greater than 0 (got 0.0).",
+    "15:26: tiny › search › space › sgd › lr: value 1 of 'uniform' must be greater than 0 (got 0.0).",
     "16:11: tiny › search › space › sgd: unknown option 'lrr' for sgd.",
     "17:11: tiny › search › space › sgd: a name cannot be varied without its options.",
-    "18:37: tiny › search › space › sgd › nesterov › choice: '1' must be a valid boolean (got 3).",
+    "18:37: tiny › search › space › sgd › nesterov: value 2 of 'choice' must be a valid boolean (got 3).",
     "19:22: tiny › search › space › sgd › momentum: there is no distribution 'unifrm'.",
-    "20:36: tiny › search › space › sgd › weight_decay › uniform: '0' must be greater than or "
+    "20:36: tiny › search › space › sgd › weight_decay: value 1 of 'uniform' must be greater than or "
     "equal to 0 (got -1.0).",
 ]
 
@@ -109,7 +109,9 @@ def test_a_whole_option_cannot_be_searched_among_fractions(tmp_path: Path) -> No
     text = f"{TINY}      lbfgs: {{name: lbfgs}}\n    search: {{metric: test/loss, {space}}}\n"
     faults = faults_of_text(tmp_path, text)
     assert len(faults) == 2
-    assert all("max_iter › uniform" in f and "must be a valid integer" in f for f in faults)
+    assert all(
+        "max_iter: value" in f and "of 'uniform' must be a valid integer" in f for f in faults
+    )
 
 
 @pytest.mark.parametrize("value", [3, [1], "words"])
