@@ -7,6 +7,7 @@ NFS.
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,16 +40,11 @@ def claimed(file: Path, message: str) -> Iterator[None]:
 
 def is_claimed(file: Path) -> bool:
     """Whether a process holds the claim on ``file`` now."""
-    from filelock import FileLock, Timeout
-
-    if not file.exists():
-        return False
-    lock = FileLock(file)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
+        with file.open("rb") as held:  # reading is enough: it may be another user's
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    except OSError:  # another user's, or on a disk that cannot be written: not for us to run
+    except OSError:  # there is none, or it is not to be read
         return False
-    lock.release()
     return False

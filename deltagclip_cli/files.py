@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from deltagclip_cli.errors import UnwritableError
 
 
 @contextmanager
@@ -25,6 +28,23 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder if it is not there, and check that files can be made in it.
+
+    Raises:
+        UnwritableError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UnwritableError(
+            f"{folder}: nothing can be written there: {error.strerror}.\n"
+            "  Free space or permissions there, or name another folder with --runs DIR."
+        ) from None
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -1,6 +1,6 @@
 """What there is to run: every trial of some experiments, what has become of it, how long it takes.
 
-Neither torch nor a lock is needed to know it: 10,000 trials are looked up in a second.
+Torch is not needed to know it: 10,000 trials are looked up in a second.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _state(trial: Trial, folder: RunFolder, exists: bool) -> tuple[State, Mappin
         return State.NEW, None
     result = folder.result()
     if result is None:
-        return folder.state, None
+        return State.RUNNING if folder.is_claimed() else folder.state, None
     if result.get("identity") != trial.identity:
         return State.NEW, None
     return State(result["status"]), result

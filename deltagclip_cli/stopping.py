@@ -27,7 +27,10 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch the signals while the context lasts."""
+        """Catch the signals while the context lasts; within such a context, do nothing."""
+        if signal.getsignal(signal.SIGTERM) == self._catch:
+            yield
+            return
         before = {number: signal.signal(number, self._catch) for number in _stopping_signals()}
         try:
             yield

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from deltagclip_cli.heartbeat import Heartbeat, read_heartbeat
@@ -27,7 +27,7 @@ class Sighting:
         name: label, setting as far as it is known, and seed, as shown to people.
         folder: the run folder.
         state: what its files say.
-        beat: how far it is; None if no process works there.
+        beat: how far it is, if it is running and has said so.
     """
 
     experiment: str
@@ -79,44 +79,35 @@ def survey(runs: Path, planned: Sequence[Planned], experiments: Iterable[str]) -
         if folder.path not in known
     ]
     sightings = [_planned_sighting(each) for each in planned]
-    now = [
-        replace(each, state=sighting.state)
-        for each, sighting in zip(planned, sightings, strict=True)
-    ]
-    return Survey(now, [*sightings, *(_stranger(*each) for each in strangers)])
+    return Survey(planned, [*sightings, *(_stranger(*each) for each in strangers)])
 
 
 def _planned_sighting(planned: Planned) -> Sighting:
     trial = planned.trial
-    beat = _beat(planned.folder, planned.state)
     return Sighting(
         experiment=trial.experiment,
         label=trial.label,
         seed=trial.seed,
         name=planned.short_name,
         folder=planned.folder,
-        state=State.RUNNING if beat else planned.state,
-        beat=beat,
+        state=planned.state,
+        beat=read_heartbeat(planned.folder) if planned.state is State.RUNNING else None,
     )
 
 
 def _stranger(experiment: str, folder: RunFolder) -> Sighting:
     label, run = folder.path.parent.name, folder.path.name
-    state = folder.state
-    beat = _beat(folder, state)
+    ended = folder.result() is not None
+    state = State.RUNNING if not ended and folder.is_claimed() else folder.state
     return Sighting(
         experiment=experiment,
         label=label,
         seed=int(run.split("-")[1]),
         name=f"{label} · {run}",
         folder=folder,
-        state=State.RUNNING if beat else state,
-        beat=beat,
+        state=state,
+        beat=read_heartbeat(folder) if state is State.RUNNING else None,
     )
-
-
-def _beat(folder: RunFolder, state: State) -> Heartbeat | None:
-    return None if state in (State.FINISHED, State.DIVERGED) else read_heartbeat(folder)
 
 
 def experiments_in(runs: Path) -> list[str]:

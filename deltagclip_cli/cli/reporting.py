@@ -21,7 +21,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
     def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, typer.Abort):
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except typer.Exit:
             raise

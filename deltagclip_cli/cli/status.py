@@ -41,14 +41,18 @@ def status(
 
     from deltagclip_cli.console.status_view import print_status, status_records, watch_status
     from deltagclip_cli.console.terminal import make_console
+    from deltagclip_cli.errors import UsageError
 
+    console = make_console()
+    if watch and (as_json or not console.is_terminal):
+        raise UsageError("--watch keeps a terminal up to date; without one, ask again instead.")
     names, trials = _trials(spec, experiments or (), sets or (), runs)
     if as_json:
         typer.echo(json.dumps({"trials": status_records(_look(names, trials, runs))}, indent=1))
     elif watch:
-        watch_status(make_console(), lambda: _look(names, trials, runs))
+        watch_status(console, lambda: _look(names, trials, runs))
     else:
-        print_status(make_console(), _look(names, trials, runs))
+        print_status(console, _look(names, trials, runs))
 
 
 def _trials(
@@ -60,7 +64,7 @@ def _trials(
     from deltagclip_cli.trials import expand
 
     there = experiments_in(runs)
-    specified = _experiments(spec, sets)
+    specified = _experiments(spec, chosen, sets)
     for name in chosen:
         if name not in specified and name not in there:
             known = ", ".join(dict.fromkeys([*specified, *there])) or "none"
@@ -74,18 +78,24 @@ def _trials(
     ]
 
 
-def _experiments(spec: Path | None, sets: Sequence[str]) -> Mapping[str, Experiment]:
+def _experiments(
+    spec: Path | None, chosen: Sequence[str], sets: Sequence[str]
+) -> Mapping[str, Experiment]:
     """The experiments of the spec; of a default one that is missing or has faults, none."""
     from deltagclip_cli.errors import SpecError
     from deltagclip_cli.spec.load import load_spec
 
-    if spec is not None:
-        return load_spec(spec, sets=sets).experiments
-    if not options.SPEC.exists():
+    if spec is None and not options.SPEC.exists():
         return {}
     try:
-        return load_spec(options.SPEC, sets=sets).experiments
+        experiments = load_spec(spec or options.SPEC).experiments
+        if not sets:
+            return experiments
+        named = [name for name in chosen if name in experiments]
+        return load_spec(spec or options.SPEC, named, sets).experiments
     except SpecError:
+        if spec is not None or sets:
+            raise
         typer.echo(f"{options.SPEC} has faults: see deltagclip validate. Without it:", err=True)
         return {}
 

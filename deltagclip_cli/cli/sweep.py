@@ -103,14 +103,14 @@ def sweep(
         fail_fast=fail_fast,
         as_json=as_json,
         quiet=quiet,
+        options=_repeated(spec, runs, sets or ()),
     )
     if search is not None:
         _refuse_with_search(retry_failed=retry_failed, force=force)
         subjects = find_subjects(
             chosen, named=bool(experiments), labels=optimizer or (), seeds=seed or ()
         )
-        repeated = _repeated(spec, runs, data, sets or ())
-        searching = SearchSession(session, subjects, search, repeated)
+        searching = SearchSession(session, subjects, search)
         raise typer.Exit(searching.show() if dry_run else searching.run())
     trials = [
         trial
@@ -128,15 +128,10 @@ def sweep(
         raise typer.Exit(code)
 
 
-def _repeated(spec: Path, runs: Path, data: Path, sets: Sequence[str]) -> list[str]:
+def _repeated(spec: Path, runs: Path, sets: Sequence[str]) -> list[str]:
     """What another command must be told to mean the same trials."""
-    words = []
-    for name, value, default in (
-        ("--spec", spec, options.SPEC),
-        ("--runs", runs, options.RUNS),
-        ("--data", data, options.DATA),
-    ):
-        words += [name, str(value)] if value != default else []
+    words = ["--spec", str(spec)] if spec != options.SPEC else []
+    words += ["--runs", str(runs)] if runs != options.RUNS else []
     return [*words, *(word for each in sets for word in ("--set", each))]
 
 

@@ -26,8 +26,13 @@ class _ConsoleHandler(logging.Handler):
 def shown_messages(console: Console, *, quiet: bool = False) -> Iterator[None]:
     """Print what the package and Python's ``warnings`` have to say while the context lasts.
 
-    On a terminal the progress display tells of the epochs; elsewhere each is a line.
+    On a terminal the progress display tells of the epochs; elsewhere each is a line. Within
+    another such context, which shows them already, this does nothing.
     """
+    handlers = logging.getLogger(SOURCES[0]).handlers
+    if any(isinstance(each, _ConsoleHandler) for each in handlers):
+        yield
+        return
     handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
     if console.is_terminal:
         handler.addFilter(lambda record: record.name != EPOCHS)

@@ -33,13 +33,11 @@ class SearchSession:
         sweep: how its trials are.
         subjects: the optimizers whose best settings are looked for.
         settings: how many each is to be tried with, those of earlier searches included.
-        options: of the command line, that the next command needs too.
     """
 
     sweep: SweepSession
     subjects: Sequence[Subject]
     settings: int
-    options: Sequence[str] = ()
 
     def show(self) -> int:
         """Print the spaces and how many settings were tried, start nothing; the exit code.
@@ -159,7 +157,7 @@ class SearchSession:
                 console.print(top_table(each))
         for each in standings:
             if each.ranking:
-                self.sweep.say(f"the best     {_train_command(each, self.options)}")
+                self.sweep.say(f"the best     {_train_command(each, self.sweep.options)}")
         self.sweep.say(f"TensorBoard  tensorboard --logdir {self.sweep.runs / name}")
         if left := self._left(standings):
             self.sweep.say(f"not finished {left}: the same command goes on with them")

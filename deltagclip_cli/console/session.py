@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.summary import print_summary
-from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode
+from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import Trial
@@ -80,7 +80,13 @@ class Session:
             force: run it although it has a result.
         """
         trial = folder.trial()
-        if not force and folder.result() is not None:
+        result = folder.result()
+        if not force and result is not None:
+            if result.get("identity") != trial.identity:
+                raise RunFolderError(
+                    f"{folder.result_file}: the result of another trial.\n"
+                    "  Move or delete the run folder."
+                )
             return self._conclude(trial, folder)
         with folder.claimed():
             folder.forget_reasons()

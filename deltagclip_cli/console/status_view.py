@@ -31,22 +31,26 @@ def print_status(console: Console, survey: Survey) -> None:
 
 def watch_status(console: Console, look: Callable[[], Survey]) -> None:
     """Keep what ``look`` gives on the screen until Ctrl-C."""
+    first = _status(look(), what_happens_first=True)
     with (
         suppress(KeyboardInterrupt),
-        Live(_status(look()), console=console, screen=True, auto_refresh=False) as live,
+        Live(first, console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
-            live.update(_status(look()), refresh=True)
+            live.update(_status(look(), what_happens_first=True), refresh=True)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _status(survey: Survey) -> RenderableType:
-    parts: list[RenderableType] = [*summary_tables(survey.planned)]
-    parts += [Text(line) for line in _others(survey.others)]
-    running = [each for each in survey.sightings if each.beat]
+def _status(survey: Survey, *, what_happens_first: bool = False) -> RenderableType:
+    """The survey; a screen cuts off what comes last, so there the tables do."""
+    tables: list[RenderableType] = [*summary_tables(survey.planned)]
+    tables += [Text(line) for line in _others(survey.others)]
+    happening: list[RenderableType] = []
+    running = [each for each in survey.sightings if each.state is State.RUNNING]
     if running:
-        parts += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
-    parts += _problems(survey.sightings)
+        happening += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
+    happening += _problems(survey.sightings)
+    parts = happening + tables if what_happens_first else tables + happening
     return Group(*parts) if parts else Text("There are no runs yet.")
 
 
@@ -60,9 +64,12 @@ def _others(others: Sequence[Sighting]) -> list[str]:
 
 def _running(running: Sequence[Sighting]) -> RenderableType:
     return running_table(
-        (f"{each.beat.host} {each.beat.device}", f"{each.experiment} · {each.name}", each.beat)
+        (
+            f"{each.beat.host} {each.beat.device}" if each.beat else "",
+            f"{each.experiment} · {each.name}",
+            each.beat,
+        )
         for each in running
-        if each.beat
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from collections import Counter
 from collections.abc import Iterable, Sequence, Set
@@ -22,10 +23,12 @@ from deltagclip_cli.console.session import Session
 from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, View
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
 from deltagclip_cli.errors import ExitCode
+from deltagclip_cli.files import check_writable
 from deltagclip_cli.launchers.launcher import Launch, Launcher
 from deltagclip_cli.launchers.queue import PlannedQueue, Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import (
+    ENDED,
     Estimates,
     Planned,
     longest_first,
@@ -55,6 +58,7 @@ class SweepSession:
         fail_fast: stop after the first trial that does not finish.
         as_json: print the answer as JSON on stdout.
         quiet: print warnings and errors only.
+        options: of the command line, that other commands need to mean the same trials.
         stop: remembers the signal that ended it.
     """
 
@@ -69,6 +73,7 @@ class SweepSession:
     fail_fast: bool = False
     as_json: bool = False
     quiet: bool = False
+    options: Sequence[str] = ()
     stop: StopRequest = field(default_factory=StopRequest)
 
     def show(self, planned: Sequence[Planned]) -> None:
@@ -158,8 +163,10 @@ class SweepSession:
             try:
                 with self._waiting("Loading torch and the data"):
                     self._launcher.prepare(list(distinct.values()))
-                with self._view(total) as view:
-                    self._launcher.run(queue, view)
+                if not self.stop():
+                    check_writable(self.runs)
+                    with self._view(total) as view:
+                        self._launcher.run(queue, view)
             except KeyboardInterrupt:
                 self.say("The workers were killed.")
 
@@ -188,21 +195,22 @@ class SweepSession:
             return ExitCode.STOPPED
         if any_failed or State.FAILED in states or State.DIVERGED in states:
             return ExitCode.FAILED
-        left = not states.isdisjoint((State.NEW, State.INTERRUPTED, State.PRUNED))
-        return ExitCode.STOPPED if left else ExitCode.OK
+        return ExitCode.OK if states <= {State.FINISHED} else ExitCode.STOPPED
 
     def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
         counts = Counter(each.state for each in planned)
-        left = counts[State.NEW] + counts[State.INTERRUPTED] + counts[State.PRUNED]
+        left = sum(counts[state] for state in counts if state not in ENDED)
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
         folder = self.runs / next(iter(experiments)) if len(experiments) == 1 else self.runs
         lines = [f"TensorBoard   tensorboard --logdir {folder}"]
         if left:
-            lines.append(f"not finished  {left}: the same command goes on with them")
+            again = "the same command without --force" if self.force else "the same command"
+            lines.append(f"not finished  {left}: {again} goes on with them")
         if counts[State.FAILED]:
             lines.append(f"failed        {counts[State.FAILED]}: --retry-failed runs them again")
         if left or counts[State.FAILED]:
-            lines.append(f"why           deltagclip status {' '.join(experiments)}")
+            words = ["deltagclip", "status", *experiments, *self.options]
+            lines.append(f"why           {shlex.join(words)}")
         return lines
 
     def _outline(
@@ -211,7 +219,8 @@ class SweepSession:
         states = counted(Counter(each.state for each in planned))
         slots = self._launcher.slots
         about = "" if end is None else f", about {seconds(end)}"
-        return f"{len(planned)} trials: {states}. {len(todo)} to run on {len(slots)} slots{about}."
+        where = slots[0].name if len(slots) == 1 else f"{len(slots)} slots"
+        return f"{len(planned)} trials: {states}. {len(todo)} to run on {where}{about}."
 
     def _print_json(self, planned: Sequence[Planned], where: dict[str, str]) -> None:
         trials = [

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deltagclip_cli.console.numbers import metric, seconds
 from deltagclip_cli.console.running import running_table
-from deltagclip_cli.console.tables import STYLES
+from deltagclip_cli.console.tables import SHOWN_METRICS, STYLES
 from deltagclip_cli.heartbeat import read_heartbeat
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.launchers.slots import Slot
@@ -61,17 +61,21 @@ class QuietView:
 
     def ended(self, planned: Planned, end: End) -> None:
         """A trial ended."""
-        self._done += not end.elsewhere
+        self._count_in(end)
         if end.state not in _AS_HOPED and not end.elsewhere:
             self._print(planned, end)
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
         """Some time has passed."""
 
+    def _count_in(self, end: End) -> None:
+        self._done += not end.elsewhere and end.state is not State.INTERRUPTED
+
     def _print(self, planned: Planned, end: End) -> None:
         width = len(str(self._total))
         line = Text(f"[{self._done:{width}}/{self._total}] ")
-        self._console.print(line + described(planned.name, planned, end), soft_wrap=True)
+        line.append(f"{planned.name}: ").append_text(_outcome(planned, end))
+        self._console.print(line, soft_wrap=True)
 
 
 class PlainView(QuietView):
@@ -82,12 +86,13 @@ class PlainView(QuietView):
     def started(self, planned: Planned, slot: Slot) -> None:
         """Say what was started where."""
         width = 2 * len(str(self._total)) + 3
-        self._console.print(Text(f"{'':{width}} started {planned.name} on {slot.name}"))
+        line = Text(f"{'':{width}} started {planned.name} on {slot.name}")
+        self._console.print(line, soft_wrap=True)
 
     def ended(self, planned: Planned, end: End) -> None:
         """Say how it ended."""
+        self._count_in(end)
         if not end.elsewhere:
-            self._done += 1
             self._print(planned, end)
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
@@ -139,9 +144,9 @@ class LiveView(QuietView):
         """Keep a failure in sight for good, and other trials for a while."""
         super().ended(planned, end)
         if end.state in _AS_HOPED and not end.elsewhere:
-            line = described(self._name(planned), planned, end)
-            line.no_wrap, line.overflow = True, "ellipsis"
-            self._last.append(line)
+            line = _outcome(planned, end)
+            line.no_wrap, line.overflow = True, "ellipsis"  # so what is long comes last
+            self._last.append(line.append(f": {self._name(planned)}"))
         self._progress.update(self._task, description=self._count())
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
@@ -164,13 +169,13 @@ class LiveView(QuietView):
         return Group(self._progress, body, *self._last)
 
 
-def described(name: str, planned: Planned, end: End) -> Text:
-    """How a trial ended, in a line that begins with its name."""
-    text = Text(f"{name}: ").append(str(end.state), STYLES[end.state])
+def _outcome(planned: Planned, end: End) -> Text:
+    """How a trial ended, in a line."""
+    text = Text().append(str(end.state), STYLES[end.state])
     result = planned.folder.result()
     if result is None or end.reason:
         return text.append(f": {end.reason}" if end.reason else "")
-    text.append(f" in {seconds(result['seconds']['epochs'])}")
-    shown = ("test/loss", "test/accuracy")
-    values = [f"{name} {metric(name, result['last'].get(name))}" for name in shown]
-    return text.append(", " + ", ".join(v for v in values if not v.endswith(" –")))
+    words = [f" in {seconds(result['seconds']['epochs'])}"]
+    last = result["last"]
+    words += [f"{each} {metric(each, last[each])}" for each in SHOWN_METRICS if each in last]
+    return text.append(", ".join(words))

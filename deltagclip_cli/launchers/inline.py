@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from deltagclip_cli.errors import DeltaGClipError
+from deltagclip_cli.errors import DeltaGClipError, UsageError
 from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.queue import Queue
 from deltagclip_cli.launchers.slots import Slot
@@ -17,8 +17,6 @@ from deltagclip_cli.spec.schema import Data
 
 class Done:
     """A worker that has ended before it is looked at."""
-
-    pid = os.getpid()
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
@@ -40,11 +38,20 @@ class InlineLauncher:
     """Runs the trials in this process; an error in one is recorded and the others go on."""
 
     def __init__(self, launch: Launch) -> None:
+        if launch.jobs or launch.gpus or launch.trials_per_gpu > 1:
+            raise UsageError(
+                "--launcher inline: one trial at a time.\n"
+                "  --jobs, --gpus and --trials-per-gpu are for --launcher local."
+            )
         self._launch = launch
         self.slots: Sequence[Slot] = [Slot("here", "auto", 0)]
 
     def prepare(self, data: Sequence[Data]) -> None:
-        """Nothing: there is nobody to share the work with."""
+        """Load every data set once, so that what is missing is said before anything is begun."""
+        from deltagclip_cli.assembly import load_dataset
+
+        for each in data:
+            load_dataset(each, self._launch.data_dir)
 
     def run(self, queue: Queue, watcher: Watcher) -> None:
         """Run every trial of the queue."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from deltagclip_cli.errors import DeviceError, UsageError
 from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.nursery import Fork, Nursery
 from deltagclip_cli.launchers.queue import Queue
@@ -31,11 +32,16 @@ class LocalLauncher:
     def prepare(self, data: Sequence[Data]) -> None:
         """Load every data set once, which downloads and decodes what is not there yet."""
         self._nursery.open()
+        gpus = sorted({slot.device for slot in self.slots} - {"cpu"})
+        if gpus:
+            self._call(_check_gpus, gpus)
         for each in data:
-            if not self._launch.should_stop():
-                self._nursery.call(
-                    _load, each, self._launch.data_dir, should_stop=self._launch.should_stop
-                )
+            self._call(_load, each, self._launch.data_dir)
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        stop = self._launch.should_stop
+        if not stop():
+            self._nursery.call(function, *arguments, should_stop=stop)
 
     def run(self, queue: Queue, watcher: Watcher) -> None:
         """Run every trial of the queue."""
@@ -58,7 +64,25 @@ class LocalLauncher:
         return self._nursery.start(words, folder.log_file)
 
 
+def _check_gpus(gpus: Sequence[str]) -> None:
+    """Ask torch, which may see fewer than the environment or the driver promise."""
+    import torch
+
+    there = torch.cuda.device_count()
+    missing = [each for each in gpus if int(each.removeprefix("cuda:")) >= there]
+    if missing:
+        raise DeviceError(
+            f"{', '.join(missing)}: torch {torch.__version__} sees {there} GPUs here.\n"
+            "  Check CUDA_VISIBLE_DEVICES and which torch is installed, or use --jobs N."
+        )
+
+
 def _load(data: Data, data_dir: Path) -> None:
     from deltagclip_cli.assembly import load_dataset
 
-    load_dataset(data, data_dir)
+    try:
+        load_dataset(data, data_dir)
+    except UsageError as error:
+        raise UsageError(
+            f"data {data.name}: {error}\n  Nothing was started; other experiments can be named."
+        ) from None

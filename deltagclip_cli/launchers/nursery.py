@@ -24,6 +24,7 @@ from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_KILLED = "the process that loads the data was killed, perhaps for want of memory."
 _AGAIN = "The same command goes on where this one ended."
 _LOADED = [
     "deltagclip_cli.cli.main",
@@ -45,11 +46,6 @@ class Fork:
     def sentinel(self) -> int:
         """Ready, for ``multiprocessing.connection.wait``, when the process has ended."""
         return self._process.sentinel
-
-    @property
-    def pid(self) -> int:
-        """The number of the process."""
-        return self._process.pid or 0
 
     @property
     def exit_code(self) -> int | None:
@@ -112,11 +108,12 @@ class Nursery:
         while not wait([receiver], timeout=_SECONDS_BETWEEN_LOOKS):
             if should_stop():
                 process.terminate()
-        process.join()
         try:
             message = receiver.recv()
-        except EOFError:  # it was killed
-            message = "" if should_stop() else f"a process ended with {process.exitcode}."
+        except EOFError:
+            message = "" if should_stop() else _KILLED
+        receiver.close()
+        process.join()
         if message:
             raise UsageError(message)
 

@@ -106,7 +106,9 @@ class PlannedQueue:
 
     def _has_ended(self, planned: Planned) -> bool:
         """Whether another process has ended the trial since it was planned."""
-        state = planned.folder.state
+        result, state = planned.folder.result(), planned.folder.state
+        if result is not None and result.get("identity") != planned.trial.identity:
+            return False  # another trial's, as the worker will say
         if state not in ENDED or state is not planned.state:
             return state in ENDED
         return (planned.folder.ended_at or 0.0) > self._begun  # it is to be run again, once

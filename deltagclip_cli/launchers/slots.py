@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from deltagclip_cli.errors import DeviceError
@@ -41,14 +43,15 @@ def find_slots(jobs: int | None, gpus: str | None, trials_per_gpu: int) -> list[
     Raises:
         DeviceError: there is no such GPU, or CPU and GPUs were both asked for.
     """
-    if jobs is not None and gpus is not None:
+    if jobs is not None and (gpus is not None or trials_per_gpu > 1):
         raise DeviceError(
-            "--jobs and --gpus: trials run on the CPU or on GPUs, not on both in one sweep."
+            "--jobs: trials run on the CPU or on GPUs, not on both in one sweep.\n"
+            "  Leave out --jobs, or --gpus and --trials-per-gpu."
         )
     if jobs is not None:
         return cpu_slots(jobs)
     there = count_gpus()
-    if gpus is None and not there:
+    if gpus is None and not there and trials_per_gpu == 1:
         return cpu_slots(min(available_cores(), MOST_DEFAULT_JOBS))
     return _gpu_slots(_chosen_gpus("all" if gpus is None else gpus, there), trials_per_gpu)
 
@@ -78,17 +81,21 @@ def _chosen_gpus(gpus: str, there: int) -> list[int]:
         chosen = list(dict.fromkeys(int(word) for word in words))
     if not chosen or max(chosen) >= there:
         raise DeviceError(
-            f"--gpus {gpus}: {there or 'no'} GPUs are visible here.\n"
+            f"--gpus {gpus}: GPUs visible here: {there or 'none'}.\n"
             "  Check nvidia-smi and CUDA_VISIBLE_DEVICES, or use --jobs N to train on the CPU."
         )
     return chosen
+
+
+_IS_GPU = re.compile(r"\d+$|GPU-|MIG-")
 
 
 def count_gpus() -> int:
     """How many GPUs torch would see; asked of the driver, for torch takes seconds to load."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return sum(bool(word.strip()) and word.strip() != "-1" for word in visible.split(","))
+        words = (word.strip() for word in visible.split(","))
+        return sum(1 for _ in takewhile(_IS_GPU.match, words))  # CUDA reads no further either
     program = shutil.which("nvidia-smi")
     if program is None:
         return 0

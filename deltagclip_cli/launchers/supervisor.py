@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Protocol
 
-from deltagclip_cli.errors import ExitCode, RunFolderError, UnwritableError
+from deltagclip_cli.errors import ExitCode, RunFolderError
 from deltagclip_cli.launchers.queue import End, Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import Planned
@@ -93,15 +93,11 @@ class Supervisor:
         self._fail_fast = fail_fast
         self._jobs: list[_Job] = []
         self._stopping = False
-        self._unwritable: UnwritableError | None = None
 
     def run(self) -> None:
         """Run everything, and return when no worker is left.
 
-        Whatever ends this before, a second Ctrl-C for one, kills the workers.
-
-        Raises:
-            UnwritableError: a run folder could not be made, and so no more trials were started.
+        A second Ctrl-C kills the workers; whatever else ends this before lets them save.
         """
         try:
             while True:
@@ -111,15 +107,23 @@ class Supervisor:
                     self._fill_slots()
                 if not self._jobs and (self._stopping or self._queue.is_over()):
                     break
-                self._watcher.looked([(job.planned, job.slot) for job in self._jobs])
+                self._show()
                 self._look()
+        except Exception:  # such as a pipe that nobody reads any more
+            self._stop()
+            for job in self._jobs:
+                wait([job.worker.sentinel])
+            raise
         finally:
             for job in self._jobs:
+                saved = job.worker.exit_code == ExitCode.STOPPED
                 job.worker.kill()
                 job.worker.forget()
-                job.planned.folder.record_stop("killed with the sweep")
-        if self._unwritable is not None:
-            raise self._unwritable
+                if job.planned.folder.result() is None:
+                    job.planned.folder.record_stop(_SAVED if saved else "killed with the sweep")
+
+    def _show(self) -> None:
+        self._watcher.looked([(job.planned, job.slot) for job in self._jobs])
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -138,15 +142,12 @@ class Supervisor:
             try:
                 planned.folder.create(planned.trial)
                 worker = self._start(planned, slot)
-            except UnwritableError as error:
-                self._unwritable = error
-                self._stop()
-                return
             except (RunFolderError, OSError) as error:
                 self._conclude(planned, slot, _not_started(planned.folder, error))
             else:
                 self._jobs.append(_Job(planned, slot, worker))
                 self._watcher.started(planned, slot)
+                self._show()
 
     def _look(self) -> None:
         if self._jobs:
@@ -182,11 +183,13 @@ class Supervisor:
     def _end(self, job: _Job, exit_code: int) -> End:
         """Read from the files how a worker's trial ended, and write down what only we know."""
         folder = job.planned.folder
-        state = folder.state
-        if state in (State.FINISHED, State.DIVERGED):
+        state, result = folder.state, folder.result()
+        if result is not None and result != job.planned.result:
             return End(state, folder.reason)
         if folder.is_claimed():
             return End(state, elsewhere=True)
+        if result is not None:  # it was to be replaced, and the worker ended before it was deleted
+            return End(State.FAILED, f"{self._explained(exit_code)}; the earlier result is kept")
         if job.pruned and state is not State.FAILED:
             folder.record_pruning(job.pruned)
             return End(State.PRUNED, job.pruned)
@@ -196,7 +199,7 @@ class Supervisor:
 
     def _explained(self, exit_code: int) -> str:
         if exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED):
-            return "stopped with a checkpoint"
+            return _SAVED
         if self._stopping and exit_code == -signal.SIGTERM:
             return "stopped before its training began"
         if exit_code >= 0:
@@ -223,6 +226,7 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
+_SAVED = "stopped with a checkpoint"
 _DISK_FULL = ("disk is full", "No space left on device")
 
 

@@ -122,3 +122,18 @@ def test_an_unknown_experiment_is_refused_with_those_there_are(
 
 def test_a_planned_experiment_that_was_not_begun_can_be_asked_for(deltagclip: Invoke) -> None:
     assert "1 new" in deltagclip("status", "tiny", *SPEC).output
+
+
+def test_settings_can_be_changed_for_the_experiments_that_are_named(deltagclip: Invoke) -> None:
+    words = ("status", "tiny", *SPEC, "--set", "optimizers.sgd.lr=0.5", "--json")
+    assert len(json.loads(deltagclip(*words).stdout)["trials"]) == 2
+    done = deltagclip("status", "tiny", *SPEC, "--set", "optimizers.sgd.lrr=0.5")
+    assert done.exit_code == 2
+    assert "unknown option 'lrr'" in done.output
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_watching_needs_a_terminal(deltagclip: Invoke, more: tuple[str, ...]) -> None:
+    done = deltagclip("status", *SPEC, "--watch", *more)
+    assert done.exit_code == 2
+    assert "--watch keeps a terminal up to date" in done.output

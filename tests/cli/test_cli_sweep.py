@@ -132,7 +132,7 @@ def test_failed_trials_are_skipped_with_the_way_to_run_them_again(
         ((*TINY, "--optimizer", "adam"), "--optimizer adam: no experiment here has"),
         ((*TINY, "--launcher", "cloud"), "there is no such launcher.\n  launchers: local, inline"),
         ((*TINY, "--jobs", "2", "--gpus", "0"), "not on both"),
-        ((*TINY, "--gpus", "5"), "GPUs are visible here"),
+        ((*TINY, "--gpus", "5"), "GPUs visible here: none"),
         ((*TINY, "--set", "grid={sgd: {momentumm: [1]}}"), "unknown option 'momentumm' for sgd"),
         ((*TINY, "--set", "grid={sgd: {lr: []}}"), "lr"),
         ((*TINY, "--set", "grid={sgd: {lr: {log_range: [0.1, 1]}}}"), "count"),
@@ -148,8 +148,9 @@ def test_wrong_input_is_refused_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"\x04", 130)])
 def test_force_says_what_it_replaces_and_asks_on_a_terminal_only(
-    deltagclip: Invoke, tmp_path: Path
+    deltagclip: Invoke, tmp_path: Path, answer: bytes, code: int
 ) -> None:
     finish(tmp_path)
     leader, follower = os.openpty()
@@ -161,13 +162,14 @@ def test_force_says_what_it_replaces_and_asks_on_a_terminal_only(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    os.write(leader, b"n\n")
+    os.write(leader, answer)
     out, _ = process.communicate(timeout=60)
     os.close(leader)
     os.close(follower)
-    assert process.returncode == 1
+    assert process.returncode == code
     assert "--force replaces 2 results.\nGo on? [y/N]" in out
     assert "started" not in out
+    assert "should not have happened" not in out
 
 
 def test_an_experiment_without_the_chosen_optimizer_has_no_trials(

@@ -119,7 +119,7 @@ def test_finished_trials_are_shown_for_a_while_and_failures_for_good(
         view.ended(planned[1], End(State.FAILED, "the GPU's memory is full."))
         screen.console.print(view.render())
         shown = list(screen.lines)
-    finished = "sgd · seed 0: finished in 12 s, test/loss 0.25, test/accuracy 87.50%"
+    finished = "finished in 12 s, test/loss 0.25, test/accuracy 87.50%: sgd · seed 0"
     failed = "[2/3] tiny · delta-gclip · seed 0: failed: the GPU's memory is full."
     assert finished in shown
     assert failed in shown
@@ -137,7 +137,7 @@ def test_elsewhere_every_start_and_every_end_is_a_line(planned: list[Planned]) -
     assert screen.lines == [
         "        started tiny · sgd · seed 0 on cpu 1",
         "[ 1/10] tiny · sgd · seed 0: finished in 12 s, test/loss 0.25, test/accuracy 87.50%",
-        "[ 2/10] tiny · delta-gclip · seed 0: interrupted: killed by SIGKILL",
+        "[ 1/10] tiny · delta-gclip · seed 0: interrupted: killed by SIGKILL",
         "",
     ]
     assert "\x1b" not in screen.file.getvalue()

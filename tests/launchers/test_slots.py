@@ -85,7 +85,15 @@ def test_visible_devices_are_those_that_the_environment_leaves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert count_gpus() == 2
-    for value, count in (("1", 1), ("0,1,2", 3), ("", 0), ("-1", 0), ("GPU-a,GPU-b", 2)):
+    for value, count in (
+        ("1", 1),
+        ("0,1,2", 3),
+        ("", 0),
+        ("-1", 0),
+        ("0,-1,1", 1),
+        ("NoDevFiles", 0),
+        ("GPU-a,GPU-b", 2),
+    ):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         assert count_gpus() == count
 
@@ -100,8 +108,8 @@ def test_a_driver_that_does_not_answer_has_no_gpus(driver: Path, script: str) ->
 @pytest.mark.parametrize(
     ("gpus", "message"),
     [
-        ("2", "2 GPUs are visible"),
-        ("0,7", "2 GPUs are visible"),
+        ("2", "GPUs visible here: 2"),
+        ("0,7", "GPUs visible here: 2"),
         ("0-1", "expected 'all', or numbers such as 0,2"),
         ("", "expected 'all', or numbers such as 0,2"),
         ("-1", "expected 'all', or numbers such as 0,2"),
@@ -114,14 +122,21 @@ def test_gpus_that_are_not_there_are_refused(gpus: str, message: str) -> None:
 
 @pytest.mark.usefixtures("no_gpus")
 def test_asking_for_gpus_where_there_are_none_names_the_way_out() -> None:
-    with pytest.raises(DeviceError, match="no GPUs are visible here") as caught:
+    with pytest.raises(DeviceError, match="GPUs visible here: none") as caught:
         find_slots(None, "all", 1)
     assert "--jobs N" in str(caught.value)
 
 
-def test_cpu_and_gpus_are_not_mixed() -> None:
+@pytest.mark.parametrize(("gpus", "each"), [("all", 1), (None, 2)])
+def test_cpu_and_gpus_are_not_mixed(gpus: str | None, each: int) -> None:
     with pytest.raises(DeviceError, match="not on both"):
-        find_slots(2, "all", 1)
+        find_slots(2, gpus, each)
+
+
+@pytest.mark.usefixtures("no_gpus")
+def test_trials_cannot_share_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(DeviceError, match="GPUs visible here: none"):
+        find_slots(None, None, 4)
 
 
 def test_the_limits_of_a_container_are_kept(

@@ -89,13 +89,15 @@ FAULTS = [
     "11:7: tiny › search: 'metric' must be 'train/loss', 'train/accuracy', 'test/loss' or "
     "'test/accuracy' (got the text 'tst/loss').",
     "13:9: tiny › search › space: there is no optimizer 'sdg' in this experiment.",
-    "15:26: tiny › search › space › sgd › lr: value 1 of 'uniform' must be greater than 0 (got 0.0).",
+    "15:26: tiny › search › space › sgd › lr: value 1 of 'uniform' must be greater than 0 "
+    "(got 0.0).",
     "16:11: tiny › search › space › sgd: unknown option 'lrr' for sgd.",
     "17:11: tiny › search › space › sgd: a name cannot be varied without its options.",
-    "18:37: tiny › search › space › sgd › nesterov: value 2 of 'choice' must be a valid boolean (got 3).",
+    "18:37: tiny › search › space › sgd › nesterov: value 2 of 'choice' must be a valid boolean "
+    "(got 3).",
     "19:22: tiny › search › space › sgd › momentum: there is no distribution 'unifrm'.",
-    "20:36: tiny › search › space › sgd › weight_decay: value 1 of 'uniform' must be greater than or "
-    "equal to 0 (got -1.0).",
+    "20:36: tiny › search › space › sgd › weight_decay: value 1 of 'uniform' must be greater than "
+    "or equal to 0 (got -1.0).",
 ]
 
 

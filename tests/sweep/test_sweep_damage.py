@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -182,3 +184,16 @@ experiments:
     assert all(place.starts(f"many/sgd/{seed}") == 1 for seed in range(300))
     assert most < 60, "files of trials that have ended are closed"
     assert children < 12
+
+
+@pytest.mark.slow
+def test_gpus_that_only_the_environment_promises_fail_no_trial(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    words = [sys.executable, "-m", "deltagclip_cli", "sweep", "short"]
+    done = subprocess.run(words, cwd=place.path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "cuda:0, cuda:1: torch" in done.stderr
+    assert "sees 0 GPUs here" in done.stderr
+    assert not place.runs.exists()

@@ -1,0 +1,172 @@
+"""The supervisor with workers that are made up: what it makes of how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tiny_spec import trials_of
+
+from deltagclip_cli.launchers.queue import End, PlannedQueue
+from deltagclip_cli.launchers.slots import Slot
+from deltagclip_cli.launchers.supervisor import Supervisor
+from deltagclip_cli.planning import Planned, look_up
+from deltagclip_cli.run_folder import State
+
+Act = Callable[[Planned], int | None]
+
+
+class FakeWorker:
+    """Ends at once with an exit code; one without a code ends when it is asked to stop."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        self.sentinel, self._end = os.pipe()
+        if exit_code is not None:
+            os.close(self._end)
+
+    def stop(self) -> None:
+        if self.exit_code is None:
+            self.exit_code = 75
+            os.close(self._end)
+
+    def kill(self) -> None:
+        self.stop()
+
+    def forget(self) -> None:
+        os.close(self.sentinel)
+
+
+class Seen:
+    """A watcher that remembers."""
+
+    def __init__(self, *, breaks: bool = False) -> None:
+        self.started_names: list[str] = []
+        self.ends: dict[str, End] = {}
+        self._breaks = breaks
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        self.started_names.append(planned.label)
+
+    def ended(self, planned: Planned, end: End) -> None:
+        self.ends[planned.label] = end
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        if self._breaks and len(running) == 2:
+            raise BrokenPipeError
+
+
+def finish(planned: Planned, loss: float = 0.5) -> int:
+    result = {"status": "finished", "identity": planned.trial.identity, "last": {"loss": loss}}
+    planned.folder.result_file.write_text(json.dumps(result))
+    return 0
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> list[Planned]:
+    """A trial of sgd and one of delta-gclip."""
+    return look_up(trials_of(tmp_path), tmp_path / "runs")
+
+
+def run(
+    planned: Sequence[Planned], act: Act, seen: Seen, *, slots: int = 1, fail_fast: bool = False
+) -> None:
+    supervisor = Supervisor(
+        PlannedQueue(planned),
+        [Slot(f"cpu {number}", "cpu", 1) for number in range(slots)],
+        lambda each, slot: FakeWorker(act(each)),
+        seen,
+        lambda: False,
+        fail_fast=fail_fast,
+    )
+    supervisor.run()
+
+
+def looked_up_again(planned: Sequence[Planned], tmp_path: Path) -> list[Planned]:
+    return look_up([each.trial for each in planned], tmp_path / "runs")
+
+
+def test_every_trial_is_run_and_its_files_say_how_it_ended(planned: list[Planned]) -> None:
+    seen = Seen()
+    run(planned, finish, seen)
+    assert seen.started_names == ["sgd", "delta-gclip"]
+    assert set(seen.ends.values()) == {End(State.FINISHED)}
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason"),
+    [
+        (-9, "killed by SIGKILL, by hand or by the system for want of memory"),
+        (-11, "killed by SIGSEGV"),
+        (-40, "killed by signal 40"),
+        (75, "stopped with a checkpoint"),
+        (3, "the worker ended with exit code 3"),
+    ],
+)
+def test_an_end_that_no_file_tells_of_is_written_down(
+    planned: list[Planned], exit_code: int, reason: str
+) -> None:
+    seen = Seen()
+    run(planned, lambda each: exit_code, seen)
+    assert set(seen.ends.values()) == {End(State.INTERRUPTED, reason)}
+    assert [each.folder.reason for each in planned] == [reason] * 2
+
+
+def test_a_result_that_was_to_be_replaced_and_was_not_is_no_success(
+    planned: list[Planned], tmp_path: Path
+) -> None:
+    for each in planned:
+        each.folder.create(each.trial)
+        finish(each, loss=1.0)
+    os.utime(planned[0].folder.result_file, (0, 0))
+    os.utime(planned[1].folder.result_file, (0, 0))
+    forced = looked_up_again(planned, tmp_path)
+
+    def act(each: Planned) -> int:
+        return finish(each, loss=2.0) if each.label == "sgd" else -9
+
+    seen = Seen()
+    run(forced, act, seen)
+    assert seen.ends["sgd"] == End(State.FINISHED)
+    assert seen.ends["delta-gclip"].state is State.FAILED
+    assert seen.ends["delta-gclip"].reason.endswith("the earlier result is kept")
+
+
+def test_a_trial_that_was_run_again_by_another_sweep_is_not_run_a_third_time(
+    planned: list[Planned], tmp_path: Path
+) -> None:
+    for each in planned:
+        each.folder.create(each.trial)
+        each.folder.record_failure(ValueError("why"), "why")
+    os.utime(planned[0].folder.error_file, (0, 0))  # the other one failed a moment ago
+    far = looked_up_again(planned, tmp_path)
+    os.utime(planned[1].folder.error_file, (2**32, 2**32))
+    seen = Seen()
+    run(far, finish, seen)
+    assert seen.started_names == ["sgd"]
+    assert seen.ends["delta-gclip"] == End(State.FAILED, "why")
+
+
+def test_one_run_folder_that_cannot_be_made_stops_no_other(planned: list[Planned]) -> None:
+    planned[0].folder.path.parent.mkdir(parents=True)
+    planned[0].folder.path.touch()
+    seen = Seen()
+    run(planned, finish, seen)
+    assert seen.ends["sgd"].state is State.FAILED
+    assert "cannot be made or written" in seen.ends["sgd"].reason
+    assert seen.ends["delta-gclip"] == End(State.FINISHED)
+
+
+def test_fail_fast_starts_no_more(planned: list[Planned]) -> None:
+    seen = Seen()
+    run(planned, lambda each: -9, seen, fail_fast=True)
+    assert seen.started_names == ["sgd"]
+
+
+def test_workers_may_save_when_nobody_reads_what_the_sweep_prints(planned: list[Planned]) -> None:
+    with pytest.raises(BrokenPipeError):
+        run(planned, lambda each: None, Seen(breaks=True), slots=2)
+    assert [each.folder.reason for each in planned] == ["stopped with a checkpoint"] * 2
