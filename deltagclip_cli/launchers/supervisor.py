@@ -109,7 +109,7 @@ class Supervisor:
                     break
                 self._show()
                 self._look()
-        except Exception:  # such as a pipe that nobody reads any more
+        except (Exception, SystemExit):  # which is what rich makes of a pipe that nobody reads
             self._stop()
             for job in self._jobs:
                 wait([job.worker.sentinel])

@@ -43,7 +43,7 @@ class FakeWorker:
 class Seen:
     """A watcher that remembers."""
 
-    def __init__(self, *, breaks: bool = False) -> None:
+    def __init__(self, *, breaks: type[BaseException] | None = None) -> None:
         self.started_names: list[str] = []
         self.ends: dict[str, End] = {}
         self._breaks = breaks
@@ -56,7 +56,7 @@ class Seen:
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
         if self._breaks and len(running) == 2:
-            raise BrokenPipeError
+            raise self._breaks
 
 
 def finish(planned: Planned, loss: float = 0.5) -> int:
@@ -166,7 +166,10 @@ def test_fail_fast_starts_no_more(planned: list[Planned]) -> None:
     assert seen.started_names == ["sgd"]
 
 
-def test_workers_may_save_when_nobody_reads_what_the_sweep_prints(planned: list[Planned]) -> None:
-    with pytest.raises(BrokenPipeError):
-        run(planned, lambda each: None, Seen(breaks=True), slots=2)
+@pytest.mark.parametrize("error", [OSError, SystemExit])
+def test_workers_may_save_when_nobody_reads_what_the_sweep_prints(
+    planned: list[Planned], error: type[BaseException]
+) -> None:
+    with pytest.raises(error):
+        run(planned, lambda each: None, Seen(breaks=error), slots=2)
     assert [each.folder.reason for each in planned] == ["stopped with a checkpoint"] * 2
