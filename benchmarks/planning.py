@@ -3,9 +3,9 @@
     python benchmarks/planning.py [--rounds 3]
 
 ``deltagclip sweep --dry-run --json`` is started as a process of its own, on run folders of which
-half hold a result. The first ratio is that of the times less that of a start with a single trial: 10
-is linear. The second is that of the whole command at 10,000 trials to importing torch, which it does
-not do.
+half hold a result. The first ratio is that of the times less that of a start with a single trial;
+10 is linear. The second is that of the whole command at 10,000 trials to importing torch, which it
+does not do.
 """
 
 from __future__ import annotations

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 @reports_errors
 def status(
     experiments: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXPERIMENT]...", help="[default: all]")
+        list[str] | None,
+        typer.Argument(metavar="EXPERIMENT", help="Experiments to show.", show_default="all"),
     ] = None,
     spec: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file of experiments. [default: experiments.yaml]"),
+        typer.Option(
+            metavar="FILE", help="The file of experiments.", show_default="experiments.yaml"
+        ),
     ] = None,
     sets: options.Sets = None,
     runs: options.Runs = options.RUNS,

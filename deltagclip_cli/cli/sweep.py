@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def sweep(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[EXPERIMENT]...", help="Experiments of the spec. [default: all]"),
+        typer.Argument(metavar="EXPERIMENT", help="Experiments of the spec.", show_default="all"),
     ] = None,
     optimizer: Annotated[
         list[str] | None,
@@ -36,10 +36,12 @@ def sweep(
     ] = "local",
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, metavar="N", help="Trials at a time on the CPU."),
+        typer.Option(
+            "--jobs", "-j", min=1, metavar="N", help="Train on the CPU, N trials at a time."
+        ),
     ] = None,
     gpus: Annotated[
-        str | None, typer.Option(metavar="all|0,2", help="The GPUs to use. [default: all]")
+        str | None, typer.Option(metavar="all|0,2", help="The GPUs to use.", show_default="all")
     ] = None,
     trials_per_gpu: Annotated[
         int, typer.Option(min=1, metavar="N", help="Trials that share a GPU.")
@@ -77,8 +79,8 @@ def sweep(
 
     It can be stopped, killed, and started twice at once: the same command goes on.
 
-    Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input; 75 some were stopped or
-    killed, run it again; 130 interrupted by Ctrl-C, with checkpoints.
+    Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input; 75 some stopped or killed:
+    run it again; 130 interrupted by Ctrl-C, with checkpoints.
     """
     from deltagclip_cli.console.search_session import SearchSession
     from deltagclip_cli.console.sweep_session import SweepSession

@@ -25,11 +25,13 @@ def train(
     ] = DEFAULT_EXPERIMENT,
     optimizer: Annotated[
         str | None,
-        typer.Option(metavar="LABEL", help="One of its optimizers. [default: the first]"),
+        typer.Option(metavar="LABEL", help="One of its optimizers.", show_default="the first"),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31 - 1, metavar="N", help="[default: its first seed]"),
+        typer.Option(
+            min=0, max=2**31 - 1, metavar="N", help="Of the trial.", show_default="its first"
+        ),
     ] = None,
     spec: options.Spec = options.SPEC,
     sets: options.Sets = None,

@@ -17,7 +17,7 @@ def worker(
     data: options.Data = options.DATA,
     device: options.Device = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU. [default: all]")
+        int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU.", show_default="all")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Delete what is there and start again.")
