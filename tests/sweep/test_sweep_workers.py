@@ -99,7 +99,9 @@ def test_an_experiment_that_is_removed_is_run_again_by_the_next_sweep(
 @pytest.mark.slow
 def test_a_worker_is_killed_by_a_signal_without_a_name(place: Place, undisturbed: Place) -> None:
     sweep = place.start(*TWO)
-    os.kill(place.halt("long/sgd"), signal.SIGRTMIN + 6)
+    halted = place.halt("long/sgd")
+    os.kill(halted, signal.SIGRTMIN + 6)
+    os.kill(halted, signal.SIGCONT)  # until then, a signal other than SIGKILL has to wait
     done = sweep.finish()
     assert done.code == 75, done.out
     assert_tells_people(done)
