@@ -112,7 +112,7 @@ class Pulse:
         """An epoch ended; the next beat tells of it."""
         self._beat = replace(self._beat, metrics=dict(metrics))
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Remove the file: the process works here no longer."""
         with suppress(OSError):
             self._folder.progress_file.unlink()

@@ -6,7 +6,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -73,24 +73,34 @@ def run_trial(
             return Ending(result["status"])
         remove_unfinished(folder.path)
         record_start(folder, where)
-        checkpoints = Checkpoints(folder, trial.identity)
-        state, kept = where_to_continue(folder, checkpoints)
-        recorder = Recorder(folder, trial, kept)
-        begin = _start(trial, parts, state)
-        pulse = Pulse(folder, str(where), begin)
-        try:
-            watchers: list[Watcher] = [_EpochLines(trial.epochs), pulse, *watch(begin)]
-            trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
-            if state is not None:
-                trainer.load_state_dict(state)
-            ending = trainer.train()
-            recorder.sync()
-        finally:
-            recorder.close()
-            pulse.stop()
+        trainer, ending = _train(folder, trial, parts, watch, should_stop)
         if ending is not Ending.STOPPED:
             write_result(folder, trainer, ending, time.perf_counter() - started)
         return ending
+
+
+def _train(
+    folder: RunFolder,
+    trial: Trial,
+    parts: Parts,
+    watch: Callable[[Start], list[Watcher]],
+    should_stop: Callable[[], bool],
+) -> tuple[Trainer, Ending]:
+    """Go on where an earlier start ended, until the end or until asked to stop."""
+    checkpoints = Checkpoints(folder, trial.identity)
+    state, kept = where_to_continue(folder, checkpoints)
+    start = _start(trial, parts, state)
+    with (
+        closing(Recorder(folder, trial, kept)) as recorder,
+        closing(Pulse(folder, str(parts.device), start)) as pulse,
+    ):
+        watchers: list[Watcher] = [_EpochLines(trial.epochs), pulse, *watch(start)]
+        trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
+        if state is not None:
+            trainer.load_state_dict(state)
+        ending = trainer.train()
+        recorder.sync()
+    return trainer, ending
 
 
 def _start(trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start:

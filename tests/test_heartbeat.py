@@ -61,10 +61,10 @@ def test_it_beats_at_most_so_often(folder: RunFolder, monkeypatch: pytest.Monkey
 
 def test_it_ends_with_the_training(folder: RunFolder) -> None:
     pulse = Pulse(folder, "cpu", START)
-    pulse.stop()
+    pulse.close()
     assert read_heartbeat(folder) is None
     assert [path.name for path in folder.path.iterdir()] == [".lock"]
-    pulse.stop()
+    pulse.close()
 
 
 def test_a_heartbeat_that_a_killed_process_left_behind_does_not_count(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_heartbeat_that_cannot_be_written_stops_nothing(folder: RunFolder) -> 
     folder.progress_file.mkdir()
     pulse = Pulse(folder, "cpu", START)
     pulse.advanced(2, 3, samples=1)
-    pulse.stop()
+    pulse.close()
     assert not list(folder.path.glob(".progress*"))
 
 

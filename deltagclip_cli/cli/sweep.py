@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deltagclip_cli.spec.schema import Experiment
+    from deltagclip_cli.trials import Trial
 
 
 @reports_errors
@@ -89,10 +90,10 @@ def sweep(
     from deltagclip_cli.planning import look_up
     from deltagclip_cli.search.subject import find_subjects
     from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.trials import expand
 
     chosen = load_spec(spec, experiments or (), sets or ()).experiments
-    _check_labels(optimizer or (), chosen)
+    labels = optimizer or ()
+    _check_labels(labels, chosen)
     session = SweepSession(
         runs=runs,
         data=data.expanduser(),
@@ -109,25 +110,29 @@ def sweep(
     )
     if search is not None:
         _refuse_with_search(retry_failed=retry_failed, force=force)
-        subjects = find_subjects(
-            chosen, named=bool(experiments), labels=optimizer or (), seeds=seed or ()
-        )
+        subjects = find_subjects(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
         searching = SearchSession(session, subjects, search)
-        raise typer.Exit(searching.show() if dry_run else searching.run())
-    trials = [
-        trial
-        for name, experiment in chosen.items()
-        for label in experiment.optimizers
-        if not optimizer or label in optimizer
-        for trial in expand(name, experiment, seed or (), [label])
-    ]
-    planned = look_up(trials, runs)
-    if dry_run:
-        session.show(planned)
-        return
-    code = session.run(planned)
+        code = searching.show() if dry_run else searching.run()
+    else:
+        planned = look_up(_trials(chosen, labels, seed or ()), runs)
+        code = session.show(planned) if dry_run else session.run(planned)
     if code:
         raise typer.Exit(code)
+
+
+def _trials(
+    experiments: Mapping[str, Experiment], labels: Sequence[str], seeds: Sequence[int]
+) -> list[Trial]:
+    """Every trial, or those of some labels, which not every experiment needs to have."""
+    from deltagclip_cli.trials import expand
+
+    return [
+        trial
+        for name, experiment in experiments.items()
+        for label in experiment.optimizers
+        if not labels or label in labels
+        for trial in expand(name, experiment, seeds, [label])
+    ]
 
 
 def _repeated(spec: Path, runs: Path, sets: Sequence[str]) -> list[str]:

@@ -76,15 +76,15 @@ class SweepSession:
     options: Sequence[str] = ()
     stop: StopRequest = field(default_factory=StopRequest)
 
-    def show(self, planned: Sequence[Planned]) -> None:
-        """Print the plan, and start nothing."""
+    def show(self, planned: Sequence[Planned]) -> int:
+        """Print the plan, start nothing, and return the exit code."""
         todo, times = self._ordered(planned)
         slots = self._launcher.slots
         chosen, end = spread(times, len(slots))
         where = {each.trial.folder: slots[n].name for each, n in zip(todo, chosen, strict=True)}
         if self.as_json:
             self._print_json(planned, where)
-            return
+            return ExitCode.OK
         print_plan(
             self.console,
             planned,
@@ -92,6 +92,7 @@ class SweepSession:
             {each.trial.folder: time for each, time in zip(todo, times, strict=True)},
         )
         self.say(self._outline(planned, todo, end))
+        return ExitCode.OK
 
     def run(self, planned: Sequence[Planned]) -> int:
         """Run what is to be run, and return the exit code."""
