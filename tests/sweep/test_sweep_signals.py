@@ -25,6 +25,7 @@ from sweep_cases import (
 PAIR = ("long/sgd", "long/delta-gclip")
 
 
+@pytest.mark.slow
 def test_interrupts_and_kills_in_a_row_lose_nothing(place: Place, undisturbed: Place) -> None:
     """Ctrl-C once, Ctrl-C twice, a kill with another start at once: four sweeps in all."""
     sweep = place.start(*TWO)
