@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import torch
@@ -16,6 +19,13 @@ def describe_machine() -> str:
         where = f"{torch.cuda.get_device_name()}, {where}"
     threads = f"{torch.get_num_threads()} threads"
     return f"{where}, {threads}; Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def torch_import_seconds() -> float:
+    """What a new process needs to load torch: the yardstick for what must not need it."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    return time.perf_counter() - begin
 
 
 def _processor() -> str:

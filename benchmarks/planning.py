@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, torch_import_seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -67,12 +67,6 @@ def seconds(folder: Path, *more: str) -> float:
     return time.perf_counter() - begin
 
 
-def import_seconds() -> float:
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import torch"], check=True)
-    return time.perf_counter() - begin
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -86,7 +80,7 @@ def main() -> None:
                 seconds(Path(name), "--seed", "0", "--set", "grid={}") for _ in range(rounds)
             )
             times[trials] = whole - start
-    torch_seconds = statistics.median(import_seconds() for _ in range(rounds))
+    torch_seconds = statistics.median(torch_import_seconds() for _ in range(rounds))
     console = Console()
     console.print(describe_machine())
     table = Table("planning", "ratio")

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from machine import describe_machine
+from machine import describe_machine, torch_import_seconds
 from rich.console import Console
 from rich.table import Table
 
@@ -92,12 +90,6 @@ def sweep(trials: Sequence[Trial], runs: Path, clock: Clock) -> float:
     return time.perf_counter() - begin
 
 
-def import_seconds() -> float:
-    begin = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import torch"], check=True)
-    return time.perf_counter() - begin
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=8)
@@ -123,7 +115,7 @@ def main() -> None:
     console.print(table)
     table = Table("a worker, from start to first step", "/ importing torch", "seconds")
     own = statistics.median(clock.to_first_step)
-    torch_seconds = statistics.median(import_seconds() for _ in range(options.rounds))
+    torch_seconds = statistics.median(torch_import_seconds() for _ in range(options.rounds))
     table.add_row("median", f"{own / torch_seconds:.2f}", f"{own:.2f}")
     console.print(table)
 

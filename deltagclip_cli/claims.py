@@ -1,8 +1,7 @@
 """Claims: files that one process at a time can hold, and that are free again when it ends.
 
 The operating system holds the lock and frees it when the process ends, however it ends; the file
-that stays behind means nothing. On Linux this also holds between the processes of one machine on
-NFS.
+that stays behind means nothing. Where NFS passes locks on, they hold between machines too.
 """
 
 from __future__ import annotations
