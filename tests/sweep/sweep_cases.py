@@ -173,11 +173,11 @@ class Place:
 
     def workers(self) -> dict[str, list[int]]:
         """The processes of the workers, by ``experiment/label/seed``."""
-        matches = {pid: _WORKER.search(_command(pid)) for pid in self.processes()}
         found: dict[str, list[int]] = {}
-        for pid, match in matches.items():
-            # A worker that is about to ask git for the commit is there twice for a moment.
-            if match and not matches.get(_parent(pid)):
+        for pid in self.processes():
+            match = _WORKER.search(_command(pid))
+            # What a worker starts, such as git, has the worker's command for a moment.
+            if match and _leads_a_session(pid):
                 found.setdefault("/".join(match.groups()), []).append(pid)
         return found
 
@@ -256,11 +256,11 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _parent(pid: int) -> int:
+def _leads_a_session(pid: int) -> bool:
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
+        return os.getsid(pid) == pid
+    except ProcessLookupError:  # it has ended since
+        return False
 
 
 def _lines(file: Path) -> int:
