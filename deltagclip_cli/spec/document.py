@@ -53,8 +53,13 @@ class Override:
     value: Any
 
 
-def parse_override(text: str) -> Override:
+def parse_override(text: str, option: str = "--set", example: str = "epochs=5") -> Override:
     """Read ``a.b.c=VALUE``; the value is YAML, as it would be in the file.
+
+    Args:
+        text: the words of the command line.
+        option: what they follow there.
+        example: of such words, for a message.
 
     Raises:
         SpecError: there is no ``=``, a part of the key is empty or the value is not YAML.
@@ -62,12 +67,12 @@ def parse_override(text: str) -> Override:
     key, equals, value = text.partition("=")
     where = tuple(key.strip().split("."))
     if not equals or not all(where):
-        raise SpecError(f"--set {text}: expected KEY=VALUE, such as --set epochs=5.")
+        raise SpecError(f"{option} {text}: expected KEY=VALUE, such as {option} {example}.")
     try:
         return Override(text, where, parse(value))
     except yaml.YAMLError as error:
         raise SpecError(
-            f"--set {text}: the value is not readable YAML: {_problem(error)}."
+            f"{option} {text}: the value is not readable YAML: {_problem(error)}."
         ) from None
 
 
@@ -118,6 +123,12 @@ class Document:
                 if below[:length] == where[:length]:
                     return f"--set {override.text}"
         return f"{self.name}:{marks[-1].line + 1}:{marks[-1].column + 1}" if marks else self.name
+
+    def was_written(self, where: Where) -> bool:
+        """Whether the whole of ``where`` was written: in the file, or by an override."""
+        if any(where[:length] in self.overrides for length in range(1, len(where) + 1)):
+            return True
+        return len(list(_marks(self.root, where))) == len(where)
 
     def holds(self, where: Where) -> bool:
         """Whether there is a value at ``where``."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from deltagclip_cli.spec.document import Document, Override, Where, parse_overri
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.grid import VARIABLE
 from deltagclip_cli.spec.schema import NAME, Experiment
+from deltagclip_cli.spec.sentences import sentence
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,18 @@ class Spec:
 
     name: str
     experiments: Mapping[str, Experiment]
+    documents: Mapping[str, Document] = field(default_factory=dict, repr=False, compare=False)
+    """For each experiment the file with what the command line has changed."""
+
+    def place(self, experiment: str, *keys: str | int) -> str:
+        """Where a setting was written, or the innermost section around it that was.
+
+        That is ``file:line:column``, or the words of ``--set``.
+        """
+        document = self.documents.get(experiment)
+        if document is None:
+            return self.name
+        return document.place((*_base(document, experiment, keys), *keys))
 
 
 def load_spec(path: Path, only: Sequence[str] = (), sets: Sequence[str] = ()) -> Spec:
@@ -51,15 +63,15 @@ def load_spec(path: Path, only: Sequence[str] = (), sets: Sequence[str] = ()) ->
                 f"  experiments: {', '.join(names)}{nearest(name, names)}"
             )
     overrides = [_in_grid(parse_override(text)) for text in sets]
-    experiments = {}
+    experiments, documents = {}, {}
     for name in only or list(written):
         try:
-            experiments[name] = _experiment(document, name, overrides)
+            experiments[name], documents[name] = _experiment(document, name, overrides)
         except SpecError as error:
             faults += [fault for fault in error.args[0].split("\n\n") if fault not in faults]
     if faults:
         raise SpecError("\n\n".join(faults))
-    return Spec(document.name, experiments)
+    return Spec(document.name, experiments, documents)
 
 
 def _top_level_faults(document: Document) -> list[str]:
@@ -94,7 +106,9 @@ def _in_grid(override: Override) -> Override:
     return replace(override, where=(*where[:at], f"{where[at]}.{where[at + 1]}", *where[at + 2 :]))
 
 
-def _experiment(document: Document, name: Any, overrides: list[Override]) -> Experiment:
+def _experiment(
+    document: Document, name: Any, overrides: list[Override]
+) -> tuple[Experiment, Document]:
     base = ("experiments", name)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise SpecError(
@@ -106,7 +120,8 @@ def _experiment(document: Document, name: Any, overrides: list[Override]) -> Exp
     defaults = document.data.get("defaults") or {}
     document = _reached(document, name, defaults, overrides).overridden(overrides, base)
     try:
-        return Experiment.model_validate({**defaults, **document.data["experiments"][name]})
+        settings = {**defaults, **document.data["experiments"][name]}
+        return Experiment.model_validate(settings), document
     except ValidationError as error:
         faults = _faults(document, name, error)
         raise SpecError("\n\n".join(dict.fromkeys(faults))) from None
@@ -127,13 +142,25 @@ def _faults(document: Document, name: str, error: ValidationError) -> list[str]:
     """A paragraph for each place that has a fault."""
     at_place: dict[Where, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
-        base: Where = ("experiments", name)
-        if not document.holds((*base, *details["loc"][:1])) and document.holds(
-            ("defaults", *details["loc"][:1])
-        ):
-            base = ("defaults",)
+        base = _base(document, name, details["loc"])
         at_place.setdefault(_written(document, base, details), []).append(details)
     return [_fault(document, where, details) for where, details in at_place.items()]
+
+
+def _base(document: Document, name: str, keys: Where) -> Where:
+    """What holds the first key: the experiment, or the defaults if it does not set its own."""
+    own, inherited = (("experiments", name), ("defaults",))
+    if not document.holds((*inherited, *keys[:1])):
+        return own
+    if not document.holds((*own, *keys[:1])):
+        return inherited
+    # An override of another part has had this one copied from the defaults; see _reached.
+    is_copy = (
+        not document.was_written((*own, *keys[:1]))
+        and not document.was_written((*own, *keys))
+        and document.was_written((*inherited, *keys))
+    )
+    return inherited if is_copy else own
 
 
 def _written(document: Document, base: Where, details: ErrorDetails) -> Where:
@@ -147,29 +174,5 @@ def _written(document: Document, base: Where, details: ErrorDetails) -> Where:
 
 def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) -> str:
     shown = where[1:] if where[0] == "experiments" else where
-    first = all_details[0]
-    context = first.get("ctx", {})
-    if "message" in context:
-        trail, message = shown[:-1] or shown, context["message"]
-    elif first["type"] == "missing" and first["loc"][-1] == shown[-1]:
-        trail, message = shown[:-1], f"'{shown[-1]}' is missing."
-    elif first["type"] == "missing":
-        trail, message = shown[:-1], f"'{shown[-1]}' has too few items (got {len(first['input'])})."
-    else:
-        last = shown[-1]
-        what = f"value {last + 1} of '{shown[-2]}'" if isinstance(last, int) else f"'{last}'"
-        trail = shown[: -2 if isinstance(last, int) else -1]
-        rules = ", or ".join(dict.fromkeys(_rule(details["msg"]) for details in all_details))
-        message = f"{what} {rules} (got {_got(first['input'])})."
-    hint = f"\n  {context['hint']}" if context.get("hint") else ""
-    return f"{document.place(where)}: {' › '.join(map(str, trail))}: {message}{hint}"
-
-
-def _rule(message: str) -> str:
-    """pydantic's sentence as the end of ours: "must be a valid number"."""
-    ours = re.sub(r"^(Input|List|Dictionary|Value|Tuple) should", "must", message)
-    return re.sub(r" (after validation, not \d+|or instance of \w+)$", "", ours)
-
-
-def _got(value: object) -> str:
-    return f"the text '{value[:60]}'" if isinstance(value, str) else repr(value)[:80]
+    trail, words = sentence(shown, all_details)
+    return f"{document.place(where)}: {' › '.join(map(str, trail))}: {words}"

@@ -24,6 +24,7 @@ from deltagclip_cli.spec.component import Component, Settings
 from deltagclip_cli.spec.faults import explained, raised
 from deltagclip_cli.spec.grid import VARIABLE, Grid, Point, is_setting, read_grid
 from deltagclip_cli.spec.search import Search, read_search
+from deltagclip_cli.spec.slurm import Slurm, read_slurm
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -138,7 +139,7 @@ class Experiment(Settings):
     search: Search | None = None
     log_every: PositiveInt | None = None
     checkpoint: Checkpointing = Checkpointing()
-    slurm: dict[str, Any] = Field(default_factory=dict)
+    slurm: Slurm = Slurm()
 
     @field_validator("grid", mode="plain")
     @classmethod
@@ -151,6 +152,11 @@ class Experiment(Settings):
     @classmethod
     def _read_search(cls, written: Any, info: ValidationInfo) -> Search | None:
         return None if written is None else read_search(written, info.data.get("optimizers"))
+
+    @field_validator("slurm", mode="plain")
+    @classmethod
+    def _read_slurm(cls, written: Any, info: ValidationInfo) -> Slurm:
+        return read_slurm(written, info.data.get("optimizers"))
 
     def variants(self, label: str) -> list[Variant]:
         """The optimizer called ``label`` at every point of the grid; without a grid, as it is."""

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from deltagclip_cli.spec.grid import FIXED, VARIABLE, Grid
 from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.slurm import Slurm
 
 SMALLEST: dict[str, Any] = {
     "model": "mlp",
@@ -39,7 +40,7 @@ def test_the_smallest_experiment_has_these_defaults() -> None:
     assert smallest.search is None
     assert smallest.log_every is None
     assert (smallest.checkpoint.epochs, smallest.checkpoint.minutes) == (1, 10.0)
-    assert smallest.slurm == {}
+    assert smallest.slurm == Slurm()
     data = smallest.data
     assert (data.evaluation_batch_size, data.image_size, data.augment) == (1000, None, [])
     assert (data.normalize, data.train_samples, data.test_samples) == ("dataset", None, None)
