@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import zlib
 from collections.abc import Callable, Mapping
@@ -82,8 +83,14 @@ def make_deterministic(precision: str, device: torch.device) -> None:
         torch.backends.cudnn.allow_tf32 = fast
 
 
-def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
+def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bool = True) -> Parts:
     """Load the data and build the model, the task, the optimizer and the schedule of a trial.
+
+    Args:
+        trial: what is to be trained.
+        data_dir: where data sets lie.
+        device: to train on.
+        download: fetch data that are missing.
 
     Raises:
         UsageError: the data are missing or do not fit, a part refuses its options, or the device
@@ -95,7 +102,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
             "  Use --set precision=fp32, or another --device."
         )
     make_deterministic(trial.precision, device)
-    dataset = load_dataset(trial.data, data_dir)
+    dataset = load_dataset(trial.data, data_dir, download=download)
     dtype = torch.float64 if trial.precision == "fp64" else torch.float32
     model = _model(trial, dataset, device, dtype)
     train = _batches(trial.data, dataset, True, device, dtype)
@@ -115,13 +122,30 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device) -> Parts:
     )
 
 
-def load_dataset(data: Data, data_dir: Path) -> Dataset:
+def load_dataset(data: Data, data_dir: Path, *, download: bool = True) -> Dataset:
     """Load a data set, which is downloaded and decoded if that was never done.
+
+    Args:
+        data: its settings.
+        data_dir: where data sets lie.
+        download: False for a node without a network: what is missing is an error at once.
 
     Raises:
         DataError: it is missing or broken, or does not fit the settings.
     """
-    dataset: Dataset = load(data.target)(data_dir, data.image_size, **data.options)
+    loader = load(data.target)
+    takes_download = "download" in inspect.signature(loader).parameters
+    supplied = {"download": download} if takes_download else {}
+    dataset: Dataset = loader(data_dir, data.image_size, **supplied, **data.options)
+    return fitted(dataset, data)
+
+
+def fitted(dataset: Dataset, data: Data) -> Dataset:
+    """A whole data set cut to the samples that the settings want.
+
+    Raises:
+        DataError: it has fewer, or fewer than a batch.
+    """
     dataset = dataset.limited(train_samples=data.train_samples, test_samples=data.test_samples)
     samples = len(dataset.train)
     if data.batch_size != "full" and data.batch_size > samples:

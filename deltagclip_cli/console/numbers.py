@@ -22,6 +22,16 @@ def mean(name: str, value: Mean) -> str:
     return f"{value.value:.4g}" + ("" if error is None else f" ± {error:.2g}")
 
 
+def memory(size_bytes: int) -> str:
+    """An amount of memory in the largest decimal unit of which there is one."""
+    value, unit = float(size_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"
+
+
 def seconds(value: float) -> str:
     """A time span in its two largest units, of which the smallest is a second."""
     if value < 10:

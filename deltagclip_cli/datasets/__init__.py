@@ -2,8 +2,10 @@
 
 A loader is called as ``loader(root, image_size, **options)`` and returns a
 :class:`~deltagclip_cli.datasets.dataset.Dataset`: everything in memory, images as they were stored
-(uint8). An augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side
-in pixels of the images that the model gets, and called on a batch.
+(uint8). One that reads files says which, with :func:`~deltagclip_cli.datasets.copies.reading`, and
+one that can fetch them takes ``download``. An augmentation is made as
+``augmentation(size, **options)``, where ``size`` is the side in pixels of the images that the model
+gets, and called on a batch.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.errors import DataError
 from deltagclip_cli.files import written_whole
@@ -42,6 +43,14 @@ class ImageFile:
     modified_ns: int
 
 
+def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
+    """The folder, whose listing says which images are meant, and those images, if they are kept."""
+    folder = _inside(root, path)
+    cache = _cache(root, _scan_all(folder, _class_names(folder)), image_size)
+    return [path, *([str(cache.relative_to(root))] if cache.is_file() else [])]
+
+
+@reading(_stored)
 def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
     """Images in ``root/path/{train,test}/CLASS/*``, as RGB; classes in alphabetical order.
 
@@ -60,8 +69,8 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
     """
     folder = _inside(root, path)
     names = _class_names(folder)
-    files = {split: _scan(folder, split, names) for split in _SPLITS}
-    cache = root / ".decoded" / f"{_key(files, image_size)}.pt"
+    files = _scan_all(folder, names)
+    cache = _cache(root, files, image_size)
     content = _load(cache)
     if content is None:
         content = _decode_all(folder, files, image_size)
@@ -109,6 +118,10 @@ def _subfolders(folder: Path) -> list[str]:
     return names
 
 
+def _scan_all(folder: Path, names: Sequence[str]) -> dict[str, list[ImageFile]]:
+    return {split: _scan(folder, split, names) for split in _SPLITS}
+
+
 def _scan(folder: Path, split: str, names: Sequence[str]) -> list[ImageFile]:
     """All image files of a split, class by class, by name."""
     found: list[ImageFile] = []
@@ -126,6 +139,10 @@ def _scan(folder: Path, split: str, names: Sequence[str]) -> list[ImageFile]:
                 "  Remove the folder from train and test, or put images there."
             )
     return found
+
+
+def _cache(root: Path, files: dict[str, list[ImageFile]], image_size: int | None) -> Path:
+    return root / ".decoded" / f"{_key(files, image_size)}.pt"
 
 
 def _key(files: dict[str, list[ImageFile]], image_size: int | None) -> str:

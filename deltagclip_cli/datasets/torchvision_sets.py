@@ -5,20 +5,25 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shlex
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, suppress
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
+from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.dataset import Dataset, Split
+from deltagclip_cli.datasets.locks import locked
 from deltagclip_cli.errors import DataError
 
 _LOG = logging.getLogger("deltagclip_cli")
@@ -36,6 +41,14 @@ _UNREADABLE = (
 )
 
 
+def _present(source: Any, root: Path, image_size: int | None) -> Sequence[str]:
+    """The files of torchvision's class ``source``, relative to the root, where all are there."""
+    if _missing(source, root):
+        raise _not_prepared(source, root)
+    return list(_files(source))
+
+
+@reading(partial(_present, datasets.CIFAR10))
 def cifar10(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """CIFAR-10: 50,000 training and 10,000 test images of 3 x 32 x 32, 10 classes.
 
@@ -52,6 +65,7 @@ def cifar10(root: Path, image_size: int | None, *, download: bool = True) -> Dat
     return _load(datasets.CIFAR10, root, download, 10, mean, std)
 
 
+@reading(partial(_present, datasets.CIFAR100))
 def cifar100(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """CIFAR-100: 50,000 training and 10,000 test images of 3 x 32 x 32, 100 classes.
 
@@ -68,6 +82,7 @@ def cifar100(root: Path, image_size: int | None, *, download: bool = True) -> Da
     return _load(datasets.CIFAR100, root, download, 100, mean, std)
 
 
+@reading(partial(_present, datasets.FashionMNIST))
 def fashion_mnist(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """Fashion-MNIST: 60,000 training and 10,000 test images of 1 x 28 x 28, 10 classes.
 
@@ -83,6 +98,7 @@ def fashion_mnist(root: Path, image_size: int | None, *, download: bool = True) 
     return _load(datasets.FashionMNIST, root, download, 10, (0.2860,), (0.3530,))
 
 
+@reading(partial(_present, datasets.MNIST))
 def mnist(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """MNIST: 60,000 training and 10,000 test images of 1 x 28 x 28, 10 classes.
 
@@ -109,7 +125,7 @@ def _load(
     """Read both splits with torchvision's class ``source``, after a download if need be."""
     if _missing(source, root):
         if not download:
-            raise _absent(source, root, "download is switched off")
+            raise _not_prepared(source, root)
         _fetch_once(source, root)
     train, test = _read(source, root, train=True), _read(source, root, train=False)
     return Dataset(train, test, classes, mean, std)
@@ -133,19 +149,24 @@ def _fetch_once(source: Any, root: Path) -> None:
 
     A failure leaves nothing behind: the folder may be a mistyped one.
     """
-    lock = FileLock(root / f".{source.__name__}.lock")
+    name = source.__name__
+    lock = root / f".{name}.lock"
     try:
-        with _folder(root), _patiently(lock, source.__name__):
+        with (
+            _folder(root),
+            locked(lock, f"downloading {name}", _LOCK_PATIENCE_S),
+            _removed_on_failure(lock),
+        ):
             if _missing(source, root):
                 _fetch(source, root)
     except Timeout as error:
         raise DataError(
-            f"{root}: another process has been downloading {source.__name__} for more than "
+            f"{root}: another process has been downloading {name} for more than "
             f"{_LOCK_PATIENCE_S // 60} minutes.\n"
             "  Wait for it, or end it, and run this again."
         ) from error
     except (OSError, RuntimeError) as error:
-        raise _absent(source, root, f"downloading failed: {error}") from error
+        raise _not_fetched(source, root, error) from error
 
 
 @contextmanager
@@ -166,30 +187,24 @@ def _folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _patiently(lock: FileLock, name: str) -> Iterator[None]:
-    """Hold the lock, however long others have it; its file goes if the body fails."""
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        _LOG.info("waiting for another process that is downloading %s", name)
-        lock.acquire(timeout=_LOCK_PATIENCE_S)
+def _removed_on_failure(lock: Path) -> Iterator[None]:
+    """Remove the file of a lock, which is held, if the body fails."""
     try:
         yield
     except BaseException:
         # One who waited may now hold a lock that the next to come does not see. Then both download,
         # each to a folder of its own.
         with suppress(OSError):
-            os.unlink(lock.lock_file)
+            lock.unlink()
         raise
-    finally:
-        lock.release()
 
 
 def _fetch(source: Any, root: Path) -> None:
     """Download into a folder of its own and move the files over when all of them are there."""
     _LOG.info("downloading %s to %s", source.__name__, root)
     with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-        with _network_timeout():
+        # Torchvision's bar would be drawn into ours, into pipes, and in spite of --quiet.
+        with _network_timeout(), redirect_stderr(StringIO()):
             source(folder, download=True)
         for name in _files(source):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -223,13 +238,31 @@ def _channels_first(data: Any) -> Tensor:
     return images.contiguous()
 
 
-def _absent(source: Any, root: Path, reason: str) -> DataError:
+def _not_prepared(source: Any, root: Path) -> DataError:
+    command = shlex.join(["deltagclip", "data", "prepare", "EXPERIMENT", "--data", str(root)])
+    return _absent(
+        source,
+        root,
+        "nothing is downloaded here",
+        f"Run '{command}' where there is a network, such as on the login node of a cluster.",
+    )
+
+
+def _not_fetched(source: Any, root: Path, error: Exception) -> DataError:
+    return _absent(
+        source,
+        root,
+        f"downloading failed: {error}",
+        "Run this again where there is a network, or point --data DIR or $DELTAGCLIP_DATA to a "
+        "folder that has them.",
+    )
+
+
+def _absent(source: Any, root: Path, reason: str, advice: str) -> DataError:
     expected = "\n".join(f"    {name}" for name in _files(source))
     return DataError(
         f"{root}: the files of {source.__name__} are not there, and {reason}.\n"
-        f"  expected in that folder:\n{expected}\n"
-        "  Download them on a machine with a network, or point --data DIR or $DELTAGCLIP_DATA "
-        "to a folder that has them."
+        f"  expected in that folder:\n{expected}\n  {advice}"
     )
 
 

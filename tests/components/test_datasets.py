@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,56 +15,17 @@ import numpy
 import pytest
 import torch
 from filelock import FileLock
+from tiny_data import idx_file, write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
+from deltagclip_cli.assembly import load_dataset
 from deltagclip_cli.datasets import TABLE, torchvision_sets
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.datasets.sphere import sphere
 from deltagclip_cli.datasets.synthetic import synthetic
 from deltagclip_cli.errors import DataError
 from deltagclip_cli.registry import load
-
-# The files of torchvision's data sets, small but in the original formats
-
-
-def idx_file(values: numpy.ndarray[Any, Any]) -> bytes:
-    sizes = b"".join(size.to_bytes(4, "big") for size in values.shape)
-    return bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes()
-
-
-def write_mnist(root: Path, folder: str) -> dict[str, numpy.ndarray[Any, Any]]:
-    """Files as MNIST has them: 30 training and 20 test images."""
-    draw, content = numpy.random.default_rng(0), {}
-    (root / folder / "raw").mkdir(parents=True)
-    for split, samples in (("train", 30), ("t10k", 20)):
-        content[f"{split}-images-idx3"] = draw.integers(0, 256, (samples, 28, 28), numpy.uint8)
-        content[f"{split}-labels-idx1"] = numpy.arange(samples, dtype=numpy.uint8) % 10
-    for name, values in content.items():
-        (root / folder / "raw" / f"{name}-ubyte").write_bytes(idx_file(values))
-    return content
-
-
-def write_cifar(root: Path, source: Any, patch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Files as CIFAR has them, 4 images each; torchvision is told their sums."""
-    draw, written = numpy.random.default_rng(0), []
-    key = "labels" if source is torchvision_datasets.CIFAR10 else "fine_labels"
-    (root / source.base_folder).mkdir(parents=True)
-
-    def write(name: str, content: dict[str, Any]) -> tuple[str, str]:
-        data = pickle.dumps(content)
-        (root / source.base_folder / name).write_bytes(data)
-        return name, hashlib.md5(data).hexdigest()
-
-    for listed in ("train_list", "test_list"):
-        sums = []
-        for name, _ in getattr(source, listed):
-            pixels = draw.integers(0, 256, (4, 3072), numpy.uint8)
-            written.append({"data": pixels, key: [3, 1, 0, 2]})
-            sums.append(write(name, written[-1]))
-        patch.setattr(source, listed, sums)
-    name, md5 = write(source.meta["filename"], {source.meta["key"]: ["a", "b", "c", "d"]})
-    patch.setattr(source, "meta", {**source.meta, "md5": md5})
-    return written
+from deltagclip_cli.spec.schema import Data
 
 
 @pytest.mark.parametrize(
@@ -264,10 +225,48 @@ def test_after_a_failed_download_the_next_try_succeeds(
 
 
 def test_download_false_does_not_try(tmp_path: Path, fake_download: list[Path]) -> None:
-    with pytest.raises(DataError, match="download is switched off"):
+    with pytest.raises(DataError) as caught:
         torchvision_sets.mnist(tmp_path / "new", None, download=False)
+    message = str(caught.value)
+    for part in (
+        f"{tmp_path}/new: the files of MNIST are not there, and nothing is downloaded here",
+        "MNIST/raw/t10k-labels-idx1-ubyte",
+        f"Run 'deltagclip data prepare EXPERIMENT --data {tmp_path}/new' where there is a network",
+    ):
+        assert part in message
     assert fake_download == []
     assert list(tmp_path.iterdir()) == []
+
+
+def data_of(name: str, **settings: Any) -> Data:
+    return Data.model_validate({"name": name, "batch_size": "full", **settings})
+
+
+def test_loading_without_download_does_not_try_either(
+    tmp_path: Path, fake_download: list[Path]
+) -> None:
+    with pytest.raises(DataError, match="nothing is downloaded here"):
+        load_dataset(data_of("mnist"), tmp_path, download=False)
+    assert fake_download == []
+    assert len(load_dataset(data_of("mnist"), tmp_path).train) == 30
+    assert len(load_dataset(data_of("mnist"), tmp_path, download=False).train) == 30
+    assert len(fake_download) == 1
+
+
+def test_data_that_are_made_take_no_notice_of_download(tmp_path: Path) -> None:
+    assert len(load_dataset(data_of("synthetic", train=3), tmp_path, download=False).train) == 3
+
+
+def test_torchvisions_progress_bar_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def download(self: Any) -> None:
+        print("100%", file=sys.stderr)
+        write_mnist(Path(self.root), "MNIST")
+
+    monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
+    torchvision_sets.mnist(tmp_path, None)
+    assert "100%" not in capsys.readouterr().err
 
 
 def test_an_unwritable_root_is_a_data_error(tmp_path: Path) -> None:

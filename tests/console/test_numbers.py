@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from deltagclip_cli.console.numbers import mean, metric, seconds
+from deltagclip_cli.console.numbers import mean, memory, metric, seconds
 from deltagclip_cli.results import Mean
 
 
@@ -28,6 +28,23 @@ from deltagclip_cli.results import Mean
 )
 def test_a_time_is_shown_in_its_two_largest_units(value: float, shown: str) -> None:
     assert seconds(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1 kB"),
+        (39_600, "39.6 kB"),
+        (999_600, "1 MB"),
+        (184_320_000, "184 MB"),
+        (38_500_000_000, "38.5 GB"),
+        (2e15, "2e+03 TB"),
+    ],
+)
+def test_memory_is_shown_in_its_largest_unit(size: int, shown: str) -> None:
+    assert memory(size) == shown
 
 
 def test_accuracies_are_percentages_and_what_is_not_there_is_a_dash() -> None:

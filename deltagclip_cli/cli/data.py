@@ -1,0 +1,61 @@
+"""``deltagclip data``: what can be done with data sets without training on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
+
+
+@app.command("prepare")
+@reports_errors
+def prepare(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EXPERIMENT", help="Experiments of the spec.", show_default="all"),
+    ] = None,
+    spec: options.Spec = options.SPEC,
+    sets: options.Sets = None,
+    data: options.Data = options.DATA,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Download and decode the data of experiments, so that no job needs the network for them.
+
+    Run it where there is a network, such as on the login node of a cluster.
+
+    Exit codes: 0 all are there; 2 some are not, or the spec is wrong.
+    """
+    from deltagclip_cli.console.data_session import DataSession
+    from deltagclip_cli.console.terminal import make_console
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.trials import expand
+
+    chosen = load_spec(spec, experiments or (), sets or ()).experiments
+    session = DataSession(
+        data=data.expanduser(),
+        console=make_console(stderr=as_json),
+        as_json=as_json,
+        quiet=quiet,
+        next_words=["deltagclip", "sweep", *(experiments or ()), *_said(spec, data, sets or ())],
+    )
+    session.prepare(
+        trial for name, experiment in chosen.items() for trial in expand(name, experiment)
+    )
+
+
+def _said(spec: Path, data: Path, sets: Sequence[str]) -> list[str]:
+    """What the next command must be told to mean the same data."""
+    words = ["--spec", str(spec)] if spec != options.SPEC else []
+    words += ["--data", str(data)] if data != options.DATA else []
+    return [*words, *(word for each in sets for word in ("--set", each))]

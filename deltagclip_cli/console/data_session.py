@@ -1,0 +1,167 @@
+"""One ``data prepare`` in a terminal: every data set once, and what is there afterwards."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from deltagclip_cli.console.messages import shown_messages
+from deltagclip_cli.console.numbers import memory
+from deltagclip_cli.errors import DataError, UsageError
+from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.trials import Trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.datasets.dataset import Dataset
+
+_WHOLE = {"batch_size": "full", "train_samples": None, "test_samples": None}
+
+_Uses = dict[tuple[str, str], Data]  # by experiment, and by the data's settings as text
+_Faults = defaultdict[tuple[str, str], dict[str, None]]  # experiments by data set and message
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that is there.
+
+    Args:
+        name: as in the spec.
+        experiments: that use it.
+        train: number of training samples, all that there are.
+        test: number of test samples.
+        shape: of one input.
+        classes: number of classes.
+        size_bytes: of inputs and targets in memory.
+        folder: where its files lie; None if it is made when it is used.
+    """
+
+    name: str
+    experiments: list[str]
+    train: int
+    test: int
+    shape: tuple[int, ...]
+    classes: int
+    size_bytes: int
+    folder: str | None
+
+    def __str__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        where = f"in {self.folder}" if self.folder else "made when they are used"
+        return (
+            f"{self.name}: {self.train:,} + {self.test:,} samples of {shape}, "
+            f"{memory(self.size_bytes)} in memory, {where}"
+        )
+
+
+@dataclass(frozen=True)
+class DataSession:
+    """How data sets are got ready, and shown.
+
+    Args:
+        data: where they lie.
+        console: where everything for people goes.
+        as_json: print the answer as JSON on stdout.
+        quiet: print warnings and errors only.
+        next_words: the command that uses the data.
+    """
+
+    data: Path
+    console: Console
+    as_json: bool = False
+    quiet: bool = False
+    next_words: Sequence[str] = ()
+
+    def prepare(self, trials: Iterable[Trial]) -> None:
+        """Download and decode the data of trials, each set once whatever is wrong with another.
+
+        Raises:
+            DataError: some are missing or broken, or do not fit an experiment; all faults in one.
+        """
+        there: dict[str, Prepared] = {}
+        faults: _Faults = defaultdict(dict)
+        with shown_messages(self.console, quiet=self.quiet):
+            for uses in _by_content(trials).values():
+                prepared = self._prepared(uses, faults)
+                if prepared is None:
+                    continue
+                known = there.setdefault(str(prepared), prepared)
+                if known is prepared:
+                    self._say(str(prepared))
+                else:  # only resized otherwise when batches are made
+                    known.experiments[:] = dict.fromkeys(known.experiments + prepared.experiments)
+        if self.as_json:
+            print(json.dumps([asdict(each) for each in there.values()], indent=1))
+        if faults:
+            raise DataError(
+                "\n\n".join(_fault(*about, list(users)) for about, users in faults.items())
+            )
+        self._say(f"No job needs the network for these. Next: {shlex.join(self.next_words)}")
+
+    def _prepared(self, uses: _Uses, faults: _Faults) -> Prepared | None:
+        """Load a data set, and add what is wrong with it, or with a use of it, to the faults."""
+        from deltagclip_cli.assembly import fitted, load_dataset
+
+        data = next(iter(uses.values()))
+        experiments = dict.fromkeys(experiment for experiment, _ in uses)
+        try:
+            with self._waiting(f"Preparing {data.name}"):
+                dataset = load_dataset(data.model_copy(update=_WHOLE), self.data)
+        except UsageError as error:
+            faults[data.name, str(error)].update(experiments)
+            return None
+        for (experiment, _), use in uses.items():
+            try:
+                fitted(dataset, use)
+            except UsageError as error:
+                faults[data.name, str(error)][experiment] = None
+        return _described(data, self.data, dataset, list(experiments))
+
+    def _waiting(self, words: str) -> AbstractContextManager[Any]:
+        if self.quiet or not self.console.is_terminal:
+            return nullcontext()
+        return self.console.status(words)
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            self.console.print(Text(line), soft_wrap=True)
+
+
+def _by_content(trials: Iterable[Trial]) -> dict[str, _Uses]:
+    """The uses of each data set: what differs in batches and the like is the same data set."""
+    contents: dict[str, _Uses] = defaultdict(dict)
+    for trial in trials:
+        data = trial.data
+        content = json.dumps([data.name, data.options, data.image_size])
+        contents[content].setdefault((trial.experiment, data.model_dump_json()), data)
+    return contents
+
+
+def _described(data: Data, root: Path, dataset: Dataset, experiments: list[str]) -> Prepared:
+    from deltagclip_cli.datasets.copies import folder_of
+
+    folder = folder_of(data, root)
+    splits = (dataset.train, dataset.test)
+    return Prepared(
+        name=data.name,
+        experiments=experiments,
+        train=len(dataset.train),
+        test=len(dataset.test),
+        shape=dataset.shape,
+        classes=dataset.classes,
+        size_bytes=sum(split.inputs.nbytes + split.targets.nbytes for split in splits),
+        folder=None if folder is None else str(folder),
+    )
+
+
+def _fault(name: str, message: str, experiments: Sequence[str]) -> str:
+    noun = "experiment" if len(experiments) == 1 else "experiments"
+    return f"data {name} of {noun} {', '.join(experiments)}: {message}"
