@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from deltagclip_cli.files import written_whole
+from deltagclip_cli.files import Check, unchecked, written_whole
 from deltagclip_cli.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,15 @@ class Checkpoints:
     Args:
         folder: the run folder.
         identity: the trial's; a checkpoint of another trial is never loaded.
+        check: called before every write; raises an error if the folder is another's now.
     """
 
-    def __init__(self, folder: RunFolder, identity: str) -> None:
+    def __init__(self, folder: RunFolder, identity: str, check: Check = unchecked) -> None:
         self._newest = folder.checkpoint_file
         self._previous = folder.previous_checkpoint_file
         self._staged = folder.next_checkpoint_file
         self._identity = identity
+        self._check = check
 
     def save(self, state: dict[str, Any]) -> None:
         """Write ``state``, keeping the checkpoint that was the newest until now as the previous.
@@ -40,13 +42,15 @@ class Checkpoints:
         """
         marked = {"version": VERSION, "identity": self._identity, **state}
         try:
-            with written_whole(self._staged) as file:
+            with written_whole(self._staged, self._check) as file:
                 torch.save(marked, file)
         except RuntimeError as error:
             # torch.save says "unexpected pos"; why the file took no more is what it hides.
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
         if self._newest.exists():
+            self._check()
             self._newest.replace(self._previous)
+        self._check()
         self._staged.replace(self._newest)
 
     def newest_first(self) -> Iterator[dict[str, Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from deltagclip_cli import __version__
-from deltagclip_cli.files import write_text
+from deltagclip_cli.files import Check, unchecked, write_text
 from deltagclip_cli.run_folder import RunFolder
 
 _PACKAGES = ("torch", "torchvision", "numpy", "tensorboard")
@@ -46,10 +46,10 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def record_start(folder: RunFolder, device: torch.device) -> None:
+def record_start(folder: RunFolder, device: torch.device, check: Check = unchecked) -> None:
     """Add an entry for this start to ``environment.json``, a list with the oldest start first."""
     starts = [*_earlier_starts(folder), describe(device)]
-    write_text(folder.environment_file, json.dumps(starts, indent=1) + "\n")
+    write_text(folder.environment_file, json.dumps(starts, indent=1) + "\n", check)
 
 
 def _earlier_starts(folder: RunFolder) -> list[Any]:

@@ -9,6 +9,7 @@
     │   ├── DeviceError       the device that was asked for is not there
     │   └── RunFolderError    a run folder cannot be made, read or continued
     │       ├── ClaimedError  another process works in it
+    │       │   └── TakenOverError  another process has begun to, while this one did
     │       └── UnwritableError  there is no way to write there
     └── TrialError            a trial failed while it was running                   exit code 1
 
@@ -58,6 +59,10 @@ class RunFolderError(UsageError):
 
 class ClaimedError(RunFolderError):
     """Another process works in the run folder."""
+
+
+class TakenOverError(ClaimedError):
+    """Another process has made the run folder its own while this one worked in it."""
 
 
 class UnwritableError(RunFolderError):

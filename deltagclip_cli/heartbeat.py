@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
+from deltagclip_cli.errors import TakenOverError
+from deltagclip_cli.files import Check, unchecked
 from deltagclip_cli.run_folder import RunFolder
 
 SECONDS_BETWEEN_BEATS = 1.0
+_LONG_SILENCE_SECONDS = 60.0  # after which a beat proves nothing
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,25 @@ class Heartbeat:
 
 
 def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
-    """The last beat of the process that works in ``folder``; None if none does."""
+    """The last beat of the process that works in ``folder``; None if none does on this machine."""
+    beat = last_heartbeat(folder)
+    return beat if beat is not None and folder.is_claimed() else None
+
+
+def last_heartbeat(folder: RunFolder) -> Heartbeat | None:
+    """The last beat of whoever works in ``folder``, or did when it was killed."""
     try:
-        beat = Heartbeat(**json.loads(folder.progress_file.read_bytes()))
+        return Heartbeat(**json.loads(folder.progress_file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
-    return beat if folder.is_claimed() else None
+
+
+def is_beating_elsewhere(folder: RunFolder) -> bool:
+    """Whether a process on another machine works in ``folder``: it has said so lately."""
+    beat = last_heartbeat(folder)
+    if beat is None or beat.host == socket.gethostname():
+        return False
+    return beat.age_seconds < _LONG_SILENCE_SECONDS
 
 
 class Pulse:
@@ -75,10 +91,14 @@ class Pulse:
         folder: the run folder, which this process has claimed.
         device: what it trains on.
         start: where it begins.
+        check: called before every write; raises an error if the folder is another's now.
     """
 
-    def __init__(self, folder: RunFolder, device: str, start: Start) -> None:
+    def __init__(
+        self, folder: RunFolder, device: str, start: Start, check: Check = unchecked
+    ) -> None:
         self._folder = folder
+        self._check = check
         self._steps = start.steps
         self._begun_at = self._beaten_at = time.monotonic()
         self._begun_done = (start.epoch * start.steps + start.batch) / (start.epochs * start.steps)
@@ -114,7 +134,8 @@ class Pulse:
 
     def close(self) -> None:
         """Remove the file: the process works here no longer."""
-        with suppress(OSError):
+        with suppress(OSError, TakenOverError):
+            self._check()
             self._folder.progress_file.unlink()
 
     def _write(self) -> None:
@@ -122,6 +143,7 @@ class Pulse:
         text = json.dumps(asdict(replace(self._beat, time=time.time())))
         temporary = self._folder.progress_file.with_name(f".progress.{os.getpid()}.part")
         try:
+            self._check()
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(self._folder.progress_file)
         except OSError:

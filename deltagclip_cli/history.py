@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from deltagclip_cli.checkpoint import Checkpoints
-from deltagclip_cli.files import write_text
+from deltagclip_cli.files import Check, unchecked, write_text
 from deltagclip_cli.meter import REGIMES
 from deltagclip_cli.recorder import is_step_record
 from deltagclip_cli.run_folder import RunFolder
@@ -47,7 +47,13 @@ def _is_covered(record: Record, state: Mapping[str, Any]) -> bool:
     return bool(record[axis] <= state[axis])
 
 
-def write_result(folder: RunFolder, trainer: Trainer, ending: Ending, seconds: float) -> None:
+def write_result(
+    folder: RunFolder,
+    trainer: Trainer,
+    ending: Ending,
+    seconds: float,
+    check: Check = unchecked,
+) -> None:
     """Write ``result.json``, the mark of a finished or diverged trial.
 
     Args:
@@ -55,6 +61,7 @@ def write_result(folder: RunFolder, trainer: Trainer, ending: Ending, seconds: f
         trainer: at its end.
         ending: finished or diverged.
         seconds: wall time of this start, loading included.
+        check: called before every write; raises an error if the folder is another's now.
     """
     records = [record for record in folder.metrics() if not is_step_record(record)]
     totals = trainer.regime_totals.tolist()
@@ -72,7 +79,8 @@ def write_result(folder: RunFolder, trainer: Trainer, ending: Ending, seconds: f
             "last_start": seconds,
         },
     }
-    write_text(folder.result_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+    write_text(folder.result_file, text, check)
 
 
 def _metrics(record: Record) -> dict[str, Any]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from deltagclip_cli.errors import TakenOverError
+from deltagclip_cli.files import Check, unchecked
 
 EPOCHS = "deltagclip_cli.epochs"  # the logger of a line an epoch
 SOURCES = ("deltagclip_cli", "py.warnings")
@@ -13,6 +17,15 @@ SOURCES = ("deltagclip_cli", "py.warnings")
 
 class _LogFile(logging.FileHandler):
     """A log that cannot be written stops nothing: the metrics, on the same disk, will tell."""
+
+    def __init__(self, path: Path, check: Check) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._check = check
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError, TakenOverError):  # the next write of a metric will raise it again
+            self._check()
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None: ...
 
@@ -36,9 +49,31 @@ def handled_by(handler: logging.Handler) -> Iterator[None]:
 
 
 @contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """Append all messages, with the time, to a file while the context lasts."""
-    handler = _LogFile(path, encoding="utf-8")
+def logged_to(path: Path, check: Check = unchecked) -> Iterator[None]:
+    """Append all messages, with the time, to a file while the context lasts.
+
+    Args:
+        path: of the file.
+        check: called before each; one for which it raises an error is left out.
+    """
+    handler = _LogFile(path, check)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     with handled_by(handler):
         yield
+
+
+@contextmanager
+def left_if_taken_over(path: Path) -> Iterator[None]:
+    """Say no more in a log file once a :class:`TakenOverError` ends the context.
+
+    A launcher may have made it the place of this process's errors too.
+    """
+    try:
+        yield
+    except TakenOverError:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(2), path.stat()):
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, 2)
+                os.close(null)
+        raise

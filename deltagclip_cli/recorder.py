@@ -17,7 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams
 
-from deltagclip_cli.files import write_text
+from deltagclip_cli.files import Check, unchecked, write_text
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -39,15 +39,25 @@ class Recorder:
         folder: the run folder; must exist.
         trial: whose settings become TensorBoard's hyper-parameters.
         kept: the records of an interrupted run that stay.
+        check: called before every write; raises an error if the folder is another's now.
     """
 
-    def __init__(self, folder: RunFolder, trial: Trial, kept: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        trial: Trial,
+        kept: Iterable[Mapping[str, Any]],
+        check: Check = unchecked,
+    ) -> None:
         kept = list(kept)
         self.records = len(kept)
+        self._check = check
+        check()
         for path in folder.event_files():
             path.unlink()
         with ExitStack() as files:
-            self._metrics = files.enter_context(_reopened(folder, kept))
+            self._metrics = files.enter_context(_reopened(folder, kept, check))
+            check()
             self._events = files.enter_context(closing(EventFile(folder.path)))
             self._write_hyper_parameters(trial)
             for record in kept:
@@ -59,6 +69,7 @@ class Recorder:
         """Append one record; values that are not finite become null."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         record = {"epoch": epoch, "step": step, "time": time.time(), **finite}
+        self._check()
         self._metrics.write(_line(record))
         self._metrics.flush()
         self.records += 1
@@ -128,8 +139,9 @@ def is_step_record(record: Mapping[str, Any]) -> bool:
     return any(name.startswith(STEP_PREFIX) for name in record)
 
 
-def _reopened(folder: RunFolder, kept: list[Mapping[str, Any]]) -> IO[str]:
-    write_text(folder.metrics_file, "".join(_line(record) for record in kept))
+def _reopened(folder: RunFolder, kept: list[Mapping[str, Any]], check: Check) -> IO[str]:
+    # A new file each time: what a process that was taken over has open is no longer in the folder.
+    write_text(folder.metrics_file, "".join(_line(record) for record in kept), check)
     return folder.metrics_file.open("a", encoding="utf-8")
 
 

@@ -13,6 +13,7 @@
       stopped.txt, pruned.txt   why it was interrupted; why a search gave it up
       result.json               written last: the mark of a finished trial
       .lock                     held by the process that works here
+      owner.json                names that process; stays if it was killed or its machine was lost
 
 A state is derived from these files and stored nowhere.
 """
@@ -40,9 +41,15 @@ from deltagclip_cli.trials import Trial, differing_keys
 
 
 class State(StrEnum):
-    """What the files of a run folder say; that it is running, only to who asks for its claim."""
+    """What the files of a run folder say.
+
+    They do not say that a trial is queued or lost, which the queue of a cluster tells; nor that it
+    is running, which they tell only to who asks for its claim.
+    """
 
     NEW = "new"
+    QUEUED = "queued"
+    LOST = "lost"
     RUNNING = "running"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
@@ -114,6 +121,10 @@ class RunFolder:
         return self.path / ".lock"
 
     @property
+    def owner_file(self) -> Path:
+        return self.path / "owner.json"
+
+    @property
     def result_file(self) -> Path:
         return self.path / "result.json"
 
@@ -144,6 +155,20 @@ class RunFolder:
             with suppress(OSError):
                 return file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
         return ""
+
+    @property
+    def begun_at(self) -> float | None:
+        """When the trial was begun for the first time, in seconds since 1970; None if never."""
+        with suppress(OSError):
+            return self.trial_file.stat().st_mtime
+        return None
+
+    @property
+    def stopped_at(self) -> float | None:
+        """When the trial was interrupted, in seconds since 1970; None if it did not say so."""
+        with suppress(OSError):
+            return self.stopped_file.stat().st_mtime
+        return None
 
     @property
     def ended_at(self) -> float | None:

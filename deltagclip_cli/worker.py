@@ -14,11 +14,12 @@ import torch
 from deltagclip_cli.assembly import Parts, assemble, find_device
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.environment import record_start
-from deltagclip_cli.errors import TrialError, UsageError
-from deltagclip_cli.files import remove_unfinished
+from deltagclip_cli.errors import TakenOverError, TrialError, UsageError
+from deltagclip_cli.files import Check, remove_unfinished
 from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.history import where_to_continue, write_result
-from deltagclip_cli.logs import EPOCHS, logged_to
+from deltagclip_cli.logs import EPOCHS, left_if_taken_over, logged_to
+from deltagclip_cli.ownership import Ownership
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trainer import Ending, Trainer, Watcher
@@ -35,12 +36,14 @@ def run_trial(
     device: str,
     threads: int | None = None,
     force: bool = False,
+    download: bool = True,
     watch: Callable[[Start], list[Watcher]],
     should_stop: Callable[[], bool],
 ) -> Ending:
     """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
 
-    Everything that can be checked is checked before the folder is made.
+    Everything that can be checked is checked before the folder is made. From then on the folder
+    belongs to this process, until it ends or another takes it over.
 
     Args:
         folder: where its files go.
@@ -49,11 +52,13 @@ def run_trial(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of the CPU; None for torch's own choice. Another number gives other bits.
         force: delete what is there and start again, once nothing speaks against it.
+        download: fetch data that are missing.
         watch: called when the training begins; gives those who are shown the progress.
         should_stop: asked after every step.
 
     Raises:
         UsageError: the data, the device or the folder cannot be used.
+        ClaimedError: another process works in the folder, or has taken it over.
         TrialError: the trial failed; ``error.txt`` says why, with the traceback.
     """
     started = time.perf_counter()
@@ -61,21 +66,26 @@ def run_trial(
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        parts = assemble(trial, data_dir, where)
+        parts = assemble(trial, data_dir, where, download=download)
     except torch.OutOfMemoryError as error:
         raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
     if force:
         folder.clear()
     folder.create(trial)
-    with folder.claimed(), _failures_recorded(folder), logged_to(folder.log_file):
+    with (
+        folder.claimed(),
+        left_if_taken_over(folder.log_file),
+        _owned(folder) as check,
+        logged_to(folder.log_file, check),
+    ):
         result = folder.result()
         if result is not None:  # of another process, which was faster
             return Ending(result["status"])
-        remove_unfinished(folder.path)
-        record_start(folder, where)
-        trainer, ending = _train(folder, trial, parts, watch, should_stop)
+        remove_unfinished(folder.path, check)
+        record_start(folder, where, check)
+        trainer, ending = _train(folder, trial, parts, check, watch, should_stop)
         if ending is not Ending.STOPPED:
-            write_result(folder, trainer, ending, time.perf_counter() - started)
+            write_result(folder, trainer, ending, time.perf_counter() - started, check)
         return ending
 
 
@@ -83,16 +93,17 @@ def _train(
     folder: RunFolder,
     trial: Trial,
     parts: Parts,
+    check: Check,
     watch: Callable[[Start], list[Watcher]],
     should_stop: Callable[[], bool],
 ) -> tuple[Trainer, Ending]:
     """Go on where an earlier start ended, until the end or until asked to stop."""
-    checkpoints = Checkpoints(folder, trial.identity)
+    checkpoints = Checkpoints(folder, trial.identity, check)
     state, kept = where_to_continue(folder, checkpoints)
     start = _start(trial, parts, state)
     with (
-        closing(Recorder(folder, trial, kept)) as recorder,
-        closing(Pulse(folder, str(parts.device), start)) as pulse,
+        closing(Recorder(folder, trial, kept, check)) as recorder,
+        closing(Pulse(folder, str(parts.device), start, check)) as pulse,
     ):
         watchers: list[Watcher] = [_EpochLines(trial.epochs), pulse, *watch(start)]
         trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
@@ -113,21 +124,50 @@ def _start(trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start
 
 
 @contextmanager
-def _failures_recorded(folder: RunFolder) -> Iterator[None]:
-    """Write down why a training ended with an error: what is not its fault only interrupts it."""
-    folder.forget_reasons()
+def _owned(folder: RunFolder) -> Iterator[Check]:
+    """Own a folder, and write down why a training there ended with an error.
+
+    What is not its fault only interrupts it. Nothing is written once the folder is another's, as
+    the check that is given tells.
+    """
+    ownership = Ownership(folder)
     try:
-        yield
+        ownership.take()
+        folder.forget_reasons()
+        yield ownership.check
+    except TakenOverError:
+        raise
     except UsageError as error:
-        folder.record_failure(error, str(error))
+        if _may_write(ownership):
+            folder.record_failure(error, str(error))
         raise
     except Exception as error:
         reason = _explained(error) if folder.path.exists() else _REMOVED
-        if _is_disk_full(error):
-            folder.record_stop(reason)
-        else:
-            folder.record_failure(error, reason)
+        if _may_write(ownership):
+            _record(folder, error, reason)
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
+    finally:
+        ownership.release()
+
+
+def _may_write(ownership: Ownership) -> bool:
+    """Whether the folder still is ours, as far as that can be found out.
+
+    Raises:
+        TakenOverError: it is not, which may be why something else went wrong.
+    """
+    try:
+        ownership.check()
+    except OSError:
+        return False
+    return True
+
+
+def _record(folder: RunFolder, error: Exception, reason: str) -> None:
+    if _is_disk_full(error):
+        folder.record_stop(reason)
+    else:
+        folder.record_failure(error, reason)
 
 
 _REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."

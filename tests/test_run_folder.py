@@ -42,6 +42,7 @@ def test_the_names_of_the_files_are_these(folder: RunFolder) -> None:
         folder.log_file,
         folder.error_file,
         folder.result_file,
+        folder.owner_file,
     ]
     assert [file.name for file in files] == [
         "trial.yaml",
@@ -52,6 +53,7 @@ def test_the_names_of_the_files_are_these(folder: RunFolder) -> None:
         "log.txt",
         "error.txt",
         "result.json",
+        "owner.json",
     ]
     assert {file.parent for file in files} == {folder.path}
 

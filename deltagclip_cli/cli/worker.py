@@ -22,6 +22,9 @@ def worker(
     force: Annotated[
         bool, typer.Option("--force", help="Delete what is there and start again.")
     ] = False,
+    no_download: Annotated[
+        bool, typer.Option("--no-download", help="Fetch no data: what is missing is an error.")
+    ] = False,
     debug: options.Debug = False,
 ) -> None:
     """Train the trial of a run folder. Exit codes as those of train."""
@@ -35,6 +38,7 @@ def worker(
         data=data.expanduser(),
         device=device,
         threads=threads,
+        download=not no_download,
         console=Console(highlight=False),
     )
     code = session.work(RunFolder(folder), force=force)

@@ -37,6 +37,7 @@ class Session:
         as_json: print the result as JSON on stdout.
         quiet: print warnings and errors only.
         threads: of the CPU; None leaves them to torch, which takes all.
+        download: fetch data that are missing.
         stop: remembers the signal that ended it.
     """
 
@@ -47,6 +48,7 @@ class Session:
     as_json: bool = False
     quiet: bool = False
     threads: int | None = None
+    download: bool = True
     stop: StopRequest = field(default_factory=StopRequest)
 
     def show(self, trial: Trial) -> None:
@@ -134,6 +136,7 @@ class Session:
                 data_dir=self.data,
                 device=self.device,
                 threads=self.threads,
+                download=self.download,
                 force=force,
                 watch=watch,
                 should_stop=should_stop,

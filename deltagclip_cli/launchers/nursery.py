@@ -23,7 +23,7 @@ from typing import Any
 from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _KILLED = "the process that loads the data was killed, perhaps for want of memory."
 _AGAIN = "The same command goes on where this one ended."
 _LOADED = [
@@ -41,6 +41,11 @@ class Fork:
 
     def __init__(self, process: ForkServerProcess) -> None:
         self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its number on this machine."""
+        return self._process.pid or 0
 
     @property
     def sentinel(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Protocol
 from deltagclip_cli.errors import ExitCode, RunFolderError
 from deltagclip_cli.launchers.queue import End, Queue
 from deltagclip_cli.launchers.slots import Slot
+from deltagclip_cli.ownership import Owner, read_owner
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import RunFolder, State
 
@@ -23,6 +25,10 @@ SECONDS_BETWEEN_LOOKS = 0.2
 
 class Worker(Protocol):
     """A process that runs one trial."""
+
+    @property
+    def pid(self) -> int:
+        """Its number on this machine; asked for when it has just been started."""
 
     @property
     def sentinel(self) -> int:
@@ -60,7 +66,16 @@ class _Job:
     planned: Planned
     slot: Slot
     worker: Worker
+    pid: int
+    found: Owner | None  # of the run folder, when the worker was started
     pruned: str = ""
+
+    def was_taken_over(self) -> bool:
+        """Whether the run folder belongs to a process that was neither there before nor ours."""
+        owner = read_owner(self.planned.folder)
+        if owner is None or owner == self.found:
+            return False
+        return (owner.host, owner.pid) != (socket.gethostname(), self.pid)
 
 
 class Supervisor:
@@ -119,7 +134,7 @@ class Supervisor:
                 saved = job.worker.exit_code == ExitCode.STOPPED
                 job.worker.kill()
                 job.worker.forget()
-                if job.planned.folder.result() is None:
+                if job.planned.folder.result() is None and not job.was_taken_over():
                     job.planned.folder.record_stop(_SAVED if saved else "killed with the sweep")
 
     def _show(self) -> None:
@@ -141,11 +156,12 @@ class Supervisor:
             slot = self._free.pop()
             try:
                 planned.folder.create(planned.trial)
+                found = read_owner(planned.folder)
                 worker = self._start(planned, slot)
             except (RunFolderError, OSError) as error:
                 self._conclude(planned, slot, _not_started(planned.folder, error))
             else:
-                self._jobs.append(_Job(planned, slot, worker))
+                self._jobs.append(_Job(planned, slot, worker, worker.pid, found))
                 self._watcher.started(planned, slot)
                 self._show()
 
@@ -186,7 +202,7 @@ class Supervisor:
         state, result = folder.state, folder.result()
         if result is not None and result != job.planned.result:
             return End(state, folder.reason)
-        if folder.is_claimed():
+        if folder.is_claimed() or job.was_taken_over():
             return End(state, elsewhere=True)
         if result is not None:  # it was to be replaced, and the worker ended before it was deleted
             return End(State.FAILED, f"{self._explained(exit_code)}; the earlier result is kept")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_spec import trials_of
@@ -17,6 +19,8 @@ from deltagclip_cli.planning import Planned, look_up
 from deltagclip_cli.run_folder import State
 
 Act = Callable[[Planned], int | None]
+PID = 12  # of every worker
+HOST = socket.gethostname()
 
 
 class FakeWorker:
@@ -24,6 +28,7 @@ class FakeWorker:
 
     def __init__(self, exit_code: int | None) -> None:
         self.exit_code = exit_code
+        self.pid = PID
         self.sentinel, self._end = os.pipe()
         if exit_code is not None:
             os.close(self._end)
@@ -173,3 +178,70 @@ def test_workers_may_save_when_nobody_reads_what_the_sweep_prints(
     with pytest.raises(error):
         run(planned, lambda each: None, Seen(breaks=error), slots=2)
     assert [each.folder.reason for each in planned] == ["stopped with a checkpoint"] * 2
+
+
+# ---------------------------------------------------------------- folders that are taken over
+
+
+def own(planned: Planned, *, pid: int = PID, host: str = HOST, token: str = "new") -> None:
+    owner = {"token": token, "host": host, "pid": pid}
+    planned.folder.owner_file.write_text(json.dumps(owner))
+
+
+def files(planned: Planned) -> set[str]:
+    return {path.name for path in planned.folder.path.iterdir()}
+
+
+@pytest.mark.parametrize("other", [{"pid": PID + 1}, {"host": "node7"}])
+@pytest.mark.parametrize("exit_code", [2, 75, -9])
+def test_a_trial_that_another_process_has_taken_over_is_left_to_it(
+    planned: list[Planned], exit_code: int, other: dict[str, Any]
+) -> None:
+    ends: list[End] = []
+
+    def act(each: Planned) -> int:
+        if ends or each.label != "sgd":  # the second time, the other one has finished it
+            return finish(each)
+        own(each, **other)
+        return exit_code
+
+    class Remembering(Seen):
+        def ended(self, planned: Planned, end: End) -> None:
+            ends.append(end)
+            super().ended(planned, end)
+
+    seen = Remembering()
+    run(planned, act, seen)
+    assert ends[0] == End(State.NEW, elsewhere=True)
+    assert set(seen.ends.values()) == {End(State.FINISHED)}
+    assert files(planned[0]) == {"trial.yaml", "owner.json", "result.json"}
+
+
+@pytest.mark.parametrize("token", ["old", "new"], ids=["left behind before", "of our worker"])
+def test_an_owner_that_was_killed_leaves_a_trial_to_us(planned: list[Planned], token: str) -> None:
+    """By an earlier start, which our worker did not come to replace; or our worker itself."""
+    for each in planned:
+        each.folder.create(each.trial)
+        own(each, pid=PID + 1, token="old")
+
+    def act(each: Planned) -> int:
+        if token == "new":
+            own(each)
+        return -9
+
+    seen = Seen()
+    run(planned, act, seen)
+    assert [each.folder.reason.partition(",")[0] for each in planned] == ["killed by SIGKILL"] * 2
+    assert not any(end.elsewhere for end in seen.ends.values())
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_sweep_that_breaks_off_writes_nothing_where_it_was_taken_over(
+    planned: list[Planned], is_taken: bool
+) -> None:
+    def act(each: Planned) -> None:
+        own(each, pid=PID + is_taken)
+
+    with pytest.raises(OSError):
+        run(planned, act, Seen(breaks=OSError), slots=2)
+    assert [each.folder.stopped_file.exists() for each in planned] == [not is_taken] * 2

@@ -79,6 +79,7 @@ def train(
     stop: Callable[[], bool] = never,
     watchers: Sequence[Watcher] = (),
     data_dir: Path = Path("nowhere"),
+    force: bool = False,
 ) -> Ending:
     """Run a trial in this process."""
     return run_trial(
@@ -86,6 +87,7 @@ def train(
         trial,
         data_dir=data_dir,
         device="cpu",
+        force=force,
         watch=lambda start: list(watchers),
         should_stop=stop,
     )
