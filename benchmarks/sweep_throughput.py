@@ -82,7 +82,7 @@ def one_after_another(trials: Sequence[Trial], runs: Path, threads: int) -> floa
 
 
 def sweep(trials: Sequence[Trial], runs: Path, clock: Clock) -> float:
-    launch = Launch(data_dir=runs, work=lambda folder, give_up: 0, should_stop=never, jobs=2)
+    launch = Launch(data_dir=runs, should_stop=never, jobs=2)
     launcher = LocalLauncher(launch)
     launcher.prepare([trials[0].data])
     begin = time.perf_counter()

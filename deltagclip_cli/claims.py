@@ -17,18 +17,23 @@ _PATIENCE_SECONDS = 0.5  # asking whether a claim is held holds it for a moment
 
 
 @contextmanager
-def claimed(file: Path, message: str) -> Iterator[None]:
+def claimed(file: Path, message: str, patience: float = _PATIENCE_SECONDS) -> Iterator[None]:
     """Be the only process that holds ``file``, whose folder must exist.
 
+    Args:
+        file: made if it is not there.
+        message: of the error.
+        patience: how many seconds to wait for another process.
+
     Raises:
-        ClaimedError: another process holds it; with this message.
+        ClaimedError: another process goes on holding it.
         OSError: the file cannot be made.
     """
     from filelock import FileLock, Timeout  # only here: listing runs needs no locks
 
     lock = FileLock(file)
     try:
-        lock.acquire(timeout=_PATIENCE_SECONDS)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise ClaimedError(message) from None
     try:

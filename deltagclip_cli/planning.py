@@ -10,12 +10,13 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.slurm.jobs import Jobs, Standing
 from deltagclip_cli.trials import Trial, distinguished
 
 # Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
@@ -29,9 +30,11 @@ class Planned:
     Args:
         trial: what to run.
         folder: where.
-        state: of the folder.
+        state: of the folder; or what the queue of a cluster knows better.
         settings: what tells its setting from others of the same optimizer, such as ``lr=0.1``.
         result: what ``result.json`` holds, if the trial is finished or diverged.
+        standing: with the queue; None if nobody has asked.
+        afresh: delete what is in the folder and start again, once nothing speaks against it.
     """
 
     trial: Trial
@@ -39,11 +42,20 @@ class Planned:
     state: State
     settings: str = ""
     result: Mapping[str, Any] | None = None
+    standing: Standing | None = None
+    afresh: bool = False
 
     @property
     def reason(self) -> str:
         """Why it is in that state, in one line; empty if there is nothing to be said."""
+        if self.standing is not None and self.standing.reason:
+            return self.standing.reason
         return "" if self.state in (State.NEW, State.FINISHED) else self.folder.reason
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it waits or runs in a job of a cluster, or may do so."""
+        return self.standing is not None and self.standing.is_queued
 
     @property
     def label(self) -> str:
@@ -62,10 +74,15 @@ class Planned:
         return f"{self.trial.label} · seed {self.trial.seed}{settings}"
 
 
-def look_up(trials: Sequence[Trial], runs: Path) -> list[Planned]:
+def look_up(trials: Sequence[Trial], runs: Path, jobs: Jobs | None = None) -> list[Planned]:
     """Look up what has become of trials.
 
     A result that belongs to another trial counts as none; the worker will say what differs.
+
+    Args:
+        trials: all of a plan.
+        runs: the runs folder.
+        jobs: what the queue of a cluster says of them.
     """
     there: dict[Path, frozenset[str]] = {}
     settings = distinguished(trials)
@@ -77,7 +94,9 @@ def look_up(trials: Sequence[Trial], runs: Path) -> list[Planned]:
             there[parent] = _names(parent)
         state, result = _state(trial, folder, folder.path.name in there[parent])
         words = settings[trial.experiment, trial.label, trial.setting]
-        planned.append(Planned(trial, folder, state, words, result))
+        standing = jobs.standing(str(trial.folder), folder, state) if jobs else None
+        state = standing.state if standing else state
+        planned.append(Planned(trial, folder, state, words, result, standing))
     return planned
 
 
@@ -104,13 +123,19 @@ def pending(
 ) -> list[Planned]:
     """The trials that are to be run: all but those that ended, as far as nothing else is asked.
 
+    What is in the queue of a cluster is left to it, whatever is asked.
+
     Args:
         planned: the trials.
         retry_failed: also those that failed.
-        force: all of them.
+        force: all of them, from their beginnings.
     """
     skipped = set(ENDED) - ({State.FAILED} if retry_failed else set())
-    return [each for each in planned if force or each.state not in skipped]
+    return [
+        replace(each, afresh=force)
+        for each in planned
+        if (force or each.state not in skipped) and not each.is_queued
+    ]
 
 
 class Estimates:

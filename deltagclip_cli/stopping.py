@@ -12,14 +12,20 @@ logger = logging.getLogger(__name__)
 
 
 class StopRequest:
-    """Remembers a SIGINT, SIGTERM or SIGHUP, so that work can stop where it can go on later.
+    """Remembers signals that ask to stop, so that work can stop where it can go on later.
 
-    Nothing is saved in the handler, where a step may be half made. The second
-    SIGINT interrupts at once, for whoever does not want to wait.
+    They are SIGINT, SIGTERM, SIGHUP and SIGUSR1, which batch systems send before a job's time is
+    up. Nothing is saved in the handler, where a step may be half made. The second SIGINT interrupts
+    at once, for whoever does not want to wait.
+
+    Attributes:
+        signal: the first that came; None before it.
+        signals: all that came.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.signals: set[int] = set()
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
@@ -40,6 +46,7 @@ class StopRequest:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         self.signal = self.signal or number
+        self.signals.add(number)
         if number == signal.SIGINT:
             logger.warning("Stopping after this step; Ctrl-C again stops at once.")
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -48,4 +55,5 @@ class StopRequest:
 def _stopping_signals() -> list[signal.Signals]:
     """A terminal that closes stops the work too, unless ``nohup`` said that it must not."""
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
+    always = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    return [*always, *([signal.SIGHUP] if hangs_up else [])]

@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltagclip_cli.heartbeat import Heartbeat, read_heartbeat
+from deltagclip_cli.heartbeat import Heartbeat, last_heartbeat, read_heartbeat
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.slurm.commands import Task
+from deltagclip_cli.slurm.jobs import Jobs, Standing
 
 _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
@@ -28,6 +30,7 @@ class Sighting:
         folder: the run folder.
         state: what its files say.
         beat: how far it is, if it is running and has said so.
+        standing: with the queue of a cluster; None if nobody has asked.
     """
 
     experiment: str
@@ -37,10 +40,18 @@ class Sighting:
     folder: RunFolder
     state: State
     beat: Heartbeat | None
+    standing: Standing | None = None
+
+    @property
+    def task(self) -> Task | None:
+        """The task of an array job that it waits or runs in."""
+        return self.standing.task if self.standing is not None else None
 
     @property
     def reason(self) -> str:
         """Why it is in that state, in one line; empty if there is nothing to be said."""
+        if self.standing is not None and self.standing.reason:
+            return self.standing.reason
         silent = self.state in (State.NEW, State.RUNNING, State.FINISHED)
         return "" if silent else self.folder.reason
 
@@ -52,10 +63,12 @@ class Survey:
     Args:
         planned: the trials of the spec.
         sightings: one for each of those, then one for each other run folder.
+        problem: why the queue of a cluster could not be asked; empty if it was, or need not be.
     """
 
     planned: Sequence[Planned]
     sightings: Sequence[Sighting]
+    problem: str = ""
 
     @property
     def others(self) -> Sequence[Sighting]:
@@ -63,13 +76,16 @@ class Survey:
         return self.sightings[len(self.planned) :]
 
 
-def survey(runs: Path, planned: Sequence[Planned], experiments: Iterable[str]) -> Survey:
+def survey(
+    runs: Path, planned: Sequence[Planned], experiments: Iterable[str], jobs: Jobs
+) -> Survey:
     """Look at every run folder of some experiments.
 
     Args:
         runs: the runs folder.
         planned: the trials of the spec, looked up in ``runs``.
         experiments: names of folders in ``runs``; those that do not exist are empty.
+        jobs: what the queue of a cluster says.
     """
     known = {each.folder.path for each in planned}
     strangers = [
@@ -79,7 +95,8 @@ def survey(runs: Path, planned: Sequence[Planned], experiments: Iterable[str]) -
         if folder.path not in known
     ]
     sightings = [_planned_sighting(each) for each in planned]
-    return Survey(planned, [*sightings, *(_stranger(*each) for each in strangers)])
+    sightings += [_stranger(*each, runs, jobs) for each in strangers]
+    return Survey(planned, sightings, jobs.problem)
 
 
 def _planned_sighting(planned: Planned) -> Sighting:
@@ -91,23 +108,33 @@ def _planned_sighting(planned: Planned) -> Sighting:
         name=planned.short_name,
         folder=planned.folder,
         state=planned.state,
-        beat=read_heartbeat(planned.folder) if planned.state is State.RUNNING else None,
+        beat=_beat(planned.folder, planned.state, planned.standing),
+        standing=planned.standing,
     )
 
 
-def _stranger(experiment: str, folder: RunFolder) -> Sighting:
+def _stranger(experiment: str, folder: RunFolder, runs: Path, jobs: Jobs) -> Sighting:
     label, run = folder.path.parent.name, folder.path.name
     ended = folder.result() is not None
     state = State.RUNNING if not ended and folder.is_claimed() else folder.state
+    standing = jobs.standing(str(folder.path.relative_to(runs)), folder, state)
     return Sighting(
         experiment=experiment,
         label=label,
         seed=int(run.split("-")[1]),
         name=f"{label} · {run}",
         folder=folder,
-        state=state,
-        beat=read_heartbeat(folder) if state is State.RUNNING else None,
+        state=standing.state,
+        beat=_beat(folder, standing.state, standing),
+        standing=standing,
     )
+
+
+def _beat(folder: RunFolder, state: State, standing: Standing | None) -> Heartbeat | None:
+    if state is not State.RUNNING:
+        return None
+    in_a_job = standing is not None and standing.is_queued  # where claims are not seen from here
+    return last_heartbeat(folder) if in_a_job else read_heartbeat(folder)
 
 
 def experiments_in(runs: Path) -> list[str]:

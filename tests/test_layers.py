@@ -22,7 +22,9 @@ LAYERS = [
     {"spec"},
     {"trials"},
     {"run_folder"},
-    {"heartbeat", "planning"},
+    {"heartbeat", "ownership"},
+    {"slurm"},
+    {"planning"},
     {"results", "survey"},
     {"launchers"},
     {"search"},
@@ -38,7 +40,7 @@ LAYERS = [
 ]
 WITHOUT_TORCH = {"errors", "registry", "seeds", "files", "stopping", "logs", "spec", "trials"}
 WITHOUT_TORCH |= {"run_folder", "cli", "__main__", "__init__", "claims", "heartbeat", "planning"}
-WITHOUT_TORCH |= {"results", "survey", "launchers", "search", "console"}
+WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "search", "console"}
 
 
 def module_of(path: Path) -> str:

@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli import __version__
+from deltagclip_cli.cli import data
+from deltagclip_cli.cli.cancel import cancel
+from deltagclip_cli.cli.job import job
 from deltagclip_cli.cli.list_command import list_components
 from deltagclip_cli.cli.status import status
 from deltagclip_cli.cli.sweep import sweep
@@ -23,9 +26,12 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("sweep")(sweep)
 app.command("status")(status)
+app.command("cancel")(cancel)
 app.command("validate")(validate)
 app.command("list")(list_components)
+app.add_typer(data.app, name="data")
 app.command("worker", hidden=True)(worker)
+app.command("job", hidden=True)(job)
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ from deltagclip_cli.cli.reporting import reports_errors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from deltagclip_cli.slurm.jobs import Jobs
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.survey import Survey
     from deltagclip_cli.trials import Trial
@@ -36,37 +37,46 @@ def status(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what is finished, running, interrupted, failed or diverged, from the files alone.
+    """Show what is finished, queued, running, interrupted, lost, failed or diverged.
 
-    Without a spec, what is in the runs folder is all that is known.
+    The run folders tell it, and for trials that were submitted, Slurm's queue. Without a spec, what
+    is in the runs folder is all that is known.
     """
     import json
 
     from deltagclip_cli.console.status_view import print_status, status_records, watch_status
     from deltagclip_cli.console.terminal import make_console
     from deltagclip_cli.errors import UsageError
+    from deltagclip_cli.slurm.jobs import asked_rarely
+    from deltagclip_cli.survey import experiments_in
 
     console = make_console()
     if watch and (as_json or not console.is_terminal):
         raise UsageError("--watch keeps a terminal up to date; without one, ask again instead.")
-    names, trials = _trials(spec, experiments or (), sets or (), runs)
+    ask = asked_rarely(runs)
+    submitted = {place.head.experiment for place in ask().places.values()}
+    there = list(dict.fromkeys([*experiments_in(runs), *sorted(submitted)]))
+    names, trials = _trials(spec, experiments or (), sets or (), runs, there)
     if as_json:
-        typer.echo(json.dumps({"trials": status_records(_look(names, trials, runs))}, indent=1))
+        found = _look(names, trials, runs, ask())
+        typer.echo(json.dumps({"trials": status_records(found)}, indent=1))
     elif watch:
-        watch_status(console, lambda: _look(names, trials, runs))
+        watch_status(console, lambda: _look(names, trials, runs, ask()))
     else:
-        print_status(console, _look(names, trials, runs))
+        print_status(console, _look(names, trials, runs, ask()))
 
 
 def _trials(
-    spec: Path | None, chosen: Sequence[str], sets: Sequence[str], runs: Path
+    spec: Path | None,
+    chosen: Sequence[str],
+    sets: Sequence[str],
+    runs: Path,
+    there: Sequence[str],
 ) -> tuple[list[str], list[Trial]]:
     """The experiments to show, and those of their trials that the spec knows."""
     from deltagclip_cli.errors import UsageError
-    from deltagclip_cli.survey import experiments_in
     from deltagclip_cli.trials import expand
 
-    there = experiments_in(runs)
     specified = _experiments(spec, chosen, sets)
     for name in chosen:
         if name not in specified and name not in there:
@@ -75,7 +85,7 @@ def _trials(
                 f"{name}: there is no such experiment, in the spec or in {runs}.\n"
                 f"  experiments: {known}"
             )
-    names = list(chosen) or there
+    names = list(chosen) or list(there)
     return names, [
         trial for name in names if name in specified for trial in expand(name, specified[name])
     ]
@@ -103,8 +113,8 @@ def _experiments(
         return {}
 
 
-def _look(names: Sequence[str], trials: Sequence[Trial], runs: Path) -> Survey:
+def _look(names: Sequence[str], trials: Sequence[Trial], runs: Path, jobs: Jobs) -> Survey:
     from deltagclip_cli.planning import look_up
     from deltagclip_cli.survey import survey
 
-    return survey(runs, look_up(trials, runs), names)
+    return survey(runs, look_up(trials, runs, jobs), names, jobs)

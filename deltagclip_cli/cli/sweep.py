@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -33,7 +33,10 @@ def sweep(
         typer.Option(min=0, max=2**31 - 1, metavar="N", help="This seed instead. Repeatable."),
     ] = None,
     launcher: Annotated[
-        str, typer.Option(metavar="local|inline", help="Worker processes, or this process.")
+        str,
+        typer.Option(
+            metavar="local|inline|slurm", help="Worker processes, this process, or batch jobs."
+        ),
     ] = "local",
     jobs: Annotated[
         int | None,
@@ -47,6 +50,17 @@ def sweep(
     trials_per_gpu: Annotated[
         int, typer.Option(min=1, metavar="N", help="Trials that share a GPU.")
     ] = 1,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Ask Slurm for this, such as time=04:00:00, before the spec's slurm. Repeatable.",
+        ),
+    ] = None,
+    pack: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="K", help="Trials that share a Slurm job.", show_default="1"),
+    ] = None,
     search: Annotated[
         int | None,
         typer.Option(
@@ -84,40 +98,56 @@ def sweep(
     run it again; 130 interrupted by Ctrl-C, with checkpoints.
     """
     from deltagclip_cli.console.search_session import SearchSession
+    from deltagclip_cli.console.slurm_session import SlurmSession
     from deltagclip_cli.console.sweep_session import SweepSession
     from deltagclip_cli.console.terminal import make_console
-    from deltagclip_cli.launchers import find_launcher
-    from deltagclip_cli.planning import look_up
+    from deltagclip_cli.launchers import SLURM, find_launcher
     from deltagclip_cli.search.subject import find_subjects
+    from deltagclip_cli.slurm.jobs import find_jobs
     from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.spec.slurm import parse_overrides
 
-    chosen = load_spec(spec, experiments or (), sets or ()).experiments
-    labels = optimizer or ()
+    read = load_spec(spec, experiments or (), sets or ())
+    chosen, labels = read.experiments, optimizer or ()
     _check_labels(labels, chosen)
-    session = SweepSession(
-        runs=runs,
-        data=data.expanduser(),
-        console=make_console(stderr=as_json),
-        launcher=find_launcher(launcher),
-        resources={"jobs": jobs, "gpus": gpus, "trials_per_gpu": trials_per_gpu},
-        retry_failed=retry_failed,
-        force=force,
-        ask=not yes and sys.stdin.isatty(),
-        fail_fast=fail_fast,
-        as_json=as_json,
-        quiet=quiet,
-        options=_repeated(spec, runs, sets or ()),
-    )
-    if search is not None:
-        _refuse_with_search(retry_failed=retry_failed, force=force)
-        subjects = find_subjects(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
-        searching = SearchSession(session, subjects, search)
-        code = searching.show() if dry_run else searching.run()
+    shared: dict[str, Any] = {
+        "runs": runs,
+        "data": data.expanduser(),
+        "console": make_console(stderr=as_json),
+        "retry_failed": retry_failed,
+        "force": force,
+        "ask": not yes and sys.stdin.isatty(),
+        "as_json": as_json,
+        "quiet": quiet,
+        "options": _repeated(spec, runs, sets or ()),
+    }
+    resources = {"jobs": jobs, "gpus": gpus, "trials_per_gpu": trials_per_gpu}
+    sweeping: SweepSession | SlurmSession
+    if launcher == SLURM:
+        _refuse_with_slurm(search=search, fail_fast=fail_fast, **resources)
+        words = [*(slurm or ()), *([f"pack={pack}"] if pack else [])]
+        sweeping = SlurmSession(spec=read, overrides=parse_overrides(words), **shared)
     else:
-        planned = look_up(_trials(chosen, labels, seed or ()), runs)
-        code = session.show(planned) if dry_run else session.run(planned)
-    if code:
-        raise typer.Exit(code)
+        _refuse_without_slurm(slurm=slurm, pack=pack)
+        sweeping = SweepSession(
+            launcher=find_launcher(launcher),
+            resources=resources,
+            jobs=find_jobs(runs),
+            fail_fast=fail_fast,
+            **shared,
+        )
+        if search is not None:
+            _refuse_with_search(retry_failed=retry_failed, force=force)
+            named = bool(experiments)
+            subjects = find_subjects(chosen, named=named, labels=labels, seeds=seed or ())
+            searching = SearchSession(sweeping, subjects, search)
+            _exit(searching.show() if dry_run else searching.run())
+    trials = _trials(chosen, labels, seed or ())
+    _exit(sweeping.show(trials) if dry_run else sweeping.run(trials))
+
+
+def _exit(code: int) -> NoReturn:
+    raise typer.Exit(code)
 
 
 def _trials(
@@ -151,6 +181,30 @@ def _refuse_with_search(**options: bool) -> None:
                 f"--{name.replace('_', '-')}: a search runs no trial twice.\n"
                 "  To run one again, delete its run folder and the experiment's search.journal."
             )
+
+
+def _refuse_with_slurm(**options: object) -> None:
+    from deltagclip_cli.errors import UsageError
+
+    hints = {
+        "search": "A search reads results before it goes on: run it within a job of your own.",
+        "fail_fast": "Jobs do not know of each other: see deltagclip status, and cancel.",
+        "jobs": "Ask for CPUs with slurm: {cpus: N}, and put trials together with --pack K.",
+        "gpus": "Ask for GPUs with slurm: {gpus: N}.",
+        "trials_per_gpu": "Put trials together with --pack K.",
+    }
+    for name, value in options.items():
+        if value and (name, value) != ("trials_per_gpu", 1):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: not with --launcher slurm.\n  {hints[name]}")
+
+
+def _refuse_without_slurm(**options: object) -> None:
+    from deltagclip_cli.errors import UsageError
+
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name}: only with --launcher slurm.")
 
 
 def _check_labels(labels: Sequence[str], experiments: Mapping[str, Experiment]) -> None:

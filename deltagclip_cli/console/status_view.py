@@ -21,7 +21,8 @@ from deltagclip_cli.survey import Sighting, Survey
 MOST_PROBLEMS = 10
 SECONDS_BETWEEN_LOOKS = 2.0
 
-_PROBLEMS = (State.FAILED, State.INTERRUPTED, State.DIVERGED)
+_PROBLEMS = (State.FAILED, State.LOST, State.INTERRUPTED, State.DIVERGED)
+_UNASKED = "Slurm cannot be asked, so this is what the files say"
 
 
 def print_status(console: Console, survey: Survey) -> None:
@@ -49,7 +50,10 @@ def _status(survey: Survey, *, what_happens_first: bool = False) -> RenderableTy
     running = [each for each in survey.sightings if each.state is State.RUNNING]
     if running:
         happening += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
+    happening += _queued(survey.sightings)
     happening += _problems(survey.sightings)
+    if survey.problem:
+        happening.append(Text(f"\n{_UNASKED}: {survey.problem}", "yellow"))
     parts = happening + tables if what_happens_first else tables + happening
     return Group(*parts) if parts else Text("There are no runs yet.")
 
@@ -63,14 +67,33 @@ def _others(others: Sequence[Sighting]) -> list[str]:
 
 
 def _running(running: Sequence[Sighting]) -> RenderableType:
-    return running_table(
-        (
-            f"{each.beat.host} {each.beat.device}" if each.beat else "",
-            f"{each.experiment} · {each.name}",
-            each.beat,
-        )
-        for each in running
-    )
+    return running_table((_where(each), _running_name(each), each.beat) for each in running)
+
+
+def _where(sighting: Sighting) -> str:
+    beat, task = sighting.beat, sighting.task
+    if task is not None:
+        return " ".join([task.node, *([beat.device] if beat else [])])
+    return f"{beat.host} {beat.device}" if beat else ""
+
+
+def _running_name(sighting: Sighting) -> str:
+    reason = f", {sighting.reason}" if sighting.reason else ""
+    return f"{sighting.experiment} · {sighting.name}{reason}"
+
+
+def _queued(sightings: Sequence[Sighting]) -> list[RenderableType]:
+    """How many wait for what: thousands wait for the same."""
+    queued = [each for each in sightings if each.state is State.QUEUED]
+    if not queued:
+        return []
+    reasons = Counter(each.reason for each in queued)
+    lines: list[RenderableType] = [Text(f"\nqueued: {len(queued)}", STYLES[State.QUEUED])]
+    for reason, count in reasons.most_common(MOST_PROBLEMS):
+        is_held = "held" in reason or "JobHeldUser" in reason
+        hint = " (scontrol release JOB lets them go)" if is_held else ""
+        lines.append(Text(f"  {count}: {reason or 'no reason given'}{hint}"))
+    return lines
 
 
 def _problems(sightings: Sequence[Sighting]) -> list[RenderableType]:
@@ -102,6 +125,7 @@ def status_records(survey: Survey) -> list[dict[str, Any]]:
             "state": each.state,
             "reason": each.reason,
             "progress": asdict(each.beat) if each.beat else None,
+            "job": asdict(each.task) if each.task else None,
         }
         for each in survey.sightings
     ]

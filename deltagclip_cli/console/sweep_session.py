@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 from collections import Counter
@@ -10,16 +9,12 @@ from collections.abc import Iterable, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
-
-import typer
-from rich.console import Console
-from rich.text import Text
 
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.numbers import seconds
 from deltagclip_cli.console.session import Session
+from deltagclip_cli.console.sweep import Sweep, print_json
 from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, View
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
 from deltagclip_cli.errors import ExitCode
@@ -29,56 +24,40 @@ from deltagclip_cli.launchers.queue import PlannedQueue, Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import (
     ENDED,
-    Estimates,
     Planned,
-    longest_first,
     look_up,
-    pending,
     spread,
 )
 from deltagclip_cli.registry import load
 from deltagclip_cli.run_folder import State
+from deltagclip_cli.slurm.jobs import Jobs
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.stopping import StopRequest
+from deltagclip_cli.trials import Trial
 
 
-@dataclass(frozen=True)
-class SweepSession:
-    """How a sweep is run and shown.
+@dataclass(frozen=True, kw_only=True)
+class SweepSession(Sweep):
+    """How a sweep is run and shown by a process that stays with it.
 
     Args:
-        runs: where run folders go.
-        data: where data sets lie.
-        console: where everything for people goes.
         launcher: the target of its class.
         resources: ``jobs``, ``gpus`` and ``trials_per_gpu`` for the launcher.
-        retry_failed: run failed trials again.
-        force: run all trials again.
-        ask: ask before results are replaced.
+        jobs: what the queue of a cluster says; what is in it is left to it.
         fail_fast: stop after the first trial that does not finish.
-        as_json: print the answer as JSON on stdout.
-        quiet: print warnings and errors only.
-        options: of the command line, that other commands need to mean the same trials.
         stop: remembers the signal that ended it.
     """
 
-    runs: Path
-    data: Path
-    console: Console
     launcher: str
     resources: dict[str, Any]
-    retry_failed: bool = False
-    force: bool = False
-    ask: bool = False
+    jobs: Jobs = field(default_factory=Jobs)
     fail_fast: bool = False
-    as_json: bool = False
-    quiet: bool = False
-    options: Sequence[str] = ()
     stop: StopRequest = field(default_factory=StopRequest)
 
-    def show(self, planned: Sequence[Planned]) -> int:
+    def show(self, trials: Sequence[Trial]) -> int:
         """Print the plan, start nothing, and return the exit code."""
-        todo, times = self._ordered(planned)
+        planned = look_up(trials, self.runs, self.jobs)
+        todo, times = self.ordered(planned)
         slots = self._launcher.slots
         chosen, end = spread(times, len(slots))
         where = {each.trial.folder: slots[n].name for each, n in zip(todo, chosen, strict=True)}
@@ -94,32 +73,19 @@ class SweepSession:
         self.say(self._outline(planned, todo, end))
         return ExitCode.OK
 
-    def run(self, planned: Sequence[Planned]) -> int:
+    def run(self, trials: Sequence[Trial]) -> int:
         """Run what is to be run, and return the exit code."""
-        todo, times = self._ordered(planned)
+        planned = look_up(trials, self.runs, self.jobs)
+        todo, times = self.ordered(planned)
         queue = PlannedQueue(todo)
         if todo:
             _, end = spread(times, len(self._launcher.slots))
             self.say(self._outline(planned, todo, end))
-            self._check_force(todo)
+            self.check_force(todo)
             self.launch(queue, len(todo), [each.trial.data for each in todo])
-        planned = look_up([each.trial for each in planned], self.runs)
+        planned = look_up(trials, self.runs, self.jobs)
         self._conclude(planned)
         return self._exit_code({each.state for each in planned}, queue.any_failed)
-
-    def _check_force(self, todo: Sequence[Planned]) -> None:
-        results = sum(each.result is not None for each in todo)
-        if results:
-            self.say(f"--force replaces {results} results.")
-            if self.ask and not typer.confirm("Go on?", err=self.as_json):
-                raise typer.Exit(ExitCode.FAILED)
-
-    def _ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], list[float | None]]:
-        """The trials to run, in their order, with the time that each takes."""
-        todo = pending(planned, retry_failed=self.retry_failed, force=self.force)
-        estimates = Estimates(planned if todo else ())
-        todo = longest_first(todo, estimates)
-        return todo, [estimates.seconds(each.trial) for each in todo]
 
     @cached_property
     def _launcher(self) -> Launcher:
@@ -133,10 +99,9 @@ class SweepSession:
         )
         launch = Launch(
             data_dir=self.data,
-            work=lambda folder, give_up: session.work(folder, give_up, force=self.force),
             should_stop=self.stop,
-            force=self.force,
             fail_fast=self.fail_fast,
+            work=lambda each, give_up: session.work(each.folder, give_up, force=each.afresh),
             **self.resources,
         )
         launcher: Launcher = load(self.launcher)(launch)
@@ -200,16 +165,19 @@ class SweepSession:
 
     def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
         counts = Counter(each.state for each in planned)
-        left = sum(counts[state] for state in counts if state not in ENDED)
+        queued = sum(each.is_queued for each in planned)
+        left = sum(counts[state] for state in counts if state not in ENDED) - queued
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
         folder = self.runs / next(iter(experiments)) if len(experiments) == 1 else self.runs
         lines = [f"TensorBoard   tensorboard --logdir {folder}"]
+        if queued:
+            lines.append(f"in Slurm      {queued}: left to the jobs that were submitted for them")
         if left:
             again = "the same command without --force" if self.force else "the same command"
             lines.append(f"not finished  {left}: {again} goes on with them")
         if counts[State.FAILED]:
             lines.append(f"failed        {counts[State.FAILED]}: --retry-failed runs them again")
-        if left or counts[State.FAILED]:
+        if left or queued or counts[State.FAILED]:
             words = ["deltagclip", "status", *experiments, *self.options]
             lines.append(f"why           {shlex.join(words)}")
         return lines
@@ -238,9 +206,4 @@ class SweepSession:
             }
             for each in planned
         ]
-        print(json.dumps({"trials": trials}, indent=1, ensure_ascii=False))
-
-    def say(self, line: str) -> None:
-        """Print a line for people."""
-        if not self.quiet:
-            self.console.print(Text(line), soft_wrap=True)
+        print_json({"trials": trials})

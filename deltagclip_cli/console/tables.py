@@ -22,6 +22,8 @@ STYLES = {
     State.FAILED: "red",
     State.INTERRUPTED: "yellow",
     State.NEW: "yellow",
+    State.QUEUED: "blue",
+    State.LOST: "red",
     State.RUNNING: "cyan",
     State.PRUNED: "dim",
 }

@@ -1,6 +1,7 @@
 """Where trials run: in this process, in workers on this machine.
 
-A launcher takes trials from a :class:`~deltagclip_cli.launchers.queue.Queue` until it is empty.
+A launcher takes trials from a :class:`~deltagclip_cli.launchers.queue.Queue` until it is empty. In
+this sense Slurm is none: trials are handed to it, and in its jobs the local launcher runs them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ TABLE = Table(
     },
 )
 
+SLURM = "slurm"
+
 
 def find_launcher(name: str) -> str:
     """The target of the launcher called ``name``.
@@ -25,7 +28,6 @@ def find_launcher(name: str) -> str:
     """
     target = TABLE.find(name)
     if target is None:
-        raise UsageError(
-            f"--launcher {name}: there is no such launcher.\n  launchers: {', '.join(TABLE.all())}"
-        )
+        names = ", ".join([*TABLE.all(), SLURM])
+        raise UsageError(f"--launcher {name}: there is no such launcher.\n  launchers: {names}")
     return target

@@ -20,6 +20,7 @@ class Done:
 
     def __init__(self, exit_code: int) -> None:
         self.exit_code = exit_code
+        self.pid = os.getpid()
         self.sentinel, end = os.pipe()
         os.close(end)  # so that the other end is ready at once
 
@@ -51,7 +52,7 @@ class InlineLauncher:
         from deltagclip_cli.assembly import load_dataset
 
         for each in data:
-            load_dataset(each, self._launch.data_dir)
+            load_dataset(each, self._launch.data_dir, download=self._launch.download)
 
     def run(self, queue: Queue, watcher: Watcher) -> None:
         """Run every trial of the queue."""
@@ -61,8 +62,9 @@ class InlineLauncher:
         Supervisor(queue, self.slots, start, watcher, launch.should_stop, fail_fast=fail_fast).run()
 
     def _start(self, queue: Queue, planned: Planned, slot: Slot) -> Done:
+        assert self._launch.work is not None, "whoever wants this launcher says how to work"
         try:
-            code = self._launch.work(planned.folder, lambda: bool(queue.give_up(planned)))
+            code = self._launch.work(planned, lambda: bool(queue.give_up(planned)))
         except DeltaGClipError as error:
             code = error.exit_code
         return Done(code)

@@ -10,7 +10,7 @@ from typing import Protocol
 from deltagclip_cli.launchers.queue import Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Watcher
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.planning import Planned
 from deltagclip_cli.spec.schema import Data
 
 
@@ -20,24 +20,26 @@ class Launch:
 
     Args:
         data_dir: where data sets lie.
-        work: runs the trial of a folder in this process unless the function given to it says that
-            it is to be given up, and returns the exit code.
         should_stop: when it says yes, trials are stopped with a checkpoint.
         jobs: trials at a time on the CPU.
         gpus: ``all``, or numbers such as ``0,2``.
         trials_per_gpu: how many share a GPU.
-        force: run trials again that have a result.
+        local_data: a folder of this machine that data are copied to first; workers read it there.
         fail_fast: stop after the first trial that does not finish.
+        download: fetch data that are missing.
+        work: runs a trial in this process until the function given to it says that the trial is to
+            be given up, and returns the exit code.
     """
 
     data_dir: Path
-    work: Callable[[RunFolder, Callable[[], bool]], int]
     should_stop: Callable[[], bool]
     jobs: int | None = None
     gpus: str | None = None
     trials_per_gpu: int = 1
-    force: bool = False
+    local_data: Path | None = None
     fail_fast: bool = False
+    download: bool = True
+    work: Callable[[Planned, Callable[[], bool]], int] | None = None
 
 
 class Launcher(Protocol):

@@ -30,13 +30,19 @@ class LocalLauncher:
         return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu)
 
     def prepare(self, data: Sequence[Data]) -> None:
-        """Load every data set once, which downloads and decodes what is not there yet."""
+        """Load every data set once, which downloads, copies and decodes what is not there yet."""
         self._nursery.open()
         gpus = sorted({slot.device for slot in self.slots} - {"cpu"})
         if gpus:
             self._call(_check_gpus, gpus)
+        if self._launch.local_data is not None:
+            self._call(_copy, list(data), self._launch.data_dir, self._launch.local_data)
         for each in data:
-            self._call(_load, each, self._launch.data_dir)
+            self._call(_load, each, self._data_dir, self._launch.download)
+
+    @property
+    def _data_dir(self) -> Path:
+        return self._launch.local_data or self._launch.data_dir
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         stop = self._launch.should_stop
@@ -58,9 +64,10 @@ class LocalLauncher:
 
     def _start(self, planned: Planned, slot: Slot) -> Fork:
         folder = planned.folder
-        words = ["worker", str(folder.path), "--data", str(self._launch.data_dir)]
+        words = ["worker", str(folder.path), "--data", str(self._data_dir)]
         words += ["--device", slot.device, "--threads", str(slot.threads)]
-        words += ["--force"] if self._launch.force else []
+        words += ["--force"] if planned.afresh else []
+        words += [] if self._launch.download else ["--no-download"]
         return self._nursery.start(words, folder.log_file)
 
 
@@ -77,11 +84,17 @@ def _check_gpus(gpus: Sequence[str]) -> None:
         )
 
 
-def _load(data: Data, data_dir: Path) -> None:
+def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
+    from deltagclip_cli.datasets.copies import copied
+
+    copied(data, source, target)
+
+
+def _load(data: Data, data_dir: Path, download: bool) -> None:
     from deltagclip_cli.assembly import load_dataset
 
     try:
-        load_dataset(data, data_dir)
+        load_dataset(data, data_dir, download=download)
     except UsageError as error:
         raise UsageError(
             f"data {data.name}: {error}\n  Nothing was started; other experiments can be named."

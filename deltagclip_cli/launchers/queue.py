@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+from deltagclip_cli.heartbeat import is_beating_elsewhere
 from deltagclip_cli.planning import ENDED, Planned
 from deltagclip_cli.run_folder import State
 
@@ -74,8 +75,8 @@ class PlannedQueue:
         self._look_elsewhere()
         while self._pending:
             planned = self._pending.popleft()
-            if planned.folder.is_claimed():
-                self._elsewhere.append(planned)
+            if self.is_elsewhere(planned):
+                self.leave(planned)
             elif self._has_ended(planned):
                 self._ended_elsewhere.append(planned)
             else:
@@ -95,7 +96,15 @@ class PlannedQueue:
     def ended(self, planned: Planned, end: End) -> None:
         self.any_failed |= end.state is State.FAILED
         if end.elsewhere:
-            self._elsewhere.append(planned)
+            self.leave(planned)
+
+    def is_elsewhere(self, planned: Planned) -> bool:
+        """Whether another process works on a trial."""
+        return planned.folder.is_claimed() or is_beating_elsewhere(planned.folder)
+
+    def leave(self, planned: Planned) -> None:
+        """Leave a trial to the process that works on it, and look at it again later."""
+        self._elsewhere.append(planned)
 
     def _look_elsewhere(self) -> None:
         now = time.monotonic()

@@ -108,12 +108,18 @@ def count_gpus() -> int:
 
 
 def available_cores() -> int:
-    """The cores that this process may use, as its affinity and its container allow."""
+    """The cores that this process may use, as its affinity, container and batch job allow."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, min(cores, _container_limit() or cores))
+    return max(1, min(cores, _container_limit() or cores, _share_of_job() or cores))
+
+
+def _share_of_job() -> int | None:
+    """What Slurm gave to this job, which not every cluster enforces."""
+    words = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+    return int(words) if words.isdecimal() else None
 
 
 def _container_limit() -> int | None:

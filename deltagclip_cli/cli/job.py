@@ -1,0 +1,66 @@
+"""``deltagclip job``: what a task of an array job runs; its one argument is the list of trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli.cli import options
+from deltagclip_cli.cli.reporting import reports_errors
+from deltagclip_cli.stopping import StopRequest
+
+
+@reports_errors
+def job(
+    trials: Annotated[Path, typer.Argument(metavar="LIST")],
+    task: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            envvar="SLURM_ARRAY_TASK_ID",
+            help="The task of the array.",
+            show_default=False,
+        ),
+    ] = None,
+    gpus: Annotated[
+        bool | None,
+        typer.Option("--gpus/--no-gpus", help="Train on GPUs.", show_default="if there are any"),
+    ] = None,
+    local_data: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Copy the data to this folder first; $NAME is replaced."),
+    ] = None,
+    data: options.Data = options.DATA,
+    debug: options.Debug = False,
+) -> None:
+    """Run the trials of one task of an array job. Exit codes as those of sweep."""
+    stop = StopRequest()
+    with stop.listening():  # before anything slow is imported
+        from rich.console import Console
+
+        from deltagclip_cli.console.job_session import JobSession
+        from deltagclip_cli.errors import UsageError
+        from deltagclip_cli.ownership import current_job
+        from deltagclip_cli.slurm.submission import Array
+
+        if task is None:
+            raise UsageError(
+                "job: which task of the array is not known.\n"
+                "  Slurm sets SLURM_ARRAY_TASK_ID for arrays; by hand, add --task N."
+            )
+        session = JobSession(
+            array=Array(trials.absolute().with_suffix("")),
+            task=task,
+            job=current_job(),
+            data=data.expanduser(),
+            local_data=local_data,
+            gpus=gpus,
+            console=Console(highlight=False, width=160),
+            stop=stop,
+        )
+        code = session.run()
+    if code:
+        raise typer.Exit(code)

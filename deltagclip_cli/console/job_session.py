@@ -1,0 +1,163 @@
+"""One task of an array job: its trials, its log, and whether it comes back after its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from deltagclip_cli.console.messages import shown_messages
+from deltagclip_cli.console.sweep_view import PlainView
+from deltagclip_cli.errors import DeltaGClipError, ExitCode, UsageError
+from deltagclip_cli.launchers.job_queue import JobQueue
+from deltagclip_cli.launchers.launcher import Launch
+from deltagclip_cli.launchers.local import LocalLauncher
+from deltagclip_cli.launchers.slots import count_gpus
+from deltagclip_cli.planning import ENDED, Planned, look_up
+from deltagclip_cli.slurm.commands import SlurmError, is_preempted, requeue
+from deltagclip_cli.slurm.submission import Array, Entry, Head
+from deltagclip_cli.stopping import StopRequest
+
+
+@dataclass(frozen=True)
+class JobSession:
+    """Runs the trials of one task of an array.
+
+    Args:
+        array: its files.
+        task: its number.
+        job: Slurm's id of the task; empty where somebody runs it by hand.
+        data: where data sets lie.
+        local_data: a folder on this machine to copy data to first; may hold ``$VARIABLES``.
+        gpus: whether there must be GPUs (True) or none is used (False); None takes what is there.
+        console: where everything for people goes.
+        stop: remembers the signals that came.
+    """
+
+    array: Array
+    task: int
+    job: str
+    data: Path
+    local_data: str | None
+    gpus: bool | None
+    console: Console
+    stop: StopRequest
+
+    def run(self) -> int:
+        """Run what is to be run, and return the exit code."""
+        head, entries = self.array.entries(self.task)
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        self._say(f"{head.experiment}, job {self.job or 'by hand'}, restarts {restarts}")
+        todo = _pending(entries, head, self.array.runs)
+        queue = JobQueue(todo, self.job)
+        before = [_progress(each) for each in todo]
+        with self.stop.listening(), shown_messages(self.console, quiet=False):
+            if todo:
+                self._launch(queue, todo, head)
+        left = self._left(todo, queue)
+        self._say(f"{len(left)} of {len(todo)} trials are left to be run.")
+        advanced = [_progress(each) for each in todo] != before
+        if left and self._comes_back(left, advanced):
+            return ExitCode.STOPPED
+        if queue.any_failed:
+            return ExitCode.FAILED
+        return ExitCode.STOPPED if left else ExitCode.OK
+
+    def _launch(self, queue: JobQueue, todo: Sequence[Planned], head: Head) -> None:
+        data = {each.trial.data.model_dump_json(): each.trial.data for each in todo}
+        try:
+            launcher = LocalLauncher(self._how(head))
+            launcher.prepare(list(data.values()))
+            launcher.run(queue, PlainView(self.console, len(todo)))
+        except DeltaGClipError as error:
+            for each in todo:
+                if not queue.is_elsewhere(each):
+                    with suppress(DeltaGClipError):
+                        each.folder.create(each.trial)
+                        each.folder.record_stop(f"job {self.job}: {error}")
+            raise
+
+    def _how(self, head: Head) -> Launch:
+        gpus = count_gpus() if self.gpus is not False else 0
+        on_gpus = bool(gpus or self.gpus)
+        return Launch(
+            data_dir=self.data,
+            should_stop=self.stop,
+            jobs=None if on_gpus else head.pack,
+            gpus="all" if on_gpus else None,
+            trials_per_gpu=-(-head.pack // max(1, gpus)) if on_gpus else 1,
+            download=False,
+            local_data=_expanded(self.local_data) if self.local_data is not None else None,
+        )
+
+    def _left(self, todo: Sequence[Planned], queue: JobQueue) -> list[Planned]:
+        """What is not ended, and not left to another job."""
+        elsewhere = {each.trial.folder for each in queue.left}
+        now = look_up([each.trial for each in todo], self.array.runs)
+        return [e for e in now if e.state not in ENDED and e.trial.folder not in elsewhere]
+
+    def _comes_back(self, left: Sequence[Planned], advanced: bool) -> bool:
+        """Put this task into the queue again, if it was only the time limit that ended it.
+
+        After a preemption Slurm does so itself, and whoever cancels a job does not want it back.
+        """
+        if self.stop.signals != {signal.SIGUSR1} or not self.job:
+            return False
+        if not advanced:
+            for each in left:
+                with suppress(DeltaGClipError):
+                    each.folder.create(each.trial)
+                    each.folder.record_stop(f"no checkpoint in the time of job {self.job}")
+            self._say(
+                "No trial came to a checkpoint in this job's time, and in another it would be no "
+                "better: not requeued.\n  Give it more with slurm: {time: ...}."
+            )
+            return False
+        try:
+            if is_preempted(self.job):
+                return False
+            requeue(self.job)
+        except SlurmError as error:
+            self._say(f"Not requeued: {error}\n  The sweep submits what is left, started again.")
+            return False
+        self._say("The time is up: back into the queue.")
+        return True
+
+    def _say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+
+
+def _expanded(local_data: str) -> Path:
+    folder = os.path.expandvars(local_data)
+    if "$" in folder:
+        raise UsageError(
+            f"slurm: local_data: {local_data} names a variable that is not set on this node.\n"
+            "  Write one that is, or leave out local_data."
+        )
+    return Path(folder).expanduser()
+
+
+def _pending(entries: Sequence[Entry], head: Head, runs: Path) -> list[Planned]:
+    """What is to be run of a task; when it was started before, only what that has left."""
+    chosen = []
+    for entry, each in zip(entries, look_up([e.trial for e in entries], runs), strict=True):
+        ended_before = (each.folder.ended_at or 0.0) < head.submitted
+        if each.state not in ENDED or (entry.again and ended_before):
+            begun_before = (each.folder.begun_at or 0.0) < head.submitted
+            chosen.append(replace(each, afresh=entry.again == "all" and begun_before))
+    return chosen
+
+
+def _progress(planned: Planned) -> tuple[int, float | None]:
+    """Something that changes when a trial comes to a checkpoint, or to an end."""
+    saved = 0
+    with suppress(OSError):
+        saved = planned.folder.checkpoint_file.stat().st_mtime_ns
+    return saved, planned.folder.ended_at

@@ -1,0 +1,72 @@
+"""What every kind of sweep is told, and what all of them say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from deltagclip_cli.errors import ExitCode
+from deltagclip_cli.planning import Estimates, Planned, longest_first, pending
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A wish for trials to be run.
+
+    Args:
+        runs: where run folders go.
+        data: where data sets lie.
+        console: where everything for people goes.
+        retry_failed: run failed trials again.
+        force: run all trials again.
+        ask: ask before results are replaced.
+        as_json: print the answer as JSON on stdout.
+        quiet: print warnings and errors only.
+        options: of the command line, that other commands need to mean the same trials.
+    """
+
+    runs: Path
+    data: Path
+    console: Console
+    retry_failed: bool = False
+    force: bool = False
+    ask: bool = False
+    as_json: bool = False
+    quiet: bool = False
+    options: Sequence[str] = ()
+
+    def ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], list[float | None]]:
+        """The trials to run, in their order, with the time that each takes."""
+        todo = pending(planned, retry_failed=self.retry_failed, force=self.force)
+        estimates = Estimates(planned if todo else ())
+        todo = longest_first(todo, estimates)
+        return todo, [estimates.seconds(each.trial) for each in todo]
+
+    def check_force(self, todo: Sequence[Planned]) -> None:
+        """Say how many results are replaced, and ask whoever can answer.
+
+        Raises:
+            typer.Exit: the answer was no.
+        """
+        results = sum(each.result is not None for each in todo)
+        if results:
+            self.say(f"--force replaces {results} results.")
+            if self.ask and not typer.confirm("Go on?", err=self.as_json):
+                raise typer.Exit(ExitCode.FAILED)
+
+    def say(self, line: str) -> None:
+        """Print a line for people."""
+        if not self.quiet:
+            self.console.print(Text(line), soft_wrap=True)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print the answer for a program."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -1,0 +1,52 @@
+"""The trials of one task of an array job, which may meet other copies of themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from deltagclip_cli.launchers.queue import PlannedQueue
+from deltagclip_cli.ownership import Owner, read_owner
+from deltagclip_cli.planning import Planned
+
+logger = logging.getLogger(__name__)
+
+
+class JobQueue(PlannedQueue):
+    """The trials of one task.
+
+    Slurm starts a task again on another node when it has lost sight of the first, where its old
+    self may live on. Where that holds its claims, it is waited for, since nobody else would run
+    the trial; where claims are not seen from here, the trial is taken over. What another job works
+    on is left to that job, for waiting costs as much as training.
+
+    Args:
+        pending: the trials to run.
+        job: Slurm's id of the task; empty outside of Slurm.
+
+    Attributes:
+        left: trials that other processes work on.
+    """
+
+    def __init__(self, pending: Iterable[Planned], job: str) -> None:
+        super().__init__(pending)
+        self._job = job
+        self.left: list[Planned] = []
+
+    def is_elsewhere(self, planned: Planned) -> bool:
+        """Whether another process works on a trial."""
+        if self._is_old_self(read_owner(planned.folder)):
+            return planned.folder.is_claimed()
+        return super().is_elsewhere(planned)
+
+    def leave(self, planned: Planned) -> None:
+        """Leave a trial to the process that works on it, and wait only for an old self."""
+        owner = read_owner(planned.folder)
+        if self._is_old_self(owner):
+            super().leave(planned)
+            return
+        self.left.append(planned)
+        logger.warning("%s: %s works on it.", planned.name, owner or "another process")
+
+    def _is_old_self(self, owner: Owner | None) -> bool:
+        return owner is not None and owner.job == self._job != ""

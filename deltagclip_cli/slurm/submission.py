@@ -1,0 +1,203 @@
+"""Submissions: what was given to Slurm at one time, in a folder that outlives the jobs.
+
+::
+
+    runs/.slurm/<time>-<random>/
+      <experiment>-<n>.sbatch   the script of an array job; ``sbatch FILE`` submits it by hand
+      <experiment>-<n>.jsonl    its trials: a line on the array, then one for each trial
+      <experiment>-<n>.job      the number that Slurm gave to it
+      <experiment>-<n>.over     its jobs are gone, and there is nothing left to tell of them
+      logs/                     what its tasks print
+
+Jobs are found by their names, which hold those of array and submission: so also one that was
+submitted by hand, or by a process that died before it could write down the number.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from deltagclip_cli.errors import UsageError
+from deltagclip_cli.files import write_text
+from deltagclip_cli.trials import Trial
+
+FOLDER = ".slurm"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial in the list of an array.
+
+    Args:
+        folder: its run folder, relative to the runs folder.
+        trial: what to run.
+        again: run it although it had ended when it was submitted: ``failed`` where it can go on,
+            ``all`` from its beginning; else empty.
+    """
+
+    folder: str
+    trial: Trial
+    again: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The first line of a list.
+
+    Args:
+        experiment: whose trials these are.
+        pack: how many of them each task runs.
+        submitted: when, in seconds since 1970.
+        count: how many trials there are.
+    """
+
+    experiment: str
+    pack: int
+    submitted: float
+    count: int
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks the array has."""
+        return -(-self.count // self.pack)
+
+
+@dataclass(frozen=True)
+class Array:
+    """The files of one array job, whose common path without an ending is ``path``."""
+
+    path: Path
+
+    @property
+    def runs(self) -> Path:
+        """The runs folder."""
+        return self.path.parents[2]
+
+    @property
+    def job_name(self) -> str:
+        """What Slurm calls the job."""
+        return f"{self.path.name}.{self.path.parent.name}"
+
+    @property
+    def script(self) -> Path:
+        """What ``sbatch`` takes."""
+        return self.path.with_suffix(".sbatch")
+
+    @property
+    def list_file(self) -> Path:
+        """What its tasks read."""
+        return self.path.with_suffix(".jsonl")
+
+    @property
+    def logs(self) -> Path:
+        """The folder for what tasks print."""
+        return self.path.parent / "logs"
+
+    @property
+    def job(self) -> str:
+        """The number that Slurm gave to it; empty if it was never written down."""
+        with suppress(OSError):
+            return self.path.with_suffix(".job").read_text().strip()
+        return ""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been closed."""
+        return self.path.with_suffix(".over").exists()
+
+    def close(self) -> None:
+        """Remember that its jobs are gone."""
+        self.path.with_suffix(".over").touch()
+
+    def record_job(self, job: str) -> None:
+        """Write down the number that Slurm gave to it."""
+        write_text(self.path.with_suffix(".job"), f"{job}\n")
+
+    def write(self, head: Head, entries: Sequence[Entry], script: str) -> None:
+        """Make the files that a job needs, the folder for its logs first."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(asdict(head))]
+        lines += [_line(entry) for entry in entries]
+        write_text(self.list_file, "".join(f"{line}\n" for line in lines))
+        write_text(self.script, script)
+
+    def discard(self) -> None:
+        """Delete the files of an array that was refused, and folders that are empty by then."""
+        for file in (self.script, self.list_file):
+            file.unlink(missing_ok=True)
+        if not any(self.path.parent.glob("*.sbatch")):  # else others need the folder of the logs
+            with suppress(OSError):
+                for folder in (self.logs, self.path.parent, self.path.parent.parent):
+                    folder.rmdir()
+
+    def read(self) -> tuple[Head, list[str]]:
+        """The first line of the list, and the run folders of its trials.
+
+        Raises:
+            UsageError: the list cannot be read.
+        """
+        with self._readable():
+            head, *lines = self.list_file.read_text("utf-8").splitlines()
+            return Head(**json.loads(head)), [_folder(line) for line in lines]
+
+    def entries(self, task: int) -> tuple[Head, list[Entry]]:
+        """The trials of one task.
+
+        Raises:
+            UsageError: the list cannot be read, or there is no such task.
+        """
+        with self._readable():
+            first, *lines = self.list_file.read_text("utf-8").splitlines()
+            head = Head(**json.loads(first))
+            chosen = lines[task * head.pack : (task + 1) * head.pack]
+            entries = [_entry(line) for line in chosen]
+        if not entries:
+            raise UsageError(f"{self.list_file}: there is no task {task}, only {head.tasks}.")
+        return head, entries
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UsageError(f"{self.list_file}: cannot be read: {error.strerror}.") from None
+        except (ValueError, TypeError, KeyError):
+            raise UsageError(
+                f"{self.list_file}: this is no list of trials, or not a whole one.\n"
+                f"  Delete {self.path.parent} once its jobs are gone, and submit the sweep again."
+            ) from None
+
+
+def _line(entry: Entry) -> str:
+    trial = entry.trial.model_dump(mode="json")
+    return json.dumps({"folder": entry.folder, "again": entry.again, "trial": trial})
+
+
+def _entry(line: str) -> Entry:
+    written = json.loads(line)
+    return Entry(**{**written, "trial": Trial.model_validate(written["trial"])})
+
+
+def _folder(line: str) -> str:
+    """The run folder in a line, which comes first: the whole is a thousand characters."""
+    folder: str = json.JSONDecoder().raw_decode(line, len('{"folder": '))[0]
+    return folder
+
+
+def new_submission(runs: Path) -> Path:
+    """A folder for a submission that nobody else has; it is made when the first array is."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return runs.absolute() / FOLDER / f"{stamp}-{secrets.token_hex(2)}"
+
+
+def open_arrays(runs: Path) -> list[Array]:
+    """Every array that has not been closed, the oldest first."""
+    lists = sorted((runs.absolute() / FOLDER).glob("*/*.jsonl"))
+    arrays = [Array(file.with_suffix("")) for file in lists]
+    return [array for array in arrays if not array.is_over]
