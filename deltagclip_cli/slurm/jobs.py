@@ -167,8 +167,9 @@ def asked_rarely(runs: Path) -> Callable[[], Jobs]:
 
 def _places(arrays: Iterable[Array]) -> dict[str, Place]:
     places = {}
-    for array in arrays:
-        head, folders = array.read()
+    read = [(array, *array.read()) for array in arrays]
+    # Names of folders do not tell which is newer: clocks are put back, and two are of one second.
+    for array, head, folders in sorted(read, key=lambda each: each[1].submitted):
         for number, folder in enumerate(folders):
             places[folder] = Place(array, head, number // head.pack)
     return places

@@ -10,7 +10,7 @@ from deltagclip_cli.spec.slurm import Resources
 
 # What refusals speak of, and the setting that is meant; Slurm has no numbers for them.
 _MEANT = {
-    "account": r"account",  # before the partition, which is named along with it
+    "account": r"account or|invalid account",  # before the partition, which is named along with it
     "qos": r"qos",
     "partition": r"partition",
     "time": r"time limit|time specification|--time",

@@ -197,7 +197,7 @@ def new_submission(runs: Path) -> Path:
 
 
 def open_arrays(runs: Path) -> list[Array]:
-    """Every array that has not been closed, the oldest first."""
+    """Every array that has not been closed, by name."""
     lists = sorted((runs.absolute() / FOLDER).glob("*/*.jsonl"))
     arrays = [Array(file.with_suffix("")) for file in lists]
     return [array for array in arrays if not array.is_over]
