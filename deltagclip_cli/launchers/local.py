@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from deltagclip_cli.launchers.slots import Slot, find_slots
 from deltagclip_cli.launchers.supervisor import Supervisor, Watcher
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.spec.schema import Data
+
+logger = logging.getLogger(__name__)
 
 
 class LocalLauncher:
@@ -36,6 +39,7 @@ class LocalLauncher:
         if gpus:
             self._call(_check_gpus, gpus)
         if self._launch.local_data is not None:
+            logger.info("copying data to %s", self._launch.local_data)
             self._call(_copy, list(data), self._launch.data_dir, self._launch.local_data)
         for each in data:
             self._call(_load, each, self._data_dir, self._launch.download)
