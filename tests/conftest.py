@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from slurm_fakes import FakeSlurm
 
 _UNPACK = Path(__file__).parents[2] / "shared" / "data" / "unpack"
 
@@ -57,3 +59,15 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", guarded_connect)
     monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+
+
+@pytest.fixture
+def fake_slurm(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> FakeSlurm:
+    """Slurm's commands that are made up, with an empty queue; the real ones cannot be found."""
+    slurm = FakeSlurm(tmp_path_factory.mktemp("slurm"))
+    monkeypatch.setenv("PATH", str(slurm.bin))
+    for name in [name for name in os.environ if name.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))]:
+        monkeypatch.delenv(name)
+    return slurm

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -16,7 +18,17 @@ from tiny_spec import write_spec
 from deltagclip_cli import __version__
 from deltagclip_cli.cli.main import app
 
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its words, such as ``data prepare``."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
 
 
 def test_these_are_all_commands_and_options() -> None:
@@ -33,10 +45,13 @@ def test_these_are_all_commands_and_options() -> None:
             "validate": "file --set --json --debug",
             "list": "kind --spec --json --debug",
             "sweep": "experiments --optimizer --seed --launcher --jobs -j --gpus"
-            " --trials-per-gpu --search --retry-failed --force --yes -y --fail-fast --dry-run"
-            " --spec --set --runs --data --json --quiet -q --debug",
+            " --trials-per-gpu --slurm --pack --search --retry-failed --force --yes -y --fail-fast"
+            " --dry-run --spec --set --runs --data --json --quiet -q --debug",
+            "cancel": "experiments --runs --dry-run --quiet -q --debug",
+            "job": "trials --task --gpus --local-data --data --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
-            "worker": "folder --data --device --threads --force --debug",
+            "data prepare": "experiments --spec --set --data --json --quiet -q --debug",
+            "worker": "folder --data --device --threads --force --no-download --debug",
         }.items()
     }
 
@@ -45,9 +60,10 @@ def test_the_command_without_words_shows_its_help(deltagclip: Invoke) -> None:
     assert "train" in deltagclip().output
     help_text = deltagclip("--help")
     assert help_text.exit_code == 0
-    for command in ("train", "validate", "list"):
+    for command in ("train", "sweep", "status", "cancel", "validate", "list", "data"):
         assert re.search(rf"^\W*{command}\b", help_text.output, re.MULTILINE)
-    assert not re.search(r"^\W*worker\b", help_text.output, re.MULTILINE)
+    for hidden in ("worker", "job"):
+        assert not re.search(rf"^\W*{hidden}\b", help_text.output, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -56,7 +72,7 @@ def test_every_command_has_help_for_each_of_its_options(
     deltagclip: Invoke, monkeypatch: pytest.MonkeyPatch, command: str, flag: str
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    shown = deltagclip(command, flag)
+    shown = deltagclip(*command.split(), flag)
     assert shown.exit_code == 0
     for each in COMMANDS[command].params:
         if each.opts[0].startswith("--"):
@@ -100,8 +116,9 @@ def run(*words):
 
 run("--help")
 run("--version")
-for command in ("train", "validate", "list", "worker"):
-    run(command, "--help")
+commands = "train sweep status cancel validate list worker job".split()
+for command in (*commands, "data prepare"):
+    run(*command.split(), "--help")
 run("validate", "spec.yaml")
 for kind in "experiments models datasets tasks optimizers schedules augmentations".split():
     run("list", kind, "--spec", "spec.yaml")

@@ -155,3 +155,29 @@ def test_the_limits_of_a_container_are_kept(
         assert available_cores() == cores
     limit.unlink()
     assert available_cores() == 64
+
+
+@pytest.mark.parametrize(
+    ("variables", "cores"),
+    [
+        ({}, 16),
+        ({"SLURM_CPUS_PER_TASK": "4"}, 4),
+        ({"SLURM_CPUS_ON_NODE": "6"}, 6),
+        ({"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "6"}, 4),
+        ({"SLURM_CPUS_PER_TASK": "", "SLURM_CPUS_ON_NODE": "6"}, 6),
+        ({"SLURM_CPUS_ON_NODE": "64"}, 16),
+        ({"SLURM_CPUS_PER_TASK": "0"}, 16),
+        ({"SLURM_CPUS_ON_NODE": "4(x2)"}, 16),
+    ],
+)
+def test_a_batch_job_uses_no_more_cores_than_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    monkeypatch.setattr(slots, "CONTROL_GROUP_LIMIT", tmp_path / "none")
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert available_cores() == cores
+    assert [slot.threads for slot in cpu_slots(2)] == [cores // 2] * 2

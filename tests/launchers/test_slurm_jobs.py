@@ -1,0 +1,400 @@
+"""What becomes of a trial by its files and by what Slurm's queue says of its job."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from slurm_fakes import FakeSlurm, FakeTask, write_array
+from tiny_spec import trial_of, trials_of
+
+from deltagclip_cli.errors import UsageError
+from deltagclip_cli.planning import Planned, look_up, pending
+from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.slurm import jobs as jobs_module
+from deltagclip_cli.slurm.commands import UnansweredError, UnreachableError, submit, tasks_named
+from deltagclip_cli.slurm.jobs import asked_rarely, find_jobs
+from deltagclip_cli.trials import Trial
+
+NAME = "tiny-0.20260101-000000-abcd"
+LONG_AGO = 100.0  # all of these were submitted ten seconds ago
+
+
+def make(folder: RunFolder, trial: Trial, files: str) -> None:
+    """Leave behind what the words say, ``stopped before``: before it was submitted."""
+    what, _, when = files.partition(" ")
+    if what == "nothing":
+        return
+    folder.create(trial)
+    if what in ("begun", "stopped"):
+        folder.metrics_file.write_text('{"epoch": 1}\n')
+    if what == "stopped":
+        folder.record_stop("stopped with a checkpoint")
+    if what == "failed":
+        folder.record_failure(ValueError("why"), "why")
+    if what in ("finished", "diverged"):
+        result = {"status": what, "identity": trial.identity}
+        folder.result_file.write_text(json.dumps(result))
+    if when == "before":
+        at = time.time() - LONG_AGO
+        for file in folder.path.iterdir():
+            os.utime(file, (at, at))
+
+
+def looked_up(tmp_path: Path, trial: Trial) -> Planned:
+    (planned,) = look_up([trial], tmp_path / "runs", find_jobs(tmp_path / "runs"))
+    return planned
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    return trial_of(tmp_path)
+
+
+def queued(state: str = "PENDING", reason: str = "None", **more: str) -> FakeTask:
+    return FakeTask(NAME, "17", "0", state, reason, **more)
+
+
+GONE = "and has left no log"
+ROWS: list[tuple[str, FakeTask | None, State, str]] = [
+    # waiting
+    ("nothing", queued(reason="Priority"), State.QUEUED, "Priority"),
+    ("nothing", queued(), State.QUEUED, ""),
+    ("nothing", queued(reason="JobHeldUser"), State.QUEUED, "JobHeldUser"),
+    ("nothing", queued("CONFIGURING"), State.RUNNING, ""),
+    ("stopped before", queued(reason="Resources"), State.QUEUED, "Resources"),
+    ("begun", queued(reason="BeginTime", restarts="2"), State.QUEUED, "BeginTime, restarted 2 ×"),
+    ("stopped", queued("REQUEUED", restarts="1"), State.QUEUED, "restarted 1 ×"),
+    ("begun", queued("REQUEUE_HOLD", "launch failed requeued held"), State.QUEUED,
+     "launch failed requeued held"),
+    ("begun", queued("SPECIAL_EXIT"), State.QUEUED, ""),
+    # running
+    ("nothing", queued("RUNNING", node="n1"), State.RUNNING, ""),
+    ("begun", queued("RUNNING", node="n1", restarts="3"), State.RUNNING, "restarted 3 ×"),
+    ("begun", queued("COMPLETING"), State.RUNNING, ""),
+    ("begun", queued("SUSPENDED"), State.RUNNING, ""),
+    ("failed before", queued("RUNNING", restarts="1"), State.RUNNING, "restarted 1 ×"),
+    ("failed before", queued(reason="Priority"), State.QUEUED, "Priority"),
+    ("finished before", queued(reason="Priority"), State.QUEUED, "Priority"),
+    # ended since, whatever the queue says of other trials of the task
+    ("finished", queued("RUNNING"), State.FINISHED, ""),
+    ("diverged", queued("RUNNING"), State.DIVERGED, ""),
+    ("failed", queued("RUNNING"), State.FAILED, "why"),
+    ("failed", queued("FAILED"), State.FAILED, "why"),
+    ("finished", None, State.FINISHED, ""),
+    # gone
+    *((("begun", queued(state), State.LOST, f"job 17_0 is gone ({state}), {GONE}"))
+      for state in ("COMPLETED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL",
+                    "DEADLINE", "PREEMPTED")),
+    ("begun", queued("FAILED", "NonZeroExitCode"), State.LOST,
+     f"job 17_0 is gone (FAILED, NonZeroExitCode), {GONE}"),
+    ("nothing", queued("CANCELLED", "ByHand"), State.NEW, "job 17_0 was cancelled"),
+    ("nothing", queued("NODE_FAIL"), State.LOST, f"job 17_0 is gone (NODE_FAIL), {GONE}"),
+    ("nothing", None, State.LOST, f"job 17_0 is gone, {GONE}"),
+    ("begun", None, State.LOST, f"job 17_0 is gone, {GONE}"),
+    ("stopped before", None, State.LOST, f"job 17_0 is gone, {GONE}"),
+    ("nothing", queued("CANCELLED"), State.NEW, "job 17_0 was cancelled"),
+    ("begun", queued("CANCELLED"), State.INTERRUPTED, "job 17_0 was cancelled"),
+    ("stopped", queued("CANCELLED"), State.INTERRUPTED, "stopped with a checkpoint"),
+    ("stopped", queued("TIMEOUT"), State.INTERRUPTED, "stopped with a checkpoint"),
+    ("stopped", None, State.INTERRUPTED, "stopped with a checkpoint"),
+    ("finished before", queued("FAILED"), State.FINISHED, ""),
+    ("failed before", queued("CANCELLED"), State.FAILED, "why"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("files", "task", "state", "reason"), ROWS)
+def test_files_and_queue_together_say_what_has_become_of_a_trial(
+    fake_slurm: FakeSlurm,
+    tmp_path: Path,
+    trial: Trial,
+    files: str,
+    task: FakeTask | None,
+    state: State,
+    reason: str,
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    make(RunFolder.of(tmp_path / "runs", trial), trial, files)
+    fake_slurm.queue = [task] if task else []
+    planned = looked_up(tmp_path, trial)
+    assert (planned.state, planned.reason) == (state, reason)
+    is_alive = task is not None and (state is State.QUEUED or state is State.RUNNING)
+    assert planned.is_queued is is_alive
+    again = state in (State.LOST, State.NEW, State.INTERRUPTED)
+    assert bool(pending([planned])) is again
+    assert not (is_alive and pending([planned], force=True, retry_failed=True))
+
+
+def test_a_trial_that_a_process_here_works_on_runs_though_its_job_is_gone(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    folder = RunFolder.of(tmp_path / "runs", trial)
+    folder.create(trial)
+    with folder.claimed():
+        assert looked_up(tmp_path, trial).state is State.RUNNING
+    assert looked_up(tmp_path, trial).state is State.LOST
+
+
+def test_a_lost_trial_points_to_the_log_of_its_task(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    array = write_array(tmp_path / "runs", [trial])
+    log = array.logs / "17_0.log"
+    log.touch()
+    assert looked_up(tmp_path, trial).reason == f"job 17_0 is gone, see {log}"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "state", "reason"),
+    [
+        ("17_0|TIMEOUT", State.LOST, f"job 17_0 is gone (TIMEOUT), {GONE}"),
+        ("17_0|NODE_FAIL", State.LOST, f"job 17_0 is gone (NODE_FAIL), {GONE}"),
+        ("17_0|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
+        ("17_1|TIMEOUT", State.LOST, f"job 17_0 is gone, {GONE}"),
+        ("17_[0-3]|PENDING", State.LOST, f"job 17_0 is gone, {GONE}"),
+        ("17_0|RUNNING", State.LOST, f"job 17_0 is gone, {GONE}"),  # a database that lags
+        ("", State.LOST, f"job 17_0 is gone, {GONE}"),
+    ],
+)
+def test_what_the_queue_has_forgotten_the_accounting_may_know(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, recorded: str, state: State, reason: str
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    fake_slurm.answer(records=f"{recorded}\n")
+    planned = looked_up(tmp_path, trial)
+    assert (planned.state, planned.reason) == (state, reason)
+    assert len(fake_slurm.calls("sacct")) == 1
+    fake_slurm.remove("sacct")
+    assert looked_up(tmp_path, trial).reason == f"job 17_0 is gone, {GONE}"
+
+
+def test_the_accounting_is_not_asked_of_what_the_queue_knows(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    fake_slurm.queue = [queued("COMPLETED")]
+    looked_up(tmp_path, trial)
+    assert [words[0] for words in fake_slurm.calls()] == ["squeue"]
+
+
+# ---------------------------------------------------------------- no answer, no commands
+
+UNKNOWN = "submitted; Slurm does not answer"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
+        "slurm_load_jobs error: Socket timed out on send/recv operation",
+        "slurm_load_jobs error: Zero Bytes were transmitted or received",
+        "slurm_load_jobs error: Incompatible versions of client and server code",
+        "",
+    ],
+)
+@pytest.mark.parametrize(
+    ("files", "state"),
+    [("nothing", State.QUEUED), ("begun", State.QUEUED), ("owned", State.RUNNING)],
+)
+def test_what_slurm_does_not_answer_is_unknown_and_never_lost(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, files: str, state: State, words: str
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    folder = RunFolder.of(tmp_path / "runs", trial)
+    make(folder, trial, files)
+    if files == "owned":
+        folder.owner_file.write_text("{}")
+    fake_slurm.fail("squeue", words or " ", code=1)
+    planned = looked_up(tmp_path, trial)
+    assert (planned.state, planned.reason, planned.is_queued) == (state, UNKNOWN, True)
+    assert pending([planned], force=True, retry_failed=True) == []
+    problem = find_jobs(tmp_path / "runs").problem
+    assert problem == (words or "squeue ended with exit code 1")
+
+
+def test_a_trial_that_has_ended_needs_no_answer(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    make(RunFolder.of(tmp_path / "runs", trial), trial, "finished")
+    fake_slurm.be_silent()
+    assert looked_up(tmp_path, trial).state is State.FINISHED
+
+
+def test_a_squeue_that_hangs_is_no_answer(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    monkeypatch.setattr("deltagclip_cli.slurm.commands._TIMEOUT_SECONDS", 0.05)
+    (fake_slurm.bin / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    assert looked_up(tmp_path, trial).reason == UNKNOWN
+    assert find_jobs(tmp_path / "runs").problem == "squeue did not answer in 0 s."
+
+
+def test_on_a_machine_without_slurm_the_files_are_what_is_known(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    fake_slurm.remove()
+    jobs = find_jobs(tmp_path / "runs")
+    assert (jobs.problem, jobs.is_missing) == (
+        "squeue: Slurm's commands are not on this machine.",
+        True,
+    )
+    planned = looked_up(tmp_path, trial)
+    assert (planned.state, planned.reason, planned.is_queued) == (State.NEW, "", False)
+
+
+def test_where_nothing_was_submitted_nobody_is_asked(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    fake_slurm.remove()
+    assert find_jobs(tmp_path / "runs").problem == ""
+    assert looked_up(tmp_path, trial).state is State.NEW
+    assert fake_slurm.calls() == []
+
+
+# ---------------------------------------------------------------- several submissions
+
+
+def test_the_last_submission_of_a_trial_is_the_one_that_counts(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    runs = tmp_path / "runs"
+    now = time.time()
+    older = write_array(runs, [trial], submission="2-bbbb", job="17", submitted=now - 2)
+    newer = write_array(runs, [trial], submission="2-aaaa", job="18", submitted=now - 1)
+    fake_slurm.queue = [
+        FakeTask(older.job_name, "17", "0", "CANCELLED"),
+        FakeTask(newer.job_name, "18", "0", "PENDING", "Resources"),
+    ]
+    assert looked_up(tmp_path, trial).reason == "Resources"
+    fake_slurm.change("18", state="TIMEOUT", reason="TimeLimit")
+    assert looked_up(tmp_path, trial).reason == f"job 18_0 is gone (TIMEOUT, TimeLimit), {GONE}"
+    assert len(fake_slurm.calls("squeue")) == 2, "one call asks of all arrays"
+
+
+def test_a_submission_that_was_never_answered_is_found_by_its_name_or_was_none(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    write_array(tmp_path / "runs", [trial], job="")
+    assert looked_up(tmp_path, trial).state is State.NEW
+    assert fake_slurm.calls("sacct") == []
+    fake_slurm.queue = [queued(reason="Priority")]
+    assert looked_up(tmp_path, trial).state is State.QUEUED
+
+
+def test_of_a_script_submitted_again_by_hand_the_job_that_is_alive_counts(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    write_array(tmp_path / "runs", [trial], job="17")
+    old, new = queued("TIMEOUT"), FakeTask(NAME, "40", "0", "RUNNING", node="n2")
+    for order in ([old, new], [new, old]):
+        fake_slurm.queue = order
+        assert looked_up(tmp_path, trial).state is State.RUNNING
+    alone = FakeTask(NAME, "41", "N/A", "RUNNING")  # sbatch --array= FILE, or none at all
+    fake_slurm.queue = [alone, old]
+    assert looked_up(tmp_path, trial).state is State.LOST
+
+
+def test_all_live_tasks_are_ours_to_end_even_two_of_one_place(
+    fake_slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    write_array(tmp_path / "runs", trials_of(tmp_path))
+    fake_slurm.queue = [
+        queued(),
+        FakeTask(NAME, "17", "1", "COMPLETED"),
+        FakeTask(NAME, "40", "0", "RUNNING"),
+        FakeTask("another", "50", "0", "RUNNING"),
+    ]
+    jobs = find_jobs(tmp_path / "runs")
+    assert [task.id for task in jobs.alive()] == ["17_0", "40_0"]
+    assert [task.id for task in jobs.alive(["tiny"])] == ["17_0", "40_0"]
+    assert jobs.alive(["other"]) == []
+
+
+@pytest.mark.parametrize(
+    ("pack", "tasks"), [(1, [0, 1, 2, 3]), (2, [0, 0, 1, 1]), (3, [0, 0, 0, 1])]
+)
+def test_packed_trials_share_the_fate_of_their_task(
+    fake_slurm: FakeSlurm, tmp_path: Path, pack: int, tasks: list[int]
+) -> None:
+    trials = trials_of(tmp_path, "seeds=[0, 1]")
+    runs = tmp_path / "runs"
+    write_array(runs, trials, pack=pack)
+    reasons = [f"reason {number}" for number in range(4)]
+    fake_slurm.queue = [FakeTask(NAME, "17", str(n), reason=reasons[n]) for n in range(4)]
+    planned = look_up(trials, runs, find_jobs(runs))
+    assert [each.reason for each in planned] == [reasons[n] for n in tasks]
+
+
+def test_an_array_that_is_closed_is_not_asked_about(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    write_array(tmp_path / "runs", [trial]).close()
+    assert find_jobs(tmp_path / "runs").places == {}
+    assert fake_slurm.calls() == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]\n", '{"pack": 1}\n', None])
+def test_a_list_that_cannot_be_read_is_named(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, content: str | None
+) -> None:
+    array = write_array(tmp_path / "runs", [trial])
+    if content is None:
+        array.list_file.unlink()
+        array.list_file.mkdir()
+    else:
+        array.list_file.write_text(content)
+    with pytest.raises(UsageError, match=str(array.list_file)):
+        find_jobs(tmp_path / "runs")
+
+
+# ---------------------------------------------------------------- commands
+
+
+@pytest.mark.parametrize("suffix", ["", ";cluster"])
+def test_the_number_of_a_job_is_read_with_and_without_its_cluster(
+    fake_slurm: FakeSlurm, tmp_path: Path, suffix: str
+) -> None:
+    fake_slurm.answer(suffix=suffix)
+    script = tmp_path / "a b.sbatch"
+    script.write_text("#SBATCH --job-name=a\n#SBATCH --array=0-2%1\n")
+    assert submit(script) == "17"
+    assert [task.id for task in tasks_named(["a"])] == ["17_0", "17_1", "17_2"]
+    assert [task.is_pending for task in tasks_named(["a"])] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller",
+         UnreachableError),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+         UnansweredError),
+    ],
+)  # fmt: skip
+def test_who_did_not_hear_and_who_did_not_answer_are_told_apart(
+    fake_slurm: FakeSlurm, tmp_path: Path, words: str, error: type[Exception]
+) -> None:
+    fake_slurm.fail("sbatch", words)
+    with pytest.raises(error, match="Batch job submission failed") as caught:
+        submit(tmp_path / "script")
+    assert caught.type is error
+
+
+def test_who_watches_asks_slurm_now_and_then_only(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    now = [1000.0]
+    monkeypatch.setattr(jobs_module.time, "monotonic", lambda: now[0])
+    ask = asked_rarely(tmp_path / "runs")
+    for moment, calls in ((1000.0, 1), (1002.0, 1), (1009.9, 1), (1010.1, 2), (1012.0, 2)):
+        now[0] = moment
+        ask()
+        assert len(fake_slurm.calls("squeue")) == calls
