@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from deltagclip_cli.cli import options
 from deltagclip_cli.cli.reporting import reports_errors
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
 
 app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
 
@@ -47,15 +43,11 @@ def prepare(
         console=make_console(stderr=as_json),
         as_json=as_json,
         quiet=quiet,
-        next_words=["deltagclip", "sweep", *(experiments or ()), *_said(spec, data, sets or ())],
+        next_words=[
+            *("deltagclip", "sweep", *(experiments or ())),
+            *options.said(spec, data=data, sets=sets or ()),
+        ],
     )
     session.prepare(
         trial for name, experiment in chosen.items() for trial in expand(name, experiment)
     )
-
-
-def _said(spec: Path, data: Path, sets: Sequence[str]) -> list[str]:
-    """What the next command must be told to mean the same data."""
-    words = ["--spec", str(spec)] if spec != options.SPEC else []
-    words += ["--data", str(data)] if data != options.DATA else []
-    return [*words, *(word for each in sets for word in ("--set", each))]

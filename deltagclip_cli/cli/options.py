@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -31,3 +32,17 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 SPEC = Path("experiments.yaml")
 RUNS = Path("runs")
 DATA = Path("~/.cache/deltagclip/data")
+
+
+def said(
+    spec: Path = SPEC, runs: Path = RUNS, data: Path = DATA, sets: Sequence[str] = ()
+) -> list[str]:
+    """What another command must be told to mean the same experiments, runs and data."""
+    words: list[str] = []
+    for option, path, default in (
+        ("--spec", spec, SPEC),
+        ("--runs", runs, RUNS),
+        ("--data", data, DATA),
+    ):
+        words += [option, str(path)] if path != default else []
+    return [*words, *(word for each in sets for word in ("--set", each))]

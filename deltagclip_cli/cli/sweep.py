@@ -12,7 +12,6 @@ from deltagclip_cli.cli.reporting import reports_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.trials import Trial
@@ -54,12 +53,14 @@ def sweep(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE",
-            help="Ask Slurm for this, such as time=04:00:00, before the spec's slurm. Repeatable.",
+            help="Replace a key of the spec's slurm, such as time=04:00:00. Repeatable.",
         ),
     ] = None,
     pack: Annotated[
         int | None,
-        typer.Option(min=1, metavar="K", help="Trials that share a Slurm job.", show_default="1"),
+        typer.Option(
+            min=1, metavar="K", help="Trials that share a Slurm job.", show_default="as in the spec"
+        ),
     ] = None,
     search: Annotated[
         int | None,
@@ -80,7 +81,7 @@ def sweep(
         bool, typer.Option("--fail-fast", help="Stop when a trial does not finish.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be run and start nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be run, or the scripts.")
     ] = False,
     spec: options.Spec = options.SPEC,
     sets: options.Sets = None,
@@ -95,7 +96,8 @@ def sweep(
     It can be stopped, killed, and started twice at once: the same command goes on.
 
     Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input; 75 some stopped or killed:
-    run it again; 130 interrupted by Ctrl-C, with checkpoints.
+    run it again; 130 interrupted by Ctrl-C, with checkpoints. With --launcher slurm: 0 submitted,
+    or nothing left to submit; 1 nothing left, and some failed or diverged.
     """
     from deltagclip_cli.console.search_session import SearchSession
     from deltagclip_cli.console.slurm_session import SlurmSession
@@ -119,7 +121,7 @@ def sweep(
         "ask": not yes and sys.stdin.isatty(),
         "as_json": as_json,
         "quiet": quiet,
-        "options": _repeated(spec, runs, sets or ()),
+        "options": options.said(spec, runs, sets=sets or ()),
     }
     resources = {"jobs": jobs, "gpus": gpus, "trials_per_gpu": trials_per_gpu}
     sweeping: SweepSession | SlurmSession
@@ -163,13 +165,6 @@ def _trials(
         if not labels or label in labels
         for trial in expand(name, experiment, seeds, [label])
     ]
-
-
-def _repeated(spec: Path, runs: Path, sets: Sequence[str]) -> list[str]:
-    """What another command must be told to mean the same trials."""
-    words = ["--spec", str(spec)] if spec != options.SPEC else []
-    words += ["--runs", str(runs)] if runs != options.RUNS else []
-    return [*words, *(word for each in sets for word in ("--set", each))]
 
 
 def _refuse_with_search(**options: bool) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Prepared:
     """
 
     name: str
-    experiments: list[str]
+    experiments: tuple[str, ...]
     train: int
     test: int
     shape: tuple[int, ...]
@@ -86,25 +86,31 @@ class DataSession:
         Raises:
             DataError: some are missing or broken, or do not fit an experiment; all faults in one.
         """
-        there: dict[str, Prepared] = {}
+        there: dict[Prepared, tuple[str, ...]] = {}
         faults: _Faults = defaultdict(dict)
         with shown_messages(self.console, quiet=self.quiet):
             for uses in _by_content(trials).values():
                 prepared = self._prepared(uses, faults)
                 if prepared is None:
                     continue
-                known = there.setdefault(str(prepared), prepared)
-                if known is prepared:
+                same = replace(prepared, experiments=())  # but for sizes in batches
+                if same not in there:
                     self._say(str(prepared))
-                else:  # only resized otherwise when batches are made
-                    known.experiments[:] = dict.fromkeys(known.experiments + prepared.experiments)
+                there[same] = (*there.get(same, ()), *prepared.experiments)
         if self.as_json:
-            print(json.dumps([asdict(each) for each in there.values()], indent=1))
+            self._print_json(there)
         if faults:
             raise DataError(
                 "\n\n".join(_fault(*about, list(users)) for about, users in faults.items())
             )
         self._say(f"No job needs the network for these. Next: {shlex.join(self.next_words)}")
+
+    def _print_json(self, there: Mapping[Prepared, Iterable[str]]) -> None:
+        records = [
+            {**asdict(each), "experiments": list(dict.fromkeys(experiments))}
+            for each, experiments in there.items()
+        ]
+        print(json.dumps(records, indent=1))
 
     def _prepared(self, uses: _Uses, faults: _Faults) -> Prepared | None:
         """Load a data set, and add what is wrong with it, or with a use of it, to the faults."""
@@ -123,7 +129,7 @@ class DataSession:
                 fitted(dataset, use)
             except UsageError as error:
                 faults[data.name, str(error)][experiment] = None
-        return _described(data, self.data, dataset, list(experiments))
+        return _described(data, self.data, dataset, tuple(experiments))
 
     def _waiting(self, words: str) -> AbstractContextManager[Any]:
         if self.quiet or not self.console.is_terminal:
@@ -145,7 +151,7 @@ def _by_content(trials: Iterable[Trial]) -> dict[str, _Uses]:
     return contents
 
 
-def _described(data: Data, root: Path, dataset: Dataset, experiments: list[str]) -> Prepared:
+def _described(data: Data, root: Path, dataset: Dataset, experiments: tuple[str, ...]) -> Prepared:
     from deltagclip_cli.datasets.copies import folder_of
 
     folder = folder_of(data, root)

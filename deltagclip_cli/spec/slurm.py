@@ -167,27 +167,28 @@ class Slurm(Resources):
         Raises:
             SpecError: together they make no sense.
         """
-        written: dict[str, Any] = {}
-        for layer in (self, self.optimizers.get(label), overrides):
-            if layer is not None:
-                keys = layer.model_fields_set & Resources.model_fields.keys()
-                written |= {key: getattr(layer, key) for key in keys}
-        merged = Resources.model_construct(**written)
+        merged = self._merged(label, overrides)
         refused = _late_notice(merged)
         if refused:
             raise SpecError(f"slurm for {label}: {refused}")
         return merged
 
+    def _merged(self, label: str, overrides: Resources | None = None) -> Resources:
+        written: dict[str, Any] = {}
+        for layer in (self, self.optimizers.get(label), overrides):
+            if layer is not None:
+                keys = layer.model_fields_set & Resources.model_fields.keys()
+                written |= {key: getattr(layer, key) for key in keys}
+        return Resources.model_construct(**written)
+
     @model_validator(mode="after")
     def _optimizers_have_notice_in_time(self) -> Self:
         faults: list[InitErrorDetails] = []
         for label, own in self.optimizers.items():
-            try:
-                self.of(label)
-            except SpecError as error:
-                message = str(error).partition(": ")[2]
+            refused = _late_notice(self._merged(label))
+            if refused:
                 key = "notice" if "notice" in own.model_fields_set else "time"
-                faults.append(explained(message, "", ("optimizers", label, key)))
+                faults.append(explained(refused, "", ("optimizers", label, key)))
         if faults:
             raise raised(faults)
         return self
