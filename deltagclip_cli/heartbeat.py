@@ -63,9 +63,9 @@ class Heartbeat:
 
 
 def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
-    """The last beat of the process that works in ``folder``; None if none does on this machine."""
+    """The last beat of the process that works in ``folder``; None if none does."""
     beat = last_heartbeat(folder)
-    return beat if beat is not None and folder.is_claimed() else None
+    return beat if beat is not None and is_worked_on(folder) else None
 
 
 def last_heartbeat(folder: RunFolder) -> Heartbeat | None:
@@ -74,6 +74,11 @@ def last_heartbeat(folder: RunFolder) -> Heartbeat | None:
         return Heartbeat(**json.loads(folder.progress_file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def is_worked_on(folder: RunFolder) -> bool:
+    """Whether a process works in ``folder``, here or on another machine, as far as can be seen."""
+    return folder.is_claimed() or is_beating_elsewhere(folder)
 
 
 def is_beating_elsewhere(folder: RunFolder) -> bool:

@@ -15,12 +15,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.heartbeat import is_worked_on
+from deltagclip_cli.run_folder import ENDED, RunFolder, State
 from deltagclip_cli.slurm.jobs import Jobs, Standing
 from deltagclip_cli.trials import Trial, distinguished
-
-# Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
-ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -53,9 +51,9 @@ class Planned:
         return "" if self.state in (State.NEW, State.FINISHED) else self.folder.reason
 
     @property
-    def is_queued(self) -> bool:
+    def in_a_job(self) -> bool:
         """Whether it waits or runs in a job of a cluster, or may do so."""
-        return self.standing is not None and self.standing.is_queued
+        return self.standing is not None and self.standing.in_a_job
 
     @property
     def label(self) -> str:
@@ -112,7 +110,7 @@ def _state(trial: Trial, folder: RunFolder, exists: bool) -> tuple[State, Mappin
         return State.NEW, None
     result = folder.result()
     if result is None:
-        return State.RUNNING if folder.is_claimed() else folder.state, None
+        return State.RUNNING if is_worked_on(folder) else folder.state, None
     if result.get("identity") != trial.identity:
         return State.NEW, None
     return State(result["status"]), result
@@ -134,7 +132,7 @@ def pending(
     return [
         replace(each, afresh=force)
         for each in planned
-        if (force or each.state not in skipped) and not each.is_queued
+        if (force or each.state not in skipped) and not each.in_a_job
     ]
 
 

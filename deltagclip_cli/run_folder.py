@@ -58,7 +58,10 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
-_ENDED = (State.FINISHED, State.DIVERGED)
+_WITH_RESULT = (State.FINISHED, State.DIVERGED)
+
+# Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
+ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
 
 
 @dataclass(frozen=True)
@@ -312,7 +315,7 @@ class RunFolder:
             result = json.loads(self.result_file.read_bytes())
         except (OSError, ValueError):
             return None
-        ended = isinstance(result, dict) and result.get("status") in _ENDED
+        ended = isinstance(result, dict) and result.get("status") in _WITH_RESULT
         return result if ended else None
 
     def metrics(self) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltagclip_cli.heartbeat import Heartbeat, last_heartbeat, read_heartbeat
+from deltagclip_cli.heartbeat import Heartbeat, is_worked_on, last_heartbeat, read_heartbeat
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.slurm.commands import Task
@@ -88,14 +88,11 @@ def survey(
         jobs: what the queue of a cluster says.
     """
     known = {each.folder.path for each in planned}
-    strangers = [
-        (experiment, folder)
-        for experiment in experiments
-        for folder in _run_folders(runs / experiment)
-        if folder.path not in known
-    ]
     sightings = [_planned_sighting(each) for each in planned]
-    sightings += [_stranger(*each, runs, jobs) for each in strangers]
+    for experiment in experiments:
+        for folder in _run_folders(runs, experiment, jobs):
+            if folder.path not in known:
+                sightings.append(_stranger(experiment, folder, runs, jobs))
     return Survey(planned, sightings, jobs.problem)
 
 
@@ -116,7 +113,7 @@ def _planned_sighting(planned: Planned) -> Sighting:
 def _stranger(experiment: str, folder: RunFolder, runs: Path, jobs: Jobs) -> Sighting:
     label, run = folder.path.parent.name, folder.path.name
     ended = folder.result() is not None
-    state = State.RUNNING if not ended and folder.is_claimed() else folder.state
+    state = State.RUNNING if not ended and is_worked_on(folder) else folder.state
     standing = jobs.standing(str(folder.path.relative_to(runs)), folder, state)
     return Sighting(
         experiment=experiment,
@@ -133,22 +130,26 @@ def _stranger(experiment: str, folder: RunFolder, runs: Path, jobs: Jobs) -> Sig
 def _beat(folder: RunFolder, state: State, standing: Standing | None) -> Heartbeat | None:
     if state is not State.RUNNING:
         return None
-    in_a_job = standing is not None and standing.is_queued  # where claims are not seen from here
+    in_a_job = standing is not None and standing.in_a_job  # where claims are not seen from here
     return last_heartbeat(folder) if in_a_job else read_heartbeat(folder)
 
 
-def experiments_in(runs: Path) -> list[str]:
-    """The names of the experiments that have folders."""
-    return [path.name for path in _folders(runs) if _run_folders(path)]
+def experiments_in(runs: Path, jobs: Jobs) -> list[str]:
+    """The names of the experiments that have run folders, or will have when their jobs begin."""
+    there = [path.name for path in _folders(runs) if _run_folders(runs, path.name, jobs)]
+    return list(dict.fromkeys([*there, *jobs.experiments]))
 
 
-def _run_folders(experiment: Path) -> list[RunFolder]:
-    return [
-        RunFolder(path)
-        for label in _folders(experiment)
+def _run_folders(runs: Path, experiment: str, jobs: Jobs) -> list[RunFolder]:
+    """Those that are there, and those that jobs will make when they begin."""
+    there = [
+        path
+        for label in _folders(runs / experiment)
         for path in _folders(label)
         if _RUN.fullmatch(path.name)
     ]
+    there += [runs / name for name in jobs.awaited(experiment)]
+    return [RunFolder(path) for path in dict.fromkeys(there)]
 
 
 def _folders(path: Path) -> list[Path]:

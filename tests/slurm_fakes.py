@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deltagclip_cli.slurm.submission import FOLDER, Array, Entry, Head
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.slurm.submission import FOLDER, Array, Entry, Head, Marks
 from deltagclip_cli.trials import Trial
 
 SILENCE = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -26,6 +27,7 @@ PATH=/usr/bin:/bin
 cd {folder} || exit 99
 program=${{0##*/}}
 {{ printf '%s' "$program"; printf '\\t%s' "$@"; printf '\\n'; }} >> calls
+/usr/bin/env > "environment-$program"
 if [ -f "fail-$program" ]; then
   cat "fail-$program" >&2
   exit "$(cat "code-$program")"
@@ -45,9 +47,9 @@ seq 0 "$last" | sed "s/.*/$name|$number|&|PENDING|Priority||0|/" >> queue
 echo "$number$(cat suffix)"
 """,
     "squeue": f"""\
-[ "$1 $2 $3" = "--noheader --array --states=all" ] || refuse "the fake does not take $*"
-[ "$5" = "--Format={FIELDS}" ] || refuse "the fake does not know the format $5"
-awk -F'|' -v names=",${{4#--name=}}," 'index(names, "," $1 ",")' queue
+[ "$1 $2 $3 $4" = "--noheader --array --all --states=all" ] || refuse "the fake does not take $*"
+[ "$6" = "--Format={FIELDS}" ] || refuse "the fake does not know the format $6"
+awk -F'|' -v names=",${{5#--name=}}," 'index(names, "," $1 ",")' queue
 """,
     "scancel": """\
 for job; do
@@ -128,6 +130,11 @@ class FakeSlurm:
         for program in programs or PROGRAMS:
             (self.bin / program).unlink(missing_ok=True)
 
+    def environment(self, program: str) -> dict[str, str]:
+        """The variables that a command was last called with."""
+        lines = (self.folder / f"environment-{program}").read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
     def calls(self, *programs: str) -> list[list[str]]:
         """What the commands were told, in order, each with the name of the command first."""
         lines = (self.folder / "calls").read_text().splitlines()
@@ -167,10 +174,12 @@ def write_array(
     submitted: float | None = None,
     again: str = "",
 ) -> Array:
-    """Leave behind what a submission of trials does."""
+    """Leave behind what a submission of trials does that are as they are now."""
     array = Array(runs.absolute() / FOLDER / submission / name)
     at = time.time() - 10 if submitted is None else submitted
-    entries = [Entry(trial.folder, trial, again) for trial in trials]
+    entries = [
+        Entry(trial.folder, trial, again, Marks.of(RunFolder.of(runs, trial))) for trial in trials
+    ]
     array.write(Head("tiny", pack, at, len(trials)), entries, "#!/bin/bash\n")
     if job:
         array.record_job(job)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny_spec import trials_of
 
 from deltagclip_cli import heartbeat
 from deltagclip_cli.heartbeat import Pulse, Start, read_heartbeat
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.planning import look_up
+from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.slurm.jobs import Jobs
+from deltagclip_cli.survey import survey
 
 START = Start(epoch=1, batch=2, epochs=5, steps=4)
 
@@ -95,3 +100,28 @@ def test_it_is_plain_json(folder: RunFolder) -> None:
     plain = json.loads(folder.progress_file.read_text())
     assert plain["device"] == "cuda:1"
     assert plain["pid"] > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "age", "is_seen"),
+    [("another-node", 1.0, True), ("another-node", 3600.0, False), ("", 1.0, False)],
+)
+def test_a_process_on_another_machine_is_seen_by_what_it_said_lately(
+    tmp_path: Path, host: str, age: float, is_seen: bool
+) -> None:
+    (trial,) = trials_of(tmp_path)[:1]
+    folder = RunFolder.of(tmp_path / "runs", trial)
+    folder.create(trial)
+    with folder.claimed():
+        Pulse(folder, "cpu", START)
+    said = json.loads(folder.progress_file.read_text())
+    said |= {"host": host or said["host"], "time": time.time() - age}
+    folder.progress_file.write_text(json.dumps(said))
+    assert (read_heartbeat(folder) is not None) is is_seen
+    (planned,) = look_up([trial], tmp_path / "runs")
+    assert (planned.state is State.RUNNING) is is_seen
+    ((sighting,), (stranger,)) = (
+        survey(tmp_path / "runs", known, ["tiny"], Jobs()).sightings for known in ([planned], [])
+    )
+    assert (sighting.beat is not None) is (stranger.beat is not None) is is_seen
+    assert (stranger.state is State.RUNNING) is is_seen

@@ -36,7 +36,7 @@ def job(
     data: options.Data = options.DATA,
     debug: options.Debug = False,
 ) -> None:
-    """Run the trials of one task of an array job. Exit codes as those of sweep."""
+    """Run the trials of one task of an array job. Exit codes: 0, 1, 2 and 75 as sweep."""
     stop = StopRequest()
     with stop.listening():  # before anything slow is imported
         from rich.console import Console

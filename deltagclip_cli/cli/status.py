@@ -54,12 +54,12 @@ def status(
     if watch and (as_json or not console.is_terminal):
         raise UsageError("--watch keeps a terminal up to date; without one, ask again instead.")
     ask = asked_rarely(runs)
-    submitted = {place.head.experiment for place in ask().places.values()}
-    there = list(dict.fromkeys([*experiments_in(runs), *sorted(submitted)]))
+    there = experiments_in(runs, ask())
     names, trials = _trials(spec, experiments or (), sets or (), runs, there)
     if as_json:
         found = _look(names, trials, runs, ask())
-        typer.echo(json.dumps({"trials": status_records(found)}, indent=1))
+        answer = {"trials": status_records(found), "problem": found.problem or None}
+        typer.echo(json.dumps(answer, indent=1))
     elif watch:
         watch_status(console, lambda: _look(names, trials, runs, ask()))
     else:

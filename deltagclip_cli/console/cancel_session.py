@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deltagclip_cli.console.numbers import plural
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.slurm.commands import SlurmError, Task, cancel
 from deltagclip_cli.slurm.jobs import Jobs, find_jobs
@@ -28,11 +29,12 @@ def cancel_jobs(console: Console, runs: Path, experiments: Sequence[str], *, dry
     arrays = sorted({task.job for task in tasks}, key=int)
     if arrays and not dry_run:
         cancel(arrays)
+        jobs.record_cancel(tasks)
     console.print(_said(tasks, arrays, dry_run), soft_wrap=True)
 
 
 def _check_names(jobs: Jobs, experiments: Sequence[str], runs: Path) -> None:
-    there = sorted({place.head.experiment for place in jobs.places.values()})
+    there = jobs.experiments
     for name in experiments:
         if name not in there:
             raise UsageError(
@@ -45,5 +47,8 @@ def _said(tasks: Sequence[Task], arrays: Sequence[str], dry_run: bool) -> str:
     if not tasks:
         return "No jobs wait or run."
     waiting = Counter(task.is_pending for task in tasks)
-    what = f"{waiting[False]} running and {waiting[True]} waiting tasks of {', '.join(arrays)}"
-    return f"Would end {what}." if dry_run else f"Ended {what}. What ran writes checkpoints first."
+    running = plural(waiting[False], "running task")
+    what = f"{running} and {waiting[True]} waiting of {', '.join(arrays)}"
+    if dry_run:
+        return f"Would end {what}."
+    return f"Ended {what}." + (" What ran writes checkpoints first." if waiting[False] else "")

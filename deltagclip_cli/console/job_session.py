@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,10 +20,14 @@ from deltagclip_cli.launchers.job_queue import JobQueue
 from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.local import LocalLauncher
 from deltagclip_cli.launchers.slots import count_gpus
-from deltagclip_cli.planning import ENDED, Planned, look_up
-from deltagclip_cli.slurm.commands import SlurmError, is_preempted, requeue
-from deltagclip_cli.slurm.submission import Array, Entry, Head
+from deltagclip_cli.planning import Planned, look_up
+from deltagclip_cli.run_folder import ENDED
+from deltagclip_cli.slurm.commands import SlurmError, UnreachableError, is_preempted, requeue
+from deltagclip_cli.slurm.submission import Array, Entry, Head, Marks
 from deltagclip_cli.stopping import StopRequest
+
+_PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit
+_SECONDS_BETWEEN_REQUESTS = 3.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class JobSession:
         """Run what is to be run, and return the exit code."""
         head, entries = self.array.entries(self.task)
         restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-        self._say(f"{head.experiment}, job {self.job or 'by hand'}, restarts {restarts}")
-        todo = _pending(entries, head, self.array.runs)
+        self._say(f"{head.experiment}, {self._here}, restarts {restarts}")
+        todo = _pending(entries, self.array.runs)
         queue = JobQueue(todo, self.job)
         before = [_progress(each) for each in todo]
         with self.stop.listening(), shown_messages(self.console, quiet=False):
@@ -69,6 +74,10 @@ class JobSession:
             return ExitCode.FAILED
         return ExitCode.STOPPED if left else ExitCode.OK
 
+    @property
+    def _here(self) -> str:
+        return f"job {self.job}" if self.job else "by hand"
+
     def _launch(self, queue: JobQueue, todo: Sequence[Planned], head: Head) -> None:
         data = {each.trial.data.model_dump_json(): each.trial.data for each in todo}
         try:
@@ -80,7 +89,7 @@ class JobSession:
                 if not queue.is_elsewhere(each):
                     with suppress(DeltaGClipError):
                         each.folder.create(each.trial)
-                        each.folder.record_stop(f"job {self.job}: {error}")
+                        each.folder.record_stop(f"{self._here}: {' '.join(str(error).split())}")
             raise
 
     def _how(self, head: Head) -> Launch:
@@ -120,14 +129,29 @@ class JobSession:
             )
             return False
         try:
-            if is_preempted(self.job):
-                return False
-            requeue(self.job)
+            requeued = self._requeued()
         except SlurmError as error:
             self._say(f"Not requeued: {error}\n  The sweep submits what is left, started again.")
             return False
-        self._say("The time is up: back into the queue.")
-        return True
+        if requeued:
+            self._say("The time is up: back into the queue.")
+        return requeued
+
+    def _requeued(self) -> bool:
+        """Ask for the requeue; of a controller that is being restarted, once more."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while self.stop.signals == {signal.SIGUSR1}:
+            try:
+                if is_preempted(self.job):
+                    return False
+                requeue(self.job)
+                return True
+            except UnreachableError as error:
+                if time.monotonic() > end:
+                    raise
+                self._say(f"{error}\n  Asking again.")
+                time.sleep(_SECONDS_BETWEEN_REQUESTS)
+        return False
 
     def _say(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True)
@@ -143,14 +167,14 @@ def _expanded(local_data: str) -> Path:
     return Path(folder).expanduser()
 
 
-def _pending(entries: Sequence[Entry], head: Head, runs: Path) -> list[Planned]:
+def _pending(entries: Sequence[Entry], runs: Path) -> list[Planned]:
     """What is to be run of a task; when it was started before, only what that has left."""
     chosen = []
     for entry, each in zip(entries, look_up([e.trial for e in entries], runs), strict=True):
-        ended_before = (each.folder.ended_at or 0.0) < head.submitted
-        if each.state not in ENDED or (entry.again and ended_before):
-            begun_before = (each.folder.begun_at or 0.0) < head.submitted
-            chosen.append(replace(each, afresh=entry.again == "all" and begun_before))
+        now = Marks.of(each.folder)
+        if each.state not in ENDED or (entry.again and now.ended == entry.before.ended):
+            afresh = entry.again == "all" and now.begun == entry.before.begun
+            chosen.append(replace(each, afresh=afresh))
     return chosen
 
 

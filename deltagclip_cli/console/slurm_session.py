@@ -15,14 +15,20 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.claims import claimed
+from deltagclip_cli.console.numbers import plural
 from deltagclip_cli.console.sweep import Sweep, print_json
 from deltagclip_cli.console.tables import counted, titled_table
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.files import check_writable
-from deltagclip_cli.launchers.slurm import Batch, SlurmLauncher
+from deltagclip_cli.launchers.slurm import Batch, Submitter
 from deltagclip_cli.planning import Planned, look_up
 from deltagclip_cli.run_folder import State
-from deltagclip_cli.slurm.commands import MissingError, SlurmError, largest_array
+from deltagclip_cli.slurm.commands import (
+    DEFAULT_MAX_ARRAY_SIZE,
+    MissingError,
+    SlurmError,
+    largest_array,
+)
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.slurm.submission import FOLDER
 from deltagclip_cli.spec.load import Spec
@@ -30,7 +36,6 @@ from deltagclip_cli.spec.slurm import Resources
 from deltagclip_cli.trials import Trial
 
 _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder
-_USUAL_LARGEST_ARRAY = 1001
 _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."
 
 
@@ -50,16 +55,15 @@ class SlurmSession(Sweep):
         """Print the scripts, submit nothing, and return the exit code."""
         jobs = find_jobs(self.runs)
         planned = look_up(trials, self.runs, jobs)
-        batches = self._launcher.batches(self._todo(planned), _largest_array())
+        batches = self._submitter.batches(self._todo(planned), _largest_array())
         if self.as_json:
             records = [{**_record(batch), "script": batch.script} for batch in batches]
-            self._print_json(planned, records)
+            self._print_json(planned, records, jobs.problem)
             return ExitCode.OK
         for batch in batches:
             print(f"# {batch.array.script}\n{batch.script}")
         sys.stdout.flush()
-        if jobs.problem:
-            self.say(f"Slurm cannot be asked what is queued: {jobs.problem}")
+        self.warn_of(jobs)
         self.say(self._outline(planned, batches))
         return ExitCode.OK
 
@@ -80,7 +84,7 @@ class SlurmSession(Sweep):
             planned = look_up(trials, self.runs, jobs)
             todo = self._todo(planned)
             self.check_force(todo)
-            batches = self._launcher.batches(todo, largest_array()) if todo else []
+            batches = self._submitter.batches(todo, largest_array()) if todo else []
             self.say(self._outline(planned, batches))
             numbers = self._submit(batches)
             close_finished(self.runs, jobs)
@@ -89,8 +93,8 @@ class SlurmSession(Sweep):
         return ExitCode.FAILED if ended_badly and not batches else ExitCode.OK
 
     @property
-    def _launcher(self) -> SlurmLauncher:
-        return SlurmLauncher(self.spec, self.runs, self.data, self.overrides)
+    def _submitter(self) -> Submitter:
+        return Submitter(self.spec, self.runs, self.data, self.overrides)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -116,7 +120,7 @@ class SlurmSession(Sweep):
         numbers: list[str] = []
         for batch in batches:
             try:
-                numbers.append(self._launcher.submit(batch))
+                numbers.append(self._submitter.submit(batch))
             except SlurmError as error:
                 if not numbers:
                     raise
@@ -131,9 +135,9 @@ class SlurmSession(Sweep):
         if not batches:
             return f"{len(planned)} trials: {states}. There is nothing to submit."
         trials = sum(len(batch.trials) for batch in batches)
-        tasks = sum(batch.head.tasks for batch in batches)
-        arrays = "1 array" if len(batches) == 1 else f"{len(batches)} arrays"
-        return f"{len(planned)} trials: {states}. {trials} to submit: {tasks} tasks in {arrays}."
+        tasks = plural(sum(batch.head.tasks for batch in batches), "task")
+        arrays = plural(len(batches), "array")
+        return f"{len(planned)} trials: {states}. {trials} to submit: {tasks} in {arrays}."
 
     def _conclude(
         self, planned: Sequence[Planned], batches: Sequence[Batch], numbers: Sequence[str]
@@ -155,22 +159,25 @@ class SlurmSession(Sweep):
         ]
         if batches:
             lines.append(f"scripts, logs {batches[0].array.path.parent}")
-        if batches or any(each.is_queued for each in planned):
+        if batches or any(each.in_a_job for each in planned):
             lines.append(
                 f"end all       {shlex.join(['deltagclip', 'cancel', *experiments, *runs])}"
             )
-            lines.append("go on         the same command submits what is not finished nor queued")
+            again = "the same command submits what is neither finished nor queued"
+            lines.append(f"go on         {again}")
         failed = sum(each.state is State.FAILED for each in planned)
         if failed and not self.retry_failed:
             lines.append(f"failed        {failed}: --retry-failed submits them again")
         return lines
 
-    def _print_json(self, planned: Sequence[Planned], arrays: Sequence[dict[str, Any]]) -> None:
+    def _print_json(
+        self, planned: Sequence[Planned], arrays: Sequence[dict[str, Any]], problem: str = ""
+    ) -> None:
         trials = [
             {"folder": str(each.folder.path), "state": each.state, "reason": each.reason}
             for each in planned
         ]
-        print_json({"arrays": arrays, "trials": trials})
+        print_json({"arrays": arrays, "trials": trials, "problem": problem or None})
 
 
 def _remove_if_unused(folder: Path) -> None:
@@ -189,7 +196,7 @@ def _largest_array() -> int:
     try:
         return largest_array()
     except SlurmError:  # a dry run works where there is no Slurm, too
-        return _USUAL_LARGEST_ARRAY
+        return DEFAULT_MAX_ARRAY_SIZE
 
 
 def _record(batch: Batch) -> dict[str, Any]:

@@ -90,8 +90,9 @@ def _queued(sightings: Sequence[Sighting]) -> list[RenderableType]:
     reasons = Counter(each.reason for each in queued)
     lines: list[RenderableType] = [Text(f"\nqueued: {len(queued)}", STYLES[State.QUEUED])]
     for reason, count in reasons.most_common(MOST_PROBLEMS):
-        is_held = "held" in reason or "JobHeldUser" in reason
-        hint = " (scontrol release JOB lets them go)" if is_held else ""
+        jobs = {each.task.job for each in queued if each.reason == reason and each.task}
+        is_held = jobs and "held" in reason.lower()
+        hint = f" (scontrol release {','.join(sorted(jobs))} lets them go)" if is_held else ""
         lines.append(Text(f"  {count}: {reason or 'no reason given'}{hint}"))
     return lines
 

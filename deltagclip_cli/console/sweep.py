@@ -14,6 +14,7 @@ from rich.text import Text
 
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.planning import Estimates, Planned, longest_first, pending
+from deltagclip_cli.slurm.jobs import Jobs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Sweep:
         ask: ask before results are replaced.
         as_json: print the answer as JSON on stdout.
         quiet: print warnings and errors only.
-        options: of the command line, that other commands need to mean the same trials.
+        options: of the command line, that other commands need to mean the same experiments.
     """
 
     runs: Path
@@ -60,6 +61,11 @@ class Sweep:
             self.say(f"--force replaces {results} results.")
             if self.ask and not typer.confirm("Go on?", err=self.as_json):
                 raise typer.Exit(ExitCode.FAILED)
+
+    def warn_of(self, jobs: Jobs) -> None:
+        """Say why the queue of a cluster could not be asked, if it could not."""
+        if jobs.problem:
+            self.say(f"Slurm cannot be asked what is queued: {jobs.problem}")
 
     def say(self, line: str) -> None:
         """Print a line for people."""

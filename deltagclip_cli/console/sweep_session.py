@@ -17,19 +17,14 @@ from deltagclip_cli.console.session import Session
 from deltagclip_cli.console.sweep import Sweep, print_json
 from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, View
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
-from deltagclip_cli.errors import ExitCode
+from deltagclip_cli.errors import ExitCode, UsageError
 from deltagclip_cli.files import check_writable
 from deltagclip_cli.launchers.launcher import Launch, Launcher
 from deltagclip_cli.launchers.queue import PlannedQueue, Queue
 from deltagclip_cli.launchers.slots import Slot
-from deltagclip_cli.planning import (
-    ENDED,
-    Planned,
-    look_up,
-    spread,
-)
+from deltagclip_cli.planning import Planned, look_up, spread
 from deltagclip_cli.registry import load
-from deltagclip_cli.run_folder import State
+from deltagclip_cli.run_folder import ENDED, State
 from deltagclip_cli.slurm.jobs import Jobs
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.stopping import StopRequest
@@ -56,6 +51,7 @@ class SweepSession(Sweep):
 
     def show(self, trials: Sequence[Trial]) -> int:
         """Print the plan, start nothing, and return the exit code."""
+        self.warn_of(self.jobs)
         planned = look_up(trials, self.runs, self.jobs)
         todo, times = self.ordered(planned)
         slots = self._launcher.slots
@@ -75,6 +71,7 @@ class SweepSession(Sweep):
 
     def run(self, trials: Sequence[Trial]) -> int:
         """Run what is to be run, and return the exit code."""
+        self.warn_of(self.jobs)
         planned = look_up(trials, self.runs, self.jobs)
         todo, times = self.ordered(planned)
         queue = PlannedQueue(todo)
@@ -127,14 +124,22 @@ class SweepSession(Sweep):
         distinct = {each.model_dump_json(): each for each in data}
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
             try:
-                with self._waiting("Loading torch and the data"):
-                    self._launcher.prepare(list(distinct.values()))
+                self._prepare(list(distinct.values()))
                 if not self.stop():
                     check_writable(self.runs)
                     with self._view(total) as view:
                         self._launcher.run(queue, view)
             except KeyboardInterrupt:
                 self.say("The workers were killed.")
+
+    def _prepare(self, data: Sequence[Data]) -> None:
+        try:
+            with self._waiting("Loading torch and the data"):
+                self._launcher.prepare(data)
+        except UsageError as error:
+            raise UsageError(
+                f"{error}\n  Nothing was started; other experiments can be named."
+            ) from None
 
     def _waiting(self, words: str) -> AbstractContextManager[Any]:
         if self.quiet or not self.console.is_terminal:
@@ -165,7 +170,7 @@ class SweepSession(Sweep):
 
     def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
         counts = Counter(each.state for each in planned)
-        queued = sum(each.is_queued for each in planned)
+        queued = sum(each.in_a_job for each in planned)
         left = sum(counts[state] for state in counts if state not in ENDED) - queued
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
         folder = self.runs / next(iter(experiments)) if len(experiments) == 1 else self.runs

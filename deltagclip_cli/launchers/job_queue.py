@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from deltagclip_cli.heartbeat import Heartbeat, last_heartbeat
 from deltagclip_cli.launchers.queue import PlannedQueue
 from deltagclip_cli.ownership import Owner, read_owner
 from deltagclip_cli.planning import Planned
@@ -18,7 +19,8 @@ class JobQueue(PlannedQueue):
     Slurm starts a task again on another node when it has lost sight of the first, where its old
     self may live on. Where that holds its claims, it is waited for, since nobody else would run
     the trial; where claims are not seen from here, the trial is taken over. What another job works
-    on is left to that job, for waiting costs as much as training.
+    on is left to that job, for waiting costs as much as training; where only a heartbeat speaks for
+    that, the next one is waited for, since the last of a killed process looks alike.
 
     Args:
         pending: the trials to run.
@@ -31,6 +33,7 @@ class JobQueue(PlannedQueue):
     def __init__(self, pending: Iterable[Planned], job: str) -> None:
         super().__init__(pending)
         self._job = job
+        self._beats: dict[str, Heartbeat | None] = {}
         self.left: list[Planned] = []
 
     def is_elsewhere(self, planned: Planned) -> bool:
@@ -42,11 +45,16 @@ class JobQueue(PlannedQueue):
     def leave(self, planned: Planned) -> None:
         """Leave a trial to the process that works on it, and wait only for an old self."""
         owner = read_owner(planned.folder)
-        if self._is_old_self(owner):
+        if self._is_old_self(owner) or not self._goes_on(planned):
             super().leave(planned)
             return
         self.left.append(planned)
         logger.warning("%s: %s works on it.", planned.name, owner or "another process")
+
+    def _goes_on(self, planned: Planned) -> bool:
+        beat = last_heartbeat(planned.folder)
+        before = self._beats.setdefault(planned.trial.folder, beat)
+        return planned.folder.is_claimed() or beat != before
 
     def _is_old_self(self, owner: Owner | None) -> bool:
         return owner is not None and owner.job == self._job != ""

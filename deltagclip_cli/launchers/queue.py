@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from deltagclip_cli.heartbeat import is_beating_elsewhere
-from deltagclip_cli.planning import ENDED, Planned
-from deltagclip_cli.run_folder import State
+from deltagclip_cli.heartbeat import is_worked_on
+from deltagclip_cli.planning import Planned
+from deltagclip_cli.run_folder import ENDED, State
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -66,7 +66,9 @@ class PlannedQueue:
     def __init__(self, pending: Iterable[Planned]) -> None:
         self._pending = deque(pending)
         self._elsewhere: deque[Planned] = deque()
-        self._begun = time.time()
+        self._ended_before = {
+            each.trial.folder: each.folder.ended_at for each in self._pending if each.state in ENDED
+        }
         self._looked = 0.0
         self.any_failed = False
         self._ended_elsewhere: list[Planned] = []
@@ -100,7 +102,7 @@ class PlannedQueue:
 
     def is_elsewhere(self, planned: Planned) -> bool:
         """Whether another process works on a trial."""
-        return planned.folder.is_claimed() or is_beating_elsewhere(planned.folder)
+        return is_worked_on(planned.folder)
 
     def leave(self, planned: Planned) -> None:
         """Leave a trial to the process that works on it, and look at it again later."""
@@ -120,4 +122,5 @@ class PlannedQueue:
             return False  # another trial's, as the worker will say
         if state not in ENDED or state is not planned.state:
             return state in ENDED
-        return (planned.folder.ended_at or 0.0) > self._begun  # it is to be run again, once
+        # It is to be run again, once. Clocks of other machines say nothing, so a change does.
+        return planned.folder.ended_at != self._ended_before.get(planned.trial.folder)

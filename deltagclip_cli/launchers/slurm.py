@@ -14,7 +14,7 @@ from deltagclip_cli.run_folder import State
 from deltagclip_cli.slurm.commands import SlurmError, UnansweredError, submit
 from deltagclip_cli.slurm.refusals import explained
 from deltagclip_cli.slurm.script import render
-from deltagclip_cli.slurm.submission import Array, Entry, Head, new_submission
+from deltagclip_cli.slurm.submission import Array, Entry, Head, Marks, new_submission
 from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.slurm import Resources
 
@@ -39,7 +39,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class SlurmLauncher:
+class Submitter:
     """Submits trials; in the jobs, the local launcher runs them.
 
     Args:
@@ -77,7 +77,7 @@ class SlurmLauncher:
         Raises:
             SlurmError: it is refused, and nothing of it is left; or Slurm does not answer.
         """
-        entries = [Entry(each.trial.folder, each.trial, _again(each)) for each in batch.trials]
+        entries = [_entry(each) for each in batch.trials]
         batch.array.write(batch.head, entries, batch.script)
         try:
             job = submit(batch.array.script)
@@ -101,13 +101,19 @@ class SlurmLauncher:
         return Batch(array, head, resources, trials, script)
 
     def _command(self, array: Array, resources: Resources) -> list[str]:
-        words = [sys.executable, "-m", "deltagclip_cli", "job", str(array.list_file)]
+        # Without -P, a file of the folder that is called like a module would be taken for it.
+        words = [sys.executable, "-P", "-m", "deltagclip_cli", "job", str(array.list_file)]
         words += ["--data", str(self.data_dir.absolute())]
         if resources.gpus is not None:
             words += ["--gpus" if resources.gpus else "--no-gpus"]
         if resources.local_data is not None:
             words += ["--local-data", resources.local_data]
         return words
+
+
+def _entry(planned: Planned) -> Entry:
+    before = Marks() if planned.state is State.NEW else Marks.of(planned.folder)
+    return Entry(planned.trial.folder, planned.trial, _again(planned), before)
 
 
 def _again(planned: Planned) -> str:

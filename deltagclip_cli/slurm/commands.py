@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,12 +13,25 @@ from pathlib import Path
 from deltagclip_cli.errors import UsageError
 
 _TIMEOUT_SECONDS = 60.0  # squeue itself gives up after ten, sbatch later
+_SACCT_TIMEOUT_SECONDS = 10.0  # what it tells can be done without
 _ENDED = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
     *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 }
+_CUT_OFF = (  # after the controller may have been told
+    *("Socket timed out", "Zero Bytes", "Message receive failure", "Connection reset"),
+    *("Transport endpoint is not connected", "Unexpected message received"),
+)
 _FIELDS = ("Name", "ArrayJobID", "ArrayTaskID", "State", "Reason", "NodeList", "RestartCnt")
-_SMALLEST_MAX_ARRAY_SIZE = 1001  # Slurm's default
+DEFAULT_MAX_ARRAY_SIZE = 1001
+
+# People set their own defaults for Slurm's commands in variables, which go before what a script
+# says, and would hide jobs of other partitions from us. These stay, where a script leaves it open.
+_VARIABLES = ("SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_")
+_DEFAULTS = ("account", "partition", "qos", "reservation")
+# What stays of a job's own variables if another is submitted from within it.
+_OF_A_JOB = ("SLURM_", "CUDA_VISIBLE_DEVICES")
+_NOT_OF_A_JOB = ("SLURM_CONF", "SLURM_CLUSTERS")
 
 
 class SlurmError(UsageError):
@@ -80,7 +94,30 @@ def submit(script: Path) -> str:
     Raises:
         SlurmError: it was refused.
     """
-    return _run("sbatch", "--parsable", str(script)).strip().partition(";")[0]
+    said = _run("sbatch", "--parsable", str(script), environment=_environment_of(script))
+    found = re.search(r"^(\d+)(;\S+)?$", said, re.M)  # behind it, the name of a cluster
+    if found is None:
+        raise UnansweredError(f"sbatch did not tell the number of the job: {said.strip()!r}")
+    return found[1]
+
+
+def _environment_of(script: Path) -> dict[str, str]:
+    """The variables to submit a script with."""
+    text = script.read_text("utf-8")
+    environment = _environment()
+    if "SLURM_JOB_ID" in environment:
+        for name in list(environment):
+            if name.startswith(_OF_A_JOB) and name not in _NOT_OF_A_JOB:
+                del environment[name]
+    for option in _DEFAULTS:
+        name = f"SBATCH_{option.upper()}"
+        if name in os.environ and f"\n#SBATCH --{option}=" not in text:
+            environment[name] = os.environ[name]
+    return environment
+
+
+def _environment() -> dict[str, str]:
+    return {name: text for name, text in os.environ.items() if not name.startswith(_VARIABLES)}
 
 
 def tasks_named(names: Iterable[str]) -> list[Task]:
@@ -90,12 +127,14 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
         MissingError, UnreachableError: nothing is known.
     """
     form = ",".join(f"{field}:|" for field in _FIELDS)
-    said = _run("squeue", "--noheader", "--array", "--states=all", f"--name={','.join(names)}",
-                f"--Format={form}")  # fmt: skip
+    said = _run("squeue", "--noheader", "--array", "--all", "--states=all",
+                f"--name={','.join(names)}", f"--Format={form}")  # fmt: skip
     return [task for line in said.splitlines() if (task := _task(line.split("|"))) is not None]
 
 
 def _task(words: Sequence[str]) -> Task | None:
+    if len(words) <= len(_FIELDS):  # the name of a cluster above its jobs
+        return None
     name, job, task, state, reason, node, restarts = (word.strip() for word in words[:7])
     if not task.isdecimal():  # somebody has submitted the script without its array
         return None
@@ -138,8 +177,9 @@ def largest_array() -> int:
     Raises:
         SlurmError: Slurm does not answer.
     """
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", _run("scontrol", "show", "config"), re.M)
-    return max(1, int(found[1]) if found else _SMALLEST_MAX_ARRAY_SIZE)
+    said = _run("scontrol", "show", "config")
+    limits = re.findall(r"(?:^MaxArraySize\s*=\s*|\bmax_array_tasks=)(\d+)", said, re.M)
+    return max(1, min(map(int, limits), default=DEFAULT_MAX_ARRAY_SIZE))
 
 
 def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
@@ -157,16 +197,21 @@ def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _run(program: str, *arguments: str) -> str:
+def _run(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    timeout = _SACCT_TIMEOUT_SECONDS if program == "sacct" else _TIMEOUT_SECONDS
     path = shutil.which(program)
     if path is None:
         raise MissingError(f"{program}: Slurm's commands are not on this machine.")
     try:
         done = subprocess.run(
-            [path, *arguments], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS
+            [path, *arguments],
+            env=_environment() if environment is None else environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        raise UnansweredError(f"{program} did not answer in {_TIMEOUT_SECONDS:.0f} s.") from None
+        raise UnansweredError(f"{program} did not answer in {timeout:.0f} s.") from None
     if done.returncode:
         words = done.stderr.strip() or f"{program} ended with exit code {done.returncode}"
         raise _refusal(words)
@@ -174,7 +219,7 @@ def _run(program: str, *arguments: str) -> str:
 
 
 def _refusal(words: str) -> SlurmError:
-    if any(each in words for each in ("Socket timed out", "Zero Bytes")):
+    if any(each in words for each in _CUT_OFF):
         return UnansweredError(words)
     if any(each in words for each in ("Unable to contact", "Connection refused")):
         return UnreachableError(words)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.run_folder import ENDED, RunFolder, State
 from deltagclip_cli.slurm.commands import (
     MissingError,
     SlurmError,
@@ -21,7 +21,7 @@ from deltagclip_cli.slurm.commands import (
     recorded_states,
     tasks_named,
 )
-from deltagclip_cli.slurm.submission import Array, Head, open_arrays
+from deltagclip_cli.slurm.submission import Array, Head, Marks, open_arrays
 
 _SECONDS_BETWEEN_QUESTIONS = 10.0
 _UNKNOWN = "submitted; Slurm does not answer"
@@ -29,11 +29,21 @@ _UNKNOWN = "submitted; Slurm does not answer"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a trial was submitted last: the array, the first line of its list, and the task."""
+    """Where a trial was submitted.
+
+    Args:
+        array: its files.
+        job: the number that Slurm gave to it; empty if it was never written down.
+        is_cancelled: whether the array was cancelled.
+        task: the number in the array.
+        before: how the run folder was then.
+    """
 
     array: Array
-    head: Head
+    job: str
+    is_cancelled: bool
     task: int
+    before: Marks
 
 
 @dataclass(frozen=True)
@@ -43,13 +53,13 @@ class Standing:
     Args:
         state: of the trial.
         reason: why, if the queue knows that better than the files; else empty.
-        is_queued: whether it waits or runs in a job, or may do so.
+        in_a_job: whether it waits or runs in a job, or may do so.
         task: the task that it waits or runs in, as Slurm tells of it.
     """
 
     state: State
     reason: str = ""
-    is_queued: bool = False
+    in_a_job: bool = False
     task: Task | None = None
 
 
@@ -58,13 +68,14 @@ class Jobs:
     """The submitted trials of a runs folder, and what Slurm says of their jobs.
 
     Args:
-        places: where each trial was submitted last, by its run folder relative to the runs folder.
+        places: where each trial was submitted last, or waits or runs from before, by its run folder
+            relative to the runs folder.
         tasks: by the name of the job and the number in the array; of one task submitted twice by
             hand, one that is alive.
         problem: why Slurm could not be asked; empty if it was, or if nothing is submitted.
         is_missing: whether that is because its commands are not here.
         queue: all tasks that the queue tells of, also the second one of a place.
-        arrays: those that were asked about.
+        arrays: those that were asked about, with the first lines of their lists.
     """
 
     places: Mapping[str, Place] = field(default_factory=dict)
@@ -72,7 +83,25 @@ class Jobs:
     problem: str = ""
     is_missing: bool = False
     queue: Sequence[Task] = ()
-    arrays: Sequence[Array] = ()
+    arrays: Mapping[Array, Head] = field(default_factory=dict)
+
+    @property
+    def experiments(self) -> list[str]:
+        """The names of those with arrays."""
+        return sorted({head.experiment for head in self.arrays.values()})
+
+    def awaited(self, experiment: str) -> list[str]:
+        """The trials of an experiment that wait or run, or may do so, like ``places``."""
+        return [
+            name
+            for name, place in self.places.items()
+            if self.arrays[place.array].experiment == experiment
+            and (self.problem or self._is_alive(place))
+        ]
+
+    def _is_alive(self, place: Place) -> bool:
+        task = self.tasks.get((place.array.job_name, place.task))
+        return task is not None and task.is_alive
 
     def standing(self, name: str, folder: RunFolder, state: State) -> Standing:
         """How a trial stands.
@@ -83,46 +112,52 @@ class Jobs:
             state: what the files there say.
         """
         place = self.places.get(name)
-        if place is None or self.is_missing or _ended_since(folder, state, place.head.submitted):
+        if place is None or self.is_missing or _ended_since(folder, state, place):
             return Standing(state)
         if self.problem:
             begun = folder.owner_file.exists()
-            return Standing(State.RUNNING if begun else State.QUEUED, _UNKNOWN, is_queued=True)
+            return Standing(State.RUNNING if begun else State.QUEUED, _UNKNOWN, in_a_job=True)
         task = self.tasks.get((place.array.job_name, place.task))
         if task is not None and task.is_alive:
             return _alive(task)
         return self._gone(place, folder, state, task)
 
     def _gone(self, place: Place, folder: RunFolder, state: State, task: Task | None) -> Standing:
-        if state in (State.RUNNING, State.FINISHED, State.DIVERGED, State.FAILED):
+        if state in (State.RUNNING, *ENDED):
             return Standing(state)  # a result that was to be replaced is kept
-        if task is None and not place.array.job:
+        if task is None and not place.job:
             return Standing(state)  # it is being submitted at this moment, or never was
-        job = task.id if task else f"{place.array.job}_{place.task}"
+        job = task.id if task else f"{place.job}_{place.task}"
         words = ", ".join(filter(None, (task.state, task.reason))) if task else ""
-        if folder.stopped_at is not None and folder.stopped_at > place.head.submitted:
+        if folder.stopped_at not in (None, place.before.stopped):
             return Standing(state)  # it has said itself why it ended
-        if task is not None and task.state == "CANCELLED":
+        if task.state == "CANCELLED" if task else place.is_cancelled:
             return Standing(state, f"job {job} was cancelled")
         log = place.array.logs / f"{job}.log"
         told = f", see {log}" if log.exists() else ", and has left no log"
         return Standing(State.LOST, f"job {job} is gone{f' ({words})' if words else ''}{told}")
 
+    def record_cancel(self, tasks: Iterable[Task]) -> None:
+        """Remember that these were cancelled, which Slurm itself forgets after minutes."""
+        names = {task.name for task in tasks}
+        for array in self.arrays:
+            if array.job_name in names:
+                with suppress(OSError):
+                    array.record_cancel()
+
     def alive(self, experiments: Iterable[str] = ()) -> list[Task]:
         """The tasks that wait or run, of all experiments or of some."""
         names = {
-            place.array.job_name
-            for place in self.places.values()
-            if not experiments or place.head.experiment in experiments
+            array.job_name
+            for array, head in self.arrays.items()
+            if not experiments or head.experiment in experiments
         }
         return [task for task in self.queue if task.is_alive and task.name in names]
 
 
-def _ended_since(folder: RunFolder, state: State, moment: float) -> bool:
-    """Whether a trial has ended since then; one that was to be run again had ended before."""
-    if state not in (State.FINISHED, State.DIVERGED, State.FAILED):
-        return False
-    return (folder.ended_at or 0.0) >= moment
+def _ended_since(folder: RunFolder, state: State, place: Place) -> bool:
+    """Whether a trial has ended since; one that was to be run again had ended before."""
+    return state in ENDED and folder.ended_at != place.before.ended
 
 
 def _alive(task: Task) -> Standing:
@@ -138,17 +173,17 @@ def find_jobs(runs: Path) -> Jobs:
     Raises:
         UsageError: a list of trials cannot be read.
     """
-    arrays = open_arrays(runs)
-    if not arrays:
+    lists = {array: array.read() for array in open_arrays(runs)}
+    if not lists:
         return Jobs()
-    places = _places(arrays)
+    arrays = {array: head for array, (head, _) in lists.items()}
     try:
-        queue = tasks_named(array.job_name for array in arrays)
-    except MissingError as error:
-        return Jobs(places, {}, str(error), is_missing=True)
+        queue = tasks_named(array.job_name for array in lists)
     except SlurmError as error:
-        return Jobs(places, {}, str(error))
+        is_missing = isinstance(error, MissingError)
+        return Jobs(_places(lists, {}), {}, str(error), is_missing, arrays=arrays)
     tasks = _by_place(queue)
+    places = _places(lists, tasks)
     return Jobs(places, {**_forgotten(places, tasks), **tasks}, queue=queue, arrays=arrays)
 
 
@@ -165,13 +200,19 @@ def asked_rarely(runs: Path) -> Callable[[], Jobs]:
     return ask
 
 
-def _places(arrays: Iterable[Array]) -> dict[str, Place]:
-    places = {}
-    read = [(array, *array.read()) for array in arrays]
-    # Names of folders do not tell which is newer: clocks are put back, and two are of one second.
-    for array, head, folders in sorted(read, key=lambda each: each[1].submitted):
-        for number, folder in enumerate(folders):
-            places[folder] = Place(array, head, number // head.pack)
+def _places(
+    lists: Mapping[Array, tuple[Head, Mapping[str, Marks]]], tasks: Mapping[tuple[str, int], Task]
+) -> dict[str, Place]:
+    alive = {key for key, task in tasks.items() if task.is_alive}
+    places: dict[str, Place] = {}
+    # Names of folders do not tell which is newer: two are of one second.
+    for array, (head, folders) in sorted(lists.items(), key=lambda each: each[1][0].submitted):
+        name, job, is_cancelled = array.job_name, array.job, array.is_cancelled
+        for number, (folder, before) in enumerate(folders.items()):
+            task, older = number // head.pack, places.get(folder)
+            overtaken = older is None or (older.array.job_name, older.task) not in alive
+            if overtaken or (name, task) in alive:
+                places[folder] = Place(array, job, is_cancelled, task, before)
     return places
 
 
@@ -189,9 +230,9 @@ def _forgotten(
 ) -> dict[tuple[str, int], Task]:
     """Tasks that the queue has forgotten, as far as there is a database that has not."""
     gone = {
-        (place.array.job_name, place.task, place.array.job)
+        (place.array.job_name, place.task, place.job)
         for place in places.values()
-        if (place.array.job_name, place.task) not in known and place.array.job
+        if place.job and (place.array.job_name, place.task) not in known
     }
     if not gone:
         return {}
@@ -206,12 +247,15 @@ def _forgotten(
 def close_finished(runs: Path, jobs: Jobs) -> None:
     """Close the arrays that are not alive and hold no trial that a later one has not taken over.
 
-    Then they are not read any more, however many submissions a folder has seen.
+    Then they are not read any more, however many submissions a folder has seen. While Slurm does
+    not answer, none is closed.
     """
+    if jobs.problem:
+        return
     needed = {task.name for task in jobs.tasks.values() if task.is_alive}
     for name, place in jobs.places.items():
         folder = RunFolder(runs / name)
-        if not _ended_since(folder, folder.state, place.head.submitted):
+        if not _ended_since(folder, folder.state, place):
             needed.add(place.array.job_name)
     for array in jobs.arrays:
         if array.job_name not in needed:

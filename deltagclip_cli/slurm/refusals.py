@@ -13,13 +13,20 @@ _MEANT = {
     "account": r"account or|invalid account",  # before the partition, which is named along with it
     "qos": r"qos",
     "partition": r"partition",
-    "time": r"time limit|time specification|--time",
+    "time": r"time limit\b|time specification|--time",  # not "and/or time limits", said of all
     "mem": r"memory|--mem",
     "constraint": r"feature|constraint",
     "gpus": r"gres|generic resource|gpu",
     "cpus": r"cpu|processor",
     "nodes": r"node(?! configuration)",  # which can be about anything
 }
+
+# Limits of how much somebody may have in the queue.
+_TOO_MANY = re.compile(r"MaxSubmit|Invalid job array", re.IGNORECASE)
+_FEWER = (
+    "So many jobs may not be submitted at once. Put trials together with --pack K, or submit fewer "
+    "with\n  --optimizer LABEL or --seed N, and the rest once these are over."
+)
 
 
 def explained(
@@ -36,9 +43,11 @@ def explained(
     """
     words = "\n  ".join(line for line in str(error).splitlines() if line.strip())
     if isinstance(error, MissingError):
-        return SlurmError(f"{words}\n  Run this on a login node, or leave out --launcher slurm.")
+        return error
     if isinstance(error, UnreachableError):
         return SlurmError(f"{words}\n  The same command submits what is left, once Slurm answers.")
+    if _TOO_MANY.search(words):
+        return SlurmError(f"{words}\n  {_FEWER}")
     asked = spec.experiments[experiment].slurm.of(label, overrides)
     cause = _cause(_setting_meant(words, asked), spec, experiment, label, overrides)
     return SlurmError(f"{cause}\n  {words}")
@@ -46,7 +55,9 @@ def explained(
 
 def _cause(name: str, spec: Spec, experiment: str, label: str, overrides: Resources) -> str:
     if name in overrides.model_fields_set:
-        return f"--slurm {name}={getattr(overrides, name)}: sbatch refuses this."
+        value = getattr(overrides, name)
+        words = " ".join(value) if isinstance(value, list) else value
+        return f"--slurm {name}={words}: sbatch refuses this."
     own = spec.experiments[experiment].slurm.optimizers.get(label)
     branch = ["optimizers", label] if own and name in own.model_fields_set else []
     keys = ["slurm", *branch, *([name] if name else [])]

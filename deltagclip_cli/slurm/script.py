@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,10 +31,10 @@ def render(
         UsageError: a path cannot be given to Slurm.
     """
     _check_paths(array, folder)
-    trials = "one trial" if head.pack == 1 else f"{head.pack} trials"
+    trials = "1 trial" if head.count == 1 else f"{head.count} trials"
     lines = [
         "#!/bin/bash",
-        f"# {head.count} trials of {head.experiment}, {trials} a task. To submit it by hand:",
+        f"# {trials} of {head.experiment}, {head.pack} a task. To submit it by hand:",
         f"#   sbatch {shlex.quote(str(array.script))}",
         *(f"#SBATCH --{option}" for option in _options(array, head, resources, folder)),
         *(f"#SBATCH {option}" for option in resources.sbatch if not option.startswith(_GRES)),
@@ -90,6 +91,6 @@ def _as_pattern(path: Path) -> str:
 
 def _quoted(text: str) -> str:
     """Text as sbatch reads it in a script, which is not quite as a shell does."""
-    if text.replace("-", "").replace("_", "").replace("/", "").replace(".", "").isalnum():
+    if re.fullmatch(r"[A-Za-z0-9_./:-]+", text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -6,11 +6,13 @@
       <experiment>-<n>.sbatch   the script of an array job; ``sbatch FILE`` submits it by hand
       <experiment>-<n>.jsonl    its trials: a line on the array, then one for each trial
       <experiment>-<n>.job      the number that Slurm gave to it
+      <experiment>-<n>.cancelled   it was cancelled
       <experiment>-<n>.over     its jobs are gone, and there is nothing left to tell of them
       logs/                     what its tasks print
 
 Jobs are found by their names, which hold those of array and submission: so also one that was
-submitted by hand, or by a process that died before it could write down the number.
+submitted by hand, or by a process that died before it could write down the number. Nobody asks
+for the jobs of an array that is over.
 """
 
 from __future__ import annotations
@@ -22,12 +24,36 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.files import write_text
+from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
 FOLDER = ".slurm"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """When the files of a run folder were written that say how far it is.
+
+    They are compared for equality only: the clocks of login nodes, compute nodes and disks differ.
+
+    Args:
+        begun: the first one; None if it is not there.
+        stopped: the one that says that the trial was interrupted.
+        ended: the one that says that the trial ended or failed.
+    """
+
+    begun: float | None = None
+    stopped: float | None = None
+    ended: float | None = None
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> Self:
+        """As they are now."""
+        return cls(folder.begun_at, folder.stopped_at, folder.ended_at)
 
 
 @dataclass(frozen=True)
@@ -39,11 +65,13 @@ class Entry:
         trial: what to run.
         again: run it although it had ended when it was submitted: ``failed`` where it can go on,
             ``all`` from its beginning; else empty.
+        before: how its run folder was when it was submitted.
     """
 
     folder: str
     trial: Trial
     again: str = ""
+    before: Marks = Marks()
 
 
 @dataclass(frozen=True)
@@ -115,6 +143,15 @@ class Array:
         """Remember that its jobs are gone."""
         self.path.with_suffix(".over").touch()
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether all of it that waited or ran has been cancelled."""
+        return self.path.with_suffix(".cancelled").exists()
+
+    def record_cancel(self) -> None:
+        """Remember that it was cancelled, which Slurm forgets after minutes."""
+        self.path.with_suffix(".cancelled").touch()
+
     def record_job(self, job: str) -> None:
         """Write down the number that Slurm gave to it."""
         write_text(self.path.with_suffix(".job"), f"{job}\n")
@@ -133,18 +170,19 @@ class Array:
             file.unlink(missing_ok=True)
         if not any(self.path.parent.glob("*.sbatch")):  # else others need the folder of the logs
             with suppress(OSError):
-                for folder in (self.logs, self.path.parent, self.path.parent.parent):
-                    folder.rmdir()
+                self.logs.rmdir()
+                self.path.parent.rmdir()
 
-    def read(self) -> tuple[Head, list[str]]:
-        """The first line of the list, and the run folders of its trials.
+    def read(self) -> tuple[Head, dict[str, Marks]]:
+        """The first line of the list; and the run folders of its trials, as they were before.
 
         Raises:
             UsageError: the list cannot be read.
         """
         with self._readable():
-            head, *lines = self.list_file.read_text("utf-8").splitlines()
-            return Head(**json.loads(head)), [_folder(line) for line in lines]
+            head, lines = self._lines()
+            written = [json.loads(line) for line in lines]
+            return head, {each["folder"]: Marks(**each["before"]) for each in written}
 
     def entries(self, task: int) -> tuple[Head, list[Entry]]:
         """The trials of one task.
@@ -153,13 +191,16 @@ class Array:
             UsageError: the list cannot be read, or there is no such task.
         """
         with self._readable():
-            first, *lines = self.list_file.read_text("utf-8").splitlines()
-            head = Head(**json.loads(first))
+            head, lines = self._lines()
             chosen = lines[task * head.pack : (task + 1) * head.pack]
             entries = [_entry(line) for line in chosen]
         if not entries:
             raise UsageError(f"{self.list_file}: there is no task {task}, only {head.tasks}.")
         return head, entries
+
+    def _lines(self) -> tuple[Head, list[str]]:
+        first, *lines = self.list_file.read_text("utf-8").splitlines()
+        return Head(**json.loads(first)), lines
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -175,25 +216,26 @@ class Array:
 
 
 def _line(entry: Entry) -> str:
-    trial = entry.trial.model_dump(mode="json")
-    return json.dumps({"folder": entry.folder, "again": entry.again, "trial": trial})
+    return json.dumps(
+        {
+            "folder": entry.folder,
+            "again": entry.again,
+            "before": asdict(entry.before),
+            "trial": entry.trial.model_dump(mode="json"),
+        }
+    )
 
 
 def _entry(line: str) -> Entry:
     written = json.loads(line)
-    return Entry(**{**written, "trial": Trial.model_validate(written["trial"])})
-
-
-def _folder(line: str) -> str:
-    """The run folder in a line, which comes first: the whole is a thousand characters."""
-    folder: str = json.JSONDecoder().raw_decode(line, len('{"folder": '))[0]
-    return folder
+    trial, before = Trial.model_validate(written["trial"]), Marks(**written["before"])
+    return Entry(written["folder"], trial, written["again"], before)
 
 
 def new_submission(runs: Path) -> Path:
     """A folder for a submission that nobody else has; it is made when the first array is."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    return runs.absolute() / FOLDER / f"{stamp}-{secrets.token_hex(2)}"
+    return runs.absolute() / FOLDER / f"{stamp}-{secrets.token_hex(4)}"
 
 
 def open_arrays(runs: Path) -> list[Array]:

@@ -20,6 +20,7 @@ _OWN = {
     "signal": "trials are asked to save by a signal; 'notice' says how long before the time limit",
     "job-name": "jobs are found by their names",
     "parsable": _ANSWER,
+    "quiet": _ANSWER,
     "test-only": _ANSWER,
     "wait": _ANSWER,
     "wrap": "deltagclip writes the script",
@@ -34,7 +35,7 @@ _WITH_KEY = {
 _SHORT = dict(
     [
         *(("a", "array"), ("o", "output"), ("e", "error"), ("J", "job-name"), ("W", "wait")),
-        ("M", "clusters"),
+        *(("M", "clusters"), ("Q", "quiet")),
         *(("D", "chdir"), ("p", "partition"), ("A", "account"), ("q", "qos"), ("C", "constraint")),
         *(("N", "nodes"), ("G", "gpus"), ("c", "cpus-per-task"), ("t", "time")),
     ]

@@ -108,7 +108,7 @@ def test_a_sweep_is_submitted_and_the_next_commands_are_shown(
         "how it goes   deltagclip status tiny other --spec spec.yaml",
         f"scripts, logs {folder}",
         "end all       deltagclip cancel tiny other",
-        "go on         the same command submits what is not finished nor queued",
+        "go on         the same command submits what is neither finished nor queued",
     ]
     assert max(len(line) for line in lines[:-4]) <= 80
     assert [array.job for array in arrays()] == ["17", "18", "19"]
@@ -191,7 +191,7 @@ def test_a_dry_run_prints_the_scripts_and_submits_nothing(
 def test_a_dry_run_as_json_has_the_scripts(deltagclip: Invoke) -> None:
     answer = json.loads(deltagclip(*SWEEP, "--dry-run", "--json").stdout)
     (array,) = answer["arrays"]
-    assert array["script"].startswith("#!/bin/bash\n# 2 trials of tiny, one trial a task.")
+    assert array["script"].startswith("#!/bin/bash\n# 2 trials of tiny, 1 a task.")
     assert "job" not in array
 
 
@@ -344,7 +344,7 @@ def test_after_a_refusal_the_arrays_before_it_stay_and_the_same_command_goes_on(
     assert "Submitted before: 17. The same command submits what is left." in done.stderr
     assert [array.job for array in arrays()] == ["17"]
     sbatch.write_text(text)
-    assert "1 to submit: 1 tasks in 1 array." in deltagclip(*SWEEP).stdout
+    assert "1 to submit: 1 task in 1 array." in deltagclip(*SWEEP).stdout
     assert [array.job for array in arrays()] == ["17", "18"]
 
 
@@ -386,6 +386,25 @@ def test_a_refusal_is_shown_in_slurms_words_with_the_line_of_the_spec(
     assert text.strip().startswith(key)
     assert trail == " › ".join(["tiny", "slurm", key.partition(":")[0]][: 2 + (key != "slurm:")])
     assert others == [f"  {each}" for each in words.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: "
+        "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+        "sbatch: error: Batch job submission failed: Invalid job array specification",
+    ],
+)
+def test_too_many_jobs_are_the_fault_of_no_line_of_the_spec(
+    deltagclip: Invoke, fake_slurm: FakeSlurm, words: str
+) -> None:
+    fake_slurm.fail("sbatch", words)
+    done = deltagclip(*SWEEP)
+    assert done.exit_code == 2
+    assert "sbatch refuses" not in done.stderr
+    assert flat(words) in flat(done.stderr)
+    assert "--pack K" in done.stderr
 
 
 @pytest.mark.usefixtures("two")
@@ -464,8 +483,10 @@ def test_a_local_sweep_leaves_what_is_queued_to_its_jobs_and_says_so(
     assert "why           deltagclip status tiny --spec spec.yaml" in done.stdout
     plan = deltagclip("sweep", "--spec", "spec.yaml", "--dry-run", "-j", "1").stdout
     assert "2 trials: 2 queued. 0 to run on cpu 0." in plan
+    assert (SILENCE in plan) is silent
     fake_slurm.remove()
     plan = deltagclip("sweep", "--spec", "spec.yaml", "--dry-run", "-j", "1").stdout
+    assert "Slurm cannot be asked what is queued: squeue: Slurm's commands are not" in plan
     assert "2 trials: 2 new. 2 to run on cpu 0" in plan
 
 
@@ -504,7 +525,7 @@ def test_status_shows_what_waits_and_runs_and_is_lost(
     assert "queued: 2" in shown
     assert "  1: Priority" in shown
     assert (
-        "1: launch failed requeued held, restarted 2 × (scontrol release JOB lets them go)"
+        "1: launch failed requeued held, restarted 2 × (scontrol release 17 lets them go)"
         in flat(happening)
     )
     assert "lost: 1" in shown
@@ -546,7 +567,7 @@ def test_what_waits_for_the_same_is_one_line(
 ) -> None:
     deltagclip(*SWEEP)
     fake_slurm.change(reason=reason or "None")
-    hint = " (scontrol release JOB lets them go)" if hinted else ""
+    hint = " (scontrol release 17 lets them go)" if hinted else ""
     shown = deltagclip(*STATUS, "tiny").stdout
     assert f"queued: 2\n  2: {reason or 'no reason given'}{hint}\n" in shown
 
@@ -573,7 +594,7 @@ def test_one_question_is_asked_however_many_arrays_there_are(
     assert len(arrays()) == 4
     deltagclip(*STATUS)
     (words,) = fake_slurm.calls("squeue")
-    assert words[4] == "--name=" + ",".join(array.job_name for array in open_arrays(Path("runs")))
+    assert words[5] == "--name=" + ",".join(array.job_name for array in open_arrays(Path("runs")))
 
 
 @pytest.mark.parametrize("is_missing", [True, False])
@@ -591,6 +612,32 @@ def test_status_without_an_answer_shows_what_the_files_say(
     assert f"Slurm cannot be asked, so this is what the files say: {why}" in done.stdout
     assert done.stdout.count("1 new" if is_missing else "1 queued") == 2, "one of each optimizer"
     assert ("submitted; Slurm does not answer" in done.stdout) is not is_missing
+
+
+def test_status_shows_what_waits_though_the_spec_does_not_list_it(
+    deltagclip: Invoke, fake_slurm: FakeSlurm
+) -> None:
+    deltagclip(*SWEEP, "tiny", "--seed", "7")
+    fake_slurm.change(reason="Resources")
+    for words in (STATUS, ("status", "tiny"), ("status",)):
+        shown = deltagclip(*words).stdout
+        assert "queued: 2\n  2: Resources\n" in shown, words
+    assert "tiny/sgd, settings outside of the spec: 1 queued" in shown
+    fake_slurm.be_silent()
+    assert "queued: 2\n  2: submitted; Slurm does not answer\n" in deltagclip("status").stdout
+    fake_slurm.be_silent()
+    fake_slurm.fail("squeue", "")
+    fake_slurm.queue = []
+    assert deltagclip("status").stdout == "There are no runs yet.\n"
+
+
+def test_status_for_programs_says_why_slurm_could_not_be_asked(
+    deltagclip: Invoke, fake_slurm: FakeSlurm
+) -> None:
+    deltagclip(*SWEEP)
+    assert json.loads(deltagclip(*STATUS, "--json").stdout)["problem"] is None
+    fake_slurm.be_silent()
+    assert json.loads(deltagclip(*STATUS, "--json").stdout)["problem"] == SILENCE
 
 
 def test_status_shows_many_lost_trials_in_few_lines(
@@ -625,12 +672,12 @@ def states(slurm: FakeSlurm) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("words", "said", "jobs"),
     [
-        ((), "Ended 1 running and 3 waiting tasks of 17, 18, 19.", ["17", "18", "19"]),
-        (("tiny",), "Ended 1 running and 1 waiting tasks of 17, 18.", ["17", "18"]),
-        (("other",), "Ended 0 running and 2 waiting tasks of 19.", ["19"]),
-        (("other", "tiny"), "Ended 1 running and 3 waiting tasks of 17, 18, 19.",
+        ((), "Ended 1 running task and 3 waiting of 17, 18, 19.", ["17", "18", "19"]),
+        (("tiny",), "Ended 1 running task and 1 waiting of 17, 18.", ["17", "18"]),
+        (("other",), "Ended 0 running tasks and 2 waiting of 19.", ["19"]),
+        (("other", "tiny"), "Ended 1 running task and 3 waiting of 17, 18, 19.",
          ["17", "18", "19"]),
-        (("--dry-run",), "Would end 1 running and 3 waiting tasks of 17, 18, 19.", []),
+        (("--dry-run",), "Would end 1 running task and 3 waiting of 17, 18, 19.", []),
     ],
 )  # fmt: skip
 def test_cancel_ends_our_jobs_and_no_others(
@@ -650,6 +697,18 @@ def test_cancel_again_finds_nothing_to_end(deltagclip: Invoke, fake_slurm: FakeS
     done = deltagclip("cancel")
     assert (done.exit_code, done.stdout) == (0, "No jobs wait or run.\n")
     assert len(fake_slurm.calls("scancel")) == 1
+
+
+@pytest.mark.usefixtures("queued")
+def test_what_was_cancelled_is_not_lost_when_slurm_has_forgotten_it(
+    deltagclip: Invoke, fake_slurm: FakeSlurm
+) -> None:
+    deltagclip("cancel", "tiny")
+    fake_slurm.queue = []
+    answer = json.loads(deltagclip(*STATUS, "--json").stdout)
+    stand = [(each["experiment"], each["state"]) for each in answer["trials"]]
+    assert stand == [*[("other", "lost")] * 2, *[("tiny", "new")] * 2]
+    assert answer["trials"][-1]["reason"] == "job 18_0 was cancelled"
 
 
 def test_cancel_where_nothing_was_submitted_asks_nobody(

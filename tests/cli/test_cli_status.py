@@ -108,7 +108,7 @@ def test_without_a_spec_the_folders_are_what_is_known(deltagclip: Invoke, tmp_pa
 
 def test_nothing_is_said_of_nothing(deltagclip: Invoke) -> None:
     assert deltagclip("status").output == "There are no runs yet.\n"
-    assert json.loads(deltagclip("status", "--json").stdout) == {"trials": []}
+    assert json.loads(deltagclip("status", "--json").stdout) == {"trials": [], "problem": None}
 
 
 def test_an_unknown_experiment_is_refused_with_those_there_are(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tiny_spec import trials_of
 
+from deltagclip_cli import heartbeat
 from deltagclip_cli.launchers import queue as queue_module
 from deltagclip_cli.launchers.job_queue import JobQueue
 from deltagclip_cli.launchers.queue import End
@@ -64,7 +65,7 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-TAKEN, LEFT, WAITED_FOR = "taken", "left", "waited for"
+TAKEN, LEFT, WAITED_FOR, DOUBTED = "taken", "left", "waited for", "left after another beat"
 
 
 @pytest.mark.parametrize(
@@ -80,8 +81,8 @@ TAKEN, LEFT, WAITED_FOR = "taken", "left", "waited for"
         # another job's, or a sweep's outside of Slurm
         (OTHER, HERE, 1.0, True, SELF, LEFT),
         (OTHER, THERE, 1.0, True, SELF, LEFT),
-        (OTHER, THERE, 1.0, False, SELF, LEFT),
-        ("", THERE, 1.0, False, SELF, LEFT),
+        (OTHER, THERE, 1.0, False, SELF, DOUBTED),
+        ("", THERE, 1.0, False, SELF, DOUBTED),
         ("", HERE, 1.0, True, SELF, LEFT),
         (None, HERE, None, True, SELF, LEFT),
         # an owner that is no more
@@ -90,7 +91,7 @@ TAKEN, LEFT, WAITED_FOR = "taken", "left", "waited for"
         (OTHER, HERE, 1.0, False, SELF, TAKEN),
         # a task that somebody runs by hand has no old self
         ("", HERE, 1.0, True, "", LEFT),
-        ("", THERE, 1.0, False, "", LEFT),
+        ("", THERE, 1.0, False, "", DOUBTED),
         ("", HERE, 1.0, False, "", TAKEN),
     ],
 )
@@ -111,7 +112,23 @@ def test_what_becomes_of_a_trial_depends_on_whose_it_is(
     queue = JobQueue([trial], job)
     assert queue.take() == (trial if fate == TAKEN else None)
     assert queue.left == ([trial] if fate == LEFT else [])
-    assert queue.is_over() is (fate != WAITED_FOR)
+    assert queue.is_over() is (fate in (TAKEN, LEFT))
+    if fate == DOUBTED:
+        own(trial, owner or "", host, 0.5)
+        assert queue.take() is None
+        assert queue.left == [trial]
+        assert queue.is_over()
+
+
+def test_the_last_beat_of_a_killed_process_is_not_believed_for_long(
+    planned: list[Planned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, _ = planned
+    own(trial, OTHER, THERE, 1.0)
+    queue = JobQueue([trial], SELF)
+    assert (queue.take(), queue.take(), queue.left) == (None, None, [])
+    monkeypatch.setattr(heartbeat, "_LONG_SILENCE_SECONDS", 0.0)
+    assert queue.take() == trial
 
 
 def test_the_old_self_is_taken_over_as_soon_as_it_ends(planned: list[Planned]) -> None:
@@ -143,7 +160,7 @@ def test_who_works_on_what_is_left_is_said(
     trial, other = planned
     own(trial, OTHER, THERE, 1.0)
     queue = JobQueue(planned, SELF)
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING), trial.folder.claimed():
         assert queue.take() == other, "the others are run in their order"
     assert "tiny · sgd · seed 0: job 18_3 on another-node (process 1) works on it." in caplog.text
 
@@ -156,7 +173,8 @@ def test_a_trial_that_is_taken_over_while_it_runs_is_left_too(
     queue = JobQueue([trial], SELF)
     assert queue.take() == trial
     own(trial, job, THERE, 1.0)
-    queue.ended(trial, End(State.NEW, elsewhere=True))
+    with trial.folder.claimed():
+        queue.ended(trial, End(State.NEW, elsewhere=True))
     assert queue.left == ([trial] if is_over else [])
     assert queue.is_over() is is_over
 

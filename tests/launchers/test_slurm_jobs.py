@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm_fakes import FakeSlurm, FakeTask, write_array
@@ -15,17 +16,21 @@ from deltagclip_cli.errors import UsageError
 from deltagclip_cli.planning import Planned, look_up, pending
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.slurm import jobs as jobs_module
-from deltagclip_cli.slurm.commands import UnansweredError, UnreachableError, submit, tasks_named
+from deltagclip_cli.slurm.commands import (
+    UnansweredError,
+    UnreachableError,
+    largest_array,
+    submit,
+    tasks_named,
+)
 from deltagclip_cli.slurm.jobs import asked_rarely, find_jobs
 from deltagclip_cli.trials import Trial
 
 NAME = "tiny-0.20260101-000000-abcd"
-LONG_AGO = 100.0  # all of these were submitted ten seconds ago
 
 
-def make(folder: RunFolder, trial: Trial, files: str) -> None:
-    """Leave behind what the words say, ``stopped before``: before it was submitted."""
-    what, _, when = files.partition(" ")
+def make(folder: RunFolder, trial: Trial, what: str) -> None:
+    """Leave behind what the word says."""
     if what == "nothing":
         return
     folder.create(trial)
@@ -38,10 +43,6 @@ def make(folder: RunFolder, trial: Trial, files: str) -> None:
     if what in ("finished", "diverged"):
         result = {"status": what, "identity": trial.identity}
         folder.result_file.write_text(json.dumps(result))
-    if when == "before":
-        at = time.time() - LONG_AGO
-        for file in folder.path.iterdir():
-            os.utime(file, (at, at))
 
 
 def looked_up(tmp_path: Path, trial: Trial) -> Planned:
@@ -91,7 +92,6 @@ ROWS: list[tuple[str, FakeTask | None, State, str]] = [
                     "DEADLINE", "PREEMPTED")),
     ("begun", queued("FAILED", "NonZeroExitCode"), State.LOST,
      f"job 17_0 is gone (FAILED, NonZeroExitCode), {GONE}"),
-    ("nothing", queued("CANCELLED", "ByHand"), State.NEW, "job 17_0 was cancelled"),
     ("nothing", queued("NODE_FAIL"), State.LOST, f"job 17_0 is gone (NODE_FAIL), {GONE}"),
     ("nothing", None, State.LOST, f"job 17_0 is gone, {GONE}"),
     ("begun", None, State.LOST, f"job 17_0 is gone, {GONE}"),
@@ -116,13 +116,17 @@ def test_files_and_queue_together_say_what_has_become_of_a_trial(
     state: State,
     reason: str,
 ) -> None:
+    what, _, is_before = files.partition(" ")
+    if is_before:
+        make(RunFolder.of(tmp_path / "runs", trial), trial, what)
     write_array(tmp_path / "runs", [trial])
-    make(RunFolder.of(tmp_path / "runs", trial), trial, files)
+    if not is_before:
+        make(RunFolder.of(tmp_path / "runs", trial), trial, what)
     fake_slurm.queue = [task] if task else []
     planned = looked_up(tmp_path, trial)
     assert (planned.state, planned.reason) == (state, reason)
     is_alive = task is not None and (state is State.QUEUED or state is State.RUNNING)
-    assert planned.is_queued is is_alive
+    assert planned.in_a_job is is_alive
     again = state in (State.LOST, State.NEW, State.INTERRUPTED)
     assert bool(pending([planned])) is again
     assert not (is_alive and pending([planned], force=True, retry_failed=True))
@@ -210,7 +214,7 @@ def test_what_slurm_does_not_answer_is_unknown_and_never_lost(
         folder.owner_file.write_text("{}")
     fake_slurm.fail("squeue", words or " ", code=1)
     planned = looked_up(tmp_path, trial)
-    assert (planned.state, planned.reason, planned.is_queued) == (state, UNKNOWN, True)
+    assert (planned.state, planned.reason, planned.in_a_job) == (state, UNKNOWN, True)
     assert pending([planned], force=True, retry_failed=True) == []
     problem = find_jobs(tmp_path / "runs").problem
     assert problem == (words or "squeue ended with exit code 1")
@@ -246,7 +250,7 @@ def test_on_a_machine_without_slurm_the_files_are_what_is_known(
         True,
     )
     planned = looked_up(tmp_path, trial)
-    assert (planned.state, planned.reason, planned.is_queued) == (State.NEW, "", False)
+    assert (planned.state, planned.reason, planned.in_a_job) == (State.NEW, "", False)
 
 
 def test_where_nothing_was_submitted_nobody_is_asked(
@@ -354,16 +358,54 @@ def test_a_list_that_cannot_be_read_is_named(
         find_jobs(tmp_path / "runs")
 
 
+def test_an_older_submission_that_is_alive_counts_and_is_ours_to_end(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
+) -> None:
+    runs, now = tmp_path / "runs", time.time()
+    older = write_array(runs, [trial], submission="a", job="17", submitted=now - 2)
+    newer = write_array(runs, [trial], submission="b", job="18", submitted=now - 1)
+    old, new = (FakeTask(each.job_name, each.job, "0", "COMPLETED") for each in (older, newer))
+    fake_slurm.queue = [replace(old, state="RUNNING", node="n1"), replace(new, state="TIMEOUT")]
+    planned = looked_up(tmp_path, trial)
+    assert (planned.state, planned.in_a_job) == (State.RUNNING, True)
+    assert [task.id for task in find_jobs(runs).alive(["tiny"])] == ["17_0"]
+    fake_slurm.queue = [replace(old, state="RUNNING"), replace(new, state="RUNNING")]
+    assert [task.id for task in find_jobs(runs).alive(["tiny"])] == ["17_0", "18_0"]
+
+
+def test_the_number_of_an_array_is_read_once_however_many_trials_it_has(
+    fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_array(tmp_path / "runs", trials_of(tmp_path, "seeds=[0, 1, 2, 3]"))
+    read, told = Path.read_text, []
+
+    def read_text(path: Path, *arguments: Any) -> str:
+        told.append(path.suffix)
+        return read(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert len(find_jobs(tmp_path / "runs").places) == 8
+    assert sorted(told) == [".job", ".jsonl"]
+
+
 # ---------------------------------------------------------------- commands
+
+
+SCRIPT = "#!/bin/bash\n#SBATCH --job-name=a\n#SBATCH --array=0-2%1\n"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    script = tmp_path / "a b.sbatch"
+    script.write_text(SCRIPT)
+    return script
 
 
 @pytest.mark.parametrize("suffix", ["", ";cluster"])
 def test_the_number_of_a_job_is_read_with_and_without_its_cluster(
-    fake_slurm: FakeSlurm, tmp_path: Path, suffix: str
+    fake_slurm: FakeSlurm, script: Path, suffix: str
 ) -> None:
     fake_slurm.answer(suffix=suffix)
-    script = tmp_path / "a b.sbatch"
-    script.write_text("#SBATCH --job-name=a\n#SBATCH --array=0-2%1\n")
     assert submit(script) == "17"
     assert [task.id for task in tasks_named(["a"])] == ["17_0", "17_1", "17_2"]
     assert [task.is_pending for task in tasks_named(["a"])] == [True] * 3
@@ -379,12 +421,89 @@ def test_the_number_of_a_job_is_read_with_and_without_its_cluster(
     ],
 )  # fmt: skip
 def test_who_did_not_hear_and_who_did_not_answer_are_told_apart(
-    fake_slurm: FakeSlurm, tmp_path: Path, words: str, error: type[Exception]
+    fake_slurm: FakeSlurm, script: Path, words: str, error: type[Exception]
 ) -> None:
     fake_slurm.fail("sbatch", words)
     with pytest.raises(error, match="Batch job submission failed") as caught:
-        submit(tmp_path / "script")
+        submit(script)
     assert caught.type is error
+
+
+def test_what_is_printed_around_the_answers_is_not_taken_for_them(
+    fake_slurm: FakeSlurm, script: Path
+) -> None:
+    program = fake_slurm.bin / "sbatch"
+    program.write_text("#!/bin/sh\necho Welcome to 2 clusters.\necho 17\n")
+    assert submit(script) == "17"
+    program.write_text("#!/bin/sh\necho Welcome.\n")
+    with pytest.raises(UnansweredError, match="Welcome"):
+        submit(script)
+    (fake_slurm.bin / "squeue").write_text("#!/bin/sh\necho CLUSTER: a\necho\n")
+    assert tasks_named(["a"]) == []
+
+
+# ---------------------------------------------------------------- people's own settings
+
+OWN = {
+    "SQUEUE_PARTITION": "cpu",
+    "SCANCEL_ACCOUNT": "theirs",
+    "SBATCH_JOB_NAME": "mine",
+    "SBATCH_SIGNAL": "TERM@60",
+    "SBATCH_PARTITION": "cpu",
+    "SBATCH_ACCOUNT": "lab",
+    "SLURM_CLUSTERS": "big",
+    "SLURM_CPUS_PER_TASK": "1",
+}
+
+
+def variables_of(fake_slurm: FakeSlurm, program: str) -> set[str]:
+    told = fake_slurm.environment(program)
+    return {name for name in OWN if name in told}
+
+
+def test_variables_that_change_what_the_commands_do_are_kept_from_them(
+    fake_slurm: FakeSlurm, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in OWN.items():
+        monkeypatch.setenv(name, value)
+    script.write_text(f"{SCRIPT}#SBATCH --partition=gpu\n")
+    submit(script)
+    tasks_named(["a"])
+    kept = {"SLURM_CLUSTERS", "SLURM_CPUS_PER_TASK"}
+    assert variables_of(fake_slurm, "squeue") == kept
+    assert variables_of(fake_slurm, "sbatch") == {*kept, "SBATCH_ACCOUNT"}
+
+
+def test_a_job_that_submits_another_does_not_hand_its_own_variables_on(
+    fake_slurm: FakeSlurm, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {**OWN, "SLURM_JOB_ID": "16", "CUDA_VISIBLE_DEVICES": "1"}.items():
+        monkeypatch.setenv(name, value)
+    submit(script)
+    told = fake_slurm.environment("sbatch")
+    assert {"SLURM_JOB_ID", "CUDA_VISIBLE_DEVICES"}.isdisjoint(told)
+    assert variables_of(fake_slurm, "sbatch") == {
+        *("SBATCH_PARTITION", "SBATCH_ACCOUNT", "SLURM_CLUSTERS")
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "largest"),
+    [
+        ("MaxArraySize            = 1001", 1001),
+        ("MaxArraySize = 100001\nSchedulerParameters     = bf_max=3,max_array_tasks=1000", 1000),
+        ("SchedulerParameters     = max_array_tasks=5000\nMaxArraySize = 1001", 1001),
+        ("MaxArraySize            = 0", 1),
+        ("nothing of the kind", 1001),
+    ],
+)
+def test_the_smaller_limit_of_arrays_counts(
+    fake_slurm: FakeSlurm, config: str, largest: int
+) -> None:
+    (fake_slurm.bin / "scontrol").write_text(f"#!/bin/sh\ncat <<'END'\n{config}\nEND\n")
+    monkey = fake_slurm.bin / "cat"
+    monkey.symlink_to("/bin/cat")
+    assert largest_array() == largest
 
 
 def test_who_watches_asks_slurm_now_and_then_only(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,13 @@ import pytest
 from slurm_fakes import is_shell
 
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.launchers.slurm import Submitter
+from deltagclip_cli.planning import look_up
 from deltagclip_cli.slurm.script import render
 from deltagclip_cli.slurm.submission import Array, Head
+from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.slurm import Resources
+from deltagclip_cli.trials import expand
 
 PLACE = "/runs/.slurm/20260101-000000-abcd/tiny-0"
 
@@ -39,7 +45,7 @@ def options(script: str) -> list[str]:
 
 SMALLEST = """\
 #!/bin/bash
-# 3 trials of tiny, one trial a task. To submit it by hand:
+# 3 trials of tiny, 1 a task. To submit it by hand:
 #   sbatch /runs/.slurm/20260101-000000-abcd/tiny-0.sbatch
 #SBATCH --job-name=tiny-0.20260101-000000-abcd
 #SBATCH --array=0-2
@@ -55,7 +61,7 @@ exec python -m deltagclip_cli job /runs/.slurm/20260101-000000-abcd/tiny-0.jsonl
 
 FULLEST = """\
 #!/bin/bash
-# 7 trials of tiny, 2 trials a task. To submit it by hand:
+# 7 trials of tiny, 2 a task. To submit it by hand:
 #   sbatch /runs/.slurm/20260101-000000-abcd/tiny-0.sbatch
 #SBATCH --job-name=tiny-0.20260101-000000-abcd
 #SBATCH --array=0-3%4
@@ -70,7 +76,7 @@ FULLEST = """\
 #SBATCH --constraint="a100&nvlink"
 #SBATCH --nodes=1
 #SBATCH --mem=16G
-#SBATCH --time="1-12:00:00"
+#SBATCH --time=1-12:00:00
 #SBATCH --cpus-per-task=4
 #SBATCH --gres=gpu:2
 #SBATCH --exclude=n7
@@ -202,3 +208,33 @@ def test_nothing_is_run_by_a_script_but_its_command(tmp_path: Path) -> None:
     assert (word, words) == ("set", [place, "$HOME", "a", "b"])
     assert process == first, "it is the command that Slurm's signals must reach"
     assert list(tmp_path.iterdir()) == []
+
+
+README = Path(__file__).parents[2] / "README.md"
+OF_THE_README = """\
+experiments:
+  my-experiment:
+    model: {name: mlp, hidden: [4]}
+    data: {name: synthetic, batch_size: 4, size: 4, train: 8, test: 8}
+    epochs: 1
+    seeds: SEEDS
+    optimizers:
+      sgd: {name: sgd, lr: 0.1}
+      adam: {name: adam, lr: 1e-3}
+"""
+
+
+def test_the_readme_shows_the_script_of_its_own_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, script = re.findall(r"```(?:yaml|bash)\n((?: {4}slurm:|#!/bin/bash).*?)```",
+                                  README.read_text(), re.DOTALL)  # fmt: skip
+    monkeypatch.setattr(sys, "executable", "/home/me/.venv/bin/python")
+    text = OF_THE_README.replace("SEEDS", str(list(range(24))))
+    (tmp_path / "experiments.yaml").write_text(text + settings)
+    spec = load_spec(tmp_path / "experiments.yaml")
+    trials = expand("my-experiment", spec.experiments["my-experiment"])
+    submitter = Submitter(spec, Path("/home/me/runs"), Path("/home/me/data"), Resources())
+    batch = submitter.batches(look_up(list(trials), Path("/home/me/runs")), 1001)[0]
+    rendered = batch.script.replace(batch.array.path.parent.name, "20261123-180000-3f2a81c0")
+    assert rendered.replace(f"--chdir={Path.cwd()}", "--chdir=/home/me") == script

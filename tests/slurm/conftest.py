@@ -11,7 +11,7 @@ from slurm_cases import SLURM_UP, SPEC, Cluster, SlurmPlace, is_up
 
 @pytest.fixture(scope="session")
 def cluster() -> Cluster:
-    """The Slurm of this machine, started if ``slurm-up`` is there and has not been run."""
+    """The Slurm of this machine, which ``slurm-up`` has started."""
     if not SLURM_UP.is_file():
         pytest.skip("there is no ../shared/slurm/slurm-up to start a Slurm with")
     if not is_up():

@@ -150,7 +150,7 @@ class SlurmPlace(Place):
         (pid,) = (
             pid
             for pid in self.processes()
-            if _words(pid, "cmdline")[3:4] == ["job"] and words <= set(_words(pid, "environ"))
+            if _words(pid, "cmdline")[4:5] == ["job"] and words <= set(_words(pid, "environ"))
         )
         return pid
 

@@ -86,14 +86,13 @@ def test_while_the_controller_is_down_nothing_is_lost_and_nothing_is_submitted(
     (array,) = place.arrays
     copy = {"SLURM_ARRAY_JOB_ID": array.job, "SLURM_ARRAY_TASK_ID": "0"}
     batch = place.batch_process("long/delta-gclip")
-    halted = place.halt("long/sgd", epochs=150)
+    halted, other = (place.halt(f"long/{label}", epochs=150) for label in ("sgd", "delta-gclip"))
     mended.lose_controller()
     with ThreadPoolExecutor() as pool:  # each of Slurm's commands waits for seconds
         second = pool.submit(place.call, "job", array.list_file, **copy)
         status = pool.submit(place.call, "status")
         sweeps = [pool.submit(place.submit, code=2), pool.submit(empty.submit, code=2)]
         cancel = pool.submit(place.call, "cancel", code=2)
-        os.kill(batch, signal.SIGUSR1)  # as at the time limit, which Slurm's own processes keep
         local = pool.submit(place.sweep, "long")
 
         shown = status.result().out
@@ -112,14 +111,17 @@ def test_while_the_controller_is_down_nothing_is_lost_and_nothing_is_submitted(
         assert not empty.runs.exists()
         assert second.result().code == 0, second.result().out
         assert local.result().code == 75, local.result().out  # jobs have them, or may have
-    assert place.states("long/sgd", "long/delta-gclip") == ["finished", "interrupted"]
-    wait_for(lambda: "Not requeued:" in place.logs(), f"the end of the other; {place.logs()}")
+    assert place.states("long/sgd") == ["finished"]
     assert [place.starts(f"long/{label}") for label in ("sgd", "delta-gclip")] == [1, 1]
 
+    os.kill(batch, signal.SIGUSR1)  # as at the time limit, which Slurm's own processes keep
+    time.sleep(1.0)
+    os.kill(other, signal.SIGCONT)
+    wait_for(lambda: "Asking again." in place.logs(), f"the request; {place.logs()}")
     mended.restore()
-    place.wait_until_quiet()
+    wait_for(lambda: "back into the queue" in place.logs(), f"the requeue; {place.logs()}")
     assert "trials" in empty.submit(*HELD).out
-    assert "1 to submit" in place.submit("long").out
+    assert "There is nothing to submit." in place.submit("long").out
     place.wait_until_quiet()
     assert_same_numbers(place, undisturbed, count=2)
     assert place.starts("long/delta-gclip") == 2

@@ -598,9 +598,10 @@ def test_after_all_that_the_next_submission_is_of_what_was_ended_and_ends_as_und
 def timed(
     cluster: Cluster, undisturbed: SlurmPlace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[SlurmPlace]:
-    """A sweep whose job is halted until Slurm finds that its minute is nearly over."""
+    """A sweep whose job is halted until Slurm finds that its time is nearly up."""
     with placed(tmp_path_factory.mktemp("timed")) as place, ThreadPoolExecutor(1) as pool:
-        words = ["--optimizer", "sgd", "--seed", "0", "--slurm", "time=1"]
+        # Slurm gives notice up to a minute too early: so of a limit of one, when a job begins.
+        words = ["--optimizer", "sgd", "--seed", "0", "--slurm", "time=2"]
         place.submit("brief", *words)
         waiting = pool.submit(lambda: release(halt(place, "brief/sgd")))
         yield place
@@ -652,9 +653,9 @@ def test_cancelling_ends_exactly_what_was_meant(
         assert place.states(alone) == ["interrupted"]
 
         said = place.call("cancel", "wide", "--dry-run").out
-        assert "Would end 2 running and 1 waiting tasks" in said
+        assert "Would end 2 running tasks and 1 waiting" in said
         said = place.call("cancel", "wide").out
-        assert "Ended 2 running and 1 waiting tasks" in said
+        assert "Ended 2 running tasks and 1 waiting" in said
         release(pids[1:])
         wait_for(lambda: all(map(is_gone, pids)), f"their end; {place.report()}")
         wait_for(
@@ -675,7 +676,7 @@ def test_cancelling_ends_exactly_what_was_meant(
         assert BACK not in place.logs()
 
         assert submitted(place, "wide", *wide, "--pack", 4) == trials
-        assert "Ended 0 running and 1 waiting tasks" in place.call("cancel", "brief").out
+        assert "Ended 0 running tasks and 1 waiting" in place.call("cancel", "brief").out
         assert "No jobs wait or run." in place.call("cancel", "brief").out
         assert [each.state for each in other.tasks()] == ["PENDING"]
         assert state_of(foreign) == "RUNNING"

@@ -143,7 +143,7 @@ def test_a_script_that_was_edited_and_submitted_by_hand_twice_runs_each_trial_on
     place = make_place(f"{TINY}      {{cpus: 1, time: 10, sbatch: --hold}}\n")
     place.submit()
     (array,) = place.arrays
-    assert "Ended 0 running and 2 waiting tasks" in place.call("cancel").out
+    assert "Ended 0 running tasks and 2 waiting" in place.call("cancel").out
     text = array.script.read_text()
     changes = {"--time=10": "--time=7", "--array=0-1": "--array=0-0", "#SBATCH --hold\n": ""}
     for old, new in changes.items():

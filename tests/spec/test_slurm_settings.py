@@ -144,7 +144,7 @@ def test_a_wrong_value_is_refused_with_its_reason(key: str, value: Any, words: s
 
 
 OWN = ["array=1", "output=x", "error=x", "open-mode=append", "requeue", "no-requeue", "signal=USR1"]
-OWN += ["job-name=x", "parsable", "wrap=ls", "test-only", "wait", "chdir=/"]
+OWN += ["job-name=x", "parsable", "quiet", "wrap=ls", "test-only", "wait", "chdir=/"]
 WITH_KEY = {"partition": "partition", "account": "account", "qos": "qos", "nodes": "nodes"}
 WITH_KEY |= {"constraint": "constraint", "mem": "mem", "time": "time", "cpus-per-task": "cpus"}
 WITH_KEY |= {"gpus": "gpus", "gpus-per-node": "gpus", "gres=craynetwork:1,gpu:2": "gpus"}
