@@ -81,7 +81,8 @@ def sweep(
         bool, typer.Option("--fail-fast", help="Stop when a trial does not finish.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be run, or the scripts.")
+        bool,
+        typer.Option("--dry-run", help="Start nothing; show what would be run, or the scripts."),
     ] = False,
     spec: options.Spec = options.SPEC,
     sets: options.Sets = None,
@@ -95,9 +96,10 @@ def sweep(
 
     It can be stopped, killed, and started twice at once: the same command goes on.
 
-    Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input; 75 some stopped or killed:
-    run it again; 130 interrupted by Ctrl-C, with checkpoints. With --launcher slurm: 0 submitted,
-    or nothing left to submit; 1 nothing left, and some failed or diverged.
+    Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input;
+    75 some stopped or killed: run it again; 130 interrupted by Ctrl-C.
+    With --launcher slurm: 0 submitted, or nothing left to submit;
+    1 nothing left, and some failed or diverged.
     """
     from deltagclip_cli.console.search_session import SearchSession
     from deltagclip_cli.console.slurm_session import SlurmSession
