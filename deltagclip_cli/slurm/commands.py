@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -190,11 +190,23 @@ def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
         return {}
     found = {}
     for line in said.splitlines():
-        task, _, state = line.partition("|")
+        tasks, _, state = line.partition("|")
         state = state.partition(" ")[0]  # of "CANCELLED by 0"
         if state in _ENDED:  # what the queue has forgotten runs only in a database that lags
-            found[task] = state
+            found.update(dict.fromkeys(_task_ids(tasks), state))
     return found
+
+
+def _task_ids(text: str) -> Iterator[str]:
+    """``17_3``; or each of ``17_[0-3,7%2]``, which ended before they were ever started."""
+    job, bracket, rest = text.partition("[")
+    if not bracket:
+        yield text
+        return
+    for part in re.split("[%\\]]", rest)[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal():  # else the rest of a long list is left out
+            yield from (f"{job}{task}" for task in range(int(first), int(last or first) + 1))
 
 
 def _run(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str:

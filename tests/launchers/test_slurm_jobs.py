@@ -160,6 +160,10 @@ def test_a_lost_trial_points_to_the_log_of_its_task(
         ("17_0|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
         ("17_1|TIMEOUT", State.LOST, f"job 17_0 is gone, {GONE}"),
         ("17_[0-3]|PENDING", State.LOST, f"job 17_0 is gone, {GONE}"),
+        ("17_[0-3]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
+        ("17_[7,0%2]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
+        ("17_[1-3,7]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
+        ("17_[1-3,...]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
         ("17_0|RUNNING", State.LOST, f"job 17_0 is gone, {GONE}"),  # a database that lags
         ("", State.LOST, f"job 17_0 is gone, {GONE}"),
     ],
