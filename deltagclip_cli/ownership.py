@@ -127,7 +127,7 @@ def _this_process() -> Owner:
         host=socket.gethostname(),
         pid=os.getpid(),
         job=current_job(),
-        restart=int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        restart=current_restart(),
         since=time.time(),
     )
 
@@ -136,6 +136,11 @@ def current_job() -> str:
     """Slurm's id of the job that this process belongs to, of one in an array with its task."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{each}_ID") for each in ("JOB", "TASK"))
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def current_restart() -> int:
+    """How often Slurm has started that job again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def _parsed(content: bytes) -> Owner | None:

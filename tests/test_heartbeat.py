@@ -104,7 +104,12 @@ def test_it_is_plain_json(folder: RunFolder) -> None:
 
 @pytest.mark.parametrize(
     ("host", "age", "is_seen"),
-    [("another-node", 1.0, True), ("another-node", 3600.0, False), ("", 1.0, False)],
+    [
+        ("another-node", 1.0, True),
+        ("another-node", 3600.0, False),
+        ("another-node", -3600.0, False),
+        ("", 1.0, False),
+    ],
 )
 def test_a_process_on_another_machine_is_seen_by_what_it_said_lately(
     tmp_path: Path, host: str, age: float, is_seen: bool

@@ -20,6 +20,7 @@ from deltagclip_cli.launchers.job_queue import JobQueue
 from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.local import LocalLauncher
 from deltagclip_cli.launchers.slots import count_gpus
+from deltagclip_cli.ownership import current_restart
 from deltagclip_cli.planning import Planned, look_up
 from deltagclip_cli.run_folder import ENDED
 from deltagclip_cli.slurm.commands import SlurmError, UnreachableError, is_preempted, requeue
@@ -57,10 +58,10 @@ class JobSession:
     def run(self) -> int:
         """Run what is to be run, and return the exit code."""
         head, entries = self.array.entries(self.task)
-        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-        self._say(f"{head.experiment}, {self._here}, restarts {restarts}")
+        restart = current_restart()
+        self._say(f"{head.experiment}, {self._here}, restarts {restart}")
         todo = _pending(entries, self.array.runs)
-        queue = JobQueue(todo, self.job)
+        queue = JobQueue(todo, self.job, restart)
         before = [_progress(each) for each in todo]
         with self.stop.listening(), shown_messages(self.console, quiet=False):
             if todo:

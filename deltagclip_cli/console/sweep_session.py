@@ -17,7 +17,7 @@ from deltagclip_cli.console.session import Session
 from deltagclip_cli.console.sweep import Sweep, print_json
 from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, View
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
-from deltagclip_cli.errors import ExitCode, UsageError
+from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.files import check_writable
 from deltagclip_cli.launchers.launcher import Launch, Launcher
 from deltagclip_cli.launchers.queue import PlannedQueue, Queue
@@ -124,22 +124,14 @@ class SweepSession(Sweep):
         distinct = {each.model_dump_json(): each for each in data}
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
             try:
-                self._prepare(list(distinct.values()))
+                with self._waiting("Loading torch and the data"):
+                    self._launcher.prepare(list(distinct.values()))
                 if not self.stop():
                     check_writable(self.runs)
                     with self._view(total) as view:
                         self._launcher.run(queue, view)
             except KeyboardInterrupt:
                 self.say("The workers were killed.")
-
-    def _prepare(self, data: Sequence[Data]) -> None:
-        try:
-            with self._waiting("Loading torch and the data"):
-                self._launcher.prepare(data)
-        except UsageError as error:
-            raise UsageError(
-                f"{error}\n  Nothing was started; other experiments can be named."
-            ) from None
 
     def _waiting(self, words: str) -> AbstractContextManager[Any]:
         if self.quiet or not self.console.is_terminal:

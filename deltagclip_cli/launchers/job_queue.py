@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from deltagclip_cli.heartbeat import Heartbeat, last_heartbeat
-from deltagclip_cli.launchers.queue import PlannedQueue
+from deltagclip_cli.launchers.queue import End, PlannedQueue
 from deltagclip_cli.ownership import Owner, read_owner
 from deltagclip_cli.planning import Planned
 
@@ -25,14 +25,15 @@ class JobQueue(PlannedQueue):
     Args:
         pending: the trials to run.
         job: Slurm's id of the task; empty outside of Slurm.
+        restart: how often Slurm has started the task again.
 
     Attributes:
         left: trials that other processes work on.
     """
 
-    def __init__(self, pending: Iterable[Planned], job: str) -> None:
+    def __init__(self, pending: Iterable[Planned], job: str, restart: int = 0) -> None:
         super().__init__(pending)
-        self._job = job
+        self._job, self._restart = job, restart
         self._beats: dict[str, Heartbeat | None] = {}
         self.left: list[Planned] = []
 
@@ -47,14 +48,26 @@ class JobQueue(PlannedQueue):
         owner = read_owner(planned.folder)
         if self._is_old_self(owner) or not self._goes_on(planned):
             super().leave(planned)
-            return
+        else:
+            self._give_away(planned, owner)
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """A trial that was taken has ended; one that was taken over is its new owner's."""
+        owner = read_owner(planned.folder)
+        if end.elsewhere and not self._is_old_self(owner):
+            self._give_away(planned, owner)
+        else:
+            super().ended(planned, end)
+
+    def _give_away(self, planned: Planned, owner: Owner | None) -> None:
         self.left.append(planned)
         logger.warning("%s: %s works on it.", planned.name, owner or "another process")
 
     def _goes_on(self, planned: Planned) -> bool:
         beat = last_heartbeat(planned.folder)
         before = self._beats.setdefault(planned.trial.folder, beat)
-        return planned.folder.is_claimed() or beat != before
+        return planned.folder.is_claimed() or beat not in (None, before)
 
     def _is_old_self(self, owner: Owner | None) -> bool:
-        return owner is not None and owner.job == self._job != ""
+        """Whether it is this task, started before; one that was started after it has taken over."""
+        return owner is not None and owner.job == self._job != "" and owner.restart <= self._restart

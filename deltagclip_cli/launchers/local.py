@@ -100,4 +100,4 @@ def _load(data: Data, data_dir: Path, download: bool) -> None:
     try:
         load_dataset(data, data_dir, download=download)
     except UsageError as error:
-        raise UsageError(f"data {data.name}: {error}") from None
+        raise UsageError(f"data {data.name}: {error}\n  Nothing was started.") from None

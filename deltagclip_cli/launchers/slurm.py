@@ -6,11 +6,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deltagclip_cli.planning import Planned
-from deltagclip_cli.run_folder import State
+from deltagclip_cli.run_folder import ENDED, State
 from deltagclip_cli.slurm.commands import SlurmError, UnansweredError, submit
 from deltagclip_cli.slurm.refusals import explained
 from deltagclip_cli.slurm.script import render
@@ -113,6 +113,8 @@ class Submitter:
 
 def _entry(planned: Planned) -> Entry:
     before = Marks() if planned.state is State.NEW else Marks.of(planned.folder)
+    if planned.state not in (*ENDED, State.PRUNED):  # it has ended since it was looked up
+        before = replace(before, ended=None)
     return Entry(planned.trial.folder, planned.trial, _again(planned), before)
 
 

@@ -29,9 +29,10 @@ DEFAULT_MAX_ARRAY_SIZE = 1001
 # says, and would hide jobs of other partitions from us. These stay, where a script leaves it open.
 _VARIABLES = ("SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_")
 _DEFAULTS = ("account", "partition", "qos", "reservation")
+_WHOLE_LISTS = {"SLURM_BITSTR_LEN": "0"}  # of tasks, which are cut after 64 characters else
 # What stays of a job's own variables if another is submitted from within it.
 _OF_A_JOB = ("SLURM_", "CUDA_VISIBLE_DEVICES")
-_NOT_OF_A_JOB = ("SLURM_CONF", "SLURM_CLUSTERS")
+_NOT_OF_A_JOB = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 
 
 class SlurmError(UsageError):
@@ -198,15 +199,17 @@ def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
 
 
 def _task_ids(text: str) -> Iterator[str]:
-    """``17_3``; or each of ``17_[0-3,7%2]``, which ended before they were ever started."""
+    """``17_3``; or each of ``17_[0-3,7,10-30:5%2]``, which ended before they were started."""
     job, bracket, rest = text.partition("[")
     if not bracket:
         yield text
         return
     for part in re.split("[%\\]]", rest)[0].split(","):
-        first, _, last = part.partition("-")
-        if first.isdecimal():  # else the rest of a long list is left out
-            yield from (f"{job}{task}" for task in range(int(first), int(last or first) + 1))
+        found = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        if found is not None:  # else Slurm has cut a long list off
+            first, last, step = found.groups()
+            tasks = range(int(first), int(last or first) + 1, int(step or 1))
+            yield from (f"{job}{task}" for task in tasks)
 
 
 def _run(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
@@ -217,7 +220,7 @@ def _run(program: str, *arguments: str, environment: dict[str, str] | None = Non
     try:
         done = subprocess.run(
             [path, *arguments],
-            env=_environment() if environment is None else environment,
+            env=_environment() | _WHOLE_LISTS if environment is None else environment,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -8,11 +8,13 @@ what is unknown is never taken for gone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+from deltagclip_cli.ownership import read_owner
 from deltagclip_cli.run_folder import ENDED, RunFolder, State
 from deltagclip_cli.slurm.commands import (
     MissingError,
@@ -34,15 +36,15 @@ class Place:
     Args:
         array: its files.
         job: the number that Slurm gave to it; empty if it was never written down.
-        is_cancelled: whether the array was cancelled.
         task: the number in the array.
+        is_cancelled: whether that task was cancelled.
         before: how the run folder was then.
     """
 
     array: Array
     job: str
-    is_cancelled: bool
     task: int
+    is_cancelled: bool
     before: Marks
 
 
@@ -123,11 +125,13 @@ class Jobs:
         return self._gone(place, folder, state, task)
 
     def _gone(self, place: Place, folder: RunFolder, state: State, task: Task | None) -> Standing:
+        job = task.id if task else f"{place.job}_{place.task}"
+        if state is State.RUNNING and _is_last_beat_of(job, folder):
+            state = folder.state
         if state in (State.RUNNING, *ENDED):
             return Standing(state)  # a result that was to be replaced is kept
         if task is None and not place.job:
             return Standing(state)  # it is being submitted at this moment, or never was
-        job = task.id if task else f"{place.job}_{place.task}"
         words = ", ".join(filter(None, (task.state, task.reason))) if task else ""
         if folder.stopped_at not in (None, place.before.stopped):
             return Standing(state)  # it has said itself why it ended
@@ -139,11 +143,13 @@ class Jobs:
 
     def record_cancel(self, tasks: Iterable[Task]) -> None:
         """Remember that these were cancelled, which Slurm itself forgets after minutes."""
-        names = {task.name for task in tasks}
+        numbers: dict[str, list[int]] = {}
+        for task in tasks:
+            numbers.setdefault(task.name, []).append(task.task)
         for array in self.arrays:
-            if array.job_name in names:
+            if array.job_name in numbers:
                 with suppress(OSError):
-                    array.record_cancel()
+                    array.record_cancel(numbers[array.job_name])
 
     def alive(self, experiments: Iterable[str] = ()) -> list[Task]:
         """The tasks that wait or run, of all experiments or of some."""
@@ -153,6 +159,12 @@ class Jobs:
             if not experiments or head.experiment in experiments
         }
         return [task for task in self.queue if task.is_alive and task.name in names]
+
+
+def _is_last_beat_of(job: str, folder: RunFolder) -> bool:
+    """Whether only a heartbeat says that a trial runs, and it is that of a job which is gone."""
+    owner = read_owner(folder)
+    return owner is not None and owner.job == job and not folder.is_claimed()
 
 
 def _ended_since(folder: RunFolder, state: State, place: Place) -> bool:
@@ -173,12 +185,12 @@ def find_jobs(runs: Path) -> Jobs:
     Raises:
         UsageError: a list of trials cannot be read.
     """
-    lists = {array: array.read() for array in open_arrays(runs)}
+    lists = [_List.of(array) for array in open_arrays(runs)]  # before Slurm is asked about them
     if not lists:
         return Jobs()
-    arrays = {array: head for array, (head, _) in lists.items()}
+    arrays = {each.array: each.head for each in lists}
     try:
-        queue = tasks_named(array.job_name for array in lists)
+        queue = tasks_named(array.job_name for array in arrays)
     except SlurmError as error:
         is_missing = isinstance(error, MissingError)
         return Jobs(_places(lists, {}), {}, str(error), is_missing, arrays=arrays)
@@ -200,19 +212,37 @@ def asked_rarely(runs: Path) -> Callable[[], Jobs]:
     return ask
 
 
-def _places(
-    lists: Mapping[Array, tuple[Head, Mapping[str, Marks]]], tasks: Mapping[tuple[str, int], Task]
-) -> dict[str, Place]:
+@dataclass(frozen=True)
+class _List:
+    """What the files of an array say."""
+
+    array: Array
+    head: Head
+    folders: Mapping[str, Marks]
+    job: str
+    cancelled: frozenset[int]
+
+    @classmethod
+    def of(cls, array: Array) -> Self:
+        return cls(array, *array.read(), array.job, array.cancelled)
+
+    def places(self) -> Iterator[tuple[str, Place]]:
+        for number, (folder, before) in enumerate(self.folders.items()):
+            task = number // self.head.pack
+            yield folder, Place(self.array, self.job, task, task in self.cancelled, before)
+
+
+def _places(lists: Iterable[_List], tasks: Mapping[tuple[str, int], Task]) -> dict[str, Place]:
     alive = {key for key, task in tasks.items() if task.is_alive}
     places: dict[str, Place] = {}
     # Names of folders do not tell which is newer: two are of one second.
-    for array, (head, folders) in sorted(lists.items(), key=lambda each: each[1][0].submitted):
-        name, job, is_cancelled = array.job_name, array.job, array.is_cancelled
-        for number, (folder, before) in enumerate(folders.items()):
-            task, older = number // head.pack, places.get(folder)
+    for each in sorted(lists, key=lambda each: each.head.submitted):
+        name = each.array.job_name
+        for folder, place in each.places():
+            older = places.get(folder)
             overtaken = older is None or (older.array.job_name, older.task) not in alive
-            if overtaken or (name, task) in alive:
-                places[folder] = Place(array, job, is_cancelled, task, before)
+            if overtaken or (name, place.task) in alive:
+                places[folder] = place
     return places
 
 

@@ -6,7 +6,7 @@
       <experiment>-<n>.sbatch   the script of an array job; ``sbatch FILE`` submits it by hand
       <experiment>-<n>.jsonl    its trials: a line on the array, then one for each trial
       <experiment>-<n>.job      the number that Slurm gave to it
-      <experiment>-<n>.cancelled   it was cancelled
+      <experiment>-<n>.cancelled  the tasks that were cancelled
       <experiment>-<n>.over     its jobs are gone, and there is nothing left to tell of them
       logs/                     what its tasks print
 
@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -144,13 +144,16 @@ class Array:
         self.path.with_suffix(".over").touch()
 
     @property
-    def is_cancelled(self) -> bool:
-        """Whether all of it that waited or ran has been cancelled."""
-        return self.path.with_suffix(".cancelled").exists()
+    def cancelled(self) -> frozenset[int]:
+        """The tasks that were cancelled."""
+        with suppress(OSError):
+            return frozenset(map(int, self.path.with_suffix(".cancelled").read_text().split()))
+        return frozenset()
 
-    def record_cancel(self) -> None:
-        """Remember that it was cancelled, which Slurm forgets after minutes."""
-        self.path.with_suffix(".cancelled").touch()
+    def record_cancel(self, tasks: Iterable[int]) -> None:
+        """Remember which tasks were cancelled, which Slurm forgets after minutes."""
+        words = map(str, sorted(self.cancelled | set(tasks)))
+        write_text(self.path.with_suffix(".cancelled"), " ".join(words) + "\n")
 
     def record_job(self, job: str) -> None:
         """Write down the number that Slurm gave to it."""

@@ -43,9 +43,9 @@ def named(host: str) -> str:
     return socket.gethostname() if host == HERE else host
 
 
-def own(planned: Planned, job: str, host: str, age: float | None = None) -> None:
+def own(planned: Planned, job: str, host: str, age: float | None = None, restart: int = 0) -> None:
     """Make a trial another process's, with a heartbeat of some age or without any."""
-    owner = {"token": "t", "host": named(host), "pid": 1, "job": job}
+    owner = {"token": "t", "host": named(host), "pid": 1, "job": job, "restart": restart}
     planned.folder.owner_file.write_text(json.dumps(owner))
     if age is not None:
         beat = {
@@ -177,6 +177,20 @@ def test_a_trial_that_is_taken_over_while_it_runs_is_left_too(
         queue.ended(trial, End(State.NEW, elsewhere=True))
     assert queue.left == ([trial] if is_over else [])
     assert queue.is_over() is is_over
+
+
+@pytest.mark.parametrize(("job", "restart"), [(OTHER, 0), (OTHER, 5), (SELF, 2), ("", 0)])
+def test_a_trial_that_was_taken_over_is_not_taken_back_where_claims_are_not_seen(
+    planned: list[Planned], job: str, restart: int
+) -> None:
+    trial, _ = planned
+    queue = JobQueue([trial], SELF, restart=1)
+    assert queue.take() == trial
+    own(trial, job, THERE, restart=restart)  # it has yet to say how far it is
+    queue.ended(trial, End(State.NEW, elsewhere=True))
+    assert queue.left == [trial]
+    assert queue.take() is None
+    assert queue.is_over()
 
 
 @pytest.mark.parametrize(

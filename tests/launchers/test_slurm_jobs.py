@@ -13,6 +13,7 @@ from slurm_fakes import FakeSlurm, FakeTask, write_array
 from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.planning import Planned, look_up, pending
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.slurm import jobs as jobs_module
@@ -20,6 +21,7 @@ from deltagclip_cli.slurm.commands import (
     UnansweredError,
     UnreachableError,
     largest_array,
+    recorded_states,
     submit,
     tasks_named,
 )
@@ -143,6 +145,39 @@ def test_a_trial_that_a_process_here_works_on_runs_though_its_job_is_gone(
     assert looked_up(tmp_path, trial).state is State.LOST
 
 
+@pytest.mark.parametrize(
+    ("job", "state"), [("17_0", State.LOST), ("18_0", State.RUNNING), ("", State.RUNNING)]
+)
+def test_the_last_beat_of_a_job_that_is_gone_does_not_make_its_trial_run(
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, job: str, state: State
+) -> None:
+    write_array(tmp_path / "runs", [trial])
+    folder = RunFolder.of(tmp_path / "runs", trial)
+    make(folder, trial, "begun")
+    with folder.claimed():
+        Pulse(folder, "cpu", Start(epoch=0, batch=0, epochs=2, steps=4))
+    said = json.loads(folder.progress_file.read_text())
+    folder.progress_file.write_text(json.dumps({**said, "host": "another-node"}))
+    folder.owner_file.write_text(json.dumps({"token": "t", "host": "another-node", "job": job}))
+    for task in (queued("OUT_OF_MEMORY"), None):
+        fake_slurm.queue = [task] if task else []
+        assert looked_up(tmp_path, trial).state is state
+
+
+def test_only_the_tasks_that_were_cancelled_are_said_to_be(
+    fake_slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    trials, runs = trials_of(tmp_path), tmp_path / "runs"
+    array = write_array(runs, trials)
+    fake_slurm.queue = [FakeTask(NAME, "17", "1")]
+    jobs = find_jobs(runs)
+    jobs.record_cancel(jobs.alive())
+    array.record_cancel([])
+    fake_slurm.queue = []
+    states = [each.state for each in look_up(trials, runs, find_jobs(runs))]
+    assert states == [State.LOST, State.NEW]
+
+
 def test_a_lost_trial_points_to_the_log_of_its_task(
     fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial
 ) -> None:
@@ -163,7 +198,9 @@ def test_a_lost_trial_points_to_the_log_of_its_task(
         ("17_[0-3]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
         ("17_[7,0%2]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
         ("17_[1-3,7]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
+        ("17_[0-30:6%9]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
         ("17_[1-3,...]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
+        ("17_[1-3,40-4...]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
         ("17_0|RUNNING", State.LOST, f"job 17_0 is gone, {GONE}"),  # a database that lags
         ("", State.LOST, f"job 17_0 is gone, {GONE}"),
     ],
@@ -178,6 +215,15 @@ def test_what_the_queue_has_forgotten_the_accounting_may_know(
     assert len(fake_slurm.calls("sacct")) == 1
     fake_slurm.remove("sacct")
     assert looked_up(tmp_path, trial).reason == f"job 17_0 is gone, {GONE}"
+
+
+def test_tasks_that_never_began_are_listed_together_by_the_accounting(
+    fake_slurm: FakeSlurm,
+) -> None:
+    fake_slurm.answer(records="17_[2-18:8,30-31%4]|CANCELLED by 0\n17_1|FAILED\n")
+    ended = recorded_states(["17"])
+    assert set(ended) == {f"17_{task}" for task in (1, 2, 10, 18, 30, 31)}
+    assert fake_slurm.environment("sacct")["SLURM_BITSTR_LEN"] == "0"
 
 
 def test_the_accounting_is_not_asked_of_what_the_queue_knows(
@@ -389,7 +435,7 @@ def test_the_number_of_an_array_is_read_once_however_many_trials_it_has(
 
     monkeypatch.setattr(Path, "read_text", read_text)
     assert len(find_jobs(tmp_path / "runs").places) == 8
-    assert sorted(told) == [".job", ".jsonl"]
+    assert sorted(told) == [".cancelled", ".job", ".jsonl"]
 
 
 # ---------------------------------------------------------------- commands

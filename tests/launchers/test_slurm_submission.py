@@ -331,6 +331,23 @@ def test_results_from_before_the_submission_close_nothing(
     assert left_open(runs) == []
 
 
+def test_a_trial_that_ends_between_plan_and_submission_has_ended_since(
+    fake_slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    runs, launcher = tmp_path / "runs", launcher_of(tmp_path)
+    todo = planned_of(tmp_path)
+    for each in todo:
+        each.folder.create(each.trial)
+        each.folder.record_stop("stopped with a checkpoint")
+    todo = look_up([each.trial for each in todo], runs)
+    (batch,) = launcher.batches(todo, 1001)
+    for each in todo:
+        finish(runs, each.trial)
+    launcher.submit(batch)
+    fake_slurm.change(state="COMPLETED")
+    assert left_open(runs) == []
+
+
 def test_an_array_that_later_ones_have_taken_over_is_closed_when_it_is_not_alive(
     fake_slurm: FakeSlurm, tmp_path: Path
 ) -> None:
