@@ -210,7 +210,8 @@ class Supervisor:
             folder.record_pruning(job.pruned)
             return End(State.PRUNED, job.pruned)
         if not folder.reason:
-            folder.record_stop(self._explained(exit_code))
+            has_no_room = folder.stopped_file.exists()  # the worker's, in which no word fits
+            folder.record_stop(_FULL if has_no_room else self._explained(exit_code))
         return End(folder.state, folder.reason or _unexplained(folder))
 
     def _explained(self, exit_code: int) -> str:
@@ -243,6 +244,7 @@ def _name(number: int) -> str:
 
 
 _SAVED = "stopped with a checkpoint"
+_FULL = "the disk is full, or cannot be written any more"
 _DISK_FULL = ("disk is full", "No space left on device")
 
 
@@ -250,4 +252,4 @@ def _unexplained(folder: RunFolder) -> str:
     """Why there is no reason in the folder, although one was just written there."""
     if not folder.path.exists():
         return "the run folder was removed while the trial ran"
-    return "the disk is full, or cannot be written any more"
+    return _FULL

@@ -168,6 +168,21 @@ def test_one_run_folder_that_cannot_be_made_stops_no_other(planned: list[Planned
     assert seen.ends["delta-gclip"] == End(State.FINISHED)
 
 
+def test_a_worker_that_had_no_room_for_its_reason_stops_the_others(
+    planned: list[Planned],
+) -> None:
+    def fill_the_disk(each: Planned) -> int:
+        each.folder.create(each.trial)
+        each.folder.stopped_file.touch()
+        return 1
+
+    seen = Seen()
+    run(planned, fill_the_disk, seen)
+    assert seen.started_names == ["sgd"]
+    full = "the disk is full, or cannot be written any more"
+    assert seen.ends["sgd"] == End(State.INTERRUPTED, full)
+
+
 def test_fail_fast_starts_no_more(planned: list[Planned]) -> None:
     seen = Seen()
     run(planned, lambda each: -9, seen, fail_fast=True)
