@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -52,4 +56,17 @@ def _options(
 
 def main() -> None:
     """Run the command that ``sys.argv`` names."""
+    sys.unraisablehook = interrupt_again
     app(prog_name="deltagclip")
+
+
+def interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """Let a Ctrl-C that was lost come again in a moment; what else is ignored, tell as Python does.
+
+    In callbacks of compiled code, such as that which builds pydantic's models, Python has nobody to
+    pass a KeyboardInterrupt on to: it prints a traceback, and the program would just go on.
+    """
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)

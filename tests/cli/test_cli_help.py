@@ -156,3 +156,30 @@ def test_the_package_itself_imports_nothing(tmp_path: Path) -> None:
         "print(sorted(set(sys.modules) - before))"
     )
     assert python(tmp_path, program) == "['deltagclip_cli']\n"
+
+
+SWALLOWED = """
+import sys, time
+from deltagclip_cli.cli.main import interrupt_again
+
+class Callback:
+    def __init__(self, error):
+        self.error = error
+    def __del__(self):  # from which no error gets out
+        raise self.error
+
+sys.unraisablehook = interrupt_again
+Callback(ValueError("shown"))
+try:
+    Callback(KeyboardInterrupt())
+    time.sleep(20)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_that_compiled_code_has_swallowed_comes_again() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n")
+    assert "ValueError: shown" in done.stderr
+    assert "KeyboardInterrupt" not in done.stderr
