@@ -319,9 +319,9 @@ def test_what_is_forced_or_retried_goes_on_after_a_requeue_and_does_not_begin_ag
     assert "There is nothing to submit." in place.submit("long", code=1).out
     assert "1 to submit" in place.submit("long", "--retry-failed").out
     assert "1 to submit" in place.submit("long", "--force", "--yes").out  # the other is queued
+    wait_for(lambda: forced.result() is None, f"the deletion; {place.report()}")
     place.wait_until_under_way("long/sgd", "long/delta-gclip", epochs=150)
     assert not failed.error_file.exists()
-    assert forced.result() is None
     for label in ("sgd", "delta-gclip"):
         run("scontrol", "requeue", place.task_of(f"long/{label}").id)
     wait_for(lambda: not place.workers(), f"the end of both; {place.report()}")
