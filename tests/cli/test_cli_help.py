@@ -159,7 +159,7 @@ def test_the_package_itself_imports_nothing(tmp_path: Path) -> None:
 
 
 SWALLOWED = """
-import sys, time
+import signal, sys, time
 from deltagclip_cli.cli.main import interrupt_again
 
 class Callback:
@@ -168,6 +168,7 @@ class Callback:
     def __del__(self):  # from which no error gets out
         raise self.error
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
 sys.unraisablehook = interrupt_again
 Callback(ValueError("shown"))
 try:
