@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from deltagclip_cli.run_folder import RunFolder
 
 PATIENCE_SECONDS = 120.0  # the machine may be busy
@@ -236,6 +238,16 @@ class Place:
 
 
 _WORKER = re.compile(r"worker \S*?([^/\s]+)/([^/\s]+)/seed-(\d+)-[0-9a-f]+ ")
+
+
+def draw_pictures(data: Path) -> None:
+    """A data set of image files that have to be decoded."""
+    for split in ("train", "test"):
+        for number, colour in enumerate(("red", "blue")):
+            folder = data / "pictures" / split / colour
+            folder.mkdir(parents=True)
+            for image in range(4):
+                Image.new("RGB", (4, 4), (200 * number, image, 9)).save(folder / f"{image}.png")
 
 
 def _all_processes() -> list[int]:

@@ -10,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from slurm_cases import FOLDER, Cluster, SlurmPlace, run
-from sweep_cases import assert_same_numbers, assert_tells_people, wait_for
+from sweep_cases import assert_same_numbers, assert_tells_people, draw_pictures, wait_for
 
 from deltagclip_cli.slurm.commands import Task
 
@@ -185,16 +184,6 @@ experiments:
 """
 CANARY = "touch ..${PWD%${PWD#?}}canary"
 ODD = f"a 'b' \"c\" $({CANARY.replace('/', '')}) `{CANARY}` %j %% $HOME #d;&|ü*[1-2] ~"
-
-
-def draw_pictures(data: Path) -> None:
-    """A data set of image files that have to be decoded."""
-    for split in ("train", "test"):
-        for number, colour in enumerate(("red", "blue")):
-            folder = data / "pictures" / split / colour
-            folder.mkdir(parents=True)
-            for image in range(4):
-                Image.new("RGB", (4, 4), (200 * number, image, 9)).save(folder / f"{image}.png")
 
 
 @pytest.fixture

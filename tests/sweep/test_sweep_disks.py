@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from sweep_cases import (
     LONG,
     SHORT,
@@ -18,6 +17,7 @@ from sweep_cases import (
     assert_kept,
     assert_same_numbers,
     assert_tells_people,
+    draw_pictures,
     shows_summary,
 )
 
@@ -91,16 +91,6 @@ experiments:
       sgd: {name: sgd, lr: 0.1}
       adam: {name: adam, lr: 1e-3}
 """
-
-
-def draw_pictures(data: Path) -> None:
-    """A data set of image files that have to be decoded."""
-    for split in ("train", "test"):
-        for number, colour in enumerate(("red", "blue")):
-            folder = data / "pictures" / split / colour
-            folder.mkdir(parents=True)
-            for image in range(4):
-                Image.new("RGB", (4, 4), (200 * number, image, 9)).save(folder / f"{image}.png")
 
 
 @pytest.mark.slow
