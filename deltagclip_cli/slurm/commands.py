@@ -26,8 +26,9 @@ _FIELDS = ("Name", "ArrayJobID", "ArrayTaskID", "State", "Reason", "NodeList", "
 DEFAULT_MAX_ARRAY_SIZE = 1001
 
 # People set their own defaults for Slurm's commands in variables, which go before what a script
-# says, and would hide jobs of other partitions from us. These stay, where a script leaves it open.
+# says, and would hide jobs of other partitions from us.
 _VARIABLES = ("SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_")
+# Of those of sbatch, these are heeded where a script leaves it open.
 _DEFAULTS = ("account", "partition", "qos", "reservation")
 _WHOLE_LISTS = {"SLURM_BITSTR_LEN": "0"}  # of tasks, which are cut after 64 characters else
 # What stays of a job's own variables if another is submitted from within it.
@@ -136,10 +137,11 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
 def _task(words: Sequence[str]) -> Task | None:
     if len(words) <= len(_FIELDS):  # the name of a cluster above its jobs
         return None
-    name, job, task, state, reason, node, restarts = (word.strip() for word in words[:7])
+    # An administrator's reason may hold what stands between the fields.
+    name, job, task, state, *reasons, node, restarts = (word.strip() for word in words[:-1])
     if not task.isdecimal():  # somebody has submitted the script without its array
         return None
-    reason = "" if reason == "None" else reason
+    reason = "" if reasons == ["None"] else "|".join(reasons)
     return Task(name, job, int(task), state, reason, node, int(restarts or 0))
 
 

@@ -67,6 +67,7 @@ ROWS: list[tuple[str, FakeTask | None, State, str]] = [
     ("nothing", queued(reason="Priority"), State.QUEUED, "Priority"),
     ("nothing", queued(), State.QUEUED, ""),
     ("nothing", queued(reason="JobHeldUser"), State.QUEUED, "JobHeldUser"),
+    ("nothing", queued(reason="down|mended on Monday"), State.QUEUED, "down|mended on Monday"),
     ("nothing", queued("CONFIGURING"), State.RUNNING, ""),
     ("stopped before", queued(reason="Resources"), State.QUEUED, "Resources"),
     ("begun", queued(reason="BeginTime", restarts="2"), State.QUEUED, "BeginTime, restarted 2 ×"),
