@@ -227,8 +227,11 @@ def _run(program: str, *arguments: str, environment: dict[str, str] | None = Non
             text=True,
             timeout=timeout,
         )
-    except subprocess.TimeoutExpired:
-        raise UnansweredError(f"{program} did not answer in {timeout:.0f} s.") from None
+    except subprocess.TimeoutExpired as error:
+        # Of a queue that is full, sbatch says so and tries again for minutes. It is bytes here.
+        words = (error.stderr or b"").decode(errors="replace").strip()
+        told = f": {words}" if words else "."
+        raise UnansweredError(f"{program} did not answer in {timeout:.0f} s{told}") from None
     if done.returncode:
         words = done.stderr.strip() or f"{program} ended with exit code {done.returncode}"
         raise _refusal(words)

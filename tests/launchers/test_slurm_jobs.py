@@ -284,10 +284,13 @@ def test_a_squeue_that_hangs_is_no_answer(
     fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_array(tmp_path / "runs", [trial])
-    monkeypatch.setattr("deltagclip_cli.slurm.commands._TIMEOUT_SECONDS", 0.05)
-    (fake_slurm.bin / "squeue").write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    monkeypatch.setattr("deltagclip_cli.slurm.commands._TIMEOUT_SECONDS", 0.4)
+    squeue = fake_slurm.bin / "squeue"
+    squeue.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     assert looked_up(tmp_path, trial).reason == UNKNOWN
     assert find_jobs(tmp_path / "runs").problem == "squeue did not answer in 0 s."
+    squeue.write_text("#!/bin/sh\necho full >&2\nexec /bin/sleep 60\n")
+    assert find_jobs(tmp_path / "runs").problem == "squeue did not answer in 0 s: full"
 
 
 def test_on_a_machine_without_slurm_the_files_are_what_is_known(
