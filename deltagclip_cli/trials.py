@@ -170,23 +170,33 @@ def distinguished(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
     for trial in trials:
         by_label[trial.experiment, trial.label].setdefault(trial.setting, trial)
     return {
-        (*label, setting): text
+        (*label, setting): " ".join(f"{key}={word}" for key, word in words.items())
         for label, settings in by_label.items()
-        for setting, text in _differences(settings).items()
+        for setting, words in differing_settings(settings).items()
     }
 
 
 _Key = tuple[str, Any, str]
 
 
-def _differences(trials: Mapping[str, Trial]) -> dict[str, str]:
-    """The keys in which some differ, in words."""
-    sections = dict.fromkeys(
+def differing_settings(
+    trials: Mapping[str, Trial], sections: Iterable[str] = ()
+) -> dict[str, dict[str, str]]:
+    """The settings in which some trials differ, each by its name and in a word.
+
+    Args:
+        trials: of different settings, by any key.
+        sections: the keys of :attr:`Trial.settings` to look at; all if empty.
+
+    Returns:
+        The names and words of each trial, by its key.
+    """
+    sections = sections or dict.fromkeys(
         ["optimizer", *(key for each in trials.values() for key in each.canonical)]
     )
     varying = [key for key in sections if len({t.canonical.get(key) for t in trials.values()}) > 1]
     flat = {setting: _flat(trial.settings, varying) for setting, trial in trials.items()}
-    parts: dict[str, list[str]] = {setting: [] for setting in trials}
+    parts: dict[str, dict[str, str]] = {setting: {} for setting in trials}
     for section, name, shown in dict.fromkeys(key for each in flat.values() for key in each):
         having = {
             setting: each.get((section, name, shown))
@@ -196,8 +206,8 @@ def _differences(trials: Mapping[str, Trial]) -> dict[str, str]:
         words = _words(list(having.values()))
         if len(set(words)) > 1:
             for setting, word in zip(having, words, strict=True):
-                parts[setting].append(f"{shown}={word}")
-    return {setting: " ".join(words) for setting, words in parts.items()}
+                parts[setting][shown] = word
+    return parts
 
 
 def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[_Key, Any]:

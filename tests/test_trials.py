@@ -15,7 +15,14 @@ from tiny_spec import TINY, trial_of, trials_of, write_spec
 
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import Trial, differing_keys, distinguished, expand, make_trial
+from deltagclip_cli.trials import (
+    Trial,
+    differing_keys,
+    differing_settings,
+    distinguished,
+    expand,
+    make_trial,
+)
 
 COSINE = "schedule={name: cosine, floor: 0.1}"
 ADAM = "optimizers.sgd={name: adam, lr: 1, betas: [0.5, 0.9]}"
@@ -319,6 +326,23 @@ def test_a_copy_does_not_remember_what_it_was_copied_from(tmp_path: Path) -> Non
     assert other == trial_of(tmp_path, "seeds=[5]")
     assert other.identity == trial_of(tmp_path, "seeds=[5]").identity
     assert (other.setting, other.settings["seed"]) == (trial.setting, 5)
+
+
+def test_settings_that_differ_are_named_each_with_its_word(tmp_path: Path) -> None:
+    trials = {
+        each.label + each.setting: each
+        for sets in ((), ("epochs=3",), ("optimizers.sgd.lr=0.5", "model.hidden=[4]"))
+        for each in trials_of(tmp_path, *sets, "seeds=[0]")
+    }
+    of_sgd = {key: trial for key, trial in trials.items() if trial.label == "sgd"}
+    assert list(differing_settings(of_sgd).values()) == [
+        {"lr": "0.1", "epochs": "2", "model.hidden": "[8]"},
+        {"lr": "0.1", "epochs": "3", "model.hidden": "[8]"},
+        {"lr": "0.5", "epochs": "2", "model.hidden": "[4]"},
+    ]
+    conditions = differing_settings(trials, ["epochs", "model", "data"])
+    assert list(conditions) == list(trials)
+    assert all(list(words) == ["epochs", "model.hidden"] for words in conditions.values())
 
 
 def words(folder: Path, *sets: str) -> dict[str, list[str]]:
