@@ -36,7 +36,7 @@ from pydantic import ValidationError
 from deltagclip_cli.claims import claimed, is_claimed
 from deltagclip_cli.errors import RunFolderError, UnwritableError
 from deltagclip_cli.files import write_text
-from deltagclip_cli.spec.document import parse
+from deltagclip_cli.spec.document import parse_quickly
 from deltagclip_cli.trials import Trial, differing_keys
 
 
@@ -256,7 +256,7 @@ class RunFolder:
             RunFolderError: there is no readable trial.yaml.
         """
         try:
-            return Trial.model_validate(parse(self.trial_file.read_text(encoding="utf-8")))
+            return Trial.model_validate(parse_quickly(self.trial_file.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise RunFolderError(
                 f"{self.path}: not a run folder, for it has no trial.yaml.\n"

@@ -10,7 +10,13 @@ import pytest
 import yaml
 
 from deltagclip_cli.errors import SpecError
-from deltagclip_cli.spec.document import Document, parse, parse_override, read_document
+from deltagclip_cli.spec.document import (
+    Document,
+    parse,
+    parse_override,
+    parse_quickly,
+    read_document,
+)
 
 WORDS = """
 on off yes no y N nullable inf nan 04:00:00 1:30 2024-01-01 1_000 010 +00 0x1F 0o17 1e e3 1.2.3 . =
@@ -57,6 +63,21 @@ def test_what_only_yaml_1_1_takes_for_something_else_is_text(text: str) -> None:
 
 def test_only_whole_numbers_with_a_leading_zero_are_text() -> None:
     assert parse("[010, 00, 1e0, 0.5, 0, 01.5]") == ["010", "00", 1.0, 0.5, 0, 1.5]
+
+
+def test_the_quick_parser_reads_the_same() -> None:
+    scalars = ["1e-3", "-.5", "5.", "-0", "true", "~", "''", "-.INF", "'a: b'", *WORDS.split()]
+    text = "\n".join(f"k{number}: {each}" for number, each in enumerate(scalars))
+    text += "\nshared: &a {x: [1, 2.0]}\nagain: {<<: *a, on: 1e5, 010: 'δ'}\n"
+    assert repr(parse_quickly(text)) == repr(parse(text))
+    assert parse_quickly("") is None
+
+
+@pytest.mark.parametrize("text", ["{a: 1, a: 2}", "[1", "!!python/name:os.system", "a: b: c"])
+def test_the_quick_parser_refuses_the_same(text: str) -> None:
+    for read in (parse, parse_quickly):
+        with pytest.raises(yaml.YAMLError):
+            read(text)
 
 
 def test_words_stay_words_as_keys_too() -> None:
