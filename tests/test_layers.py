@@ -25,7 +25,7 @@ LAYERS = [
     {"heartbeat", "ownership"},
     {"slurm"},
     {"planning"},
-    {"results", "survey"},
+    {"results", "survey", "statistics"},
     {"launchers"},
     {"search"},
     {"optim", "models", "datasets", "tasks", "schedules"},
@@ -41,6 +41,8 @@ LAYERS = [
 WITHOUT_TORCH = {"errors", "registry", "seeds", "files", "stopping", "logs", "spec", "trials"}
 WITHOUT_TORCH |= {"run_folder", "cli", "__main__", "__init__", "claims", "heartbeat", "planning"}
 WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "search", "console"}
+READING = {"statistics"}  # arrays, but never torch
+READING_VIEWS: set[str] = set()
 
 
 def module_of(path: Path) -> str:
@@ -127,15 +129,19 @@ def test_kinds_of_components_do_not_know_of_each_other() -> None:
             assert others <= {top}, module
 
 
-def loads_torch(module: str) -> bool:
-    """Whether importing a module imports torch, by itself or through what it imports."""
+TORCH = frozenset({"torch", "torchvision", "tensorboard"})
+HEAVY = TORCH | {"numpy", "scipy", "PIL"}
+
+
+def loads(module: str, libraries: frozenset[str] = HEAVY) -> bool:
+    """Whether importing a module imports a library, by itself or through what it imports."""
     seen: set[str] = set()
     pending = {module}
     while pending:
         each = pending.pop()
         seen.add(each)
         roots = {name.partition(".")[0] for name in imports_at_load(TREES[each])}
-        if roots & {"torch", "torchvision", "tensorboard", "numpy", "PIL"}:
+        if roots & libraries:
             return True
         parents = {each.rpartition(".")[0]} & set(FILES)
         pending |= (own_imports(each) | parents) - seen
@@ -145,9 +151,17 @@ def loads_torch(module: str) -> bool:
 def test_planning_does_not_load_torch() -> None:
     tables = {"optim", "models", "datasets", "tasks", "schedules"}
     planning = {m for m in FILES if m.partition(".")[0] in WITHOUT_TORCH} | tables
+    planning -= READING_VIEWS
     assert len(planning) > 15
-    assert {module for module in planning if loads_torch(module)} == set()
-    assert loads_torch("trainer")
+    assert {module for module in planning if loads(module)} == set()
+    assert loads("trainer", TORCH)
+
+
+def test_reading_results_loads_arrays_but_not_torch() -> None:
+    reading = {m for m in FILES if m.partition(".")[0] in READING} | READING_VIEWS
+    assert len(reading) > 3
+    assert {module for module in reading if loads(module, TORCH)} == set()
+    assert {module for module in reading if loads(module)} >= READING_VIEWS
 
 
 @pytest.mark.parametrize("word", ["utils", "util", "helpers", "helper", "common", "misc", "base"])

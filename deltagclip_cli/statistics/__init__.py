@@ -1,0 +1,14 @@
+"""What the values of several seeds say: how large, how sure, and whether two sets of them differ.
+
+Everything here takes plain numbers, one for each seed, and leaves distributions and tests to scipy.
+A value that is not finite stands for a run that diverged: worse than every number. It has a rank,
+and so a place in medians and rank tests; a mean it has not, and so means leave it out and say so
+by their n.
+
+    sample        numbers fit for arithmetic: what diverged at the bad end, no overflow
+    summary       one setting: mean, median, interquartile mean, and their intervals
+    difference    two settings: t-tests, rank tests, effect size; Holm's correction for several
+    across        several settings over several experiments: mean ranks, performance profiles
+
+It loads numpy and scipy, and so a command imports it when it needs it.
+"""
