@@ -1,0 +1,1 @@
+"""What was measured in runs, ours and other people's, read from their files."""

@@ -1,0 +1,90 @@
+"""Every run below some folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from deltagclip_cli.curves.cache import EventCache
+from deltagclip_cli.curves.foreign import EventFolder, read_event_runs
+from deltagclip_cli.curves.naming import Naming, printable
+from deltagclip_cli.curves.run import Reading
+from deltagclip_cli.curves.trials import read_trials
+from deltagclip_cli.run_folder import RunFolder
+
+Watch = Callable[[Sequence[Path]], Iterable[Path]]
+
+
+def read_tree(
+    roots: Iterable[Path], naming: Naming, cache: EventCache, watch: Watch = iter
+) -> Reading:
+    """Read every run at or below some folders: our run folders, and those with event files.
+
+    Args:
+        roots: the folders to search. What lies below two of them is read once.
+        naming: what names of other people's runs say.
+        cache: of what was in their event files.
+        watch: is given the folders of all runs, and gives them back one by one, as they are read.
+    """
+    ours: list[Path] = []
+    others: dict[Path, EventFolder] = {}
+    seen: set[Path] = set()
+    unlisted: list[str] = []
+    for root in roots:
+        for folder, is_ours in _runs(root, seen, unlisted):
+            if is_ours:
+                ours.append(folder)
+            else:
+                others[folder] = EventFolder(folder, root)
+    watched = iter(watch([*ours, *others]))
+    trials = read_trials(next(watched) for _ in ours)
+    events = read_event_runs((others[folder] for folder in watched), naming, cache)
+    problems = [*unlisted, *trials.problems, *events.problems]
+    return Reading([*trials.runs, *events.runs], [printable(each) for each in problems])
+
+
+def _runs(root: Path, seen: set[Path], unlisted: list[str]) -> Iterator[tuple[Path, bool]]:
+    """The folder of each run in order of the names, and whether it is one of ours."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        resolved = folder.resolve()  # links may go in circles
+        if resolved in seen:
+            continue
+        seen.add(resolved)
+        try:
+            names, folders = _content(folder)
+        except OSError as error:
+            unlisted.append(f"{folder}: cannot be listed: {error.strerror}.")
+            continue
+        if RunFolder(folder).trial_file.name in names:
+            yield folder, True
+            continue
+        if any("tfevents" in name for name in names):
+            yield folder, False
+        pending += [folder / name for name in sorted(folders, reverse=True)]
+
+
+def _content(folder: Path) -> tuple[list[str], list[str]]:
+    """The names of files and of folders; hidden folders are nobody's runs.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not _is_folder(entry):
+                files.append(entry.name)
+            elif not entry.name.startswith("."):
+                folders.append(entry.name)
+    return files, folders
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False

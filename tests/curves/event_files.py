@@ -1,0 +1,77 @@
+"""Event files as TensorBoard's own writers make them, and what was read from them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from deltagclip_cli.curves.events import Events
+
+NAME = "events.out.tfevents.1700000000.host.1.0"
+LATER = "events.out.tfevents.1700009999.host.1.0"
+
+
+def version(number: int = 2, wall_time: float = 1.0) -> Event:
+    """The first record of a file."""
+    return Event(wall_time=wall_time, file_version=f"brain.Event:{number}")
+
+
+def start(step: int) -> Event:
+    """What a writer with a ``purge_step`` puts first."""
+    return Event(step=step, wall_time=1.0, session_log=SessionLog(status=SessionLog.START))
+
+
+def scalar(tag: str, step: int, value: float = 0.0, wall_time: float = 0.0) -> Event:
+    """A scalar of the old form."""
+    values = [Summary.Value(tag=tag, simple_value=value)]
+    return Event(step=step, wall_time=wall_time, summary=Summary(value=values))
+
+
+def tensor(tag: str, step: int, value: float, *, described: bool = True) -> Event:
+    """A scalar of the new form; only the first of a file is described as one."""
+    summary = scalar_pb(tag, value)
+    if not described:
+        summary.value[0].ClearField("metadata")
+    return Event(step=step, wall_time=float(step), summary=summary)
+
+
+def write(path: Path, *events: Event | bytes) -> Path:
+    """Append events, or records as they are, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        records = RecordWriter(file)
+        for event in events:
+            records.write(event if isinstance(event, bytes) else event.SerializeToString())
+    return path
+
+
+def settle(*paths: Path) -> None:
+    """Make files look as if nobody had changed them for years."""
+    for path in paths:
+        changed = path.stat().st_ctime_ns
+        while path.stat().st_ctime_ns == changed:  # the clock of a file system goes in steps
+            time.sleep(0.001)
+            os.utime(path, (1_600_000_000, 1_600_000_000))
+
+
+def points(events: Events, tag: str = "loss") -> list[tuple[float, float]]:
+    """Steps and values of a tag."""
+    found = events.scalars[tag]
+    return list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
+
+
+def steps(events: Events, tag: str = "loss") -> list[float]:
+    """Steps of a tag; none if it is not there."""
+    return events.scalars[tag].steps.tolist() if tag in events.scalars else []
+
+
+def run_of(tag: str, numbers: Iterable[int], value: float = 0.0) -> list[Event]:
+    """A scalar of the old form at each of these steps."""
+    return [scalar(tag, step, value, wall_time=float(step)) for step in numbers]

@@ -1,0 +1,66 @@
+"""Run folders and folders of event files whose curves are known, made without training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from event_files import NAME, scalar, version, write
+
+from deltagclip_cli.curves.run import Run
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.trials import Trial
+
+Record = dict[str, Any]
+
+DIVERGED = {"where": "training", "step": 3, "epoch": 2}
+
+
+def record(epoch: int, loss: Any = 0.5, **others: Any) -> Record:
+    """What is written at the end of an epoch."""
+    moment = {"epoch": epoch, "step": 2 * epoch, "time": 1e9 + epoch}
+    return {**moment, "test/loss": loss, "perf/epoch_seconds": 0.25, **others}
+
+
+def lines(*records: Any) -> bytes:
+    """Records as they lie in ``metrics.jsonl``."""
+    return "".join(json.dumps(each) + "\n" for each in records).encode()
+
+
+def make_run(
+    root: Path, trial: Trial, content: bytes | None = None, status: str | None = None
+) -> RunFolder:
+    """A run folder.
+
+    Args:
+        root: the runs folder.
+        trial: what was run.
+        content: of ``metrics.jsonl``; None for a loss of 0.5 at every epoch.
+        status: how it ended; None if it has not.
+    """
+    folder = RunFolder.of(root, trial)
+    folder.create(trial)
+    whole = lines(*(record(epoch) for epoch in range(1, trial.epochs + 1)))
+    folder.metrics_file.write_bytes(whole if content is None else content)
+    if status is not None:
+        result = {"status": status, "diverged": DIVERGED if status == "diverged" else None}
+        folder.result_file.write_text(json.dumps(result))
+    return folder
+
+
+def make_events(folder: Path, values: Mapping[str, Iterable[float]]) -> Path:
+    """A folder with one event file that holds values by tag, at steps 0, 1, 2, ..."""
+    events = [
+        scalar(tag, step, value, wall_time=1e9 + 10 * step)
+        for tag, each in values.items()
+        for step, value in enumerate(each)
+    ]
+    write(folder / NAME, version(wall_time=1e9 - 5), *events)
+    return folder
+
+
+def by_folder(runs: Iterable[Run]) -> dict[str, Run]:
+    """Runs by the names of their folders."""
+    return {run.folder.name: run for run in runs}
