@@ -13,6 +13,7 @@ import typer
 from deltagclip_cli import __version__
 from deltagclip_cli.cli import data
 from deltagclip_cli.cli.cancel import cancel
+from deltagclip_cli.cli.compare import compare
 from deltagclip_cli.cli.job import job
 from deltagclip_cli.cli.list_command import list_components
 from deltagclip_cli.cli.status import status
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command("train")(train)
 app.command("sweep")(sweep)
 app.command("status")(status)
+app.command("compare")(compare)
 app.command("cancel")(cancel)
 app.command("validate")(validate)
 app.command("list")(list_components)

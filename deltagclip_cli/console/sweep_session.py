@@ -166,7 +166,11 @@ class SweepSession(Sweep):
         left = sum(counts[state] for state in counts if state not in ENDED) - queued
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
         folder = self.runs / next(iter(experiments)) if len(experiments) == 1 else self.runs
-        lines = [f"TensorBoard   tensorboard --logdir {folder}"]
+        runs = ["--runs", str(self.runs)] if "--runs" in self.options else []
+        lines = [
+            f"compare       {shlex.join(['deltagclip', 'compare', *experiments, *runs])}",
+            f"TensorBoard   tensorboard --logdir {folder}",
+        ]
         if queued:
             lines.append(f"in Slurm      {queued}: left to the jobs that were submitted for them")
         if left:

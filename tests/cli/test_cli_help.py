@@ -49,6 +49,9 @@ def test_these_are_all_commands_and_options() -> None:
             " --dry-run --spec --set --runs --data --json --quiet -q --debug",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
             "job": "trials --task --gpus --local-data --data --debug",
+            "compare": "targets --metric --at --baseline --target --interval --ddof --mode"
+            " --heatmap --within --published --group --format --output --runs --json --quiet -q"
+            " --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
             "data prepare": "experiments --spec --set --data --json --quiet -q --debug",
             "worker": "folder --data --device --threads --force --no-download --debug",
@@ -60,7 +63,7 @@ def test_the_command_without_words_shows_its_help(deltagclip: Invoke) -> None:
     assert "train" in deltagclip().output
     help_text = deltagclip("--help")
     assert help_text.exit_code == 0
-    for command in ("train", "sweep", "status", "cancel", "validate", "list", "data"):
+    for command in ("train", "sweep", "status", "compare", "cancel", "validate", "list", "data"):
         assert re.search(rf"^\W*{command}\b", help_text.output, re.MULTILINE)
     for hidden in ("worker", "job"):
         assert not re.search(rf"^\W*{hidden}\b", help_text.output, re.MULTILINE)
@@ -107,7 +110,7 @@ from typer.testing import CliRunner
 from deltagclip_cli.cli.main import app
 
 def heavy():
-    return {"torch", "torchvision", "tensorboard", "numpy", "PIL"} & set(sys.modules)
+    return {"torch", "torchvision", "tensorboard", "numpy", "scipy", "PIL"} & set(sys.modules)
 
 def run(*words):
     result = CliRunner().invoke(app, list(words), catch_exceptions=False)
@@ -116,7 +119,7 @@ def run(*words):
 
 run("--help")
 run("--version")
-commands = "train sweep status cancel validate list worker job".split()
+commands = "train sweep status compare cancel validate list worker job".split()
 for command in (*commands, "data prepare"):
     run(*command.split(), "--help")
 run("validate", "spec.yaml")

@@ -100,6 +100,7 @@ def test_a_finished_sweep_does_nothing_in_a_moment(deltagclip: Invoke, tmp_path:
     assert "started" not in done.stdout
     assert ["sgd", "1", "1", "50.00%"] in [line.split() for line in done.stdout.splitlines()]
     assert "TensorBoard   tensorboard --logdir runs/tiny" in done.stdout
+    assert "compare       deltagclip compare tiny" in done.stdout.splitlines()
     for path, modified in before.items():
         assert RunFolder(path).result_file.stat().st_mtime_ns == modified
 

@@ -1,0 +1,231 @@
+"""How much it matters what an optimizer's settings are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from deltagclip_cli.comparison.comparison import Comparison, by_size
+from deltagclip_cli.comparison.digits import NOTHING, short
+from deltagclip_cli.comparison.metrics import nearest_first
+from deltagclip_cli.comparison.rows import Row, order
+from deltagclip_cli.comparison.sheets import Cell, Line, Sheet, line
+from deltagclip_cli.curves.run import in_words
+from deltagclip_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How far from the best a setting may be.
+
+    Args:
+        size: of the distance.
+        relative: whether it is a part of the best mean, and not a distance by itself.
+    """
+
+    size: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Margin:
+        """``0.01`` or ``1%``.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        found = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
+        if found is None or math.isinf(float(found[1])):
+            raise UsageError(f"--within {text}: say a distance such as 0.01, or a part such as 1%.")
+        return cls(float(found[1]) / (100 if found[2] else 1), bool(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.size * 100:g} %" if self.relative else f"{self.size:g}"
+
+    def covers(self, value: float, best: float) -> bool:
+        """Whether a mean is so close to the best."""
+        distance = self.size * (abs(best) if self.relative else 1)
+        return abs(value - best) <= distance
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How many settings of an optimizer are good ones.
+
+    Args:
+        optimizer: its label.
+        count: how many settings are within the margin of the best of them.
+        n: how many have values.
+        best: the best of those of which no seed diverged; None if there is none.
+        worst: the worst of those.
+        diverged: of how many a seed diverged; they are not good ones.
+        missing: how many have no value.
+    """
+
+    optimizer: str
+    count: int
+    n: int
+    best: Row | None
+    worst: Row | None
+    diverged: int
+    missing: int
+
+
+def sensitivities(comparison: Comparison, margin: Margin) -> list[Sensitivity]:
+    """For each optimizer with more than one setting."""
+    labels = dict.fromkeys(row.group.optimizer for row in comparison.rows)
+    groups = [[row for row in comparison.rows if row.group.optimizer == each] for each in labels]
+    return [_sensitivity(rows, margin) for rows in groups if len(rows) > 1]
+
+
+def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
+    """Of rows with the best first."""
+    sound = [row for row in rows if row.mean is not None]
+    means = [row.mean for row in sound if row.mean is not None]
+    with_values = [row.summary for row in rows if row.summary is not None]
+    return Sensitivity(
+        optimizer=rows[0].group.optimizer,
+        count=sum(margin.covers(mean, means[0]) for mean in means),
+        n=len(with_values),
+        best=sound[0] if sound else None,
+        worst=sound[-1] if sound else None,
+        diverged=sum(summary.diverged > 0 for summary in with_values),
+        missing=len(rows) - len(with_values),
+    )
+
+
+def sensitivity_sheets(comparisons: Sequence[Comparison], margin: Margin) -> Iterator[Sheet]:
+    """A sheet for each comparison in which an optimizer has several settings."""
+    for comparison in comparisons:
+        found = sensitivities(comparison, margin)
+        if found:
+            yield Sheet(
+                title=f"{comparison.title}: settings within {margin} of the best one's mean",
+                columns=[
+                    "optimizer",
+                    "within",
+                    "best",
+                    "worst",
+                    "diverged",
+                    "no value",
+                    "best one",
+                ],
+                lines=[line(_texts(each)) for each in found],
+                notes=[
+                    "Best and worst of those of which no seed diverged. The best of many settings"
+                    " flatters: confirm it on other seeds."
+                ],
+            )
+
+
+def _texts(each: Sensitivity) -> list[str]:
+    return [
+        each.optimizer,
+        f"{each.count} of {each.n}",
+        short(each.best.mean if each.best else None),
+        short(each.worst.mean if each.worst else None),
+        str(each.diverged),
+        str(each.missing),
+        " ".join(in_words(each.best.group.settings)) if each.best else NOTHING,
+    ]
+
+
+# ---------------------------------------------------------------- heat maps
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """The means of an optimizer over two settings.
+
+    Args:
+        title: experiment, conditions that are no key, and optimizer.
+        keys: the settings, or conditions, of rows and columns.
+        cells: the best row at each pair of words.
+        chosen: whether a cell had several settings to choose from.
+    """
+
+    title: str
+    keys: tuple[str, str]
+    cells: Mapping[tuple[str, str], Row]
+    chosen: bool
+
+
+def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[HeatMap]:
+    """A map for each optimizer that has several values of both keys, under the same conditions.
+
+    Args:
+        comparisons: whose settings and conditions may be the keys.
+        keys: the rows and the columns.
+
+    Raises:
+        UsageError: no optimizer has several values of both.
+    """
+    grouped: dict[str, list[tuple[tuple[float, float], Row]]] = {}
+    for comparison in comparisons:
+        better = comparison.question.higher_is_better
+        others = {key: word for key, word in comparison.conditions.items() if key not in keys}
+        for row in comparison.rows:
+            if set(keys) <= set(_words(row)):
+                title = [comparison.experiment, *in_words(others), row.group.optimizer]
+                ranked = (order(row, higher_is_better=better), row)
+                grouped.setdefault(" · ".join(title), []).append(ranked)
+    if not grouped:
+        raise UsageError(
+            f"--heatmap {','.join(keys)}: no optimizer has several values of both.\n"
+            f"  settings that differ: {nearest_first(keys[0], _known(comparisons)) or 'none'}"
+        )
+    return [_heat_map(title, rows, keys) for title, rows in grouped.items()]
+
+
+def _known(comparisons: Sequence[Comparison]) -> dict[str, None]:
+    rows = (row for comparison in comparisons for row in comparison.rows)
+    return dict.fromkeys(word for row in rows for word in _words(row))
+
+
+def _words(row: Row) -> dict[str, str]:
+    return {**row.group.conditions, **row.group.settings}
+
+
+def _heat_map(
+    title: str, ranked: Sequence[tuple[tuple[float, float], Row]], keys: tuple[str, str]
+) -> HeatMap:
+    cells: dict[tuple[str, str], Row] = {}
+    for _, row in sorted(ranked, key=lambda pair: pair[0]):
+        words = _words(row)
+        cells.setdefault((words[keys[0]], words[keys[1]]), row)
+    return HeatMap(title, keys, cells, len(ranked) > len(cells))
+
+
+def heat_map_sheet(heat_map: HeatMap) -> Sheet:
+    """A cell for each pair, with a shade from the worst mean to the best."""
+    cells, (down, across) = heat_map.cells, heat_map.keys
+    shades = _shades(list(cells.values()))
+    rows, columns = (sorted({pair[i] for pair in cells}, key=by_size) for i in (0, 1))
+    notes = ["The best mean in bold; × a seed diverged; – no value."]
+    if heat_map.chosen:
+        notes.append("Each cell is the best over the other settings.")
+    return Sheet(
+        title=f"{heat_map.title}: {down} down, {across} across",
+        columns=[f"{down} \\ {across}", *columns],
+        lines=[
+            Line([Cell(one), *(_cell(cells.get((one, other)), shades) for other in columns)])
+            for one in rows
+        ],
+        notes=notes,
+    )
+
+
+def _shades(rows: Sequence[Row]) -> Mapping[int, float]:
+    """How good each mean is among the others, by rank, so that one outlier hides nothing."""
+    sound = [row for row in rows if row.mean is not None]
+    return {id(row): 1 - index / max(1, len(sound) - 1) for index, row in enumerate(sound)}
+
+
+def _cell(row: Row | None, shades: Mapping[int, float]) -> Cell:
+    if row is None or row.summary is None:
+        return Cell(NOTHING)
+    if row.summary.diverged:
+        return Cell("×")
+    shade = shades[id(row)]
+    return Cell(short(row.mean), shade=shade, is_best=shade == 1)

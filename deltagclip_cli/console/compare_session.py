@@ -1,0 +1,155 @@
+"""From words on the command line to a comparison, on the terminal or in a file."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from deltagclip_cli.comparison.answer import Answer, Request, answer
+from deltagclip_cli.comparison.records import csv_text, json_text
+from deltagclip_cli.comparison.writing import latex, markdown
+from deltagclip_cli.console.compare_view import print_sheets
+from deltagclip_cli.console.terminal import COLUMNS_OF_FILES, make_console
+from deltagclip_cli.curves.cache import EventCache, default_cache_folder
+from deltagclip_cli.curves.naming import Naming
+from deltagclip_cli.curves.run import Reading
+from deltagclip_cli.curves.tree import read_tree
+from deltagclip_cli.errors import UsageError
+from deltagclip_cli.files import write_text
+
+_MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the runs are.
+
+    Args:
+        targets: names of experiments in ``runs``, or folders; all experiments if empty.
+        runs: the runs folder.
+        pattern: how other people's runs are named; None for the usual ways.
+    """
+
+    targets: Sequence[str]
+    runs: Path
+    pattern: str | None = None
+
+    def folders(self) -> list[Path]:
+        """The folders to search.
+
+        Raises:
+            UsageError: one of them does not exist.
+        """
+        if not self.targets and not self.runs.is_dir():
+            raise UsageError(
+                f"{self.runs}: there is no such folder.\n"
+                "  Name a folder with runs, or the runs folder with --runs DIR."
+            )
+        return [self._folder(target) for target in self.targets] or [self.runs]
+
+    def _folder(self, target: str) -> Path:
+        is_name = target == Path(target).name != ".."  # no path that leads out of the runs folder
+        for path in ([self.runs / target] if is_name else []) + [Path(target)]:
+            if target and path.is_dir():
+                return path
+        there = [path.name for path in _folders(self.runs)]
+        raise UsageError(
+            f"{target}: neither an experiment in {self.runs} nor a folder.\n"
+            f"  experiments: {', '.join(there) or 'none'}"
+        )
+
+
+def _folders(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return []
+    return sorted(each for each in path.iterdir() if each.is_dir() and each.name[0] != ".")
+
+
+def read_runs(place: Place, *, quiet: bool = False) -> Reading:
+    """Read every run of a place.
+
+    Raises:
+        UsageError: there are none.
+    """
+    folders = place.folders()
+    naming = Naming(place.pattern)
+    console = make_console(stderr=True)
+
+    def watch(paths: Sequence[Path]) -> Iterable[Path]:
+        disable = quiet or not console.is_terminal
+        return track(paths, "reading", console=console, transient=True, disable=disable)
+
+    reading = read_tree(folders, naming, EventCache(default_cache_folder()), watch)
+    if not reading.runs:
+        where = ", ".join(map(str, folders))
+        problems = "".join(f"\n  {each}" for each in reading.problems[:_MOST_PROBLEMS])
+        raise UsageError(
+            f"{where}: there are no runs.\n  A run is a folder with trial.yaml, or with event files"
+            f" of TensorBoard.{problems}"
+        )
+    return reading
+
+
+def compare_and_write(
+    place: Place, request: Request, format_: str, output: Path | None, *, quiet: bool
+) -> None:
+    """Compare the runs of a place, and write what came of it.
+
+    Args:
+        place: where the runs are.
+        request: what is asked.
+        format_: ``table``, ``csv``, ``json``, ``markdown`` or ``latex``.
+        output: the file; None for the terminal.
+        quiet: show no progress.
+
+    Raises:
+        UsageError: there are no runs, or they do not have what is asked for.
+    """
+    found = answer(read_runs(place, quiet=quiet), request)
+    if output is None and format_ == "table":
+        print_sheets(make_console(), found.sheets())
+    elif output is None:
+        sys.stdout.write(_text(found, format_))
+    else:
+        _write(output, _text(found, format_))
+    _tell(found.problems)
+
+
+def _text(found: Answer, format_: str) -> str:
+    match format_:
+        case "csv":
+            return csv_text(found)
+        case "json":
+            return json_text(found)
+        case "markdown":
+            return markdown(found.sheets())
+        case "latex":
+            return latex(found.sheets())
+    file = io.StringIO()
+    console = Console(file=file, width=COLUMNS_OF_FILES, highlight=False, color_system=None)
+    print_sheets(console, found.sheets())
+    return file.getvalue()
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        write_text(output, text)
+    except (OSError, ValueError) as error:  # ValueError of a name such as '' or '.'
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"--output {output}: cannot be written: {why}.") from None
+
+
+def _tell(problems: Sequence[str]) -> None:
+    """What is in doubt goes to stderr: stdout may be a file for a program."""
+    console = make_console(stderr=True)
+    for problem in problems[:_MOST_PROBLEMS]:
+        console.print(problem, style="yellow", markup=False, soft_wrap=True)
+    if len(problems) > _MOST_PROBLEMS:
+        more = len(problems) - _MOST_PROBLEMS
+        console.print(f"and {more} more of these: --json lists all", style="yellow")

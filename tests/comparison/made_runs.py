@@ -1,0 +1,55 @@
+"""Runs that were never run, for tests of what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from deltagclip_cli.comparison.answer import Answer, Request, answer
+from deltagclip_cli.curves.run import Curve, Group, Outcome, Reading, Run
+
+METRIC = "test/accuracy"
+
+
+def curve(values: Sequence[float], steps_per_epoch: int = 10, epoch_seconds: float = 2.0) -> Curve:
+    """A curve with a point an epoch, from the first epoch on."""
+    epochs = np.arange(1.0, len(values) + 1)
+    return Curve(epochs * steps_per_epoch, epochs, epochs * epoch_seconds, np.array(values, float))
+
+
+def group(
+    optimizer: str,
+    experiment: str = "tiny",
+    conditions: Mapping[str, str] | None = None,
+    options: Mapping[str, object] | None = None,
+    **settings: str,
+) -> Group:
+    """A setting of an optimizer."""
+    return Group(experiment, optimizer, settings, conditions or {}, options or {})
+
+
+def run(
+    of: Group | str,
+    seed: Hashable,
+    values: Sequence[float],
+    outcome: Outcome = Outcome.FINISHED,
+    **others: Sequence[float],
+) -> Run:
+    """A run with values of the accuracy, and other curves by names with ``__`` for a slash."""
+    of = group(of) if isinstance(of, str) else of
+    curves = {METRIC: curve(values)} if values else {}
+    curves |= {name.replace("__", "/"): curve(each) for name, each in others.items()}
+    folder = Path(of.experiment, of.name, f"seed-{seed}")
+    return Run(folder, of, seed, outcome, "", curves)
+
+
+def last_values(of: Group | str, values: Sequence[float]) -> list[Run]:
+    """A run for each last value, with the seeds 0, 1, ..."""
+    return [run(of, seed, [0.0, value]) for seed, value in enumerate(values)]
+
+
+def answered(runs: Sequence[Run], **request: object) -> Answer:
+    """What comes of a request, by default for the accuracy."""
+    return answer(Reading(runs, []), Request(**{"metric": METRIC, **request}))  # type: ignore[arg-type]
