@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,28 @@ _AXES = ("epoch", "step", "time")
 
 def read_trials(paths: Iterable[Path]) -> Reading:
     """Read run folders; one whose trial cannot be read is a problem, not an error."""
-    trials, problems = _trials(paths)
-    groups = _groups(trials.values())
-    runs = []
-    for path, trial in trials.items():
-        group = groups[trial.experiment, trial.label, trial.setting]
-        run, problem = _run(RunFolder(path), trial, group)
-        runs.append(run)
-        problems += problem
+    with _no_collection():
+        trials, problems = _trials(paths)
+        groups = _groups(trials.values())
+        runs = []
+        for path, trial in trials.items():
+            group = groups[trial.experiment, trial.label, trial.setting]
+            run, problem = _run(RunFolder(path), trial, group)
+            runs.append(run)
+            problems += problem
     return Reading(runs, problems)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let Python look for no garbage: millions of records would have it look at all runs again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _trials(paths: Iterable[Path]) -> tuple[dict[Path, Trial], list[str]]:
