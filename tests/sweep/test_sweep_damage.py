@@ -95,6 +95,7 @@ experiments:
 """
 
 
+@pytest.mark.slow
 def test_trials_that_fail_or_diverge_are_recorded_and_left_alone(
     make_place: Callable[..., Place],
 ) -> None:

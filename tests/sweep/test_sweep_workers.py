@@ -22,6 +22,7 @@ from sweep_cases import (
 )
 
 
+@pytest.mark.slow
 def test_what_befalls_one_worker_stops_no_other(place: Place, undisturbed: Place) -> None:
     """One is killed, one halted for a while, one asked to stop, one loses its folder."""
     sweep = place.start()
