@@ -38,9 +38,11 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
     for name in wanted:
         if name in there:
             return name
-    what = f"{words} is needed" if asked is None else f"{words}: no run has that metric"
     if not there:
-        raise UsageError(f"{what}: no run has come to the end of its first epoch.")
+        raise UsageError(
+            "There is nothing to compare yet: no run has come to the end of its first epoch."
+        )
+    what = f"{words} is needed" if asked is None else f"{words}: no run has that metric"
     raise UsageError(f"{what}.\n  metrics: {nearest_first(asked or '', there)}")
 
 

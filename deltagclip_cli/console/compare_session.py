@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -93,6 +93,9 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
             f"{where}: there are no runs.\n  A run is a folder with trial.yaml, or with event files"
             f" of TensorBoard.{problems}"
         )
+    if place.pattern is not None and all(run.group.options for run in reading.runs):
+        unused = "--group names the runs of other programs; here are run folders only."
+        return replace(reading, problems=[*reading.problems, unused])
     return reading
 
 

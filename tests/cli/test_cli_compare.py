@@ -204,6 +204,22 @@ def test_a_target_of_an_experiment_that_is_not_there_is_said(
     assert "--target: there is no experiment tinny among tiny." in done.stderr
 
 
+def test_a_pattern_for_names_that_nothing_needs_is_said(deltagclip: Invoke, runs: Path) -> None:
+    done = deltagclip("compare", "--group", "(?P<lr>.*)")
+    assert done.exit_code == 0
+    assert "--group names the runs of other programs; here are run folders only." in done.stderr
+
+
+def test_before_the_first_epoch_there_is_nothing_to_compare(
+    deltagclip: Invoke, tmp_path: Path
+) -> None:
+    for trial in trials_of(tmp_path):
+        write_run(tmp_path / "runs", trial, [], ended=False)
+    done = deltagclip("compare")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "nothing to compare yet: no run has come to the end of its first epoch" in done.stderr
+
+
 def test_a_path_is_a_folder_and_not_an_experiment(
     deltagclip: Invoke, runs: Path, tmp_path: Path
 ) -> None:
