@@ -6,7 +6,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy import optimize, stats
@@ -167,15 +167,8 @@ def _by_pairs(bare: Difference, ours: Numbers, theirs: Numbers, confidence: floa
         return ranks_only
     with no_warnings():
         test = stats.ttest_rel(ours, theirs)
-        found = test.confidence_interval(confidence)
     effect = _Effect(float(test.statistic), len(ours) - 1, 1 / math.sqrt(len(ours)))
-    return replace(
-        ranks_only,
-        interval=Interval(magnitude.restore(found.low), magnitude.restore(found.high)),
-        t_test_p=float(test.pvalue),
-        effect_size=effect.size,
-        effect_interval=effect.interval(confidence),
-    )
+    return _with_t_test(ranks_only, test, effect, magnitude, confidence)
 
 
 def _signed_rank_p(ours: Numbers, theirs: Numbers) -> float:
@@ -202,10 +195,18 @@ def _by_samples(bare: Difference, ours: Numbers, theirs: Numbers, confidence: fl
         return ranks_only
     with no_warnings():
         test = stats.ttest_ind(ours, theirs, equal_var=False)
-        found = test.confidence_interval(confidence)
     if not math.isfinite(test.statistic):  # a spread of 1e-170 of the largest number squares to 0
         return ranks_only
     effect = _pooled_effect(ours, theirs)
+    return _with_t_test(ranks_only, test, effect, magnitude, confidence)
+
+
+def _with_t_test(
+    ranks_only: Difference, test: Any, effect: _Effect, magnitude: Magnitude, confidence: float
+) -> Difference:
+    """A difference with scipy's t-test of numbers that were shrunk by a magnitude."""
+    with no_warnings():
+        found = test.confidence_interval(confidence)
     return replace(
         ranks_only,
         interval=Interval(magnitude.restore(found.low), magnitude.restore(found.high)),
