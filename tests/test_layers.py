@@ -17,7 +17,7 @@ NAME = PACKAGE.name
 
 # From the bottom up; a module imports, when it is loaded, from its own line and the lines above it.
 LAYERS = [
-    {"__init__", "errors", "registry", "seeds", "files"},
+    {"__init__", "errors", "registry", "seeds", "files", "wording"},
     {"claims"},
     {"spec"},
     {"trials"},
@@ -39,9 +39,10 @@ LAYERS = [
     {"cli"},
     {"__main__"},
 ]
-WITHOUT_TORCH = {"errors", "registry", "seeds", "files", "stopping", "logs", "spec", "trials"}
+WITHOUT_TORCH = {"errors", "registry", "wording", "seeds", "files", "stopping", "logs", "spec"}
 WITHOUT_TORCH |= {"run_folder", "cli", "__main__", "__init__", "claims", "heartbeat", "planning"}
 WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "search", "console"}
+WITHOUT_TORCH |= {"trials"}
 READING = {"curves", "statistics", "comparison"}  # arrays, but never torch
 READING_VIEWS = {"console.compare_view", "console.compare_session"}  # loaded by their command only
 

@@ -10,6 +10,7 @@ import typer
 
 from deltagclip_cli.cli import options
 from deltagclip_cli.cli.reporting import reports_errors
+from deltagclip_cli.wording import plural
 
 
 @reports_errors
@@ -41,12 +42,8 @@ def validate(
         typer.echo(json.dumps({"valid": True, "trials": counts}, indent=1))
         return
     for name, count in counts.items():
-        typer.echo(f"{name}: {_counted(count, 'trial')}")
+        typer.echo(f"{name}: {plural(count, 'trial')}")
     experiments, trials = len(counts), sum(counts.values())
     typer.echo(
-        f"{file}: {_counted(experiments, 'experiment')}, {_counted(trials, 'trial')}, no errors."
+        f"{file}: {plural(experiments, 'experiment')}, {plural(trials, 'trial')}, no errors."
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.comparison.digits import NOTHING, p_value, plural
+from deltagclip_cli.comparison.digits import NOTHING, p_value
 from deltagclip_cli.comparison.rows import Question, Row, order
 from deltagclip_cli.comparison.sheets import Sheet, line
 from deltagclip_cli.comparison.target import Cost
 from deltagclip_cli.statistics.across import Profile, Ranking, performance_profile, ranks
+from deltagclip_cli.wording import plural
 
 CLOCKS = ("epochs", "steps", "seconds")
 _TAUS = (1.0, 1.5, 2.0, 4.0)
@@ -55,8 +56,10 @@ def overall(comparisons: Sequence[Comparison]) -> Overall | None:
         for clock in CLOCKS
         if timed
     }
-    chosen = any(len(each.rows) > len(best[each.title]) for each in comparisons)
     experiments = len({each.experiment for each in comparisons})
+    if experiments < len(comparisons):
+        ranking = replace(ranking, p=None)  # runs under several conditions are not independent
+    chosen = any(len(each.rows) > len(best[each.title]) for each in comparisons)
     return Overall(ranking, profiles, len(timed), experiments, chosen)
 
 
@@ -123,7 +126,7 @@ def _texts(found: Overall, label: str) -> list[str]:
 def _notes(found: Overall) -> list[str]:
     ranking = found.ranking
     notes = [f"Ranks in the order of the tables, 1 the best; means over {_of(found)}."]
-    if ranking.p is not None and found.experiments == ranking.experiments:
+    if ranking.p is not None:
         notes.append(f"Friedman's test that all are alike: p = {p_value(ranking.p)}.")
     if found.profiles:
         notes.append(

@@ -29,9 +29,9 @@ from deltagclip_cli.comparison.sensitivity import (
 from deltagclip_cli.comparison.sheets import Sheet
 from deltagclip_cli.comparison.target import Target, check_once
 from deltagclip_cli.comparison.value_sheet import value_sheet
-from deltagclip_cli.curves.naming import printable
 from deltagclip_cli.curves.run import Reading, Run
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.wording import printable
 
 
 @dataclass(frozen=True)

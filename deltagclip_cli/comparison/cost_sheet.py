@@ -13,7 +13,7 @@ from deltagclip_cli.comparison.sheets import Sheet, line
 def cost_sheet(comparison: Comparison) -> Sheet | None:
     """The way to the target, the time of an epoch and the regimes; None if nothing is known."""
     rows, target = comparison.rows, comparison.target
-    has_epochs = any(not _counts_steps_only(row) for row in rows)
+    has_epochs = any(map(_has_epochs, rows))
     has_regimes = any(row.regimes for row in rows)
     if not (target or has_regimes or any(row.epoch_seconds for row in rows)):
         return None
@@ -32,10 +32,9 @@ def cost_sheet(comparison: Comparison) -> Sheet | None:
     return Sheet(title, columns, lines, _notes(comparison, has_epochs))
 
 
-def _counts_steps_only(row: Row) -> bool:
-    """Whether nobody knows what an epoch is, as in logs of other programs."""
-    curves = [curve for run in row.runs for curve in run.curves.values()]
-    return bool(curves) and all(curve.epochs is curve.steps for curve in curves)
+def _has_epochs(row: Row) -> bool:
+    """Whether somebody knows what an epoch is, unlike in logs of other programs."""
+    return any(curve.has_epochs for run in row.runs for curve in run.curves.values())
 
 
 def _way(row: Row, has_epochs: bool) -> list[str]:

@@ -59,11 +59,6 @@ def amount(value: float | None) -> str:
     return finite(value, "{:.0f}" if is_large else "{:.4g}")
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 target``, ``2 targets``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def p_value(p: float | None) -> str:
     """A p-value; a very small one by its order."""
     return finite(p, "{:.4f}" if p is None or p >= 1e-3 else "{:.1e}")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deltagclip_cli.console.numbers import plural
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.slurm.commands import SlurmError, Task, cancel
 from deltagclip_cli.slurm.jobs import Jobs, find_jobs
+from deltagclip_cli.wording import plural
 
 
 def cancel_jobs(console: Console, runs: Path, experiments: Sequence[str], *, dry_run: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -81,9 +82,9 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
     naming = Naming(place.pattern)
     console = make_console(stderr=True)
 
-    def watch(paths: Sequence[Path]) -> Iterable[Path]:
-        disable = quiet or not console.is_terminal
-        return track(paths, "reading", console=console, transient=True, disable=disable)
+    def watch(runs: Sequence[Any]) -> Iterable[Any]:
+        disable = quiet or not console.is_terminal or not runs
+        return track(runs, "reading", console=console, transient=True, disable=disable)
 
     reading = read_tree(folders, naming, EventCache(default_cache_folder()), watch)
     if not reading.runs:

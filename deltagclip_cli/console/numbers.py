@@ -22,11 +22,6 @@ def mean(name: str, value: Mean) -> str:
     return f"{value.value:.4g}" + ("" if error is None else f" ± {error:.2g}")
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 task``, ``2 tasks``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def memory(size_bytes: int) -> str:
     """An amount of memory in the largest decimal unit of which there is one."""
     value, unit = float(size_bytes), "bytes"

@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.claims import claimed
-from deltagclip_cli.console.numbers import plural
 from deltagclip_cli.console.sweep import Sweep, print_json
 from deltagclip_cli.console.tables import counted, titled_table
 from deltagclip_cli.errors import ExitCode
@@ -34,6 +33,7 @@ from deltagclip_cli.slurm.submission import FOLDER
 from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.slurm import Resources
 from deltagclip_cli.trials import Trial
+from deltagclip_cli.wording import plural
 
 _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder
 _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from deltagclip_cli.curves.cache import EventCache
 from deltagclip_cli.curves.events import Events, Scalars
-from deltagclip_cli.curves.naming import Named, Naming, printable, standard_names
-from deltagclip_cli.curves.run import Curve, Group, Outcome, Reading, Run
+from deltagclip_cli.curves.naming import Named, Naming, standard_names
+from deltagclip_cli.curves.run import Curve, Group, Outcome, Reading, Run, Watch
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.wording import printable
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class EventFolder:
     root: Path
 
 
-def read_event_runs(folders: Iterable[EventFolder], naming: Naming, cache: EventCache) -> Reading:
+def read_event_runs(
+    folders: Sequence[EventFolder], naming: Naming, cache: EventCache, watch: Watch = iter
+) -> Reading:
     """Read other people's runs.
 
     Nothing tells which of them were finished: those that are as long as the longest of their group
@@ -38,7 +41,6 @@ def read_event_runs(folders: Iterable[EventFolder], naming: Naming, cache: Event
     Raises:
         UsageError: the naming fits none of them.
     """
-    folders = list(folders)
     named = {each: naming.read(*place) for each, place in _places(folders).items()}
     if folders and not any(named.values()):
         raise UsageError(
@@ -47,7 +49,7 @@ def read_event_runs(folders: Iterable[EventFolder], naming: Naming, cache: Event
         )
     runs: list[Run] = []
     problems: list[str] = []
-    for each, name in named.items():
+    for each, name in watch(list(named.items())):
         if name is None:
             problems.append(f"{each.path}: its name does not match --group, so it is left out.")
             continue

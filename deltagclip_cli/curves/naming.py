@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from deltagclip_cli.curves.run import Group
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.wording import printable
 
 _ENDINGS = [
     re.compile(rf"(?:^|(?<=\d)(?!\d)|[._\- ]+){ending}$")
@@ -107,11 +108,6 @@ class Naming:
         experiment = words.pop("experiment", printable(root))
         optimizer = words.pop("optimizer", printable(root))
         return Named(Group(experiment, optimizer, words), seed)
-
-
-def printable(name: str) -> str:
-    """A name in which whatever a terminal would obey is written out, such as ``\\x1b``."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 # ------------------------------------------------------------------- metrics

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ class Curve:
     epochs: Numbers
     seconds: Numbers
     values: Numbers
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether epochs are known, and not just the steps once more."""
+        return self.epochs is not self.steps
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,10 @@ class Run:
     outcome: Outcome
     reason: str
     curves: Mapping[str, Curve]
+
+
+Watch = Callable[[Sequence[Any]], Iterable[Any]]
+"""Is given all runs, and gives them back one by one, as they are read; such as a progress bar."""
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deltagclip_cli.curves.cache import EventCache
 from deltagclip_cli.curves.foreign import EventFolder, read_event_runs
-from deltagclip_cli.curves.naming import Naming, printable
-from deltagclip_cli.curves.run import Reading
+from deltagclip_cli.curves.naming import Naming
+from deltagclip_cli.curves.run import Reading, Watch
 from deltagclip_cli.curves.trials import read_trials
 from deltagclip_cli.run_folder import RunFolder
-
-Watch = Callable[[Sequence[Path]], Iterable[Path]]
+from deltagclip_cli.wording import printable
 
 
 def read_tree(
@@ -25,10 +24,10 @@ def read_tree(
         roots: the folders to search. What lies below two of them is read once.
         naming: what names of other people's runs say.
         cache: of what was in their event files.
-        watch: is given the folders of all runs, and gives them back one by one, as they are read.
+        watch: follows the reading of our runs, and then of the others.
     """
     ours: list[Path] = []
-    others: dict[Path, EventFolder] = {}
+    others: list[EventFolder] = []
     seen: set[Path] = set()
     unlisted: list[str] = []
     for root in roots:
@@ -36,10 +35,9 @@ def read_tree(
             if is_ours:
                 ours.append(folder)
             else:
-                others[folder] = EventFolder(folder, root)
-    watched = iter(watch([*ours, *others]))
-    trials = read_trials(next(watched) for _ in ours)
-    events = read_event_runs((others[folder] for folder in watched), naming, cache)
+                others.append(EventFolder(folder, root))
+    trials = read_trials(ours, watch)
+    events = read_event_runs(others, naming, cache, watch)
     problems = [*unlisted, *trials.problems, *events.problems]
     return Reading([*trials.runs, *events.runs], [printable(each) for each in problems])
 

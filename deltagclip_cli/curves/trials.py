@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from pydantic_core import from_json  # four times as fast as the standard library's
 
-from deltagclip_cli.curves.naming import printable
-from deltagclip_cli.curves.run import Curve, Group, Numbers, Outcome, Reading, Run
+from deltagclip_cli.curves.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
 from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.trials import Trial, differing_settings
+from deltagclip_cli.wording import printable
 
 _SEED = re.compile(r"^seed: (\d+)\n", re.MULTILINE)
 _OUTCOMES = {
@@ -26,17 +26,17 @@ _OUTCOMES = {
     State.DIVERGED: Outcome.DIVERGED,
     State.FAILED: Outcome.FAILED,
 }
-_CONDITIONS = ("model", "data", "task", "epochs", "precision")
+_NO_CONDITIONS = ("optimizer", "schedule", "seed")  # what is compared, and what is repeated
 _AXES = ("epoch", "step", "time")
 
 
-def read_trials(paths: Iterable[Path]) -> Reading:
+def read_trials(paths: Iterable[Path], watch: Watch = iter) -> Reading:
     """Read run folders; one whose trial cannot be read is a problem, not an error."""
     with _no_collection():
         trials, problems = _trials(paths)
         groups = _groups(trials.values())
         runs = []
-        for path, trial in trials.items():
+        for path, trial in watch(list(trials.items())):
             group = groups[trial.experiment, trial.label, trial.setting]
             run, problem = _run(RunFolder(path), trial, group)
             runs.append(run)
@@ -105,7 +105,8 @@ def _groups(trials: Iterable[Trial]) -> dict[_Key, Group]:
 
 
 def _groups_of_experiment(trials: Mapping[str, Trial]) -> dict[str, Group]:
-    conditions = differing_settings(trials, _CONDITIONS)
+    sections = next(iter(trials.values())).settings
+    conditions = differing_settings(trials, [key for key in sections if key not in _NO_CONDITIONS])
     alike: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
     for key, trial in trials.items():
         alike[trial.label, json.dumps(conditions[key])][key] = trial

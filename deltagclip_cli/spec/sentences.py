@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic_core import ErrorDetails
 
 from deltagclip_cli.spec.document import Where
+from deltagclip_cli.wording import printable
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:
@@ -45,5 +46,4 @@ def got(value: object) -> str:
     """A value for a message: short, and on one line whatever it holds."""
     if not isinstance(value, str):
         return repr(value)[:80]
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in value[:60])
-    return f"the text '{shown}'"
+    return f"the text '{printable(value[:60])}'"

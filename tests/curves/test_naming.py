@@ -9,12 +9,12 @@ import pytest
 
 from deltagclip_cli.curves.naming import (
     Naming,
-    printable,
     standard_name,
     standard_names,
     without_ending,
 )
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.wording import printable
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "vit-tiny"
 

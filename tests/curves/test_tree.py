@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from event_files import NAME
 from run_cases import lines, make_events, make_run, record
 from tiny_spec import trial_of, trials_of
 
+from deltagclip_cli.curves import trials
 from deltagclip_cli.curves.cache import EventCache
 from deltagclip_cli.curves.naming import Naming
 from deltagclip_cli.curves.run import Outcome, Reading
@@ -150,45 +151,37 @@ def test_a_folder_that_cannot_be_listed_is_a_problem(
     assert list(reading.problems) == [f"{logs / 'b'}: cannot be listed: Permission denied."]
 
 
-def test_who_watches_is_given_every_folder_once_while_it_is_read(
-    tmp_path: Path, logs: Path
+def test_who_watches_sees_each_run_while_it_is_read(
+    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = [make_run(logs, trial).path for trial in trials_of(tmp_path)]
-    ours[0].joinpath("trial.yaml").write_text("what?")
-    others = [make_events(logs / name, {"loss": [1]}) for name in ("y", "z")]
-    others[0].joinpath(NAME).write_bytes(b"what?")
-    seen: list[Path] = []
-    ended = []
+    """Not all of them before the first is read, as a progress bar would be full at once."""
+    for trial in trials_of(tmp_path):
+        make_run(logs, trial, lines(record(1)))
+    for name in ("y", "z"):
+        make_events(logs / name, {"loss": [1]})
+    done: list[str] = []
+    monkeypatch.setattr(trials, "_read", noted(trials._read, done))
+    monkeypatch.setattr(EventCache, "read", noted(EventCache.read, done))
 
-    def watch(paths: Sequence[Path]) -> Iterator[Path]:
-        assert sorted(paths) == sorted([*ours, *others])
-        for path in paths:
-            seen.append(path)
-            yield path
-        ended.append(True)
+    def watch(runs: Sequence[Any]) -> Iterator[Any]:
+        for run in runs:
+            done.append("next")
+            yield run
+        done.append("end")
 
-    reading = read_tree([logs, logs / "y"], Naming(), EventCache(Path(os.devnull)), watch)
-    assert sorted(seen) == sorted([*ours, *others])
-    assert ended == [True]
-    assert [run.folder for run in reading.runs] == [ours[1], others[1]]
+    reading = read_tree([logs], Naming(), EventCache(Path(os.devnull)), watch)
+    assert len(reading.runs) == 4
+    assert done == ["next", "read", "next", "read", "end"] * 2
 
 
-@pytest.mark.parametrize("kinds", ["ours", "theirs", "none"])
-def test_who_watches_comes_to_the_end_whoever_made_the_runs(
-    tmp_path: Path, logs: Path, kinds: str
-) -> None:
-    if kinds == "ours":
-        make_run(logs, trial_of(tmp_path))
-    if kinds == "theirs":
-        make_events(logs / "run", {"loss": [1]})
-    ended = []
+def noted(read: Callable[..., Any], done: list[str]) -> Callable[..., Any]:
+    """A function that says when it was called."""
 
-    def watch(paths: Sequence[Path]) -> Iterator[Path]:
-        yield from paths
-        ended.append(True)
+    def reading(*arguments: Any) -> Any:
+        done.append("read")
+        return read(*arguments)
 
-    read_tree([logs], Naming(), EventCache(Path(os.devnull)), watch)
-    assert ended == [True]
+    return reading
 
 
 def test_problems_come_together_so_that_a_terminal_does_not_obey_them(
