@@ -67,7 +67,7 @@ def _notes(comparison: Comparison, baseline: Row, found: Sequence[Difference]) -
     better = "More" if comparison.question.higher_is_better else "Less"
     notes = [
         f"{better} is better; intervals are of 95 %; g: difference in standard deviations (Hedges);"
-        f" Holm: adjusted for all {len(found)}.",
+        " Holm: adjusted for all tests of the column before.",
         "Pairs by seed where those of one are all among the other's: paired t-test, Wilcoxon's"
         " signed ranks. Else Welch's t-test, Mann and Whitney's ranks.",
     ]

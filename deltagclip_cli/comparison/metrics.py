@@ -35,9 +35,9 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
     """
     there = _names(runs)
     wanted = PREFERRED if asked is None else (asked, standard_name(asked))
-    for name in wanted:
-        if name in there:
-            return name
+    found = next((name for name in wanted if name in there), None)
+    if found is not None:
+        return found
     if not there:
         raise UsageError(
             "There is nothing to compare yet: no run has come to the end of its first epoch."

@@ -41,10 +41,9 @@ class Question:
     ddof: int = 1
 
     def target(self, experiment: str) -> Target | None:
-        """The target of an experiment: the last that names it, else the last that names none."""
-        fitting = [each for each in self.targets if each.experiment in (None, experiment)]
-        own = [each for each in fitting if each.experiment is not None]
-        return ([None, *fitting, *own])[-1]
+        """The target of an experiment: the one that names it, else the one for all."""
+        by_experiment = {each.experiment: each for each in self.targets}
+        return by_experiment.get(experiment) or by_experiment.get(None)
 
     def value(self, run: Run) -> float | Outcome | Missing:
         """The value of a run; NaN if it has diverged; or why there is none."""
