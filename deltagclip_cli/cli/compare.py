@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import options, questions
 from deltagclip_cli.cli.reporting import reports_errors
-from deltagclip_cli.comparison.mode import Mode
 
 
 class Format(StrEnum):
@@ -35,59 +34,20 @@ _ENDINGS = {
 
 @reports_errors
 def compare(
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXPERIMENT|FOLDER",
-            help="Experiments of the runs folder, or folders with runs or with TensorBoard logs.",
-            show_default="all experiments",
-        ),
-    ] = None,
-    metric: Annotated[
-        str | None,
-        typer.Option(help="What to compare.", show_default="test/accuracy or test/loss"),
-    ] = None,
-    at: Annotated[
-        str, typer.Option(metavar="last|best|epoch=N|step=N", help="When the metric is read.")
-    ] = "last",
-    baseline: Annotated[
-        str | None, typer.Option(metavar="OPTIMIZER", help="Test every other one against this.")
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METRIC=VALUE",
-            help="Show what it took to reach a value. EXPERIMENT:METRIC=VALUE for one experiment."
-            " Repeatable for those.",
-        ),
-    ] = None,
-    interval: Annotated[
-        bool, typer.Option("--interval", help="Show 95 % intervals instead of standard errors.")
-    ] = False,
-    ddof: Annotated[
-        int, typer.Option(min=0, max=1, help="Of the standard error; 0 is the paper's.")
-    ] = 1,
-    mode: Annotated[
-        Mode | None,
-        typer.Option(help="Which values of the metric are good.", show_default="by its name"),
-    ] = None,
-    heatmap: Annotated[
-        str | None,
-        typer.Option(metavar="KEY,KEY", help="A map over two settings, such as lr,gamma."),
-    ] = None,
-    within: Annotated[
-        str, typer.Option(metavar="DISTANCE", help="How far from the best a good setting may be.")
-    ] = "1%",
+    targets: questions.Targets = None,
+    metric: questions.Metric = None,
+    at: questions.At = "last",
+    baseline: questions.Baseline = None,
+    target: questions.Target = None,
+    interval: questions.Interval = False,
+    ddof: questions.Ddof = 1,
+    mode: questions.Better = None,
+    heatmap: questions.Heatmap = None,
+    within: questions.Within = "1%",
     published: Annotated[
         bool, typer.Option("--published", help="Add what the paper's authors got.")
     ] = False,
-    group: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX",
-            help="How other people's runs are named: (?P<optimizer>…), (?P<seed>…), (?P<lr>…), ….",
-        ),
-    ] = None,
+    group: questions.Group = None,
     format_: Annotated[
         Format | None, typer.Option("--format", help="What to write.", show_default="table")
     ] = None,
@@ -115,23 +75,12 @@ def compare(
         ddof=ddof,
         mode=mode,
         intervals=interval,
-        heat_map=_keys(heatmap),
+        heat_map=questions.two_settings(heatmap),
         within=within,
         published=published,
     )
     place = Place(targets or (), runs, group)
     compare_and_write(place, request, _format(format_, output, as_json), output, quiet=quiet)
-
-
-def _keys(text: str | None) -> tuple[str, str] | None:
-    from deltagclip_cli.errors import UsageError
-
-    if text is None:
-        return None
-    keys = [key.strip() for key in text.split(",")]
-    if len(keys) != 2 or not all(keys) or keys[0] == keys[1]:
-        raise UsageError(f"--heatmap {text}: say two settings, such as lr,gamma.")
-    return keys[0], keys[1]
 
 
 def _format(asked: Format | None, output: Path | None, as_json: bool) -> Format:

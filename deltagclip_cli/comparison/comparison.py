@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deltagclip_cli.comparison.metrics import nearest_first
-from deltagclip_cli.comparison.rows import Question, Row, Standing, Versus, make_row, order
+from deltagclip_cli.comparison.rows import (
+    Behind,
+    Question,
+    Row,
+    Standing,
+    Versus,
+    make_row,
+    order,
+)
 from deltagclip_cli.comparison.target import Target
 from deltagclip_cli.curves.run import Group, Run, in_words
 from deltagclip_cli.errors import UsageError
@@ -44,6 +52,12 @@ class Comparison:
     def target(self) -> Target | None:
         """The target that counts here."""
         return self.question.target(self.experiment)
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether somebody knows what an epoch is, unlike in logs of other programs."""
+        runs = (run for row in self.rows for run in row.runs)
+        return any(curve.has_epochs for run in runs for curve in run.curves.values())
 
     @property
     def title(self) -> str:
@@ -141,7 +155,11 @@ def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
         standings[row.group] = (
             standings[best.group] if is_equal else _standing(row, test, p, question)
         )
-    return [replace(row, standing=standings.get(row.group)) for row in rows]
+    behind = dict(zip((row.group for row in others), map(Behind, tests, adjusted), strict=True))
+    return [
+        replace(row, standing=standings.get(row.group), behind=behind.get(row.group))
+        for row in rows
+    ]
 
 
 def _difference(row: Row, other: Row, question: Question) -> Difference:

@@ -13,7 +13,7 @@ from deltagclip_cli.comparison.sheets import Sheet, line
 def cost_sheet(comparison: Comparison) -> Sheet | None:
     """The way to the target, the time of an epoch and the regimes; None if nothing is known."""
     rows, target = comparison.rows, comparison.target
-    has_epochs = any(map(_has_epochs, rows))
+    has_epochs = comparison.has_epochs
     has_regimes = any(row.regimes for row in rows)
     if not (target or has_regimes or any(row.epoch_seconds for row in rows)):
         return None
@@ -30,11 +30,6 @@ def cost_sheet(comparison: Comparison) -> Sheet | None:
         lines.append(line(texts, row.standing))
     title = f"{comparison.title}: cost" + (f" of {target}" if target else "")
     return Sheet(title, columns, lines, _notes(comparison, has_epochs))
-
-
-def _has_epochs(row: Row) -> bool:
-    """Whether somebody knows what an epoch is, unlike in logs of other programs."""
-    return any(curve.has_epochs for run in row.runs for curve in run.curves.values())
 
 
 def _way(row: Row, has_epochs: bool) -> list[str]:

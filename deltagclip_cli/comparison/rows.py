@@ -83,6 +83,20 @@ class Versus:
     rank_test_p: float | None
 
 
+@dataclass(frozen=True)
+class Behind:
+    """A setting against the best one.
+
+    Args:
+        difference: between the two, with its tests.
+        p: that its standing goes by, adjusted by Holm's method for all settings in the comparison;
+            None if there is none.
+    """
+
+    difference: Difference
+    p: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Row:
     """One setting of an optimizer.
@@ -98,6 +112,7 @@ class Row:
         epoch_seconds: the mean of all epochs; None if nobody knows it.
         regimes: the shares of plain, clipped and floored steps; None for what does not clip.
         standing: measured by the best setting; None if there are no values.
+        behind: the test that says so; None for the best one itself, or without values.
         versus: against the baseline; None for the baseline itself, or without one.
     """
 
@@ -111,6 +126,7 @@ class Row:
     epoch_seconds: float | None
     regimes: Mapping[str, float] | None
     standing: Standing | None = None
+    behind: Behind | None = None
     versus: Versus | None = None
 
     @property

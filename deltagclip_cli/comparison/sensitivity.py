@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deltagclip_cli.comparison.comparison import Comparison, by_size
@@ -74,9 +75,15 @@ class Sensitivity:
 
 def sensitivities(comparison: Comparison, margin: Margin) -> list[Sensitivity]:
     """For each optimizer with more than one setting."""
-    labels = dict.fromkeys(row.group.optimizer for row in comparison.rows)
-    groups = [[row for row in comparison.rows if row.group.optimizer == each] for each in labels]
+    groups = _by_optimizer(comparison.rows).values()
     return [_sensitivity(rows, margin) for rows in groups if len(rows) > 1]
+
+
+def _by_optimizer(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.group.optimizer].append(row)
+    return groups
 
 
 def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
@@ -176,6 +183,37 @@ def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[
             f"  settings that differ: {nearest_first(keys[0], _known(comparisons)) or 'none'}"
         )
     return [_heat_map(title, rows, keys) for title, rows in grouped.items()]
+
+
+def usual_heat_maps(comparisons: Iterable[Comparison]) -> list[HeatMap]:
+    """A map for each optimizer with a grid, over the two settings that have most values.
+
+    What was searched at random fills only a few places of a grid, and makes no map.
+    """
+    maps = []
+    for comparison in comparisons:
+        for label, rows in _by_optimizer(comparison.rows).items():
+            keys = _two_keys(rows)
+            if keys is not None:
+                better = comparison.question.higher_is_better
+                ranked = [(order(row, higher_is_better=better), row) for row in rows]
+                maps.append(_heat_map(f"{comparison.title} · {label}", ranked, keys))
+    return maps
+
+
+def _two_keys(rows: Sequence[Row]) -> tuple[str, str] | None:
+    """Two settings that make a grid of which at least half was run."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for key, word in row.group.settings.items():
+            values[key].add(word)
+    several = [key for key in values if len(values[key]) > 1]
+    if len(several) < 2:
+        return None
+    one, other = sorted(several, key=lambda key: -len(values[key]))[:2]
+    places = {(row.group.settings.get(one), row.group.settings.get(other)) for row in rows}
+    is_grid = 2 * len(places) >= len(values[one]) * len(values[other])
+    return (one, other) if is_grid else None
 
 
 def _known(comparisons: Sequence[Comparison]) -> dict[str, None]:

@@ -122,7 +122,7 @@ def compare_and_write(
         sys.stdout.write(_text(found, format_))
     else:
         _write(output, _text(found, format_))
-    _tell(found.problems)
+    tell(found.problems)
 
 
 def _text(found: Answer, format_: str) -> str:
@@ -149,7 +149,7 @@ def _write(output: Path, text: str) -> None:
         raise UsageError(f"--output {output}: cannot be written: {why}.") from None
 
 
-def _tell(problems: Sequence[str]) -> None:
+def tell(problems: Sequence[str]) -> None:
     """What is in doubt goes to stderr: stdout may be a file for a program."""
     console = make_console(stderr=True)
     for problem in problems[:_MOST_PROBLEMS]:
