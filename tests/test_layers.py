@@ -27,6 +27,7 @@ LAYERS = [
     {"planning"},
     {"results", "survey", "curves", "statistics"},
     {"comparison"},
+    {"report", "board"},
     {"launchers"},
     {"search"},
     {"optim", "models", "datasets", "tasks", "schedules"},
@@ -43,8 +44,9 @@ WITHOUT_TORCH = {"errors", "registry", "wording", "seeds", "files", "stopping", 
 WITHOUT_TORCH |= {"run_folder", "cli", "__main__", "__init__", "claims", "heartbeat", "planning"}
 WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "search", "console"}
 WITHOUT_TORCH |= {"trials"}
-READING = {"curves", "statistics", "comparison"}  # arrays, but never torch
-READING_VIEWS = {"console.compare_view", "console.compare_session"}  # loaded by their command only
+READING = {"curves", "statistics", "comparison", "report", "board"}  # arrays, but never torch
+READING_VIEWS = {"console.compare_view", "console.compare_session", "console.report_session"}
+READING_VIEWS |= {"console.tensorboard_session"}  # loaded by their command only
 
 
 def module_of(path: Path) -> str:

@@ -1,0 +1,148 @@
+"""The answer in words: which optimizers are best, by how much, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from deltagclip_cli.comparison.comparison import Comparison
+from deltagclip_cli.comparison.digits import interval, p_value, shown_with, with_error
+from deltagclip_cli.comparison.rows import Behind, Row, Standing
+from deltagclip_cli.curves.run import Outcome
+from deltagclip_cli.report.step_sizes import CLIP_RATIO
+from deltagclip_cli.statistics.difference import Design
+from deltagclip_cli.wording import plural
+
+_MOST_NAMES = 4
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Two or three sentences on a comparison, and one on each thing that spoils it."""
+    rows = [row for row in comparison.rows if row.summary is not None]
+    if not rows:
+        return ["No run has come to its end, so there is nothing to compare yet."]
+    best = [row for row in rows if row.standing is Standing.BEST]
+    found = [_on_best(best, comparison), *_on_others(best[0], rows)] if best else _ALL_DIVERGED
+    return [*found, *_on_trouble(comparison.rows), *_on_floor(comparison.rows)]
+
+
+_ALL_DIVERGED = ["Every run diverged."]
+
+
+def _on_best(best: Sequence[Row], comparison: Comparison) -> str:
+    question, summary = comparison.question, best[0].summary
+    assert summary is not None
+    has_error = summary.standard_error is not None
+    value = with_error(summary.mean, summary.standard_error)
+    seeds = f"mean ± standard error of {plural(summary.n, 'seed')}" if has_error else "one seed"
+    if len(comparison.rows) == 1:
+        return f"{best[0].group.name} has {question.metric} {question.moment} {value} ({seeds})."
+    verb = "has" if len(best) == 1 else "have"
+    return f"{few(best)} {verb} the best {question.metric} {question.moment}: {value} ({seeds})."
+
+
+def _on_others(best: Row, rows: Sequence[Row]) -> list[str]:
+    alike, untold, worse = (
+        [row for row in rows if row.standing is standing]
+        for standing in (Standing.LIKE_BEST, Standing.UNTOLD, Standing.WORSE)
+    )
+    found = []
+    if alike:
+        found.append(
+            f"{few(alike)} cannot be told from {best.group.name} with these seeds, which is not to"
+            f" say that they are equal{_how_far(alike)}."
+        )
+    if untold:
+        found.append(f"Of {few(untold)} there are too few seeds to tell.")
+    if worse:
+        found.append(_on_worse(best, worse))
+    return found
+
+
+def _how_far(alike: Sequence[Row]) -> str:
+    """What the differences of some settings from the best may be."""
+    tests = [row.behind.difference for row in alike if row.behind is not None]
+    bounds = [
+        bound
+        for test in tests
+        if test.interval
+        for bound in (test.interval.low, test.interval.high)
+    ]
+    if not bounds:
+        return ""
+    most, reach = max(abs(test.difference) for test in tests), max(map(abs, bounds))
+    show = shown_with(reach / 4, most)
+    return (
+        f": the means differ by at most {show(most)}, but 95 % intervals of the differences reach"
+        f" {show(reach)}"
+    )
+
+
+def _on_worse(best: Row, worse: Sequence[Row]) -> str:
+    """By how much the nearest of those that are worse is so, and which others are."""
+    nearest, *others = worse
+    verb = "is" if len(others) == 1 else "are"
+    more = f", and so {verb} {few(others)}" if others else ""
+    if nearest.behind is None or nearest.behind.difference.interval is None:
+        return f"{nearest.group.name} is worse than {best.group.name}{more}."
+    return f"{nearest.group.name} is worse by {_amount(nearest.behind)}{more}."
+
+
+def _amount(behind: Behind) -> str:
+    test = behind.difference
+    assert test.interval is not None
+    show = shown_with((test.interval.high - test.interval.low) / 4, abs(test.difference))
+    pairs = (
+        f"{plural(test.pairs, 'pair')} by seed" if test.design is Design.PAIRED else "Welch's test"
+    )
+    return (
+        f"{show(abs(test.difference))} (95 % interval of the difference"
+        f" {interval(test.interval, show)}, p = {p_value(behind.p)} by Holm's method, {pairs})"
+    )
+
+
+def _on_trouble(rows: Sequence[Row]) -> list[str]:
+    found = []
+    for row in rows:
+        diverged = sum(run.outcome is Outcome.DIVERGED for run in row.runs)
+        if diverged:
+            found.append(
+                f"{diverged} of {plural(len(row.runs), 'run')} of {row.group.name} diverged."
+            )
+    missing = sum(sum(row.left_out.values()) for row in rows)
+    if missing:
+        found.append(f"{plural(missing, 'run')} had no value to count; the table says why.")
+    return found
+
+
+def _on_floor(rows: Sequence[Row]) -> list[str]:
+    found = []
+    if never := [row for row in rows if row.was_never_floored]:
+        found.append(
+            f"No step of {few(never)} was floored: δ was never active, and what ran was GClip under"
+            " another name. To see what δ does, it has to be above γ/‖g‖."
+        )
+    if logged := [row for row in rows if _logged_no_floor(row)]:
+        found.append(
+            f"In the logs of {few(logged)}, {CLIP_RATIO} is 1 from the first point to the last:"
+            " no step was below the floor, so δ was never active, and what ran was GClip under"
+            " another name."
+        )
+    return found
+
+
+def _logged_no_floor(row: Row) -> bool:
+    """Whether these are the paper's own logs of δ-GClip, and say that no step was floored."""
+    curves = [run.curves[CLIP_RATIO] for run in row.runs if CLIP_RATIO in run.curves]
+    is_clipping = "clip" in row.group.name.lower()
+    return is_clipping and bool(curves) and all(bool(np.all(c.values == 1)) for c in curves)
+
+
+def few(rows: Sequence[Row]) -> str:
+    """The names of some settings, of many only the first ones."""
+    names = [row.group.name for row in rows]
+    if len(names) > _MOST_NAMES:
+        names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} others"]
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,174 @@
+"""Where the numbers of a report come from: trials, versions, machines, and what went wrong."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from deltagclip_cli.curves.run import Outcome, Run, in_words
+from deltagclip_cli.report.names import FileNames
+from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.wording import plural, printable
+
+Start = Mapping[str, Any]
+"""The environment that a run was begun in."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The resolved trial of a setting.
+
+    Args:
+        title: experiment, conditions and setting.
+        file: a name for it.
+        text: as YAML, with the first seed.
+    """
+
+    title: str
+    file: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is known of how some runs came to be.
+
+    Args:
+        facts: what was the same for all, or how often it was not, by what it is about.
+        specs: the trial of each setting; none of other programs' runs.
+        runs: each with its folder, seed, state, time and reason; those that failed first.
+    """
+
+    facts: Mapping[str, str]
+    specs: Sequence[Spec]
+    runs: Sequence[Mapping[str, str]]
+
+    @property
+    def failures(self) -> Sequence[Mapping[str, str]]:
+        """The runs that did not finish."""
+        return [run for run in self.runs if run["state"] != Outcome.FINISHED.value]
+
+
+def provenance(runs: Sequence[Run]) -> Provenance:
+    """Read what the run folders tell; of other programs' runs, only where they are."""
+    starts = {run.folder: _starts(run) for run in runs}
+    in_order = sorted(runs, key=lambda run: run.outcome is Outcome.FINISHED)
+    return Provenance(_facts(runs, starts.values()), _specs(runs), [_row(run) for run in in_order])
+
+
+def _starts(run: Run) -> list[Start]:
+    """The environments of a run, one for each time it was begun or resumed."""
+    with suppress(OSError, ValueError):
+        starts = json.loads(RunFolder(run.folder).environment_file.read_bytes())
+        return [start for start in starts if isinstance(start, dict)]
+    return []
+
+
+def _specs(runs: Iterable[Run]) -> list[Spec]:
+    names, found = FileNames(), {}
+    for run in runs:
+        title = " · ".join([run.group.experiment, *in_words(run.group.conditions), run.group.name])
+        if title not in found and (text := _trial(run)):
+            found[title] = Spec(title, f"{names.name(title)}.yaml", text)
+    return list(found.values())
+
+
+def _trial(run: Run) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        return RunFolder(run.folder).trial_file.read_text(encoding="utf-8")
+    return ""
+
+
+_FACTS = {
+    "Program": lambda start: f"deltagclip_cli {start['deltagclip_cli']}",
+    "Python": lambda start: start["python"],
+    "Packages": lambda start: ", ".join(f"{k} {v}" for k, v in start["packages"].items() if v),
+    "CUDA": lambda start: f"{start['cuda']}, cuDNN {start['cudnn']}",
+    "Device": lambda start: start["device"],
+    "Host": lambda start: start["host"],
+    "Platform": lambda start: start["platform"],
+    "Git": lambda start: _git(start["git"]),
+}
+
+
+def _git(git: Mapping[str, Any] | None) -> str:
+    if not git:
+        return "not in a repository"
+    return f"{git['commit'][:12]}{', with changes that were not committed' if git['dirty'] else ''}"
+
+
+def _facts(runs: Sequence[Run], starts: Iterable[Sequence[Start]]) -> dict[str, str]:
+    by_run = list(starts)
+    flat = [start for each in by_run for start in each]
+    facts = {
+        "Runs": _states(runs),
+        "Time": _hours(sum(map(_seconds, runs))) + " of epochs in all, evaluation included",
+        "Device time": _device_times(runs, by_run),
+        "Begun": _span(word for start in flat if (word := _told(itemgetter("started"), start))),
+    }
+    for name, tell in _FACTS.items():
+        facts[name] = _counted(word for start in flat if (word := _told(tell, start)))
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _span(words: Iterable[str]) -> str:
+    """The first and the last in order."""
+    in_order = sorted(set(words))
+    return " to ".join(dict.fromkeys([*in_order[:1], *in_order[-1:]]))
+
+
+def _told(tell: Any, start: Start) -> str:
+    """What a fact is; empty of an environment that does not tell."""
+    with suppress(KeyError, TypeError, AttributeError):
+        return printable(str(tell(start)))
+    return ""
+
+
+def _device_times(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> str:
+    """The time of the runs by the device that they were last on."""
+    seconds: dict[str, float] = defaultdict(float)
+    for run, each in zip(runs, starts, strict=True):
+        if each and "device" in each[-1]:
+            seconds[printable(str(each[-1]["device"]))] += _seconds(run)
+    return "; ".join(f"{_hours(time)} on {device}" for device, time in seconds.items())
+
+
+def _states(runs: Iterable[Run]) -> str:
+    counts = Counter(run.outcome.value for run in runs)
+    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
+
+
+def _counted(words: Iterable[str]) -> str:
+    """The word if all are the same, else each with how often it is there."""
+    counts = Counter(words)
+    if len(counts) <= 1:
+        return "".join(counts)
+    return "; ".join(f"{word} ({count} ×)" for word, count in counts.most_common())
+
+
+def _seconds(run: Run) -> float:
+    return max((float(curve.seconds[-1]) for curve in run.curves.values()), default=0.0)
+
+
+def _hours(seconds: float) -> str:
+    if seconds >= 5400:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.1f} minutes" if seconds >= 90 else plural(round(seconds), "second")
+
+
+def _row(run: Run) -> dict[str, str]:
+    conditions = " ".join(in_words(run.group.conditions))
+    return {
+        "experiment": f"{run.group.experiment} {conditions}".rstrip(),
+        "optimizer": run.group.name,
+        "seed": str(run.seed) if isinstance(run.seed, (int, str)) else "–",
+        "state": run.outcome.value,
+        "seconds": f"{_seconds(run):.0f}",
+        "folder": printable(str(run.folder)),
+        "reason": run.reason,
+    }

@@ -1,0 +1,92 @@
+"""The tables of a report, each in every form in which somebody may want to have it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from deltagclip_cli.comparison.answer import Answer
+from deltagclip_cli.comparison.comparison import Comparison
+from deltagclip_cli.comparison.cost_sheet import cost_sheet
+from deltagclip_cli.comparison.difference_sheet import difference_sheet
+from deltagclip_cli.comparison.published import published_sheets
+from deltagclip_cli.comparison.records import csv_text
+from deltagclip_cli.comparison.sensitivity import sensitivity_sheets
+from deltagclip_cli.comparison.sheets import Sheet
+from deltagclip_cli.comparison.value_sheet import value_sheet
+from deltagclip_cli.comparison.writing import latex, markdown
+from deltagclip_cli.report.certificate import certificate_sheet
+
+
+@dataclass(frozen=True)
+class Table:
+    """A sheet and what it is copied as.
+
+    Args:
+        kind: a word for what it shows, such as ``values``.
+        caption: its title without what all tables of the comparison have in theirs.
+        sheet: the table.
+        csv: for programs; of values with every number in full precision.
+    """
+
+    kind: str
+    caption: str
+    sheet: Sheet
+    csv: str
+
+    @property
+    def latex(self) -> str:
+        return latex([self.sheet])
+
+    @property
+    def markdown(self) -> str:
+        return markdown([self.sheet])
+
+
+def tables_of(comparison: Comparison, answer: Answer) -> list[Table]:
+    """Those of one comparison, first that of the values."""
+    sheets: list[tuple[str, Iterable[Sheet | None]]] = [
+        ("values", [value_sheet(comparison, intervals=answer.request.intervals)]),
+        ("cost", [cost_sheet(comparison)]),
+        ("differences", [difference_sheet(comparison)]),
+        ("sensitivity", sensitivity_sheets([comparison], answer.margin)),
+        ("published", published_sheets([comparison])),
+        ("certificate", [certificate_sheet(comparison)]),
+    ]
+    whole = csv_text(replace(answer, comparisons=[comparison]))
+    return [
+        Table(kind, _caption(sheet, comparison), sheet, whole if kind == "values" else _csv(sheet))
+        for kind, found in sheets
+        for sheet in found
+        if sheet is not None
+    ]
+
+
+def tables_across(answer: Answer) -> list[Table]:
+    """Those that belong to no comparison alone."""
+    return [Table("across", sheet.title, sheet, _csv(sheet)) for sheet in answer.sheets_across()]
+
+
+def all_tables(answer: Answer) -> Iterator[tuple[str, Table]]:
+    """Every table, with the title of the comparison that it belongs to."""
+    for comparison in answer.comparisons:
+        for table in tables_of(comparison, answer):
+            yield comparison.title, table
+    for table in tables_across(answer):
+        yield "", table
+
+
+def _caption(sheet: Sheet, comparison: Comparison) -> str:
+    rest = sheet.title.removeprefix(f"{comparison.title}: ")
+    is_metric = rest.startswith(comparison.question.metric)
+    return rest if is_metric else f"{rest[:1].upper()}{rest[1:]}"
+
+
+def _csv(sheet: Sheet) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    rows: Sequence[Sequence[str]] = [[cell.whole for cell in line.cells] for line in sheet.lines]
+    writer.writerows([sheet.columns, *rows])
+    return text.getvalue()

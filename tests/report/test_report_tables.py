@@ -1,0 +1,68 @@
+"""The tables of a report, as they are copied and as they lie beside the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from made_runs import answered, group, last_values, run
+
+from deltagclip_cli.report.tables import all_tables, tables_of
+
+ACCURACIES = [0.123456789012345, 0.2, 0.3]
+
+
+def test_the_tables_of_a_comparison_begin_with_its_values() -> None:
+    answer = answered([*last_values("adam", ACCURACIES), *last_values("sgd", ACCURACIES)])
+    kinds = [table.kind for table in tables_of(answer.comparisons[0], answer)]
+    assert kinds == ["values", "cost"]
+
+
+def test_the_values_are_copied_in_full_precision() -> None:
+    answer = answered([*last_values("adam", ACCURACIES), *last_values("sgd", [0.9, 0.8])])
+    (values, *_) = tables_of(answer.comparisons[0], answer)
+    rows = {row["optimizer"]: row for row in csv.DictReader(io.StringIO(values.csv))}
+    assert float(rows["adam"]["worst"]) == ACCURACIES[0]
+
+
+def test_a_caption_does_not_repeat_the_title_of_its_section() -> None:
+    answer = answered(last_values("adam", ACCURACIES))
+    captions = [table.caption for table in tables_of(answer.comparisons[0], answer)]
+    assert captions == ["test/accuracy at the last epoch", "Cost"]
+
+
+def test_each_comparison_and_all_of_them_together_have_tables() -> None:
+    runs = [
+        each
+        for experiment in ("one", "two")
+        for name in ("adam", "sgd")
+        for each in last_values(group(name, experiment), ACCURACIES)
+    ]
+    titles = [(title, table.kind) for title, table in all_tables(answered(runs))]
+    assert titles == [
+        ("one", "values"),
+        ("one", "cost"),
+        ("two", "values"),
+        ("two", "cost"),
+        ("", "across"),
+    ]
+
+
+def test_the_certificate_shows_the_last_numbers_of_the_theorem() -> None:
+    theory = {"theory__lambda_min": [0.5, 0.25]}
+    runs = [run("gclip", 0, [0.1, 0.9], **theory), run("gclip", 1, [0.1, 0.9], **theory)]
+    runs += last_values("adam", ACCURACIES)
+    answer = answered(runs)
+    (table,) = (t for t in tables_of(answer.comparisons[0], answer) if t.kind == "certificate")
+    assert table.sheet.columns == ["optimizer", "n", "lambda_min"]
+    assert [[cell.text for cell in line.cells] for line in table.sheet.lines] == [
+        ["gclip", "2", "0.25 ± 0"]
+    ]
+
+
+def test_a_nasty_name_is_right_in_what_is_copied() -> None:
+    name = "a&b $x_1$ 100%"
+    answer = answered([*last_values(name, ACCURACIES), *last_values("sgd", [0.9, 0.8])])
+    (values, *_) = tables_of(answer.comparisons[0], answer)
+    assert name in {row["optimizer"] for row in csv.DictReader(io.StringIO(values.csv))}
+    assert r"a{\&}b {\$}x{\_}1{\$} 100{\%}" in values.latex
