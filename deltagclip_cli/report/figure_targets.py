@@ -1,0 +1,132 @@
+"""What it took to reach the target: the median, and each seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deltagclip_cli.comparison.comparison import Comparison
+from deltagclip_cli.comparison.rows import Row
+from deltagclip_cli.comparison.target import Cost, Reached, Target, cost
+from deltagclip_cli.report.figure_legend import GREY, Entry, add_legend
+from deltagclip_cli.report.figure_settings import Setting, colour
+from deltagclip_cli.report.figure_text import (
+    LITERAL,
+    as_label,
+    drawable,
+    letters,
+    shortened,
+    wrapped,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROW = 0.2  # inches
+_AROUND = 0.75
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """What the seeds of a setting took, the median of them, and how many got there."""
+
+    setting: Setting
+    reached: Reached
+    median: Cost
+    costs: Sequence[Cost]
+
+
+def draw_targets(comparison: Comparison, settings: Sequence[Setting]) -> Figure | None:
+    """A row for each setting of which a seed reached the target, the fastest first.
+
+    None without a target, or if nobody reached it.
+    """
+    target = comparison.target
+    ways = _ways(settings, target) if target else []
+    if target is None or not ways:
+        return None
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    clocks = [*(["epochs"] if comparison.has_epochs else []), "steps", "seconds"]
+    height = _AROUND + _ROW * len(ways)
+    figure = Figure(figsize=(rcParams["figure.figsize"][0], height), layout="constrained")
+    for axes, clock in zip(
+        figure.subplots(1, len(clocks), sharey=True, squeeze=False)[0], clocks, strict=True
+    ):
+        _draw(axes, ways, clock)
+    _name(figure.axes[0], ways)
+    _count(figure.axes[-1], ways)
+    add_legend(figure, _key(target), _note(comparison, settings))
+    return figure
+
+
+def _ways(settings: Sequence[Setting], target: Target) -> list[_Way]:
+    found = []
+    for setting in settings:
+        reached = setting.row.reached
+        if reached is not None and reached.median is not None and reached.count:
+            costs = [each for run in setting.runs if (each := cost(run, target)) is not None]
+            found.append(_Way(setting, reached, reached.median, costs))
+    return sorted(found, key=lambda way: (way.median.steps, -way.reached.count))
+
+
+def _draw(axes: Axes, ways: Sequence[_Way], clock: str) -> None:
+    for place, way in enumerate(ways):
+        found = [getattr(each, clock) for each in way.costs if math.isfinite(each.steps)]
+        look: dict[str, Any] = {"color": colour(way.setting.look), "linestyle": ""}
+        axes.plot(found, [place] * len(found), marker="o", mfc="none", mew=0.8, **look)
+        median = getattr(way.median, clock)
+        if math.isfinite(median):
+            axes.plot([median], [place], marker="|", markersize=10, mew=2, **look)
+    axes.set_xlabel(as_label(clock))
+    axes.set_xlim(left=0)
+    axes.grid(False, axis="y")
+
+
+def _name(axes: Axes, ways: Sequence[_Way]) -> None:
+    names = [shortened(drawable(way.setting.row.group.name), letters(0.34)) for way in ways]
+    axes.set_yticks(range(len(ways)), names, **LITERAL)
+    axes.set_ylim(len(ways) - 0.5, -0.5)
+
+
+def _count(axes: Axes, ways: Sequence[_Way]) -> None:
+    """How many seeds got there, at the right."""
+    right = axes.get_yaxis_transform()
+    for place, way in enumerate(ways):
+        words = f"{way.reached.count} of {way.reached.n}"
+        axes.text(1.03, place, words, transform=right, va="center", size="small")
+
+
+def _key(target: Target) -> list[Entry]:
+    from matplotlib.lines import Line2D
+
+    seed = Line2D([], [], color=GREY, linestyle="", marker="o", mfc="none", mew=0.8)
+    median = Line2D([], [], color=GREY, linestyle="", marker="|", markersize=10, mew=2)
+    words = drawable(shortened(str(target), letters(0.34)))
+    return [Entry(seed, f"a seed reaches {words}"), Entry(median, "median over all seeds")]
+
+
+def _note(comparison: Comparison, settings: Sequence[Setting]) -> str:
+    """Who never got there, and how many are not shown."""
+    missed = [row.group.name for row in comparison.rows if _missed(row)]
+    words = []
+    if missed:
+        more = len(missed) - _MOST_NAMED
+        names = [shortened(drawable(name), letters(0.5, least=40)) for name in missed[:_MOST_NAMED]]
+        words.append(
+            f"Never reached by {', '.join(names)}" + (f" and {more} others." if more > 0 else ".")
+        )
+    shown = {setting.row.group.name for setting in settings}
+    others = [row for row in comparison.rows if row.group.name not in shown and not _missed(row)]
+    if others:
+        words.append(f"Not shown: {len(others)} other settings.")
+    return wrapped(" ".join(words), letters(0.9), 4)
+
+
+def _missed(row: Row) -> bool:
+    return row.reached is not None and row.reached.n > 0 and row.reached.count == 0
