@@ -16,6 +16,7 @@ from deltagclip_cli.cli.cancel import cancel
 from deltagclip_cli.cli.compare import compare
 from deltagclip_cli.cli.job import job
 from deltagclip_cli.cli.list_command import list_components
+from deltagclip_cli.cli.report import report
 from deltagclip_cli.cli.status import status
 from deltagclip_cli.cli.sweep import sweep
 from deltagclip_cli.cli.train import train
@@ -32,6 +33,7 @@ app.command("train")(train)
 app.command("sweep")(sweep)
 app.command("status")(status)
 app.command("compare")(compare)
+app.command("report")(report)
 app.command("cancel")(cancel)
 app.command("validate")(validate)
 app.command("list")(list_components)
