@@ -348,4 +348,4 @@ def assert_tells_people(done: Done) -> None:
 
 def shows_summary(done: Done) -> bool:
     """Whether what is told at the end was printed."""
-    return "tensorboard --logdir runs" in done.out
+    return "deltagclip tensorboard " in done.out

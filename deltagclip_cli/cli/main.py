@@ -19,6 +19,7 @@ from deltagclip_cli.cli.list_command import list_components
 from deltagclip_cli.cli.report import report
 from deltagclip_cli.cli.status import status
 from deltagclip_cli.cli.sweep import sweep
+from deltagclip_cli.cli.tensorboard import tensorboard
 from deltagclip_cli.cli.train import train
 from deltagclip_cli.cli.validate import validate
 from deltagclip_cli.cli.worker import worker
@@ -34,6 +35,7 @@ app.command("sweep")(sweep)
 app.command("status")(status)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("tensorboard")(tensorboard)
 app.command("cancel")(cancel)
 app.command("validate")(validate)
 app.command("list")(list_components)

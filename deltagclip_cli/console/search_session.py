@@ -158,7 +158,7 @@ class SearchSession:
         for each in standings:
             if each.ranking:
                 self.sweep.say(f"the best     {_train_command(each, self.sweep.options)}")
-        self.sweep.say(f"TensorBoard  tensorboard --logdir {self.sweep.runs / name}")
+        self.sweep.say(f"tensorboard  {self.sweep.command_for('tensorboard', [name])}")
         if left := self._left(standings):
             self.sweep.say(f"not finished {left}: the same command goes on with them")
 

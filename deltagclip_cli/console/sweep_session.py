@@ -160,16 +160,19 @@ class SweepSession(Sweep):
             return ExitCode.FAILED
         return ExitCode.OK if states <= {State.FINISHED} else ExitCode.STOPPED
 
+    def command_for(self, command: str, experiments: Iterable[str]) -> str:
+        """How to look at what was run."""
+        runs = ["--runs", str(self.runs)] if "--runs" in self.options else []
+        return shlex.join(["deltagclip", command, *experiments, *runs])
+
     def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
         counts = Counter(each.state for each in planned)
         queued = sum(each.in_a_job for each in planned)
         left = sum(counts[state] for state in counts if state not in ENDED) - queued
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
-        folder = self.runs / next(iter(experiments)) if len(experiments) == 1 else self.runs
-        runs = ["--runs", str(self.runs)] if "--runs" in self.options else []
         lines = [
-            f"compare       {shlex.join(['deltagclip', 'compare', *experiments, *runs])}",
-            f"TensorBoard   tensorboard --logdir {folder}",
+            f"{command:14}{self.command_for(command, experiments)}"
+            for command in ("compare", "report", "tensorboard")
         ]
         if queued:
             lines.append(f"in Slurm      {queued}: left to the jobs that were submitted for them")

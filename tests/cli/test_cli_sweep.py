@@ -99,8 +99,8 @@ def test_a_finished_sweep_does_nothing_in_a_moment(deltagclip: Invoke, tmp_path:
     assert done.returncode == 0
     assert "started" not in done.stdout
     assert ["sgd", "1", "1", "50.00%"] in [line.split() for line in done.stdout.splitlines()]
-    assert "TensorBoard   tensorboard --logdir runs/tiny" in done.stdout
-    assert "compare       deltagclip compare tiny" in done.stdout.splitlines()
+    for command in ("compare", "report", "tensorboard"):
+        assert f"{command:14}deltagclip {command} tiny" in done.stdout.splitlines()
     for path, modified in before.items():
         assert RunFolder(path).result_file.stat().st_mtime_ns == modified
 

@@ -1,0 +1,49 @@
+"""Tells whether runs have changed since they were last read, without reading them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from deltagclip_cli.run_folder import RunFolder
+
+_RUN = RunFolder(Path())
+_OURS = {each.name for each in (_RUN.trial_file, _RUN.metrics_file, _RUN.result_file)}
+_OURS |= {_RUN.error_file.name}
+
+Snapshot = dict[str, tuple[int, int]]
+"""Size and time of change of each file that counts, by its path."""
+
+
+def snapshot(roots: Iterable[Path]) -> Snapshot:
+    """The files below some folders that say what was measured; what cannot be listed is left out.
+
+    It costs a look at each file's entry, none at its content.
+    """
+    found: Snapshot = {}
+    pending = [os.fspath(root) for root in roots]
+    seen: set[tuple[int, int]] = set()
+    while pending:
+        folder = pending.pop()
+        try:
+            about = os.stat(folder)
+            if (about.st_dev, about.st_ino) not in seen:  # links may go in circles
+                seen.add((about.st_dev, about.st_ino))
+                pending += _look(folder, found)
+        except OSError:
+            continue
+    return found
+
+
+def _look(folder: str, found: Snapshot) -> Iterator[str]:
+    """Add what counts in a folder; gives the folders in it."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in _OURS or "tfevents" in entry.name:
+                with suppress(OSError):  # a link that leads nowhere
+                    about = entry.stat()
+                    found[entry.path] = (about.st_size, about.st_mtime_ns)
+            elif not entry.name.startswith(".") and entry.is_dir():
+                yield entry.path
