@@ -11,14 +11,13 @@ set of runs, at its peak.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from command import measured
 from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
@@ -97,30 +96,6 @@ def tensorboards(folder: Path) -> float:
     return time.perf_counter() - begin
 
 
-COMPARE = """
-import sys
-from deltagclip_cli.cli.main import app
-sys.argv = ["deltagclip", "compare", "--runs", sys.argv[1], "--format", "csv"]
-try:
-    app()
-finally:
-    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    print(status["VmHWM"].split()[0], file=sys.stderr)
-"""
-
-
-def whole_command(folder: Path) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of ``deltagclip compare``, from its start to its end."""
-    begin = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", COMPARE, str(folder / "runs")],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return time.perf_counter() - begin, int(done.stderr.split()[-1]) / 1000
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -134,7 +109,7 @@ def main() -> None:
         ours(small)
         times = sorted(ours(small) for _ in range(3))
         tenfold = min(ours(large) for _ in range(2))
-        command, memory = whole_command(small)
+        command, memory = measured("compare", "--runs", str(small / "runs"), "--format", "csv")
         rival = tensorboards(small)
     table = Table("what", "ratio", title=f"{arguments.runs} runs of {arguments.epochs} epochs")
     table.add_row("EventAccumulator / reading ours", f"{rival / times[1]:.0f}")
