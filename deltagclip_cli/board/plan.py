@@ -271,9 +271,7 @@ def _heading(comparison: Comparison) -> str:
 
 
 def _bands(row: Row, metrics: Sequence[str]) -> dict[str, Band]:
-    twice = set(row.twice)
-    once = [run for run in row.runs if run not in twice]
-    found = {metric: band(once, metric) for metric in metrics}
+    found = {metric: band(row.once, metric) for metric in metrics}
     return {metric: each for metric, each in found.items() if each is not None}
 
 

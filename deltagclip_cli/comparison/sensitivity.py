@@ -196,7 +196,8 @@ def usual_heat_maps(comparisons: Iterable[Comparison]) -> list[HeatMap]:
             keys = _two_keys(rows)
             if keys is not None:
                 better = comparison.question.higher_is_better
-                ranked = [(order(row, higher_is_better=better), row) for row in rows]
+                having = [row for row in rows if {*keys} <= row.group.settings.keys()]
+                ranked = [(order(row, higher_is_better=better), row) for row in having]
                 maps.append(_heat_map(f"{comparison.title} · {label}", ranked, keys))
     return maps
 

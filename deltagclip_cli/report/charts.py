@@ -61,14 +61,14 @@ class Charts:
 
     def of(self, comparison: Comparison) -> list[Chart]:
         """A chart for each metric, with a line for each setting in the order of the table."""
-        rows = [[with_ratio(run) for run in row.runs] for row in comparison.rows]
+        rows = [[with_ratio(run) for run in row.once] for row in comparison.rows]
         metrics = (*CURVES, *_others(comparison.rows), *TITLES)
         charts: list[Chart] = [
             {
                 "metric": name,
                 "title": TITLES.get(name, name),
                 "part": _part(name),
-                "lines": self._lines(rows, name),
+                "lines": self._lines(rows, name, comparison.question.ddof),
             }
             for name in metrics
         ]
@@ -78,18 +78,18 @@ class Charts:
         """For each of the first settings that clip, the shares of its steps as areas."""
         charts: list[Chart] = []
         for number, row in enumerate(comparison.rows):
-            runs = [with_regimes(run) for run in row.runs]
+            runs = [with_regimes(run) for run in row.once]
             lines = [
                 {"name": name.removeprefix("optim/").removesuffix("_fraction"), **line}
                 for name in FRACTIONS
-                for line in self._lines([runs], name)
+                for line in self._lines([runs], name, comparison.question.ddof)
             ]
             if any(_is_area(line) for line in lines) and len(charts) < MOST_AREAS:
                 charts.append({"row": number, "lines": lines})
         return charts
 
-    def _lines(self, rows: Sequence[Sequence[Run]], metric: str) -> list[Chart]:
-        bands = [(number, band(runs, metric)) for number, runs in enumerate(rows)]
+    def _lines(self, rows: Sequence[Sequence[Run]], metric: str, ddof: int) -> list[Chart]:
+        bands = [(number, band(runs, metric, ddof)) for number, runs in enumerate(rows)]
         return [self._line(number, found) for number, found in bands if found is not None]
 
     def _line(self, number: int, whole: Band) -> Chart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from deltagclip_cli.report.sensitivity import sensitivity_charts
 SEEDS = [[0.1, 0.2, 0.3], [0.2, 0.4, 0.5], [0.3, 0.3, 0.4]]
 
 
-def compared(runs: Sequence[Run]) -> Comparison:
-    (comparison,) = answered(runs).comparisons
+def compared(runs: Sequence[Run], **request: object) -> Comparison:
+    (comparison,) = answered(runs, **request).comparisons
     return comparison
 
 
@@ -72,6 +73,27 @@ def test_a_chart_has_a_line_for_each_setting_in_the_order_of_the_table() -> None
     assert lines[0]["seeds"] == [[0.0, 0.9], [0.0, 0.8]]
     assert charts.axes[lines[0]["axis"]] == {"epochs": [1, 2], "steps": [10, 20], "seconds": [2, 4]}
     assert not charts.thinned
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_a_chart_has_the_standard_errors_of_the_table(ddof: int) -> None:
+    comparison = compared(last_values("adam", [0.9, 0.8, 0.6]), ddof=ddof)
+    (line,) = chart(Charts(400).of(comparison), "test/accuracy")["lines"]
+    summary = comparison.rows[0].summary
+    assert summary is not None
+    assert line["error"][-1] == pytest.approx(summary.standard_error, rel=1e-5)
+
+
+def test_a_seed_that_is_there_twice_counts_once() -> None:
+    twice = replace(run("adam", 0, [0.1, 0.1]), folder=Path("again"))
+    comparison = compared([*last_values("adam", [0.9, 0.8]), twice])
+    (line,) = chart(Charts(400).of(comparison), "test/accuracy")["lines"]
+    assert (line["n"], line["mean"][-1]) == (2, pytest.approx(0.85))
+
+
+def test_losses_that_explode_make_no_noise() -> None:
+    found = band([run("adam", seed, [1e300, -1e300]) for seed in range(2)], "test/accuracy")
+    assert found is not None  # pytest makes an error of every warning
 
 
 def test_the_axis_that_lines_share_is_there_once() -> None:
