@@ -19,6 +19,7 @@ def prepare(
         list[str] | None,
         typer.Argument(metavar="EXPERIMENT", help="Experiments of the spec.", show_default="all"),
     ] = None,
+    tags: options.Tags = None,
     spec: options.Spec = options.SPEC,
     sets: options.Sets = None,
     data: options.Data = options.DATA,
@@ -37,7 +38,7 @@ def prepare(
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.trials import expand
 
-    chosen = load_spec(spec, experiments or (), sets or ()).experiments
+    chosen = load_spec(spec, experiments or (), sets or (), tags or ()).experiments
     session = DataSession(
         data=data.expanduser(),
         console=make_console(stderr=as_json),
@@ -45,6 +46,7 @@ def prepare(
         quiet=quiet,
         next_words=[
             *("deltagclip", "sweep", *(experiments or ())),
+            *(word for tag in tags or () for word in ("--tag", tag)),
             *options.said(spec, data=data, sets=sets or ()),
         ],
     )

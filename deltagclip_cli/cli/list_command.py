@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -38,29 +39,38 @@ _TABLES = {
 def list_components(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.EXPERIMENTS,
     spec: options.Spec = options.SPEC,
+    tags: options.Tags = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """List the experiments of a file, or the parts that they can be made of."""
     from deltagclip_cli.console.listing import print_listing
+    from deltagclip_cli.errors import UsageError
 
-    rows = _experiments(spec) if kind is Kind.EXPERIMENTS else _components(_TABLES[kind])
+    if kind is Kind.EXPERIMENTS:
+        rows = _experiments(spec, tags or ())
+    elif tags:
+        raise UsageError(f"--tag: experiments have tags, and {kind.value} have none.")
+    else:
+        rows = _components(_TABLES[kind])
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         print_listing(rows)
 
 
-def _experiments(path: options.Spec) -> list[dict[str, str]]:
+def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str]]:
     from deltagclip_cli.spec.load import load_spec
 
     return [
         {
             "name": name,
             "about": experiment.title,
+            "figure": experiment.figure,
+            "tags": ", ".join(experiment.tags),
             "optimizers": ", ".join(experiment.optimizers),
         }
-        for name, experiment in load_spec(path).experiments.items()
+        for name, experiment in load_spec(path, tags=tags).experiments.items()
     ]
 
 

@@ -17,6 +17,14 @@ Sets = Annotated[
         help="Change a setting of the experiment, such as optimizers.adam.lr=1e-4. Repeatable.",
     ),
 ]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="Only experiments with this tag. Repeatable, for those that have all of them.",
+    ),
+]
 Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where run folders go.")]
 Data = Annotated[
     Path,

@@ -23,6 +23,7 @@ def sweep(
         list[str] | None,
         typer.Argument(metavar="EXPERIMENT", help="Experiments of the spec.", show_default="all"),
     ] = None,
+    tags: options.Tags = None,
     optimizer: Annotated[
         list[str] | None,
         typer.Option(metavar="LABEL", help="Only this optimizer. Repeatable."),
@@ -111,7 +112,7 @@ def sweep(
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.spec.slurm import parse_overrides
 
-    read = load_spec(spec, experiments or (), sets or ())
+    read = load_spec(spec, experiments or (), sets or (), tags or ())
     chosen, labels = read.experiments, optimizer or ()
     _check_labels(labels, chosen)
     shared: dict[str, Any] = {

@@ -57,7 +57,11 @@ def _torch_optimizers() -> Mapping[str, str]:
 
 TABLE = Table(
     "optimizer",
-    entries={"delta_gclip": _CLASSES["DeltaGClip"], "gclip": _CLASSES["GClip"]},
+    entries={
+        "delta_gclip": _CLASSES["DeltaGClip"],
+        "gclip": _CLASSES["GClip"],
+        "muon_adamw": "deltagclip_cli.optim.muon_adamw:MuonAdamW",
+    },
     supplied=frozenset({"params"}),
     installed=_torch_optimizers,
     bounds={

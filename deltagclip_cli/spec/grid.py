@@ -25,6 +25,8 @@ FIXED = {
     "seeds": "every point of a grid is run with every seed",
     "optimizers": "what is varied of one stands below its label: {LABEL: {lr: [0.1, 1]}}",
     "title": _NO_NUMBERS,
+    "figure": _NO_NUMBERS,
+    "tags": _NO_NUMBERS,
     "slurm": _NO_NUMBERS,
     "checkpoint": _NO_NUMBERS,
     "log_every": _NO_NUMBERS,

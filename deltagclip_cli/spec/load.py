@@ -38,16 +38,20 @@ class Spec:
         return document.place((*_base(document, experiment, keys), *keys))
 
 
-def load_spec(path: Path, only: Sequence[str] = (), sets: Sequence[str] = ()) -> Spec:
+def load_spec(
+    path: Path, only: Sequence[str] = (), sets: Sequence[str] = (), tags: Sequence[str] = ()
+) -> Spec:
     """Read and check the experiments of a file.
 
     Args:
         path: a YAML file, as design and README describe it.
         only: the experiments to check; all if empty. The others may have faults.
         sets: ``KEY=VALUE`` words that are laid over each of these experiments.
+        tags: words of which the experiments must have every one.
 
     Raises:
-        SpecError: the file is unreadable, an experiment is unknown, or there are faults. All faults
+        SpecError: the file is unreadable, an experiment is unknown, none has the tags, or there are
+            faults. All faults
             are in the one error, each with file, line, column, path and the legal options.
     """
     document = read_document(path)
@@ -62,9 +66,10 @@ def load_spec(path: Path, only: Sequence[str] = (), sets: Sequence[str] = ()) ->
                 f"{document.name}: there is no experiment '{name}'.\n"
                 f"  experiments: {', '.join(names)}{nearest(name, names)}"
             )
+    chosen = _tagged(document, only or list(written), tags)
     overrides = [_in_grid(parse_override(text)) for text in sets]
     experiments, documents = {}, {}
-    for name in only or list(written):
+    for name in chosen:
         try:
             experiments[name], documents[name] = _experiment(document, name, overrides)
         except SpecError as error:
@@ -72,6 +77,25 @@ def load_spec(path: Path, only: Sequence[str] = (), sets: Sequence[str] = ()) ->
     if faults:
         raise SpecError("\n\n".join(faults))
     return Spec(document.name, experiments, documents)
+
+
+def _tagged(document: Document, names: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """The experiments that have every tag, whether or not they have faults."""
+    found = [name for name in names if {*tags} <= {*_tags(document, name)}]
+    if names and not found:
+        there = list(dict.fromkeys(tag for name in names for tag in _tags(document, name)))
+        words = " and ".join(f"'{tag}'" for tag in tags)
+        known = f"tags: {', '.join(there)}{nearest(tags[0], there)}"
+        hint = known if there else "none of them has a tag"
+        raise SpecError(f"{document.name}: there is no experiment with the tag {words}.\n  {hint}")
+    return found
+
+
+def _tags(document: Document, name: str) -> list[str]:
+    settings = [document.data["experiments"][name], document.data.get("defaults")]
+    written = [each["tags"] for each in settings if isinstance(each, dict) and "tags" in each]
+    listed = written[0] if written and isinstance(written[0], list) else []
+    return [tag for tag in listed if isinstance(tag, str)]
 
 
 def _top_level_faults(document: Document) -> list[str]:

@@ -124,9 +124,14 @@ class Variant:
 
 
 class Experiment(Settings):
-    """One comparison: a model, data, and the optimizers that are to be compared on them."""
+    """One comparison: a model, data, and the optimizers that are to be compared on them.
+
+    ``figure`` says which published table or figure it repeats, ``tags`` are words to choose by.
+    """
 
     title: str = ""
+    figure: str = ""
+    tags: list[Name] = Field(default_factory=list)
     model: Model
     data: Data
     task: Task = Field(default_factory=lambda: Task.model_validate("classify"))

@@ -43,8 +43,8 @@ def test_these_are_all_commands_and_options() -> None:
             "train": "experiment --optimizer --seed --spec --set --runs --data --device --force"
             " --dry-run --json --quiet -q --debug",
             "validate": "file --set --json --debug",
-            "list": "kind --spec --json --debug",
-            "sweep": "experiments --optimizer --seed --launcher --jobs -j --gpus"
+            "list": "kind --spec --tag --json --debug",
+            "sweep": "experiments --tag --optimizer --seed --launcher --jobs -j --gpus"
             " --trials-per-gpu --slurm --pack --search --retry-failed --force --yes -y --fail-fast"
             " --dry-run --spec --set --runs --data --json --quiet -q --debug",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
@@ -56,7 +56,7 @@ def test_these_are_all_commands_and_options() -> None:
             " --heatmap --within --group --format --style --output --open --runs --quiet -q --debug",
             "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
-            "data prepare": "experiments --spec --set --data --json --quiet -q --debug",
+            "data prepare": "experiments --tag --spec --set --data --json --quiet -q --debug",
             "worker": "folder --data --device --threads --force --no-download --debug",
         }.items()
     }

@@ -1,0 +1,93 @@
+"""Muon for the matrices of a network, AdamW for all else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, overload
+
+import torch
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+
+class MuonAdamW(Optimizer):
+    """Muon for every parameter with two dimensions, AdamW for biases, norms and convolutions.
+
+    torch's own Muon takes matrices only, and most networks have other parameters. Its updates are
+    scaled to the size of AdamW's (``adjust_lr_fn="match_rms_adamw"``), so that one learning rate
+    and one weight decay serve both.
+
+    Args:
+        params: tensors, at least one of them a matrix.
+        lr: η of both.
+        weight_decay: decoupled, of both (default 0.1, torch's of Muon).
+        momentum: of Muon.
+        nesterov: of Muon.
+        betas: of AdamW.
+        eps: of AdamW.
+
+    Raises:
+        ValueError: no parameter is a matrix, or an option is out of its range.
+        RuntimeError: this version of torch has no Muon, which came with 2.9.
+
+    Source: Jordan et al. (2024), "Muon"; Liu et al. (2025), arXiv 2502.16982, for the scale;
+    Loshchilov and Hutter (2019) for AdamW. Differs from the first: embeddings and the last layer
+    are matrices too, and nobody tells an optimizer which these are.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1e-3,
+        weight_decay: float = 0.1,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        if not hasattr(torch.optim, "Muon"):
+            raise RuntimeError(f"Muon came with torch 2.9, and this is {torch.__version__}")
+        params = list(params)
+        matrices = [p for p in params if p.ndim == 2]
+        others = [p for p in params if p.ndim != 2]
+        if not matrices:
+            raise ValueError("Muon is for matrices, and the model has none; use adamw")
+        muon = torch.optim.Muon(
+            matrices,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            nesterov=nesterov,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        self._parts: list[Optimizer] = [muon]
+        if others:
+            self._parts.append(AdamW(others, lr, betas, eps, weight_decay))
+        super().__init__([group for part in self._parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Let both work on the groups and the state of this one, which schedules and files see."""
+        for part, group in zip(self._parts, self.param_groups, strict=True):
+            part.param_groups, part.state = [group], self.state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from what ``state_dict`` gave."""
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """Move the weights once; gives the closure's loss, which is evaluated once."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self._parts:
+            part.step()
+        return loss
