@@ -46,7 +46,10 @@ WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "searc
 WITHOUT_TORCH |= {"trials"}
 READING = {"curves", "statistics", "comparison", "report", "board"}  # arrays, but never torch
 READING_VIEWS = {"console.compare_view", "console.compare_session", "console.report_session"}
-READING_VIEWS |= {"console.tensorboard_session"}  # loaded by their command only
+READING_VIEWS |= {
+    "console.tensorboard_session",
+    "console.reproduce_session",
+}  # loaded by their command only
 
 
 def module_of(path: Path) -> str:

@@ -17,6 +17,7 @@ from deltagclip_cli.cli.compare import compare
 from deltagclip_cli.cli.job import job
 from deltagclip_cli.cli.list_command import list_components
 from deltagclip_cli.cli.report import report
+from deltagclip_cli.cli.reproduce import reproduce
 from deltagclip_cli.cli.status import status
 from deltagclip_cli.cli.sweep import sweep
 from deltagclip_cli.cli.tensorboard import tensorboard
@@ -36,6 +37,7 @@ app.command("status")(status)
 app.command("compare")(compare)
 app.command("report")(report)
 app.command("tensorboard")(tensorboard)
+app.command("reproduce")(reproduce)
 app.command("cancel")(cancel)
 app.command("validate")(validate)
 app.command("list")(list_components)

@@ -67,6 +67,12 @@ def published(experiment: str, metric: str) -> list[Published]:
     ]
 
 
+def metrics(experiment: str) -> list[str]:
+    """The metrics of which something was published of an experiment, those of test first."""
+    names = dict.fromkeys(name for figure in _figures(experiment) for name in figure["metrics"])
+    return sorted(names, key=lambda name: not name.startswith("test/"))
+
+
 def caveats(experiment: str) -> list[str]:
     """What to know of the figures of an experiment, their source first."""
     names = {figure["experiment"] for figure in _figures(experiment)}
