@@ -23,7 +23,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except (KeyboardInterrupt, typer.Abort):
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except typer.Exit:
+        except (typer.Exit, BrokenPipeError):  # of a reader such as head; typer ends quietly
             raise
         except Exception as error:
             if kwargs.get("debug"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from io import StringIO
 
 import pytest
@@ -92,3 +94,14 @@ def test_into_a_pipe_it_is_one_line_each_however_narrow() -> None:
     print_listing(ROWS, Console(file=pipe, width=5))
     assert pipe.getvalue() == "a\t[bold]not markup[/bold]\nb\ttwo words\n"
     print_listing([], Console(file=pipe))
+
+
+def test_a_reader_that_has_enough_ends_a_command_quietly() -> None:
+    command = [sys.executable, "-c", "from deltagclip_cli.cli.main import main; main()"]
+    words = ["list", "optimizers", "--json"]
+    with subprocess.Popen(
+        [*command, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as done:
+        assert done.stdout is not None and done.stderr is not None
+        done.stdout.close()
+        assert done.stderr.read() == b""
