@@ -66,9 +66,9 @@ def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str]
         {
             "name": name,
             "about": experiment.title,
-            "figure": experiment.figure,
-            "tags": ", ".join(experiment.tags),
             "optimizers": ", ".join(experiment.optimizers),
+            "tags": ", ".join(experiment.tags),
+            "figure": experiment.figure,
         }
         for name, experiment in load_spec(path, tags=tags).experiments.items()
     ]

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 
 def print_listing(rows: Sequence[dict[str, str]], console: Console | None = None) -> None:
-    """Print rows with the same keys as a table; to a file or pipe, one tab-separated line each."""
+    """Print rows with the same keys, each a name, what it is, and more, which goes on below that.
+
+    To a file or pipe, a row is one line, separated by tabs.
+    """
     console = console or Console()
     if not console.is_terminal:
         for row in rows:
             print("\t".join(row.values()), file=console.file)
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, key in enumerate(rows[0] if rows else ()):
-        table.add_column(key, no_wrap=number == 0, style="bold" if number == 0 else "")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
     for row in rows:
-        table.add_row(*(Text(value) for value in row.values()))
+        (_, name), (_, about), *others = row.items()
+        more = "".join(f"\n{key}: {value}" for key, value in others if value)
+        table.add_row(Text(name), Text(about).append(more, style="dim"))
     console.print(table)

@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from invocation import Invoke
 from rich.console import Console
+from rich.text import Text
+from tiny_spec import TINY
 
 from deltagclip_cli import registry
 from deltagclip_cli.console.listing import print_listing
@@ -56,7 +59,7 @@ def test_our_optimizer_is_listed_with_its_options(deltagclip: Invoke) -> None:
 
 def test_the_experiments_of_a_file_are_listed_with_their_titles(deltagclip: Invoke) -> None:
     shown = deltagclip("list", "--spec", "spec.yaml")
-    assert shown.stdout == "tiny\tA network that trains in a blink\tsgd, delta-gclip\n"
+    assert shown.stdout == "tiny\tA network that trains in a blink\tsgd, delta-gclip\t\t\n"
     assert json.loads(
         deltagclip("list", "experiments", "--spec", "spec.yaml", "--json").stdout
     ) == [
@@ -64,8 +67,22 @@ def test_the_experiments_of_a_file_are_listed_with_their_titles(deltagclip: Invo
             "name": "tiny",
             "about": "A network that trains in a blink",
             "optimizers": "sgd, delta-gclip",
+            "tags": "",
+            "figure": "",
         }
     ]
+
+
+def test_a_tag_chooses_what_is_listed(deltagclip: Invoke) -> None:
+    tagged = TINY.replace("tiny:", "tiny:\n    tags: [paper, small]\n    figure: Left half", 1)
+    Path("tagged.yaml").write_text(tagged, encoding="utf-8")
+    listed = ("list", "--spec", "tagged.yaml", "--tag")
+    assert deltagclip(*listed, "small").stdout.endswith("\tpaper, small\tLeft half\n")
+    refused = deltagclip(*listed, "papers")
+    assert refused.exit_code == 2
+    assert "no experiment with the tag 'papers'.\n  tags: paper, small - did you" in refused.stderr
+    refused = deltagclip("list", "models", "--tag", "small")
+    assert "--tag: experiments have tags, and models have none." in refused.stderr
 
 
 def test_a_file_that_is_not_there_is_refused(deltagclip: Invoke) -> None:
@@ -85,8 +102,16 @@ def test_on_a_terminal_it_is_a_table_and_brackets_are_text() -> None:
     screen = StringIO()
     print_listing(ROWS, Console(file=screen, width=60, force_terminal=True, no_color=True))
     text = screen.getvalue()
-    assert "about" in text
     assert "[bold]not markup[/bold]" in text
+
+
+def test_on_a_terminal_more_about_a_thing_stands_below_it() -> None:
+    screen = StringIO()
+    rows = [{"name": "a", "about": "b", "tags": "c, d", "figure": ""}]
+    print_listing(rows, Console(file=screen, width=60, force_terminal=True, no_color=True))
+    assert [Text.from_ansi(line).plain.strip() for line in screen.getvalue().splitlines()][1:] == [
+        "tags: c, d"
+    ]
 
 
 def test_into_a_pipe_it_is_one_line_each_however_narrow() -> None:
