@@ -53,7 +53,8 @@ def test_these_are_all_commands_and_options() -> None:
             " --heatmap --within --published --group --format --output --runs --json --quiet -q"
             " --debug",
             "report": "targets --metric --at --baseline --target --interval --ddof --mode"
-            " --heatmap --within --group --format --style --output --open --runs --quiet -q --debug",
+            " --heatmap --within --group --format --style --output --open --runs --quiet -q"
+            " --debug",
             "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
             "data prepare": "experiments --spec --set --data --json --quiet -q --debug",
