@@ -80,9 +80,9 @@ def points_of(folder: Path, tag: str) -> Curve:
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]
 
 
-def planned(root: Path, planner: Planner | None = None) -> Plan:
+def planned(root: Path, planner: Planner | None = None, pattern: str | None = None) -> Plan:
     """The plan of the runs in a folder."""
-    reading = read_tree([root], Naming(), EventCache(root.parent / "cache"))
+    reading = read_tree([root], Naming(pattern), EventCache(root.parent / "cache"))
     return (planner or make_planner(root)).plan(reading)
 
 
