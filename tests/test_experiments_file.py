@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.schema import Experiment, Normalization
 from deltagclip_cli.trials import expand
 
 FILE = Path(__file__).parents[1] / "experiments.yaml"
@@ -36,6 +36,8 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "vae-fashion-mnist",
         "vit-tiny-cifar10",
         "vit-small-cifar10",
+        "kan-mnist",
+        "kan-mnist-small",
     ]
 
 
@@ -50,7 +52,7 @@ def test_each_has_a_title_seeds_and_our_optimizer(spec: Spec) -> None:
 
 def test_no_two_trials_share_a_folder(spec: Spec) -> None:
     folders = [t.folder for name, e in spec.experiments.items() for t in expand(name, e)]
-    assert len(folders) == len(set(folders)) == 12 + 12 + 15 + 12 + 30 + 20
+    assert len(folders) == len(set(folders)) == 12 + 12 + 15 + 12 + 30 + 20 + 25 + 15
 
 
 def test_resnet18_on_cifar10_is_the_papers(spec: Spec) -> None:
@@ -128,6 +130,35 @@ def test_the_vision_transformers_on_cifar10_are_the_papers(
     assert experiment.schedule is None
     assert len(set(experiment.seeds)) == 10
     assert experiment.precision == "fp32"
+
+
+def test_the_kan_on_mnist_is_the_papers(spec: Spec) -> None:
+    experiment = spec.experiments["kan-mnist"]
+    assert settings(experiment) == {
+        "delta-gclip": ("delta_gclip", 1, 0.5, 0.5, 1e-4),
+        "gclip": ("gclip", 1, 0.5, None, 1e-4),
+        "sgd": ("sgd", 0.1, None, None, 1e-4),
+        "adam": ("adam", 1e-3, None, None, 1e-4),
+        "adamw": ("adamw", 1e-3, None, None, 1e-4),
+    }
+    schedules = {label: each.schedule for label, each in experiment.optimizers.items()}
+    decays = {label: (s.name, s.options["gamma"]) for label, s in schedules.items() if s}
+    assert decays == dict.fromkeys(("sgd", "adam", "adamw"), ("exponentiallr", 0.8))
+    assert experiment.schedule is None
+    model, data = experiment.model, experiment.data
+    assert (model.name, list(model.options["hidden"])) == ("kan", [64])
+    assert (model.options["grid"], model.options["order"]) == (5, 3)
+    assert tuple(model.options["grid_range"]) == (-1, 1)
+    assert (data.name, data.batch_size) == ("mnist", 64)
+    assert data.normalize == Normalization(mean=[0.5], std=[0.5])
+    assert (experiment.epochs, experiment.seeds) == (10, [100, 200, 300, 400, 500])
+
+
+def test_the_small_kan_on_mnist_is_the_papers_but_for_its_length(spec: Spec) -> None:
+    experiment, small = spec.experiments["kan-mnist"], spec.experiments["kan-mnist-small"]
+    for part in ("model", "data", "task", "precision", "optimizers", "schedule"):
+        assert getattr(small, part) == getattr(experiment, part)
+    assert small.epochs < experiment.epochs
 
 
 def test_the_quickstart_is_full_batch_descent_in_double_precision(spec: Spec) -> None:
