@@ -9,7 +9,7 @@ import pytest
 
 from deltagclip_cli.comparison import published
 from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.schema import Experiment, Normalization
 from deltagclip_cli.trials import expand
 
 FILE = Path(__file__).parents[1] / "experiments.yaml"
@@ -45,6 +45,7 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "vit-tiny-cifar10-grid": 7 * 3,
         "vit-small-cifar10": 2 * 10,
         "vit-small-cifar10-delta": 5 * 5,
+        "kan-mnist": 5 * 5,
         "vit-tiny-cifar10-floor": (4 * 3 + 3) * 3,
         "vit-tiny-cifar10-rivals": 2 * 4 * 3,
         "vit-tiny-cifar10-cosine": 3 * 3,
@@ -52,6 +53,7 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "resnet18-cifar10-small": 3 * 3,
         "vit-tiny-cifar10-small": 2 * 3,
         "vae-mnist-small": 4 * 3,
+        "kan-mnist-small": 5 * 3,
     }
 
 
@@ -72,7 +74,7 @@ def test_those_of_the_paper_and_no_others_say_which_figure_they_repeat(spec: Spe
     assert len(set(figures.values())) == len(figures)
 
 
-@pytest.mark.parametrize("tag", ["paper", "open", "small", "resnet", "vae", "vit", "ablation"])
+@pytest.mark.parametrize("tag", ["paper", "open", "small", "resnet", "vae", "vit", "kan", "ablation"])
 def test_a_tag_chooses_experiments(spec: Spec, tag: str) -> None:
     chosen = load_spec(FILE, tags=[tag]).experiments
     assert 1 < len(chosen) < len(spec.experiments)
@@ -173,6 +175,35 @@ def test_the_vision_transformers_on_cifar10_are_the_papers(
     assert experiment.schedule is None
     assert len(set(experiment.seeds)) == 10
     assert experiment.precision == "fp32"
+
+
+def test_the_kan_on_mnist_is_the_papers(spec: Spec) -> None:
+    experiment = spec.experiments["kan-mnist"]
+    assert settings(experiment) == {
+        "delta-gclip": ("delta_gclip", 1, 0.5, 0.5, 1e-4),
+        "gclip": ("gclip", 1, 0.5, None, 1e-4),
+        "sgd": ("sgd", 0.1, None, None, 1e-4),
+        "adam": ("adam", 1e-3, None, None, 1e-4),
+        "adamw": ("adamw", 1e-3, None, None, 1e-4),
+    }
+    schedules = {label: each.schedule for label, each in experiment.optimizers.items()}
+    decays = {label: (s.name, s.options["gamma"]) for label, s in schedules.items() if s}
+    assert decays == dict.fromkeys(("sgd", "adam", "adamw"), ("exponentiallr", 0.8))
+    assert experiment.schedule is None
+    model, data = experiment.model, experiment.data
+    assert (model.name, list(model.options["hidden"])) == ("kan", [64])
+    assert (model.options["grid"], model.options["order"]) == (5, 3)
+    assert tuple(model.options["grid_range"]) == (-1, 1)
+    assert (data.name, data.batch_size) == ("mnist", 64)
+    assert data.normalize == Normalization(mean=[0.5], std=[0.5])
+    assert (experiment.epochs, experiment.seeds) == (10, [100, 200, 300, 400, 500])
+
+
+def test_the_small_kan_on_mnist_is_the_papers_but_for_its_length(spec: Spec) -> None:
+    experiment, small = spec.experiments["kan-mnist"], spec.experiments["kan-mnist-small"]
+    for part in ("model", "data", "task", "precision", "optimizers", "schedule"):
+        assert getattr(small, part) == getattr(experiment, part)
+    assert small.epochs < experiment.epochs
 
 
 def test_the_quickstart_is_full_batch_descent_in_double_precision(spec: Spec) -> None:

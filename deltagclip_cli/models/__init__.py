@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TABLE = Table(
     "model",
     {
+        "kan": "deltagclip_cli.models.kan:kan",
         "mlp": "deltagclip_cli.models.mlp:mlp",
         "resnet18": "deltagclip_cli.models.resnet:resnet18",
         "vae": "deltagclip_cli.models.vae:vae",
@@ -32,7 +33,10 @@ TABLE = Table(
         {"shape", "classes", "num_classes", "weights", "progress", "aux_logits", "init_weights"}
     ),
     installed=torchvision_names,
-    bounds={name: {"ge": 1} for name in ("depth", "hidden", "latent", "width")},
+    bounds={
+        **{name: {"ge": 1} for name in ("depth", "grid", "hidden", "latent", "width")},
+        "order": {"ge": 1, "le": 10},
+    },
 )
 
 

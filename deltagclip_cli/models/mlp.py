@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from deltagclip_cli.errors import UsageError
+from deltagclip_cli.models.shapes import check_widths
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 
@@ -32,8 +32,7 @@ def mlp(
     Raises:
         UsageError: a width is not positive.
     """
-    if any(width < 1 for width in hidden):
-        raise UsageError(f"model mlp: hidden must list widths of at least 1 (got {list(hidden)}).")
+    check_widths("mlp", hidden)
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in pairwise((math.prod(shape), *hidden)):
         layers += [nn.Linear(fan_in, fan_out), _ACTIVATIONS[activation]()]

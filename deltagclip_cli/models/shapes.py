@@ -1,6 +1,8 @@
-"""The shapes of inputs that models ask for."""
+"""The shapes of inputs and the widths of layers that models ask for."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from deltagclip_cli.errors import UsageError
 
@@ -14,3 +16,11 @@ def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
         )
     channels, height, width = shape
     return channels, height, width
+
+
+def check_widths(model: str, hidden: Sequence[int]) -> None:
+    """Raise a UsageError unless every width in a list, which no bound reaches, is positive."""
+    if any(width < 1 for width in hidden):
+        raise UsageError(
+            f"model {model}: hidden must list widths of at least 1 (got {list(hidden)})."
+        )

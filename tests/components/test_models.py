@@ -15,6 +15,7 @@ from deltagclip_cli.errors import UsageError
 from deltagclip_cli.spec.schema import Model
 
 SHAPES = {
+    "kan": (1, 28, 28),
     "mlp": (1, 28, 28),
     "resnet18": (3, 32, 32),
     "vae": (1, 28, 28),
@@ -65,6 +66,7 @@ def test_the_same_seed_builds_the_same_model(name: str) -> None:
         ("vit_tiny", (3, 64, 64), 5_526_346),
         ("vit_small", (3, 64, 64), 21_669_514),
         ("vae", (1, 28, 28), 2 * 784 * 50 + 784 + 5 * 50 * 50 + 6 * 50),
+        ("kan", (1, 28, 28), 508_160),
         ("mlp", (1, 28, 28), 784 * 256 + 256 + 256 * 256 + 256 + 256 * 10 + 10),
         ("wide_mlp", (16,), 16 * 2048 + 2048 * 2048 + 2048 * 10),
     ],

@@ -31,9 +31,9 @@ FOUR = {
 }
 
 
-def of_mnist(label: str, *sets: str) -> Trial:
-    name = "mnist-mlp"
-    return make_trial(name, load_spec(EXPERIMENTS, [name], sets).experiments[name], label, 0)
+def of_mnist(label: str, *sets: str, name: str = "mnist-mlp") -> Trial:
+    experiment = load_spec(EXPERIMENTS, [name], sets).experiments[name]
+    return make_trial(name, experiment, label, experiment.seeds[0])
 
 
 def of_jpegs(optimizer: dict[str, Any], **settings: Any) -> Trial:
@@ -54,10 +54,14 @@ def test_mnist_is_learned_from_a_twelfth_of_it(label: str, runs: Path, real_data
     assert epochs(folder, "test/accuracy")[-1] > 0.85
 
 
+@pytest.mark.parametrize(
+    "name", ["mnist-mlp", pytest.param("kan-mnist-small", marks=pytest.mark.slow)]
+)
 def test_mnist_stopped_in_mid_epoch_ends_with_the_same_bits(
-    tmp_path: Path, real_data: Path
+    name: str, tmp_path: Path, real_data: Path
 ) -> None:
-    trial = of_mnist("delta-gclip", "data.train_samples=3000", "data.test_samples=500", "epochs=2")
+    fewer = ("data.train_samples=3000", "data.test_samples=500", "epochs=2")
+    trial = of_mnist("delta-gclip", *fewer, name=name)
     whole = finished(trial, tmp_path / "whole", real_data)
     train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(17))
     train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(22))
@@ -90,3 +94,12 @@ def test_the_experiment_on_mnist_reaches_97_percent(
 ) -> None:
     folder = finished(of_mnist(label), runs, real_data)
     assert records(folder)[-1]["test/accuracy"] >= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["delta-gclip", "adamw"])
+def test_the_small_experiment_with_a_kan_reaches_95_percent(
+    label: str, runs: Path, real_data: Path
+) -> None:
+    folder = finished(of_mnist(label, name="kan-mnist-small"), runs, real_data)
+    assert records(folder)[-1]["test/accuracy"] >= 0.95
