@@ -35,8 +35,7 @@ def serve(folder: str, options: Sequence[str]) -> int:
         return REFUSED
     except SystemExit:  # such as for a host of which nobody knows; it has said why
         return REFUSED
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 

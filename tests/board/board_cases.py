@@ -101,6 +101,10 @@ def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
     return True
 
 
+def _let_interrupts_in() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who started the tests may have it ignored
+
+
 class Shown:
     """The command ``deltagclip tensorboard``, and what its TensorBoard answers.
 
@@ -122,6 +126,7 @@ class Shown:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_let_interrupts_in,
         )
         assert self.process.stdout is not None
         self.page = self.process.stdout.readline().strip()
