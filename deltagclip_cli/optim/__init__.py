@@ -68,5 +68,6 @@ TABLE = Table(
         "momentum": {"ge": 0},
         "eps": {"ge": 0},
     },
+    words={"lr": "auto"},
     spelling=compact,
 )
