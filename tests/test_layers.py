@@ -31,6 +31,7 @@ LAYERS = [
     {"launchers"},
     {"search"},
     {"optim", "models", "datasets", "tasks", "schedules"},
+    {"landscape", "memory"},
     {"meter", "recorder", "checkpoint", "environment", "stopping", "logs"},
     {"assembly"},
     {"trainer"},
