@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deltagclip_cli.certificate.certificate import Certificate
 from deltagclip_cli.certificate.verdict import Verdict
+from deltagclip_cli.comparison.comparison import by_size
 from deltagclip_cli.comparison.digits import NOTHING, short, with_error
 from deltagclip_cli.comparison.sheets import Sheet, line
 from deltagclip_cli.curves.run import Group, in_words
@@ -168,4 +170,9 @@ def _by_group(certificates: Sequence[Certificate]) -> list[tuple[Group, list[Cer
     groups: dict[Group, list[Certificate]] = {}
     for each in certificates:
         groups.setdefault(each.run.group, []).append(each)
-    return list(groups.items())
+    return sorted(groups.items(), key=lambda item: _order(item[0]))
+
+
+def _order(group: Group) -> tuple[Any, ...]:
+    """By optimizer, and then from the narrowest network to the widest."""
+    return group.optimizer, *map(by_size, (*group.conditions.values(), *group.settings.values()))

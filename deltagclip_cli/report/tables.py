@@ -17,7 +17,7 @@ from deltagclip_cli.comparison.sensitivity import sensitivity_sheets
 from deltagclip_cli.comparison.sheets import Sheet
 from deltagclip_cli.comparison.value_sheet import value_sheet
 from deltagclip_cli.comparison.writing import latex, markdown
-from deltagclip_cli.report.certificate import certificate_sheet
+from deltagclip_cli.report.certificate import certificate_sheets, certificates_across
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def tables_of(comparison: Comparison, answer: Answer) -> list[Table]:
         ("differences", [difference_sheet(comparison)]),
         ("sensitivity", sensitivity_sheets([comparison], answer.margin)),
         ("published", published_sheets([comparison])),
-        ("certificate", [certificate_sheet(comparison)]),
+        ("certificate", certificate_sheets(comparison)),
     ]
     whole = csv_text(replace(answer, comparisons=[comparison]))
     return [
@@ -66,7 +66,11 @@ def tables_of(comparison: Comparison, answer: Answer) -> list[Table]:
 
 def tables_across(answer: Answer) -> list[Table]:
     """Those that belong to no comparison alone."""
-    return [Table("across", sheet.title, sheet, _csv(sheet)) for sheet in answer.sheets_across()]
+    sheets = [
+        *(("across", sheet) for sheet in answer.sheets_across()),
+        *(("certificate", sheet) for sheet in certificates_across(answer.comparisons)),
+    ]
+    return [Table(kind, sheet.title, sheet, _csv(sheet)) for kind, sheet in sheets]
 
 
 def all_tables(answer: Answer) -> Iterator[tuple[str, Table]]:
