@@ -31,6 +31,7 @@ def settings(experiment: Experiment) -> dict[str, tuple[Any, ...]]:
 def test_these_experiments_are_there(spec: Spec) -> None:
     assert list(spec.experiments) == [
         "quickstart",
+        "wide-mlp-width",
         "mnist-mlp",
         "resnet18-cifar10",
         "vae-fashion-mnist",
@@ -50,7 +51,7 @@ def test_each_has_a_title_seeds_and_our_optimizer(spec: Spec) -> None:
 
 def test_no_two_trials_share_a_folder(spec: Spec) -> None:
     folders = [t.folder for name, e in spec.experiments.items() for t in expand(name, e)]
-    assert len(folders) == len(set(folders)) == 12 + 12 + 15 + 12 + 30 + 20
+    assert len(folders) == len(set(folders)) == 12 + 24 + 12 + 15 + 12 + 30 + 20
 
 
 def test_resnet18_on_cifar10_is_the_papers(spec: Spec) -> None:
@@ -136,6 +137,15 @@ def test_the_quickstart_is_full_batch_descent_in_double_precision(spec: Spec) ->
     assert experiment.precision == "fp64"
     assert experiment.task.options == {"loss": "squared", "reduction": "sum"}
     assert experiment.data.target.startswith("deltagclip_cli.")
+    assert experiment.certificate is not None
+
+
+def test_the_widths_are_compared_at_a_rate_of_their_own(spec: Spec) -> None:
+    experiment = spec.experiments["wide-mlp-width"]
+    assert experiment.certificate is not None
+    assert {each.options["lr"] for each in experiment.optimizers.values()} == {"auto"}
+    trials = list(expand("wide-mlp-width", experiment, seeds=[0], labels=["delta-gclip"]))
+    assert [each.model.options["width"] for each in trials] == [64, 128, 256, 512]
 
 
 def test_every_experiment_named_in_the_comments_is_there(spec: Spec) -> None:

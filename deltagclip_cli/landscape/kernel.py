@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol, Self, TypeVar
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.func import jacrev, jvp, vjp, vmap
+from torch.func import jacrev, vmap
 
 from deltagclip_cli.landscape.lanczos import Estimate, extreme_eigenvalues
 from deltagclip_cli.landscape.network import Network, Weights
@@ -217,17 +217,15 @@ def _outputs(network: Network, weights: Weights, inputs: Tensor) -> int:
 
 
 def _product(network: Network, weights: Weights, inputs: Tensor) -> Callable[[Tensor], Tensor]:
-    """Products K u = J (Jᵀ u)."""
-    fixed = {name: each.detach() for name, each in weights.items()}
-
-    def outputs(weights: Weights) -> Tensor:
-        return network.outputs(weights, inputs).flatten()
-
-    pull: Any = vjp(outputs, fixed)[1]
+    """Products K u = J (Jᵀ u): Jᵀ u is linear in u, and the derivative of that gives J."""
+    tensors = list(weights.values())
+    outputs = network.outputs(weights, inputs).flatten()
+    anywhere = torch.zeros_like(outputs, requires_grad=True)
+    pulled = torch.autograd.grad(outputs, tensors, anywhere, create_graph=True)
 
     def product(vector: Tensor) -> Tensor:
-        (directions,) = pull(vector)
-        image: Tensor = jvp(outputs, (fixed,), (directions,))[1]
+        directions = torch.autograd.grad(outputs, tensors, vector, retain_graph=True)
+        (image,) = torch.autograd.grad(pulled, anywhere, directions, retain_graph=True)
         return image
 
     return product

@@ -21,7 +21,11 @@ _ROUNDING = float(np.finfo(np.float64).eps)
 
 
 class Estimate(NamedTuple):
-    """An eigenvalue, known to within an error that is not negative."""
+    """An eigenvalue, known to within an error.
+
+    There is one so near to the value. That it is the first or the last, too, is sure enough when
+    the error has become small; a search that was cut short may have stopped at another.
+    """
 
     value: float
     error: float
@@ -33,7 +37,7 @@ def largest_eigenvalue(product: Product, start: Tensor, *, steps: int = 300) -> 
     Args:
         product: of the map with a vector of the shape of ``start``.
         start: any vector (P,) that is not orthogonal to the eigenvector, float64.
-        steps: the most products. The error says what is left to be found out.
+        steps: the most products.
     """
     top = Estimate(math.nan, math.nan)
     for found in _ritz(product, start, steps):

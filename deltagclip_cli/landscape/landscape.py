@@ -59,7 +59,7 @@ class Landscape:
         return extremes(self._network, self._network.weights(), self._inputs)
 
     def smoothness(self) -> float:
-        """β: the largest eigenvalue of the Hessian, to eight digits and not below.
+        """β: the largest eigenvalue of the Hessian, to eight digits, and rather above than below.
 
         It is β of these weights alone; the theorem wants the largest along the whole way.
         """

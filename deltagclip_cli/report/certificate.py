@@ -84,29 +84,26 @@ def with_bounds(run: Run) -> Run:
         return run
     theorem, course = found[0].theorem, found[0].course
     whole = run.curves["train/loss"]
-
-    def curve(values: Numbers) -> Curve:
-        return replace(whole, values=values)
-
-    sparse = {
-        name: _at(run.curves[name], course.measured)
-        for name in ("theory/lambda_min", "theory/lambda_max", "theory/beta")
+    dense = {
+        "theory/loss": course.losses,
+        "theory/loss_bound": theorem.loss_bounds,
+        "theory/pl_ratio": course.ratios,
+        "theory/distance": _positive(course.distances),
+        "theory/distance_bound": _positive(theorem.distance_bounds),
     }
-    return replace(
-        run,
-        curves={
-            **run.curves,
-            **sparse,
-            "theory/loss": curve(course.losses),
-            "theory/loss_bound": curve(theorem.loss_bounds),
-            "theory/pl_ratio": curve(course.ratios),
-            # Without the start, as a logarithmic axis has no place for 0.
-            "theory/distance": curve(np.where(course.distances > 0, course.distances, np.nan)),
-            "theory/distance_bound": curve(
-                np.where(theorem.distance_bounds > 0, theorem.distance_bounds, np.nan)
-            ),
-        },
-    )
+    sparse = ("theory/lambda_min", "theory/lambda_max", "theory/beta")
+    curves = {
+        **run.curves,
+        **{name: replace(whole, values=values) for name, values in dense.items()},
+        **{name: _at(run.curves[name], course.measured) for name in sparse},
+    }
+    known = {name: curve for name, curve in curves.items() if np.isfinite(curve.values).any()}
+    return replace(run, curves=known)
+
+
+def _positive(values: Numbers) -> Numbers:
+    """Without the start, as a logarithmic axis has no place for 0."""
+    return np.where(values > 0, values, np.nan)
 
 
 def _at(curve: Curve, places: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Curve:

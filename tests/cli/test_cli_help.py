@@ -52,6 +52,7 @@ def test_these_are_all_commands_and_options() -> None:
             "compare": "targets --metric --at --baseline --target --interval --ddof --mode"
             " --heatmap --within --published --group --format --output --runs --json --quiet -q"
             " --debug",
+            "certify": "targets --runs --json --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
             "data prepare": "experiments --spec --set --data --json --quiet -q --debug",
             "worker": "folder --data --device --threads --force --no-download --debug",
