@@ -22,8 +22,10 @@ from deltagclip_cli.landscape.network import Network, Weights
 MOST_EXACT = 4096
 """Outputs n·C up to which all eigenvalues are computed: 134 MB, and seconds to a minute."""
 
-CHUNK_BYTES = 2**28
-"""What the derivatives of one chunk of points may take; two of them are there at a time."""
+CHUNK_BYTES = 2**30
+"""What the derivatives of one chunk of points may take; two of them are there at a time.
+
+The fewer chunks, the less is computed twice: n/2k times, for k points in a chunk."""
 
 
 def extremes(network: Network, weights: Weights, inputs: Tensor) -> tuple[Estimate, Estimate]:
@@ -101,7 +103,7 @@ def _from_chunks(derive: Callable[[Tensor], D], inputs: Tensor, chunk_bytes: int
 class _Jacobian:
     """The rows as they are, (B·C, P): for any network."""
 
-    rows: Tensor
+    rows: tuple[Tensor, ...]  # for each tensor of weights, (B·C, its size)
 
     @classmethod
     def of(cls, network: Network, weights: Weights, inputs: Tensor) -> _Jacobian:
@@ -110,14 +112,18 @@ class _Jacobian:
 
         fixed = {name: each.detach() for name, each in weights.items()}
         derivatives = vmap(jacrev(output), in_dims=(None, 0))(fixed, inputs)
-        return cls(torch.cat([each.flatten(0, 1).flatten(1) for each in derivatives.values()], 1))
+        return cls(tuple(each.flatten(0, 1).flatten(1) for each in derivatives.values()))
 
     @property
     def nbytes(self) -> int:
-        return 2 * self.rows.nbytes  # each is there twice while they are joined
+        return sum(each.nbytes for each in self.rows)
 
     def products(self, other: _Jacobian) -> Tensor:
-        return self.rows @ other.rows.T
+        first, *others = zip(self.rows, other.rows, strict=True)
+        total = first[0] @ first[1].T
+        for mine, theirs in others:
+            total.addmm_(mine, theirs.T)
+        return total
 
 
 @dataclass(frozen=True)
