@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 import os
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,23 @@ from torch.optim import Optimizer
 from deltagclip_cli.datasets.batches import Augmentation, Batches, place
 from deltagclip_cli.datasets.dataset import Dataset
 from deltagclip_cli.errors import DataError, DeviceError, UsageError
+from deltagclip_cli.landscape.landscape import Landscape
+from deltagclip_cli.landscape.probe import CertificateProbe
+from deltagclip_cli.memory import check_width, free_bytes
 from deltagclip_cli.models import build as build_model
 from deltagclip_cli.registry import load
 from deltagclip_cli.schedules.driver import ScheduleDriver, build_schedule
 from deltagclip_cli.seeds import derive_seed
 from deltagclip_cli.spec.schema import Data, Normalization
+from deltagclip_cli.spec.theorem import wants_auto
 from deltagclip_cli.tasks.outcome import Outcome
 from deltagclip_cli.trials import Trial
 
 Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
+
+Probe = Callable[[int], Mapping[str, float]]
+"""Is called when an epoch begins, with the number of those that are finished; its metrics become
+part of that epoch's record."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Parts:
     test: Batches
     device: torch.device
     fingerprint: str  # of the data
+    probes: Sequence[Probe] = ()
 
 
 def find_device(name: str) -> torch.device:
@@ -109,7 +119,8 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     test = _batches(trial.data, dataset, False, device, dtype)
     task = _build(trial.task.target, "task", trial.task.name, trial.task.options)
     _try_out(task, model, test)
-    optimizer = _optimizer(trial, model)
+    landscape = _landscape(trial, model, task, train)
+    optimizer = _optimizer(trial, model, landscape)
     return Parts(
         model=model,
         task=task,
@@ -119,6 +130,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         test=test,
         device=device,
         fingerprint=_fingerprint(dataset),
+        probes=_probes(trial, landscape),
     )
 
 
@@ -161,12 +173,55 @@ def _model(trial: Trial, dataset: Dataset, device: torch.device, dtype: torch.dt
     size = trial.data.image_size
     if size is not None and len(shape) == 3:
         shape = (shape[0], size, size)
+    build = partial(build_model, trial.model.target, shape, dataset.classes)
+    _check_room(trial, build, device, dtype)
     torch.manual_seed(derive_seed(trial.seed, "init"))
-    model = build_model(trial.model.target, shape, dataset.classes, trial.model.options)
+    model = build(trial.model.options)
     model = model.to(device=device, dtype=dtype)
     if _is_convolutional(model):
         model = model.to(memory_format=torch.channels_last)
     return model
+
+
+def _check_room(
+    trial: Trial,
+    build: Callable[[Mapping[str, Any]], nn.Module],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Refuse a width that has no room, before it fills the memory."""
+    free = free_bytes(device)
+    width = trial.model.options.get("width")
+    if width is None or free is None:
+        return
+
+    def parameters(width: int) -> int:
+        with torch.device("meta"):
+            model = build({**trial.model.options, "width": width})
+        return sum(each.numel() for each in model.parameters())
+
+    # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the
+    # theorem, in float64, the first weights, three vectors of Lanczos, a product and its parts.
+    copies = 4 * dtype.itemsize + 6 * torch.float64.itemsize * _needs_landscape(trial)
+    check_width(width, parameters, copies, free)
+
+
+def _needs_landscape(trial: Trial) -> bool:
+    return trial.certificate is not None or wants_auto(trial.optimizer)
+
+
+def _landscape(trial: Trial, model: nn.Module, task: Task, train: Batches) -> Landscape | None:
+    """The loss around the first weights; None if nothing of it is asked."""
+    if not _needs_landscape(trial):
+        return None
+    (whole,) = train.iterate(None, None)  # which the spec has seen to
+    return Landscape(model, task, *whole)
+
+
+def _probes(trial: Trial, landscape: Landscape | None) -> list[Probe]:
+    if trial.certificate is None or landscape is None:
+        return []
+    return [CertificateProbe(landscape, every=trial.certificate.every, epochs=trial.epochs)]
 
 
 def _is_convolutional(model: nn.Module) -> bool:
@@ -232,10 +287,12 @@ def _normalization(
     return (dataset.mean, dataset.std) if data.normalize == "dataset" else (None, None)
 
 
-def _optimizer(trial: Trial, model: nn.Module) -> Optimizer:
+def _optimizer(trial: Trial, model: nn.Module, landscape: Landscape | None) -> Optimizer:
     options = {
         k: tuple(v) if isinstance(v, list) else v for k, v in trial.optimizer.options.items()
     }
+    if wants_auto(trial.optimizer) and landscape is not None:
+        options["lr"] = 1 / landscape.smoothness()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: Optimizer = _build(
         trial.optimizer.target, "optimizer", trial.optimizer.name, options, parameters

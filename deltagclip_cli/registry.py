@@ -29,6 +29,7 @@ class Table:
             import those libraries; it is called only when a name is not among ``entries`` or when
             everything is listed.
         bounds: limits of options by their name, as keyword arguments of ``pydantic.Field``.
+        words: of options by their name, a word that stands for a number which the runner finds out.
         spelling: maps a name as a user may write it to the name in the table.
     """
 
@@ -37,6 +38,7 @@ class Table:
     supplied: frozenset[str] = frozenset()
     installed: Callable[[], Mapping[str, str]] = _nothing
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
     spelling: Callable[[str], str] = str
 
     def all(self) -> dict[str, str]:

@@ -12,6 +12,7 @@
       log.txt, error.txt        what the worker said; why it failed, with the traceback
       stopped.txt, pruned.txt   why it was interrupted; why a search gave it up
       result.json               written last: the mark of a finished trial
+      certificate.json          what of the convergence theorem held; written when that is asked
       .lock                     held by the process that works here
       owner.json                names that process; stays if it was killed or its machine was lost
 
@@ -130,6 +131,10 @@ class RunFolder:
     @property
     def result_file(self) -> Path:
         return self.path / "result.json"
+
+    @property
+    def certificate_file(self) -> Path:
+        return self.path / "certificate.json"
 
     def event_files(self) -> list[Path]:
         """TensorBoard's files, oldest first."""
@@ -263,8 +268,9 @@ class RunFolder:
                 "  Folders are made by 'deltagclip train'."
             ) from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
+            reason = str(error).replace("\n", " ")[:200]
             raise RunFolderError(
-                f"{self.trial_file}: not a trial that this version reads: {_one_line(error)}.\n"
+                f"{self.trial_file}: not a trial that this version reads: {reason}.\n"
                 "  Delete the folder to run the trial again."
             ) from None
 
@@ -338,10 +344,6 @@ def _diverged(at: Mapping[str, Any] | None) -> str:
     if not at:
         return ""
     return f"the loss in {at['where']} was not finite at step {at['step']} (epoch {at['epoch']})"
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).replace("\n", " ")[:200]
 
 
 def _first_line(reason: str) -> str:

@@ -97,6 +97,7 @@ class Trainer:
     def train(self) -> Ending:
         """Train to the last epoch, to the first loss that is not finite, or until asked to stop."""
         while self.epoch < self.trial.epochs:
+            measured = self._measure()  # before the clock starts: it is no part of the training
             started, samples = time.perf_counter(), self._samples_to_do()
             self._started = started - self._seconds_before
             if not self._train_epoch():
@@ -108,13 +109,19 @@ class Trainer:
             if diverged_at is None:
                 metrics |= self.evaluate()
             metrics["perf/epoch_seconds"] = time.perf_counter() - self._started
-            self._finish_epoch(metrics, diverged_at)
+            self._finish_epoch(metrics | measured, diverged_at)
             if self.divergence:
                 return Ending.DIVERGED
             if self.epoch < self.trial.epochs and not self._go_on():
                 self.save()
                 return Ending.STOPPED
         return Ending.FINISHED
+
+    def _measure(self) -> dict[str, float]:
+        """What probes tell of the weights that the epoch begins with."""
+        return {
+            name: value for probe in self.parts.probes for name, value in probe(self.epoch).items()
+        }
 
     def _samples_to_do(self) -> int:
         return sum(self.parts.train.sizes[self.batch :])

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, PositiveInt, TypeAdapter
 
 from deltagclip_cli.spec.component import Settings
 from deltagclip_cli.spec.schema import (
+    Certificate,
     Checkpointing,
     Data,
     Experiment,
@@ -42,6 +43,7 @@ class Trial(Settings):
     optimizer: Optimizer
     schedule: Schedule | None
     log_every: PositiveInt | None
+    certificate: Certificate | None = None
     checkpoint: Checkpointing
 
     @cached_property
@@ -91,7 +93,7 @@ class Trial(Settings):
         return copied
 
 
-_NOT_IDENTITY = {"experiment", "label", "log_every", "checkpoint"}
+_NOT_IDENTITY = {"experiment", "label", "log_every", "certificate", "checkpoint"}
 
 
 _JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)
@@ -126,7 +128,10 @@ def make_trial(
     )
 
 
-_SHARED = ("epochs", "precision", "model", "data", "task", "log_every", "checkpoint")
+_SHARED = (
+    *("epochs", "precision", "model", "data", "task"),
+    *("log_every", "certificate", "checkpoint"),
+)
 
 
 def expand(

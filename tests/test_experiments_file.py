@@ -33,6 +33,7 @@ def test_these_experiments_are_there(spec: Spec) -> None:
     trials = {name: len(list(expand(name, each))) for name, each in spec.experiments.items()}
     assert trials == {
         "quickstart": 4 * 3,
+        "wide-mlp-width": 4 * 2 * 3,
         "mnist-mlp": 4 * 3,
         "resnet18-cifar10": 5 * 3,
         "resnet18-cifar10-constant": 5 * 3,
@@ -74,7 +75,9 @@ def test_those_of_the_paper_and_no_others_say_which_figure_they_repeat(spec: Spe
     assert len(set(figures.values())) == len(figures)
 
 
-@pytest.mark.parametrize("tag", ["paper", "open", "small", "resnet", "vae", "vit", "kan", "ablation"])
+@pytest.mark.parametrize(
+    "tag", ["paper", "open", "small", "resnet", "vae", "vit", "kan", "ablation"]
+)
 def test_a_tag_chooses_experiments(spec: Spec, tag: str) -> None:
     chosen = load_spec(FILE, tags=[tag]).experiments
     assert 1 < len(chosen) < len(spec.experiments)
@@ -212,6 +215,15 @@ def test_the_quickstart_is_full_batch_descent_in_double_precision(spec: Spec) ->
     assert experiment.precision == "fp64"
     assert experiment.task.options == {"loss": "squared", "reduction": "sum"}
     assert experiment.data.target.startswith("deltagclip_cli.")
+    assert experiment.certificate is not None
+
+
+def test_the_widths_are_compared_at_a_rate_of_their_own(spec: Spec) -> None:
+    experiment = spec.experiments["wide-mlp-width"]
+    assert experiment.certificate is not None
+    assert {each.options["lr"] for each in experiment.optimizers.values()} == {"auto"}
+    trials = list(expand("wide-mlp-width", experiment, seeds=[0], labels=["delta-gclip"]))
+    assert [each.model.options["width"] for each in trials] == [64, 128, 256, 512]
 
 
 def test_every_experiment_named_in_the_comments_is_there(spec: Spec) -> None:

@@ -27,10 +27,12 @@ LAYERS = [
     {"planning"},
     {"results", "survey", "curves", "statistics"},
     {"comparison"},
+    {"certificate"},
     {"report", "board"},
     {"launchers"},
     {"search"},
     {"optim", "models", "datasets", "tasks", "schedules"},
+    {"landscape", "memory"},
     {"meter", "recorder", "checkpoint", "environment", "stopping", "logs"},
     {"assembly"},
     {"trainer"},
@@ -44,10 +46,18 @@ WITHOUT_TORCH = {"errors", "registry", "wording", "seeds", "files", "stopping", 
 WITHOUT_TORCH |= {"run_folder", "cli", "__main__", "__init__", "claims", "heartbeat", "planning"}
 WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "search", "console"}
 WITHOUT_TORCH |= {"trials"}
-READING = {"curves", "statistics", "comparison", "report", "board"}  # arrays, but never torch
+READING = {
+    "curves",
+    "statistics",
+    "comparison",
+    "certificate",
+    "report",
+    "board",
+}  # arrays, but never torch
 READING_VIEWS = {"console.compare_view", "console.compare_session", "console.report_session"}
 READING_VIEWS |= {
     "console.tensorboard_session",
+    "console.certify_session",
     "console.reproduce_session",
 }  # loaded by their command only
 

@@ -13,6 +13,7 @@ import typer
 from deltagclip_cli import __version__
 from deltagclip_cli.cli import data
 from deltagclip_cli.cli.cancel import cancel
+from deltagclip_cli.cli.certify import certify
 from deltagclip_cli.cli.compare import compare
 from deltagclip_cli.cli.job import job
 from deltagclip_cli.cli.list_command import list_components
@@ -36,6 +37,7 @@ app.command("sweep")(sweep)
 app.command("status")(status)
 app.command("compare")(compare)
 app.command("report")(report)
+app.command("certify")(certify)
 app.command("tensorboard")(tensorboard)
 app.command("reproduce")(reproduce)
 app.command("cancel")(cancel)

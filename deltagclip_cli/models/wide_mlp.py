@@ -50,18 +50,26 @@ class WideMLP(nn.Module):
     def __init__(self, widths: tuple[int, ...], activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.activation = activation
-        self.weights = nn.ParameterList(
-            torch.randn(fan_out, fan_in) for fan_in, fan_out in pairwise(widths)
+        self.layers = nn.ModuleList(
+            _Layer(fan_in, fan_out, bias=False) for fan_in, fan_out in pairwise(widths)
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map inputs ``(N, *shape)`` to outputs ``(N, classes)``."""
-        *hidden, last = self.weights
+        *hidden, last = self.layers
         features = inputs.flatten(1)
-        for weight in hidden:
-            features = self.activation(_linear(features, weight))
-        return _linear(features, last)
+        for layer in hidden:
+            features = self.activation(_applied(layer, features))
+        return _applied(last, features)
 
 
-def _linear(features: Tensor, weight: Tensor) -> Tensor:
-    return functional.linear(features / math.sqrt(weight.shape[1]), weight)
+class _Layer(nn.Linear):
+    """A linear map whose weights are all drawn from N(0, 1)."""
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight)
+
+
+def _applied(layer: nn.Module, features: Tensor) -> Tensor:
+    outputs: Tensor = layer(features / math.sqrt(features.shape[1]))
+    return outputs

@@ -72,5 +72,6 @@ TABLE = Table(
         "momentum": {"ge": 0},
         "eps": {"ge": 0},
     },
+    words={"lr": "auto"},
     spelling=compact,
 )

@@ -12,7 +12,7 @@ from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.comparison.rows import Row
 from deltagclip_cli.curves.run import Numbers, Run
 from deltagclip_cli.report.bands import Band, band, thinned
-from deltagclip_cli.report.certificate import PREFIX as CERTIFICATE
+from deltagclip_cli.report.certificate import PANELS, PREFIX, SHOWN, with_bounds
 from deltagclip_cli.report.step_sizes import (
     CLIP_RATIO,
     FRACTIONS,
@@ -61,7 +61,7 @@ class Charts:
 
     def of(self, comparison: Comparison) -> list[Chart]:
         """A chart for each metric, with a line for each setting in the order of the table."""
-        rows = [[with_ratio(run) for run in row.once] for row in comparison.rows]
+        rows = [[with_bounds(with_ratio(run)) for run in row.once] for row in comparison.rows]
         metrics = (*CURVES, *_others(comparison.rows), *TITLES)
         charts: list[Chart] = [
             {
@@ -72,7 +72,27 @@ class Charts:
             }
             for name in metrics
         ]
+        charts += self._panels(rows)
         return [each for each in charts if each["lines"] and not _is_dull(each)]
+
+    def _panels(self, rows: Sequence[Sequence[Run]]) -> list[Chart]:
+        """The charts of the certificate, in which a bound goes with each line."""
+        return [
+            {
+                "metric": panel.metric,
+                "title": panel.title,
+                "part": "certificate",
+                "lines": [
+                    *self._lines(rows, panel.metric),
+                    *(
+                        {**line, "role": role}
+                        for name, role in panel.others.items()
+                        for line in self._lines(rows, name)
+                    ),
+                ],
+            }
+            for panel in PANELS
+        ]
 
     def regimes(self, comparison: Comparison) -> list[Chart]:
         """For each of the first settings that clip, the shares of its steps as areas."""
@@ -134,7 +154,7 @@ def _names(row: Row) -> dict[str, None]:
 
 def _others(rows: Sequence[Row]) -> list[str]:
     """Metrics under names that are not the usual ones."""
-    usual = {*CURVES, *TITLES, *FRACTIONS, "optim/step_size", CLIP_RATIO}
+    usual = {*CURVES, *TITLES, *FRACTIONS, *SHOWN, "optim/step_size", CLIP_RATIO}
     names = dict.fromkeys(name for row in rows for name in _names(row))
     return [name for name in names if name not in usual and not name.startswith("perf/")]
 
@@ -143,7 +163,7 @@ def _part(metric: str) -> str:
     """Which part of the page a chart belongs to."""
     if metric in TITLES:
         return "steps"
-    if metric.startswith(CERTIFICATE):
+    if metric.startswith(PREFIX):
         return "certificate"
     return "curves"
 

@@ -18,7 +18,7 @@ from deltagclip_cli.comparison.sensitivity import heat_map_sheet, sensitivity_sh
 from deltagclip_cli.comparison.sheets import Sheet
 from deltagclip_cli.comparison.value_sheet import value_sheet
 from deltagclip_cli.comparison.writing import latex, markdown
-from deltagclip_cli.report.certificate import certificate_sheet
+from deltagclip_cli.report.certificate import certificate_sheets, certificates_across
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def tables_of(comparison: Comparison, answer: Answer) -> list[Table]:
         ("differences", [difference_sheet(comparison)]),
         ("sensitivity", sensitivity_sheets([comparison], answer.margin)),
         ("published", published_sheets([comparison])),
-        ("certificate", [certificate_sheet(comparison)]),
+        ("certificate", certificate_sheets(comparison)),
     ]
     whole = csv_text(replace(answer, comparisons=[comparison]))
     return [
@@ -69,7 +69,8 @@ def tables_across(answer: Answer) -> list[Table]:
     """Those that belong to no comparison alone."""
     maps = [("heat-map", heat_map_sheet(each)) for each in answer.heat_maps]
     overall = [("across", overall_sheet(answer.across))] if answer.across is not None else []
-    return [Table(kind, each.title, each, _csv(each)) for kind, each in [*maps, *overall]]
+    proven = [("certificate", each) for each in certificates_across(answer.comparisons)]
+    return [Table(kind, each.title, each, _csv(each)) for kind, each in [*maps, *overall, *proven]]
 
 
 def all_tables(answer: Answer) -> Iterator[tuple[str, Table]]:

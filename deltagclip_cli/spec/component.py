@@ -6,9 +6,9 @@ against the real signature of what it names, and filled up with the defaults fou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, ClassVar, Self, cast, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,8 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
     model_serializer,
     model_validator,
@@ -194,7 +196,7 @@ class _Checker:
         self._open = signature.open
         # Behind aliases, since an option may have the name of one of BaseModel's own methods.
         fields: dict[str, Any] = {
-            f"option_{number}": _field(name, option, table.bounds.get(name, {}))
+            f"option_{number}": _field(name, option, table)
             for number, (name, option) in enumerate(options.items())
         }
         config = ConfigDict(**{**_CONFIG, "extra": "allow" if signature.open else "forbid"})
@@ -220,7 +222,8 @@ class _Checker:
         if supplied:
             raise raised([_extra(name, options[name]) for name in supplied])
         model: BaseModel = self._model.model_validate(options)
-        return model.model_dump(by_alias=True, exclude_unset=True)
+        # Without warnings, for a word may stand where a number does.
+        return model.model_dump(by_alias=True, exclude_unset=True, warnings=False)
 
     def completed(self, options: dict[str, Any]) -> dict[str, Any]:
         """``options`` and the defaults of the others, less what is off by default and stays off.
@@ -236,10 +239,23 @@ def _extra(name: str, value: object) -> InitErrorDetails:
     return InitErrorDetails(type="extra_forbidden", loc=(name,), input=value)
 
 
-def _field(name: str, option: Option, bounds: Mapping[str, float]) -> tuple[Any, Any]:
+def _field(name: str, option: Option, table: registry.Table) -> tuple[Any, Any]:
     default: Any = ... if option.default is REQUIRED else None
-    limits = {} if _holds_list(option.annotation) else cast(dict[str, Any], bounds)
-    return option.annotation, Field(default, alias=name, **limits)
+    has_limits = name in table.bounds and not _holds_list(option.annotation)
+    limits = cast(dict[str, Any], table.bounds[name]) if has_limits else {}
+    if name not in table.words:
+        return option.annotation, Field(default, alias=name, **limits)
+    number: Any = Annotated[
+        option.annotation, Field(**limits), WrapValidator(_or(table.words[name]))
+    ]
+    return number, Field(default, alias=name)
+
+
+def _or(word: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        return value if value == word else handler(value)
+
+    return check
 
 
 def _holds_list(annotation: Any) -> bool:

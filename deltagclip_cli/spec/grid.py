@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -30,6 +30,7 @@ FIXED = {
     "slurm": _NO_NUMBERS,
     "checkpoint": _NO_NUMBERS,
     "log_every": _NO_NUMBERS,
+    "certificate": _NO_NUMBERS,
     "grid": _VARIES_ITSELF,
     "search": _VARIES_ITSELF,
     "name": "other optimizers have other options; give another one its own label",
@@ -55,6 +56,12 @@ class Grid:
     def own_points(self, label: str) -> list[Point]:
         """Every combination of what is varied for this optimizer alone."""
         return _product(self.own.get(label, ()))
+
+    def values(self) -> Iterator[tuple[str, Any]]:
+        """Every value of every axis with its key; what all optimizers share, for each of them."""
+        for axes in itertools.chain(self.shared.values(), self.own.values()):
+            for point in itertools.chain.from_iterable(axes):
+                yield from point.items()
 
 
 def _product(axes: Sequence[Sequence[Point]]) -> list[Point]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -18,13 +19,22 @@ from pydantic import (
     TypeAdapter,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from deltagclip_cli.spec.component import Component, Settings
+from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import explained, raised
 from deltagclip_cli.spec.grid import VARIABLE, Grid, Point, is_setting, read_grid
 from deltagclip_cli.spec.search import Search, read_search
 from deltagclip_cli.spec.slurm import Slurm, read_slurm
+from deltagclip_cli.spec.theorem import (
+    Obstacle,
+    obstacle_to_auto,
+    obstacles,
+    obstacles_of,
+    wants_auto,
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -108,6 +118,12 @@ class Optimizer(Component):
     schedule: Schedule | None = None
 
 
+class Certificate(Settings):
+    """The numbers of the convergence theorem, of which the costly ones every so many epochs."""
+
+    every: PositiveInt = 10
+
+
 class Checkpointing(Settings):
     """How often a trial writes a checkpoint: every so many epochs, and every so many minutes."""
 
@@ -143,6 +159,7 @@ class Experiment(Settings):
     grid: Grid = Grid()
     search: Search | None = None
     log_every: PositiveInt | None = None
+    certificate: Certificate | None = None
     checkpoint: Checkpointing = Checkpointing()
     slurm: Slurm = Slurm()
 
@@ -162,6 +179,45 @@ class Experiment(Settings):
     @classmethod
     def _read_slurm(cls, written: Any, info: ValidationInfo) -> Slurm:
         return read_slurm(written, info.data.get("optimizers"))
+
+    @model_validator(mode="after")
+    def _check_theorem(self) -> Self:
+        """Refuse a certificate, or a rate of 1/β, of what the theorem says nothing about.
+
+        Each value of a grid is looked at alone, as no condition hangs on two of them.
+        """
+        rates = list(self._rates())
+        faults = [
+            explained(f"no lr: auto: {obstacle.reason}", obstacle.remedy, (*where, "lr"))
+            for where, obstacle in ((where, obstacle_to_auto(each)) for where, each in rates)
+            if obstacle is not None
+        ]
+        if self.certificate is not None or rates:
+            asked = "no certificate" if self.certificate is not None else "no lr: auto"
+            faults += [
+                explained(f"{asked}: {each.reason}", each.remedy, where)
+                for where, each in self._obstacles()
+            ]
+        if faults:
+            raise raised(faults)
+        return self
+
+    def _obstacles(self) -> Iterator[tuple[Where, Obstacle]]:
+        """What stands between any of the trials and a certificate, and where it was written."""
+        for each in obstacles(self):
+            yield tuple(each.key.split(".")), each
+        for key, value in self.grid.values():
+            for each in obstacles_of(key, value):
+                yield ("grid", key), each
+
+    def _rates(self) -> Iterator[tuple[Where, Optimizer]]:
+        """Every optimizer whose learning rate is to be found out, and where it was written."""
+        for label, each in self.optimizers.items():
+            if wants_auto(each):
+                yield ("optimizers", label), each
+        for key, value in self.grid.values():
+            if key == "lr" and wants_auto(value):
+                yield ("grid",), value
 
     def variants(self, label: str) -> list[Variant]:
         """The optimizer called ``label`` at every point of the grid; without a grid, as it is."""

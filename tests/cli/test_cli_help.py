@@ -57,6 +57,7 @@ def test_these_are_all_commands_and_options() -> None:
             " --debug",
             "reproduce": "experiments --spec --runs --json --quiet -q --debug",
             "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",
+            "certify": "targets --runs --json --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
             "data prepare": "experiments --tag --spec --set --data --json --quiet -q --debug",
             "worker": "folder --data --device --threads --force --no-download --debug",

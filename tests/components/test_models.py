@@ -126,15 +126,16 @@ def test_the_vae_repeats_itself_from_one_state_of_the_global_generator() -> None
 def test_wide_mlp_is_the_ntk_parametrisation(depth: int) -> None:
     model = build("wide_mlp", (16,), 2, width=256, depth=depth).double()
     features = inputs = torch.rand(5, 16, dtype=torch.float64)
-    for weight in list(model.weights)[:-1]:
+    *hidden, last = (layer.weight for layer in model.layers)
+    for weight in hidden:
         features = torch.tanh(features @ weight.T / weight.shape[1] ** 0.5)
-    expected = features @ model.weights[-1].T / 256**0.5
+    expected = features @ last.T / 256**0.5
     torch.testing.assert_close(model(inputs), expected)
-    assert len(model.weights) == depth + 1
+    assert len(model.layers) == depth + 1
 
 
 def test_wide_mlp_draws_its_weights_from_the_standard_normal_law() -> None:
-    weights = build("wide_mlp", width=512).weights[1]
+    weights = build("wide_mlp", width=512).layers[1].weight
     assert abs(weights.mean().item()) < 0.01
     assert abs(weights.std().item() - 1) < 0.01
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from made_runs import answered, group, last_values, run
+from made_runs import answered, group, last_values
 
 from deltagclip_cli.report.tables import all_tables, tables_of
 
@@ -45,18 +45,6 @@ def test_each_comparison_and_all_of_them_together_have_tables() -> None:
         ("two", "values"),
         ("two", "cost"),
         ("", "across"),
-    ]
-
-
-def test_the_certificate_shows_the_last_numbers_of_the_theorem() -> None:
-    theory = {"theory__lambda_min": [0.5, 0.25]}
-    runs = [run("gclip", 0, [0.1, 0.9], **theory), run("gclip", 1, [0.1, 0.9], **theory)]
-    runs += last_values("adam", ACCURACIES)
-    answer = answered(runs)
-    (table,) = (t for t in tables_of(answer.comparisons[0], answer) if t.kind == "certificate")
-    assert table.sheet.columns == ["optimizer", "n", "lambda_min"]
-    assert [[cell.text for cell in line.cells] for line in table.sheet.lines] == [
-        ["gclip", "2", "0.25 ± 0"]
     ]
 
 

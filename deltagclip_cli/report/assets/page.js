@@ -313,11 +313,16 @@
 
     ends(lines) { // for who cannot see the chart
       const ended = lines.filter(({ row, mean }) => row < this.shown && mean.at(-1) !== null);
-      return ended.map(({ row, mean }) => `${this.lines[row].name} ${Number(mean.at(-1).toPrecision(4))}`).join(", ");
+      return ended.map((line) => `${this.called(line)} ${Number(line.mean.at(-1).toPrecision(4))}`).join(", ");
+    }
+
+    called({ row, role }) {
+      return role ? `${this.lines[row].name}, ${role}` : this.lines[row].name;
     }
 
     mean(line) {
-      const { name, colour: hue, dash } = this.lines[line.row];
+      const [name, { colour: hue, dash: own }] = [this.called(line), this.lines[line.row]];
+      const dash = line.role ? "dot" : own;
       const error = (at) => (line.error?.[at] == null ? "" : ` ± ${line.error[at].toPrecision(2)}`);
       return {
         x: this.x(line), y: line.mean, name: shown(name), mode: line.mean.length > 1 ? "lines" : "markers",

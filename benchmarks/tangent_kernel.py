@@ -1,0 +1,119 @@
+"""The tangent kernel of a wide network, against a per-sample Jacobian that is made as a whole.
+
+    python benchmarks/tangent_kernel.py [--rounds 3] [--points 64] [--width 2048]
+
+The rival is what tutorials of ``torch.func`` have: ``vmap(jacrev(...))`` over all points, and then
+J Jᵀ. Ours is made in chunks: from factors where all weights are those of linear maps, and else from
+the Jacobian of some points at a time. Both are float64, and agree. Each is measured in a process of
+its own, so that the peak of memory is its own too; the ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from machine import describe_machine
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.func import functional_call, jacrev, vmap
+
+from deltagclip_cli.landscape import kernel
+from deltagclip_cli.landscape.network import Network
+from deltagclip_cli.models.wide_mlp import wide_mlp
+
+Problem = tuple[Network, Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--points", type=int, default=64)
+    parser.add_argument("--width", type=int, default=2048)
+    options = parser.parse_args()
+    console = Console()
+    console.print(describe_machine())
+    found = {name: in_process(name, options.points, options.width, options.rounds) for name in WAYS}
+    whole = found["Jacobian as a whole"]
+    table = Table(
+        f"tangent kernel, n = {options.points}, width {options.width}",
+        *("time / whole Jacobian", "peak memory / whole Jacobian", "peak memory"),
+    )
+    for name, (seconds, memory, trace) in found.items():
+        assert abs(trace / whole[2] - 1) < 1e-9, f"{name} gives another kernel"
+        ratios = (f"{seconds / whole[0]:.3f}", f"{memory / whole[1]:.3f}")
+        table.add_row(name, *ratios, f"{memory / 1e9:.2f} GB")
+    console.print(table)
+
+
+def in_process(name: str, points: int, width: int, rounds: int) -> tuple[float, float, float]:
+    """Median seconds, bytes above what was there before, and the trace of what came out."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=measure, args=(there, name, points, width, rounds))
+    process.start()
+    there.close()
+    answer: tuple[float, float, float] = here.recv()
+    process.join()
+    return answer
+
+
+def measure(answer: Connection, name: str, points: int, width: int, rounds: int) -> None:
+    """Run one way for one round to warm up, and then for some."""
+    torch.manual_seed(0)
+    network = Network(wide_mlp((16,), 1, width=width).double())
+    inputs = torch.nn.functional.normalize(torch.randn(points, 16, dtype=torch.float64))
+    WAYS[name](Network(wide_mlp((16,), 1, width=8).double()), inputs[:2])  # loads what is lazy
+    before = peak()
+    times = []
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        found = WAYS[name](network, inputs)
+        times.append(time.perf_counter() - started)
+    answer.send((statistics.median(times[1:]), peak() - before, float(found.trace())))
+
+
+def peak() -> int:
+    """The most bytes that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def whole(network: Network, inputs: Tensor) -> Tensor:
+    """All rows of the Jacobian, and then their products."""
+    weights = {name: each.detach() for name, each in network.weights().items()}
+
+    def output(weights: dict[str, Tensor], point: Tensor) -> Any:
+        return functional_call(network.model, weights, (point[None],))[0]
+
+    parts = vmap(jacrev(output), in_dims=(None, 0))(weights, inputs)
+    rows = torch.cat([each.flatten(0, 1).flatten(1) for each in parts.values()], 1)
+    return rows @ rows.T
+
+
+def factors(network: Network, inputs: Tensor) -> Tensor:
+    """What a certificate does for networks of linear maps."""
+    return kernel.tangent_kernel(network, network.weights(), inputs)
+
+
+def chunks(network: Network, inputs: Tensor) -> Tensor:
+    """What a certificate does for all other networks."""
+    derive = lambda points: kernel._Jacobian.of(network, network.weights(), points)  # noqa: E731
+    return kernel._from_chunks(derive, inputs, kernel.CHUNK_BYTES)
+
+
+WAYS: dict[str, Callable[[Network, Tensor], Tensor]] = {
+    "Jacobian as a whole": whole,
+    "ours, from factors": factors,
+    "ours, in chunks": chunks,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What of the convergence theorem held in a run, line by line."""

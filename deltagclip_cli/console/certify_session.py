@@ -1,0 +1,60 @@
+"""From words on the command line to certificates, on the terminal and in the run folders."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from deltagclip_cli.certificate.certificate import Certificate, certificate_of
+from deltagclip_cli.certificate.sheets import HOW_MEASURED, certificate_sheet, numbers_sheet
+from deltagclip_cli.console.compare_session import Place, read_runs, tell
+from deltagclip_cli.console.compare_view import print_sheets
+from deltagclip_cli.console.terminal import make_console
+from deltagclip_cli.errors import ExitCode, RunFolderError, UsageError
+
+
+def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
+    """Certify the runs of a place, and leave each certificate in its run folder.
+
+    Args:
+        place: where the runs are.
+        as_json: print all numbers, for programs.
+        quiet: show no progress.
+
+    Returns:
+        ``OK`` if every line of every run holds; ``USAGE`` if a run has no certificate.
+
+    Raises:
+        UsageError: there are no runs, none of them has a certificate, or it cannot be written.
+    """
+    reading = read_runs(place, quiet=quiet)
+    certificates: list[Certificate] = []
+    refusals: list[str] = []
+    for run in reading.runs:
+        try:
+            certificates.append(certificate_of(run))
+        except (UsageError, RunFolderError) as error:
+            refusals.append(str(error))
+    if not certificates:
+        raise UsageError("\n".join([*refusals, *reading.problems]))
+    for each in certificates:
+        each.write()
+    if as_json:
+        records = [each.record() for each in certificates]
+        sys.stdout.write(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    else:
+        _print(certificates)
+    tell([*refusals, *reading.problems])
+    if refusals:
+        return ExitCode.USAGE
+    return ExitCode.OK if all(each.holds for each in certificates) else ExitCode.FAILED
+
+
+def _print(certificates: Sequence[Certificate]) -> None:
+    console = make_console()
+    sheets = [certificate_sheet(each) for each in certificates]
+    if len(certificates) > 1:
+        sheets.append(numbers_sheet("All of these runs", certificates))
+    print_sheets(console, sheets)
+    console.print(HOW_MEASURED, style="dim")

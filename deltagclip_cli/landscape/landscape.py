@@ -1,0 +1,86 @@
+"""What the theorem speaks of, measured at the weights that a model has now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from deltagclip_cli.landscape.kernel import extremes
+from deltagclip_cli.landscape.lanczos import Estimate, largest_eigenvalue
+from deltagclip_cli.landscape.network import Network, flat
+from deltagclip_cli.tasks.outcome import Outcome
+
+
+class Landscape:
+    """The loss L(w) = ½‖F(w) - y‖² of all points, around the weights of a model.
+
+    Everything is computed in float64, the same bits each time, and changes neither the model nor
+    the state of a generator.
+
+    Args:
+        model: whose outputs are F.
+        task: gives L as its objective.
+        inputs: all points, (n, ...).
+        targets: their classes, (n,).
+
+    Raises:
+        UsageError: F of one point depends on other points, or on chance.
+
+    Source: arXiv 2404.08624; β is the smoothness of L, and K = J Jᵀ its tangent kernel.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Callable[[nn.Module, Tensor, Tensor], Outcome],
+        inputs: Tensor,
+        targets: Tensor,
+    ) -> None:
+        self._network = Network(model)
+        self._task = task
+        self._inputs = inputs.double()
+        self._targets = targets
+
+    @property
+    def points(self) -> int:
+        """n."""
+        return len(self._targets)
+
+    def position(self) -> Tensor:
+        """All weights as one vector (P,), a copy."""
+        return flat(self._network.weights()).detach()
+
+    def kernel_extremes(self) -> tuple[Estimate, Estimate]:
+        """λ_min and λ_max of the tangent kernel of all n·C outputs."""
+        return extremes(self._network, self._network.weights(), self._inputs)
+
+    def smoothness(self) -> float:
+        """β: the largest eigenvalue of the Hessian, to eight digits, and rather above than below.
+
+        It is β of these weights alone; the theorem wants the largest along the whole way.
+        """
+        found = largest_eigenvalue(*self._hessian())
+        return found.value + found.error
+
+    def _hessian(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """Products of the Hessian with vectors (P,), and a vector to start with."""
+        weights = self._network.weights()
+        tensors = list(weights.values())
+        model = cast(nn.Module, partial(self._network.outputs, weights))
+        loss = self._task(model, self._inputs, self._targets).objective
+        gradient = torch.autograd.grad(loss, tensors, create_graph=True)
+        sizes = [each.numel() for each in tensors]
+
+        def product(vector: Tensor) -> Tensor:
+            parts = torch.split(vector, sizes)
+            directions = [part.view_as(each) for part, each in zip(parts, tensors, strict=True)]
+            images: Any = torch.autograd.grad(gradient, tensors, directions, retain_graph=True)
+            return torch.cat([each.reshape(-1) for each in images])
+
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(sum(sizes), dtype=torch.float64, generator=generator)
+        return product, start.to(self._inputs.device)
