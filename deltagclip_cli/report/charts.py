@@ -72,10 +72,10 @@ class Charts:
             }
             for name in metrics
         ]
-        charts += self._panels(rows)
+        charts += self._panels(rows, comparison.question.ddof)
         return [each for each in charts if each["lines"] and not _is_dull(each)]
 
-    def _panels(self, rows: Sequence[Sequence[Run]]) -> list[Chart]:
+    def _panels(self, rows: Sequence[Sequence[Run]], ddof: int) -> list[Chart]:
         """The charts of the certificate, in which a bound goes with each line."""
         return [
             {
@@ -83,11 +83,11 @@ class Charts:
                 "title": panel.title,
                 "part": "certificate",
                 "lines": [
-                    *self._lines(rows, panel.metric),
+                    *self._lines(rows, panel.metric, ddof),
                     *(
                         {**line, "role": role}
                         for name, role in panel.others.items()
-                        for line in self._lines(rows, name)
+                        for line in self._lines(rows, name, ddof)
                     ),
                 ],
             }
