@@ -36,6 +36,8 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "vae-fashion-mnist",
         "vit-tiny-cifar10",
         "vit-small-cifar10",
+        "bert-emotion",
+        "bert-emotion-small",
     ]
 
 
@@ -50,7 +52,7 @@ def test_each_has_a_title_seeds_and_our_optimizer(spec: Spec) -> None:
 
 def test_no_two_trials_share_a_folder(spec: Spec) -> None:
     folders = [t.folder for name, e in spec.experiments.items() for t in expand(name, e)]
-    assert len(folders) == len(set(folders)) == 12 + 12 + 15 + 12 + 30 + 20
+    assert len(folders) == len(set(folders)) == 12 + 12 + 15 + 12 + 30 + 20 + 6 + 6
 
 
 def test_resnet18_on_cifar10_is_the_papers(spec: Spec) -> None:
@@ -128,6 +130,20 @@ def test_the_vision_transformers_on_cifar10_are_the_papers(
     assert experiment.schedule is None
     assert len(set(experiment.seeds)) == 10
     assert experiment.precision == "fp32"
+
+
+def test_distilbert_on_emotion_is_the_papers(spec: Spec) -> None:
+    experiment = spec.experiments["bert-emotion"]
+    assert settings(experiment) == {
+        "delta-gclip": ("delta_gclip", 5e-4, 1, 1e-3, 0),
+        "adamw": ("adamw", 1e-5, None, None, 0.01),
+    }
+    assert experiment.optimizers["adamw"].options["eps"] == 1e-8
+    assert experiment.model.options == {"pretrained": "distilbert-base-uncased"}
+    data = experiment.data
+    assert (data.name, data.batch_size, data.options) == ("emotion", 32, {"max_length": 300})
+    assert experiment.epochs == 100
+    assert experiment.task.options == {"loss": "cross_entropy", "reduction": "mean"}
 
 
 def test_the_quickstart_is_full_batch_descent_in_double_precision(spec: Spec) -> None:
