@@ -46,7 +46,7 @@ class Texts:
     """Texts and their labels.
 
     Args:
-        texts: any number of lines each.
+        texts: as they are written, any number.
         targets: int64 class numbers ``(N,)``.
     """
 
