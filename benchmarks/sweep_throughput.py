@@ -27,7 +27,7 @@ from deltagclip_cli.launchers.queue import End, PlannedQueue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import Planned, look_up
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.trials import Trial, expand
+from deltagclip_cli.trials import Trial, distinct_inputs, expand
 from deltagclip_cli.worker import run_trial
 
 SETTINGS = {
@@ -84,7 +84,7 @@ def one_after_another(trials: Sequence[Trial], runs: Path, threads: int) -> floa
 def sweep(trials: Sequence[Trial], runs: Path, clock: Clock) -> float:
     launch = Launch(data_dir=runs, should_stop=never, jobs=2)
     launcher = LocalLauncher(launch)
-    launcher.prepare([trials[0].data])
+    launcher.prepare(distinct_inputs(trials))
     begin = time.perf_counter()
     launcher.run(PlannedQueue(look_up(trials, runs)), clock)
     return time.perf_counter() - begin

@@ -17,15 +17,18 @@ from torch.optim import Optimizer
 
 from deltagclip_cli.datasets.batches import Augmentation, Batches, place
 from deltagclip_cli.datasets.dataset import Dataset
+from deltagclip_cli.datasets.texts import TextDataset
+from deltagclip_cli.datasets.token_batches import TokenBatches
 from deltagclip_cli.errors import DataError, DeviceError, UsageError
 from deltagclip_cli.landscape.landscape import Landscape
 from deltagclip_cli.landscape.probe import CertificateProbe
 from deltagclip_cli.memory import check_width, free_bytes
 from deltagclip_cli.models import build as build_model
+from deltagclip_cli.models import tokenizer
 from deltagclip_cli.registry import load
 from deltagclip_cli.schedules.driver import ScheduleDriver, build_schedule
 from deltagclip_cli.seeds import derive_seed
-from deltagclip_cli.spec.schema import Data, Normalization
+from deltagclip_cli.spec.schema import Data, Model, Normalization
 from deltagclip_cli.spec.theorem import wants_auto
 from deltagclip_cli.tasks.outcome import Outcome
 from deltagclip_cli.trials import Trial
@@ -45,8 +48,8 @@ class Parts:
     task: Task
     optimizer: Optimizer
     schedule: ScheduleDriver
-    train: Batches
-    test: Batches
+    train: Batches | TokenBatches
+    test: Batches | TokenBatches
     device: torch.device
     fingerprint: str  # of the data
     probes: Sequence[Probe] = ()
@@ -100,7 +103,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         trial: what is to be trained.
         data_dir: where data sets lie.
         device: to train on.
-        download: fetch data that are missing.
+        download: fetch data, and what a model was pretrained as, if they are missing.
 
     Raises:
         UsageError: the data are missing or do not fit, a part refuses its options, or the device
@@ -112,7 +115,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
             "  Use --set precision=fp32, or another --device."
         )
     make_deterministic(trial.precision, device)
-    dataset = load_dataset(trial.data, data_dir, download=download)
+    dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
     dtype = torch.float64 if trial.precision == "fp64" else torch.float32
     model = _model(trial, dataset, device, dtype)
     train = _batches(trial.data, dataset, True, device, dtype)
@@ -134,22 +137,40 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     )
 
 
-def load_dataset(data: Data, data_dir: Path, *, download: bool = True) -> Dataset:
-    """Load a data set, which is downloaded and decoded if that was never done.
+def load_dataset(
+    data: Data, data_dir: Path, *, model: Model | None = None, download: bool = True
+) -> Dataset:
+    """Load a data set, which is downloaded and decoded, or cut into tokens, if it never was.
 
     Args:
         data: its settings.
         data_dir: where data sets lie.
+        model: whose tokenizer cuts texts; None for one that reads no texts.
         download: False for a node without a network: what is missing is an error at once.
 
     Raises:
         DataError: it is missing or broken, or does not fit the settings.
+        UsageError: the model is of texts and the data are not, or the other way round; or what it
+            was pretrained as is missing.
     """
     loader = load(data.target)
     takes_download = "download" in inspect.signature(loader).parameters
     supplied = {"download": download} if takes_download else {}
-    dataset: Dataset = loader(data_dir, data.image_size, **supplied, **data.options)
-    return fitted(dataset, data)
+    loaded: Dataset | TextDataset = loader(data_dir, data.image_size, **supplied, **data.options)
+    cutter = tokenizer(model.target, model.options, download=download) if model else None
+    if isinstance(loaded, TextDataset):
+        if cutter is None:
+            raise UsageError(
+                f"data {data.name} holds texts, which the model does not read.\n"
+                "  Choose the model bert, or other data."
+            )
+        loaded = loaded.tokenized(cutter)
+    elif cutter is not None:
+        raise UsageError(
+            f"the model reads texts, but data {data.name} has inputs of shape {loaded.shape}.\n"
+            "  Choose data of texts, such as emotion, or another model."
+        )
+    return fitted(loaded, data)
 
 
 def fitted(dataset: Dataset, data: Data) -> Dataset:
@@ -210,7 +231,9 @@ def _needs_landscape(trial: Trial) -> bool:
     return trial.certificate is not None or wants_auto(trial.optimizer)
 
 
-def _landscape(trial: Trial, model: nn.Module, task: Task, train: Batches) -> Landscape | None:
+def _landscape(
+    trial: Trial, model: nn.Module, task: Task, train: Batches | TokenBatches
+) -> Landscape | None:
     """The loss around the first weights; None if nothing of it is asked."""
     if not _needs_landscape(trial):
         return None
@@ -231,13 +254,18 @@ def _is_convolutional(model: nn.Module) -> bool:
 
 def _batches(
     data: Data, dataset: Dataset, training: bool, device: torch.device, dtype: torch.dtype
-) -> Batches:
+) -> Batches | TokenBatches:
     split = place(dataset.train if training else dataset.test, device)
-    batch_size = data.batch_size if training else data.evaluation_batch_size
+    wanted = data.batch_size if training else data.evaluation_batch_size
+    batch_size = len(split) if wanted == "full" else wanted
+    if dataset.padding is not None:
+        if data.augment:
+            raise DataError(f"augment is for images, but {data.name} holds texts.\n  Remove it.")
+        return TokenBatches(split, batch_size=batch_size, device=device, padding=dataset.padding)
     mean, std = _normalization(data, dataset)
     return Batches(
         split,
-        batch_size=len(split) if batch_size == "full" else batch_size,
+        batch_size=batch_size,
         device=device,
         dtype=dtype,
         mean=mean,
@@ -264,7 +292,7 @@ def _fingerprint(dataset: Dataset) -> str:
 
 
 @torch.inference_mode()
-def _try_out(task: Task, model: nn.Module, batches: Batches) -> None:
+def _try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> None:
     """Apply the task to two samples, so that parts that do not fit are found out at once."""
     inputs, targets = next(batches.iterate(None, None))
     try:

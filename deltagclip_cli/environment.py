@@ -18,7 +18,7 @@ from deltagclip_cli import __version__
 from deltagclip_cli.files import Check, unchecked, write_text
 from deltagclip_cli.run_folder import RunFolder
 
-_PACKAGES = ("torch", "torchvision", "numpy", "tensorboard")
+_PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
 
 
 def describe(device: torch.device) -> dict[str, Any]:

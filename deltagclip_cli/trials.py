@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -91,6 +92,22 @@ class Trial(Settings):
         copied = self.model_copy(update={"seed": seed})
         copied.__dict__.update(canonical=self.canonical, setting=self.setting)
         return copied
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is loaded before a training: data, and a model whose tokenizer may have to cut them."""
+
+    data: Data
+    model: Model
+
+
+def distinct_inputs(users: Iterable[Trial | Experiment]) -> list[Inputs]:
+    """The inputs of trials or experiments, each once: networks in most models are not loaded."""
+    found = {
+        (each.data.model_dump_json(), each.model.options.get("pretrained")): each for each in users
+    }
+    return [Inputs(each.data, each.model) for each in found.values()]
 
 
 _NOT_IDENTITY = {"experiment", "label", "log_every", "certificate", "checkpoint"}

@@ -47,6 +47,7 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "vit-small-cifar10": 2 * 10,
         "vit-small-cifar10-delta": 5 * 5,
         "kan-mnist": 5 * 5,
+        "bert-emotion": 2 * 3,
         "vit-tiny-cifar10-floor": (4 * 3 + 3) * 3,
         "vit-tiny-cifar10-rivals": 2 * 4 * 3,
         "vit-tiny-cifar10-cosine": 3 * 3,
@@ -55,6 +56,7 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "vit-tiny-cifar10-small": 2 * 3,
         "vae-mnist-small": 4 * 3,
         "kan-mnist-small": 5 * 3,
+        "bert-emotion-small": 2 * 3,
     }
 
 
@@ -75,9 +77,7 @@ def test_those_of_the_paper_and_no_others_say_which_figure_they_repeat(spec: Spe
     assert len(set(figures.values())) == len(figures)
 
 
-@pytest.mark.parametrize(
-    "tag", ["paper", "open", "small", "resnet", "vae", "vit", "kan", "ablation"]
-)
+@pytest.mark.parametrize("tag", ["paper", "open", "small", "vit", "kan", "bert", "ablation"])
 def test_a_tag_chooses_experiments(spec: Spec, tag: str) -> None:
     chosen = load_spec(FILE, tags=[tag]).experiments
     assert 1 < len(chosen) < len(spec.experiments)
@@ -207,6 +207,20 @@ def test_the_small_kan_on_mnist_is_the_papers_but_for_its_length(spec: Spec) -> 
     for part in ("model", "data", "task", "precision", "optimizers", "schedule"):
         assert getattr(small, part) == getattr(experiment, part)
     assert small.epochs < experiment.epochs
+
+
+def test_distilbert_on_emotion_is_the_papers(spec: Spec) -> None:
+    experiment = spec.experiments["bert-emotion"]
+    assert settings(experiment) == {
+        "delta-gclip": ("delta_gclip", 5e-4, 1, 1e-3, 0),
+        "adamw": ("adamw", 1e-5, None, None, 0.01),
+    }
+    assert experiment.optimizers["adamw"].options["eps"] == 1e-8
+    assert experiment.model.options == {"pretrained": "distilbert-base-uncased"}
+    data = experiment.data
+    assert (data.name, data.batch_size, data.options) == ("emotion", 32, {"max_length": 300})
+    assert experiment.epochs == 100
+    assert experiment.task.options == {"loss": "cross_entropy", "reduction": "mean"}
 
 
 def test_the_quickstart_is_full_batch_descent_in_double_precision(spec: Spec) -> None:

@@ -147,7 +147,7 @@ def test_kinds_of_components_do_not_know_of_each_other() -> None:
 
 
 TORCH = frozenset({"torch", "torchvision", "tensorboard"})
-HEAVY = TORCH | {"numpy", "scipy", "PIL"}
+HEAVY = TORCH | {"numpy", "scipy", "PIL", "transformers", "huggingface_hub", "datasets"}
 
 
 def loads(module: str, libraries: frozenset[str] = HEAVY) -> bool:
@@ -172,6 +172,11 @@ def test_planning_does_not_load_torch() -> None:
     assert len(planning) > 15
     assert {module for module in planning if loads(module)} == set()
     assert loads("trainer", TORCH)
+
+
+def test_what_is_in_an_extra_is_loaded_when_it_is_used() -> None:
+    extra = frozenset({"transformers", "tokenizers", "huggingface_hub", "datasets"})
+    assert {module for module in FILES if loads(module, extra)} == set()
 
 
 def test_reading_results_loads_arrays_but_not_torch() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _WHOLE = {"batch_size": "full", "train_samples": None, "test_samples": None}
 
-_Uses = dict[tuple[str, str], Data]  # by experiment, and by the data's settings as text
+_Uses = dict[tuple[str, str], Trial]  # by experiment, and by the data's settings as text
 _Faults = defaultdict[tuple[str, str], dict[str, None]]  # experiments by data set and message
 
 
@@ -39,6 +39,7 @@ class Prepared:
         train: number of training samples, all that there are.
         test: number of test samples.
         shape: of one input.
+        tokens: whether that is the longest text's, in tokens.
         classes: number of classes.
         size_bytes: of inputs and targets in memory.
         folder: where its files lie; None if it is made when it is used.
@@ -49,12 +50,14 @@ class Prepared:
     train: int
     test: int
     shape: tuple[int, ...]
+    tokens: bool
     classes: int
     size_bytes: int
     folder: str | None
 
     def __str__(self) -> str:
         shape = " x ".join(map(str, self.shape))
+        shape = f"at most {shape} tokens" if self.tokens else shape
         where = f"in {self.folder}" if self.folder else "made when they are used"
         return (
             f"{self.name}: {self.train:,} + {self.test:,} samples of {shape}, "
@@ -116,17 +119,19 @@ class DataSession:
         """Load a data set, and add what is wrong with it, or with a use of it, to the faults."""
         from deltagclip_cli.assembly import fitted, load_dataset
 
-        data = next(iter(uses.values()))
+        first = next(iter(uses.values()))
+        data = first.data
         experiments = dict.fromkeys(experiment for experiment, _ in uses)
         try:
             with self._waiting(f"Preparing {data.name}"):
-                dataset = load_dataset(data.model_copy(update=_WHOLE), self.data)
+                whole = data.model_copy(update=_WHOLE)
+                dataset = load_dataset(whole, self.data, model=first.model)
         except UsageError as error:
             faults[data.name, str(error)].update(experiments)
             return None
         for (experiment, _), use in uses.items():
             try:
-                fitted(dataset, use)
+                fitted(dataset, use.data)
             except UsageError as error:
                 faults[data.name, str(error)][experiment] = None
         return _described(data, self.data, dataset, tuple(experiments))
@@ -146,8 +151,9 @@ def _by_content(trials: Iterable[Trial]) -> dict[str, _Uses]:
     contents: dict[str, _Uses] = defaultdict(dict)
     for trial in trials:
         data = trial.data
-        content = json.dumps([data.name, data.options, data.image_size])
-        contents[content].setdefault((trial.experiment, data.model_dump_json()), data)
+        pretrained = trial.model.options.get("pretrained")  # whose tokenizer cuts texts
+        content = json.dumps([data.name, data.options, data.image_size, pretrained])
+        contents[content].setdefault((trial.experiment, data.model_dump_json()), trial)
     return contents
 
 
@@ -162,6 +168,7 @@ def _described(data: Data, root: Path, dataset: Dataset, experiments: tuple[str,
         train=len(dataset.train),
         test=len(dataset.test),
         shape=dataset.shape,
+        tokens=dataset.padding is not None,
         classes=dataset.classes,
         size_bytes=sum(split.inputs.nbytes + split.targets.nbytes for split in splits),
         folder=None if folder is None else str(folder),

@@ -26,6 +26,7 @@ from deltagclip_cli.run_folder import ENDED
 from deltagclip_cli.slurm.commands import SlurmError, UnreachableError, is_preempted, requeue
 from deltagclip_cli.slurm.submission import Array, Entry, Head, Marks
 from deltagclip_cli.stopping import StopRequest
+from deltagclip_cli.trials import distinct_inputs
 
 _PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit
 _SECONDS_BETWEEN_REQUESTS = 3.0
@@ -80,10 +81,9 @@ class JobSession:
         return f"job {self.job}" if self.job else "by hand"
 
     def _launch(self, queue: JobQueue, todo: Sequence[Planned], head: Head) -> None:
-        data = {each.trial.data.model_dump_json(): each.trial.data for each in todo}
         try:
             launcher = LocalLauncher(self._how(head))
-            launcher.prepare(list(data.values()))
+            launcher.prepare(distinct_inputs(each.trial for each in todo))
             launcher.run(queue, PlainView(self.console, len(todo)))
         except DeltaGClipError as error:
             for each in todo:

@@ -77,8 +77,8 @@ class SearchSession:
             queue = SearchQueue(studies, self.sweep.runs, self.settings, slots)
             if not queue.is_over():
                 self._announce(studies, f"at most {queue.most_trials} trials on {slots} slots")
-                data = [each.experiment.data for each in self.subjects]
-                self.sweep.launch(queue, queue.most_trials, data)
+                users = [each.experiment for each in self.subjects]
+                self.sweep.launch(queue, queue.most_trials, users)
             return self._conclude([study.tried() for study in studies])
 
     @property

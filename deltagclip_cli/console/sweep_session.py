@@ -26,9 +26,9 @@ from deltagclip_cli.planning import Planned, look_up, spread
 from deltagclip_cli.registry import load
 from deltagclip_cli.run_folder import ENDED, State
 from deltagclip_cli.slurm.jobs import Jobs
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.stopping import StopRequest
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.trials import Trial, distinct_inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class SweepSession(Sweep):
             _, end = spread(times, len(self._launcher.slots))
             self.say(self._outline(planned, todo, end))
             self.check_force(todo)
-            self.launch(queue, len(todo), [each.trial.data for each in todo])
+            self.launch(queue, len(todo), [each.trial for each in todo])
         planned = look_up(trials, self.runs, self.jobs)
         self._conclude(planned)
         return self._exit_code({each.state for each in planned}, queue.any_failed)
@@ -113,19 +113,18 @@ class SweepSession(Sweep):
         """
         return self._launcher.slots
 
-    def launch(self, queue: Queue, total: int, data: Iterable[Data]) -> None:
+    def launch(self, queue: Queue, total: int, users: Iterable[Trial | Experiment]) -> None:
         """Run a queue, and show how it goes on.
 
         Args:
             queue: what to run.
             total: how many trials that are at most.
-            data: their data sets.
+            users: of the data that they are trained on.
         """
-        distinct = {each.model_dump_json(): each for each in data}
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
             try:
                 with self._waiting("Loading torch and the data"):
-                    self._launcher.prepare(list(distinct.values()))
+                    self._launcher.prepare(distinct_inputs(users))
                 if not self.stop():
                     check_writable(self.runs)
                     with self._view(total) as view:

@@ -2,10 +2,11 @@
 
 A loader is called as ``loader(root, image_size, **options)`` and returns a
 :class:`~deltagclip_cli.datasets.dataset.Dataset`: everything in memory, images as they were stored
-(uint8). One that reads files says which, with :func:`~deltagclip_cli.datasets.copies.reading`, and
-one that can fetch them takes ``download``. An augmentation is made as
-``augmentation(size, **options)``, where ``size`` is the side in pixels of the images that the model
-gets, and called on a batch.
+(uint8). One of texts returns a :class:`~deltagclip_cli.datasets.texts.TextDataset`, which the
+tokenizer of a model turns into one. A loader that reads files says which, with
+:func:`~deltagclip_cli.datasets.copies.reading`, and one that can fetch them takes ``download``. An
+augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side in pixels of
+the images that the model gets, and called on a batch.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ TABLE = Table(
     {
         "cifar10": "deltagclip_cli.datasets.torchvision_sets:cifar10",
         "cifar100": "deltagclip_cli.datasets.torchvision_sets:cifar100",
+        "emotion": "deltagclip_cli.datasets.emotion:emotion",
         "fashion_mnist": "deltagclip_cli.datasets.torchvision_sets:fashion_mnist",
         "image_folder": "deltagclip_cli.datasets.image_folder:image_folder",
         "mnist": "deltagclip_cli.datasets.torchvision_sets:mnist",
@@ -29,6 +31,7 @@ TABLE = Table(
         "classes": {"ge": 2},
         "data_seed": {"ge": 0},
         "dimension": {"ge": 2},
+        "max_length": {"ge": 3},
         "noise": {"ge": 0, "le": 1},
         "points": {"ge": 1},
         "radius": {"gt": 0},

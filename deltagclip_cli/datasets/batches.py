@@ -35,6 +35,12 @@ def place(split: Split, device: torch.device) -> Split:
     return Split(split.inputs.to(device), split.targets.to(device))
 
 
+def batch_sizes(samples: int, batch_size: int) -> list[int]:
+    """Of the batches of so many samples; the last is as small as it must be."""
+    full, rest = divmod(samples, batch_size)
+    return [batch_size] * full + [rest] * (rest > 0)
+
+
 class Batches:
     """Batches of one split in any order; images are augmented, resized and normalised.
 
@@ -71,8 +77,7 @@ class Batches:
         augmentations: Sequence[Augmentation] = (),
     ) -> None:
         self.samples = len(split)
-        full, rest = divmod(self.samples, batch_size)
-        self.sizes = [batch_size] * full + [rest] * (rest > 0)
+        self.sizes = batch_sizes(self.samples, batch_size)
         self.steps = len(self.sizes)
         self._batch_size = batch_size
         self._device = device

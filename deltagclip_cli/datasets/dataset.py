@@ -15,7 +15,8 @@ class Split:
     """Samples and their labels.
 
     Args:
-        inputs: uint8 images ``(N, C, H, W)``, or floating point vectors ``(N, D)``.
+        inputs: uint8 images ``(N, C, H, W)``, floating point vectors ``(N, D)``, or int32 tokens
+            ``(N, L)``, each row filled up with padding at its end.
         targets: int64 class numbers ``(N,)``.
     """
 
@@ -38,8 +39,9 @@ class Dataset:
         train: what a model learns from.
         test: what it is evaluated on.
         classes: number of classes.
-        mean: of every channel over the training images, scaled to [0, 1]; None for vectors.
+        mean: of every channel over the training images, scaled to [0, 1]; None without images.
         std: the standard deviations that belong to ``mean``.
+        padding: the token that rows of tokens are filled up with; None if there are none.
     """
 
     train: Split
@@ -47,10 +49,11 @@ class Dataset:
     classes: int
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    padding: int | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input as it is stored: ``(C, H, W)`` or ``(D,)``."""
+        """Of one input as it is stored: ``(C, H, W)``, ``(D,)`` or ``(L,)``."""
         return tuple(self.train.inputs.shape[1:])
 
     def limited(

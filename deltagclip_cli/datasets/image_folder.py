@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import pickle
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +18,8 @@ from PIL import Image
 
 from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
+from deltagclip_cli.datasets.kept import keep, load_kept
 from deltagclip_cli.errors import DataError
-from deltagclip_cli.files import written_whole
 
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 1  # of the cache file; part of its name
@@ -29,6 +27,7 @@ _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", "
 _SPLITS = ("train", "test")
 _CHUNK = 64  # images that a thread takes at a time
 _TINY_BYTES = 16 * 1024
+_KEPT = "the decoded images"
 
 Array = NDArray[numpy.uint8]
 
@@ -71,10 +70,10 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
     names = _class_names(folder)
     files = _scan_all(folder, names)
     cache = _cache(root, files, image_size)
-    content = _load(cache)
+    content = load_kept(cache, _KEPT)
     if content is None:
         content = _decode_all(folder, files, image_size)
-        _save(content, cache)
+        keep(content, cache, _KEPT)
     train, test = (
         Split(content[split], torch.tensor([file.label for file in files[split]]))
         for split in _SPLITS
@@ -238,35 +237,3 @@ def _centre(image: Image.Image, size: int) -> Image.Image:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))
-
-
-def _load(cache: Path) -> dict[str, Any] | None:
-    """The decoded images, or None where they have to be decoded (again)."""
-    if not cache.is_file():
-        return None
-    try:
-        content: dict[str, Any] = torch.load(cache, weights_only=True)
-        intact = content["checksum"] == _checksum(content)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError):
-        intact = False
-    if not intact:
-        _LOG.warning("%s is damaged; decoding the images again", cache)
-        return None
-    return content
-
-
-def _checksum(content: dict[str, Any]) -> int:
-    # Torch notices a file that was cut short, but not a byte that changed.
-    checksum = 0
-    for split in _SPLITS:
-        checksum = zlib.crc32(content[split].numpy(), checksum)
-    return checksum
-
-
-def _save(content: dict[str, Any], cache: Path) -> None:
-    try:
-        cache.parent.mkdir(exist_ok=True)
-        with written_whole(cache) as file:
-            torch.save({**content, "checksum": _checksum(content)}, file)
-    except (OSError, RuntimeError) as error:
-        _LOG.warning("cannot keep the decoded images in %s: %s", cache.parent, error)

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import pickle
-import shlex
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import contextmanager
 from functools import partial
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import Timeout
 from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.dataset import Dataset, Split
-from deltagclip_cli.datasets.locks import locked
+from deltagclip_cli.datasets.downloads import Download
 from deltagclip_cli.errors import DataError
 
-_LOG = logging.getLogger("deltagclip_cli")
-_LOCK_PATIENCE_S = 3600
 _NETWORK_TIMEOUT_S = 30
 _UNREADABLE = (
     AssertionError,
@@ -43,9 +35,7 @@ _UNREADABLE = (
 
 def _present(source: Any, root: Path, image_size: int | None) -> Sequence[str]:
     """The files of torchvision's class ``source``, relative to the root, where all are there."""
-    if _missing(source, root):
-        raise _not_prepared(source, root)
-    return list(_files(source))
+    return _download(source, root).present()
 
 
 @reading(partial(_present, datasets.CIFAR10))
@@ -123,10 +113,7 @@ def _load(
     std: tuple[float, ...],
 ) -> Dataset:
     """Read both splits with torchvision's class ``source``, after a download if need be."""
-    if _missing(source, root):
-        if not download:
-            raise _not_prepared(source, root)
-        _fetch_once(source, root)
+    _download(source, root).ensure(download)
     train, test = _read(source, root, train=True), _read(source, root, train=False)
     return Dataset(train, test, classes, mean, std)
 
@@ -140,75 +127,12 @@ def _files(source: Any) -> dict[str, str | None]:
     return {f"{source.base_folder}/{name}": md5 for name, md5 in listed}
 
 
-def _missing(source: Any, root: Path) -> list[str]:
-    return [name for name in _files(source) if not (root / name).is_file()]
-
-
-def _fetch_once(source: Any, root: Path) -> None:
-    """Download in one process, while others that want the same data set wait for it.
-
-    A failure leaves nothing behind: the folder may be a mistyped one.
-    """
-    name = source.__name__
-    lock = root / f".{name}.lock"
-    try:
-        with (
-            _folder(root),
-            locked(lock, f"downloading {name}", _LOCK_PATIENCE_S),
-            _removed_on_failure(lock),
-        ):
-            if _missing(source, root):
-                _fetch(source, root)
-    except Timeout as error:
-        raise DataError(
-            f"{root}: another process has been downloading {name} for more than "
-            f"{_LOCK_PATIENCE_S // 60} minutes.\n"
-            "  Wait for it, or end it, and run this again."
-        ) from error
-    except (OSError, RuntimeError) as error:
-        raise _not_fetched(source, root, error) from error
-
-
-@contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """Make a folder, and remove it again, with the parents made for it, if the body fails.
-
-    Those that are not empty by then stay.
-    """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for each in made:
-            with suppress(OSError):
-                each.rmdir()
-        raise
-
-
-@contextmanager
-def _removed_on_failure(lock: Path) -> Iterator[None]:
-    """Remove the file of a lock, which is held, if the body fails."""
-    try:
-        yield
-    except BaseException:
-        # One who waited may now hold a lock that the next to come does not see. Then both download,
-        # each to a folder of its own.
-        with suppress(OSError):
-            lock.unlink()
-        raise
-
-
-def _fetch(source: Any, root: Path) -> None:
-    """Download into a folder of its own and move the files over when all of them are there."""
-    _LOG.info("downloading %s to %s", source.__name__, root)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as folder:
-        # Torchvision's bar would be drawn into ours, into pipes, and in spite of --quiet.
-        with _network_timeout(), redirect_stderr(StringIO()):
+def _download(source: Any, root: Path) -> Download:
+    def fetch(folder: Path) -> None:
+        with _network_timeout():
             source(folder, download=True)
-        for name in _files(source):
-            (root / name).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(Path(folder, name), root / name)
+
+    return Download(source.__name__, root, list(_files(source)), fetch)
 
 
 @contextmanager
@@ -236,34 +160,6 @@ def _channels_first(data: Any) -> Tensor:
     images = torch.as_tensor(data)
     images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
     return images.contiguous()
-
-
-def _not_prepared(source: Any, root: Path) -> DataError:
-    command = shlex.join(["deltagclip", "data", "prepare", "EXPERIMENT", "--data", str(root)])
-    return _absent(
-        source,
-        root,
-        "nothing is downloaded here",
-        f"Run '{command}' where there is a network, such as on the login node of a cluster.",
-    )
-
-
-def _not_fetched(source: Any, root: Path, error: Exception) -> DataError:
-    return _absent(
-        source,
-        root,
-        f"downloading failed: {error}",
-        "Run this again where there is a network, or point --data DIR or $DELTAGCLIP_DATA to a "
-        "folder that has them.",
-    )
-
-
-def _absent(source: Any, root: Path, reason: str, advice: str) -> DataError:
-    expected = "\n".join(f"    {name}" for name in _files(source))
-    return DataError(
-        f"{root}: the files of {source.__name__} are not there, and {reason}.\n"
-        f"  expected in that folder:\n{expected}\n  {advice}"
-    )
 
 
 def _torn(source: Any, root: Path, error: BaseException) -> DataError:

@@ -12,7 +12,7 @@ from deltagclip_cli.launchers.queue import Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Supervisor, Watcher
 from deltagclip_cli.planning import Planned
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.trials import Inputs
 
 
 class Done:
@@ -47,12 +47,13 @@ class InlineLauncher:
         self._launch = launch
         self.slots: Sequence[Slot] = [Slot("here", "auto", 0)]
 
-    def prepare(self, data: Sequence[Data]) -> None:
+    def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, so that what is missing is said before anything is begun."""
         from deltagclip_cli.assembly import load_dataset
 
-        for each in data:
-            load_dataset(each, self._launch.data_dir, download=self._launch.download)
+        where, download = self._launch.data_dir, self._launch.download
+        for each in inputs:
+            load_dataset(each.data, where, model=each.model, download=download)
 
     def run(self, queue: Queue, watcher: Watcher) -> None:
         """Run every trial of the queue."""

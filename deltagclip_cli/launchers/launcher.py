@@ -11,7 +11,7 @@ from deltagclip_cli.launchers.queue import Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Watcher
 from deltagclip_cli.planning import Planned
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.trials import Inputs
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Launcher(Protocol):
             DeviceError: what was asked for is not there.
         """
 
-    def prepare(self, data: Sequence[Data]) -> None:
+    def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Make these data sets ready, so that workers do not all download or decode them.
 
         Raises:

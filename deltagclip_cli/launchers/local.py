@@ -15,6 +15,7 @@ from deltagclip_cli.launchers.slots import Slot, find_slots
 from deltagclip_cli.launchers.supervisor import Supervisor, Watcher
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.trials import Inputs
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class LocalLauncher:
         launch = self._launch
         return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu)
 
-    def prepare(self, data: Sequence[Data]) -> None:
+    def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, which downloads, copies and decodes what is not there yet."""
         self._nursery.open()
         gpus = sorted({slot.device for slot in self.slots} - {"cpu"})
@@ -40,8 +41,9 @@ class LocalLauncher:
             self._call(_check_gpus, gpus)
         if self._launch.local_data is not None:
             logger.info("copying data to %s", self._launch.local_data)
-            self._call(_copy, list(data), self._launch.data_dir, self._launch.local_data)
-        for each in data:
+            data = [each.data for each in inputs]
+            self._call(_copy, data, self._launch.data_dir, self._launch.local_data)
+        for each in inputs:
             self._call(_load, each, self._data_dir, self._launch.download)
 
     @property
@@ -94,10 +96,10 @@ def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
     copied(data, source, target)
 
 
-def _load(data: Data, data_dir: Path, download: bool) -> None:
+def _load(inputs: Inputs, data_dir: Path, download: bool) -> None:
     from deltagclip_cli.assembly import load_dataset
 
     try:
-        load_dataset(data, data_dir, download=download)
+        load_dataset(inputs.data, data_dir, model=inputs.model, download=download)
     except UsageError as error:
-        raise UsageError(f"data {data.name}: {error}\n  Nothing was started.") from None
+        raise UsageError(f"data {inputs.data.name}: {error}\n  Nothing was started.") from None

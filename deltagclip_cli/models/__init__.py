@@ -3,6 +3,9 @@
 A builder of ours is called as ``builder(shape, classes, **options)``. What torchvision has is
 called by its own convention, see :mod:`deltagclip_cli.models.torchvision_models`. Whoever wants a
 model calls :func:`build` and need not know which of the two it is.
+
+A builder that reads texts has an option ``pretrained`` and is marked with
+:func:`~deltagclip_cli.models.bert.reading_texts`; :func:`tokenizer` gives what it reads them with.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 TABLE = Table(
     "model",
     {
+        "bert": "deltagclip_cli.models.bert:bert",
         "kan": "deltagclip_cli.models.kan:kan",
         "mlp": "deltagclip_cli.models.mlp:mlp",
         "resnet18": "deltagclip_cli.models.resnet:resnet18",
@@ -60,3 +64,20 @@ def build(
         return external_model
     model: nn.Module = load(target)(shape, classes, **options)
     return model
+
+
+def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any:
+    """What cuts texts into tokens for the model behind a target; None if it reads no texts.
+
+    Args:
+        target: as for :func:`build`.
+        options: likewise.
+        download: fetch the pretrained network that it belongs to, if it is not there.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    if target.startswith("torchvision."):
+        return None
+    make = getattr(load(target), "tokenizer", None)
+    return make(options["pretrained"], download=download) if make else None

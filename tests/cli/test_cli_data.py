@@ -25,6 +25,7 @@ from deltagclip_cli.launchers.local import LocalLauncher
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import look_up
 from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.trials import distinct_inputs
 
 SPEC = """\
 experiments:
@@ -154,6 +155,7 @@ def test_the_answer_for_programs_is_json_and_nothing_else(deltagclip: Invoke) ->
         "train": 30,
         "test": 20,
         "shape": [1, 28, 28],
+        "tokens": False,
         "classes": 10,
         "size_bytes": 50 * (28 * 28 + 8),
         "folder": "data/MNIST/raw",
@@ -265,7 +267,9 @@ def launch_of(**options: Any) -> Launch:
 def test_an_inline_launcher_without_download_tries_none() -> None:
     (trial, *_) = trials_of(Path(), text=SPEC.replace("digits:", "tiny:", 1))
     with pytest.raises(DataError, match="nothing is downloaded here"):
-        InlineLauncher(launch_of(download=False, work=lambda *_: 0)).prepare([trial.data])
+        InlineLauncher(launch_of(download=False, work=lambda *_: 0)).prepare(
+            distinct_inputs([trial])
+        )
 
 
 @pytest.mark.parametrize("download", [True, False])
@@ -279,10 +283,11 @@ def test_a_local_launcher_passes_it_on(
     monkeypatch.setattr(local.Nursery, "start", lambda self, words, log: commands.append(words))
     (trial, *_) = trials_of(Path())
     launcher = LocalLauncher(launch_of(jobs=1, download=download))
-    launcher.prepare([trial.data])
+    inputs = distinct_inputs([trial])
+    launcher.prepare(inputs)
     (planned,) = look_up([trial], Path("runs"))
     launcher._start(planned, Slot("cpu", "cpu", 1))
-    assert calls == [(local._load, trial.data, Path("data"), download)]
+    assert calls == [(local._load, *inputs, Path("data"), download)]
     assert ("--no-download" in commands[0]) is not download
 
 
@@ -290,7 +295,7 @@ def test_a_local_launcher_passes_it_on(
 def test_what_a_local_launcher_calls_tries_no_download_either() -> None:
     (trial, *_) = trials_of(Path(), text=SPEC.replace("digits:", "tiny:", 1))
     with pytest.raises(Exception, match=r"data mnist: .* nothing is downloaded here"):
-        local._load(trial.data, Path("data"), False)
+        local._load(*distinct_inputs([trial]), Path("data"), False)
     write_mnist(Path("data"), "MNIST")
-    local._load(trial.data, Path("data"), False)
+    local._load(*distinct_inputs([trial]), Path("data"), False)
     shutil.rmtree("data")

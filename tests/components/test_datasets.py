@@ -19,7 +19,7 @@ from tiny_data import idx_file, write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
 from deltagclip_cli.assembly import load_dataset
-from deltagclip_cli.datasets import TABLE, torchvision_sets
+from deltagclip_cli.datasets import TABLE, downloads, torchvision_sets
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.datasets.sphere import sphere
 from deltagclip_cli.datasets.synthetic import synthetic
@@ -297,7 +297,7 @@ def test_a_process_waits_for_another_that_is_downloading(
 def test_waiting_for_a_download_ends(
     tmp_path: Path, fake_download: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torchvision_sets, "_LOCK_PATIENCE_S", 0.1)
+    monkeypatch.setattr(downloads, "_LOCK_PATIENCE_S", 0.1)
     with (
         FileLock(tmp_path / ".MNIST.lock"),
         pytest.raises(DataError, match="another process has been downloading MNIST"),

@@ -39,7 +39,8 @@ def parameters(model: nn.Module) -> int:
 
 
 def test_every_model_of_the_table_is_tested() -> None:
-    assert set(SHAPES) == set(models.TABLE.entries)
+    elsewhere = {"bert"}  # which needs a pretrained network: test_bert.py
+    assert set(SHAPES) | elsewhere == set(models.TABLE.entries)
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -26,7 +26,7 @@ def git(*words: str) -> str:
 def test_versions_and_the_device_are_noted() -> None:
     noted = describe(CPU)
     assert noted["packages"]["torch"] == version("torch")
-    assert set(noted["packages"]) == {"torch", "torchvision", "numpy", "tensorboard"}
+    assert noted["packages"].keys() > {"torchvision", "numpy", "tensorboard", "transformers"}
     assert noted["device"].startswith("cpu ")
     assert noted["threads"] == torch.get_num_threads()
     assert json.loads(json.dumps(noted)) == noted

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_data import write_cifar, write_mnist
+from tiny_texts import write_bert, write_emotion
 from torchvision import datasets
 from training_cases import StopAt, records, train
 
@@ -26,6 +27,7 @@ OPTIMIZERS = [(name, label) for name, each in SPEC.experiments.items() for label
 # Files in the formats of the real ones, with so few samples that three steps take seconds.
 SMALL = {
     "cifar10": ["data.batch_size=6"],
+    "emotion": ["data.batch_size=20", "data.max_length=20"],
     "fashion_mnist": ["data.batch_size=10"],
     "image_folder": ["data.batch_size=6", "data.train_samples=20", "data.test_samples=4"],
     "mnist": ["data.batch_size=10"],
@@ -42,6 +44,7 @@ def made_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         write_mnist(root, "FashionMNIST")
         write_cifar(root, datasets.CIFAR10, patch)
         _write_pictures(root / "cifar10-jpeg")
+        write_emotion(root)
         yield root
 
 
@@ -57,9 +60,12 @@ def _write_pictures(folder: Path) -> None:
 
 @pytest.mark.parametrize(("name", "label"), OPTIMIZERS)
 def test_an_optimizer_of_an_experiment_makes_two_steps(
-    name: str, label: str, made_data: Path, runs: Path
+    name: str, label: str, made_data: Path, runs: Path, tmp_path: Path
 ) -> None:
-    sets = ["log_every=1", *SMALL[SPEC.experiments[name].data.name]]
+    written = SPEC.experiments[name]
+    sets = ["log_every=1", *SMALL[written.data.name]]
+    if written.model.name == "bert":
+        sets.append(f"model.pretrained={write_bert(tmp_path / 'bert')}")
     experiment = load_spec(FILE, [name], sets).experiments[name]
     trial = next(expand(name, experiment, [0], [label]))
     assert train(trial, runs, stop=StopAt(2), data_dir=made_data) is Ending.STOPPED

@@ -93,11 +93,13 @@ def train(
     )
 
 
-def train_in_pieces(trial: Trial, runs: Path, steps: int = 1) -> int:
+def train_in_pieces(
+    trial: Trial, runs: Path, steps: int = 1, data_dir: Path = Path("nowhere")
+) -> int:
     """Stop a trial after so many steps, again and again, until it ends; the number of starts."""
     for starts in range(1, 1000):
         torch.manual_seed(starts)  # nothing may hang on what this process drew before
-        if train(trial, runs, stop=StopAt(steps)) is not Ending.STOPPED:
+        if train(trial, runs, stop=StopAt(steps), data_dir=data_dir) is not Ending.STOPPED:
             return starts
     raise AssertionError("the trial never ended")
 
