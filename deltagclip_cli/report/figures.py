@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,9 @@ def figures(answer: Answer, style: Style) -> Iterator[Drawing]:
     Args:
         answer: what is shown.
         style: what it looks like.
+
+    Raises:
+        UsageError: the user's style cannot be drawn.
     """
     for title, kind, draw in _plans(answer):
         with style.applied():
@@ -80,8 +84,15 @@ def save(drawing: Drawing, path: Path, style: Style) -> None:
         drawing: what is written.
         path: of the file, whose ending is one of :data:`FORMATS`.
         style: the one it was drawn in.
+
+    Raises:
+        UsageError: the user's style cannot be drawn.
+        OSError: nothing can be written there.
     """
     form = path.suffix[1:]
     metadata: dict[str, Any] = {"Title": drawing.title, **_METADATA[form]}
-    with style.applied(), written_whole(path) as file:
-        drawing.figure.savefig(file, format=form, metadata=metadata)
+    content = BytesIO()  # so that a full disk is not taken for a fault of the style
+    with style.applied():
+        drawing.figure.savefig(content, format=form, metadata=metadata)
+    with written_whole(path) as file:
+        file.write(content.getbuffer())
