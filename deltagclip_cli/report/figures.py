@@ -18,6 +18,7 @@ from deltagclip_cli.report.figure_settings import settings
 from deltagclip_cli.report.figure_steps import draw_steps
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figure_targets import draw_targets
+from deltagclip_cli.report.looks import Looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,14 +68,18 @@ def figures(answer: Answer, style: Style) -> Iterator[Drawing]:
 
 def _plans(answer: Answer) -> Iterator[tuple[str, str, Callable[[], Figure | None]]]:
     """What might be drawn."""
-    for each, shown in zip(answer.comparisons, settings(answer.comparisons), strict=True):
+    looks = Looks.of(answer.comparisons)
+    for each in answer.comparisons:
+        shown = settings(each, looks)
         yield each.title, "curves", partial(draw_curves, each, shown)
         yield each.title, "step-size", partial(draw_steps, each, shown)
         yield each.title, "time-to-target", partial(draw_targets, each, shown)
     for number, heat_map in enumerate(answer.heat_maps, 1):
         yield heat_map.title, f"heat-map-{number}", partial(draw_heat_map, heat_map, answer)
     if answer.across is not None:
-        yield "All experiments", "profiles", partial(draw_profiles, answer)
+        has_epochs = any(each.has_epochs for each in answer.comparisons)
+        draw = partial(draw_profiles, answer.across, looks.optimizers, has_epochs=has_epochs)
+        yield "All experiments", "profiles", draw
 
 
 def save(drawing: Drawing, path: Path, style: Style) -> None:
