@@ -75,7 +75,7 @@ def _plans(answer: Answer) -> Iterator[tuple[str, str, Callable[[], Figure | Non
         yield each.title, "step-size", partial(draw_steps, each, shown)
         yield each.title, "time-to-target", partial(draw_targets, each, shown)
     for number, heat_map in enumerate(answer.heat_maps, 1):
-        yield heat_map.title, f"heat-map-{number}", partial(draw_heat_map, heat_map, answer)
+        yield heat_map.title, f"heat-map-{number}", partial(draw_heat_map, heat_map)
     if answer.across is not None:
         has_epochs = any(each.has_epochs for each in answer.comparisons)
         draw = partial(draw_profiles, answer.across, looks.optimizers, has_epochs=has_epochs)
