@@ -143,9 +143,9 @@ def profiles(found: Overall) -> Mapping[str, Mapping[str, Chart]]:
     }
 
 
-def _steps(profile: Profile, limit: float = 4.0) -> Chart:
-    ratios = sorted({1.0, limit, *(r for r in profile.ratios.values() if r < limit)})
-    return {"tau": ratios, "share": [profile.share(tau) for tau in ratios]}
+def _steps(profile: Profile) -> Chart:
+    taus, shares = profile.steps()
+    return {"tau": taus, "share": shares}
 
 
 def _names(row: Row) -> dict[str, None]:
