@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +47,18 @@ def _settings(group: Group) -> Settings:
 def _plain(value: object) -> Value:
     if isinstance(value, bool | str):
         return value
-    return float(value) if isinstance(value, int | float) else json.dumps(value, default=str)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return json.dumps(value, default=str)
 
 
 def _number(word: str) -> Value:
+    """A number that TensorBoard can put into JSON, or the word as it is."""
     try:
-        return float(word)
+        value = float(word)
     except ValueError:
         return word
+    return value if math.isfinite(value) else word
 
 
 def differing(all_settings: Sequence[Settings]) -> list[str]:

@@ -4,10 +4,11 @@
 
     <experiment · conditions>/<setting>/seed-N                    a run as it is, by links
     <experiment · conditions>/<setting>/mean                      over seeds, under the same tags
-    <experiment · conditions>/<setting>/mean ± standard error     likewise, one with +, one with -
+    <experiment · conditions>/<setting>/mean ± standard error     likewise, one with +, one with -,
+                                                                  of the best of each optimizer
     <experiment · conditions>/<setting>                           what charts show of the best
                                                                   setting of each optimizer
-    layout-<digest>                                               the charts, the HParams table
+    !layout-<digest>                                              the charts, the HParams table
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ from deltagclip_cli.comparison.moment import Moment
 from deltagclip_cli.comparison.rows import Question, Row
 from deltagclip_cli.curves.events import event_files
 from deltagclip_cli.curves.run import Numbers, Outcome, Reading, Run
-from deltagclip_cli.report.bands import Band, band
+from deltagclip_cli.report.bands import band
+from deltagclip_cli.wording import printable
 
 _OUTCOMES = {Outcome.DIVERGED: " diverged", Outcome.FAILED: " failed"}
 
@@ -59,6 +61,11 @@ class Files:
     def count(self) -> int:
         """How many files these are."""
         return len(self.links) + (self.written is not None)
+
+    @property
+    def room(self) -> int:
+        """How many these may come to: one of ours that was replaced stays open for a while."""
+        return self.count + (self.written is not None)
 
 
 @dataclass(frozen=True)
@@ -84,14 +91,14 @@ class Plan:
         What we say of single runs goes first, for their curves are in their own files.
         """
         runs = self.runs
-        if self.count > most:
+        if sum(files.room for files in runs.values()) > most:
             runs = {
                 path: replace(files, written=None) if files.links else files
                 for path, files in runs.items()
             }
         kept: dict[str, Files] = {}
         for path, files in runs.items():
-            most -= files.count
+            most -= files.room
             if most >= 0:
                 kept[path] = files
         return replace(self, runs=kept)
@@ -114,6 +121,7 @@ class Planner:
     def plan(self, reading: Reading) -> Plan:
         """What there is to show of some runs."""
         comparisons = _comparisons(reading.runs)
+        sections = [self._section(each) for each in comparisons]
         rows = [row for comparison in comparisons for row in comparison.rows]
         settings = dict(
             zip((row.group for row in rows), settings_of([row.group for row in rows]), strict=True)
@@ -122,60 +130,59 @@ class Planner:
         means: dict[str, Files] = {}
         runs: dict[str, Files] = {}
         bands: dict[str, Files] = {}
-        for comparison in comparisons:
-            section = self._section(comparison)
+        for section, comparison in zip(sections, comparisons, strict=True):
             best = _best_of_each(comparison)
             for row in comparison.rows:
                 path = self._names.path(section.title, row.group, row.group.name)
-                found = _bands(row, section.metrics)
-                if row in best and found:
-                    charts[path] = self._chart(section, found)
-                if len(row.runs) > 1 and found:
-                    means[f"{path}/{MEAN}"] = self._mean(path, row, found, settings[row.group])
-                    bands |= self._edges(path, row, section, found)
+                spread = _spread(row, section.metrics)
+                if spread is not None and row in best:
+                    charts[path] = self._chart(section, spread)
+                if spread is not None and len(row.once) > 1:
+                    means |= self._mean(path, row, spread, settings[row.group])
+                    bands |= self._edges(path, row, section, spread) if row in best else {}
                 runs |= self._runs(path, row, settings[row.group])
-        metrics = self._main_tags(comparisons)
-        first = self._layout(comparisons, list(settings.values()), metrics)
+        metrics = self._main_tags(sections, comparisons)
+        first = self._layout(comparisons, sections, list(settings.values()), metrics)
         return Plan({**first, **charts, **means, **runs, **bands}, metrics)
 
     def _title(self, comparison: Comparison) -> str:
         key = (comparison.experiment, *comparison.conditions.values())
         return self._names.path("", key, comparison.title)
 
-    def _chart(self, section: Section, bands: Mapping[str, Band]) -> Files:
+    def _chart(self, section: Section, spread: _Spread) -> Files:
         points: dict[str, Numbers] = {}
-        spread = _spread(bands)
-        for metric in bands:
-            tags, (mean, error) = Tags(section.title, metric), spread.values[metric]
+        for metric, (mean, error) in spread.values.items():
+            tags = Tags(section.title, metric)
             points[tags.mean] = mean
             if metric in section.main():
                 error = np.nan_to_num(error)  # TensorBoard wants all three at the same steps
                 points[tags.lower], points[tags.upper] = mean - error, mean + error
         return Files(written=self._curves(points, spread))
 
-    def _mean(self, path: str, row: Row, bands: Mapping[str, Band], settings: Settings) -> Files:
-        spread = _spread(bands)
-        points = {self._tag_of(row.runs[0], m): mean for m, (mean, _) in spread.values.items()}
-        summary = session(f"{path}/{MEAN}", settings, MEAN)
+    def _mean(self, path: str, row: Row, spread: _Spread, settings: Settings) -> dict[str, Files]:
+        points = {self._tag(row, m): mean for m, (mean, _) in spread.values.items()}
+        name = self._names.path(path, MEAN, MEAN)
+        summary = session(name, settings, MEAN)
         times = self._begin + spread.seconds
-        return Files(written=event_file([summary], points, spread.epochs, times))
+        return {name: Files(written=event_file([summary], points, spread.epochs, times))}
 
-    def _edges(
-        self, path: str, row: Row, section: Section, bands: Mapping[str, Band]
-    ) -> dict[str, Files]:
-        spread = _spread({metric: bands[metric] for metric in section.main() if metric in bands})
-        found = {}
-        for sign, word in ((1, "+"), (-1, "-")):
-            points = {
-                self._tag_of(row.runs[0], metric): mean + sign * error
-                for metric, (mean, error) in spread.values.items()
-            }
-            written = self._curves(points, spread)
-            found[f"{path}/{MEAN} {word} standard error"] = Files(written=written)
+    def _edges(self, path: str, row: Row, section: Section, spread: _Spread) -> dict[str, Files]:
+        main = {m: band for m, band in spread.values.items() if m in section.main()}
+        found: dict[str, Files] = {}
+        for sign, word in ((1, "+"), (-1, "-")) if main else ():
+            points = {self._tag(row, m): mean + sign * error for m, (mean, error) in main.items()}
+            text = f"{MEAN} {word} standard error"
+            name = self._names.path(path, text, text)
+            found[name] = Files(written=self._curves(points, spread))
         return found
 
     def _curves(self, points: Mapping[str, Numbers], spread: _Spread) -> bytes:
         return event_file((), points, spread.epochs, self._begin + spread.seconds)
+
+    def _tag(self, row: Row, metric: str) -> str:
+        """What the files of a setting call a metric, of the first run that has it."""
+        having = (run for run in row.runs if metric in run.curves)
+        return self._tag_of(next(having, row.runs[0]), metric)
 
     def _runs(self, path: str, row: Row, settings: Settings) -> dict[str, Files]:
         found = {}
@@ -189,26 +196,31 @@ class Planner:
     def _section(self, comparison: Comparison) -> Section:
         return Section(self._title(comparison), _heading(comparison), _metrics(comparison))
 
-    def _main_tags(self, comparisons: Sequence[Comparison]) -> list[str]:
+    def _main_tags(
+        self, sections: Sequence[Section], comparisons: Sequence[Comparison]
+    ) -> list[str]:
         tags = dict.fromkeys(
-            self._tag_of(comparison.rows[0].runs[0], metric)
-            for comparison in comparisons
-            for metric in self._section(comparison).main()
+            self._tag(row, metric)
+            for section, comparison in zip(sections, comparisons, strict=True)
+            for metric in section.main()
+            for row in comparison.rows
+            if any(metric in run.curves for run in row.runs)
         )
         return list(tags)
 
     def _layout(
         self,
         comparisons: Sequence[Comparison],
+        sections: Sequence[Section],
         settings: Sequence[Settings],
         metrics: Sequence[str],
     ) -> dict[str, Files]:
-        sections = [self._section(each) for each in comparisons]
         seeds = [_seed(run) for each in comparisons for row in each.rows for run in row.runs]
         summaries = [layout(sections), columns(settings, [*seeds, MEAN], metrics)]
         content = event_file(summaries)
-        # TensorBoard reads the columns of a run once: other ones need another run.
-        name = f"layout-{hashlib.sha256(content).hexdigest()[:8]}"
+        # TensorBoard reads the columns of a run once: other ones need another run. It takes those
+        # of the first run that has some, and people's own runs may.
+        name = f"!layout-{hashlib.sha256(content).hexdigest()[:8]}"
         return {name: Files(written=content)}
 
 
@@ -221,7 +233,11 @@ class _Spread:
     values: Mapping[str, tuple[Numbers, Numbers]]
 
 
-def _spread(bands: Mapping[str, Band]) -> _Spread:
+def _spread(row: Row, metrics: Sequence[str]) -> _Spread | None:
+    """What there is of a setting; None if it has none of the metrics."""
+    bands = {metric: found for metric in metrics if (found := band(row.once, metric)) is not None}
+    if not bands:
+        return None
     epochs = np.unique(np.concatenate([each.epochs for each in bands.values()]))
     seconds = np.zeros(len(epochs))
     values = {}
@@ -270,15 +286,8 @@ def _heading(comparison: Comparison) -> str:
     return f"{comparison.title} · best setting of each by {comparison.question.metric}"
 
 
-def _bands(row: Row, metrics: Sequence[str]) -> dict[str, Band]:
-    twice = set(row.twice)
-    once = [run for run in row.runs if run not in twice]
-    found = {metric: band(once, metric) for metric in metrics}
-    return {metric: each for metric, each in found.items() if each is not None}
-
-
 def _seed(run: Run) -> str:
-    return run.folder.name if isinstance(run.seed, Path) else str(run.seed)
+    return printable(run.folder.name if isinstance(run.seed, Path) else str(run.seed))
 
 
 def _name(run: Run) -> str:

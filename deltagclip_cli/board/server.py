@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 REFUSED = 3
 """The exit code that says that it cannot listen where it was told to."""
@@ -22,22 +23,18 @@ def serve(folder: str, options: Sequence[str]) -> int:
 
     _raise_open_files()
     tensorboard = program.TensorBoard()
-    tensorboard.configure(argv=["tensorboard", *options])
-    if not sys.stdin.readline():
-        return _removed(folder)
     try:
-        address = tensorboard.launch()
+        tensorboard.configure(argv=["tensorboard", *options])
+        if sys.stdin.readline():
+            address = tensorboard.launch()
+            with suppress(BrokenPipeError):  # the parent may be gone by now
+                print(address, flush=True)
+                sys.stdin.read()
     except program.TensorBoardServerException as error:
         print(error.msg, file=sys.stderr)
         return REFUSED
     except SystemExit:  # such as for a host of which nobody knows; it has said why
         return REFUSED
-    print(address, flush=True)
-    sys.stdin.read()
-    return _removed(folder)
-
-
-def _removed(folder: str) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     return 0
 

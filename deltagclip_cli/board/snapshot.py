@@ -41,9 +41,10 @@ def _look(folder: str, found: Snapshot) -> Iterator[str]:
     """Add what counts in a folder; gives the folders in it."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name in _OURS or "tfevents" in entry.name:
-                with suppress(OSError):  # a link that leads nowhere
+            with suppress(OSError):  # a link that leads nowhere, or to itself
+                if entry.is_dir():
+                    if not entry.name.startswith("."):
+                        yield entry.path
+                elif entry.name in _OURS or "tfevents" in entry.name:
                     about = entry.stat()
                     found[entry.path] = (about.st_size, about.st_mtime_ns)
-            elif not entry.name.startswith(".") and entry.is_dir():
-                yield entry.path

@@ -92,16 +92,11 @@ class Answer:
             sheets.append(value_sheet(each, intervals=request.intervals))
             sheets += [sheet for sheet in found if sheet is not None]
         sheets += sensitivity_sheets(self.comparisons, self.margin)
-        sheets += self.sheets_across()
-        if request.published:
-            sheets += published_sheets(self.comparisons)
-        return sheets
-
-    def sheets_across(self) -> list[Sheet]:
-        """Those that belong to no comparison alone."""
-        sheets = [heat_map_sheet(each) for each in self.heat_maps]
+        sheets += map(heat_map_sheet, self.heat_maps)
         if self.across is not None:
             sheets.append(overall_sheet(self.across))
+        if request.published:
+            sheets += published_sheets(self.comparisons)
         return sheets
 
 

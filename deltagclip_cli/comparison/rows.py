@@ -137,6 +137,12 @@ class Row:
         return self.summary.mean
 
     @property
+    def once(self) -> list[Run]:
+        """One run of each seed."""
+        twice = self.twice
+        return [run for run in self.runs if run not in twice]
+
+    @property
     def twice(self) -> list[Run]:
         """The runs of seeds of which another run counts."""
         return [run for run in self.runs if self.counted.get(run.seed, run) is not run]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from deltagclip_cli.comparison.comparison import Comparison, by_size
 from deltagclip_cli.comparison.digits import NOTHING, short
 from deltagclip_cli.comparison.metrics import nearest_first
-from deltagclip_cli.comparison.rows import Row, order
+from deltagclip_cli.comparison.rows import Question, Row, order
 from deltagclip_cli.comparison.sheets import Cell, Line, Sheet, line
 from deltagclip_cli.curves.run import in_words
 from deltagclip_cli.errors import UsageError
@@ -148,14 +148,46 @@ class HeatMap:
     Args:
         title: experiment, conditions that are no key, and optimizer.
         keys: the settings, or conditions, of rows and columns.
-        cells: the best row at each pair of words.
+        question: what the means are of.
+        cells: the best row at each pair of words, the best of all first.
         chosen: whether a cell had several settings to choose from.
     """
 
     title: str
     keys: tuple[str, str]
+    question: Question
     cells: Mapping[tuple[str, str], Row]
     chosen: bool
+
+    @property
+    def words(self) -> tuple[list[str], list[str]]:
+        """Those of the rows and of the columns, numbers by their size."""
+        down, across = (sorted({pair[i] for pair in self.cells}, key=by_size) for i in (0, 1))
+        return down, across
+
+    @property
+    def shades(self) -> dict[tuple[str, str], float]:
+        """How good each mean is among the others, from 0 for the worst to 1 for the best.
+
+        By rank, so that one outlier hides nothing. A cell without a mean has none.
+        """
+        means = {pair: row.mean for pair, row in self.cells.items() if row.mean is not None}
+        places = {mean: place for place, mean in enumerate(dict.fromkeys(means.values()))}
+        most = max(1, len(places) - 1)
+        return {pair: 1 - places[mean] / most for pair, mean in means.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of the cells."""
+        notes = ["The best mean in bold; × a seed diverged; – no value."]
+        return [*notes, "Each cell is the best over the other settings."] if self.chosen else notes
+
+    def text(self, pair: tuple[str, str]) -> str:
+        """What a cell says."""
+        row = self.cells.get(pair)
+        if row is None or row.summary is None:
+            return NOTHING
+        return "×" if row.summary.diverged else short(row.mean)
 
 
 def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[HeatMap]:
@@ -168,21 +200,20 @@ def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[
     Raises:
         UsageError: no optimizer has several values of both.
     """
-    grouped: dict[str, list[tuple[tuple[float, float], Row]]] = {}
+    grouped: dict[str, tuple[Question, list[Row]]] = {}
     for comparison in comparisons:
-        better = comparison.question.higher_is_better
         others = {key: word for key, word in comparison.conditions.items() if key not in keys}
         for row in comparison.rows:
             if set(keys) <= set(_words(row)):
                 title = [comparison.experiment, *in_words(others), row.group.optimizer]
-                ranked = (order(row, higher_is_better=better), row)
-                grouped.setdefault(" · ".join(title), []).append(ranked)
+                _, rows = grouped.setdefault(" · ".join(title), (comparison.question, []))
+                rows.append(row)
     if not grouped:
         raise UsageError(
             f"--heatmap {','.join(keys)}: no optimizer has several values of both.\n"
             f"  settings that differ: {nearest_first(keys[0], _known(comparisons)) or 'none'}"
         )
-    return [_heat_map(title, rows, keys) for title, rows in grouped.items()]
+    return [_heat_map(title, keys, *found) for title, found in grouped.items()]
 
 
 def usual_heat_maps(comparisons: Iterable[Comparison]) -> list[HeatMap]:
@@ -195,9 +226,9 @@ def usual_heat_maps(comparisons: Iterable[Comparison]) -> list[HeatMap]:
         for label, rows in _by_optimizer(comparison.rows).items():
             keys = _two_keys(rows)
             if keys is not None:
-                better = comparison.question.higher_is_better
-                ranked = [(order(row, higher_is_better=better), row) for row in rows]
-                maps.append(_heat_map(f"{comparison.title} · {label}", ranked, keys))
+                having = [row for row in rows if {*keys} <= row.group.settings.keys()]
+                title = f"{comparison.title} · {label}"
+                maps.append(_heat_map(title, keys, comparison.question, having))
     return maps
 
 
@@ -226,44 +257,27 @@ def _words(row: Row) -> dict[str, str]:
 
 
 def _heat_map(
-    title: str, ranked: Sequence[tuple[tuple[float, float], Row]], keys: tuple[str, str]
+    title: str, keys: tuple[str, str], question: Question, rows: Sequence[Row]
 ) -> HeatMap:
     cells: dict[tuple[str, str], Row] = {}
-    for _, row in sorted(ranked, key=lambda pair: pair[0]):
+    for row in sorted(rows, key=lambda row: order(row, higher_is_better=question.higher_is_better)):
         words = _words(row)
         cells.setdefault((words[keys[0]], words[keys[1]]), row)
-    return HeatMap(title, keys, cells, len(ranked) > len(cells))
+    return HeatMap(title, keys, question, cells, len(rows) > len(cells))
 
 
 def heat_map_sheet(heat_map: HeatMap) -> Sheet:
     """A cell for each pair, with a shade from the worst mean to the best."""
-    cells, (down, across) = heat_map.cells, heat_map.keys
-    shades = _shades(list(cells.values()))
-    rows, columns = (sorted({pair[i] for pair in cells}, key=by_size) for i in (0, 1))
-    notes = ["The best mean in bold; × a seed diverged; – no value."]
-    if heat_map.chosen:
-        notes.append("Each cell is the best over the other settings.")
+    (down, across), (rows, columns) = heat_map.keys, heat_map.words
+    shades = heat_map.shades
+
+    def cell(pair: tuple[str, str]) -> Cell:
+        shade = shades.get(pair)
+        return Cell(heat_map.text(pair), shade=shade, is_best=shade == 1)
+
     return Sheet(
         title=f"{heat_map.title}: {down} down, {across} across",
         columns=[f"{down} \\ {across}", *columns],
-        lines=[
-            Line([Cell(one), *(_cell(cells.get((one, other)), shades) for other in columns)])
-            for one in rows
-        ],
-        notes=notes,
+        lines=[Line([Cell(one), *(cell((one, other)) for other in columns)]) for one in rows],
+        notes=heat_map.notes,
     )
-
-
-def _shades(rows: Sequence[Row]) -> Mapping[int, float]:
-    """How good each mean is among the others, by rank, so that one outlier hides nothing."""
-    sound = [row for row in rows if row.mean is not None]
-    return {id(row): 1 - index / max(1, len(sound) - 1) for index, row in enumerate(sound)}
-
-
-def _cell(row: Row | None, shades: Mapping[int, float]) -> Cell:
-    if row is None or row.summary is None:
-        return Cell(NOTHING)
-    if row.summary.diverged:
-        return Cell("×")
-    shade = shades[id(row)]
-    return Cell(short(row.mean), shade=shade, is_best=shade == 1)

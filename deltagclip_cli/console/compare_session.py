@@ -149,11 +149,16 @@ def _write(output: Path, text: str) -> None:
         raise UsageError(f"--output {output}: cannot be written: {why}.") from None
 
 
-def tell(problems: Sequence[str]) -> None:
-    """What is in doubt goes to stderr: stdout may be a file for a program."""
+def tell(problems: Sequence[str], *, all_in: str = "--json") -> None:
+    """Say what is in doubt, to stderr: stdout may be a file for a program.
+
+    Args:
+        problems: a sentence each; of very many, only the first are said.
+        all_in: what has all of them.
+    """
     console = make_console(stderr=True)
     for problem in problems[:_MOST_PROBLEMS]:
         console.print(problem, style="yellow", markup=False, soft_wrap=True)
     if len(problems) > _MOST_PROBLEMS:
         more = len(problems) - _MOST_PROBLEMS
-        console.print(f"and {more} more of these: --json lists all", style="yellow")
+        console.print(f"and {more} more of these; {all_in} has all", style="yellow")

@@ -52,7 +52,9 @@ class Figures:
             return None
         if wrong := [word for word in words if word not in FORMATS]:
             known = ", ".join(FORMATS)
-            raise UsageError(f"--format {formats}: {wrong[0]!r} is none of {known}, and not none.")
+            raise UsageError(
+                f"--format {formats}: {wrong[0]!r} is none of {known}; say none for no figures."
+            )
         return cls(tuple(dict.fromkeys(words)), Style.read(style))
 
 
@@ -96,7 +98,7 @@ def write_report(
     if not quiet:
         summary = _summary(folder, written, size)
         console.print(summary, markup=False, highlight=False, soft_wrap=True)
-    tell(problems)
+    tell(problems, all_in="the page")
     if opens and not webbrowser.open((folder / PAGE).resolve().as_uri()):
         tell([f"--open: there is no browser here; the page is {folder / PAGE}."])
     if any(run.outcome in (Outcome.FINISHED, Outcome.DIVERGED) for run in reading.runs):
@@ -123,15 +125,18 @@ def _title(place: Place) -> str:
 def _usual_folder(place: Place) -> Path:
     """``report/`` in the folder of a single experiment, else in the runs folder.
 
-    What lies elsewhere, such as another program's logs, is left as it is: its report goes into the
-    runs folder too, under its name.
+    What lies elsewhere, such as another program's logs, is left as it is: its report goes into a
+    folder of its name in the latter, for in the runs folder itself that would be an experiment.
     """
+    shared = place.runs / "report"
     if len(place.targets) != 1:
-        return place.runs / "report"
+        return shared
     (folder,) = place.folders()
-    if folder.parent == place.runs:
+    if folder.resolve().parent == place.runs.resolve():
         return folder / "report"
-    return place.runs / plain_name(folder.resolve().name) / "report"
+    if folder.resolve() == place.runs.resolve():
+        return shared
+    return shared / plain_name(folder.resolve().name)
 
 
 def _write_beside(draft: Path, found: Answer, wanted: Figures | None) -> None:

@@ -79,7 +79,7 @@ def show(place: Place, listening: Listening, *, opens: bool, quiet: bool) -> Non
         with TensorBoard.started(folder, listening, _options(reading)) as tensorboard:
             board.write(reading)
             if not quiet:
-                tell(board.problems(reading))
+                tell(board.problems(reading), all_in="deltagclip report")
             plan, address = board.plan, tensorboard.open()
             address = address_of_charts(address, plan.runs, plan.metrics[:_MOST_PINNED])
             _announce(address, opens=opens, quiet=quiet)
@@ -172,9 +172,9 @@ class TensorBoard:
         """TensorBoard on ``runs`` in a folder; it ends with the context."""
         log, runs = folder / "log.txt", folder / "runs"
         runs.mkdir()
-        words = ["--logdir", str(runs), "--host", listening.host, *options]
+        words = [f"--logdir={runs}", f"--host={listening.host}", *options]
         if listening.port is not None:
-            words += ["--port", str(listening.port)]
+            words.append(f"--port={listening.port}")
         with log.open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, "-m", server.__name__, str(folder), *words],
@@ -224,7 +224,8 @@ class TensorBoard:
 def _end(process: subprocess.Popen[str]) -> None:
     """Close the input, which ends TensorBoard and its data server; kill what does not obey."""
     assert process.stdin is not None and process.stdout is not None
-    process.stdin.close()
+    with suppress(BrokenPipeError):  # it has ended before it read what was written
+        process.stdin.close()
     try:
         process.wait(_SECONDS_TO_END)
     except subprocess.TimeoutExpired:

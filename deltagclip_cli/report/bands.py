@@ -22,7 +22,7 @@ class Band:
         steps: optimizer steps there; the mean where seeds differ.
         seconds: likewise.
         mean: over the seeds that have a finite value there; NaN if none has.
-        standard_error: s/√n with n - 1 degrees of freedom; NaN for fewer than two.
+        standard_error: of the mean; NaN for fewer than two.
         counts: how many seeds have a finite value.
         seeds: the values of each run, (R, N); NaN where it has none.
     """
@@ -48,8 +48,14 @@ class Band:
         )
 
 
-def band(runs: Sequence[Run], metric: str) -> Band | None:
-    """The band of a metric; None if no run has it."""
+def band(runs: Sequence[Run], metric: str, ddof: int = 1) -> Band | None:
+    """The band of a metric; None if no run has it.
+
+    Args:
+        runs: of different seeds.
+        metric: its name.
+        ddof: of the standard error, whose degrees of freedom are n - ddof.
+    """
     curves = [run.curves[metric] for run in runs if metric in run.curves]
     if not curves:
         return None
@@ -67,7 +73,7 @@ def band(runs: Sequence[Run], metric: str) -> Band | None:
         steps=_mean(steps),
         seconds=_mean(seconds),
         mean=_mean(values),
-        standard_error=_standard_error(values, counts),
+        standard_error=_standard_error(values, counts, ddof),
         counts=counts,
         seeds=values,
     )
@@ -83,14 +89,15 @@ def _spread(curve: Curve, numbers: Numbers, epochs: Numbers) -> Numbers:
 def _mean(table: Numbers) -> Numbers:
     """Over the first axis, of what is not NaN."""
     counts = np.isfinite(table).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return np.asarray(np.nansum(table, axis=0) / np.where(counts, counts, np.nan))
 
 
-def _standard_error(values: Numbers, counts: NDArray[np.int64]) -> Numbers:
-    squares = np.nansum((values - _mean(values)) ** 2, axis=0)
-    degrees = np.where(counts > 1, counts - 1, np.nan)
-    return np.asarray(np.sqrt(squares / degrees / np.maximum(counts, 1)))
+def _standard_error(values: Numbers, counts: NDArray[np.int64], ddof: int) -> Numbers:
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss may explode to 1e300
+        squares = np.nansum((values - _mean(values)) ** 2, axis=0)
+        degrees = np.where(counts > 1, counts - ddof, np.nan)
+        return np.asarray(np.sqrt(squares / degrees / np.maximum(counts, 1)))
 
 
 def thinned(found: Band, most: int) -> Indices:

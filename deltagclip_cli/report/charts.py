@@ -61,21 +61,21 @@ class Charts:
 
     def of(self, comparison: Comparison) -> list[Chart]:
         """A chart for each metric, with a line for each setting in the order of the table."""
-        rows = [[with_bounds(with_ratio(run)) for run in row.runs] for row in comparison.rows]
+        rows = [[with_bounds(with_ratio(run)) for run in row.once] for row in comparison.rows]
         metrics = (*CURVES, *_others(comparison.rows), *TITLES)
         charts: list[Chart] = [
             {
                 "metric": name,
                 "title": TITLES.get(name, name),
                 "part": _part(name),
-                "lines": self._lines(rows, name),
+                "lines": self._lines(rows, name, comparison.question.ddof),
             }
             for name in metrics
         ]
-        charts += self._panels(rows)
+        charts += self._panels(rows, comparison.question.ddof)
         return [each for each in charts if each["lines"] and not _is_dull(each)]
 
-    def _panels(self, rows: Sequence[Sequence[Run]]) -> list[Chart]:
+    def _panels(self, rows: Sequence[Sequence[Run]], ddof: int) -> list[Chart]:
         """The charts of the certificate, in which a bound goes with each line."""
         return [
             {
@@ -83,11 +83,11 @@ class Charts:
                 "title": panel.title,
                 "part": "certificate",
                 "lines": [
-                    *self._lines(rows, panel.metric),
+                    *self._lines(rows, panel.metric, ddof),
                     *(
                         {**line, "role": role}
                         for name, role in panel.others.items()
-                        for line in self._lines(rows, name)
+                        for line in self._lines(rows, name, ddof)
                     ),
                 ],
             }
@@ -98,18 +98,18 @@ class Charts:
         """For each of the first settings that clip, the shares of its steps as areas."""
         charts: list[Chart] = []
         for number, row in enumerate(comparison.rows):
-            runs = [with_regimes(run) for run in row.runs]
+            runs = [with_regimes(run) for run in row.once]
             lines = [
                 {"name": name.removeprefix("optim/").removesuffix("_fraction"), **line}
                 for name in FRACTIONS
-                for line in self._lines([runs], name)
+                for line in self._lines([runs], name, comparison.question.ddof)
             ]
             if any(_is_area(line) for line in lines) and len(charts) < MOST_AREAS:
                 charts.append({"row": number, "lines": lines})
         return charts
 
-    def _lines(self, rows: Sequence[Sequence[Run]], metric: str) -> list[Chart]:
-        bands = [(number, band(runs, metric)) for number, runs in enumerate(rows)]
+    def _lines(self, rows: Sequence[Sequence[Run]], metric: str, ddof: int) -> list[Chart]:
+        bands = [(number, band(runs, metric, ddof)) for number, runs in enumerate(rows)]
         return [self._line(number, found) for number, found in bands if found is not None]
 
     def _line(self, number: int, whole: Band) -> Chart:
@@ -143,9 +143,9 @@ def profiles(found: Overall) -> Mapping[str, Mapping[str, Chart]]:
     }
 
 
-def _steps(profile: Profile, limit: float = 4.0) -> Chart:
-    ratios = sorted({1.0, limit, *(r for r in profile.ratios.values() if r < limit)})
-    return {"tau": ratios, "share": [profile.share(tau) for tau in ratios]}
+def _steps(profile: Profile) -> Chart:
+    taus, shares = profile.steps()
+    return {"tau": taus, "share": shares}
 
 
 def _names(row: Row) -> dict[str, None]:

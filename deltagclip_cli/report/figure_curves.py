@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.report.figure_legend import Entry, add_legend, entry, line_entry
-from deltagclip_cli.report.figure_lines import PALE, draw_line, mark_ends, set_limits, set_x
+from deltagclip_cli.report.figure_lines import PALE, clock, draw_line, ends_of, set_limits, set_x
 from deltagclip_cli.report.figure_settings import Setting, note
-from deltagclip_cli.report.figure_text import LITERAL, as_label
+from deltagclip_cli.report.figure_text import LITERAL, as_label, drawable
 from deltagclip_cli.report.figure_traces import Trace, traces
+from deltagclip_cli.wording import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +44,8 @@ class Panel:
 
 def draw_curves(comparison: Comparison, settings: Sequence[Setting]) -> Figure | None:
     """Everything that was measured on data; None if nothing was."""
-    panels = _panels(comparison, settings)
+    found = _panels(comparison, settings)
+    panels = found[:_MOST_PANELS]
     if not panels:
         return None
     from matplotlib import rcParams
@@ -57,13 +59,19 @@ def draw_curves(comparison: Comparison, settings: Sequence[Setting]) -> Figure |
     styles = _styles(panels)
     for axes, panel in zip(grid, panels, strict=False):
         _draw(axes, panel, styles)
-        set_x(axes, _pieces(panel.lines), "Epoch" if comparison.has_epochs else "Step")
+        set_x(axes, ends_of(_pieces(panel.lines)), clock(comparison))
     for axes in grid[len(panels) :]:
         axes.remove()
-    key = [line_entry(each, style) for each, style in styles.items() if len(styles) > 1]
-    ends = key_of_ends([piece for panel in panels for piece in _pieces(panel.lines)])
-    add_legend(figure, [*map(entry, settings), *key, *ends], note(comparison))
+    entries = [entry(setting.look, setting.label) for setting in settings]
+    entries += [line_entry(each, style) for each, style in styles.items() if len(styles) > 1]
+    entries += key_of_ends([piece for panel in panels for piece in _pieces(panel.lines)])
+    add_legend(figure, entries, f"{note(comparison)} {_note(found[_MOST_PANELS:])}".strip())
     return figure
+
+
+def _note(left_out: Sequence[Panel]) -> str:
+    names = ", ".join(drawable(panel.quantity) for panel in left_out)
+    return f"Without {plural(len(left_out), 'other metric')}: {names}." if left_out else ""
 
 
 def _panels(comparison: Comparison, settings: Sequence[Setting]) -> list[Panel]:
@@ -73,16 +81,16 @@ def _panels(comparison: Comparison, settings: Sequence[Setting]) -> list[Panel]:
             Line(setting, dataset, pieces)
             for setting in settings
             for dataset, metric in metrics.items()
-            if (pieces := traces(setting.runs, metric, comparison.question.ddof))
+            if (pieces := traces(setting.row.once, metric, comparison.question.ddof))
         ]
-        if lines and len(panels) < _MOST_PANELS:
+        if lines:
             panels.append(Panel(quantity, lines))
     return panels
 
 
 def _quantities(comparison: Comparison, settings: Sequence[Setting]) -> dict[str, dict[str, str]]:
     """The metric of each data set, by quantity; loss and accuracy first, then what was asked."""
-    runs = (run for setting in settings for run in setting.runs)
+    runs = (run for setting in settings for run in setting.row.once)
     names = dict.fromkeys(name for run in runs for name in run.curves)
     asked = comparison.question.metric
     found: dict[str, dict[str, str]] = {each: {} for each in (*_FIRST, _split(asked)[1])}
@@ -100,13 +108,11 @@ def _split(metric: str) -> tuple[str, str]:
 
 
 def _draw(axes: Axes, panel: Panel, styles: Mapping[str, str]) -> None:
-    for line in reversed(panel.lines):  # so that the best lies above the others
-        draw_line(axes, line.setting, line.pieces, styles[line.dataset])
     words = panel.quantity.lower().replace("/", " ").replace("_", " ").split()
     may_be_log = not set(words) & set(_NEVER_LOG)
     set_limits(axes, _pieces(panel.lines), may_be_log=may_be_log)
-    for line in panel.lines:
-        mark_ends(axes, line.setting, line.pieces)
+    for line in reversed(panel.lines):  # so that the best lies above the others
+        draw_line(axes, line.setting, line.pieces, styles[line.dataset])
     datasets = {line.dataset for line in panel.lines}
     axes.set_ylabel(_label(panel.quantity, datasets), **LITERAL)
 
@@ -129,10 +135,10 @@ def _styles(panels: Sequence[Panel]) -> Mapping[str, str]:
     return {dataset: style for dataset, style in SETS.items() if dataset in there}
 
 
-def key_of_ends(pieces: Sequence[Trace]) -> list[Entry]:
-    """What × and pale lines mean, where there are some."""
+def key_of_ends(pieces: Sequence[Trace], *, is_broken: bool = False) -> list[Entry]:
+    """What × and pale lines mean, where there are some; ``is_broken`` if × is elsewhere too."""
     entries = []
-    if any(piece.is_broken for piece in pieces):
+    if is_broken or any(piece.is_broken for piece in pieces):
         entries.append(line_entry("a seed ends", "", "x"))
     if not all(piece.is_whole for piece in pieces):
         entries.append(line_entry("mean of the others", "-"))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.report.figure_settings import Setting, colour, marker
-from deltagclip_cli.report.figure_text import LITERAL
+from deltagclip_cli.report.figure_settings import colour, marker
+from deltagclip_cli.report.figure_text import LITERAL, letters, wrapped
+from deltagclip_cli.report.looks import Look
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 GREY = "0.35"  # of what is said of all settings
 _MOST_COLUMNS = 6
+_MOST_LINES = 4  # of a note
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,13 +28,11 @@ class Entry:
     label: str
 
 
-def entry(setting: Setting) -> Entry:
-    """The entry of a setting."""
+def entry(look: Look, label: str) -> Entry:
+    """The entry of a setting, or of an optimizer."""
     from matplotlib.lines import Line2D
 
-    look = setting.look
-    line = Line2D([], [], color=colour(look), marker=marker(look), mfc="white", mew=0.9)
-    return Entry(line, setting.label)
+    return Entry(Line2D([], [], color=colour(look), **marker(look)), label)
 
 
 def line_entry(label: str, linestyle: Any, marker: str = "") -> Entry:
@@ -42,9 +42,10 @@ def line_entry(label: str, linestyle: Any, marker: str = "") -> Entry:
     return Entry(Line2D([], [], color=GREY, linestyle=linestyle, marker=marker), label)
 
 
-def add_legend(figure: Figure, entries: Sequence[Entry], title: str = "") -> None:
-    """Put a legend below everything, in as many columns as there is room for."""
+def add_legend(figure: Figure, entries: Sequence[Entry], note: str = "") -> None:
+    """Put a legend and a note below everything, in as many columns as there is room for."""
     width, height = figure.get_size_inches()
+    title = wrapped(note, letters(0.9), _MOST_LINES)
     for columns in _balanced(len(entries)):
         legend = _legend(figure, entries, title, columns)
         extent = legend.get_window_extent()

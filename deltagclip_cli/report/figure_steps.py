@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,14 @@ from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.curves.run import Numbers
 from deltagclip_cli.report.figure_curves import key_of_ends
 from deltagclip_cli.report.figure_legend import Entry, add_legend, entry
-from deltagclip_cli.report.figure_lines import draw_line, mark_ends, set_limits, set_x
+from deltagclip_cli.report.figure_lines import (
+    CROSS,
+    clock,
+    draw_line,
+    ends_of,
+    set_limits,
+    set_x,
+)
 from deltagclip_cli.report.figure_settings import Setting, colour, note
 from deltagclip_cli.report.figure_text import LITERAL, drawable, wrapped
 from deltagclip_cli.report.figure_traces import Trace, traces
@@ -46,11 +54,21 @@ _AREA_HEIGHT = 0.62  # of a panel's
 
 @dataclass(frozen=True, eq=False)
 class Areas:
-    """The shares of a setting's steps, by regime, over its epochs."""
+    """The shares of a setting's steps, by regime, over its epochs until a seed ends.
+
+    Args:
+        setting: whose steps they are.
+        x: epochs.
+        shares: of the steps, at these.
+        is_broken: whether a seed ends there before the end of its run.
+        ends: the first epoch of the setting, and its last.
+    """
 
     setting: Setting
     x: Numbers
     shares: Mapping[str, Numbers]
+    is_broken: bool
+    ends: Sequence[float]
 
 
 def draw_steps(comparison: Comparison, settings: Sequence[Setting]) -> Figure | None:
@@ -61,17 +79,19 @@ def draw_steps(comparison: Comparison, settings: Sequence[Setting]) -> Figure | 
     areas = [found for setting in settings for found in _areas(setting)]
     if STEP_RATIO not in lines and not areas:
         return None
-    label = "Epoch" if comparison.has_epochs else "Step"
+    pieces = [piece for of_metric in lines.values() for _, each in of_metric for piece in each]
+    ends = [*ends_of(pieces), *(end for each in areas for end in each.ends)]
     figure, above, below = _sheet(len(lines), len(areas))
     for axes, (metric, of_metric) in zip(above, lines.items(), strict=True):
-        _draw_lines(axes, metric, of_metric, label)
-    for axes, each in zip(below, areas, strict=False):
+        _draw_lines(axes, metric, of_metric)
+        set_x(axes, ends, clock(comparison))
+    for axes, each in zip(below, areas, strict=True):
         _draw_areas(axes, each)
-    _trim(below, len(areas), label)
-    pieces = [piece for of_metric in lines.values() for _, each in of_metric for piece in each]
+        set_x(axes, ends, clock(comparison) if _is_last(axes) else "", bins=4)
     having = [setting for of_metric in lines.values() for setting, _ in of_metric]
-    shown = [setting for setting in settings if setting in having]
-    entries = [*map(entry, shown), *key_of_ends(pieces), *_key(areas)]
+    entries = [entry(each.look, each.label) for each in settings if each in having]
+    is_broken = any(each.is_broken for each in areas)
+    entries += [*key_of_ends(pieces, is_broken=is_broken), *_key(areas)]
     add_legend(figure, entries, note(comparison))
     return figure
 
@@ -80,83 +100,75 @@ def _lines(
     settings: Sequence[Setting], metric: str, ddof: int
 ) -> list[tuple[Setting, Sequence[Trace]]]:
     found = [
-        (setting, traces([with_ratio(run) for run in setting.runs], metric, ddof))
+        (setting, traces([with_ratio(run) for run in setting.row.once], metric, ddof))
         for setting in settings
     ]
     return [(setting, pieces) for setting, pieces in found if pieces]
 
 
 def _areas(setting: Setting) -> Iterator[Areas]:
-    """One, if some steps were clipped or floored; where all were plain, it would say nothing.
-
-    It ends where a seed does.
-    """
-    runs = [with_regimes(run) for run in setting.runs]
-    found = {name: traces(runs, name) for name in _AREAS}
-    whole = {name: pieces[0] for name, pieces in found.items() if pieces}
-    if any(whole[name].mean.any() for name in (CLIPPED, FLOORED) if name in whole):
-        x = next(iter(whole.values())).x
-        # Long lines are thinned, each to points of its own.
-        shares = {name: np.interp(x, each.x, each.mean) for name, each in whole.items()}
-        yield Areas(setting, x, shares)
+    """One, if some steps were clipped or floored; where all were plain, it would say nothing."""
+    runs = [with_regimes(run) for run in setting.row.once]
+    found = {name: pieces for name in _AREAS if (pieces := traces(runs, name))}
+    first = {name: pieces[0] for name, pieces in found.items()}
+    if not any(first[name].mean.any() for name in (CLIPPED, FLOORED) if name in first):
+        return
+    # Long lines are thinned, each to some points of its own.
+    x = reduce(np.intersect1d, [each.x for each in first.values()])
+    if len(x):
+        shares = {name: each.mean[np.isin(each.x, x)] for name, each in first.items()}
+        is_broken = any(each.is_broken for each in first.values())
+        ends = ends_of(piece for pieces in found.values() for piece in pieces)
+        yield Areas(setting, x, shares, is_broken, ends)
 
 
 def _sheet(lines: int, areas: int) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
-    """A figure with a row of panels for lines and rows for areas, either of its own columns."""
+    """A figure with a row of panels for lines, and below it rows for areas, all of these alike."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     width, height = rcParams["figure.figsize"]
-    columns = max(1, min(areas, int(width / _LEAST_WIDTH)))
-    rows = -(-areas // columns)
-    heights = [*([1.0] if lines else []), *([_AREA_HEIGHT * rows] if rows else [])]
+    columns = 2 if areas <= 2 else 2 * max(1, int(width / _LEAST_WIDTH / 2))
+    rows, first = -(-areas // columns), int(lines > 0)
+    heights = [*[1.0] * first, *[_AREA_HEIGHT] * rows]
     figure = Figure(figsize=(width, height * sum(heights)), layout="constrained")
-    parts = list(figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0])
-    above = parts[0].subplots(1, lines, squeeze=False)[0] if lines else []
-    below = parts[-1].subplots(rows, columns, squeeze=False).ravel() if rows else []
-    return figure, above, below
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    span = columns // lines if lines else 0
+    above = [figure.add_subplot(grid[0, span * k : span * (k + 1)]) for k in range(lines)]
+    places = [(first + k // columns, k % columns) for k in range(areas)]
+    return figure, above, [figure.add_subplot(grid[place]) for place in places]
 
 
-def _draw_lines(
-    axes: Axes, metric: str, lines: Sequence[tuple[Setting, Sequence[Trace]]], label: str
-) -> None:
+def _draw_lines(axes: Axes, metric: str, lines: Sequence[tuple[Setting, Sequence[Trace]]]) -> None:
+    set_limits(axes, [piece for _, pieces in lines for piece in pieces], may_be_log=True)
     for setting, pieces in reversed(lines):
         draw_line(axes, setting, pieces, "-")
-    every = [piece for _, pieces in lines for piece in pieces]
-    set_limits(axes, every, may_be_log=True)
-    set_x(axes, every, label)
-    for setting, pieces in lines:
-        mark_ends(axes, setting, pieces)
     axes.set_ylabel(drawable(TITLES[metric]), **LITERAL)
 
 
 def _draw_areas(axes: Axes, areas: Areas) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    shares = [areas.shares[name] for name in _AREAS if name in areas.shares]
+    shares = np.array([areas.shares[name] for name in _AREAS if name in areas.shares])
     colours = [_AREAS[name][0] for name in _AREAS if name in areas.shares]
-    axes.stackplot(areas.x, np.array(shares), colors=colours, linewidth=0)
+    x = areas.x
+    if len(x) == 1:  # an area of no width cannot be seen
+        x, shares = np.array([x[0] - 0.5, x[0] + 0.5]), shares.repeat(2, axis=1)
+    axes.stackplot(x, shares, colors=colours, linewidth=0)
+    hue = colour(areas.setting.look)
+    if areas.is_broken:
+        axes.plot([x[-1]], [0.5], color=hue, **CROSS)
     name = wrapped(drawable(areas.setting.row.group.name), _LETTERS, 2)
-    axes.set_title(name, color=colour(areas.setting.look), **LITERAL)
+    axes.set_title(name, color=hue, **LITERAL)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10], integer=True))
-    if len(areas.x) > 1:
-        axes.set_xlim(areas.x[0], areas.x[-1])
+    place = axes.get_subplotspec()
+    if place is not None and place.is_first_col():
+        axes.set_ylabel("Share of steps")
 
 
-def _trim(grid: Sequence[Axes], count: int, label: str) -> None:
-    """Take panels away that nothing is in, and say what the axes are where there is room."""
-    for axes in grid[count:]:
-        axes.remove()
-    for axes in grid[:count]:
-        place = axes.get_subplotspec()
-        assert place is not None
-        columns = place.get_gridspec().ncols
-        if place.num1 + columns >= count:
-            axes.set_xlabel(label)
-        if place.is_first_col():
-            axes.set_ylabel("Share of steps")
+def _is_last(axes: Axes) -> bool:
+    """Whether it is in the last row; the others have the same epochs."""
+    place = axes.get_subplotspec()
+    return place is not None and place.is_last_row()
 
 
 def _key(areas: Sequence[Areas]) -> list[Entry]:

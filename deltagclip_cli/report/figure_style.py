@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.report.figure_text import shortened
 from deltagclip_cli.report.looks import COLOURS
+from deltagclip_cli.wording import printable
+
+logger = logging.getLogger(__name__)
 
 # Come with matplotlib, and are asked for a letter that the fonts of a style lack.
 FALLBACK_FONTS = ("STIXGeneral", "DejaVu Serif", "DejaVu Sans")
@@ -24,6 +29,7 @@ _REFUSED = {
     "text.usetex": "names of settings may hold what LaTeX would obey; leave the line out, and say"
     " font.serif to have another font",
 }
+_MOST_LETTERS = 200  # of what matplotlib says is wrong; a line or three
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +38,18 @@ class Style:
 
     Args:
         settings: rcParams that are not matplotlib's defaults.
+        file: the user's; None for the paper's look as it is.
     """
 
     settings: Mapping[str, Any]
+    file: Path | None = None
 
     @classmethod
     def read(cls, file: Path | None = None) -> Style:
         """The paper's look, and a style file laid over it.
+
+        A font that is not there is left out, and said once: matplotlib would say it for each letter
+        that it draws.
 
         Raises:
             UsageError: the file cannot be read, or a line of it is wrong.
@@ -49,17 +60,57 @@ class Style:
         settings = {"axes.prop_cycle": cycler(color=COLOURS), **_parsed(own, "paper.mplstyle")}
         if file is not None:
             settings |= _parsed(_text(file), f"--style {file}")
-        settings["font.family"] = [*settings["font.family"], *FALLBACK_FONTS]
-        return cls(settings)
+        families = [*settings["font.family"], *FALLBACK_FONTS]
+        style = cls({**settings, "font.family": families}, file)
+        with style.applied():
+            missing = [family for family in families if not _is_there(family)]
+        there = [family for family in families if family not in missing]
+        if missing:
+            names = printable(", ".join(missing))
+            words = "--style %s: no font %s is here; %s stands in for it."
+            logger.warning(words, file, names, there[0])
+        return cls({**settings, "font.family": there}, file)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Draw and save in this look; afterwards everything is as it was."""
+        """Draw and save in this look; afterwards everything is as it was.
+
+        Raises:
+            UsageError: matplotlib stumbles over what the user's file says, such as a size that it
+                takes for one until it draws.
+        """
         matplotlib = _matplotlib()
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(self.settings)
-            yield
+        try:
+            with matplotlib.rc_context():
+                matplotlib.rcdefaults()
+                matplotlib.rcParams.update(self.settings)
+                yield
+        except Exception as error:
+            if self.file is None:
+                raise
+            raise UsageError(
+                f"--style {self.file}: figures cannot be drawn in it: {_reason(error)}.\n"
+                "  Change the line of the file that this is about, or leave it out."
+            ) from error
+
+
+def _is_there(family: str) -> bool:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    try:
+        findfont(FontProperties(family=[family]), fallback_to_default=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """What matplotlib says, in a line."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    words = str(error.args[0]) if error.args else ""  # str() of a KeyError has quotes around it
+    first = next(iter(words.splitlines()), "") or type(error).__name__
+    return shortened(printable(first).rstrip("."), _MOST_LETTERS)
 
 
 def _matplotlib() -> Any:
@@ -122,9 +173,20 @@ def _setting(line: str, where: str) -> Mapping[str, Any]:
     except Exception as error:  # its checks raise whatever the word makes them stumble over
         raise UsageError(f"{where}: {key}: {error}") from None
     setting: Mapping[str, Any] = {key: dict.__getitem__(params, key)}
-    if key in _REFUSED and setting[key]:
-        raise UsageError(f"{where}: {key} cannot be used here: {_REFUSED[key]}.")
+    _check(key, setting[key], where)
     return setting
+
+
+def _check(key: str, value: Any, where: str) -> None:
+    """Refuse what is a setting, but cannot be used."""
+    from matplotlib import colormaps
+
+    if key in _REFUSED and value:
+        raise UsageError(f"{where}: {key} cannot be used here: {_REFUSED[key]}.")
+    if key == "axes.prop_cycle" and not value:
+        raise UsageError(f"{where}: {key}: it is empty; name some colours, or leave the line out.")
+    if key == "image.cmap" and value not in colormaps:
+        raise UsageError(f"{where}: {key}: no colours are called {value}; say viridis, or grey.")
 
 
 def _nearest(key: str) -> str:

@@ -18,7 +18,7 @@ from deltagclip_cli.report.figure_text import (
     drawable,
     letters,
     shortened,
-    wrapped,
+    told_apart,
 )
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _ROW = 0.2  # inches
+_LINE = 0.13  # inches more for each further line of a name
 _AROUND = 0.75
 _MOST_NAMED = 8
+_MARGIN = 1.06  # so that the last circle is whole, and does not touch what is written beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +55,16 @@ def draw_targets(comparison: Comparison, settings: Sequence[Setting]) -> Figure 
     from matplotlib.figure import Figure
 
     clocks = [*(["epochs"] if comparison.has_epochs else []), "steps", "seconds"]
-    height = _AROUND + _ROW * len(ways)
+    names = told_apart([drawable(way.setting.row.group.name) for way in ways], letters(0.34))
+    row = _ROW + _LINE * max(name.count("\n") for name in names)
+    height = _AROUND + row * len(ways)
     figure = Figure(figsize=(rcParams["figure.figsize"][0], height), layout="constrained")
     for axes, clock in zip(
         figure.subplots(1, len(clocks), sharey=True, squeeze=False)[0], clocks, strict=True
     ):
         _draw(axes, ways, clock)
-    _name(figure.axes[0], ways)
+    figure.axes[0].set_yticks(range(len(ways)), names, **LITERAL)
+    figure.axes[0].set_ylim(len(ways) - 0.5, -0.5)
     _count(figure.axes[-1], ways)
     add_legend(figure, _key(target), _note(comparison, settings))
     return figure
@@ -70,7 +75,7 @@ def _ways(settings: Sequence[Setting], target: Target) -> list[_Way]:
     for setting in settings:
         reached = setting.row.reached
         if reached is not None and reached.median is not None and reached.count:
-            costs = [each for run in setting.runs if (each := cost(run, target)) is not None]
+            costs = [each for run in setting.row.once if (each := cost(run, target)) is not None]
             found.append(_Way(setting, reached, reached.median, costs))
     return sorted(found, key=lambda way: (way.median.steps, -way.reached.count))
 
@@ -84,22 +89,24 @@ def _draw(axes: Axes, ways: Sequence[_Way], clock: str) -> None:
         if math.isfinite(median):
             axes.plot([median], [place], marker="|", markersize=10, mew=2, **look)
     axes.set_xlabel(as_label(clock))
-    axes.set_xlim(left=0)
+    ends = [getattr(each, clock) for way in ways for each in way.costs]
+    last = max(end for end in ends if math.isfinite(end))
+    axes.set_xlim(0, _MARGIN * last or 1)
     axes.grid(False, axis="y")
-
-
-def _name(axes: Axes, ways: Sequence[_Way]) -> None:
-    names = [shortened(drawable(way.setting.row.group.name), letters(0.34)) for way in ways]
-    axes.set_yticks(range(len(ways)), names, **LITERAL)
-    axes.set_ylim(len(ways) - 0.5, -0.5)
 
 
 def _count(axes: Axes, ways: Sequence[_Way]) -> None:
     """How many seeds got there, at the right."""
-    right = axes.get_yaxis_transform()
     for place, way in enumerate(ways):
-        words = f"{way.reached.count} of {way.reached.n}"
-        axes.text(1.03, place, words, transform=right, va="center", size="small")
+        axes.annotate(
+            f"{way.reached.count} of {way.reached.n}",
+            (1, place),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            size="small",
+        )
 
 
 def _key(target: Target) -> list[Entry]:
@@ -125,7 +132,7 @@ def _note(comparison: Comparison, settings: Sequence[Setting]) -> str:
     others = [row for row in comparison.rows if row.group.name not in shown and not _missed(row)]
     if others:
         words.append(f"Not shown: {len(others)} other settings.")
-    return wrapped(" ".join(words), letters(0.9), 4)
+    return " ".join(words)
 
 
 def _missed(row: Row) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from deltagclip_cli.wording import printable
@@ -29,9 +30,11 @@ def _has(letter: str, fonts: list[Any]) -> bool:
     """Whether a font has a letter; ``fonts`` is filled when it is needed."""
     if not fonts:
         from matplotlib import rcParams
-        from matplotlib.font_manager import findfont, get_font
+        from matplotlib.font_manager import FontProperties, findfont, get_font
 
-        fonts += [get_font(findfont(family)) for family in rcParams["font.family"]]
+        # A name by itself would be read as a pattern, in which a hyphen and a colon mean something.
+        names = [FontProperties(family=[family]) for family in rcParams["font.family"]]
+        fonts += [get_font(findfont(name)) for name in names]
     return any(font.get_char_index(ord(letter)) for font in fonts)
 
 
@@ -39,7 +42,12 @@ def letters(share: float, least: int = 8) -> int:
     """How many letters there is room for in a share of a figure's width."""
     from matplotlib import rcParams
 
-    return max(least, int(share * rcParams["figure.figsize"][0] * _LETTERS_IN_AN_INCH))
+    return max(least, letters_in(share * rcParams["figure.figsize"][0]))
+
+
+def letters_in(inches: float) -> int:
+    """How many letters there is room for."""
+    return int(inches * _LETTERS_IN_AN_INCH)
 
 
 def shortened(text: str, most: int) -> str:
@@ -47,6 +55,12 @@ def shortened(text: str, most: int) -> str:
     if len(text) <= most:
         return text
     return f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
+def told_apart(names: Sequence[str], width: int) -> list[str]:
+    """Names in lines of some letters, the fewest in which they differ; a middle may be left out."""
+    tries = [[wrapped(name, width, lines) for name in names] for lines in range(1, 5)]
+    return max(tries, key=lambda short: len(set(short)))  # the first of equally good ones
 
 
 def wrapped(text: str, width: int, lines: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,7 +21,7 @@ class Trace:
     Args:
         x: epochs.
         mean: over the seeds.
-        error: the standard error of the mean; NaN of a single seed.
+        error: the standard error of the mean; NaN of a single seed, and beyond all numbers.
         is_whole: whether every seed of the setting is in the mean.
         is_broken: whether a seed ends at its last point that did not come to the end of its run.
     """
@@ -47,8 +46,7 @@ def traces(runs: Sequence[Run], metric: str, ddof: int = 1) -> list[Trace]:
         ddof: of the standard error.
     """
     having = [run for run in runs if metric in run.curves]
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss may explode to 1e308
-        found = band(having, metric)
+    found = band(having, metric, ddof)
     if found is None:
         return []
     ends = np.array([_last(np.isfinite(values)) for values in found.seeds])
@@ -64,7 +62,7 @@ def traces(runs: Sequence[Run], metric: str, ddof: int = 1) -> list[Trace]:
         if _diverged(run) or end < ends.max(initial=-1)
     }
     shared = shared[thinned(found.at(shared), MOST_POINTS)]
-    return _pieces(found, shared, running, broken, total, ddof)
+    return _pieces(found, shared, running, broken, total)
 
 
 def _last(there: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
@@ -77,7 +75,7 @@ def _diverged(run: Run) -> bool:
 
 
 def _pieces(
-    found: Band, shared: Indices, running: Indices, broken: set[int], total: int, ddof: int
+    found: Band, shared: Indices, running: Indices, broken: set[int], total: int
 ) -> list[Trace]:
     changes = np.flatnonzero(np.diff(running[shared])) + 1
     bounds = [0, *changes.tolist(), len(shared)]
@@ -92,15 +90,9 @@ def _pieces(
                 Trace(
                     piece.epochs,
                     piece.mean,
-                    _error(piece, count, ddof),
+                    np.where(np.isfinite(piece.standard_error), piece.standard_error, np.nan),
                     count == total,
                     any(int(here[0]) <= each < following for each in broken),
                 )
             )
     return pieces
-
-
-def _error(piece: Band, count: int, ddof: int) -> Numbers:
-    """The standard error with the degrees of freedom that were asked for; NaN of one seed."""
-    factor = math.sqrt((count - 1) / (count - ddof)) if count > 1 else math.nan
-    return np.where(np.isfinite(piece.standard_error), piece.standard_error * factor, np.nan)

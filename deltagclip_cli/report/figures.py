@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from deltagclip_cli.report.figure_settings import settings
 from deltagclip_cli.report.figure_steps import draw_steps
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figure_targets import draw_targets
+from deltagclip_cli.report.looks import Looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,6 +55,9 @@ def figures(answer: Answer, style: Style) -> Iterator[Drawing]:
     Args:
         answer: what is shown.
         style: what it looks like.
+
+    Raises:
+        UsageError: the user's style cannot be drawn.
     """
     for title, kind, draw in _plans(answer):
         with style.applied():
@@ -63,14 +68,18 @@ def figures(answer: Answer, style: Style) -> Iterator[Drawing]:
 
 def _plans(answer: Answer) -> Iterator[tuple[str, str, Callable[[], Figure | None]]]:
     """What might be drawn."""
-    for each, shown in zip(answer.comparisons, settings(answer.comparisons), strict=True):
+    looks = Looks.of(answer.comparisons)
+    for each in answer.comparisons:
+        shown = settings(each, looks)
         yield each.title, "curves", partial(draw_curves, each, shown)
         yield each.title, "step-size", partial(draw_steps, each, shown)
         yield each.title, "time-to-target", partial(draw_targets, each, shown)
     for number, heat_map in enumerate(answer.heat_maps, 1):
-        yield heat_map.title, f"heat-map-{number}", partial(draw_heat_map, heat_map, answer)
+        yield heat_map.title, f"heat-map-{number}", partial(draw_heat_map, heat_map)
     if answer.across is not None:
-        yield "All experiments", "profiles", partial(draw_profiles, answer)
+        has_epochs = any(each.has_epochs for each in answer.comparisons)
+        draw = partial(draw_profiles, answer.across, looks.optimizers, has_epochs=has_epochs)
+        yield "All experiments", "profiles", draw
 
 
 def save(drawing: Drawing, path: Path, style: Style) -> None:
@@ -80,8 +89,15 @@ def save(drawing: Drawing, path: Path, style: Style) -> None:
         drawing: what is written.
         path: of the file, whose ending is one of :data:`FORMATS`.
         style: the one it was drawn in.
+
+    Raises:
+        UsageError: the user's style cannot be drawn.
+        OSError: nothing can be written there.
     """
     form = path.suffix[1:]
     metadata: dict[str, Any] = {"Title": drawing.title, **_METADATA[form]}
-    with style.applied(), written_whole(path) as file:
-        drawing.figure.savefig(file, format=form, metadata=metadata)
+    content = BytesIO()  # so that a full disk is not taken for a fault of the style
+    with style.applied():
+        drawing.figure.savefig(content, format=form, metadata=metadata)
+    with written_whole(path) as file:
+        file.write(content.getbuffer())

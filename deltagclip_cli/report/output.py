@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deltagclip_cli.claims import claimed
 from deltagclip_cli.errors import UsageError
-from deltagclip_cli.files import write_text
 
 MANIFEST = ".deltagclip-report.json"
 """Names each file that was written, with its SHA-256."""
+
+_DRAFT = ".deltagclip-report.draft"
+_CLAIM = ".deltagclip-report.lock"
+_SECONDS_OF_PATIENCE = 60
 
 
 @contextmanager
 def report_folder(folder: Path) -> Iterator[Path]:
     """An empty folder whose files appear in the report's folder together, or not at all.
+
+    Files of an earlier report that the new one does not have are removed.
 
     Args:
         folder: of the report; made if it is not there.
@@ -26,22 +32,40 @@ def report_folder(folder: Path) -> Iterator[Path]:
     Raises:
         UsageError: nothing can be written there, or a file of that name was made, or changed, by
             somebody else.
+        ClaimedError: another report is being written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".report-", dir=folder) as draft:
-            yield Path(draft)
-            _publish(Path(draft), folder)
-    except (OSError, ValueError) as error:  # ValueError of a name with a zero byte
+        busy = f"{folder}: another report is being written there.\n  Wait for it, and try again."
+        with claimed(folder / _CLAIM, busy, _SECONDS_OF_PATIENCE), _draft(folder) as draft:
+            yield draft
+            _publish(draft, folder)
+    except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
             f"{folder}: the report cannot be written there: {why}.\n"
             "  Name another folder with --output DIR."
         ) from None
+    finally:
+        if not (folder / MANIFEST).exists():  # nothing came of it: leave nothing behind
+            with suppress(OSError):
+                (folder / _CLAIM).unlink()
+                folder.rmdir()
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    draft = folder / _DRAFT
+    shutil.rmtree(draft, ignore_errors=True)  # of somebody who was killed
+    draft.mkdir()
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _publish(draft: Path, folder: Path) -> None:
-    """Move the files of a draft, after none of them turned out to be somebody's."""
+    """Move the files of a draft, after none of them turned out to be in somebody's way."""
     known = _read(folder)
     drafts = {
         path.relative_to(draft).as_posix(): path
@@ -50,27 +74,48 @@ def _publish(draft: Path, folder: Path) -> None:
     }
     for name in drafts:
         _check(folder, name, known)
-    digests = {name: _digest(path) for name, path in drafts.items()}
+    digests = {name: [_digest(path)] for name, path in drafts.items()}
     # Both, for whoever is killed in between has files of the old report and of the new one.
-    both = {name: [*known.get(name, []), digest] for name, digest in digests.items()}
-    _write(folder, {**known, **both})
+    _write(draft, folder, {**known, **{n: known.get(n, []) + each for n, each in digests.items()}})
     for name, path in drafts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         path.replace(folder / name)
-    _write(folder, {**known, **{name: [digest] for name, digest in digests.items()}})
+    for name in known.keys() - digests.keys():
+        _remove(folder, name, known)
+    _write(draft, folder, digests)
 
 
 def _check(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None:
     """Check that a file is not there, or is as it was when it was written."""
+    for parent in [folder / each for each in Path(name).parents if each != Path()]:
+        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
+            raise _in_the_way(parent, "is no folder of a report's")
     path = folder / name
-    if not (path.exists() or path.is_symlink()):
-        return
-    if not path.is_file() or path.is_symlink() or _digest(path) not in known.get(name, []):
-        what = "was changed since it was written" if name in known else "is no report's"
-        raise UsageError(
-            f"{path}: it {what}, so nothing was written.\n"
-            "  Move it away, or name another folder with --output DIR."
-        )
+    if (path.exists() or path.is_symlink()) and not _is_ours(folder, name, known):
+        was = "was changed since it was written" if name in known else "is no report's"
+        raise _in_the_way(path, was)
+
+
+def _in_the_way(path: Path, what: str) -> UsageError:
+    return UsageError(
+        f"{path}: it {what}, so nothing was written.\n"
+        "  Move it away, or name another folder with --output DIR."
+    )
+
+
+def _is_ours(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> bool:
+    path = folder / name
+    return path.is_file() and not path.is_symlink() and _digest(path) in known.get(name, [])
+
+
+def _remove(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None:
+    """Remove a file of an earlier report, and its folder if nothing else is in it."""
+    is_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
+    if is_inside and _is_ours(folder, name, known):
+        (folder / name).unlink()
+        if (folder / name).parent != folder:
+            with suppress(OSError):
+                (folder / name).parent.rmdir()
 
 
 def _read(folder: Path) -> dict[str, list[str]]:
@@ -81,8 +126,10 @@ def _read(folder: Path) -> dict[str, list[str]]:
     return {}
 
 
-def _write(folder: Path, digests: Mapping[str, Sequence[str]]) -> None:
-    write_text(folder / MANIFEST, json.dumps(digests, indent=1) + "\n")
+def _write(draft: Path, folder: Path, digests: Mapping[str, Sequence[str]]) -> None:
+    written = draft / MANIFEST
+    written.write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
+    written.replace(folder / MANIFEST)
 
 
 def _digest(path: Path) -> str:

@@ -15,7 +15,7 @@ from deltagclip_cli.comparison.answer import Answer
 from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.curves.run import Run
 from deltagclip_cli.report.charts import Charts, profiles
-from deltagclip_cli.report.looks import Look, looks
+from deltagclip_cli.report.looks import Looks
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
 from deltagclip_cli.report.sensitivity import sensitivity_charts
@@ -97,28 +97,28 @@ def _sections(answer: Answer) -> list[Section]:
 
 def _data(answer: Answer, sections: Sequence[Section], charts: Charts) -> dict[str, Any]:
     """What the charts show; their axes come last, when all lines have been made."""
-    found = looks([[row.group.name for row in each.rows] for each in answer.comparisons])
+    looks = Looks.of(answer.comparisons)
     return {
         "sections": {
-            section.name: _data_of(comparison, lines, charts)
-            for section, comparison, lines in zip(sections, answer.comparisons, found, strict=True)
+            section.name: _data_of(comparison, looks, charts)
+            for section, comparison in zip(sections, answer.comparisons, strict=True)
         },
-        "profiles": _profiles(answer.across) if answer.across else None,
+        "profiles": _profiles(answer.across, looks) if answer.across else None,
         "axes": charts.axes,
     }
 
 
-def _data_of(comparison: Comparison, lines: Sequence[Look], charts: Charts) -> dict[str, Any]:
+def _data_of(comparison: Comparison, looks: Looks, charts: Charts) -> dict[str, Any]:
     return {
-        "lines": [asdict(look) for look in lines],
+        "lines": [asdict(looks.settings[row.group.name]) for row in comparison.rows],
         "shown": SHOWN_AT_FIRST,
         "epochs": comparison.has_epochs,
         "charts": charts.of(comparison),
         "regimes": charts.regimes(comparison),
-        "sensitivity": sensitivity_charts(comparison),
+        "sensitivity": sensitivity_charts(comparison, looks),
     }
 
 
-def _profiles(across: Overall) -> dict[str, Any]:
-    labels = list(across.ranking.mean_rank)
-    return {"lines": [asdict(look) for look in looks([labels])[0]], "clocks": profiles(across)}
+def _profiles(across: Overall, looks: Looks) -> dict[str, Any]:
+    lines = [asdict(looks.optimizers[label]) for label in across.ranking.mean_rank]
+    return {"lines": lines, "clocks": profiles(across)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.comparison.digits import interval, p_value, shown_with, with_error
+from deltagclip_cli.comparison.digits import p_value, shown_with, with_error
 from deltagclip_cli.comparison.rows import Behind, Row, Standing
 from deltagclip_cli.curves.run import Outcome
 from deltagclip_cli.report.step_sizes import CLIP_RATIO
@@ -15,19 +17,27 @@ from deltagclip_cli.statistics.difference import Design
 from deltagclip_cli.wording import plural
 
 _MOST_NAMES = 4
+_WITH_FLOOR = re.compile(r"(dg|delta|δ).*clip", re.IGNORECASE)  # in names of other people's runs
 
 
 def sentences(comparison: Comparison) -> list[str]:
     """Two or three sentences on a comparison, and one on each thing that spoils it."""
     rows = [row for row in comparison.rows if row.summary is not None]
     if not rows:
-        return ["No run has come to its end, so there is nothing to compare yet."]
+        return [_on_nothing(comparison)]
     best = [row for row in rows if row.standing is Standing.BEST]
     found = [_on_best(best, comparison), *_on_others(best[0], rows)] if best else _ALL_DIVERGED
     return [*found, *_on_trouble(comparison.rows), *_on_floor(comparison.rows)]
 
 
 _ALL_DIVERGED = ["Every run diverged."]
+
+
+def _on_nothing(comparison: Comparison) -> str:
+    runs = [run for row in comparison.rows for run in row.runs]
+    if any(run.outcome is Outcome.FINISHED for run in runs):
+        return f"No run that has come to its end has {comparison.question.metric}."
+    return "No run has come to its end, so there is nothing to compare yet."
 
 
 def _on_best(best: Sequence[Row], comparison: Comparison) -> str:
@@ -63,16 +73,12 @@ def _on_others(best: Row, rows: Sequence[Row]) -> list[str]:
 def _how_far(alike: Sequence[Row]) -> str:
     """What the differences of some settings from the best may be."""
     tests = [row.behind.difference for row in alike if row.behind is not None]
-    bounds = [
-        bound
-        for test in tests
-        if test.interval
-        for bound in (test.interval.low, test.interval.high)
-    ]
-    if not bounds:
+    known = [(test.difference, test.interval) for test in tests if test.interval is not None]
+    if not known:
         return ""
-    most, reach = max(abs(test.difference) for test in tests), max(map(abs, bounds))
-    show = shown_with(reach / 4, most)
+    most = max(abs(difference) for difference, _ in known)
+    reach = max(abs(bound) for _, interval in known for bound in (interval.low, interval.high))
+    show = shown_with(reach / 4, reach)
     return (
         f": the means differ by at most {show(most)}, but 95 % intervals of the differences reach"
         f" {show(reach)}"
@@ -83,37 +89,44 @@ def _on_worse(best: Row, worse: Sequence[Row]) -> str:
     """By how much the nearest of those that are worse is so, and which others are."""
     nearest, *others = worse
     verb = "is" if len(others) == 1 else "are"
-    more = f", and so {verb} {few(others)}" if others else ""
+    more = f"; {few(others)} {verb} further behind" if others else ""
     if nearest.behind is None or nearest.behind.difference.interval is None:
         return f"{nearest.group.name} is worse than {best.group.name}{more}."
     return f"{nearest.group.name} is worse by {_amount(nearest.behind)}{more}."
 
 
 def _amount(behind: Behind) -> str:
+    """How much worse, and how sure that is; more is worse, whatever the metric."""
     test = behind.difference
     assert test.interval is not None
-    show = shown_with((test.interval.high - test.interval.low) / 4, abs(test.difference))
+    bounds = sorted(
+        math.copysign(1, test.difference) * bound
+        for bound in (test.interval.low, test.interval.high)
+    )
+    show = shown_with((bounds[1] - bounds[0]) / 4, abs(test.difference))
     pairs = (
         f"{plural(test.pairs, 'pair')} by seed" if test.design is Design.PAIRED else "Welch's test"
     )
     return (
-        f"{show(abs(test.difference))} (95 % interval of the difference"
-        f" {interval(test.interval, show)}, p = {p_value(behind.p)} by Holm's method, {pairs})"
+        f"{show(abs(test.difference))} (95 % interval {show(bounds[0])} to {show(bounds[1])},"
+        f" p = {p_value(behind.p)} by Holm's method, {pairs})"
     )
 
 
 def _on_trouble(rows: Sequence[Row]) -> list[str]:
     found = []
-    for row in rows:
-        diverged = sum(run.outcome is Outcome.DIVERGED for run in row.runs)
-        if diverged:
-            found.append(
-                f"{diverged} of {plural(len(row.runs), 'run')} of {row.group.name} diverged."
-            )
+    lost = [(row, count) for row in rows if (count := _diverged(row))]
+    if lost:
+        words = [f"{count} of {len(row.once)} of {row.group.name}" for row, count in lost]
+        found.append(f"Runs that diverged: {listed(words)}.")
     missing = sum(sum(row.left_out.values()) for row in rows)
     if missing:
         found.append(f"{plural(missing, 'run')} had no value to count; the table says why.")
     return found
+
+
+def _diverged(row: Row) -> int:
+    return sum(run.outcome is Outcome.DIVERGED for run in row.once)
 
 
 def _on_floor(rows: Sequence[Row]) -> list[str]:
@@ -135,13 +148,20 @@ def _on_floor(rows: Sequence[Row]) -> list[str]:
 def _logged_no_floor(row: Row) -> bool:
     """Whether these are the paper's own logs of δ-GClip, and say that no step was floored."""
     curves = [run.curves[CLIP_RATIO] for run in row.runs if CLIP_RATIO in run.curves]
-    is_clipping = "clip" in row.group.name.lower()
-    return is_clipping and bool(curves) and all(bool(np.all(c.values == 1)) for c in curves)
+    return (
+        bool(_WITH_FLOOR.search(row.group.name))
+        and bool(curves)
+        and all(bool(np.all(c.values == 1)) for c in curves)
+    )
 
 
 def few(rows: Sequence[Row]) -> str:
     """The names of some settings, of many only the first ones."""
-    names = [row.group.name for row in rows]
+    return listed([row.group.name for row in rows])
+
+
+def listed(names: Sequence[str]) -> str:
+    """Words as a list in a sentence, of many only the first ones."""
     if len(names) > _MOST_NAMES:
         names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} others"]
     *first, last = names

@@ -10,12 +10,12 @@ from typing import Any
 
 from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.comparison.rows import Row
-from deltagclip_cli.report.looks import looks
+from deltagclip_cli.report.looks import Looks
 
 LEAST_VALUES = 3  # two make no curve
 
 
-def sensitivity_charts(comparison: Comparison) -> list[dict[str, Any]]:
+def sensitivity_charts(comparison: Comparison, looks: Looks) -> list[dict[str, Any]]:
     """For each setting that is a number, the best mean at each of its values.
 
     The best is that over all other settings, so that each optimizer is shown at what it can do. A
@@ -27,7 +27,7 @@ def sensitivity_charts(comparison: Comparison) -> list[dict[str, Any]]:
             if (value := _number(word)) is not None and row.mean is not None:
                 curves[key][row.group.optimizer].setdefault(value, row)
     return [
-        {"key": key, "metric": comparison.question.metric, "lines": _lines(by_optimizer)}
+        {"key": key, "metric": comparison.question.metric, "lines": _lines(by_optimizer, looks)}
         for key, by_optimizer in curves.items()
         if max(map(len, by_optimizer.values())) >= LEAST_VALUES
     ]
@@ -42,11 +42,10 @@ def _number(word: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _lines(by_optimizer: Mapping[str, Mapping[float, Row]]) -> list[dict[str, Any]]:
-    (found,) = looks([list(by_optimizer)])
+def _lines(by_optimizer: Mapping[str, Mapping[float, Row]], looks: Looks) -> list[dict[str, Any]]:
     return [
-        {**asdict(look), **_points(rows)}
-        for look, rows in zip(found, by_optimizer.values(), strict=True)
+        {**asdict(looks.optimizers[label]), **_points(rows)}
+        for label, rows in by_optimizer.items()
         if len(rows) > 1
     ]
 

@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from deltagclip_cli.comparison.across import overall_sheet
 from deltagclip_cli.comparison.answer import Answer
 from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.comparison.cost_sheet import cost_sheet
 from deltagclip_cli.comparison.difference_sheet import difference_sheet
 from deltagclip_cli.comparison.published import published_sheets
 from deltagclip_cli.comparison.records import csv_text
-from deltagclip_cli.comparison.sensitivity import sensitivity_sheets
+from deltagclip_cli.comparison.sensitivity import heat_map_sheet, sensitivity_sheets
 from deltagclip_cli.comparison.sheets import Sheet
 from deltagclip_cli.comparison.value_sheet import value_sheet
 from deltagclip_cli.comparison.writing import latex, markdown
@@ -66,11 +67,11 @@ def tables_of(comparison: Comparison, answer: Answer) -> list[Table]:
 
 def tables_across(answer: Answer) -> list[Table]:
     """Those that belong to no comparison alone."""
-    sheets = [
-        *(("across", sheet) for sheet in answer.sheets_across()),
-        *(("certificate", sheet) for sheet in certificates_across(answer.comparisons)),
-    ]
-    return [Table(kind, sheet.title, sheet, _csv(sheet)) for kind, sheet in sheets]
+    maps = [("heat-map", heat_map_sheet(each)) for each in answer.heat_maps]
+    overall = [("across", overall_sheet(answer.across))] if answer.across is not None else []
+    certified = [("certificate", each) for each in certificates_across(answer.comparisons)]
+    sheets = [*maps, *overall, *certified]
+    return [Table(kind, each.title, each, _csv(each)) for kind, each in sheets]
 
 
 def all_tables(answer: Answer) -> Iterator[tuple[str, Table]]:

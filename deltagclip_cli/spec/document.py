@@ -15,6 +15,8 @@ from deltagclip_cli.errors import SpecError
 
 Where = tuple[str | int, ...]
 
+_MERGE = "tag:yaml.org,2002:merge"
+
 
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: ``1e-3`` is a number, ``on`` is a word, ``04:00:00`` is text.
@@ -23,6 +25,26 @@ class _Loader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def flatten_mapping(self, node: MappingNode) -> None:
+        """Put what a mapping merges before what it writes out: of the same key, the last counts.
+
+        Of several merged mappings the first counts, as YAML says. PyYAML 6.0.4 takes the last.
+        """
+        merges = [value for key, value in node.value if key.tag == _MERGE]
+        written = [pair for pair in node.value if pair[0].tag != _MERGE]
+        node.value = written  # already, for a mapping may merge itself
+        merged: dict[str, tuple[Node, Node]] = {}
+        for value in merges:
+            for parent in value.value if isinstance(value, SequenceNode) else [value]:
+                if not isinstance(parent, MappingNode):
+                    raise yaml.constructor.ConstructorError(
+                        None, None, "'<<' merges mappings only", parent.start_mark
+                    )
+                self.flatten_mapping(parent)
+                for pair in parent.value:
+                    merged.setdefault(str(pair[0].value), pair)
+        node.value = [*merged.values(), *written]
 
 
 for _tag, _pattern, _first in [

@@ -11,6 +11,9 @@ from scipy import stats
 
 from deltagclip_cli.statistics.sample import no_warnings, ranked
 
+LIMIT = 4.0
+"""How many times as slow as the fastest an optimizer may be, and still count: AlgoPerf's."""
+
 Table = Mapping[str, Mapping[str, float]]
 """A number for each optimizer of each experiment."""
 
@@ -94,8 +97,13 @@ class Profile:
         near = sum(ratio <= tau and math.isfinite(ratio) for ratio in self.ratios.values())
         return near / len(self.ratios)
 
+    def steps(self) -> tuple[list[float], list[float]]:
+        """Where ρ jumps from 1 to :data:`LIMIT`, both included, and to what."""
+        taus = sorted({1.0, LIMIT, *(ratio for ratio in self.ratios.values() if ratio < LIMIT)})
+        return taus, [self.share(tau) for tau in taus]
 
-def performance_profile(times: Table, limit: float = 4.0) -> dict[str, Profile]:
+
+def performance_profile(times: Table, limit: float = LIMIT) -> dict[str, Profile]:
     """Compare times to a target as AlgoPerf does.
 
     The profile is that of Dolan & Moré (2002), the score that of Dahl et al. (2023, "Benchmarking

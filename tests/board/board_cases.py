@@ -80,9 +80,9 @@ def points_of(folder: Path, tag: str) -> Curve:
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]
 
 
-def planned(root: Path, planner: Planner | None = None) -> Plan:
+def planned(root: Path, planner: Planner | None = None, pattern: str | None = None) -> Plan:
     """The plan of the runs in a folder."""
-    reading = read_tree([root], Naming(), EventCache(root.parent / "cache"))
+    reading = read_tree([root], Naming(pattern), EventCache(root.parent / "cache"))
     return (planner or make_planner(root)).plan(reading)
 
 
@@ -99,6 +99,10 @@ def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def _let_interrupts_in() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who started the tests may have it ignored
 
 
 class Shown:
@@ -122,6 +126,7 @@ class Shown:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_let_interrupts_in,
         )
         assert self.process.stdout is not None
         self.page = self.process.stdout.readline().strip()

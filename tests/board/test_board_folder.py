@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from board_cases import make_planner, planned, points_of, sweep
 from event_files import LATER, NAME
+from run_cases import make_events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltagclip_cli.board.folder import BoardFolder
@@ -118,6 +119,14 @@ def test_a_snapshot_sees_what_grows_and_what_is_new(name: str, tmp_path: Path) -
     assert new != before
     file.write_text("xy")
     assert snapshot([tmp_path]) != new
+
+
+def test_a_snapshot_sees_past_strange_names_and_links_to_themselves(tmp_path: Path) -> None:
+    make_events(tmp_path / "my-tfevents/a", {"test/loss": [1.0]})
+    for name in ("aloop", "zloop"):
+        (tmp_path / name).symlink_to(name)
+    make_events(tmp_path / "middle", {"test/loss": [1.0]})
+    assert len(snapshot([tmp_path])) == 2
 
 
 def test_a_snapshot_does_not_see_what_changes_no_curve(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ def content(plan: Plan, run: str, tmp_path: Path) -> EventAccumulator:
 
 
 def layout_run(plan: Plan) -> str:
-    (found,) = (path for path in plan.runs if path.startswith("layout-"))
+    (found,) = (path for path in plan.runs if path.startswith("!layout-"))
     return found
 
 
@@ -81,7 +83,7 @@ def test_every_run_is_there_and_every_setting_has_a_mean_a_band_and_curves_for_c
         for end in ("", "/mean", "/mean + standard error", "/mean - standard error")
     }
     expected |= {f"tiny/{label}/seed-{i}" for label in ("sgd", "delta-gclip") for i in range(3)}
-    assert {path for path in runs if not path.startswith("layout-")} == expected
+    assert {path for path in runs if not path.startswith("!layout-")} == expected
 
 
 def test_means_and_bands_are_those_of_numpy(tmp_path: Path) -> None:
@@ -130,6 +132,50 @@ def test_the_mean_of_other_peoples_runs_lies_under_their_own_tags(tmp_path: Path
     found = content(plan, "logs/adam/mean", tmp_path)
     assert [each.value for each in found.Scalars("Loss/train")] == [3.5, 1.0]
     assert [info.name.tag for info in table(plan, tmp_path).metric_infos] == ["Loss/train"]
+
+
+def test_a_mean_has_the_tag_of_the_runs_that_have_the_metric(tmp_path: Path) -> None:
+    make_events(tmp_path / "logs/adam_seed0", {"lr": [0.1, 0.1]})
+    make_events(tmp_path / "logs/adam_seed1", {"test_loss": [3.0, 1.0]})
+    plan = planned(tmp_path / "logs")
+    tags = content(plan, "logs/adam/mean", tmp_path).Tags()["scalars"]
+    assert sorted(tags) == ["lr", "test_loss"]
+    assert plan.metrics == ["test_loss"]
+
+
+def test_a_setting_without_any_metric_that_matters_has_no_band(tmp_path: Path) -> None:
+    for seed in range(2):
+        make_events(tmp_path / f"logs/adam_seed{seed}", {"test/loss": [3.0, 1.0]})
+        make_events(tmp_path / f"logs/sgd_seed{seed}", {"lr": [0.1, 0.1]})
+    runs = planned(tmp_path / "logs").runs
+    assert "logs/sgd/mean" in runs and "logs/sgd/mean + standard error" not in runs
+
+
+def test_one_seed_that_was_run_twice_has_no_mean() -> None:
+    again = replace(run("sgd", 0, [1.0, 2.0]), folder=Path("again"))
+    assert "tiny/sgd/mean" not in plan_of(run("sgd", 0, [1.0, 2.0]), again).runs
+
+
+def test_a_run_that_is_called_mean_does_not_hide_the_mean(tmp_path: Path) -> None:
+    for name in ("mean", "other"):
+        make_events(tmp_path / f"logs/adam/{name}", {"test/loss": [3.0, 1.0]})
+    runs = planned(tmp_path / "logs", pattern="(?P<optimizer>adam)").runs
+    assert {"logs/adam/mean", "logs/adam/mean [2]"} <= set(runs)
+
+
+def test_a_run_folder_that_is_no_text_is_shown(tmp_path: Path) -> None:
+    make_events(Path(os.fsdecode(os.fsencode(tmp_path) + b"/logs/run\xff")), {"test/loss": [1.0]})
+    assert len(planned(tmp_path / "logs").runs) == 3
+
+
+def test_only_the_best_setting_of_each_optimizer_has_bands() -> None:
+    runs = [
+        run(group("sgd", lr=lr), seed, [0.1, value])
+        for lr, value in (("1", 0.9), ("2", 0.5))
+        for seed in range(2)
+    ]
+    bands = [path for path in plan_of(*runs).runs if path.endswith("+ standard error")]
+    assert bands == ["tiny/sgd lr=1/mean + standard error"]
 
 
 def test_a_metric_that_nobody_knows_is_shown_and_charted(tmp_path: Path) -> None:
@@ -254,6 +300,13 @@ def test_more_numbers_than_can_be_ticked_are_an_interval(tmp_path: Path) -> None
     assert (lr.domain_interval.min_value, lr.domain_interval.max_value) == (1.0, 30.0)
 
 
+@pytest.mark.parametrize("word", ["inf", "nan"])
+def test_settings_that_are_not_finite_are_words(word: str, tmp_path: Path) -> None:
+    runs = [run(group("clip", gamma=gamma), 0, [1.0, 2.0]) for gamma in (word, "1")]
+    columns = {info.name: info for info in table(plan_of(*runs), tmp_path).hparam_infos}
+    assert {v.string_value for v in columns["gamma"].domain_discrete.values} == {word, "1"}
+
+
 def test_other_columns_are_in_another_run_and_the_same_ones_are_not() -> None:
     one, two = run("a", 0, [1.0]), run("b", 0, [1.0])
     assert layout_run(plan_of(one)) == layout_run(plan_of(one))
@@ -302,10 +355,10 @@ def test_of_too_many_files_what_is_said_of_single_runs_is_left_out_first() -> No
     links = [Path("a"), Path("b")]
     plan = Plan({"layout": Files((), b"x"), "run": Files(links, b"x"), "band": Files((), b"x")}, [])
     assert plan.count == 5
-    assert plan.within(5) == plan
-    assert plan.within(4).runs["run"] == Files(links, None)
-    assert list(plan.within(3).runs) == ["layout", "run"]
-    assert list(plan.within(2).runs) == ["layout"]
+    assert plan.within(8) == plan  # room for those of ours that are replaced
+    assert plan.within(7).runs["run"] == Files(links, None)
+    assert list(plan.within(5).runs) == ["layout", "run"]
+    assert list(plan.within(3).runs) == ["layout"]
 
 
 def test_the_address_chooses_runs_that_are_few_enough_to_be_shown() -> None:

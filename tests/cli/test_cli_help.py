@@ -52,6 +52,10 @@ def test_these_are_all_commands_and_options() -> None:
             "compare": "targets --metric --at --baseline --target --interval --ddof --mode"
             " --heatmap --within --published --group --format --output --runs --json --quiet -q"
             " --debug",
+            "report": "targets --metric --at --baseline --target --interval --ddof --mode"
+            " --heatmap --within --group --format --style --output --open --runs --quiet -q"
+            " --debug",
+            "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",
             "certify": "targets --runs --json --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
             "data prepare": "experiments --spec --set --data --json --quiet -q --debug",

@@ -135,13 +135,45 @@ def test_other_programs_logs_are_left_as_they_are(deltagclip: Invoke) -> None:
     before = written(Path("logs"))
     assert deltagclip("report", "logs/my net", "--format", "none").exit_code == 0
     assert written(Path("logs")) == before == {f"my net/sgd/seed{s}/{NAME}" for s in range(2)}
-    assert "<title>my net</title>" in page("runs/my-net/report")
+    assert "<title>my net</title>" in page("runs/report/my-net")
+
+
+def test_the_same_command_means_the_same_the_second_time(deltagclip: Invoke) -> None:
+    make_runs()
+    make_events(Path("logs/sgd/seed0"), {"test_acc": [0.1, 0.2]})
+    for folder in ("logs", "runs", "./runs", "runs/tiny/sgd"):
+        for _ in range(2):
+            result = deltagclip("report", folder, "--format", "none")
+            assert result.exit_code == 0, result.stderr
+    assert {path.name for path in Path("runs").iterdir()} == {"tiny", "report"}
+    assert "<title>tiny</title>" not in page("runs/report")
 
 
 def test_a_grid_gets_a_heat_map_without_being_asked(deltagclip: Invoke) -> None:
     make_runs("grid={delta-gclip: {lr: [0.1, 0.2], gamma: [1.0, 2.0]}}")
     deltagclip("report", "tiny", "--format", "none")
     assert "lr down, gamma across" in page("runs/tiny/report")
+
+
+def test_settings_that_lack_one_of_the_keys_are_in_no_heat_map(deltagclip: Invoke) -> None:
+    for name in ("lr1_g3", "lr1_g4", "lr2_g3", "lr2_g4", "lr1", "lr2"):
+        make_events(Path(f"logs/gclip_{name}/0"), {"test/loss": [1.0, 0.5]})
+    names = r"(?P<optimizer>[a-z]+)_lr(?P<lr>\d)(_g(?P<gamma>\d))?/(?P<seed>\d)"
+    result = deltagclip("report", "logs", "--group", names, "--format", "none")
+    assert result.exit_code == 0, result.output
+    assert "lr down, gamma across" in page("runs/report/logs")
+
+
+def test_a_few_settings_of_a_large_grid_make_no_map(deltagclip: Invoke) -> None:
+    make_runs("seeds=[0]", "grid={delta-gclip: {zip: {lr: [0.1, 0.2, 0.3], gamma: [1, 2, 3]}}}")
+    deltagclip("report", "tiny", "--format", "none")
+    assert "gamma across" not in page("runs/tiny/report")
+
+
+def test_a_report_of_runs_that_all_diverged_is_one(deltagclip: Invoke) -> None:
+    make_runs(status="diverged")
+    assert deltagclip("report", "tiny", "--format", "none").exit_code == 0
+    assert "Every run diverged." in page("runs/tiny/report")
 
 
 def test_the_browser_is_opened_with_the_page(
@@ -225,17 +257,23 @@ def test_nasty_names_are_text_and_stay_in_the_folder(deltagclip: Invoke, name: s
     before = set(Path().rglob("*"))
     result = deltagclip("report", "logs", "--group", "(?P<optimizer>.*)/(?P<seed>.*)")
     assert result.exit_code == 0, result.output
-    html = page("runs/logs/report")
-    assert name.replace("/", "∕") in unescape(html)
-    assert not ("<" in name and name in html)
+    html = page("runs/report/logs")
+    shown = name.replace("/", "∕")
+    assert shown in unescape(html)
+    assert ("<" in name or "&" in name) != (shown in html)
     made = set(Path().rglob("*")) - before
     assert all(path.is_relative_to("runs") or path.is_relative_to(".cache") for path in made)
     plain = re.compile(r"[\w=+-]+\.(html|json|tex|md|pdf)")
-    assert all(plain.fullmatch(Path(path).name) for path in written(Path("runs/logs/report")))
+    assert all(plain.fullmatch(Path(path).name) for path in written(Path("runs/report/logs")))
 
 
 def test_a_name_that_leads_out_is_no_experiment(deltagclip: Invoke) -> None:
     make_runs()
+    for seed in range(2):
+        make_events(Path(f"../outside/sgd/{seed}"), {"test/loss": [1.0, 0.5]})
+    assert deltagclip("report", "../outside", "--format", "none").exit_code == 0
+    assert {path.name for path in Path("../outside").iterdir()} == {"sgd"}
+    assert "<title>outside</title>" in page("runs/report/outside")
     assert_refused(deltagclip("report", "../../x"), "../../x: neither an experiment")
 
 

@@ -67,6 +67,19 @@ def test_a_heat_map_has_a_cell_for_each_pair_of_settings_in_their_order() -> Non
     ]
 
 
+def test_equal_means_have_the_same_shade_and_are_best_together() -> None:
+    equal = last_values(group("gclip", lr="10", gamma="3"), [0.9, 0.9])
+    runs = [*last_values(group("gclip", lr="1", gamma="3"), [0.9, 0.9]), *equal]
+    found = heat_map(
+        [*runs, *last_values(group("gclip", lr="1", gamma="1"), [0.1])], ("lr", "gamma")
+    )
+    assert [[cell.shade for cell in line.cells[1:]] for line in found.lines] == [
+        [0.0, 1.0],
+        [None, 1.0],
+    ]
+    assert [line.cells[2].is_best for line in found.lines] == [True, True]
+
+
 def test_a_diverged_setting_has_a_cross_in_the_heat_map() -> None:
     diverged = run(group("gclip", lr="10", gamma="2"), 9, [0.99], Outcome.DIVERGED)
     assert heat_map([*grid(), diverged], ("gamma", "lr")).lines[1].cells[2].text == "×"

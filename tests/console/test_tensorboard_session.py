@@ -94,4 +94,4 @@ def test_too_many_files_are_left_out_and_that_is_said(
     reading = board.read()
     board.write(reading)
     assert board.plan.count <= 6
-    assert "may open 6 event files here, so 3 are left out" in board.problems(reading)[-1]
+    assert "may open 6 event files here, so 6 are left out" in board.problems(reading)[-1]

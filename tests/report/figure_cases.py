@@ -15,6 +15,7 @@ from deltagclip_cli.report.figures import figures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -26,10 +27,13 @@ def shifted(values: Sequence[float], shift: float) -> list[float]:
     return [value + shift for value in values]
 
 
-def trained(name: str, seed: int, shift: float = 0.0, **others: Any) -> Run:
+def trained(
+    name: str, seed: int, shift: float = 0.0, experiment: str = "tiny", **others: Any
+) -> Run:
     """A run with a loss and an accuracy of train and test."""
+    optimizer = name.split(maxsplit=1)[0] if "=" in name else name
     return run(
-        name if "=" not in name else group(*name.split()[:1], **_settings(name)),
+        group(optimizer, experiment, **_settings(name)),
         seed,
         shifted(ACCURACY, shift),
         **{
@@ -42,7 +46,7 @@ def trained(name: str, seed: int, shift: float = 0.0, **others: Any) -> Run:
 
 
 def _settings(name: str) -> dict[str, str]:
-    return dict(pair.split("=") for pair in name.split()[1:])
+    return dict(pair.split("=") for pair in name.split()[1:] if "=" in name)
 
 
 def several(*names: str, seeds: int = 3, **others: Any) -> list[Run]:
@@ -59,12 +63,14 @@ def diverging(name: str, seed: int, values: Sequence[float], loss: Sequence[floa
 
 
 def clipping(name: str, seeds: int = 2) -> list[Run]:
-    """Runs of an optimizer that tells of its steps."""
+    """Runs of an optimizer that tells of its steps, which are longer with each seed."""
     shares = {"plain": [0.0, 0.5, 1.0], "clipped": [0.5, 0.5, 0.0], "floored": [0.5, 0.0, 0.0]}
     others: dict[str, Any] = {f"optim__{key}_fraction": each for key, each in shares.items()}
-    others |= {"optim__lr": [0.5, 0.5, 0.1], "optim__step_size": [0.1, 0.25, 0.1]}
-    others["optim__grad_norm"] = [100.0, 1.0, 0.1]
-    return [run(name, seed, ACCURACY[:3], **others) for seed in range(seeds)]
+    others |= {"optim__lr": [0.5, 0.5, 0.1], "optim__grad_norm": [100.0, 1.0, 0.1]}
+    return [
+        run(name, seed, ACCURACY[:3], optim__step_size=[0.1 + seed / 50, 0.25, 0.1], **others)
+        for seed in range(seeds)
+    ]
 
 
 def drawn(answer: Answer, style: Style | None = None) -> dict[str, Figure]:
@@ -75,6 +81,24 @@ def drawn(answer: Answer, style: Style | None = None) -> dict[str, Figure]:
 def legend(figure: Figure) -> list[str]:
     (found,) = figure.legends
     return [text.get_text() for text in found.get_texts()]
+
+
+def looks(figure: Figure) -> dict[str, tuple[str, str]]:
+    """The colour and the marker of each entry of the legend."""
+    from matplotlib.colors import to_hex
+    from matplotlib.lines import Line2D
+
+    (found,) = figure.legends
+    handles = [each for each in found.legend_handles if isinstance(each, Line2D)]
+    drawn_as = [(to_hex(each.get_color()), str(each.get_marker())) for each in handles]
+    return dict(zip(legend(figure), drawn_as, strict=False))
+
+
+def bands(axes: Axes) -> list[PolyCollection]:
+    """The bands and areas, the one drawn first first."""
+    from matplotlib.collections import PolyCollection
+
+    return [each for each in axes.collections if isinstance(each, PolyCollection)]
 
 
 def note(figure: Figure) -> str:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from made_runs import answered, curve, group, last_values, run
+from made_runs import METRIC, answered, curve, group, last_values, run
 
 from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.curves.run import Outcome, Run
+from deltagclip_cli.curves.run import Group, Outcome, Run
 from deltagclip_cli.report.bands import band, thinned
 from deltagclip_cli.report.charts import Charts
-from deltagclip_cli.report.looks import looks
+from deltagclip_cli.report.looks import COLOURS, DASHES, Look, Looks
+from deltagclip_cli.report.page import page
 from deltagclip_cli.report.sensitivity import sensitivity_charts
 
 SEEDS = [[0.1, 0.2, 0.3], [0.2, 0.4, 0.5], [0.3, 0.3, 0.4]]
 
 
-def compared(runs: Sequence[Run]) -> Comparison:
-    (comparison,) = answered(runs).comparisons
+def compared(runs: Sequence[Run], **request: object) -> Comparison:
+    (comparison,) = answered(runs, **request).comparisons
     return comparison
 
 
@@ -72,6 +76,27 @@ def test_a_chart_has_a_line_for_each_setting_in_the_order_of_the_table() -> None
     assert lines[0]["seeds"] == [[0.0, 0.9], [0.0, 0.8]]
     assert charts.axes[lines[0]["axis"]] == {"epochs": [1, 2], "steps": [10, 20], "seconds": [2, 4]}
     assert not charts.thinned
+
+
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_a_chart_has_the_standard_errors_of_the_table(ddof: int) -> None:
+    comparison = compared(last_values("adam", [0.9, 0.8, 0.6]), ddof=ddof)
+    (line,) = chart(Charts(400).of(comparison), "test/accuracy")["lines"]
+    summary = comparison.rows[0].summary
+    assert summary is not None
+    assert line["error"][-1] == pytest.approx(summary.standard_error, rel=1e-5)
+
+
+def test_a_seed_that_is_there_twice_counts_once() -> None:
+    twice = replace(run("adam", 0, [0.1, 0.1]), folder=Path("again"))
+    comparison = compared([*last_values("adam", [0.9, 0.8]), twice])
+    (line,) = chart(Charts(400).of(comparison), "test/accuracy")["lines"]
+    assert (line["n"], line["mean"][-1]) == (2, pytest.approx(0.85))
+
+
+def test_losses_that_explode_make_no_noise() -> None:
+    found = band([run("adam", seed, [1e300, -1e300]) for seed in range(2)], "test/accuracy")
+    assert found is not None  # pytest makes an error of every warning
 
 
 def test_the_axis_that_lines_share_is_there_once() -> None:
@@ -158,19 +183,86 @@ def test_numbers_that_are_none_are_null() -> None:
 # ------------------------------------------------------------------- looks
 
 
-def test_a_name_keeps_its_look_and_no_two_of_a_chart_are_alike() -> None:
-    first, second = looks([["a", "b", "c"], ["d", "e", "f", "c"]])
-    assert second[3] == first[2]
-    assert len({(look.colour, look.dash) for look in second}) == 4
+def looks(*experiments: Sequence[str], **request: object) -> Looks:
+    """The looks of experiments with settings of these names, the best first."""
+    runs = [
+        each
+        for number, names in enumerate(experiments)
+        for place, name in enumerate(names)
+        for each in last_values(setting(name, f"e{number}"), [0.9 - place / 100])
+    ]
+    return Looks.of(answered(runs, **request).comparisons)
+
+
+def setting(name: str, experiment: str) -> Group:
+    """``adam lr=1`` of an experiment."""
+    optimizer, *words = name.split()
+    return group(optimizer, experiment, **dict(word.split("=") for word in words))
+
+
+def drawn(look: Look) -> tuple[str, str]:
+    return look.colour, look.dash
+
+
+def test_a_setting_looks_alike_in_all_comparisons_and_no_two_of_one_are_alike() -> None:
+    first, second, third = ["a", "b"], ["c", "d"], ["d", "a", "c", "b"]
+    found = looks(first, second, third).settings
+    for names in (first, second, third):
+        assert len({drawn(found[name]) for name in names}) == len(names)
+    assert len({look.colour for look in found.values()}) == 4
 
 
 def test_many_lines_differ_by_their_dashes() -> None:
-    (many,) = looks([[str(k) for k in range(28)]])
-    assert len({(look.colour, look.dash) for look in many}) == 28
-    assert {look.dash for look in many[:7]} == {"solid"}
+    found = looks([str(k) for k in range(28)]).settings
+    assert len(set(map(drawn, found.values()))) == 28
+    assert {look.dash for name, look in found.items() if int(name) < 7} == {"solid"}
+
+
+def test_what_figures_show_has_the_first_colours() -> None:
+    many = [f"adam lr={number}" for number in range(60)]
+    found = looks([*many, "sgd", "gclip"]).settings
+    first = [(COLOURS[number % 7], DASHES[number // 7]) for number in range(12)]
+    assert [drawn(found[name]) for name in (*many[:10], "sgd", "gclip")] == first
+
+
+def test_an_optimizer_looks_as_its_best_setting() -> None:
+    found = looks(["sgd lr=1", "adam lr=2", "adam lr=1"], ["adam lr=3", "sgd lr=4"])
+    best = {"sgd": "sgd lr=1", "adam": "adam lr=2"}
+    assert {label: drawn(look) for label, look in found.optimizers.items()} == {
+        label: drawn(found.settings[name]) for label, name in best.items()
+    }
+    assert [look.name for look in found.optimizers.values()] == ["sgd", "adam"]
+
+
+def test_the_page_has_the_looks_of_the_figures() -> None:
+    runs = [
+        each
+        for number in range(2)
+        for place, name in enumerate(("sgd lr=1", "adam lr=1", "adam lr=2", "adam lr=3"))
+        for each in last_values(setting(name, f"e{number}"), [0.9 + number * place / 100])
+    ]
+    found = answered(runs, targets=(f"{METRIC}=0.5",))
+    expected = Looks.of(found.comparisons)
+    text = page("", [], found, [])
+    (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
+    content = json.loads(data)
+    for each, section in zip(found.comparisons, content["sections"].values(), strict=True):
+        assert section["lines"] == [asdict(expected.settings[row.group.name]) for row in each.rows]
+        (by_lr,) = section["sensitivity"]
+        assert drawn(Look(*(by_lr["lines"][0][key] for key in ("name", "colour", "dash")))) == (
+            drawn(expected.optimizers["adam"])
+        )
+    assert {line["name"]: line for line in content["profiles"]["lines"]} == {
+        label: asdict(look) for label, look in expected.optimizers.items()
+    }
 
 
 # ------------------------------------------------------------- sensitivity
+
+
+def with_looks(runs: Sequence[Run]) -> tuple[Comparison, Looks]:
+    comparison = compared(runs)
+    return comparison, Looks.of([comparison])
 
 
 def test_a_setting_is_shown_at_the_best_of_the_others() -> None:
@@ -180,7 +272,7 @@ def test_a_setting_is_shown_at_the_best_of_the_others() -> None:
         for (lr, gamma), value in accuracies.items()
         for each in last_values(group("gclip", lr=lr, gamma=gamma), [value, value + 0.01])
     ]
-    (by_lr,) = sensitivity_charts(compared(runs))  # of gamma there are two values
+    (by_lr,) = sensitivity_charts(*with_looks(runs))  # of gamma there are two values
     (line,) = by_lr["lines"]
     assert by_lr["key"] == "lr"
     assert line["x"] == [0.1, 0.2, 0.4]

@@ -217,7 +217,7 @@ def test_a_grid_has_a_heat_map_and_a_chart_of_each_setting(
 ) -> None:
     browser.open(save(tmp_path / "report.html", grid_runs()))
     browser.show_all()
-    assert len(browser.all("#across figure[data-kind=across] td.shaded")) == 60
+    assert len(browser.all("#across figure[data-kind=heat-map] td.shaded")) == 60
     assert titles(browser, "How much") == [f"{METRIC} by lr", f"{METRIC} by gamma"]
     assert drawn(browser, f"{METRIC} by lr")["adam"]["x"] == [10.0**-n for n in range(5, -1, -1)]
 

@@ -62,6 +62,7 @@ def draw_elsewhere(folder: Path, **environment: str) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_the_same_data_are_the_same_bytes_whatever_the_user_has_set(tmp_path: Path) -> None:
     (tmp_path / "matplotlibrc").write_text("figure.figsize: 1, 1\nsvg.hashsalt: x\nlines.color: b")
     one = draw_elsewhere(tmp_path / "one", PYTHONHASHSEED="1", SOURCE_DATE_EPOCH="1")
@@ -75,6 +76,20 @@ def test_the_same_data_are_the_same_bytes_whatever_the_user_has_set(tmp_path: Pa
     kinds = ("curves", "step-size", "time-to-target")
     assert set(one) == {f"{kind}.{ending}" for kind in kinds for ending in FORMATS}
     assert {name for name in one if one[name] != two[name]} == set()
+
+
+def test_the_same_data_are_the_same_bytes_at_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = []
+    for second in ("1", "999999999"):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", second)
+        (drawing,) = figures(answered(last_values("adam", [0.9, 0.8])), Style.read())
+        paths = [tmp_path / f"a.{ending}" for ending in FORMATS]
+        for path in paths:
+            save(drawing, path, Style.read())
+        contents.append([path.read_bytes() for path in paths])
+    assert contents[0] == contents[1]
 
 
 def test_fonts_are_in_the_files(tmp_path: Path) -> None:
@@ -127,8 +142,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
         answered([*runs, *grid], targets=("test/accuracy=0.5",), heat_map=("$l", "_g")),
         Style.read(),
     ):
-        for ending in FORMATS:
-            save(found, tmp_path / f"a.{ending}", Style.read())  # no formula, no warning
+        save(found, tmp_path / "a.pdf", Style.read())  # no formula, no warning
         if found.kind != "heat-map-1":
             assert set(NASTY[:-1]) <= set(texts(found.figure))
         else:
@@ -177,6 +191,8 @@ def test_a_style_file_is_laid_over_the_papers(tmp_path: Path) -> None:
         ("font.size: large-ish", ["line 2", "font.size", "large-ish"]),
         ("text.usetex: True", ["line 2", "text.usetex"]),
         ("backend: pdf", ["line 2", "backend"]),
+        ("axes.prop_cycle: cycler(color=[])", ["line 2", "axes.prop_cycle", "colours"]),
+        ("image.cmap: nosuch", ["line 2", "image.cmap", "nosuch"]),
     ],
 )
 def test_a_wrong_line_of_a_style_file_is_refused(
@@ -194,6 +210,65 @@ def test_a_style_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=words) as error:
             Style.read(tmp_path / name)
         assert "--style" in str(error.value)
+
+
+CLASSIC = Path(matplotlib.get_data_path(), "stylelib", "classic.mplstyle")
+
+
+@pytest.mark.parametrize("family", ["sans-serif", "DejaVu Sans Mono", "monospace, cursive", None])
+def test_a_family_of_fonts_may_have_any_name(tmp_path: Path, family: str | None) -> None:
+    own = style(tmp_path, f"font.family: {family}") if family else Style.read(CLASSIC)
+    figure = drawn(answered(several("δ-gclip")), own)["curves"]
+    assert "δ-gclip" in texts(figure)
+
+
+def test_a_font_that_is_not_there_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = style(tmp_path, "font.family: No Such-Font, DejaVu Sans Mono, Nor This")
+    for drawing in figures(answered(several("δ-gclip")), own):
+        save(drawing, tmp_path / "a.png", own)
+    assert caplog.messages == [
+        f"--style {tmp_path / 'own.mplstyle'}: no font No Such-Font, Nor This is here; DejaVu Sans"
+        " Mono stands in for it."
+    ]
+    assert own.settings["font.family"][0] == "DejaVu Sans Mono"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("figure.figsize: -7, 2", "figure size must be positive finite"),
+        ("path.effects: [1]", "no attribute 'draw_path'"),
+        ("savefig.dpi: 1e7", "Image size of"),
+    ],
+)
+def test_what_matplotlib_cannot_draw_is_blamed_on_the_style(
+    tmp_path: Path, line: str, reason: str
+) -> None:
+    own = style(tmp_path, line)
+    with pytest.raises(UsageError) as error:
+        for drawing in figures(answered(several("adam")), own):
+            save(drawing, tmp_path / "a.png", own)
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"--style {tmp_path / 'own.mplstyle'}: figures cannot be drawn in it: ")
+    assert reason in first and len(first) < 300
+    assert second == "  Change the line of the file that this is about, or leave it out."
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_a_folder_in_which_nothing_can_be_written_is_not_blamed_on_the_style(
+    tmp_path: Path,
+) -> None:
+    own = style(tmp_path, "font.size: 8")
+    (drawing,) = figures(answered(several("adam")), own)
+    with pytest.raises(FileNotFoundError):
+        save(drawing, tmp_path / "missing" / "a.png", own)
+
+
+def test_a_fault_of_our_own_is_not_blamed_on_a_style() -> None:
+    with pytest.raises(ZeroDivisionError), Style.read().applied():
+        raise ZeroDivisionError
 
 
 def test_what_a_style_says_holds_for_all_figures(tmp_path: Path) -> None:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from figure_cases import (
     ACCURACY,
     LOSS,
+    bands,
+    clipping,
     crosses,
     diverging,
     drawn,
     legend,
     lines,
+    looks,
     note,
     several,
+    shifted,
     trained,
     ys,
 )
 from made_runs import answered, group, run
-from matplotlib.collections import PolyCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
 from deltagclip_cli.curves.run import Curve, Outcome, Run
-from deltagclip_cli.report.figure_settings import MOST_SETTINGS
+from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figure_traces import traces
+from deltagclip_cli.report.figures import figures
+from deltagclip_cli.report.looks import MOST_SETTINGS
 
 
 def curves(runs: list[Run], **request: object) -> Figure:
@@ -48,10 +56,13 @@ def test_the_band_is_a_standard_error_around_the_mean(ddof: int) -> None:
     figure = curves(several("adam"), ddof=ddof)
     values = np.array([[value + 0.02 * seed for value in ACCURACY] for seed in range(3)])
     error = values.std(axis=0, ddof=ddof) / np.sqrt(3)
-    bands = [each for each in figure.axes[1].collections if isinstance(each, PolyCollection)]
-    found = [{round(float(y), 9) for y in each.get_paths()[0].vertices[:, 1]} for each in bands]
+    found = [{round(float(y), 9) for y in edge(each)} for each in bands(figure.axes[1])]
     edges = [*(values.mean(axis=0) - error), *(values.mean(axis=0) + error)]
-    assert {round(float(edge), 9) for edge in edges} in found
+    assert {round(float(each), 9) for each in edges} in found
+
+
+def edge(band: PolyCollection) -> np.ndarray:
+    return np.concatenate([path.vertices[:, 1] for path in band.get_paths()])
 
 
 def test_a_single_seed_has_no_band() -> None:
@@ -78,22 +89,74 @@ def test_the_legend_is_below_the_panels() -> None:
     assert below.x0 >= 0 and below.x1 <= figure.bbox.x1
 
 
-def test_settings_look_as_they_do_in_other_figures_and_differ_in_one() -> None:
+def test_the_legend_is_as_wide_as_the_figure_allows() -> None:
+    figure = curves(several("adam", "sgd", "gclip"))
+    figure.draw_without_rendering()
+    entries = figure.legends[0].get_texts()
+    assert len({round(each.get_window_extent().y0) for each in entries}) == 1
+
+
+def test_settings_of_a_figure_differ_as_the_legend_says() -> None:
     names = [f"o{number}" for number in range(MOST_SETTINGS)]
     figure = curves(several(*names, seeds=1))
-    looks = {(line.get_color(), line.get_marker()) for line in lines(figure.axes[0], "-")}
-    assert len(looks) == MOST_SETTINGS
+    found = lines(figure.axes[0], "-")[::-1]  # the best was drawn last
+    drawn_as = [(str(line.get_color()), str(line.get_marker())) for line in found]
+    assert drawn_as == [looks(figure)[name] for name in names]
+    assert len(set(drawn_as)) == MOST_SETTINGS
+
+
+def test_markers_of_several_lines_are_at_different_places() -> None:
+    long = [
+        run(f"o{number:02}", 0, [number / 9 + x / 99 for x in range(108)]) for number in range(12)
+    ]
+    places = [line.get_markevery() for line in lines(curves(long).axes[0], "-")]
+    assert len(set(places)) == 12
+
+
+def test_a_setting_looks_alike_in_all_figures() -> None:
+    """In an experiment in which it is the best, and in one in which it comes last."""
+    names = ("adam", "gclip", "sgd")
+    runs = several(*names) + several(*reversed(names), experiment="other")
+    steps = [replace(each, curves={**each.curves, **clipping("x")[0].curves}) for each in runs]
+    found = figures(answered(steps, targets=("test/accuracy=0.3",)), Style.read())
+    of_kinds = {(each.title, each.kind): each.figure for each in found}
+    expected = looks(of_kinds["tiny", "curves"])
+    assert len({expected[name] for name in names}) == 3
+    for (_, kind), figure in of_kinds.items():
+        if kind == "time-to-target":
+            rows = [each.get_text() for each in figure.axes[0].get_yticklabels()]
+            circles = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
+            hues = {name: str(each.get_color()) for name, each in zip(rows, circles, strict=True)}
+            assert hues == {name: expected[name][0] for name in names}
+        else:
+            assert {name: looks(figure)[name] for name in names} == {
+                name: expected[name] for name in names
+            }
+        for axes in figure.axes if kind == "step-size" else []:
+            if name := axes.get_title():
+                assert axes.title.get_color() == expected[name][0]
+    assert {kind for _, kind in of_kinds} == {"curves", "step-size", "time-to-target", "profiles"}
 
 
 def test_of_sixty_settings_the_best_of_each_optimizer_and_the_best_others_are_drawn() -> None:
-    runs = several(*(f"adam lr={number}" for number in range(59)), "sgd", seeds=2)
+    runs = several(*(f"adam lr={number}" for number in range(59)), "sgd", seeds=1)
     figure = curves(runs)
     names = [*(f"adam lr={number}" for number in range(MOST_SETTINGS - 1)), "sgd"]
     assert legend(figure) == [*names, "train", "test"]
-    assert note(figure).startswith(f"{MOST_SETTINGS} of 60 settings")
+    assert note(figure) == ("12 of 60 settings: the best of each optimizer, the best others.")
     assert len(lines(figure.axes[0], "-")) == MOST_SETTINGS
     of_baseline = curves(runs, baseline="adam lr=40")
     assert "adam lr=40" in legend(of_baseline) and len(legend(of_baseline)) == MOST_SETTINGS + 2
+    assert note(of_baseline) == (
+        "12 of 60 settings: the baseline, the best of each optimizer, the best others."
+    )
+
+
+def test_of_many_optimizers_it_is_said_how_many_are_drawn() -> None:
+    runs = several(*(f"o{number} lr={lr}" for number in range(15) for lr in range(2)), seeds=1)
+    assert note(curves(runs)) == "12 of 30 settings: the best of 12 of 15 optimizers."
+    twelve = several(*(f"o{number} lr={lr}" for lr in range(2) for number in range(12)), seeds=1)
+    assert note(curves(twelve)) == "12 of 24 settings: the best of each optimizer."
 
 
 def test_all_settings_are_drawn_if_they_are_few() -> None:
@@ -105,6 +168,12 @@ def test_other_quantities_follow_and_no_other_metric_does() -> None:
     assert [axes.get_ylabel() for axes in figure.axes] == ["Loss", "Accuracy", "Test f1"]
     assert legend(figure) == ["adam", "train", "test", "val"]
     assert ys(lines(figure.axes[0], "--")[0]) == pytest.approx(LOSS)
+
+
+def test_of_many_metrics_it_is_said_which_are_not_drawn() -> None:
+    figure = curves(several("adam", **{f"test__m{number}": ACCURACY for number in range(11)}))
+    assert [axes.get_ylabel() for axes in figure.axes][-1] == "Test m5" and len(figure.axes) == 8
+    assert note(figure) == "Without 5 other metrics: m6, m7, m8, m9, m10."
 
 
 def test_what_was_asked_for_is_drawn_under_any_name() -> None:
@@ -138,7 +207,7 @@ def diverged() -> list[Run]:
     nan = float("nan")
     return [
         run("sgd", 0, ACCURACY, train__loss=LOSS),
-        run("sgd", 1, ACCURACY, train__loss=LOSS),
+        run("sgd", 1, shifted(ACCURACY, 0.1), train__loss=LOSS),
         diverging("sgd", 2, [0.2, 0.1], [2.0, 2.4, nan]),
     ]
 
@@ -153,6 +222,23 @@ def test_the_line_ends_where_a_seed_diverges_and_goes_on_paler() -> None:
     assert figure.axes[0].get_ylim()[1] > 2  # where it began
     assert legend(figure)[0] == "sgd (1 of 3 diverged)"
     assert legend(figure)[-2:] == ["a seed ends", "mean of the others"]
+    of_all, of_others = (each.get_alpha() for each in bands(figure.axes[1]))
+    assert of_all > 2 * of_others
+
+
+def test_a_cross_at_the_edge_is_whole() -> None:
+    axes = curves(diverged()).axes[0]
+    (cross,) = [line for line in axes.get_lines() if line.get_marker() == "x"]
+    assert not cross.get_clip_on()
+
+
+def test_the_band_of_a_seed_that_explodes_ends_where_the_mean_leaves_the_panel() -> None:
+    exploding = [*LOSS, 1e3, 1e6]
+    runs = [diverging("sgd", 0, ACCURACY, exploding)]
+    runs += [run("sgd", seed, ACCURACY, train__loss=[*LOSS, 0.6, 0.5]) for seed in (1, 2)]
+    axes = curves([run("adam", 0, ACCURACY, train__loss=[*LOSS, 0.6, 0.5]), *runs]).axes[0]
+    low, high = axes.get_ylim()
+    assert all(low < edge(each).min() and edge(each).max() < high for each in bands(axes))
 
 
 def test_a_seed_that_diverged_before_its_first_point_makes_all_paler() -> None:
@@ -176,6 +262,45 @@ def test_what_explodes_leaves_the_panel_and_does_not_flatten_the_others() -> Non
 def test_if_all_explode_they_are_seen() -> None:
     axes = curves([diverging("sgd", 0, ACCURACY, [2.0, 1e3, 1e6])]).axes[0]
     assert axes.get_yscale() == "log" and axes.get_ylim()[1] > 1e6
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        [2.0, 1e200, 1.7e308],  # whose sum over seeds is beyond all numbers
+        [2.0, -1e308, 1e308],
+        [1e305, 1e305],
+        [5e307, 1e300, 1e-300],
+    ],
+)
+@pytest.mark.parametrize("outcome", [Outcome.DIVERGED, Outcome.FINISHED])
+def test_the_largest_numbers_there_are_can_be_drawn(loss: list[float], outcome: Outcome) -> None:
+    runs = [
+        run(name, seed, ACCURACY, outcome, train__loss=[value / (1 + seed) for value in loss])
+        for name in ("sgd", "adam")
+        for seed in range(3)
+    ]
+    figure = curves(runs)
+    figure.draw_without_rendering()  # pytest makes an error of every warning
+    assert np.isfinite(figure.axes[0].get_ylim()).all()
+
+
+def test_after_one_epoch_seeds_have_an_error_and_settings_their_markers() -> None:
+    names = [f"o{number}" for number in range(9)]
+    runs = [
+        run(name, seed, [0.9 - int(name[1:]) / 10 + seed / 50])
+        for name in names
+        for seed in range(3)
+    ]
+    figure = curves(runs)
+    (axes,) = figure.axes
+    bars = [each.get_segments()[0] for each in axes.collections if isinstance(each, LineCollection)]
+    error = np.std([0.0, 0.02, 0.04], ddof=1) / np.sqrt(3)
+    assert [bar[:, 1] for bar in bars[-1:]] == [pytest.approx([0.92 - error, 0.92 + error])]
+    assert len(bars) == len(names)
+    shapes = [line.get_marker() for line in axes.get_lines() if len(line.get_xdata()) == 1][::-1]
+    assert shapes == [looks(figure)[name][1].replace("None", "") or "." for name in names]
+    assert shapes[0] == "." and shapes[-1] == "o"
 
 
 def test_a_seed_that_is_not_there_yet_ends_the_line_too() -> None:

@@ -80,7 +80,7 @@ def test_a_heat_map_is_sorted_by_the_numbers_of_its_rows(browser: Browser, tmp_p
         for gamma in ("2", "3")
     ]
     browser.open(save(tmp_path / "report.html", runs))
-    heat_map = "#across figure[data-kind=across]"
+    heat_map = "#across figure[data-kind=heat-map]"
     sort(browser, "lr", heat_map)
     assert column(browser, 1, heat_map) == ["1e-05", "0.01", "1"]
 

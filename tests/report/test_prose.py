@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import scipy.stats
 from made_runs import answered, curve, group, last_values, run
 
 from deltagclip_cli.curves.run import Outcome, Run
@@ -28,7 +30,10 @@ def test_the_best_is_named_with_its_mean_its_error_and_n() -> None:
 
 def test_what_is_worse_is_named_with_the_difference_and_how_sure_it_is() -> None:
     text = said([*last_values("adam", GOOD), *last_values("sgd", BAD)])
-    assert "sgd is worse by 0.3980 (95 % interval of the difference [" in text
+    test = scipy.stats.ttest_rel(GOOD, BAD)
+    low, high = test.confidence_interval()
+    amount = f"0.3980 (95 % interval {low:.4f} to {high:.4f}, p = {test.pvalue:.1e}"
+    assert f"sgd is worse by {amount}" in text
     assert "5 pairs by seed" in text
     assert "cannot be told" not in text
 
@@ -37,6 +42,33 @@ def test_what_cannot_be_told_from_the_best_is_not_called_equal() -> None:
     text = said([*last_values("adam", GOOD), *last_values("gclip", LIKE_IT)])
     assert "gclip cannot be told from adam with these seeds, which is not to say" in text
     assert "is worse" not in text
+
+
+def test_less_is_better_and_worse_is_still_more_than_nothing() -> None:
+    runs = [*last_values("adam", BAD), *last_values("sgd", GOOD)]
+    assert "sgd is worse by 0.3980 (95 % interval 0.38" in said(runs, mode="min")
+
+
+def test_what_is_further_behind_than_the_nearest_is_not_given_its_numbers() -> None:
+    worst = [value / 2 for value in BAD]
+    text = said([*last_values("a", GOOD), *last_values("b", BAD), *last_values("c", worst)])
+    assert "b is worse by 0.3980" in text
+    assert "; c is further behind." in text
+
+
+def test_what_cannot_be_told_apart_may_differ_by_as_much_as_the_intervals_say() -> None:
+    test = scipy.stats.ttest_rel(LIKE_IT, GOOD)
+    reach = max(map(abs, test.confidence_interval()))
+    text = said([*last_values("adam", GOOD), *last_values("gclip", LIKE_IT)])
+    assert f"the means differ by at most {abs(np.mean(GOOD) - np.mean(LIKE_IT)):.4f}" in text
+    assert f"95 % intervals of the differences reach {reach:.4f}." in text
+
+
+def test_runs_that_have_ended_without_the_metric_are_not_said_to_go_on() -> None:
+    lacking = [run("sgd", seed, [], train__loss=[1.0]) for seed in range(2)]
+    others = last_values(group("sgd", "other"), GOOD)
+    first, _ = answered([*lacking, *others]).comparisons
+    assert sentences(first) == ["No run that has come to its end has test/accuracy."]
 
 
 def test_one_seed_each_says_that_there_are_too_few() -> None:
@@ -58,7 +90,7 @@ def test_runs_that_diverged_and_runs_without_a_value_are_counted() -> None:
     runs = [*last_values("adam", GOOD), run("sgd", 0, [0.1], Outcome.DIVERGED)]
     runs += [run("sgd", 1, [0.5, 0.6]), run("sgd", 2, [0.5], Outcome.FAILED)]
     text = said(runs)
-    assert "1 of 3 runs of sgd diverged." in text
+    assert "Runs that diverged: 1 of 3 of sgd." in text
     assert "1 run had no value to count; the table says why." in text
 
 
@@ -105,3 +137,4 @@ def test_the_papers_own_logs_say_by_their_clip_ratio_that_the_floor_was_never_re
     text = said([*logs("vit.dgclip.0.2", 1.0), *logs("vit.adam", 1.0)])
     assert "In the logs of vit.dgclip.0.2, grad_clip_ratio is 1 from the first point" in text
     assert "never active" not in said(logs("vit.dgclip.0.2", 0.99))
+    assert "never active" not in said(logs("vit.gclip.0.2", 1.0))  # which has no floor

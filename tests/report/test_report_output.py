@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.errors import UsageError
+from deltagclip_cli.errors import ClaimedError, UsageError
 from deltagclip_cli.report import output
 from deltagclip_cli.report.names import FileNames, plain_name
 from deltagclip_cli.report.output import MANIFEST, report_folder
@@ -23,7 +24,12 @@ def write(folder: Path, **files: str) -> None:
 
 
 def names_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+    """The files that can be seen, by their paths."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(".")
+    }
 
 
 @pytest.mark.parametrize(
@@ -51,11 +57,49 @@ def test_names_that_would_be_the_same_get_numbers() -> None:
 
 def test_a_report_replaces_the_one_before(tmp_path: Path) -> None:
     write(tmp_path / "report", page="old", tables__one="old")
-    write(tmp_path / "report", page="new")
+    write(tmp_path / "report", page="new", tables__two="new")
     assert (tmp_path / "report/page").read_text() == "new"
-    assert (tmp_path / "report/tables/one").read_text() == "old"
-    write(tmp_path / "report", page="newer", tables__one="newer")
-    assert (tmp_path / "report/tables/one").read_text() == "newer"
+    assert names_in(tmp_path / "report") == {"page", "tables/two"}
+
+
+def test_what_the_new_report_lacks_is_removed_unless_somebody_changed_it(tmp_path: Path) -> None:
+    write(tmp_path, page="old", tables__one="old", tables__two="old", figures__one="old")
+    (tmp_path / "tables/two").write_text("with a footnote")
+    write(tmp_path, page="new")
+    assert names_in(tmp_path) == {"page", "tables/two"}
+    assert not (tmp_path / "figures").exists()
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("away")])
+def test_a_folder_of_the_report_that_is_somebody_elses_is_not_written_into(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    (tmp_path / "away").mkdir()
+    make(tmp_path / "tables")
+    with pytest.raises(UsageError, match="tables: it is no folder of a report's"):
+        write(tmp_path, page="ours", tables__one="ours")
+    assert names_in(tmp_path) <= {"tables"}
+    assert list((tmp_path / "away").iterdir()) == []
+
+
+def test_what_a_killed_report_has_left_is_tidied_up(tmp_path: Path) -> None:
+    write(tmp_path, page="old")
+    (tmp_path / ".deltagclip-report.draft").mkdir()
+    (tmp_path / ".deltagclip-report.draft/page").write_text("half")
+    write(tmp_path, page="new")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "page",
+        MANIFEST,
+        ".deltagclip-report.lock",
+    }
+
+
+def test_two_reports_are_not_written_into_a_folder_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "_SECONDS_OF_PATIENCE", 0.01)
+    with report_folder(tmp_path), pytest.raises(ClaimedError, match="another report"):
+        write(tmp_path, page="ours")
 
 
 def test_a_file_of_somebody_else_is_not_replaced_and_nothing_is_written(tmp_path: Path) -> None:
@@ -97,7 +141,7 @@ def test_nothing_is_left_of_a_report_that_was_not_finished(tmp_path: Path) -> No
     with pytest.raises(ZeroDivisionError), report_folder(tmp_path / "report") as draft:
         (draft / "page").write_text("half")
         raise ZeroDivisionError
-    assert list((tmp_path / "report").iterdir()) == []
+    assert not (tmp_path / "report").exists()
 
 
 @pytest.mark.parametrize("moved", [0, 1])
@@ -143,10 +187,10 @@ def test_a_folder_that_is_read_only_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output, "write_text", full)
+    monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(UsageError, match="No space left on device"):
         write(tmp_path, page="ours")
 

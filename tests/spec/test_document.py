@@ -93,6 +93,14 @@ def test_the_loader_of_specs_leaves_pyyaml_as_it_was() -> None:
     assert yaml.safe_load("{a: on, b: 1e-3}") == {"a": True, "b": "1e-3"}
 
 
+@pytest.mark.parametrize("text", ["a: {<<: 3}", "a: {<<: [1]}"])
+def test_what_is_no_mapping_cannot_be_merged(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(text)
+    with pytest.raises(SpecError, match=r"spec.yaml:1:\d+: '<<' merges mappings only\."):
+        read_document(file)
+
+
 def test_anchors_and_merge_keys_work_and_what_is_written_out_wins() -> None:
     text = """
         base: &base {lr: 0.1, eps: 1}
@@ -103,7 +111,7 @@ def test_anchors_and_merge_keys_work_and_what_is_written_out_wins() -> None:
     """
     read = parse(text)
     assert read["one"] == {"lr": 0.1, "eps": 3}
-    assert read["both"] == {"lr": 0.1, "eps": 1, "beta": 2}
+    assert read["both"] == {"lr": 0.1, "eps": 1, "beta": 2}  # of several the first wins
     assert read["whole"] == {"lr": 0.1, "eps": 1}
 
 
