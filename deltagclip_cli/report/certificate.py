@@ -61,7 +61,7 @@ def certificates_of(runs: Sequence[Run]) -> list[Certificate]:
 
 def certificate_sheets(comparison: Comparison) -> Iterator[Sheet]:
     """What each line came to for each setting, and its numbers; nothing if no run has any."""
-    found = certificates_of([run for row in comparison.rows for run in row.runs])
+    found = certificates_of([run for row in comparison.rows for run in row.once])
     if found:
         yield verdict_sheet(f"{comparison.title}: certificate", found)
         yield numbers_sheet(f"{comparison.title}: numbers of the certificate", found)
@@ -71,7 +71,7 @@ def certificates_across(comparisons: Sequence[Comparison]) -> Iterator[Sheet]:
     """For each experiment with several conditions, such as widths, the numbers of all."""
     for name in dict.fromkeys(each.experiment for each in comparisons):
         own = [each for each in comparisons if each.experiment == name]
-        runs = [run for each in own for row in each.rows for run in row.runs]
+        runs = [run for each in own for row in each.rows for run in row.once]
         found = certificates_of(runs) if len(own) > 1 else []
         if found:
             yield numbers_sheet(f"{name}: numbers of the certificate", found)

@@ -69,8 +69,9 @@ def tables_across(answer: Answer) -> list[Table]:
     """Those that belong to no comparison alone."""
     maps = [("heat-map", heat_map_sheet(each)) for each in answer.heat_maps]
     overall = [("across", overall_sheet(answer.across))] if answer.across is not None else []
-    proven = [("certificate", each) for each in certificates_across(answer.comparisons)]
-    return [Table(kind, each.title, each, _csv(each)) for kind, each in [*maps, *overall, *proven]]
+    certified = [("certificate", each) for each in certificates_across(answer.comparisons)]
+    sheets = [*maps, *overall, *certified]
+    return [Table(kind, each.title, each, _csv(each)) for kind, each in sheets]
 
 
 def all_tables(answer: Answer) -> Iterator[tuple[str, Table]]:
