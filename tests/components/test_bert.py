@@ -127,6 +127,17 @@ def test_heads_of_pretraining_do_not_matter_and_a_classifier_that_fits_is_kept(
     assert same is (kind == "BertForSequenceClassification")
 
 
+def test_distilbert_as_it_is_published_needs_a_classifier_of_two_layers(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 32, "dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2}
+    config = transformers.DistilBertConfig(**sizes, max_position_embeddings=32)
+    transformers.DistilBertForMaskedLM(config).save_pretrained(folder)
+    first, other = (build(folder, seed=seed).state_dict() for seed in (0, 1))
+    differing = {key for key, value in first.items() if not torch.equal(value, other[key])}
+    assert differing == {"network.classifier.weight", "network.pre_classifier.weight"}
+    assert build(folder)(TOKENS).shape == (2, 6)
+
+
 def test_nothing_of_the_library_is_printed(
     folder: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
