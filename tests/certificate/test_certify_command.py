@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 from deltagclip_cli.cli.main import app
 from deltagclip_cli.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow  # some seconds each on two cores
+
 
 def certify(*words: object) -> Result:
     command = ["certify", *map(str, words)]

@@ -139,6 +139,7 @@ def test_its_extremes_agree_with_numpy_by_blocks_and_by_lanczos(
     assert abs(low.value - expected[0]) <= low.error + 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_beta_is_the_largest_eigenvalue_of_the_dense_hessian(name: str) -> None:
     parts = parts_of(trial_of(model=MODELS[name]))

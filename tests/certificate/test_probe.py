@@ -39,6 +39,7 @@ def numbers(folder: RunFolder, *, theory: bool = True) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [DELTA_GCLIP, ADAM])
 @pytest.mark.parametrize("precision", ["fp64", "fp32"])
 def test_a_certificate_changes_no_number_of_the_training(
@@ -75,6 +76,7 @@ def test_a_record_tells_of_the_weights_before_its_step(finished: RunFolder) -> N
     assert first["theory/lambda_min"] == pytest.approx(least.value, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 7])
 def test_a_trial_that_is_stopped_again_and_again_measures_the_same_bits(
     steps: int, tmp_path: Path
@@ -92,6 +94,7 @@ def test_a_trial_that_is_stopped_again_and_again_measures_the_same_bits(
     assert numbers(RunFolder.of(tmp_path / "pieces", trial)) == numbers(whole)
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges_measures_what_there_is(tmp_path: Path) -> None:
     linear = {"name": "mlp", "hidden": []}  # whose gradients grow with its weights
     trial = trial_of({**DESCENT, "lr": 500.0}, model=linear, epochs=120, certificate={"every": 9})

@@ -160,6 +160,7 @@ def test_gradient_descent_has_a_floor_of_one(tmp_path: Path) -> None:
     assert certified(folder).theorem.delta == 1.0
 
 
+@pytest.mark.slow
 def test_gclip_has_no_floor_and_is_promised_no_rate(tmp_path: Path) -> None:
     folder = trained(trial_of(GCLIP), tmp_path)
     assert failing(folder) == dict.fromkeys(("decay", "path", "ball"), "premise not met")
@@ -190,6 +191,7 @@ def test_of_what_is_not_plain_descent_only_the_kernel_is_judged(
 # --------------------------------------------------------------------- rounding
 
 
+@pytest.mark.slow
 def test_losses_at_the_end_of_the_precision_violate_nothing(tmp_path: Path) -> None:
     """In float32 the loss stops falling, while the bound goes on and the gradient is noise."""
     often = {"precision": "fp32", "epochs": 1000, "certificate": {"every": 500}}

@@ -239,6 +239,7 @@ def test_a_metric_that_no_run_has_is_refused(deltagclip: Invoke) -> None:
     assert not Path("runs/tiny/report").exists()
 
 
+@pytest.mark.slow
 def test_sixty_optimizers_have_a_page_and_figures(deltagclip: Invoke) -> None:
     rates = [k / 100 for k in range(1, 60)]
     make_runs("seeds=[0]", f"grid={{sgd: {{lr: {rates}}}}}")
@@ -249,6 +250,7 @@ def test_sixty_optimizers_have_a_page_and_figures(deltagclip: Invoke) -> None:
 # --------------------------------------------------------------- what is nasty
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NASTY)
 def test_nasty_names_are_text_and_stay_in_the_folder(deltagclip: Invoke, name: str) -> None:
     for seed in range(2):

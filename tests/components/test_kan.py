@@ -167,6 +167,7 @@ def test_a_network_compiles_whole_and_gives_the_same_gradients() -> None:
         torch.testing.assert_close(plain, compiled)
 
 
+@pytest.mark.slow
 def test_a_network_traces_into_one_graph() -> None:
     model, inputs = build((1, 4, 4), hidden=(5,)), torch.randn(8, 1, 4, 4)
     torch._dynamo.reset()

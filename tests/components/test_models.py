@@ -169,6 +169,7 @@ def timm_model(name: str) -> Any:
     return timm.create_model(f"{name}_patch16_224", num_classes=10, dynamic_img_size=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_tiny", "vit_small"])
 @pytest.mark.parametrize("size", [(64, 64), (32, 96), (224, 224)])
 def test_a_vit_computes_what_timm_computes(name: str, size: tuple[int, int]) -> None:

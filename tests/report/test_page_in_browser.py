@@ -24,6 +24,8 @@ from deltagclip_cli.comparison.value_sheet import value_sheet
 from deltagclip_cli.comparison.writing import latex, markdown
 from deltagclip_cli.curves.run import Outcome, Run
 
+pytestmark = pytest.mark.slow  # some seconds each on two cores
+
 VALUES, COST = "figure[data-kind=values]", "figure[data-kind=cost]"
 
 

@@ -27,6 +27,8 @@ from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.trainer import Ending
 from deltagclip_cli.trials import Trial, make_trial
 
+pytestmark = pytest.mark.slow  # some seconds each on two cores
+
 EXPERIMENTS = Path(__file__).parents[2] / "experiments.yaml"
 ADAMW = {"name": "adamw", "lr": 3e-3}
 
