@@ -96,9 +96,10 @@ class PlannedQueue:
         return ""
 
     def ended(self, planned: Planned, end: End) -> None:
-        self.any_failed |= end.state is State.FAILED
-        if end.elsewhere:
+        if end.elsewhere:  # how it ends there is not known yet
             self.leave(planned)
+        elif end.state is State.FAILED:
+            self.any_failed = True
 
     def is_elsewhere(self, planned: Planned) -> bool:
         """Whether another process works on a trial."""

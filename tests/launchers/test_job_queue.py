@@ -203,3 +203,10 @@ def test_a_failed_trial_is_remembered(planned: list[Planned], state: State, fail
     assert queue.take() is None
     queue.ended(planned[0], End(state))
     assert queue.any_failed is failed
+
+
+def test_a_trial_that_another_process_works_on_has_not_failed_yet(planned: list[Planned]) -> None:
+    queue = JobQueue(planned, SELF)
+    queue.take()
+    queue.ended(planned[0], End(State.FAILED, elsewhere=True))  # by what it left the last time
+    assert not queue.any_failed
