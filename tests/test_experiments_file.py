@@ -45,7 +45,7 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "vit-tiny-cifar10-delta": 5 * 5,
         "vit-tiny-cifar10-grid": 7 * 3,
         "vit-small-cifar10": 2 * 10,
-        "vit-small-cifar10-delta": 5 * 5,
+        "vit-small-cifar10-delta": 5 * 10,
         "kan-mnist": 5 * 5,
         "bert-emotion": 2 * 3,
         "vit-tiny-cifar10-floor": (4 * 3 + 3) * 3,

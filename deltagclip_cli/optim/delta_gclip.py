@@ -77,7 +77,8 @@ class DeltaGClip(Optimizer):
         Differs from the authors' code: one norm over all parameter groups (theirs: one a group);
         parameters without a gradient are skipped (theirs: an error); ``step`` returns the closure's
         loss (theirs: the norm); gradients are never written to (theirs: weight decay is added
-        into ``p.grad``); the host never waits for the device (theirs: at every step).
+        into ``p.grad``); where ‖g‖ = 0 weight decay still applies, with h = η (theirs: it does
+        not); the host never waits for the device (theirs: at every step).
 
     Note:
         A NaN gradient makes the weights of its blocks NaN, and an infinite one makes their step

@@ -42,3 +42,15 @@ def test_ours_stand_beside_those_with_the_same_options() -> None:
 def test_where_nothing_was_published_that_is_said() -> None:
     found = answered(last_values("adam", [0.1, 0.2]), published=True)
     assert "no figures of these experiments" in found.problems[0]
+
+
+def test_the_figures_of_bert_are_those_of_the_15th_epoch_and_of_text_logs() -> None:
+    figures = published("bert-emotion", METRIC)
+    assert [(each.mean, each.n, each.epoch) for each in figures] == [(0.953, 1, 15), (0.954, 1, 15)]
+    source, caveat = caveats("bert-emotion")
+    assert "texts of DistilBERT" in source and "the 15th epoch" in caveat
+
+
+def test_no_figure_says_that_its_delta_would_have_been_idle_at_every_step_size() -> None:
+    (floor,) = (each for each in caveats("vit-tiny-cifar10") if "floored" in each)
+    assert "At η = 5e-4" in floor and "δ = 1e-2 would have been active" in floor

@@ -221,6 +221,16 @@ def test_decay_does_not_overflow_half_precision(implementation):
 
 
 @every_implementation_for_half
+def test_decay_applies_where_the_gradient_is_nothing(implementation):
+    param = torch.full((2,), 4.0).requires_grad_()
+    param.grad = torch.zeros(2)
+    optimizer = DeltaGClip([param], 0.25, 1.0, 1e-3, weight_decay=1.0, **implementation)
+    optimizer.step()
+    assert param.tolist() == [3.0] * 2
+    assert optimizer.regime_counts.tolist() == [1, 0, 0]
+
+
+@every_implementation_for_half
 def test_dtypes_may_be_mixed(implementation):
     dtypes = (torch.float16, torch.float32, torch.float64)
     params = [torch.zeros(2, dtype=dtype, requires_grad=True) for dtype in dtypes]
