@@ -26,6 +26,7 @@ class ExitCode(IntEnum):
     FAILED = 1
     USAGE = 2
     STOPPED = 75  # with a checkpoint: run it again
+    CLAIMED = 76  # of a worker only: another process has its run folder
     INTERRUPTED = 130
 
 

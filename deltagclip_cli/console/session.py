@@ -90,11 +90,12 @@ class Session:
                     "  Move or delete the run folder."
                 )
             return self._conclude(trial, folder)
-        with folder.claimed():
-            folder.forget_reasons()
         try:
+            with folder.claimed():
+                folder.forget_reasons()
             return self._run(trial, folder, force=force, give_up=give_up)
-        except ClaimedError:
+        except ClaimedError as error:
+            error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
             raise
         except DeltaGClipError as error:
             # Before the training begins nobody writes it down. After that a file is there, even if

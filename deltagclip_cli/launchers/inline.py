@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from deltagclip_cli.errors import DeltaGClipError, UsageError
+from deltagclip_cli.errors import DeltaGClipError, ExitCode, UsageError
 from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.queue import Queue
 from deltagclip_cli.launchers.slots import Slot
@@ -18,8 +18,8 @@ from deltagclip_cli.trials import Inputs
 class Done:
     """A worker that has ended before it is looked at."""
 
-    def __init__(self, exit_code: int) -> None:
-        self.exit_code = exit_code
+    def __init__(self, exit_code: int, words: str = "") -> None:
+        self.exit_code, self._words = exit_code, words
         self.pid = os.getpid()
         self.sentinel, end = os.pipe()
         os.close(end)  # so that the other end is ready at once
@@ -33,6 +33,10 @@ class Done:
     def forget(self) -> None:
         """Free what it holds."""
         os.close(self.sentinel)
+
+    def last_words(self) -> str:
+        """The message of the error that ended it."""
+        return self._words
 
 
 class InlineLauncher:
@@ -67,5 +71,7 @@ class InlineLauncher:
         try:
             code = self._launch.work(planned, lambda: bool(queue.give_up(planned)))
         except DeltaGClipError as error:
-            code = error.exit_code
+            return Done(error.exit_code, str(error))
+        except Exception as error:
+            return Done(ExitCode.FAILED, f"{type(error).__name__}: {error}")
         return Done(code)

@@ -23,6 +23,7 @@ from typing import Any
 from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_LAST_BYTES = 10_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _KILLED = "the process that loads the data was killed, perhaps for want of memory."
 _AGAIN = "The same command goes on where this one ended."
@@ -37,10 +38,17 @@ _LOADED = [
 
 
 class Fork:
-    """A process that runs one command line of ``deltagclip``."""
+    """A process that runs one command line of ``deltagclip``.
 
-    def __init__(self, process: ForkServerProcess) -> None:
+    Args:
+        process: that does.
+        log: takes what it says.
+        said: how many bytes were in the log before.
+    """
+
+    def __init__(self, process: ForkServerProcess, log: Path, said: int) -> None:
         self._process = process
+        self._log, self._said = log, said
 
     @property
     def pid(self) -> int:
@@ -70,6 +78,16 @@ class Fork:
         self._process.join()
         self._process.close()
 
+    def last_words(self) -> str:
+        """What it added to its log, or the end of that; empty if nothing or that is gone."""
+        try:
+            with self._log.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._said, end - _LAST_BYTES))
+                return log.read().decode(errors="replace").strip()
+        except OSError:
+            return ""
+
 
 class Nursery:
     """Starts processes from one that has loaded torch."""
@@ -92,7 +110,8 @@ class Nursery:
         Raises:
             OSError: no process can be started.
         """
-        return Fork(self._start(_run_command, words, str(log)))
+        said = log.stat().st_size if log.exists() else 0
+        return Fork(self._start(_run_command, words, str(log)), log, said)
 
     def call(
         self, function: Callable[..., None], *arguments: object, should_stop: Callable[[], bool]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Protocol
 
-from deltagclip_cli.errors import ExitCode, RunFolderError
+from deltagclip_cli.errors import ExitCode, RunFolderError, TrialError
+from deltagclip_cli.heartbeat import last_heartbeat
 from deltagclip_cli.launchers.queue import End, Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.ownership import Owner, read_owner
@@ -46,6 +47,9 @@ class Worker(Protocol):
 
     def forget(self) -> None:
         """Free what it held, after its end or a kill."""
+
+    def last_words(self) -> str:
+        """What it said at last, asked for after its end; empty if nothing."""
 
 
 class Watcher(Protocol):
@@ -210,20 +214,54 @@ class Supervisor:
             folder.record_pruning(job.pruned)
             return End(State.PRUNED, job.pruned)
         if not folder.reason:
-            has_no_room = folder.stopped_file.exists()  # the worker's, in which no word fits
-            folder.record_stop(_FULL if has_no_room else self._explained(exit_code))
+            self._write_down(job, exit_code)
         return End(folder.state, folder.reason or _unexplained(folder))
+
+    def _write_down(self, job: _Job, exit_code: int) -> None:
+        """Say in the folder how a worker ended that did not say so itself."""
+        folder, words = job.planned.folder, job.worker.last_words()
+        reason = self._explained(exit_code)
+        # The worker's own file, in which no word fits; or it had not come as far as that.
+        if folder.stopped_file.exists() or any(full in words for full in _DISK_FULL):
+            folder.record_stop(_FULL)
+        elif not _is_its_fault(job, exit_code):
+            folder.record_stop(reason)
+        else:
+            said = f"{reason}: {_essence(words)}" if words else reason
+            folder.record_failure(TrialError(words or reason), said)
 
     def _explained(self, exit_code: int) -> str:
         if exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED):
             return _SAVED
         if self._stopping and exit_code == -signal.SIGTERM:
             return "stopped before its training began"
+        if exit_code == ExitCode.CLAIMED:
+            return "another process worked on it"
         if exit_code >= 0:
             return f"the worker ended with exit code {exit_code}"
         name = _name(-exit_code)
         hint = ", by hand or by the system for want of memory" if name == "SIGKILL" else ""
         return f"killed by {name}{hint}"
+
+
+def _is_its_fault(job: _Job, exit_code: int) -> bool:
+    """Whether a worker ended by its own doing, so that it would again: nothing is gained by that.
+
+    One that crashes while it trains goes on from its last checkpoint.
+    """
+    if exit_code >= 0:
+        return exit_code not in _NO_FAULTS
+    beat = last_heartbeat(job.planned.folder)
+    has_begun = beat is not None and (beat.host, beat.pid) == (socket.gethostname(), job.pid)
+    return -exit_code in _CRASHES and not has_begun
+
+
+def _essence(words: str) -> str:
+    """Of an error message of ours its first line, of a traceback the last."""
+    lines = [line.strip("│ ") for line in words.splitlines()]
+    lines = [line for line in lines if any(map(str.isalnum, line))]
+    ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (ours or lines or [""])[-1]
 
 
 def _not_started(folder: RunFolder, error: RunFolderError | OSError) -> End:
@@ -244,6 +282,20 @@ def _name(number: int) -> str:
 
 
 _SAVED = "stopped with a checkpoint"
+_NO_FAULTS = {
+    ExitCode.STOPPED,
+    ExitCode.INTERRUPTED,
+    ExitCode.CLAIMED,
+    255,  # multiprocessing's, if nobody can tell any more: its parent was killed
+}
+_CRASHES = {
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+}
 _FULL = "the disk is full, or cannot be written any more"
 _DISK_FULL = ("disk is full", "No space left on device")
 

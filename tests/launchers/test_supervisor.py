@@ -6,12 +6,14 @@ import json
 import os
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_spec import trials_of
 
+from deltagclip_cli.heartbeat import Heartbeat
 from deltagclip_cli.launchers.queue import End, PlannedQueue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Supervisor
@@ -26,8 +28,8 @@ HOST = socket.gethostname()
 class FakeWorker:
     """Ends at once with an exit code; one without a code ends when it is asked to stop."""
 
-    def __init__(self, exit_code: int | None) -> None:
-        self.exit_code = exit_code
+    def __init__(self, exit_code: int | None, words: str = "") -> None:
+        self.exit_code, self._words = exit_code, words
         self.pid = PID
         self.sentinel, self._end = os.pipe()
         if exit_code is not None:
@@ -43,6 +45,9 @@ class FakeWorker:
 
     def forget(self) -> None:
         os.close(self.sentinel)
+
+    def last_words(self) -> str:
+        return self._words
 
 
 class Seen:
@@ -77,12 +82,18 @@ def planned(tmp_path: Path) -> list[Planned]:
 
 
 def run(
-    planned: Sequence[Planned], act: Act, seen: Seen, *, slots: int = 1, fail_fast: bool = False
+    planned: Sequence[Planned],
+    act: Act,
+    seen: Seen,
+    *,
+    slots: int = 1,
+    fail_fast: bool = False,
+    words: str = "",
 ) -> None:
     supervisor = Supervisor(
         PlannedQueue(planned),
         [Slot(f"cpu {number}", "cpu", 1) for number in range(slots)],
-        lambda each, slot: FakeWorker(act(each)),
+        lambda each, slot: FakeWorker(act(each), words),
         seen,
         lambda: False,
         fail_fast=fail_fast,
@@ -105,10 +116,11 @@ def test_every_trial_is_run_and_its_files_say_how_it_ended(planned: list[Planned
     ("exit_code", "reason"),
     [
         (-9, "killed by SIGKILL, by hand or by the system for want of memory"),
-        (-11, "killed by SIGSEGV"),
+        (-15, "killed by SIGTERM"),
         (-40, "killed by signal 40"),
         (75, "stopped with a checkpoint"),
-        (3, "the worker ended with exit code 3"),
+        (76, "another process worked on it"),
+        (255, "the worker ended with exit code 255"),
     ],
 )
 def test_an_end_that_no_file_tells_of_is_written_down(
@@ -118,6 +130,55 @@ def test_an_end_that_no_file_tells_of_is_written_down(
     run(planned, lambda each: exit_code, seen)
     assert set(seen.ends.values()) == {End(State.INTERRUPTED, reason)}
     assert [each.folder.reason for each in planned] == [reason] * 2
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words", "reason"),
+    [
+        (3, "", "the worker ended with exit code 3"),
+        (-11, "", "killed by SIGSEGV"),
+        (1, "error: no, it was:\n  Do that.", "the worker ended with exit code 1: no, it was:"),
+        (
+            1,
+            "Traceback:\n  File x\nImportError: no torch",
+            "the worker ended with exit code 1: ImportError: no torch",
+        ),
+        (
+            2,
+            "Usage: worker\n╭─ Error ──╮\n│ No such option: -d │\n╰──────────╯",
+            "the worker ended with exit code 2: No such option: -d",
+        ),
+        (-6, "terminate called", "killed by SIGABRT: terminate called"),
+    ],
+)
+def test_a_worker_that_ends_by_itself_before_its_training_began_has_failed(
+    planned: list[Planned], exit_code: int, words: str, reason: str
+) -> None:
+    seen = Seen()
+    run(planned, lambda each: exit_code, seen, words=words)
+    assert set(seen.ends.values()) == {End(State.FAILED, reason)}
+    assert words in planned[0].folder.error_file.read_text()
+
+
+def test_a_crash_in_the_middle_of_a_training_interrupts_it(planned: list[Planned]) -> None:
+    def crash(each: Planned) -> int:
+        beat = Heartbeat(host=HOST, pid=PID, device="cpu", epoch=1, epochs=2, done=0.5)
+        each.folder.progress_file.write_text(json.dumps(asdict(beat)))
+        return -11
+
+    seen = Seen()
+    run(planned, crash, seen)
+    assert set(seen.ends.values()) == {End(State.INTERRUPTED, "killed by SIGSEGV")}
+
+
+def test_a_worker_that_a_full_disk_ends_at_its_start_is_interrupted(
+    planned: list[Planned],
+) -> None:
+    seen = Seen()
+    run(planned, lambda each: 1, seen, words="OSError: [Errno 28] No space left on device")
+    assert seen.started_names == ["sgd"]
+    full = "the disk is full, or cannot be written any more"
+    assert seen.ends["sgd"] == End(State.INTERRUPTED, full)
 
 
 def test_a_result_that_was_to_be_replaced_and_was_not_is_no_success(

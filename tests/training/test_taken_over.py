@@ -31,7 +31,7 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.errors import TakenOverError, TrialError
+from deltagclip_cli.errors import ExitCode, TakenOverError, TrialError
 from deltagclip_cli.ownership import read_owner
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.tasks.classify import Classify
@@ -292,7 +292,7 @@ def assert_gives_way(old: subprocess.Popen[str], folder: RunFolder, words: str) 
     before = content(folder)
     proceed(old)
     done: Done = finish(old)
-    assert done.code == 2, done
+    assert done.code == ExitCode.CLAIMED, done
     assert words in done.err
     assert "Traceback" not in done.err
     assert content(folder) == before
