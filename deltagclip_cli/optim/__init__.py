@@ -67,7 +67,7 @@ TABLE = Table(
     bounds={
         "lr": {"gt": 0},
         "gamma": {"gt": 0},
-        "delta": {"ge": 0},
+        "delta": {"ge": 0, "le": 1},
         "weight_decay": {"ge": 0},
         "momentum": {"ge": 0},
         "eps": {"ge": 0},

@@ -23,9 +23,10 @@ class DeltaGClip(Optimizer):
         h = η · min(1, max(δ, γ / ‖g‖))
         w ← w − h · (g + λ w)
 
-    so that h stays between ηδ and η. A step is *plain* when ‖g‖ ≤ γ (h = η), *floored* when
-    γ/‖g‖ ≤ δ (h = ηδ), and *clipped* in between (h = ηγ/‖g‖). δ = 0 is :class:`GClip`, δ ≥ 1 is
-    plain gradient descent. The norm is that of the raw gradient; weight decay comes after it.
+    so that h stays between ηδ and η. A step is *plain* when h = η (‖g‖ ≤ γ), *floored* when h = ηδ
+    (γ/‖g‖ ≤ δ < 1), and *clipped* in between (h = ηγ/‖g‖). δ = 0 is :class:`GClip`, δ ≥ 1 is
+    gradient descent, all of whose steps are plain. The norm is that of the raw gradient; weight
+    decay comes after it.
 
     Args:
         params: parameters or named parameters, or dicts that define parameter groups. Each group

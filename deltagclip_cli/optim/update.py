@@ -77,14 +77,15 @@ def step_sizes(
 ) -> tuple[Tensor, Tensor]:
     """``h = η · min(1, max(δ, γ/‖g‖))`` of every block (n,), and its regime 0, 1 or 2 (n,)."""
     # γ/‖g‖ by way of max(1, ‖g‖/γ): no division by zero, and exactly 1 in a plain step.
-    excess = (norm / gamma).clamp(min=1)
-    ratio = excess.reciprocal()
+    # And by a γ that is not 0 in the norm's dtype, for 0/0 is no number.
+    ratio = (norm / max(gamma, torch.finfo(norm.dtype).tiny)).clamp(min=1).reciprocal()
+    share = ratio.clamp(min=delta, max=1)
     if isinstance(lr, Tensor):
         lr = lr.reshape(())
         if lr.device.type != "cpu":
             lr = lr.to(norm.device)
-    regime = (excess > 1) * ((ratio <= delta) + 1)
-    return ratio.clamp(min=delta, max=1) * lr, regime
+    # A whole step is plain, also where δ >= 1 lets no other be made.
+    return share * lr, (share < 1) * ((ratio <= delta) + 1)
 
 
 def apply_update(

@@ -35,7 +35,7 @@ class Twin:
 
 
 def regime(norm: float, gamma: float, delta: float) -> str:
-    if norm <= gamma:
+    if norm <= gamma or delta >= 1:
         return "plain"
     return "floored" if gamma / norm <= delta else "clipped"
 

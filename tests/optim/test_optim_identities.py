@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import reference
 import torch
 from optim_cases import BASE, IMPLEMENTATIONS, SCALES, gradients_like, parameters
 from torch import Tensor
@@ -105,13 +106,29 @@ def test_regimes_are_counted():
     assert optimizer.regime_counts.dtype == torch.int64
 
 
-def test_gradient_descent_has_no_clipped_steps():
+@pytest.mark.parametrize("delta", [1.0, 1.5, 2.0, 1e9])
+@pytest.mark.parametrize("norm_scope", ["global", "group", "parameter"])
+def test_whole_steps_are_plain_whatever_the_gradient(delta, norm_scope):
     param = torch.zeros(1, requires_grad=True)
-    optimizer = DeltaGClip([param], lr=1.0, gamma=1.0, delta=1.0)
-    for norm in (0.5, 2.0):
+    optimizer = DeltaGClip([param], lr=0.25, gamma=1.0, delta=delta, norm_scope=norm_scope)
+    for norm in (0.0, 0.5, 1.0, 2.0, 1e30, float("inf")):
         param.grad = torch.tensor([norm])
         optimizer.step()
-    assert optimizer.regime_counts.tolist() == [1, 0, 1]
+        assert optimizer.step_size == 0.25
+    assert optimizer.regime_counts.tolist() == [6, 0, 0]
+
+
+@pytest.mark.parametrize("gamma", [5e-324, 1e-300, 1e-40, 1e300])
+@pytest.mark.parametrize("norm", [0.0, 1e-10, 1.0])
+def test_no_gamma_makes_weights_that_are_no_numbers(gamma, norm):
+    param = torch.zeros(1, requires_grad=True)
+    optimizer = DeltaGClip([param], lr=1.0, gamma=gamma, delta=0.5)
+    param.grad = torch.tensor([norm])
+    optimizer.step()
+    regime = reference.regime(norm, gamma, 0.5)
+    assert optimizer.regime_counts.tolist() == [regime == "plain", False, regime == "floored"]
+    step = norm * (1.0 if regime == "plain" else 0.5)
+    assert param.item() == pytest.approx(-step, rel=1e-6, abs=0)
 
 
 @pytest.mark.parametrize("lr, norm", [(0.0, 1.0), (0.1, float("nan"))], ids=["lr 0", "NaN"])

@@ -153,6 +153,7 @@ def test_what_the_runner_supplies_is_not_for_a_spec_even_if_any_keyword_is(name:
         (Optimizer, {**GCLIP, "gamma": float("inf")}, "gamma", "finite"),
         (Optimizer, {**GCLIP, "gamma": 0}, "gamma", "greater than 0"),
         (Optimizer, {**GCLIP, "delta": -1e-9}, "delta", "greater than or equal to 0"),
+        (Optimizer, {**GCLIP, "delta": 1.5}, "delta", "less than or equal to 1"),
         (Optimizer, {**GCLIP, "weight_decay": -1}, "weight_decay", "greater than or equal to 0"),
         (Optimizer, {**GCLIP, "norm_scope": "all"}, "norm_scope", "'global'"),
         (Optimizer, {"name": "sgd", "momentum": -0.1}, "momentum", "greater than or equal to 0"),
