@@ -47,6 +47,10 @@ class Checkpoints:
         except RuntimeError as error:
             # torch.save says "unexpected pos"; why the file took no more is what it hides.
             raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
+        self._give_names()
+
+    def _give_names(self) -> None:
+        """Make the staged file, which is whole, the newest, and the newest the previous."""
         if self._newest.exists():
             self._check()
             self._newest.replace(self._previous)
@@ -60,8 +64,9 @@ class Checkpoints:
             OSError, MemoryError, torch.OutOfMemoryError: a file cannot be read now, which says
                 nothing against it.
         """
-        # A staged file is a whole one, whose process ended between its two renames.
-        for path in (self._staged, self._newest, self._previous):
+        if self._staged.is_file():  # its process was killed before the last rename
+            self._give_names()
+        for path in (self._newest, self._previous):
             if not path.exists():
                 continue
             try:

@@ -244,12 +244,20 @@ def test_records_after_the_checkpoint_are_dropped_and_made_again(
     assert_same_numbers(folder, RunFolder.of(tmp_path / "whole", trial))
 
 
-def test_a_kill_between_the_two_renames_costs_one_checkpoint_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("between", [False, True], ids=["before both", "between them"])
+@pytest.mark.parametrize("asked", [10, 1000], ids=["in mid training", "at the end"])
+def test_a_kill_at_the_renames_of_a_checkpoint_is_made_good_by_the_next_start(
+    asked: int, between: bool, tmp_path: Path
+) -> None:
+    """At the end no other checkpoint comes behind it, whose renames would do that."""
     trial = trial_of()
     train(trial, tmp_path / "whole")
-    train(trial, tmp_path / "pieces", stop=StopAt(10))
+    train(trial, tmp_path / "pieces", stop=StopAt(asked))
     folder = RunFolder.of(tmp_path / "pieces", trial)
-    folder.checkpoint_file.replace(folder.path / "checkpoint.next.pt")
+    folder.result_file.unlink(missing_ok=True)
+    folder.checkpoint_file.replace(folder.next_checkpoint_file)
+    if not between:
+        folder.previous_checkpoint_file.replace(folder.checkpoint_file)
     assert train(trial, tmp_path / "pieces") is Ending.FINISHED
     assert_same_numbers(folder, RunFolder.of(tmp_path / "whole", trial))
     assert not leftovers(folder.path)
