@@ -6,13 +6,11 @@ Torch is not needed to know it: 10,000 trials are looked up in a second.
 from __future__ import annotations
 
 import heapq
-import json
 import os
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from deltagclip_cli.heartbeat import is_worked_on
@@ -139,32 +137,83 @@ def pending(
 class Estimates:
     """How long trials take, from finished ones of the same model on the same data.
 
+    Others say nothing: of a trial that none of those is like, the time is unknown.
+
     Args:
         planned: trials, of which the finished ones are learnt from.
     """
 
-    def __init__(self, planned: Iterable[Planned]) -> None:
-        times = defaultdict(list)
+    def __init__(self, planned: Iterable[Planned] = ()) -> None:
+        self._times: dict[_Kind, tuple[float, int]] = {}  # seconds of epochs, and how many
         for each in planned:
-            if each.result is not None and each.result["epochs"]:
-                epoch = each.result["seconds"]["epochs"] / each.result["epochs"]
-                for key in _alike(each.trial):
-                    times[key].append(epoch)
-        self._epoch_seconds = {key: fmean(values) for key, values in times.items()}
+            if each.result is not None:
+                self.learn(each.trial, each.result)
+
+    def learn(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        """Take what ``result.json`` says of a trial into account."""
+        if result["epochs"]:
+            epoch = result["seconds"]["epochs"] / result["epochs"]
+            for kind in _kinds(trial):
+                seconds, count = self._times.get(kind, (0.0, 0))
+                self._times[kind] = seconds + epoch, count + 1
 
     def seconds(self, trial: Trial) -> float | None:
         """The time of a whole trial; None if none like it is finished."""
-        for key in _alike(trial):
-            if key in self._epoch_seconds:
-                return trial.epochs * self._epoch_seconds[key]
+        for kind in _kinds(trial):
+            if kind in self._times:
+                seconds, count = self._times[kind]
+                return trial.epochs * seconds / count
         return None
 
 
-def _alike(trial: Trial) -> tuple[str, str]:
+_Kind = tuple[Any, ...]
+
+
+def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
     """What trials that take equally long have in common: first the closest kin, then all kin."""
-    parts = (trial.model.model_dump(), trial.data.model_dump(), trial.precision)
-    model = json.dumps(parts, default=str)
-    return f"{trial.optimizer.name} {model}", model
+    parts = (trial.canonical[key] for key in ("model", "data", "task", "precision"))
+    kin = (*parts, trial.certificate)
+    return (trial.optimizer.name, *kin), kin
+
+
+class Outlook:
+    """When a sweep will be done, as far as that is known.
+
+    Args:
+        trials: that are to be run, or as many that take as long.
+        estimates: of their times, which are bettered by every trial that ends.
+        slots: how many run at once.
+    """
+
+    def __init__(self, trials: Iterable[Trial], estimates: Estimates, slots: int) -> None:
+        self._estimates = estimates
+        self._slots = slots
+        self._left = Counter(map(_length, trials))
+        self._examples = {_length(trial): trial for trial in trials}
+
+    def ended(self, trial: Trial, result: Mapping[str, Any] | None) -> None:
+        """A trial has ended, with a result if it came to one."""
+        self._left[_length(trial)] -= 1
+        if result is not None:
+            self._estimates.learn(trial, result)
+
+    def seconds(self, running: Sequence[tuple[Trial, float | None]]) -> float | None:
+        """How long it will take; None if that of one trial is not known.
+
+        Args:
+            running: the trials that run now, each with the seconds that it says are left.
+        """
+        waiting = self._left - Counter(_length(trial) for trial, _ in running)
+        times = [seconds for _, seconds in running]
+        for length, count in waiting.items():
+            seconds = self._estimates.seconds(self._examples[length])
+            times.append(None if seconds is None else count * seconds)
+        known = [each for each in times if each is not None]
+        return sum(known) / self._slots if len(known) == len(times) else None
+
+
+def _length(trial: Trial) -> _Kind:
+    return (trial.epochs, *_kinds(trial)[0])
 
 
 def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Planned]:
@@ -181,20 +230,18 @@ def spread(seconds: Sequence[float | None], slots: int) -> tuple[list[int], floa
     """Give each trial, in order, to the slot that is free first.
 
     Args:
-        seconds: the time of each trial; an unknown one counts as the mean of the known ones.
+        seconds: the time of each trial; those that are unknown are dealt out in turn.
         slots: how many run at once.
 
     Returns:
-        The slot of each trial, and when the last is done; None if no time is known.
+        The slot of each trial, and when the last is done of which the time is known, as if there
+        were no others; None if no time is known.
     """
-    known = [each for each in seconds if each is not None]
-    mean = fmean(known) if known else 1.0
-    free = [(0.0, slot) for slot in range(slots)]
-    chosen, end = [], 0.0
+    free = [(0.0, 0, slot) for slot in range(slots)]
+    chosen = []
     for each in seconds:
-        at, slot = heapq.heappop(free)
+        at, trials, slot = heapq.heappop(free)
         chosen.append(slot)
-        at += mean if each is None else each
-        end = max(end, at)
-        heapq.heappush(free, (at, slot))
-    return chosen, end if known else None
+        heapq.heappush(free, (at + (each or 0.0), trials + 1, slot))
+    known = any(each is not None for each in seconds)
+    return chosen, max(at for at, _, _ in free) if known else None

@@ -45,6 +45,7 @@ experiments:
 """
 SHORT = ["short/sgd", "short/delta-gclip"]
 LONG = ["long/sgd", "long/delta-gclip", "long/adam", "long/gclip"]
+_SWEEP = [sys.executable, "-m", "deltagclip_cli", "sweep"]
 TWO = ["--optimizer", "sgd", "--optimizer", "delta-gclip"]  # of each experiment
 
 
@@ -73,7 +74,7 @@ class Sweep:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deltagclip_cli", "sweep", "--jobs", "2", *map(str, words)],
+                [*_SWEEP, "--all", "--jobs", "2", *map(str, words)],
                 cwd=place,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -128,7 +129,7 @@ class Place:
         (self.path / "experiments.yaml").write_text(spec, encoding="utf-8")
 
     def start(self, *words: object, files: int | None = None) -> Sweep:
-        """Start ``deltagclip sweep --jobs 2``, perhaps with a limit on open files."""
+        """Start ``deltagclip sweep --all --jobs 2``, perhaps with a limit on open files."""
         output = self.path / f"output-{len(self.sweeps)}.txt"
         self.sweeps.append(Sweep(self.path, words, output, files))
         return self.sweeps[-1]

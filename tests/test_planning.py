@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 from tiny_spec import trials_of
 
-from deltagclip_cli.planning import Estimates, Planned, longest_first, look_up, pending, spread
+from deltagclip_cli.planning import (
+    Estimates,
+    Outlook,
+    Planned,
+    longest_first,
+    look_up,
+    pending,
+    spread,
+)
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.trials import Trial
 
@@ -102,6 +110,23 @@ def test_times_are_those_of_the_same_model_and_optimizer_or_else_of_the_same_mod
     assert estimates.seconds(other_sgd) == 4.0
 
 
+def test_an_outlook_is_none_until_all_that_is_left_is_known(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    small = trials_of(tmp_path, "seeds=[0, 1, 2]")[:3]
+    wide = trials_of(tmp_path, "model.hidden=[16]")[0]
+    outlook = Outlook([*small, wide], Estimates(), slots=2)
+    assert outlook.seconds([]) is None
+    assert outlook.seconds([(wide, 100.0)]) is None
+    finish(runs, small[0], seconds=4.0)
+    outlook.ended(small[0], RunFolder.of(runs, small[0]).result())
+    assert outlook.seconds([]) is None, "the time of the wide one is not that of the small ones"
+    assert outlook.seconds([(wide, 100.0)]) == (100 + 4 + 4) / 2
+    assert outlook.seconds([(wide, 100.0), (small[1], 1.0)]) == (100 + 1 + 4) / 2
+    assert outlook.seconds([(wide, None), (small[1], 1.0)]) is None
+    outlook.ended(wide, None)
+    assert outlook.seconds([]) == 4.0
+
+
 def test_the_longest_trials_come_first_and_those_of_unknown_length_before_them(
     tmp_path: Path,
 ) -> None:
@@ -129,7 +154,8 @@ def test_the_longest_trials_come_first_and_those_of_unknown_length_before_them(
         ([None, None, None], 2, [0, 1, 0], None),
         ([5.0, 4.0, 3.0], 1, [0, 0, 0], 12.0),
         ([5.0, 4.0, 3.0], 2, [0, 1, 1], 7.0),
-        ([4.0, None, 2.0], 2, [0, 1, 1], 5.0),
+        ([4.0, None, 2.0], 2, [0, 1, 1], 4.0),
+        ([None, None, None, 4.0], 2, [0, 1, 0, 1], 4.0),  # that of others says nothing
     ],
 )
 def test_trials_go_to_the_slot_that_is_free_first(

@@ -13,6 +13,7 @@ from deltagclip_cli.cli.reporting import reports_errors
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from deltagclip_cli.spec.load import Spec
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.trials import Trial
 
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
 def sweep(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="EXPERIMENT", help="Experiments of the spec.", show_default="all"),
+        typer.Argument(
+            metavar="EXPERIMENT", help="Experiments of the spec.", show_default="the only one"
+        ),
     ] = None,
     tags: options.Tags = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All experiments of the spec, without a question.")
+    ] = False,
     optimizer: Annotated[
         list[str] | None,
         typer.Option(metavar="LABEL", help="Only this optimizer. Repeatable."),
@@ -106,22 +112,30 @@ def sweep(
     from deltagclip_cli.console.slurm_session import SlurmSession
     from deltagclip_cli.console.sweep_session import SweepSession
     from deltagclip_cli.console.terminal import make_console
+    from deltagclip_cli.errors import UsageError
     from deltagclip_cli.launchers import SLURM, find_launcher
     from deltagclip_cli.search.subject import find_subjects
     from deltagclip_cli.slurm.jobs import find_jobs
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.spec.slurm import parse_overrides
 
+    if everything and (experiments or tags):
+        raise UsageError("--all: not with the names or tags of experiments.")
     read = load_spec(spec, experiments or (), sets or (), tags or ())
     chosen, labels = read.experiments, optimizer or ()
     _check_labels(labels, chosen)
+    trials = [] if search else _trials(chosen, labels, seed or ())
+    named = bool(experiments or tags)
+    can_ask = sys.stdin is not None and sys.stdin.isatty()
+    if not (named or everything or dry_run) and len(chosen) > 1:
+        _ask_for_all(read, len(trials), can_ask)
     shared: dict[str, Any] = {
         "runs": runs,
         "data": data.expanduser(),
         "console": make_console(stderr=as_json),
         "retry_failed": retry_failed,
         "force": force,
-        "ask": not yes and sys.stdin.isatty(),
+        "ask": not yes and can_ask,
         "as_json": as_json,
         "quiet": quiet,
         "options": options.said(spec, runs, sets=sets or ()),
@@ -143,16 +157,37 @@ def sweep(
         )
         if search is not None:
             _refuse_with_search(retry_failed=retry_failed, force=force)
-            named = bool(experiments)
-            subjects = find_subjects(chosen, named=named, labels=labels, seeds=seed or ())
+            subjects = find_subjects(
+                chosen, named=bool(experiments), labels=labels, seeds=seed or ()
+            )
             searching = SearchSession(sweeping, subjects, search)
             _exit(searching.show() if dry_run else searching.run())
-    trials = _trials(chosen, labels, seed or ())
     _exit(sweeping.show(trials) if dry_run else sweeping.run(trials))
 
 
 def _exit(code: int) -> NoReturn:
     raise typer.Exit(code)
+
+
+def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
+    """Let nobody start weeks of training by a word too few.
+
+    Raises:
+        typer.Exit: the answer was no.
+        UsageError: there is nobody to answer.
+    """
+    from deltagclip_cli.errors import ExitCode, UsageError
+    from deltagclip_cli.wording import plural
+
+    of = f", of {plural(trials, 'trial')}" if trials else ""
+    there = f"{spec.name} has {len(spec.experiments)} experiments{of}."
+    if not can_ask:
+        raise UsageError(
+            f"sweep: {there}\n  Name those to run, or say --all.\n"
+            f"  experiments: {', '.join(spec.experiments)}"
+        )
+    if not typer.confirm(f"{there} Run them all?", err=True):
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _trials(

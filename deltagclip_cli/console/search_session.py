@@ -15,7 +15,9 @@ from deltagclip_cli.claims import claimed
 from deltagclip_cli.console.search_tables import ENDS, best_table, space_table, top_table
 from deltagclip_cli.console.sweep_session import SweepSession
 from deltagclip_cli.errors import ExitCode, RunFolderError, UsageError
+from deltagclip_cli.planning import Estimates
 from deltagclip_cli.search.subject import Subject
+from deltagclip_cli.wording import plural
 
 if TYPE_CHECKING:
     from deltagclip_cli.search.standing import Placed, Standing
@@ -76,9 +78,10 @@ class SearchSession:
             ]
             queue = SearchQueue(studies, self.sweep.runs, self.settings, slots)
             if not queue.is_over():
-                self._announce(studies, f"at most {queue.most_trials} trials on {slots} slots")
-                users = [each.experiment for each in self.subjects]
-                self.sweep.launch(queue, queue.most_trials, users)
+                most = queue.most_trials()
+                on = plural(slots, "slot")
+                self._announce(studies, f"at most {plural(len(most), 'trial')} on {on}")
+                self.sweep.launch(queue, most, Estimates())
             return self._conclude([study.tried() for study in studies])
 
     @property

@@ -15,6 +15,7 @@ from rich.text import Text
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.planning import Estimates, Planned, longest_first, pending
 from deltagclip_cli.slurm.jobs import Jobs
+from deltagclip_cli.wording import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +44,11 @@ class Sweep:
     quiet: bool = False
     options: Sequence[str] = ()
 
-    def ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], list[float | None]]:
-        """The trials to run, in their order, with the time that each takes."""
+    def ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], Estimates]:
+        """The trials to run, in their order, and what is known of their times."""
         todo = pending(planned, retry_failed=self.retry_failed, force=self.force)
         estimates = Estimates(planned if todo else ())
-        todo = longest_first(todo, estimates)
-        return todo, [estimates.seconds(each.trial) for each in todo]
+        return longest_first(todo, estimates), estimates
 
     def check_force(self, todo: Sequence[Planned]) -> None:
         """Say how many results are replaced, and ask whoever can answer.
@@ -58,7 +58,7 @@ class Sweep:
         """
         results = sum(each.result is not None for each in todo)
         if results:
-            self.say(f"--force replaces {results} results.")
+            self.say(f"--force replaces {plural(results, 'result')}.")
             if self.ask and not typer.confirm("Go on?", err=self.as_json):
                 raise typer.Exit(ExitCode.FAILED)
 

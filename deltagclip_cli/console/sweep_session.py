@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,13 +22,13 @@ from deltagclip_cli.files import check_writable
 from deltagclip_cli.launchers.launcher import Launch, Launcher
 from deltagclip_cli.launchers.queue import PlannedQueue, Queue
 from deltagclip_cli.launchers.slots import Slot
-from deltagclip_cli.planning import Planned, look_up, spread
+from deltagclip_cli.planning import Estimates, Outlook, Planned, look_up, spread
 from deltagclip_cli.registry import load
 from deltagclip_cli.run_folder import ENDED, State
 from deltagclip_cli.slurm.jobs import Jobs
-from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import Trial, distinct_inputs
+from deltagclip_cli.wording import plural
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,33 +53,29 @@ class SweepSession(Sweep):
         """Print the plan, start nothing, and return the exit code."""
         self.warn_of(self.jobs)
         planned = look_up(trials, self.runs, self.jobs)
-        todo, times = self.ordered(planned)
+        todo, estimates = self.ordered(planned)
         slots = self._launcher.slots
-        chosen, end = spread(times, len(slots))
-        where = {each.trial.folder: slots[n].name for each, n in zip(todo, chosen, strict=True)}
+        times = {each.trial.folder: estimates.seconds(each.trial) for each in todo}
+        chosen, _ = spread(list(times.values()), len(slots))
+        where = {folder: slots[n].name for folder, n in zip(times, chosen, strict=True)}
         if self.as_json:
-            self._print_json(planned, where)
+            self._print_json(planned, where, times)
             return ExitCode.OK
-        print_plan(
-            self.console,
-            planned,
-            where,
-            {each.trial.folder: time for each, time in zip(todo, times, strict=True)},
-        )
-        self.say(self._outline(planned, todo, end))
+        print_plan(self.console, planned, where, times)
+        self.say(self._outline(planned, list(times.values())))
         return ExitCode.OK
 
     def run(self, trials: Sequence[Trial]) -> int:
         """Run what is to be run, and return the exit code."""
         self.warn_of(self.jobs)
         planned = look_up(trials, self.runs, self.jobs)
-        todo, times = self.ordered(planned)
+        todo, estimates = self.ordered(planned)
         queue = PlannedQueue(todo)
         if todo:
-            _, end = spread(times, len(self._launcher.slots))
-            self.say(self._outline(planned, todo, end))
+            trials_to_run = [each.trial for each in todo]
+            self.say(self._outline(planned, list(map(estimates.seconds, trials_to_run))))
             self.check_force(todo)
-            self.launch(queue, len(todo), [each.trial for each in todo])
+            self.launch(queue, trials_to_run, estimates)
         planned = look_up(trials, self.runs, self.jobs)
         self._conclude(planned)
         return self._exit_code({each.state for each in planned}, queue.any_failed)
@@ -113,21 +109,21 @@ class SweepSession(Sweep):
         """
         return self._launcher.slots
 
-    def launch(self, queue: Queue, total: int, users: Iterable[Trial | Experiment]) -> None:
+    def launch(self, queue: Queue, trials: Sequence[Trial], estimates: Estimates) -> None:
         """Run a queue, and show how it goes on.
 
         Args:
             queue: what to run.
-            total: how many trials that are at most.
-            users: of the data that they are trained on.
+            trials: that it will hand out at most; where they are drawn later, others like them.
+            estimates: of their times.
         """
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
             try:
                 with self._waiting("Loading torch and the data"):
-                    self._launcher.prepare(distinct_inputs(users))
+                    self._launcher.prepare(distinct_inputs(trials))
                 if not self.stop():
                     check_writable(self.runs)
-                    with self._view(total) as view:
+                    with self._view(trials, estimates) as view:
                         self._launcher.run(queue, view)
             except KeyboardInterrupt:
                 self.say("The workers were killed.")
@@ -137,14 +133,15 @@ class SweepSession(Sweep):
             return nullcontext()
         return self.console.status(words)
 
-    def _view(self, total: int) -> View:
-        if self.quiet:
-            return QuietView(self.console, total)
-        return (LiveView if self.console.is_terminal else PlainView)(self.console, total)
+    def _view(self, trials: Sequence[Trial], estimates: Estimates) -> View:
+        if not self.quiet and self.console.is_terminal:
+            outlook = Outlook(trials, estimates, len(self.slots))
+            return LiveView(self.console, len(trials), outlook)
+        return (QuietView if self.quiet else PlainView)(self.console, len(trials))
 
     def _conclude(self, planned: Sequence[Planned]) -> None:
         if self.as_json:
-            self._print_json(planned, {})
+            self._print_json(planned, {}, {})
         elif not self.quiet:
             self.console.print(*summary_tables(planned), sep="")
             for line in self._next_commands(planned):
@@ -185,16 +182,26 @@ class SweepSession(Sweep):
             lines.append(f"why           {shlex.join(words)}")
         return lines
 
-    def _outline(
-        self, planned: Sequence[Planned], todo: Sequence[Planned], end: float | None
-    ) -> str:
+    def _outline(self, planned: Sequence[Planned], times: Sequence[float | None]) -> str:
         states = counted(Counter(each.state for each in planned))
         slots = self._launcher.slots
-        about = "" if end is None else f", about {seconds(end)}"
         where = slots[0].name if len(slots) == 1 else f"{len(slots)} slots"
-        return f"{len(planned)} trials: {states}. {len(todo)} to run on {where}{about}."
+        outline = f"{plural(len(planned), 'trial')}: {states}. {len(times)} to run on {where}"
+        _, end = spread(times, len(slots))
+        if end is None:
+            return f"{outline}."
+        unknown = sum(each is None for each in times)
+        if not unknown:
+            return f"{outline}, about {seconds(end)}."
+        known = len(times) - unknown
+        return f"{outline}: about {seconds(end)} for {known}, unknown for {unknown}."
 
-    def _print_json(self, planned: Sequence[Planned], where: dict[str, str]) -> None:
+    def _print_json(
+        self,
+        planned: Sequence[Planned],
+        where: Mapping[str, str],
+        times: Mapping[str, float | None],
+    ) -> None:
         trials = [
             {
                 "folder": str(each.folder.path),
@@ -205,6 +212,7 @@ class SweepSession(Sweep):
                 "state": each.state,
                 "reason": each.reason,
                 "runs_on": where.get(each.trial.folder),
+                "seconds": times.get(each.trial.folder),
                 "last": each.result["last"] if each.result else None,
             }
             for each in planned

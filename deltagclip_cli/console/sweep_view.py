@@ -10,7 +10,7 @@ from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from deltagclip_cli.console.numbers import metric, seconds
@@ -20,7 +20,7 @@ from deltagclip_cli.heartbeat import read_heartbeat
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Watcher
-from deltagclip_cli.planning import Planned
+from deltagclip_cli.planning import Outlook, Planned
 from deltagclip_cli.run_folder import State
 
 LAST_SHOWN = 4
@@ -103,19 +103,26 @@ class PlainView(QuietView):
 
 
 class LiveView(QuietView):
-    """The progress of the whole, of each running trial, the last that ended, and every failure."""
+    """The progress of the whole, of each running trial, the last that ended, and every failure.
 
-    def __init__(self, console: Console, total: int) -> None:
+    Args:
+        console: where to.
+        total: the trials there are to run.
+        outlook: when they will be done.
+    """
+
+    def __init__(self, console: Console, total: int, outlook: Outlook) -> None:
         super().__init__(console, total)
+        self._outlook = outlook
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TaskProgressColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", style="cyan"),
             expand=True,
             console=console,
         )
-        self._task = self._progress.add_task(self._count(), total=total)
+        self._task = self._progress.add_task(self._count(), total=total, left="")
         self._last: deque[Text] = deque(maxlen=LAST_SHOWN)
         self._running: Sequence[tuple[Planned, Slot]] = ()
         self._waiting = False
@@ -143,6 +150,8 @@ class LiveView(QuietView):
     def ended(self, planned: Planned, end: End) -> None:
         """Keep a failure in sight for good, and other trials for a while."""
         super().ended(planned, end)
+        if not end.elsewhere and end.state is not State.INTERRUPTED:
+            self._outlook.ended(planned.trial, planned.folder.result())
         if end.state in _AS_HOPED and not end.elsewhere:
             line = _outcome(planned, end)
             line.no_wrap, line.overflow = True, "ellipsis"  # so what is long comes last
@@ -163,7 +172,11 @@ class LiveView(QuietView):
         """What is on the screen now."""
         beats = [(planned, slot, read_heartbeat(planned.folder)) for planned, slot in self._running]
         part = sum(beat.done for _, _, beat in beats if beat)
-        self._progress.update(self._task, completed=self._done + part)
+        left = self._outlook.seconds(
+            [(planned.trial, beat.seconds_left if beat else None) for planned, _, beat in beats]
+        )
+        words = "" if left is None else f"{seconds(left)} left"
+        self._progress.update(self._task, completed=self._done + part, left=words)
         rows = [(slot.name, self._name(planned), beat) for planned, slot, beat in beats]
         body = running_table(rows) if rows or not self._waiting else _WAITING
         return Group(self._progress, body, *self._last)

@@ -14,6 +14,7 @@ from deltagclip_cli.errors import UsageError
 from deltagclip_cli.planning import Planned, look_up
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.search.study import KEPT_OF_HALVING, Outcome, Study, Tried
+from deltagclip_cli.trials import Trial
 
 _PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task
 
@@ -48,10 +49,9 @@ class Candidate:
         """The trial of the seed that it is at."""
         return self._planned[len(self._done)]
 
-    @property
-    def trials_left(self) -> int:
-        """The seeds that are not finished, as far as is known."""
-        return len(self._planned) - len(self._done)
+    def trials_left(self) -> list[Trial]:
+        """The trials of seeds that are not finished, as far as is known."""
+        return [each.trial for each in self._planned[len(self._done) :]]
 
     def look(self) -> str:
         """Tell the study of new epochs; why the setting is to be given up, or nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import State
 from deltagclip_cli.search.candidate import Candidate
 from deltagclip_cli.search.study import Outcome, Study
+from deltagclip_cli.trials import Trial
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 
@@ -44,11 +46,14 @@ class SearchQueue:
         self._looked: dict[Path, float] = {}  # at folders where another process works
         self._ended_elsewhere: list[Planned] = []
 
-    @property
-    def most_trials(self) -> int:
-        """How many trials may still be run; fewer, where settings are given up."""
-        new = sum(self._missing(each) * len(each.subject.seeds) for each in self._studies)
-        return new + sum(each.trials_left for each in self._idle)
+    def most_trials(self) -> list[Trial]:
+        """The trials that may still be run; fewer will be, where settings are given up.
+
+        Those that are not drawn yet have the options that the spec writes out.
+        """
+        begun = [trial for each in self._idle for trial in each.trials_left()]
+        drawn = [self._missing(each) * each.subject.trials({}) for each in self._studies]
+        return [*begun, *itertools.chain.from_iterable(drawn)]
 
     def take(self) -> Planned | None:
         for candidate in list(self._idle):
@@ -114,9 +119,9 @@ class SearchQueue:
 
     def _settles(self, candidate: Candidate) -> bool:
         """Whether the run folders say all that there is to know of an idle candidate."""
-        before, left = candidate.current, candidate.trials_left
+        before, left = candidate.current, len(candidate.trials_left())
         outcome = candidate.settle()
-        ended = outcome is not Outcome.OPEN or candidate.trials_left < left
+        ended = outcome is not Outcome.OPEN or len(candidate.trials_left()) < left
         if ended and self._looked.pop(before.folder.path, None) is not None:
             self._ended_elsewhere.append(before)
         if outcome is not Outcome.OPEN:

@@ -44,7 +44,7 @@ def test_these_are_all_commands_and_options() -> None:
             " --dry-run --json --quiet -q --debug",
             "validate": "file --set --json --debug",
             "list": "kind --spec --tag --json --debug",
-            "sweep": "experiments --tag --optimizer --seed --launcher --jobs -j --gpus"
+            "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
             " --trials-per-gpu --slurm --pack --search --retry-failed --force --yes -y --fail-fast"
             " --dry-run --spec --set --runs --data --json --quiet -q --debug",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",

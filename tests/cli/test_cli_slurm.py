@@ -36,6 +36,7 @@ RESOURCES = """\
 """
 OTHER = TINY.partition("\n")[2].replace("tiny:", "other:")
 SWEEP = ("sweep", "--spec", "spec.yaml", "--launcher", "slurm")
+SWEEP_ALL = (*SWEEP, "--all")
 STATUS = ("status", "--spec", "spec.yaml")
 
 pytestmark = pytest.mark.usefixtures("fake_slurm")
@@ -90,7 +91,7 @@ def flat(text: str) -> str:
 def test_a_sweep_is_submitted_and_the_next_commands_are_shown(
     deltagclip: Invoke, fake_slurm: FakeSlurm
 ) -> None:
-    done = deltagclip(*SWEEP)
+    done = deltagclip(*SWEEP_ALL)
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     folder = submission()
@@ -657,7 +658,7 @@ def test_status_shows_many_lost_trials_in_few_lines(
 @pytest.fixture
 def queued(two: None, deltagclip: Invoke, fake_slurm: FakeSlurm) -> None:
     """Jobs 17 and 18 of tiny, of which 18 runs, 19 of other, and 99 of somebody else."""
-    deltagclip(*SWEEP)
+    deltagclip(*SWEEP_ALL)
     fake_slurm.change("18", state="RUNNING", node="n1")
     stranger = "tiny-0.20200101-000000-ffff|99|0|RUNNING|None|n1|0|\n"
     with (fake_slurm.folder / "queue").open("a") as queue:

@@ -149,15 +149,12 @@ def test_wrong_input_is_refused_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"\x04", 130)])
-def test_force_says_what_it_replaces_and_asks_on_a_terminal_only(
-    deltagclip: Invoke, tmp_path: Path, answer: bytes, code: int
-) -> None:
-    finish(tmp_path)
+def answered(folder: Path, words: tuple[str, ...], answer: bytes, code: int) -> str:
+    """What a command prints that is told no on a terminal, and so starts nothing."""
     leader, follower = os.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "deltagclip_cli", *TINY, "--force"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "deltagclip_cli", *words],
+        cwd=folder,
         stdin=follower,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -168,17 +165,66 @@ def test_force_says_what_it_replaces_and_asks_on_a_terminal_only(
     os.close(leader)
     os.close(follower)
     assert process.returncode == code
-    assert "--force replaces 2 results.\nGo on? [y/N]" in out
     assert "started" not in out
     assert "should not have happened" not in out
+    return out
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"\x04", 130)])
+def test_force_says_what_it_replaces_and_asks_on_a_terminal_only(
+    deltagclip: Invoke, tmp_path: Path, answer: bytes, code: int
+) -> None:
+    finish(tmp_path)
+    out = answered(tmp_path, (*TINY, "--force"), answer, code)
+    assert "--force replaces 2 results.\nGo on? [y/N]" in out
+
+
+def add_another(folder: Path) -> None:
+    """A second experiment, whose model is another and which has no delta-gclip."""
+    spec = folder / "spec.yaml"
+    tiny = spec.read_text().split("experiments:\n")[1].rpartition("      delta-gclip")[0]
+    other = tiny.replace("tiny:", "other:").replace("hidden: [8]", "hidden: [16]")
+    spec.write_text(spec.read_text() + other)
+
+
+def test_the_time_of_other_experiments_is_not_guessed(deltagclip: Invoke, tmp_path: Path) -> None:
+    finish(tmp_path)
+    add_another(tmp_path)
+    words = ("sweep", "--spec", "spec.yaml", "--dry-run", "-j", "1", "--set", "seeds=[0, 1]")
+    last = deltagclip(*words).output.splitlines()[-1]
+    assert last.endswith("4 to run on cpu 0: about 6.0 s for 2, unknown for 2.")
+    trials = json.loads(deltagclip(*words, "--json").stdout)["trials"]
+    times = [t["seconds"] for t in trials if t["state"] == "new"]
+    assert times == [3.0, 3.0, None, None]
+
+
+def test_all_experiments_are_swept_only_if_that_is_said(deltagclip: Invoke, tmp_path: Path) -> None:
+    add_another(tmp_path)
+    words = ("sweep", "--spec", "spec.yaml", "--launcher", "inline")
+    refused = deltagclip(*words)
+    assert refused.exit_code == 2
+    assert "spec.yaml has 2 experiments, of 3 trials.\n" in refused.output
+    assert "say --all.\n  experiments: tiny, other\n" in refused.output
+    assert not (tmp_path / "runs").exists()
+    for meant in (("--all",), ("tiny", "other")):
+        assert "3 trials: 3 new. 3 to run on" in deltagclip(*words, *meant, "--dry-run").output
+    both = deltagclip(*words, "--all", "tiny")
+    assert (both.exit_code, "not with the names" in both.output) == (2, True)
+
+
+@pytest.mark.parametrize(("answer", "code"), [(b"n\n", 1), (b"\x04", 130)])
+def test_on_a_terminal_it_is_asked_whether_all_are_meant(
+    deltagclip: Invoke, tmp_path: Path, answer: bytes, code: int
+) -> None:
+    add_another(tmp_path)
+    out = answered(tmp_path, ("sweep", "--spec", "spec.yaml"), answer, code)
+    assert "spec.yaml has 2 experiments, of 3 trials. Run them all? [y/N]" in out
 
 
 def test_an_experiment_without_the_chosen_optimizer_has_no_trials(
     deltagclip: Invoke, tmp_path: Path
 ) -> None:
-    spec = tmp_path / "spec.yaml"
-    tiny = spec.read_text().split("experiments:\n")[1].rpartition("      delta-gclip")[0]
-    spec.write_text(spec.read_text() + tiny.replace("tiny:", "other:"))
+    add_another(tmp_path)
     words = ("sweep", "--spec", "spec.yaml", "--dry-run", "--json", "--optimizer", "delta-gclip")
     trials = json.loads(deltagclip(*words).stdout)["trials"]
     assert [(t["experiment"], t["optimizer"]) for t in trials] == [("tiny", "delta-gclip")]

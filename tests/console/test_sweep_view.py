@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -19,7 +20,7 @@ from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.launchers.slots import Slot
-from deltagclip_cli.planning import Planned, look_up
+from deltagclip_cli.planning import Estimates, Outlook, Planned, look_up
 from deltagclip_cli.run_folder import State
 
 SLOTS = [Slot("cpu 0", "cpu", 1), Slot("cpu 1", "cpu", 1)]
@@ -59,6 +60,7 @@ def stack() -> Iterator[ExitStack]:
 def finish(planned: Planned) -> None:
     result = {
         "status": "finished",
+        "epochs": 30,
         "last": {"test/loss": 0.25, "test/accuracy": 0.875},
         "seconds": {"epochs": 12.3},
         "diverged": None,
@@ -81,7 +83,7 @@ def test_a_terminal_shows_the_whole_and_a_line_for_each_running_trial(
 ) -> None:
     screen = Screen(width)
     beat(stack, planned[0], monkeypatch)
-    with LiveView(screen.console, total=4) as view:
+    with live(screen, planned, 4) as view:
         for each, slot in zip(planned, SLOTS, strict=True):
             view.started(each, slot)
         view.looked(list(zip(planned, SLOTS, strict=True)))
@@ -102,7 +104,7 @@ def test_a_trial_that_says_nothing_for_long_is_marked(
     screen = Screen()
     beat(stack, planned[0], monkeypatch)
     monkeypatch.setattr(running, "STALE_SECONDS", 0.0)
-    with LiveView(screen.console, total=1) as view:
+    with live(screen, planned, 1) as view:
         view.looked([(planned[0], SLOTS[0])])
         screen.console.print(view.render())
     assert any("silent for" in line for line in screen.lines)
@@ -113,7 +115,7 @@ def test_finished_trials_are_shown_for_a_while_and_failures_for_good(
 ) -> None:
     screen = Screen(100)
     finish(planned[0])
-    with LiveView(screen.console, total=3) as view:
+    with live(screen, planned, 3) as view:
         view.started(planned[0], SLOTS[0])
         view.ended(planned[0], FINISHED)
         view.ended(planned[1], End(State.FAILED, "the GPU's memory is full."))
@@ -124,6 +126,18 @@ def test_finished_trials_are_shown_for_a_while_and_failures_for_good(
     assert finished in shown
     assert failed in shown
     assert any(line.startswith("2/3 trials") for line in shown)
+
+
+def test_the_time_that_is_left_is_shown_once_it_is_known(planned: list[Planned]) -> None:
+    screen = Screen()
+    with live(screen, planned, 2) as view:
+        screen.console.print(view.render())
+        before = len(screen.lines)
+        finish(planned[0])
+        view.ended(planned[0], FINISHED)
+        screen.console.print(view.render())
+    assert not any(" left" in line for line in screen.lines[:before])
+    assert any(re.match("1/2 trials .* 50% 6.2 s left", line) for line in screen.lines)
 
 
 def test_elsewhere_every_start_and_every_end_is_a_line(planned: list[Planned]) -> None:
@@ -143,12 +157,17 @@ def test_elsewhere_every_start_and_every_end_is_a_line(planned: list[Planned]) -
     assert "\x1b" not in screen.file.getvalue()
 
 
-@pytest.mark.parametrize("kind", [QuietView, PlainView, LiveView])
+def live(screen: Screen, planned: list[Planned], total: int) -> LiveView:
+    trials = [each.trial for each in planned]
+    return LiveView(screen.console, total, Outlook(trials, Estimates(), len(SLOTS)))
+
+
+@pytest.mark.parametrize("kind", [QuietView, PlainView, live])
 def test_a_trial_that_another_process_works_on_is_not_counted(
-    planned: list[Planned], kind: type[QuietView]
+    planned: list[Planned], kind: Any
 ) -> None:
-    screen = Screen(is_terminal=kind is LiveView)
-    with kind(screen.console, 2) as view:
+    screen = Screen(is_terminal=kind is live)
+    with live(screen, planned, 2) if kind is live else kind(screen.console, 2) as view:
         view.ended(planned[0], End(State.NEW, elsewhere=True))
         view.ended(planned[1], End(State.FAILED, "why"))
     text = "\n".join(screen.lines)
