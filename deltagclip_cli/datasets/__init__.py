@@ -49,5 +49,5 @@ AUGMENTATIONS = Table(
         "random_resized_crop": "deltagclip_cli.datasets.augment:RandomResizedCrop",
     },
     supplied=frozenset({"size"}),
-    bounds={"padding": {"ge": 0}, "probability": {"ge": 0, "le": 1}},
+    bounds={"padding": {"ge": 0, "le": 1_000}, "probability": {"ge": 0, "le": 1}},
 )

@@ -38,7 +38,9 @@ TABLE = Table(
     ),
     installed=torchvision_names,
     bounds={
-        **{name: {"ge": 1} for name in ("depth", "grid", "hidden", "latent", "width")},
+        **{name: {"ge": 1} for name in ("hidden", "latent", "width")},
+        "depth": {"ge": 1, "le": 10_000},
+        "grid": {"ge": 1, "le": 1_000},
         "order": {"ge": 1, "le": 10},
     },
 )

@@ -12,10 +12,12 @@ from pydantic_core import ErrorDetails
 
 from deltagclip_cli.errors import SpecError
 from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
-from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.faults import nearest, raised
 from deltagclip_cli.spec.grid import VARIABLE
-from deltagclip_cli.spec.schema import NAME, Experiment
+from deltagclip_cli.spec.limits import faults_of_values
+from deltagclip_cli.spec.schema import NAME, NAMES, Experiment
 from deltagclip_cli.spec.sentences import sentence
+from deltagclip_cli.wording import printable
 
 
 @dataclass(frozen=True)
@@ -136,19 +138,25 @@ def _experiment(
     base = ("experiments", name)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise SpecError(
-            f"{document.place(base)}: '{name}' cannot be the name of an experiment.\n"
-            "  names begin with a letter or digit and hold letters, digits, '-' and '_'"
+            f"{document.place(base)}: '{printable(str(name)[:60])}' cannot be the name of an "
+            f"experiment.\n  {NAMES}"
         )
     if not isinstance(document.data["experiments"][name], dict):
         raise SpecError(f"{document.place(base)}: '{name}' must be a mapping of settings.")
     defaults = document.data.get("defaults") or {}
     document = _reached(document, name, defaults, overrides).overridden(overrides, base)
+    settings = {**defaults, **document.data["experiments"][name]}
+    faults: dict[Where, str] = {}
+    beyond = list(faults_of_values(settings))
+    if beyond:
+        faults |= _faults(document, name, raised(beyond))
     try:
-        settings = {**defaults, **document.data["experiments"][name]}
-        return Experiment.model_validate(settings), document
+        experiment = Experiment.model_validate(settings)
     except ValidationError as error:
-        faults = _faults(document, name, error)
-        raise SpecError("\n\n".join(dict.fromkeys(faults))) from None
+        faults = {**faults, **_faults(document, name, error), **faults}
+    if faults:
+        raise SpecError("\n\n".join(dict.fromkeys(faults.values())))
+    return experiment, document
 
 
 def _reached(
@@ -162,13 +170,13 @@ def _reached(
     return replace(document, data={**document.data, "experiments": experiments})
 
 
-def _faults(document: Document, name: str, error: ValidationError) -> list[str]:
+def _faults(document: Document, name: str, error: ValidationError) -> dict[Where, str]:
     """A paragraph for each place that has a fault."""
     at_place: dict[Where, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
         base = _base(document, name, details["loc"])
         at_place.setdefault(_written(document, base, details), []).append(details)
-    return [_fault(document, where, details) for where, details in at_place.items()]
+    return {where: _fault(document, where, details) for where, details in at_place.items()}
 
 
 def _base(document: Document, name: str, keys: Where) -> Where:
@@ -199,4 +207,4 @@ def _written(document: Document, base: Where, details: ErrorDetails) -> Where:
 def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) -> str:
     shown = where[1:] if where[0] == "experiments" else where
     trail, words = sentence(shown, all_details)
-    return f"{document.place(where)}: {' › '.join(map(str, trail))}: {words}"
+    return f"{document.place(where)}: {' › '.join(str(part)[:60] for part in trail)}: {words}"

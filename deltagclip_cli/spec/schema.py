@@ -35,15 +35,16 @@ from deltagclip_cli.spec.theorem import (
     obstacles_of,
     wants_auto,
 )
+from deltagclip_cli.wording import printable
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
+NAMES = "names begin with a letter or digit and hold up to 200 letters, digits, '-' and '_'"
 
 
 def _check_name(value: object) -> object:
     if isinstance(value, str) and not NAME.fullmatch(value):
-        # Names become folders, so nothing in them may lead out of the runs folder.
-        hint = "names begin with a letter or digit and hold letters, digits, '-' and '_'"
-        raise raised([explained(f"'{value}' cannot be a name.", hint, ())])
+        raise raised([explained(f"'{printable(value[:60])}' cannot be a name.", NAMES, ())])
     return value
 
 
