@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -42,6 +43,19 @@ def tensor(tag: str, step: int, value: float, *, described: bool = True) -> Even
     return Event(step=step, wall_time=float(step), summary=summary)
 
 
+def session(options: Mapping[str, bool | float | str]) -> Event:
+    """What ``SummaryWriter.add_hparams`` writes of hyperparameters."""
+    start_info = SessionStartInfo()
+    for name, option in options.items():
+        kind = {bool: "bool_value", str: "string_value"}.get(type(option), "number_value")
+        setattr(start_info.hparams[name], kind, option)
+    data = HParamsPluginData(session_start_info=start_info).SerializeToString()
+    plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=data)
+    metadata = SummaryMetadata(plugin_data=plugin)
+    value = Summary.Value(tag="_hparams_/session_start_info", metadata=metadata)
+    return Event(summary=Summary(value=[value]), wall_time=1.0)
+
+
 def write(path: Path, *events: Event | bytes) -> Path:
     """Append events, or records as they are, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +86,6 @@ def steps(events: Events, tag: str = "loss") -> list[float]:
     return events.scalars[tag].steps.tolist() if tag in events.scalars else []
 
 
-def run_of(tag: str, numbers: Iterable[int], value: float = 0.0) -> list[Event]:
-    """A scalar of the old form at each of these steps."""
-    return [scalar(tag, step, value, wall_time=float(step)) for step in numbers]
+def run_of(tag: str, numbers: Iterable[int], value: float = 0.0, begin: float = 0.0) -> list[Event]:
+    """A scalar of the old form at each of these steps, a second for each step after the begin."""
+    return [scalar(tag, step, value, wall_time=begin + step) for step in numbers]

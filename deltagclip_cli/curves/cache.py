@@ -2,7 +2,7 @@
 
 The cache holds one file for each run, named by a hash of the run's path::
 
-    deltagclip events 2 8d3f11a6        format, version, checksum of everything below
+    deltagclip events 3 8d3f11a6        format, version, checksum of everything below
     {"files": ..., "tags": ...}         what was read, when it was as it is now, in JSON
     float64, little-endian              (3, N): steps, wall times and values of all tags
 
@@ -24,14 +24,15 @@ from typing import Any
 
 import numpy as np
 
-from deltagclip_cli.curves.events import Events, Scalars, event_files, read_events
+from deltagclip_cli.curves.events import Events, event_files, read_events
+from deltagclip_cli.curves.points import Scalars
 from deltagclip_cli.curves.run import Numbers
 
 Fingerprint = list[list[Any]]
 """For each event file, in order: its name, size, and times of change in ns (content, inode)."""
 
 # To be counted up with every change of the format, and of what is read from the same files.
-_FORMAT = "deltagclip events 2"
+_FORMAT = "deltagclip events 3"
 _FLOAT = np.dtype("<f8")
 # The coarsest clock that a file system here may have is that of FAT, of two seconds.
 _SETTLED_NS = 2_000_000_000
@@ -116,7 +117,7 @@ def _load(path: Path, run: Path, fingerprint: Fingerprint) -> Events | None:
         return None
     points = np.frombuffer(numbers, dtype=_FLOAT).reshape(3, -1)
     problems = [_prefix(run) + problem for problem in known["problems"]]
-    return Events(_split(points, known["tags"]), problems, known["begin"])
+    return Events(_split(points, known["tags"]), problems, known["begin"], known["options"])
 
 
 def _split(points: Numbers, tags: dict[str, int]) -> dict[str, Scalars]:
@@ -135,6 +136,7 @@ def _save(path: Path, run: Path, fingerprint: Fingerprint, events: Events) -> No
         # The next reader may name the same folder in another way.
         "problems": [problem.removeprefix(_prefix(run)) for problem in events.problems],
         "begin": events.begin,
+        "options": dict(events.options),
         "tags": {tag: len(scalars.steps) for tag, scalars in events.scalars.items()},
     }
     rows = [[s.steps, s.wall_times, s.values] for s in events.scalars.values()]

@@ -2,39 +2,18 @@
 
 What a record holds is taken apart by TensorBoard's own code. Its readers of whole files are not
 used: they open the file three times for each record and allocate what a damaged length says.
-
-**Restarts.** A program that goes on from a checkpoint writes some steps a second time, in a new
-file or further on in the same one. What it wrote before from there on is superseded. Two rules say
-what that is; a point that either of them drops is dropped.
-
-1. TensorBoard's, as in its ``EventAccumulator``: the start of a session drops the points of *all*
-   tags from its step on, if the file names a version of at least 2. In files that do not, a step
-   below the highest one so far drops the points of the event's own tags from that step on.
-2. For programs that start again without a word: a point drops those of *its own* tag with a higher
-   step, and those with the same step if they are from an earlier file.
-
-Points of one tag that have the same step and lie in one file are therefore all kept, in the order
-in which they were written: that is how programs write that do not count. Order is that of the
-files' names and of the records in them, never that of the clocks, which may differ between hosts.
-Two programs that write *different* tags into one folder at the same time do not disturb each other
-under the second rule. If they write the same tags, nobody can tell that from a restart: from the
-first step of the later file on, only its points remain.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from array import array
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
-from deltagclip_cli.curves.run import Numbers
+from deltagclip_cli.curves.points import Points, Scalars
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -46,21 +25,10 @@ _CUT_OFF = (
     "ends in the middle of a record, after {} whole ones; it is cut off, or still being written"
 )
 _DAMAGED = "damaged after record {}; what follows was not read"
+_OPTIONS_TAG = "_hparams_/session_start_info"
 
-
-@dataclass(frozen=True, eq=False)
-class Scalars:
-    """One tag's points in order of their steps, as read-only arrays (N,) of float64.
-
-    Args:
-        steps: as the program counted them; a step may be there more than once.
-        wall_times: seconds since 1970.
-        values: NaN and infinite where that was written; mostly of float32's precision.
-    """
-
-    steps: Numbers
-    wall_times: Numbers
-    values: Numbers
+Option = bool | float | str
+"""The value of a hyperparameter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +37,11 @@ class Events:
 
     Args:
         scalars: by tag, in order of first appearance; each has at least one point.
-        problems: a sentence for each file that is cut off, damaged or cannot be read; it begins
-            with the path of the file, or of the folder if that cannot be listed.
+        problems: a sentence for each file that is cut off, damaged or cannot be read, and on what
+            restarts dropped; it begins with the path of a file, or of the folder if that cannot be
+            listed.
         begin: when the first of the files was begun, in seconds since 1970; None if none says so.
+        options: hyperparameters that the program wrote for TensorBoard's HParams.
         lasting: whether reading the same files again would say the same; not after an error of the
             disk or of permissions.
     """
@@ -79,6 +49,7 @@ class Events:
     scalars: Mapping[str, Scalars]
     problems: Sequence[str] = ()
     begin: float | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
     lasting: bool = True
 
 
@@ -118,7 +89,10 @@ def read_events(folder: Path) -> Events:
         except OSError as error:
             problems.append(f"{path}: cannot be read: {error.strerror or error}.")
             lasting = False
-    return Events(stream.scalars(), problems, stream.begin, lasting)
+    points = stream.points
+    # Of the last file, which is the one that went back, or was written beside others.
+    problems += [f"{paths[-1]}: {each}." for each in (points.lost(), points.mixed()) if each]
+    return Events(points.scalars(), problems, stream.begin, stream.options, lasting)
 
 
 def _is_event_file(entry: os.DirEntry[str]) -> bool:
@@ -132,46 +106,16 @@ class _BrokenError(Exception):
     """A file ends in the middle of a record, or goes on with something else; says which."""
 
 
-class _Points:
-    """The points of one tag that are not superseded; their steps never decrease."""
-
-    def __init__(self) -> None:
-        self.steps = array("q")
-        self.wall_times = array("d")
-        self.values = array("d")
-        self.last_file = -1
-
-    def add(self, file: int, step: int, wall_time: float, value: float) -> None:
-        """Append a point of the file of that number, and drop what it supersedes."""
-        if self.steps:
-            last = self.steps[-1]
-            if step < last or (step == last and file != self.last_file):
-                self.drop_from(step)
-        self.steps.append(step)
-        self.wall_times.append(wall_time)
-        self.values.append(value)
-        self.last_file = file
-
-    def drop_from(self, step: int) -> None:
-        """Drop the points of this step and of higher ones."""
-        kept = bisect_left(self.steps, step)
-        for numbers in (self.steps, self.wall_times, self.values):
-            del numbers[kept:]
-
-
 class _Stream:
-    """All events of a run, one after the other, and what remains of them."""
+    """All events of a run, one after the other."""
 
     def __init__(self) -> None:
         self.begin: float | None = None
-        self._points: dict[str, _Points] = {}
+        self.options: dict[str, Option] = {}
+        self.points = Points()
         self._plugins: dict[str, str] = {}
         self._version = 0.0
         self._highest_step = -1
-
-    def scalars(self) -> dict[str, Scalars]:
-        """What has not been superseded so far."""
-        return {tag: _frozen(points) for tag, points in self._points.items() if points.steps}
 
     def read(self, path: Path, number: int) -> None:
         """Add the events of a file, the ``number``-th.
@@ -183,27 +127,25 @@ class _Stream:
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from tensorboard.compat.proto.event_pb2 import Event
 
+        self.points.begin_file(number)
         with path.open("rb") as file:
             for before, record in enumerate(_records(file)):
                 try:
                     event = Event.FromString(record)
                 except DecodeError:
                     raise _BrokenError(_DAMAGED.format(before)) from None
-                self._add(event, number)
+                self._add(event)
 
-    def _add(self, event: Event, file: int) -> None:
+    def _add(self, event: Event) -> None:
         self._drop_superseded(event)
         step, wall_time = event.step, event.wall_time
         for value in event.summary.value:
             scalar = self._scalar(value)
             if scalar is not None:
-                points = self._points.get(value.tag)
-                if points is None:
-                    points = self._points[value.tag] = _Points()
-                points.add(file, step, wall_time, scalar)
+                self.points.add(value.tag, step, wall_time, scalar)
 
     def _drop_superseded(self, event: Event) -> None:
-        """TensorBoard's rule; the other one is in ``_Points``."""
+        """TensorBoard's rule; the other one is in the points."""
         kind = event.WhichOneof("what")
         if kind == "file_version":
             from tensorboard.backend.event_processing.event_util import ParseFileVersion
@@ -212,22 +154,19 @@ class _Stream:
             self.begin = min(event.wall_time, self.begin or math.inf)
         if self._version >= 2:
             if kind == "session_log" and event.session_log.status == event.session_log.START:
-                self._drop_from(event.step, self._points)
+                self.points.drop_from(event.step)
         elif event.step < self._highest_step and kind == "summary":
-            self._drop_from(event.step, {value.tag for value in event.summary.value})
+            self.points.drop_from(event.step, {value.tag for value in event.summary.value})
         else:
             self._highest_step = event.step
-
-    def _drop_from(self, step: int, tags: Iterable[str]) -> None:
-        for tag in tags:
-            if tag in self._points:
-                self._points[tag].drop_from(step)
 
     def _scalar(self, value: Summary.Value) -> float | None:
         """The number of a value, or None if it is no scalar."""
         # Only the first value of a tag says what it is, and only that of the run's first counts.
         if value.HasField("metadata"):
             self._plugins.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
+            if value.tag == _OPTIONS_TAG:
+                self.options |= _options(value.metadata.plugin_data.content)
         kind = value.WhichOneof("value")
         if kind == "simple_value":
             return float(value.simple_value)
@@ -249,14 +188,21 @@ def _number(tensor: Any) -> float | None:
         return None
 
 
-def _frozen(points: _Points) -> Scalars:
-    arrays = [
-        np.array(numbers, dtype=np.float64)
-        for numbers in (points.steps, points.wall_times, points.values)
-    ]
-    for numbers in arrays:
-        numbers.flags.writeable = False
-    return Scalars(*arrays)
+def _options(content: bytes) -> dict[str, Option]:
+    """The hyperparameters that a session of the HParams plugin says; none if it makes no sense."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    try:
+        data = HParamsPluginData.FromString(content)
+    except DecodeError:
+        return {}
+    found: dict[str, Option] = {}
+    for name, value in data.session_start_info.hparams.items():
+        kind = value.WhichOneof("kind")
+        if kind in ("number_value", "string_value", "bool_value"):
+            found[name] = getattr(value, kind)
+    return found
 
 
 def _records(file: IO[bytes]) -> Iterator[bytes]:

@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 import numpy as np
 
 from deltagclip_cli.curves.cache import EventCache
-from deltagclip_cli.curves.events import Events, Scalars
+from deltagclip_cli.curves.events import Events
 from deltagclip_cli.curves.naming import Named, Naming, standard_names
+from deltagclip_cli.curves.points import Scalars
 from deltagclip_cli.curves.run import Curve, Group, Outcome, Reading, Run, Watch
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.wording import printable

@@ -12,7 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_files import LATER, NAME, points, run_of, scalar, settle, steps, version, write
+from event_files import (
+    LATER,
+    NAME,
+    points,
+    run_of,
+    scalar,
+    session,
+    settle,
+    steps,
+    version,
+    write,
+)
 
 from deltagclip_cli.curves import cache
 from deltagclip_cli.curves.cache import EventCache, default_cache_folder
@@ -52,12 +63,25 @@ def assert_equal(found: Events, expected: Events) -> None:
     """Bit for bit, and in the same order."""
     assert list(found.scalars) == list(expected.scalars)
     assert list(found.problems) == list(expected.problems)
+    assert (found.begin, found.options) == (expected.begin, expected.options)
     for tag, scalars in expected.scalars.items():
         for name in ("steps", "wall_times", "values"):
             numbers = getattr(found.scalars[tag], name)
             assert numbers.dtype == np.float64
             assert not numbers.flags.writeable
             assert numbers.tobytes() == getattr(scalars, name).tobytes()
+
+
+def test_hyperparameters_and_what_restarts_dropped_are_remembered(
+    run: Path, events_cache: EventCache, reads: list[Path]
+) -> None:
+    again = [scalar("loss", 1, wall_time=9), session({"lr": 0.1, "decay": True, "name": "a"})]
+    settle(write(run / LATER, version(), *again))
+    before = events_cache.read(run)
+    after = events_cache.read(run)
+    assert len(reads) == 1
+    assert (len(after.options), len(after.problems)) == (3, 1)
+    assert_equal(after, before)
 
 
 def test_the_second_look_reads_no_event_file(

@@ -14,7 +14,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from event_files import LATER, NAME, points, run_of, scalar, start, steps, tensor, version, write
+from event_files import (
+    LATER,
+    NAME,
+    points,
+    run_of,
+    scalar,
+    session,
+    start,
+    steps,
+    tensor,
+    version,
+    write,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
@@ -162,6 +174,21 @@ def test_folders_and_pipes_named_like_event_files_are_passed_over(tmp_path: Path
     assert list(events.problems) == []
 
 
+def test_hyperparameters_are_read(tmp_path: Path) -> None:
+    options = {"lr": 0.1, "optimizer": "adam", "nesterov": True}
+    write(tmp_path / NAME, version(), session(options), scalar("loss", 1))
+    write(tmp_path / LATER, version(), session({"lr": 0.2}))
+    assert read_events(tmp_path).options == {**options, "lr": 0.2}
+
+
+def test_hyperparameters_that_make_no_sense_are_none(tmp_path: Path) -> None:
+    torn = session({"lr": 0.1})
+    torn.summary.value[0].metadata.plugin_data.content = b"\xff\xff"
+    write(tmp_path / NAME, version(), torn, scalar("loss", 1))
+    events = read_events(tmp_path)
+    assert (events.options, steps(events)) == ({}, [1])
+
+
 # Restarts
 
 
@@ -228,8 +255,10 @@ def test_the_end_of_a_session_supersedes_nothing(tmp_path: Path) -> None:
 
 def test_a_later_file_supersedes_from_its_first_step_on(tmp_path: Path) -> None:
     write(tmp_path / NAME, version(), *run_of("loss", [1, 2, 3, 4, 5, 6], 1))
-    write(tmp_path / LATER, version(), *run_of("loss", [4, 5], 2))
-    assert points(read_events(tmp_path)) == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)]
+    write(tmp_path / LATER, version(), *run_of("loss", [4, 5, 6], 2, begin=10))
+    events = read_events(tmp_path)
+    assert points(events) == [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)]
+    assert list(events.problems) == []
 
 
 def test_a_later_part_of_the_same_file_supersedes_too(tmp_path: Path) -> None:
@@ -240,8 +269,51 @@ def test_a_later_part_of_the_same_file_supersedes_too(tmp_path: Path) -> None:
 
 def test_a_restart_between_the_steps_that_were_logged_drops_the_later_ones(tmp_path: Path) -> None:
     write(tmp_path / NAME, version(), *run_of("loss", [10, 20, 30], 1))
-    write(tmp_path / LATER, version(), *run_of("loss", [15, 25], 2))
-    assert steps(read_events(tmp_path)) == [10, 15, 25]
+    write(tmp_path / LATER, version(), *run_of("loss", [15, 25], 2, begin=30))
+    events = read_events(tmp_path)
+    assert steps(events) == [10, 15, 25]
+    assert list(events.problems) == [LOST.format(tmp_path / LATER, "steps between 20 and 30")]
+
+
+LOST = (
+    "{}: a restart went back and did not write all steps again; of loss, {} from before it are left"
+    " out."
+)
+
+
+def test_what_a_restart_in_one_file_drops_is_named(tmp_path: Path) -> None:
+    again = run_of("loss", [2], 2)
+    write(tmp_path / NAME, version(), *run_of("loss", [1, 2, 3], 1), *again)
+    problem = LOST.format(tmp_path / NAME, "step 3")
+    assert list(read_events(tmp_path).problems) == [problem]
+
+
+def test_of_many_tags_that_a_restart_drops_the_first_are_named(tmp_path: Path) -> None:
+    points_of_tags = [scalar(tag, 9) for tag in "abcde"]
+    write(tmp_path / NAME, version(), *points_of_tags)
+    write(tmp_path / LATER, version(), start(3), scalar("a", 9))
+    (problem,) = read_events(tmp_path).problems
+    assert "of b, c, d and 1 more tag, step 9 from before it are left out" in problem
+
+
+def test_files_that_overlap_in_time_are_no_restart(tmp_path: Path) -> None:
+    write(tmp_path / NAME, version(), *run_of("loss", [0, 1, 2, 6, 7, 8], 1))
+    write(tmp_path / LATER, version(), *run_of("loss", [3, 4, 5, 7], 2))
+    events = read_events(tmp_path)
+    assert steps(events) == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
+    assert points(events)[7:9] == [(7, 1), (7, 2)]
+    assert events.scalars["loss"].wall_times.tolist() == steps(events)
+    assert list(events.problems) == [
+        f"{tmp_path / LATER}: two writers wrote loss at the same time; the points of both are kept."
+    ]
+
+
+def test_a_file_may_overlap_with_one_and_supersede_another(tmp_path: Path) -> None:
+    write(tmp_path / "tfevents.1", version(), *run_of("loss", [1, 2, 3], 1))
+    write(tmp_path / "tfevents.2", version(), *run_of("loss", [2, 5], 2, begin=10))
+    write(tmp_path / "tfevents.3", version(), *run_of("loss", [3, 4], 3, begin=9.5))
+    events = read_events(tmp_path)
+    assert points(events) == [(1, 1), (2, 2), (3, 3), (4, 3), (5, 2)]
 
 
 def test_the_last_step_written_again_replaces_the_older_one(tmp_path: Path) -> None:
