@@ -1,0 +1,207 @@
+"""What has to be seen on a GPU, the most important first, each part under a time limit of its own.
+
+    benchmarks/on_a_gpu.sh --output DIR [--wheels DIR] [--device cuda|cpu] [--quick] [--minutes 9]
+
+For a machine with one GPU and no network, whose Python has torch and torchvision of its own. This
+program needs nothing but Python. It puts the project on the path as it is, and installs wheels of
+what that Python lacks into a folder of its own below ``--output``: nothing else is changed. To
+bring the wheels, on a machine that has a network (``--no-deps`` keeps torch out)::
+
+    pip download --no-deps --only-binary=:all: --python-version 3.12 -d wheels \\
+        pydantic pydantic-core annotated-types typing-inspection setproctitle pylatexenc
+
+``results.json`` is written anew after each part, ``log.txt`` has what the parts said. A part that
+runs out of time keeps what it has measured. ``--device cpu --quick`` goes the same way in a minute,
+to see that all of it works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent
+SECONDS_TO_END = 10.0  # kept for the last words
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing to see.
+
+    Args:
+        name: as ``gpu_parts.py`` knows it.
+        limit: seconds after which it is ended, and those that the parts before it have left.
+    """
+
+    name: str
+    limit: float
+
+
+PARTS = (
+    Part("machine", 60),  # the first to load torch, perhaps from a cold disk
+    Part("tests", 130),
+    Part("optimizer-step", 80),
+    Part("waits", 60),
+    Part("trainings", 140),
+    Part("same-bits", 60),
+)
+
+
+def main() -> None:
+    options = parsed()
+    output: Path = options.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    begin = time.monotonic()
+    end = begin + 60 * options.minutes - SECONDS_TO_END
+    results: dict[str, Any] = {
+        "command": sys.argv,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "device": options.device,
+        "quick": options.quick,
+        "installed": [],
+        "parts": {},
+    }
+    with (output / "log.txt").open("ab") as log:
+        site = output / "site"
+        if options.wheels is not None:
+            results["installed"] = install_missing(options.wheels.resolve(), site, log)
+        due = begin
+        for part in PARTS:
+            if options.only and part.name not in options.only:
+                continue
+            due += part.limit
+            limit = min(due, end) - time.monotonic()
+            results["parts"][part.name] = seen = run(part, limit, options, output, site, log)
+            write(output / "results.json", results)
+            print(f"{part.name:16}{seen['status']:12}{seen['seconds']:6.1f} s", flush=True)
+    done = all(seen["status"] == "done" for seen in results["parts"].values())
+    print(output / "results.json")
+    raise SystemExit(0 if done else 1)
+
+
+def parsed() -> argparse.Namespace:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--output", type=Path, required=True, help="for results.json and log.txt")
+    parser.add_argument("--wheels", type=Path, help="wheels of what this Python may lack")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="small sizes, few repetitions")
+    parser.add_argument("--minutes", type=float, default=9, help="for everything (default: 9)")
+    parser.add_argument("--only", action="append", choices=[part.name for part in PARTS])
+    return parser.parse_args()
+
+
+def install_missing(wheels: Path, site: Path, log: Any) -> list[str]:
+    """Install those wheels whose distribution this Python lacks, and return their names."""
+    missing = [
+        wheel
+        for wheel in sorted(wheels.glob("*.whl"))
+        if not is_installed(wheel.name.split("-")[0])
+    ]
+    if missing:
+        words = ["install", "--no-index", "--no-deps", "--no-compile", "--target", str(site)]
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-cache-dir"]
+        subprocess.run([*pip, *words, *map(str, missing)], stdout=log, stderr=log, check=False)
+    return [wheel.name for wheel in missing]
+
+
+def is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def run(
+    part: Part, limit: float, options: argparse.Namespace, output: Path, site: Path, log: Any
+) -> dict[str, Any]:
+    """Run a part in a process of its own, and return how it ended and what it recorded."""
+    if limit <= 0:
+        return {"status": "no time", "seconds": 0.0, "records": []}
+    records = output / f"{part.name}.jsonl"
+    records.unlink(missing_ok=True)
+    words = [part.name, "--device", options.device, "--records", str(records)]
+    words += ["--seconds", f"{limit:.0f}", *(["--quick"] if options.quick else [])]
+    path = [PROJECT, HERE, site]  # what is installed comes last, so that nothing is replaced
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*map(str, path), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONUNBUFFERED": "1",
+    }
+    log.write(f"\n=== {part.name}\n".encode())
+    log.flush()
+    begin, said = time.monotonic(), log.tell()
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "gpu_parts.py"), *words],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        cwd=PROJECT,
+        start_new_session=True,
+    )
+    try:
+        code: int | None = process.wait(limit)
+    except subprocess.TimeoutExpired:
+        code = None
+    finally:
+        end_group(process)
+    seen = {
+        "status": {0: "done", None: "timed out"}.get(code, "failed"),
+        "seconds": round(time.monotonic() - begin, 1),
+        "limit": round(limit, 1),
+        "records": read(records),
+    }
+    if code != 0:
+        seen["last_words"] = last_words(output / "log.txt", said)
+    return seen
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a part and everything that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def read(records: Path) -> list[Any]:
+    """The records of a part, whose last line may be cut off."""
+    try:
+        lines = records.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    whole = []
+    for line in lines:
+        try:
+            whole.append(json.loads(line))
+        except ValueError:
+            break
+    return whole
+
+
+def last_words(log: Path, start: int, length: int = 4000) -> str:
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - length))
+        return file.read().decode(errors="replace")
+
+
+def write(file: Path, results: dict[str, Any]) -> None:
+    temporary = file.with_suffix(".part")
+    temporary.write_text(json.dumps(results, indent=1, ensure_ascii=False), encoding="utf-8")
+    temporary.replace(file)
+
+
+if __name__ == "__main__":
+    main()
