@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deltagclip_cli.errors import ClaimedError
+from deltagclip_cli.files import open_file
 
 _PATIENCE_SECONDS = 0.5  # asking whether a claim is held holds it for a moment
 
@@ -45,7 +46,7 @@ def claimed(file: Path, message: str, patience: float = _PATIENCE_SECONDS) -> It
 def is_claimed(file: Path) -> bool:
     """Whether a process holds the claim on ``file`` now."""
     try:
-        with file.open("rb") as held:  # reading is enough: it may be another user's
+        with open_file(file) as held:  # reading is enough: it may be another user's
             fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

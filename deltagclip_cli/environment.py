@@ -13,9 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
+from pydantic_core import from_json
 
 from deltagclip_cli import __version__
-from deltagclip_cli.files import Check, unchecked, write_text
+from deltagclip_cli.files import Check, read_file, unchecked, write_text
 from deltagclip_cli.run_folder import RunFolder
 
 _PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
@@ -54,7 +55,7 @@ def record_start(folder: RunFolder, device: torch.device, check: Check = uncheck
 
 def _earlier_starts(folder: RunFolder) -> list[Any]:
     try:
-        starts = json.loads(folder.environment_file.read_bytes())
+        starts = from_json(read_file(folder.environment_file))
     except (OSError, ValueError):
         return []
     return starts if isinstance(starts, list) else []

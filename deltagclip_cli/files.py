@@ -1,9 +1,11 @@
-"""Writing files so that a reader, or the next start, never meets half of one."""
+"""Files that are written so that a reader never meets half of one, and read whatever they are."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,15 @@ from typing import IO
 from deltagclip_cli.errors import UnwritableError
 
 Check = Callable[[], None]
+
+MOST_BYTES = 16 * 2**20  # of a file that is read whole, unless said otherwise
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def unchecked() -> None:
@@ -73,3 +84,54 @@ def write_text(path: Path, text: str, check: Check = unchecked) -> None:
     """Write ``text`` as UTF-8, whole or not at all; ``check`` as for :func:`written_whole`."""
     with written_whole(path, check) as file:
         file.write(text.encode())
+
+
+def subfolders(path: Path) -> list[str]:
+    """The names of the folders in a folder, in order, and of links to folders.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    with os.scandir(path) as entries:
+        return sorted(entry.name for entry in entries if is_folder(entry))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one."""
+    try:
+        return entry.is_dir()
+    except OSError:  # such as a link to itself
+        return False
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open a file, or what a link to one leads to, for reading.
+
+    Nothing else is opened: a named pipe would never answer, and a device might never end.
+
+    Raises:
+        OSError: it is not there, cannot be read, or is no file, as ``strerror`` says.
+    """
+    kind = stat.S_IFMT(os.stat(path).st_mode)
+    if kind != stat.S_IFREG:
+        number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+        raise OSError(number, f"it is {_KINDS.get(kind, 'something else')}, not a file", str(path))
+    return open(path, "rb", opener=_without_waiting)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # it may have become a pipe
+
+
+def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """The content of a file that may be anybody's.
+
+    Raises:
+        OSError: as for :func:`open_file`, or it is larger than any that this program writes there.
+    """
+    with open_file(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        why = f"it is larger than {most_bytes / 2**20:.0f} MiB"
+        raise OSError(errno.EFBIG, why, str(path))
+    return content

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from deltagclip_cli.errors import TakenOverError
-from deltagclip_cli.files import Check, unchecked
+from deltagclip_cli.files import Check, read_file, unchecked
+from deltagclip_cli.formats import STRICT
 from deltagclip_cli.run_folder import RunFolder
 
 SECONDS_BETWEEN_BEATS = 1.0
@@ -45,6 +50,8 @@ class Heartbeat:
         time: of this beat, in seconds since 1970.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     host: str
     pid: int
     device: str
@@ -62,6 +69,9 @@ class Heartbeat:
         return max(0.0, time.time() - self.time)
 
 
+_HEARTBEAT = TypeAdapter(Heartbeat)
+
+
 def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
     """The last beat of the process that works in ``folder``; None if none does."""
     beat = last_heartbeat(folder)
@@ -71,8 +81,8 @@ def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
 def last_heartbeat(folder: RunFolder) -> Heartbeat | None:
     """The last beat of whoever works in ``folder``, or did when it was killed."""
     try:
-        return Heartbeat(**json.loads(folder.progress_file.read_bytes()))
-    except (OSError, ValueError, TypeError):
+        return _HEARTBEAT.validate_json(read_file(folder.progress_file))
+    except (OSError, ValueError):
         return None
 
 
@@ -136,7 +146,8 @@ class Pulse:
 
     def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """An epoch ended; the next beat tells of it."""
-        self._beat = replace(self._beat, metrics=dict(metrics))
+        finite = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+        self._beat = replace(self._beat, metrics=finite)
 
     def close(self) -> None:
         """Remove the file: the process works here no longer."""

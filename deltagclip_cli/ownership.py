@@ -17,10 +17,14 @@ import secrets
 import socket
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from deltagclip_cli.errors import TakenOverError
-from deltagclip_cli.files import write_text
+from deltagclip_cli.files import read_file, write_text
+from deltagclip_cli.formats import STRICT
 from deltagclip_cli.run_folder import RunFolder
 
 
@@ -37,6 +41,8 @@ class Owner:
         since: when it took the folder, in seconds since 1970.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     token: str
     host: str = ""
     pid: int = 0
@@ -50,13 +56,16 @@ class Owner:
         return f"process {self.pid} on {self.host}"
 
 
+_OWNER = TypeAdapter(Owner)
+
+
 def read_owner(folder: RunFolder) -> Owner | None:
     """Whose a folder is, or was when a process ended there unawares; None if it is nobody's.
 
     After a kill or a lost node ``owner.json`` stays; so it does not say that a process is alive.
     """
     try:
-        return _parsed(folder.owner_file.read_bytes())
+        return _parsed(read_file(folder.owner_file))
     except OSError:
         return None
 
@@ -116,7 +125,7 @@ class Ownership:
     def _read(self) -> bytes | None:
         # Opened anew each time: on NFS it is open() that asks the server for what is there now.
         try:
-            return self._file.read_bytes()
+            return read_file(self._file)
         except FileNotFoundError:
             return None
 
@@ -146,8 +155,6 @@ def current_restart() -> int:
 def _parsed(content: bytes) -> Owner | None:
     """The owner that a file names, perhaps that of another version of this program."""
     try:
-        written = json.loads(content)
-        known = [each.name for each in fields(Owner) if each.name in written]
-        return Owner(**{name: written[name] for name in known})
-    except (ValueError, TypeError):
+        return _OWNER.validate_json(content)
+    except ValueError:
         return None

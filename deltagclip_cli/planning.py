@@ -80,7 +80,7 @@ def look_up(trials: Sequence[Trial], runs: Path, jobs: Jobs | None = None) -> li
         runs: the runs folder.
         jobs: what the queue of a cluster says of them.
     """
-    there: dict[Path, frozenset[str]] = {}
+    there: dict[Path, frozenset[str] | None] = {}
     settings = distinguished(trials)
     planned = []
     for trial in trials:
@@ -88,7 +88,8 @@ def look_up(trials: Sequence[Trial], runs: Path, jobs: Jobs | None = None) -> li
         parent = folder.path.parent
         if parent not in there:
             there[parent] = _names(parent)
-        state, result = _state(trial, folder, folder.path.name in there[parent])
+        names = there[parent]
+        state, result = _state(trial, folder, names is None or folder.path.name in names)
         words = settings[trial.experiment, trial.label, trial.setting]
         standing = jobs.standing(str(trial.folder), folder, state) if jobs else None
         state = standing.state if standing else state
@@ -96,11 +97,14 @@ def look_up(trials: Sequence[Trial], runs: Path, jobs: Jobs | None = None) -> li
     return planned
 
 
-def _names(folder: Path) -> frozenset[str]:
+def _names(folder: Path) -> frozenset[str] | None:
+    """What is in a folder, of which each run folder tells why where that cannot be known."""
     try:
         return frozenset(os.listdir(folder))
-    except OSError:
+    except FileNotFoundError:
         return frozenset()
+    except OSError:
+        return None
 
 
 def _state(trial: Trial, folder: RunFolder, exists: bool) -> tuple[State, Mapping[str, Any] | None]:

@@ -6,6 +6,7 @@
       trial.yaml                the resolved trial; written first, so that a folder says what it is
       environment.json          versions, git state, device, host; one entry for each start
       metrics.jsonl             one line an epoch: the truth that statistics read
+  metrics.damaged.jsonl     what was damaged in it, so that the trial had to begin again
       events.out.tfevents.*     the same for TensorBoard
       checkpoint.pt             where to continue; checkpoint.previous.pt is the one before it
       progress.json             how far it is; there while a process works here
@@ -16,12 +17,13 @@
       .lock                     held by the process that works here
       owner.json                names that process; stays if it was killed or its machine was lost
 
-A state is derived from these files and stored nowhere.
+A state is derived from these files and stored nowhere. Whatever lies there in their place, and
+whatever is in them, is described and never waited for: a reader of many folders reads the others.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import traceback
 from collections.abc import Iterator, Mapping
@@ -35,8 +37,10 @@ import yaml
 
 from deltagclip_cli.claims import claimed, is_claimed
 from deltagclip_cli.errors import RunFolderError, UnwritableError
-from deltagclip_cli.files import write_text
-from deltagclip_cli.trials import Trial, differing_keys, read_trial
+from deltagclip_cli.files import open_file, read_file, write_text
+from deltagclip_cli.formats import read_records, read_result
+from deltagclip_cli.spec.document import parse_quickly
+from deltagclip_cli.trials import Trial, differing_keys
 
 
 class State(StrEnum):
@@ -57,10 +61,21 @@ class State(StrEnum):
     FINISHED = "finished"
 
 
-_WITH_RESULT = (State.FINISHED, State.DIVERGED)
-
 # Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
 ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
+
+_EVENTS = "events.out.tfevents."
+_MOST_BYTES = 4096  # of a reason
+
+
+class _File:
+    """A file of a run folder, by its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, kind: type[RunFolder]) -> Path:
+        return folder.path / self.name
 
 
 @dataclass(frozen=True)
@@ -74,69 +89,26 @@ class RunFolder:
         """The folder of ``trial`` below the runs folder, whether it is there or not."""
         return cls(runs / trial.folder)
 
-    @property
-    def trial_file(self) -> Path:
-        return self.path / "trial.yaml"
-
-    @property
-    def environment_file(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        return self.path / "metrics.jsonl"
-
-    @property
-    def checkpoint_file(self) -> Path:
-        return self.path / "checkpoint.pt"
-
-    @property
-    def previous_checkpoint_file(self) -> Path:
-        return self.path / "checkpoint.previous.pt"
-
-    @property
-    def next_checkpoint_file(self) -> Path:
-        return self.path / "checkpoint.next.pt"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "log.txt"
-
-    @property
-    def error_file(self) -> Path:
-        return self.path / "error.txt"
-
-    @property
-    def stopped_file(self) -> Path:
-        return self.path / "stopped.txt"
-
-    @property
-    def pruned_file(self) -> Path:
-        return self.path / "pruned.txt"
-
-    @property
-    def progress_file(self) -> Path:
-        return self.path / "progress.json"
-
-    @property
-    def lock_file(self) -> Path:
-        return self.path / ".lock"
-
-    @property
-    def owner_file(self) -> Path:
-        return self.path / "owner.json"
-
-    @property
-    def result_file(self) -> Path:
-        return self.path / "result.json"
-
-    @property
-    def certificate_file(self) -> Path:
-        return self.path / "certificate.json"
+    trial_file = _File("trial.yaml")
+    environment_file = _File("environment.json")
+    metrics_file = _File("metrics.jsonl")
+    damaged_metrics_file = _File("metrics.damaged.jsonl")
+    checkpoint_file = _File("checkpoint.pt")
+    previous_checkpoint_file = _File("checkpoint.previous.pt")
+    next_checkpoint_file = _File("checkpoint.next.pt")
+    log_file = _File("log.txt")
+    error_file = _File("error.txt")
+    stopped_file = _File("stopped.txt")
+    pruned_file = _File("pruned.txt")
+    progress_file = _File("progress.json")
+    lock_file = _File(".lock")
+    owner_file = _File("owner.json")
+    result_file = _File("result.json")
+    certificate_file = _File("certificate.json")
 
     def event_files(self) -> list[Path]:
         """TensorBoard's files, oldest first."""
-        return sorted(self.path.glob("events.out.tfevents.*"))
+        return sorted(self.path.glob(f"{_EVENTS}*"))
 
     @property
     def state(self) -> State:
@@ -144,23 +116,55 @@ class RunFolder:
         result = self.result()
         if result is not None:
             return State(result["status"])
-        if self.error_file.exists():
+        if self.obstacle or self.error_file.exists():
             return State.FAILED
         if self.pruned_file.exists():
             return State.PRUNED
-        begun = self.metrics_file.exists() or self.stopped_file.exists()
-        return State.INTERRUPTED if begun else State.NEW
+        traces = (self.metrics_file, self.stopped_file, self.result_file)  # which is damaged
+        return State.INTERRUPTED if any(file.exists() for file in traces) else State.NEW
 
     @property
     def reason(self) -> str:
         """Why the trial is not finished, in one line; empty if it is, or if nothing is known."""
-        result = self.result()
+        result, problem = read_result(self.result_file)
         if result is not None:
-            return _diverged(result.get("diverged"))
+            return _diverged(result["diverged"])
+        if obstacle := self.obstacle:
+            return obstacle
         for file in (self.error_file, self.pruned_file, self.stopped_file):
-            with suppress(OSError):
-                return file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+            with suppress(OSError), open_file(file) as opened:
+                return opened.readline(_MOST_BYTES).decode(errors="replace").rstrip()
+        return problem
+
+    @property
+    def obstacle(self) -> str:
+        """What lies in the place of a file, or keeps one from being read; mostly nothing."""
+        ours = {each.name for each in vars(RunFolder).values() if isinstance(each, _File)}
+        try:
+            # The dot asks for the right to open what is listed.
+            names = sorted(os.listdir(os.path.join(self.path, ".")))
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"the run folder cannot be read: {error.strerror}"
+        for name in names:
+            if name in ours or name.startswith(_EVENTS):
+                try:
+                    open_file(self.path / name).close()
+                except OSError as error:
+                    return f"{name} cannot be read: {error.strerror}"
         return ""
+
+    def check_files(self) -> None:
+        """Check that nothing lies where a trial reads and writes its files.
+
+        Raises:
+            RunFolderError: something does.
+        """
+        if obstacle := self.obstacle:
+            raise RunFolderError(
+                f"{self.path}: {obstacle}.\n  Move it away, or name another folder with --runs DIR."
+            )
 
     @property
     def begun_at(self) -> float | None:
@@ -253,22 +257,24 @@ class RunFolder:
             )
 
     def trial(self) -> Trial:
-        """The trial that the folder was made for, as it was written then.
-
-        That what it names exists in this version, only :meth:`trial_to_run` checks.
+        """The trial that the folder was made for.
 
         Raises:
             RunFolderError: there is no readable trial.yaml.
         """
-        return read_trial(self.trial_file)
-
-    def trial_to_run(self) -> Trial:
-        """The trial that the folder was made for, if it can be run here.
-
-        Raises:
-            RunFolderError: there is no readable trial.yaml, or it asks for what is not there.
-        """
-        return read_trial(self.trial_file, to_run=True)
+        try:
+            return Trial.model_validate(parse_quickly(read_file(self.trial_file).decode()))
+        except FileNotFoundError:
+            raise RunFolderError(
+                f"{self.path}: not a run folder, for it has no trial.yaml.\n"
+                "  Folders are made by 'deltagclip train'."
+            ) from None
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")[:200]
+            raise RunFolderError(
+                f"{self.trial_file}: not a trial that this version reads: {reason}.\n"
+                "  Delete the folder to run the trial again."
+            ) from None
 
     def record_failure(self, error: BaseException, reason: str) -> None:
         """Write ``error.txt``: the first line of the reason, then the traceback."""
@@ -300,6 +306,11 @@ class RunFolder:
         Raises:
             RunFolderError: something in it cannot be deleted, or another process works there.
         """
+        if self.path.is_symlink():
+            raise RunFolderError(
+                f"{self.path}: a link, through which nothing is deleted.\n"
+                "  Delete the link or where it leads to by hand, and try again."
+            )
         if not self.path.exists():
             return
         try:
@@ -312,28 +323,12 @@ class RunFolder:
             ) from None
 
     def result(self) -> dict[str, Any] | None:
-        """What ``result.json`` holds; None if it is missing, empty or torn."""
-        try:
-            result = json.loads(self.result_file.read_bytes())
-        except (OSError, ValueError):
-            return None
-        ended = isinstance(result, dict) and result.get("status") in _WITH_RESULT
-        return result if ended else None
+        """What ``result.json`` holds; None if it is missing, empty, torn or no result."""
+        return read_result(self.result_file)[0]
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The records of ``metrics.jsonl``, up to the first line that is not whole."""
-        try:
-            lines = self.metrics_file.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return
-            if not line.endswith(b"\n") or not isinstance(record, dict):
-                return
-            yield record
+        """The records of ``metrics.jsonl``, up to the first line that is none."""
+        return read_records(self.metrics_file)
 
 
 def _diverged(at: Mapping[str, Any] | None) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from deltagclip_cli.errors import UsageError
+from deltagclip_cli.files import subfolders
 from deltagclip_cli.heartbeat import Heartbeat, is_worked_on, last_heartbeat, read_heartbeat
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import RunFolder, State
@@ -64,11 +64,13 @@ class Survey:
         planned: the trials of the spec.
         sightings: one for each of those, then one for each other run folder.
         problem: why the queue of a cluster could not be asked; empty if it was, or need not be.
+        unlisted: folders that may hold more, but cannot be listed; a sentence each.
     """
 
     planned: Sequence[Planned]
     sightings: Sequence[Sighting]
     problem: str = ""
+    unlisted: Sequence[str] = ()
 
     @property
     def others(self) -> Sequence[Sighting]:
@@ -89,11 +91,12 @@ def survey(
     """
     known = {each.folder.path for each in planned}
     sightings = [_planned_sighting(each) for each in planned]
+    unlisted: list[str] = []
     for experiment in experiments:
-        for folder in _run_folders(runs, experiment, jobs):
+        for folder in _run_folders(runs, experiment, jobs, unlisted):
             if folder.path not in known:
                 sightings.append(_stranger(experiment, folder, runs, jobs))
-    return Survey(planned, sightings, jobs.problem)
+    return Survey(planned, sightings, jobs.problem, unlisted)
 
 
 def _planned_sighting(planned: Planned) -> Sighting:
@@ -135,25 +138,42 @@ def _beat(folder: RunFolder, state: State, standing: Standing | None) -> Heartbe
 
 
 def experiments_in(runs: Path, jobs: Jobs) -> list[str]:
-    """The names of the experiments that have run folders, or will have when their jobs begin."""
-    there = [path.name for path in _folders(runs) if _run_folders(runs, path.name, jobs)]
+    """The names of the experiments that have run folders, or will have when their jobs begin.
+
+    What cannot be listed may have some.
+
+    Raises:
+        UsageError: that is the runs folder itself.
+    """
+    unlisted: list[str] = []
+    folders = _folders(runs, unlisted)
+    if unlisted:
+        raise UsageError(f"{unlisted[0]}\n  Name another folder with --runs DIR.")
+    there = []
+    for path in folders:
+        before = len(unlisted)
+        if _run_folders(runs, path.name, jobs, unlisted) or len(unlisted) > before:
+            there.append(path.name)
     return list(dict.fromkeys([*there, *jobs.experiments]))
 
 
-def _run_folders(runs: Path, experiment: str, jobs: Jobs) -> list[RunFolder]:
+def _run_folders(runs: Path, experiment: str, jobs: Jobs, unlisted: list[str]) -> list[RunFolder]:
     """Those that are there, and those that jobs will make when they begin."""
     there = [
         path
-        for label in _folders(runs / experiment)
-        for path in _folders(label)
+        for label in _folders(runs / experiment, unlisted)
+        for path in _folders(label, unlisted)
         if _RUN.fullmatch(path.name)
     ]
     there += [runs / name for name in jobs.awaited(experiment)]
     return [RunFolder(path) for path in dict.fromkeys(there)]
 
 
-def _folders(path: Path) -> list[Path]:
-    with suppress(OSError), os.scandir(path) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-        return [path / name for name in names if not name.startswith(".")]
-    return []
+def _folders(path: Path, unlisted: list[str]) -> list[Path]:
+    try:
+        return [path / name for name in subfolders(path) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        unlisted.append(f"{path}: cannot be listed: {error.strerror}.")
+        return []

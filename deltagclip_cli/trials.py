@@ -8,15 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
-from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PositiveInt, TypeAdapter
 
-from deltagclip_cli.errors import RunFolderError
-from deltagclip_cli.spec.component import AS_WRITTEN, Settings
-from deltagclip_cli.spec.nodes import parse
+from deltagclip_cli.spec.component import Settings
 from deltagclip_cli.spec.schema import (
     Certificate,
     Checkpointing,
@@ -29,8 +25,6 @@ from deltagclip_cli.spec.schema import (
     Seed,
     Task,
 )
-from deltagclip_cli.spec.sentences import in_one_line
-from deltagclip_cli.wording import shortened
 
 
 class Trial(Settings):
@@ -98,35 +92,6 @@ class Trial(Settings):
         copied = self.model_copy(update={"seed": seed})
         copied.__dict__.update(canonical=self.canonical, setting=self.setting)
         return copied
-
-
-def read_trial(file: Path, *, to_run: bool = False) -> Trial:
-    """The trial of a ``trial.yaml``, as it was written.
-
-    Args:
-        file: in a run folder.
-        to_run: check that what it names exists in this version.
-
-    Raises:
-        RunFolderError: there is no readable trial, or it asks for what is not there.
-    """
-    try:
-        written = parse(file.read_text(encoding="utf-8"))
-        return Trial.model_validate(written, context=None if to_run else AS_WRITTEN)
-    except FileNotFoundError:
-        raise RunFolderError(
-            f"{file.parent}: not a run folder, for it has no {file.name}.\n"
-            "  Folders are made by 'deltagclip train'."
-        ) from None
-    except ValidationError as error:
-        reason = in_one_line(error)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-    verb = "can run" if to_run else "reads"
-    raise RunFolderError(
-        f"{file}: not a trial that this version {verb}: {shortened(reason, 300)}.\n"
-        "  Delete the folder to run the trial again."
-    )
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ def run_trial(
         TrialError: the trial failed; ``error.txt`` says why, with the traceback.
     """
     started = time.perf_counter()
+    if not force:
+        folder.check_files()
     where = find_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -99,7 +101,7 @@ def _train(
 ) -> tuple[Trainer, Ending]:
     """Go on where an earlier start ended, until the end or until asked to stop."""
     checkpoints = Checkpoints(folder, trial.identity, check)
-    state, kept = where_to_continue(folder, checkpoints)
+    state, kept = where_to_continue(folder, checkpoints, check)
     start = _start(trial, parts, state)
     with (
         closing(Recorder(folder, trial, kept, check)) as recorder,

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ def real_data() -> Path:
     with FileLock(folder / ".unpack.lock"):
         subprocess.run([str(_UNPACK), str(folder)], check=True, stdout=subprocess.DEVNULL)
     return folder
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, which those that pytest makes are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 def _is_local(host: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,39 @@ def lines(*records: Any) -> bytes:
     return "".join(json.dumps(each) + "\n" for each in records).encode()
 
 
+def result_text(status: str = "finished", **others: Any) -> str:
+    """What ``result.json`` holds of a run, whose last epoch is its second one.
+
+    Args:
+        status: how it ended.
+        others: keys that differ from those of a run of a moment.
+    """
+    return json.dumps(
+        {
+            "status": status,
+            "identity": "",
+            "epochs": 2,
+            "steps": 4,
+            "last": {},
+            "best": {},
+            "regimes": None,
+            "diverged": DIVERGED if status == "diverged" else None,
+            "seconds": {"epochs": 1.0, "last_start": 1.0},
+            **others,
+        }
+    )
+
+
+def last_of(content: bytes) -> Record:
+    """The last record of an epoch in a ``metrics.jsonl``; empty if there is none."""
+    last: Record = {}
+    for line in content.splitlines():
+        with suppress(ValueError):
+            read = json.loads(line)
+            last = read if isinstance(read, dict) and "perf/epoch_seconds" in read else last
+    return last
+
+
 def make_run(
     root: Path, trial: Trial, content: bytes | None = None, status: str | None = None
 ) -> RunFolder:
@@ -45,9 +79,18 @@ def make_run(
     whole = lines(*(record(epoch) for epoch in range(1, trial.epochs + 1)))
     folder.metrics_file.write_bytes(whole if content is None else content)
     if status is not None:
-        result = {"status": status, "diverged": DIVERGED if status == "diverged" else None}
-        folder.result_file.write_text(json.dumps(result))
+        finish(folder, status)
     return folder
+
+
+def finish(folder: RunFolder, status: str = "finished") -> None:
+    """Write the result of a run that ended with what its metrics end with."""
+    content = folder.metrics_file.read_bytes() if folder.metrics_file.exists() else b""
+    trial, last = folder.trial(), last_of(content)
+    metrics = {name: value for name, value in last.items() if "/" in name}
+    epochs = last.get("epoch", trial.epochs)
+    text = result_text(status, identity=trial.identity, epochs=epochs, last=metrics)
+    folder.result_file.write_text(text)
 
 
 def make_events(folder: Path, values: Mapping[str, Iterable[float]]) -> Path:

@@ -1,12 +1,20 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and whatever else may lie in their place."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
+from obstacles import OBSTACLES
 
-from deltagclip_cli.files import remove_unfinished, write_text, written_whole
+from deltagclip_cli.files import (
+    open_file,
+    read_file,
+    remove_unfinished,
+    subfolders,
+    write_text,
+    written_whole,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -75,3 +83,30 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
         (tmp_path / name).touch()
     remove_unfinished(tmp_path)
     assert names(tmp_path) == [".hidden", "a", "a.part"]
+
+
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_what_is_no_file_is_not_opened(tmp_path: Path, why: str) -> None:
+    OBSTACLES[why](tmp_path / "a")
+    for read in (open_file, read_file):
+        with pytest.raises(OSError) as caught:
+            read(tmp_path / "a")
+        assert caught.value.strerror == why
+
+
+def test_a_link_to_a_file_is_read_and_a_file_that_is_too_large_is_not(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "text")
+    (tmp_path / "link").symlink_to("a")
+    assert read_file(tmp_path / "link", most_bytes=4) == b"text"
+    with pytest.raises(OSError, match="it is larger than"):
+        read_file(tmp_path / "link", most_bytes=3)
+
+
+def test_folders_are_listed_whatever_else_is_there(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a").symlink_to("b")
+    write_text(tmp_path / "file", "")
+    for number, make in enumerate(OBSTACLES.values()):
+        if make is not Path.mkdir:
+            make(tmp_path / f"{number}")
+    assert subfolders(tmp_path) == ["a", "b"]

@@ -81,9 +81,19 @@ def test_a_heartbeat_that_a_killed_process_left_behind_does_not_count(tmp_path: 
     assert read_heartbeat(folder) is None
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"epoch": 1}', '{"unknown": 1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", '{"epoch": 1}', "[" * 100_000])
 def test_a_heartbeat_that_cannot_be_read_is_none(folder: RunFolder, content: str) -> None:
     folder.progress_file.write_text(content)
+    assert read_heartbeat(folder) is None
+
+
+@pytest.mark.parametrize("value", ["null", '"1"', "1e999", "NaN", "[]", "true"])
+@pytest.mark.parametrize("name", ["time", "done", "epoch", "pid", "metrics"])
+def test_a_heartbeat_of_another_shape_is_none(folder: RunFolder, name: str, value: str) -> None:
+    Pulse(folder, "cpu", START)
+    said = json.loads(folder.progress_file.read_text())
+    text = json.dumps({**said, name: "VALUE"}).replace('"VALUE"', value)
+    folder.progress_file.write_text(text)
     assert read_heartbeat(folder) is None
 
 

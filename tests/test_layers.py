@@ -18,7 +18,7 @@ NAME = PACKAGE.name
 # From the bottom up; a module imports, when it is loaded, from its own line and the lines above it.
 LAYERS = [
     {"__init__", "errors", "registry", "seeds", "files", "wording"},
-    {"claims"},
+    {"claims", "formats"},
     {"spec"},
     {"trials"},
     {"run_folder"},
@@ -45,7 +45,7 @@ LAYERS = [
 WITHOUT_TORCH = {"errors", "registry", "wording", "seeds", "files", "stopping", "logs", "spec"}
 WITHOUT_TORCH |= {"run_folder", "cli", "__main__", "__init__", "claims", "heartbeat", "planning"}
 WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "search", "console"}
-WITHOUT_TORCH |= {"trials"}
+WITHOUT_TORCH |= {"trials", "formats"}
 READING = {
     "curves",
     "statistics",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.planning import (
@@ -26,14 +26,14 @@ def finish(runs: Path, trial: Trial, seconds: float = 4.0, status: str = "finish
     """Leave the result of a trial behind, without training it."""
     folder = RunFolder.of(runs, trial)
     folder.create(trial)
-    result = {
-        "status": status,
-        "identity": trial.identity,
-        "epochs": trial.epochs,
-        "last": {"test/loss": 0.5},
-        "seconds": {"epochs": seconds, "last_start": seconds},
-    }
-    folder.result_file.write_text(json.dumps(result))
+    text = result_text(
+        status,
+        identity=trial.identity,
+        epochs=trial.epochs,
+        last={"test/loss": 0.5},
+        seconds={"epochs": seconds},
+    )
+    folder.result_file.write_text(text)
 
 
 def states(trials: list[Trial], runs: Path) -> list[State]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from obstacles import OBSTACLES, as_nobody
+from run_cases import result_text
 from tiny_spec import trial_of
 
 from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.heartbeat import read_heartbeat
+from deltagclip_cli.ownership import read_owner
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.trials import Trial
 
@@ -66,9 +73,9 @@ def test_a_state_is_derived_from_the_files(trial: Trial, folder: RunFolder) -> N
     assert folder.state is State.INTERRUPTED
     folder.error_file.write_text("why")
     assert folder.state is State.FAILED
-    folder.result_file.write_text('{"status": "diverged"}')
+    folder.result_file.write_text(result_text("diverged"))
     assert folder.state is State.DIVERGED
-    folder.result_file.write_text('{"status": "finished"}')
+    folder.result_file.write_text(result_text())
     assert folder.state is State.FINISHED
 
 
@@ -86,29 +93,111 @@ def test_a_result_that_is_empty_or_torn_is_no_result(
     assert folder.state is State.INTERRUPTED
 
 
-WHOLE = b'{"epoch": 1}\n{"epoch": 2}\n'
+def line(epoch: object) -> bytes:
+    return json.dumps({"epoch": epoch, "step": 2, "time": 1e9, "test/loss": 0.5}).encode() + b"\n"
+
+
+WHOLE = line(1) + line(2)
 
 
 @pytest.mark.parametrize(
     ("content", "epochs"),
     [
         (WHOLE, [1, 2]),
-        (WHOLE + b'{"epoch": 3', [1, 2]),
-        (WHOLE + b'{"epoch": 3}', [1, 2]),
-        (b'{"epoch": 1}\n{"epo\n{"epoch": 3}\n', [1]),
-        (b'{"epoch": 1}\n\x00\x00\x00', [1]),
-        (b'{"epoch": 1}\n\xff\n{"epoch": 3}\n', [1]),
-        (b'{"epoch": 1}\n3\n', [1]),
+        (WHOLE + line(3)[:9], [1, 2]),
+        (WHOLE + line(3)[:-1], [1, 2]),
+        (line(1) + line(2)[:9] + line(3), [1]),
+        (line(1) + b"\x00\x00\x00", [1]),
+        (line(1) + b"\xff\n" + line(3), [1]),
+        (line(1) + b"3\n", [1]),
+        (line(1) + b"[" * 100_000 + b"\n" + line(3), [1]),
+        (line(1) + b" " * 2**21 + line(2), [1]),
+        (line(1) + line("2"), [1]),
+        (line(1) + line(2.0), [1]),
+        (line(1) + line(True), [1]),
+        (line(1) + line(None), [1]),
+        (line(1) + b'{"epoch": 2, "time": 1e9}\n', [1]),
+        (line(1) + line(2).replace(b"1000000000.0", b"null"), [1]),
+        (line(1) + line(2).replace(b"0.5", b"Infinity"), [1]),
+        (line(1) + line(2).replace(b"0.5", b"1e999"), [1]),
+        (line(1) + line(2).replace(b"0.5", b"9" * 400), [1]),
+        (line(1) + line(2).replace(b"0.5", b'"low"'), [1]),
+        (line(1) + line(2).replace(b"0.5", b"[0.5]"), [1]),
+        (line(1) + line(2).replace(b"0.5", b"null"), [1, 2]),
+        (line(1) + line(2).replace(b"0.5", b"3"), [1, 2]),
         (b"\n" + WHOLE, []),
         (b"", []),
     ],
 )
-def test_metrics_are_read_up_to_the_first_line_that_is_not_whole(
+def test_metrics_are_read_up_to_the_first_line_that_is_no_record(
     trial: Trial, folder: RunFolder, content: bytes, epochs: list[int]
 ) -> None:
     folder.create(trial)
     folder.metrics_file.write_bytes(content)
     assert [record["epoch"] for record in folder.metrics()] == epochs
+
+
+FILES = [
+    *(".lock", "trial.yaml", "environment.json", "metrics.jsonl", "metrics.damaged.jsonl"),
+    *("checkpoint.pt", "checkpoint.next.pt", "checkpoint.previous.pt", "progress.json"),
+    *("log.txt", "error.txt", "stopped.txt", "pruned.txt", "owner.json", "result.json"),
+    *("certificate.json", "events.out.tfevents.1.host.2"),
+]
+
+
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_what_lies_in_the_place_of_a_file_is_named_at_once(
+    trial: Trial, folder: RunFolder, why: str
+) -> None:
+    for name in FILES:
+        folder.create(trial)
+        (folder.path / name).unlink(missing_ok=True)
+        OBSTACLES[why](folder.path / name)
+        assert (folder.state, folder.reason) == (State.FAILED, f"{name} cannot be read: {why}")
+        with pytest.raises(RunFolderError, match=re.escape(f"{name} cannot be read: {why}")):
+            folder.check_files()
+        assert folder.result() is None
+        assert folder.is_claimed() is False
+        assert read_owner(folder) is None
+        assert read_heartbeat(folder) is None
+        if name == "trial.yaml":
+            with pytest.raises(RunFolderError, match="trial"):
+                folder.trial()
+        shutil.rmtree(folder.path)
+
+
+def test_what_is_nobodys_is_no_obstacle(trial: Trial, folder: RunFolder) -> None:
+    folder.create(trial)
+    (folder.path / "plots").mkdir()
+    os.mkfifo(folder.path / "pipe")
+    folder.check_files()
+    assert folder.state is State.NEW
+    folder.result_file.write_text(result_text())
+    os.mkfifo(folder.log_file)
+    assert folder.state is State.FINISHED, "what is finished needs no log"
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+@pytest.mark.parametrize("has_files", [True, False])
+def test_a_folder_that_another_user_keeps_to_himself_is_named(
+    open_folder: Path, trial: Trial, mode: int, has_files: bool
+) -> None:
+    folder = RunFolder.of(open_folder / "runs", trial)
+    folder.create(trial)
+    if not has_files:
+        folder.trial_file.unlink()
+    folder.path.chmod(mode)
+    with as_nobody():
+        assert folder.state is State.FAILED
+        assert "cannot be read: Permission denied" in folder.reason
+    folder.path.chmod(0o755)
+
+
+def test_a_trial_that_is_nested_without_end_is_no_trial(trial: Trial, folder: RunFolder) -> None:
+    folder.create(trial)
+    folder.trial_file.write_text("[" * 100_000)
+    with pytest.raises(RunFolderError, match="not a trial that this version reads"):
+        folder.trial()
 
 
 def test_every_cut_of_the_metrics_gives_the_whole_lines_before_it(
@@ -127,9 +216,7 @@ def test_there_are_no_metrics_without_a_file(folder: RunFolder) -> None:
 def test_a_folder_remembers_its_trial(trial: Trial, folder: RunFolder) -> None:
     folder.create(trial)
     folder.create(trial)
-    remembered = RunFolder(folder.path)
-    assert remembered.trial_to_run() == trial
-    assert remembered.trial().identity == trial.identity
+    assert RunFolder(folder.path).trial() == trial
     assert [path.name for path in folder.path.iterdir()] == ["trial.yaml"]
 
 
@@ -140,7 +227,7 @@ def test_settings_that_leave_the_numbers_alone_may_change(
     later = trial_of(tmp_path, "checkpoint.epochs=7", "log_every=3")
     assert RunFolder.of(tmp_path / "runs", later) == folder
     folder.create(later)
-    assert folder.trial_to_run() == later
+    assert folder.trial() == later
 
 
 def test_a_folder_of_another_spec_is_refused_with_what_differs(
@@ -225,10 +312,10 @@ def test_files_of_other_trials_survive_a_folder_that_cannot_be_written(
 def test_leftovers_of_a_killed_writer_are_harmless(trial: Trial, folder: RunFolder) -> None:
     folder.create(trial)
     for name in (".result.json.123.part", ".trial.yaml.123.part", ".metrics.jsonl.9.part"):
-        (folder.path / name).write_text('{"status": "finished"}')
+        (folder.path / name).write_text(result_text())
     assert folder.result() is None
     assert folder.state is State.NEW
-    assert folder.trial_to_run() == trial
+    assert folder.trial() == trial
     assert folder.event_files() == []
     folder.create(trial)
 
@@ -256,7 +343,7 @@ def test_a_cleared_folder_is_gone_and_clearing_none_is_fine(
 ) -> None:
     folder.clear()
     folder.create(trial)
-    folder.result_file.write_text(json.dumps({"status": "finished"}))
+    folder.result_file.write_text(result_text())
     folder.clear()
     assert not folder.path.exists()
     assert folder.state is State.NEW

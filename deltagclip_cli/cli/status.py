@@ -58,7 +58,8 @@ def status(
     names, trials = _trials(spec, experiments or (), sets or (), runs, there)
     if as_json:
         found = _look(names, trials, runs, ask())
-        answer = {"trials": status_records(found), "problem": found.problem or None}
+        problem = "\n".join(filter(None, [found.problem, *found.unlisted])) or None
+        answer = {"trials": status_records(found), "problem": problem}
         typer.echo(json.dumps(answer, indent=1))
     elif watch:
         watch_status(console, lambda: _look(names, trials, runs, ask()))

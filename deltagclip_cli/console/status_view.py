@@ -52,6 +52,7 @@ def _status(survey: Survey, *, what_happens_first: bool = False) -> RenderableTy
         happening += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
     happening += _queued(survey.sightings)
     happening += _problems(survey.sightings)
+    happening += [Text(each, "yellow") for each in survey.unlisted]
     if survey.problem:
         happening.append(Text(f"\n{_UNASKED}: {survey.problem}", "yellow"))
     parts = happening + tables if what_happens_first else tables + happening

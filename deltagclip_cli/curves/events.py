@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from deltagclip_cli.curves.points import Points, Scalars
+from deltagclip_cli.files import is_folder, open_file
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -56,7 +57,8 @@ class Events:
 def event_files(folder: Path) -> list[Path]:
     """The files directly in a folder that TensorBoard would read, in order of their names.
 
-    Links that lead nowhere are among them, since their data are missing; folders are not.
+    Links that lead nowhere are among them, since their data are missing, and so is what will be
+    found to be no file; folders are not.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -96,10 +98,7 @@ def read_events(folder: Path) -> Events:
 
 
 def _is_event_file(entry: os.DirEntry[str]) -> bool:
-    # Nothing else is opened: the opening of a named pipe, say, would never return.
-    return "tfevents" in entry.name and (
-        entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path))
-    )
+    return "tfevents" in entry.name and not is_folder(entry)
 
 
 class _BrokenError(Exception):
@@ -128,7 +127,7 @@ class _Stream:
         from tensorboard.compat.proto.event_pb2 import Event
 
         self.points.begin_file(number)
-        with path.open("rb") as file:
+        with open_file(path) as file:
             for before, record in enumerate(_records(file)):
                 try:
                     event = Event.FromString(record)

@@ -11,6 +11,7 @@ from deltagclip_cli.curves.foreign import EventFolder, read_event_runs
 from deltagclip_cli.curves.naming import Naming
 from deltagclip_cli.curves.run import Reading, Watch
 from deltagclip_cli.curves.trials import read_trials
+from deltagclip_cli.files import is_folder
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.wording import printable
 
@@ -74,15 +75,8 @@ def _content(folder: Path) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not _is_folder(entry):
+            if not is_folder(entry):
                 files.append(entry.name)
             elif not entry.name.startswith("."):
                 folders.append(entry.name)
     return files, folders
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # such as a link to itself
-        return False

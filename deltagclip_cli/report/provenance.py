@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -10,7 +9,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
+from pydantic_core import from_json
+
 from deltagclip_cli.curves.run import Outcome, Run, in_words
+from deltagclip_cli.files import read_file
 from deltagclip_cli.report.names import FileNames
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.wording import plural, printable
@@ -64,7 +66,7 @@ def provenance(runs: Sequence[Run]) -> Provenance:
 def _starts(run: Run) -> list[Start]:
     """The environments of a run, one for each time it was begun or resumed."""
     with suppress(OSError, ValueError):
-        starts = json.loads(RunFolder(run.folder).environment_file.read_bytes())
+        starts = from_json(read_file(RunFolder(run.folder).environment_file))
         return [start for start in starts if isinstance(start, dict)]
     return []
 
@@ -80,7 +82,7 @@ def _specs(runs: Iterable[Run]) -> list[Spec]:
 
 def _trial(run: Run) -> str:
     with suppress(OSError, UnicodeDecodeError):
-        return RunFolder(run.folder).trial_file.read_text(encoding="utf-8")
+        return read_file(RunFolder(run.folder).trial_file).decode()
     return ""
 
 

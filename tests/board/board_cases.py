@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 from event_files import NAME, scalar, version, write
-from run_cases import lines, make_run
+from run_cases import finish, lines, make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_spec import trials_of
 
@@ -59,10 +59,10 @@ def write_run(root: Path, trial: Trial, epochs: int) -> RunFolder:
     status = "finished" if epochs == trial.epochs else None
     folder = RunFolder.of(root, trial)
     if not folder.trial_file.exists():
-        make_run(root, trial, b"", status)
-    elif status:
-        folder.result_file.write_text(json.dumps({"status": status}))
+        make_run(root, trial, b"")
     folder.metrics_file.write_bytes(lines(*records))
+    if status:
+        finish(folder, status)
     (folder.path / NAME).unlink(missing_ok=True)
     events = [
         scalar(metric, i + 1, each[i], wall_time=1e9 + i)

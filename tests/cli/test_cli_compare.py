@@ -21,6 +21,7 @@ from invocation import Invoke
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
 from rich.console import Console
+from run_cases import finish
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -81,7 +82,7 @@ def write_run(
     ]
     folder.metrics_file.write_text("".join(json.dumps(record) + "\n" for record in records))
     if ended:
-        folder.result_file.write_text(json.dumps({"status": "finished"}))
+        finish(folder)
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from invocation import Invoke
+from run_cases import result_text
 from slurm_fakes import SILENCE, FakeSlurm, is_shell
 from tiny_spec import TINY, trials_of
 from typer.testing import Result
@@ -76,8 +77,7 @@ def finish(*trials: Any, status: str = "finished") -> None:
     for trial in trials:
         folder = RunFolder.of(Path("runs"), trial)
         folder.create(trial)
-        result = {"status": status, "identity": trial.identity, "epochs": 2, "last": {}}
-        folder.result_file.write_text(json.dumps({**result, "seconds": {"epochs": 1.0}}))
+        folder.result_file.write_text(result_text(status, identity=trial.identity))
 
 
 def flat(text: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from invocation import Invoke
+from obstacles import as_nobody
+from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.heartbeat import Pulse, Start
@@ -25,19 +28,30 @@ def folders(tmp_path: Path) -> list[RunFolder]:
         folders[-1].create(trial)
     finished, diverged, failed, stopped, pruned, _ = folders
     for folder, status in ((finished, "finished"), (diverged, "diverged")):
-        result = {
-            "status": status,
-            "identity": folder.trial().identity,
-            "epochs": 2,
-            "last": {"test/loss": 0.25},
-            "seconds": {"epochs": 3.0},
-            "diverged": {"where": "training", "step": 3, "epoch": 1},
-        }
-        folder.result_file.write_text(json.dumps(result))
+        text = result_text(
+            status,
+            identity=folder.trial().identity,
+            last={"test/loss": 0.25},
+            seconds={"epochs": 3.0},
+            diverged={"where": "training", "step": 3, "epoch": 1},
+        )
+        folder.result_file.write_text(text)
     failed.record_failure(ValueError("no"), "ValueError: no")
     stopped.record_stop("killed by SIGKILL")
     pruned.record_pruning("worse than the median")
     trials_of(tmp_path)  # the spec as it was
+    return folders
+
+
+@pytest.fixture
+def hostile(folders: list[RunFolder]) -> list[RunFolder]:
+    """The same, of which the first four are damaged, each in another way."""
+    piped, shapeless, endless, timeless, *_ = folders
+    piped.result_file.unlink()
+    os.mkfifo(piped.result_file)
+    shapeless.result_file.write_text('{"status": "finished", "identity": ""}')
+    endless.owner_file.symlink_to("/dev/zero")
+    timeless.progress_file.write_text('{"host": "a", "time": null}')
     return folders
 
 
@@ -84,6 +98,46 @@ def test_json_has_a_record_for_each_trial(deltagclip: Invoke) -> None:
         ("sgd", 5, "new", ""),
     ]
     assert len(records) == 12
+
+
+@pytest.mark.usefixtures("hostile")
+def test_one_bad_folder_is_named_and_the_others_are_shown(deltagclip: Invoke) -> None:
+    for words in (("status", *SPEC, *SEEDS), ("status",)):
+        shown = deltagclip(*words).output
+        assert "result.json cannot be read: it is a named pipe, not a file\n" in shown
+        assert "owner.json cannot be read: it is a device, not a file\n" in shown
+        assert "1 pruned" in shown and "killed by SIGKILL" in shown
+        records = json.loads(deltagclip(*words, "--json").stdout)["trials"]
+        reasons = {record["seed"]: record["reason"] for record in records[:6]}
+        assert reasons[1] == "result.json is damaged: epochs: Field required"
+    planned = deltagclip("sweep", "tiny", *SPEC, *SEEDS, "--dry-run").output
+    assert "2 failed" in planned
+
+
+def test_what_another_user_keeps_to_himself_is_named_and_the_rest_is_shown(
+    deltagclip: Invoke, open_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(open_folder)
+    runs = Path("runs")
+    trials = trials_of(open_folder, SEEDS[1])
+    for trial in trials[:2]:
+        RunFolder.of(runs, trial).create(trial)
+        RunFolder.of(runs, trial).record_stop("killed by SIGKILL")
+    closed = [RunFolder.of(runs, trials[0]).path, runs / "theirs", runs / "tiny/other"]
+    for folder in closed[1:]:
+        folder.mkdir()
+    for folder in closed:
+        folder.chmod(0o000)
+    (runs / "loop").symlink_to("loop")
+    with as_nobody():
+        shown = [deltagclip(*words).output for words in (("status", *SPEC, *SEEDS), ("status",))]
+    for folder in closed:
+        folder.chmod(0o755)
+    for each in shown:
+        assert "the run folder cannot be read: Permission denied" in each
+        assert "interrupted: 1" in each
+        assert "runs/theirs: cannot be listed: Permission denied." in each
+        assert "runs/tiny/other: cannot be listed: Permission denied." in each
 
 
 @pytest.mark.usefixtures("folders")

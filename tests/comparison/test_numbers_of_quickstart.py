@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compare_cases import Asked, assert_right, compare, look
+from run_cases import finish
 from tiny_spec import trials_of
 
 from deltagclip_cli.run_folder import RunFolder
@@ -90,8 +91,7 @@ def make_run(
     if status == "failed":
         folder.record_failure(ValueError("no"), "ValueError: no")
     if status in ("finished", "diverged"):
-        result = {"status": status, "diverged": {"where": "training", "step": 5, "epoch": 3}}
-        folder.result_file.write_text(json.dumps(result))
+        finish(folder, status)
 
 
 def record(

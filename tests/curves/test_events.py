@@ -34,6 +34,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_ndarray, make_tensor_proto
 
 from deltagclip_cli.curves.events import event_files, read_events
+from deltagclip_cli.files import open_file
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "vit-tiny"
 
@@ -165,13 +166,17 @@ def test_only_event_files_directly_in_the_folder_are_read_in_order_of_name(tmp_p
     assert [path.name for path in event_files(tmp_path)] == [NAME, LATER, "x.tfevents.v2"]
 
 
-def test_folders_and_pipes_named_like_event_files_are_passed_over(tmp_path: Path) -> None:
+def test_folders_named_like_event_files_are_passed_over_and_pipes_are_named(tmp_path: Path) -> None:
     (tmp_path / "tfevents").mkdir()
     os.mkfifo(tmp_path / "tfevents.pipe")
+    (tmp_path / "tfevents.zero").symlink_to("/dev/zero")
     write(tmp_path / NAME, version(), scalar("loss", 1))
     events = read_events(tmp_path)
     assert steps(events) == [1]
-    assert list(events.problems) == []
+    assert list(events.problems) == [
+        f"{tmp_path}/tfevents.pipe: cannot be read: it is a named pipe, not a file.",
+        f"{tmp_path}/tfevents.zero: cannot be read: it is a device, not a file.",
+    ]
 
 
 def test_hyperparameters_are_read(tmp_path: Path) -> None:
@@ -464,14 +469,13 @@ def test_a_file_that_must_not_be_read_is_a_problem(
 ) -> None:
     write(tmp_path / NAME, version(), scalar("loss", 1))
     write(tmp_path / LATER, version(), scalar("loss", 2))
-    open_file = Path.open
 
-    def guarded(self: Path, *args: Any, **kwargs: Any) -> Any:
-        if self.name == NAME:
+    def guarded(path: Path) -> Any:
+        if path.name == NAME:
             raise PermissionError(13, "Permission denied")
-        return open_file(self, *args, **kwargs)
+        return open_file(path)
 
-    monkeypatch.setattr(Path, "open", guarded)
+    monkeypatch.setattr("deltagclip_cli.curves.events.open_file", guarded)
     events = read_events(tmp_path)
     assert steps(events) == [2]
     assert list(events.problems) == [f"{tmp_path / NAME}: cannot be read: Permission denied."]

@@ -11,6 +11,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
+from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli import heartbeat
@@ -147,8 +148,7 @@ def test_what_the_old_self_finishes_is_not_run_again(planned: list[Planned]) -> 
     queue = JobQueue([trial], SELF)
     with trial.folder.claimed():
         assert queue.take() is None
-        result = {"status": "finished", "identity": trial.trial.identity}
-        trial.folder.result_file.write_text(json.dumps(result))
+        trial.folder.result_file.write_text(result_text(identity=trial.trial.identity))
     assert queue.take() is None
     assert queue.ended_elsewhere() == [trial]
     assert queue.is_over()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_cases import result_text
 from slurm_fakes import FakeSlurm, FakeTask, write_array
 from tiny_spec import trial_of, trials_of
 
@@ -43,8 +44,7 @@ def make(folder: RunFolder, trial: Trial, what: str) -> None:
     if what == "failed":
         folder.record_failure(ValueError("why"), "why")
     if what in ("finished", "diverged"):
-        result = {"status": what, "identity": trial.identity}
-        folder.result_file.write_text(json.dumps(result))
+        folder.result_file.write_text(result_text(what, identity=trial.identity, diverged=None))
 
 
 def looked_up(tmp_path: Path, trial: Trial) -> Planned:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from run_cases import result_text
 from slurm_fakes import SILENCE, FakeSlurm, FakeTask, write_array
 from tiny_spec import TINY, trials_of, write_spec
 
@@ -204,8 +204,8 @@ def test_the_longest_trials_come_first(
     for trial, seconds in ((trials[0], 1.0), (trials[2], 9.0)):
         folder = RunFolder.of(tmp_path / "runs", trial)
         folder.create(trial)
-        result = {"status": "finished", "identity": trial.identity, "epochs": 2, "last": {}}
-        folder.result_file.write_text(json.dumps({**result, "seconds": {"epochs": seconds}}))
+        text = result_text(identity=trial.identity, seconds={"epochs": seconds})
+        folder.result_file.write_text(text)
     session = SlurmSession(
         spec=load_spec(tmp_path / "spec.yaml"),
         overrides=Resources(),
@@ -284,8 +284,7 @@ def test_an_array_that_slurm_may_have_taken_keeps_its_files(
 def finish(runs: Path, trial: Trial) -> None:
     folder = RunFolder.of(runs, trial)
     folder.create(trial)
-    result = {"status": "finished", "identity": trial.identity}
-    folder.result_file.write_text(json.dumps(result))
+    folder.result_file.write_text(result_text(identity=trial.identity))
 
 
 def left_open(runs: Path) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.heartbeat import Heartbeat
@@ -70,8 +71,8 @@ class Seen:
 
 
 def finish(planned: Planned, loss: float = 0.5) -> int:
-    result = {"status": "finished", "identity": planned.trial.identity, "last": {"loss": loss}}
-    planned.folder.result_file.write_text(json.dumps(result))
+    text = result_text(identity=planned.trial.identity, last={"loss": loss})
+    planned.folder.result_file.write_text(text)
     return 0
 
 
@@ -225,7 +226,7 @@ def test_one_run_folder_that_cannot_be_made_stops_no_other(planned: list[Planned
     seen = Seen()
     run(planned, finish, seen)
     assert seen.ends["sgd"].state is State.FAILED
-    assert "cannot be made or written" in seen.ends["sgd"].reason
+    assert "cannot be read: Not a directory" in seen.ends["sgd"].reason
     assert seen.ends["delta-gclip"] == End(State.FINISHED)
 
 

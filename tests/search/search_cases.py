@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from run_cases import result_text
+
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import RunFolder, State
@@ -158,15 +160,8 @@ def write_epoch(folder: RunFolder, epoch: int, loss: float) -> None:
 def write_result(folder: RunFolder, trial: Trial, status: str) -> None:
     *_, last = folder.metrics()
     metrics = {name: value for name, value in last.items() if "/" in name}
-    result = {
-        "status": status,
-        "identity": trial.identity,
-        "epochs": last["epoch"],
-        "last": metrics,
-        "diverged": {"epoch": 1, "step": 1, "where": "training"} if status == "diverged" else None,
-        "seconds": {"epochs": 1.0},
-    }
-    folder.result_file.write_text(json.dumps(result))
+    text = result_text(status, identity=trial.identity, epochs=last["epoch"], last=metrics)
+    folder.result_file.write_text(text)
 
 
 def studied(runs: Path) -> list[dict[str, Any]]:
