@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,13 @@ from pydantic_core import from_json  # four times as fast as the standard librar
 
 from deltagclip_cli.curves.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
 from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.files import read_file
+from deltagclip_cli.formats import lines_of
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.trials import Trial, differing_settings
 from deltagclip_cli.wording import printable
 
-_SEED = re.compile(r"^seed: (\d+)\n", re.MULTILINE)
+_SEED = re.compile(r"^seed: (\d{1,20})\n", re.MULTILINE)
 _OUTCOMES = {
     State.FINISHED: Outcome.FINISHED,
     State.DIVERGED: Outcome.DIVERGED,
@@ -28,6 +32,7 @@ _OUTCOMES = {
 }
 _NO_CONDITIONS = ("optimizer", "schedule", "seed")  # what is compared, and what is repeated
 _AXES = ("epoch", "step", "time")
+_NUMBERS = {int, float, type(None)}
 
 
 def read_trials(paths: Iterable[Path], watch: Watch = iter) -> Reading:
@@ -80,7 +85,7 @@ def _trials(paths: Iterable[Path]) -> tuple[dict[Path, Trial], list[str]]:
 
 def _without_seed(trial_file: Path) -> tuple[str, int | None]:
     with suppress(OSError, UnicodeDecodeError):
-        text = trial_file.read_text(encoding="utf-8")
+        text = read_file(trial_file).decode()
         found = _SEED.search(text)
         if found is not None:
             return text[: found.start()] + text[found.end() :], int(found[1])
@@ -126,12 +131,13 @@ def _groups_of_experiment(trials: Mapping[str, Trial]) -> dict[str, Group]:
 def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]:
     """A run, and what is wrong with its curves."""
     # Before the curves: of a run that ends meanwhile, they may be the first part.
-    outcome = _OUTCOMES.get(folder.state, Outcome.UNFINISHED)
+    result = folder.result()
+    state = State(result["status"]) if result is not None else folder.state
+    outcome = _OUTCOMES.get(state, Outcome.UNFINISHED)
     curves, problems = _read(folder.metrics_file)
-    if outcome is Outcome.FINISHED and not problems:
-        last = max((int(curve.epochs[-1]) for curve in curves.values()), default=0)
-        if last < trial.epochs:
-            problems = [f"{folder.metrics_file}: ends at epoch {last} of {trial.epochs}."]
+    if result is not None and not problems:
+        epochs = trial.epochs if outcome is Outcome.FINISHED else result["epochs"]
+        problems = [f"{folder.metrics_file}: {each}." for each in _unlike(result, curves, epochs)]
     if outcome is Outcome.FINISHED and problems:
         outcome = Outcome.UNFINISHED  # its last values are not those of its end
     reason = ""
@@ -148,13 +154,26 @@ def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]
     return run, problems
 
 
+def _unlike(result: Mapping[str, Any], curves: Mapping[str, Curve], epochs: int) -> Iterator[str]:
+    """How the end of some curves differs from the result of their run; nothing or one thing."""
+    last = max((int(curve.epochs[-1]) for curve in curves.values()), default=0)
+    if last != epochs:
+        yield f"ends at epoch {last} of {epochs}"
+        return
+    for name, value in result["last"].items():
+        there = curves[name].values[-1] if name in curves else math.nan
+        if not (there == value or (value is None and math.isnan(there))):
+            yield f"ends with {name} {there:.6g}, but result.json has {value}"
+            return
+
+
 def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
     """The curves of a ``metrics.jsonl``, and what is wrong with it.
 
     A last line without an end is nothing wrong: the run may be writing it.
     """
     try:
-        lines = file.read_bytes().split(b"\n")[:-1]
+        lines = list(lines_of(file))
     except FileNotFoundError:
         return {}, []
     except OSError as error:
@@ -165,10 +184,13 @@ def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
         problems.append(f"{file}: damaged after line {len(records)}; what follows was not read.")
     try:
         # Records of steps hold the same under other names.
-        curves = _curves([record for record in records if "perf/epoch_seconds" in record])
+        columns = _columns([record for record in records if "perf/epoch_seconds" in record])
+        whole, fault = _whole_course(columns)
     except (TypeError, ValueError, OverflowError) as error:
         return {}, [*problems, f"{file}: not records of numbers: {error}."]
-    return curves, problems
+    if fault:
+        problems.append(f"{file}: {fault}; from there on it was not read.")
+    return _curves({name: values[:whole] for name, values in columns.items()}), problems
 
 
 def _records(lines: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
@@ -194,14 +216,26 @@ def _whole(lines: Sequence[bytes]) -> list[Mapping[str, Any]]:
     return records
 
 
-def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
-    """A curve for each metric; a value that is null was not finite when it was written."""
-    if not records:
-        return {}
-    columns = _columns(records)
+def _whole_course(columns: Mapping[str, Numbers]) -> tuple[int, str]:
+    """How many epochs follow one another as a training makes them, and what comes then."""
+    if not columns:
+        return 0, ""
     for axis in ("epoch", "step"):
         if not np.isfinite(columns.get(axis, np.nan)).all():
             raise ValueError(f"one has no {axis}")
+    epochs, steps = columns["epoch"], columns["step"]
+    follows = (epochs == np.arange(1, len(epochs) + 1)) & (np.diff(steps, prepend=-1) >= 0)
+    whole = int(np.argmin([*follows, False]))
+    if whole == len(epochs):
+        return whole, ""
+    before = f"after epoch {whole} comes" if whole else "it begins with"
+    return whole, f"{before} epoch {epochs[whole]:.0f}"
+
+
+def _curves(columns: Mapping[str, Numbers]) -> dict[str, Curve]:
+    """A curve for each metric; a value that is null was not finite when it was written."""
+    if not columns or not len(columns["step"]):
+        return {}
     seconds = np.cumsum(columns["perf/epoch_seconds"])
     return {
         name: Curve(columns["step"], columns["epoch"], seconds, values)
@@ -211,12 +245,16 @@ def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, Curve]:
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Numbers]:
-    """The values of each name, (N,); NaN where a record has none."""
+    """The values of each name, (N,); NaN where a record has none; nothing without records."""
+    if not records:
+        return {}
     names = list(records[0])
     if any(list(record) != names for record in records):
         names = list(dict.fromkeys(name for record in records for name in record))
         rows = [[record.get(name) for name in names] for record in records]
     else:
         rows = [list(record.values()) for record in records]
+    if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
+        raise ValueError("one has a value that is no number")
     table = np.array(rows, dtype=np.float64)  # null becomes NaN
     return dict(zip(names, table.T, strict=True))

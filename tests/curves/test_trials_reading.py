@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from run_cases import Record, lines, make_run, record
+from run_cases import Record, finish, lines, make_run, record
 from tiny_spec import TINY, trial_of, trials_of
 
 from deltagclip_cli.curves import trials as module
 from deltagclip_cli.curves.run import Group, Outcome, Reading, Run
 from deltagclip_cli.curves.trials import read_trials
-from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.formats import lines_of
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -209,50 +210,6 @@ def test_a_trial_that_cannot_be_read_is_a_problem_and_the_others_are_read(
     assert "Delete" not in problem
 
 
-FOREIGN = {
-    "model": ("name: mlp", "name: transformer_of_tomorrow", "transformer_of_tomorrow"),
-    "data": ("name: synthetic", "name: 'mine.py:pictures'", "mine.py:pictures"),
-    "task": ("name: classify", "name: segment", "segment"),
-    "loss": ("loss: cross_entropy", "loss: focal", "focal"),
-    "optimizer": ("name: sgd", "name: sgd_of_tomorrow", "sgd_of_tomorrow"),
-    "option": ("lr: 0.1", "lr: 0.1\n  lookahead: 5", "lookahead"),
-    "value": ("lr: 0.1", "lr: slow", "slow"),
-    "schedule": ("schedule: null", "schedule: {name: wsd, decay: 3}", "wsd"),
-    "augmentation": ("augment: []", "augment: [{name: mixup, alpha: 1}]", "mixup"),
-}
-
-
-def make_foreign(tmp_path: Path, name: str) -> RunFolder:
-    """A finished run whose trial names what this version lacks."""
-    folder = make_run(tmp_path, trial_of(tmp_path), status="finished")
-    before, after, _ = FOREIGN[name]
-    text = folder.trial_file.read_text()
-    assert before in text
-    folder.trial_file.write_text(text.replace(before, after, 1))
-    return folder
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_run_is_read_though_it_names_what_this_version_lacks(tmp_path: Path, name: str) -> None:
-    folder = make_foreign(tmp_path, name)
-    reading = read_trials([folder.path])
-    assert list(reading.problems) == []
-    (run,) = reading.runs
-    assert losses(run) == [0.5, 0.5]
-    assert run.outcome is Outcome.FINISHED
-
-
-@pytest.mark.parametrize("name", FOREIGN)
-def test_such_a_run_is_not_run_again_and_the_fault_is_named(tmp_path: Path, name: str) -> None:
-    folder = make_foreign(tmp_path, name)
-    with pytest.raises(RunFolderError) as refused:
-        folder.trial_to_run()
-    message = str(refused.value)
-    assert FOREIGN[name][2] in message
-    for raw in ("pydantic", "validation error", "input_value", "type="):
-        assert raw not in message
-
-
 def test_a_folder_whose_trial_has_gone_is_a_problem(tmp_path: Path) -> None:
     reading = read_trials([tmp_path])
     assert list(reading.runs) == []
@@ -298,7 +255,8 @@ def test_a_run_that_was_stopped_pruned_or_goes_on_is_unfinished(tmp_path: Path) 
     with begun.claimed():
         reading = read_trials(folder.path for folder in folders)
     assert {run.outcome for run in reading.runs} == {Outcome.UNFINISHED}
-    assert [run.reason for run in reading.runs] == ["", "", "Ctrl-C", "worse than others", ""]
+    damage = "result.json is damaged: Invalid JSON: EOF while parsing a string at line 1 column 16"
+    assert [run.reason for run in reading.runs] == ["", "", "Ctrl-C", "worse than others", damage]
     assert [len(run.curves) for run in reading.runs] == [0, 2, 2, 2, 2]
     assert list(reading.problems) == []
 
@@ -307,16 +265,14 @@ def test_a_run_that_ends_while_it_is_read_is_not_taken_for_a_short_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_run(tmp_path, trial_of(tmp_path), lines(record(1)))
-    read_bytes = Path.read_bytes
 
-    def read_and_go_on(path: Path) -> bytes:
-        content = read_bytes(path)
-        if path == folder.metrics_file:
-            folder.metrics_file.write_bytes(lines(record(1), record(2)))
-            folder.result_file.write_text('{"status": "finished"}')
-        return content
+    def read_and_go_on(path: Path) -> Iterator[bytes]:
+        content = list(lines_of(path))
+        folder.metrics_file.write_bytes(lines(record(1), record(2)))
+        finish(folder)
+        return iter(content)
 
-    monkeypatch.setattr(Path, "read_bytes", read_and_go_on)
+    monkeypatch.setattr("deltagclip_cli.curves.trials.lines_of", read_and_go_on)
     reading = read_trials([folder.path])
     assert [run.outcome for run in reading.runs] == [Outcome.UNFINISHED]
     assert list(reading.problems) == []
@@ -375,8 +331,8 @@ def test_values_are_those_that_the_standard_library_reads(tmp_path: Path) -> Non
     finite = [x for x in doubles if math.isfinite(x)] + [rng.random() for _ in range(2000)]
     finite += [5e-324, 2.2250738585072011e-308, 1.7976931348623157e308, -0.0, 0.1, 1e23]
     shown = [form(x) for x in finite for form in (repr, "{:.25e}".format)]
-    line = json.dumps(record(1, "NUMBER"))
-    content = "".join(line.replace('"NUMBER"', each) + "\n" for each in shown)
+    marked = lines(*(record(epoch, f"NUMBER {each}") for epoch, each in enumerate(shown, 1)))
+    content = re.sub(r'"NUMBER ([^"]+)"', r"\1", marked.decode())
     run, _ = read_one(tmp_path, content.encode())
     expected = np.array([json.loads(each) for each in shown])
     assert run.curves["test/loss"].values.tobytes() == expected.tobytes()
@@ -432,11 +388,13 @@ def test_lines_are_not_mistaken_for_one_another(tmp_path: Path) -> None:
         record(2, [1.0]),
         record(2, {}),
         record(2, 10**400),
+        record(2, "0.25"),
+        record(2, True),
         {"perf/epoch_seconds": 0.25},
         {**record(2), "step": None},
         {**record(2), "epoch": math.nan},
     ],
-    ids=["text", "list", "object", "huge", "bare", "no step", "no epoch"],
+    ids=["text", "list", "object", "huge", "digits", "truth", "bare", "no step", "no epoch"],
 )
 @pytest.mark.parametrize("before", [[], [record(1)]], ids=["alone", "second"])
 def test_records_of_something_else_are_a_problem_and_the_run_is_still_listed(
@@ -448,13 +406,62 @@ def test_records_of_something_else_are_a_problem_and_the_run_is_still_listed(
     assert problem.startswith("not records of numbers: ")
 
 
+@pytest.mark.parametrize(
+    ("epochs", "whole", "fault"),
+    [
+        ([1, 1, 2], 1, "after epoch 1 comes epoch 1"),
+        ([1, 2, 2], 2, "after epoch 2 comes epoch 2"),
+        ([1, 3], 1, "after epoch 1 comes epoch 3"),
+        ([2, 1], 0, "it begins with epoch 2"),
+        ([1, 1.5, 2], 1, "after epoch 1 comes epoch 2"),
+        ([0, 1, 2], 0, "it begins with epoch 0"),
+        ([1, 2, 1, 2], 2, "after epoch 2 comes epoch 1"),
+    ],
+)
+@pytest.mark.parametrize("status", [None, "finished", "diverged"])
+def test_records_that_do_not_follow_one_another_are_named_and_the_run_is_left_out(
+    tmp_path: Path, epochs: list[float], whole: int, fault: str, status: str | None
+) -> None:
+    content = lines(*({**record(1), "epoch": epoch} for epoch in epochs))
+    run, problems = read_one(tmp_path, content, status)
+    assert problems == [f"{fault}; from there on it was not read."]
+    assert [len(curve.values) for curve in run.curves.values()] == [whole] * len(run.curves)
+    assert run.outcome is (Outcome.DIVERGED if status == "diverged" else Outcome.UNFINISHED)
+
+
+def test_steps_that_go_backwards_are_named(tmp_path: Path) -> None:
+    _, problems = read_one(tmp_path, lines(record(1), {**record(2), "step": 1}), "finished")
+    assert problems == ["after epoch 1 comes epoch 2; from there on it was not read."]
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (lines(record(1), record(2, 0.4)), "ends with test/loss 0.4, but result.json has 0.5"),
+        (lines(record(1), record(2, None)), "ends with test/loss nan, but result.json has 0.5"),
+        (lines(record(1), record(2), record(3)), "ends at epoch 3 of 2"),
+        (lines(record(1)), "ends at epoch 1 of 2"),
+        (b"", "ends at epoch 0 of 2"),
+    ],
+)
+def test_metrics_that_disagree_with_the_result_are_named_and_the_run_is_left_out(
+    tmp_path: Path, content: bytes, fault: str
+) -> None:
+    folder = make_run(tmp_path, trial_of(tmp_path), status="finished")
+    folder.metrics_file.write_bytes(content)
+    reading = read_trials([folder.path])
+    assert list(reading.problems) == [f"{folder.metrics_file}: {fault}."]
+    assert [run.outcome for run in reading.runs] == [Outcome.UNFINISHED]
+
+
 def test_metrics_that_cannot_be_read_are_a_problem(tmp_path: Path) -> None:
     folder = make_run(tmp_path, trial_of(tmp_path))
     folder.metrics_file.unlink()
     folder.metrics_file.mkdir()
     reading = read_trials([folder.path])
     assert [dict(run.curves) for run in reading.runs] == [{}]
-    assert list(reading.problems) == [f"{folder.metrics_file}: cannot be read: Is a directory."]
+    why = "it is a folder, not a file"
+    assert list(reading.problems) == [f"{folder.metrics_file}: cannot be read: {why}."]
 
 
 @pytest.mark.parametrize(
