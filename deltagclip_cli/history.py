@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.files import Check, unchecked, write_text
 from deltagclip_cli.meter import REGIMES
-from deltagclip_cli.recorder import is_step_record
+from deltagclip_cli.recorder import checksum, is_step_record
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trainer import Ending, Trainer
 
@@ -21,25 +22,50 @@ Record = Mapping[str, Any]
 
 
 def where_to_continue(
-    folder: RunFolder, checkpoints: Checkpoints
+    folder: RunFolder, checkpoints: Checkpoints, check: Check = unchecked
 ) -> tuple[dict[str, Any] | None, Sequence[Record]]:
     """The newest checkpoint whose metrics are all there, and the records that it covers.
 
-    A checkpoint is written after the metrics that it counts on, but a disk can lose or tear what
-    came before; then the one before it serves, and without any the trial starts again.
+    A checkpoint is written after the metrics that it counts on, but a disk can lose, tear or change
+    what came before; then the one before it serves, and without any the trial starts again.
+
+    Args:
+        folder: the run folder.
+        checkpoints: of the same folder.
+        check: called before damaged metrics are put aside; raises an error if the folder is
+            another's now.
     """
     records = list(folder.metrics())
+    refused = False
     for state in checkpoints.newest_first():
         kept = [record for record in records if _is_covered(record, state)]
-        if len(kept) == state["records"]:
+        reason = _objection(kept, state)
+        if not reason:
             return state, kept
+        refused = True
         logger.warning(
-            "The checkpoint at step %d cannot be used: %s has only %d of its %d records.",
-            *(state["step"], folder.metrics_file, len(kept), state["records"]),
+            "The checkpoint at step %d cannot be used: %s %s.",
+            *(state["step"], folder.metrics_file, reason),
         )
-    if records:
+    if refused:
+        check()
+        with suppress(FileNotFoundError):
+            folder.metrics_file.replace(folder.damaged_metrics_file)
+            logger.warning("What it has is kept as %s.", folder.damaged_metrics_file.name)
+    if refused or records:
         logger.warning("%s: no checkpoint can be used; starting again at epoch 1.", folder.path)
     return None, []
+
+
+def _objection(kept: Sequence[Record], state: Mapping[str, Any]) -> str:
+    """Why records are not those that a checkpoint counts on; empty if they are."""
+    if len(kept) < state["records"]:
+        return f"has only {len(kept)} of its {state['records']} records"
+    # Checkpoints of earlier versions know of the number alone.
+    known = state.get("checksum")
+    if len(kept) > state["records"] or known not in (None, checksum(kept)):
+        return "is not what it was then"
+    return ""
 
 
 def _is_covered(record: Record, state: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -50,7 +51,7 @@ class Recorder:
         check: Check = unchecked,
     ) -> None:
         kept = list(kept)
-        self.records = len(kept)
+        self.records, self.checksum = len(kept), checksum(kept)
         self._check = check
         check()
         for path in folder.event_files():
@@ -72,7 +73,7 @@ class Recorder:
         self._check()
         self._metrics.write(_line(record))
         self._metrics.flush()
-        self.records += 1
+        self.records, self.checksum = self.records + 1, checksum([record], self.checksum)
         self._write_events(record)
         self._events.flush()
 
@@ -132,6 +133,13 @@ class EventFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def checksum(records: Iterable[Mapping[str, Any]], before: int = 0) -> int:
+    """Of the lines of some records, which follow others with the checksum ``before``."""
+    for record in records:
+        before = zlib.crc32(_line(record).encode(), before)
+    return before
 
 
 def is_step_record(record: Mapping[str, Any]) -> bool:

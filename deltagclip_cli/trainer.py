@@ -274,6 +274,7 @@ class Trainer:
             "batch": self.batch,
             "step": self.step,
             "records": self.recorder.records,
+            "checksum": self.recorder.checksum,
             "model": self.parts.model.state_dict(),
             "optimizer": self.parts.optimizer.state_dict(),
             "schedule": self.parts.schedule.state_dict(),
