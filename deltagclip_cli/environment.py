@@ -85,6 +85,11 @@ def _git_state() -> dict[str, Any] | None:
 
 def _git(*arguments: str) -> str:
     done = subprocess.run(
-        ["git", *arguments], capture_output=True, text=True, check=True, timeout=10
+        ["git", *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",  # git status shows names of files
+        check=True,
+        timeout=10,
     )
     return done.stdout.strip()

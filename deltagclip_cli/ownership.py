@@ -149,7 +149,8 @@ def current_job() -> str:
 
 def current_restart() -> int:
     """How often Slurm has started that job again."""
-    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+    words = os.environ.get("SLURM_RESTART_COUNT", "")
+    return int(words) if words.isdecimal() else 0
 
 
 def _parsed(content: bytes) -> Owner | None:

@@ -110,13 +110,13 @@ class FakeSlurm:
     def answer(self, **files: str) -> None:
         """Set what is told: ``number`` of the last job, ``suffix`` behind it, ``largest``, ..."""
         for name, content in files.items():
-            (self.folder / name).write_text(content)
+            (self.folder / name).write_text(content, errors="surrogateescape")
 
     def fail(self, program: str, words: str = SILENCE, code: int = 1) -> None:
         """Let a command fail from now on; without words, work again."""
         for name, content in ((f"fail-{program}", f"{words}\n"), (f"code-{program}", str(code))):
             if words:
-                (self.folder / name).write_text(content)
+                (self.folder / name).write_text(content, errors="surrogateescape")
             else:
                 (self.folder / name).unlink()
 

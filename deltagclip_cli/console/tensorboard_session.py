@@ -182,6 +182,7 @@ class TensorBoard:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
+                errors="replace",
                 start_new_session=True,  # Ctrl-C is for this process, which then ends that one
             )
         try:

@@ -100,7 +100,9 @@ def count_gpus() -> int:
     if program is None:
         return 0
     try:
-        done = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [program, "-L"], capture_output=True, text=True, errors="replace", timeout=30
+        )
     except (OSError, subprocess.SubprocessError):
         return 0
     lines = done.stdout.splitlines() if done.returncode == 0 else []

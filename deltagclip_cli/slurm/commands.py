@@ -225,6 +225,7 @@ def _run(program: str, *arguments: str, environment: dict[str, str] | None = Non
             env=_environment() | _WHOLE_LISTS if environment is None else environment,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=timeout,
         )
     except subprocess.TimeoutExpired as error:

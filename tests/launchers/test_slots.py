@@ -26,7 +26,8 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "#!/bin/sh\n"
         "echo 'GPU 0: NVIDIA A100 (UUID: GPU-1)'\n"
         "echo '  MIG 3g.20gb Device 0: (UUID: MIG-1)'\n"
-        "echo 'GPU 1: NVIDIA A100 (UUID: GPU-2)'\n"
+        "echo 'GPU 1: NVIDIA A100 \udcae (UUID: GPU-2)'\n",
+        errors="surrogateescape",  # a byte that is not UTF-8
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)

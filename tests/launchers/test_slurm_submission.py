@@ -262,6 +262,21 @@ def test_a_refused_array_leaves_nothing(
     assert list((tmp_path / "runs" / FOLDER).iterdir()) == []
 
 
+def test_what_slurm_says_in_no_utf_8_is_read_all_the_same(
+    fake_slurm: FakeSlurm, tmp_path: Path
+) -> None:
+    """As on a cluster whose administrators write Latin-1: here, the byte of an ü."""
+    fake_slurm.fail("sbatch", "sbatch: Partition gr\udcfcn ist voll")
+    launcher = launcher_of(tmp_path)
+    (batch,) = launcher.batches(planned_of(tmp_path), 1001)
+    with pytest.raises(SlurmError, match="Partition gr\ufffdn ist voll"):
+        launcher.submit(batch)
+    fake_slurm.fail("sbatch", "")
+    fake_slurm.answer(suffix=";gr\udcfcn")
+    (batch,) = launcher.batches(planned_of(tmp_path), 1001)
+    assert launcher.submit(batch) == "17"
+
+
 def test_an_array_that_slurm_may_have_taken_keeps_its_files(
     fake_slurm: FakeSlurm, tmp_path: Path
 ) -> None:

@@ -42,7 +42,8 @@ def test_the_commit_is_noted_and_whether_something_was_changed(
     git("commit", "-q", "--allow-empty", "-m", "Begin")
     commit = git("rev-parse", "HEAD")
     assert describe(CPU)["git"] == {"commit": commit, "dirty": False}
-    (tmp_path / "new.txt").touch()
+    git("config", "core.quotePath", "false")
+    (tmp_path / "n\udcfc.txt").touch()  # a name that is not UTF-8
     assert describe(CPU)["git"] == {"commit": commit, "dirty": True}
 
 
