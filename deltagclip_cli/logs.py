@@ -19,7 +19,7 @@ class _LogFile(logging.FileHandler):
     """A log that cannot be written stops nothing: the metrics, on the same disk, will tell."""
 
     def __init__(self, path: Path, check: Check) -> None:
-        super().__init__(path, encoding="utf-8")
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self._check = check
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -292,7 +292,7 @@ class RunFolder:
     def _record(self, file: Path, text: str) -> None:
         """Where not even this can be written, the terminal is what remains."""
         with suppress(OSError):
-            file.write_text(text, encoding="utf-8")
+            file.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def forget_reasons(self) -> None:
         """Delete what earlier starts said about how they ended."""

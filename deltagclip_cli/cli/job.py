@@ -39,9 +39,8 @@ def job(
     """Run the trials of one task of an array job. Exit codes: 0, 1, 2 and 75 as sweep."""
     stop = StopRequest()
     with stop.listening():  # before anything slow is imported
-        from rich.console import Console
-
         from deltagclip_cli.console.job_session import JobSession
+        from deltagclip_cli.console.terminal import make_console
         from deltagclip_cli.errors import UsageError
         from deltagclip_cli.ownership import current_job
         from deltagclip_cli.slurm.submission import Array
@@ -58,9 +57,8 @@ def job(
             data=data.expanduser(),
             local_data=local_data,
             gpus=gpus,
-            console=Console(highlight=False, width=160),
+            console=make_console(),
             stop=stop,
         )
         code = session.run()
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(code)

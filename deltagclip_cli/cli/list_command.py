@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
@@ -45,6 +44,7 @@ def list_components(
 ) -> None:
     """List the experiments of a file, or the parts that they can be made of."""
     from deltagclip_cli.console.listing import print_listing
+    from deltagclip_cli.console.streams import print_json
     from deltagclip_cli.errors import UsageError
 
     if kind is Kind.EXPERIMENTS:
@@ -54,7 +54,7 @@ def list_components(
     else:
         rows = _components(_TABLES[kind])
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows)
     else:
         print_listing(rows)
 

@@ -25,6 +25,7 @@ from deltagclip_cli.cli.tensorboard import tensorboard
 from deltagclip_cli.cli.train import train
 from deltagclip_cli.cli.validate import validate
 from deltagclip_cli.cli.worker import worker
+from deltagclip_cli.console import streams
 
 app = typer.Typer(
     help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",
@@ -66,6 +67,7 @@ def _options(
 
 def main() -> None:
     """Run the command that ``sys.argv`` names."""
+    streams.prepare()
     sys.unraisablehook = interrupt_again
     app(prog_name="deltagclip")
 

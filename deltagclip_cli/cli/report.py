@@ -77,4 +77,5 @@ def report(
     place = Place(targets or (), runs, group)
     figures = Figures.parse(format_, style)
     code = write_report(place, request, figures, output, opens=opens, quiet=quiet)
-    raise typer.Exit(code)
+    if code:
+        raise typer.Exit(code)

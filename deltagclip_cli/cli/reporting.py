@@ -8,6 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
+from deltagclip_cli.console.streams import check_output
 from deltagclip_cli.errors import DeltaGClipError, ExitCode
 
 P = ParamSpec("P")
@@ -15,15 +16,21 @@ R = TypeVar("R")
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Show the errors of a command that has the option ``debug`` as messages, not tracebacks."""
+    """Show the errors of a command that has the option ``debug`` as messages, not tracebacks.
+
+    One that trains raises ``typer.Exit`` with the code of its trials, whatever became of what it
+    printed; of another, output that could not be written is an error.
+    """
 
     @functools.wraps(command)
     def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            answer = command(*args, **kwargs)
+            check_output()
+            return answer
         except (KeyboardInterrupt, typer.Abort):
             raise typer.Exit(ExitCode.INTERRUPTED) from None
-        except (typer.Exit, BrokenPipeError):  # of a reader such as head; typer ends quietly
+        except typer.Exit:
             raise
         except Exception as error:
             if kwargs.get("debug"):
@@ -36,11 +43,16 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def _print_error(error: Exception) -> None:
+    from rich.style import Style
+    from rich.text import Text
+
+    from deltagclip_cli.console.terminal import make_console
+
     message = str(error)
     if not isinstance(error, DeltaGClipError):
         message = (
             f"this should not have happened: {type(error).__name__}: {error}\n"
             "  The same command with --debug shows where."
         )
-    typer.secho("error: ", fg=typer.colors.RED, bold=True, err=True, nl=False)
-    typer.echo(message, err=True)
+    line = Text("error: ", "bold red").append(message, Style.null())
+    make_console(stderr=True).print(line, soft_wrap=True)

@@ -42,9 +42,8 @@ def status(
     The run folders tell it, and for trials that were submitted, Slurm's queue. Without a spec, what
     is in the runs folder is all that is known.
     """
-    import json
-
     from deltagclip_cli.console.status_view import print_status, status_records, watch_status
+    from deltagclip_cli.console.streams import print_json
     from deltagclip_cli.console.terminal import make_console
     from deltagclip_cli.errors import UsageError
     from deltagclip_cli.slurm.jobs import asked_rarely
@@ -60,7 +59,7 @@ def status(
         found = _look(names, trials, runs, ask())
         problem = "\n".join(filter(None, [found.problem, *found.unlisted])) or None
         answer = {"trials": status_records(found), "problem": problem}
-        typer.echo(json.dumps(answer, indent=1))
+        print_json(answer)
     elif watch:
         watch_status(console, lambda: _look(names, trials, runs, ask()))
     else:

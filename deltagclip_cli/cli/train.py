@@ -55,16 +55,15 @@ def train(
     Exit codes: 0 finished; 1 failed or diverged; 2 wrong input; 75 stopped early with a checkpoint;
     130 interrupted by Ctrl-C, with a checkpoint.
     """
-    from rich.console import Console
-
     from deltagclip_cli.console.session import Session
+    from deltagclip_cli.console.terminal import make_console
 
     trial = _choose(spec, experiment, optimizer, seed, sets or ())
     session = Session(
         runs=runs,
         data=data.expanduser(),
         device=device,
-        console=Console(stderr=as_json, highlight=False),
+        console=make_console(stderr=as_json),
         as_json=as_json,
         quiet=quiet,
     )
@@ -72,8 +71,7 @@ def train(
         session.show(trial)
         return
     code = session.train(trial, force=force)
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(code)
 
 
 def _choose(

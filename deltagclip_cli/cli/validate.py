@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from deltagclip_cli.cli import options
 from deltagclip_cli.cli.reporting import reports_errors
-from deltagclip_cli.wording import plural
+from deltagclip_cli.wording import plural, printable
 
 
 @reports_errors
@@ -24,6 +23,7 @@ def validate(
 
     Exit code 0 if there is none, else 2.
     """
+    from deltagclip_cli.console.streams import print_json
     from deltagclip_cli.errors import SpecError
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.trials import expand
@@ -32,18 +32,17 @@ def validate(
         spec = load_spec(file, sets=sets or ())
     except SpecError as error:
         if as_json:
-            typer.echo(json.dumps({"valid": False, "errors": str(error).split("\n\n")}, indent=1))
+            print_json({"valid": False, "errors": str(error).split("\n\n")})
             raise typer.Exit(error.exit_code) from None
         raise
     counts = {
         name: len(list(expand(name, experiment))) for name, experiment in spec.experiments.items()
     }
     if as_json:
-        typer.echo(json.dumps({"valid": True, "trials": counts}, indent=1))
+        print_json({"valid": True, "trials": counts})
         return
     for name, count in counts.items():
-        typer.echo(f"{name}: {plural(count, 'trial')}")
+        print(f"{name}: {plural(count, 'trial')}")
     experiments, trials = len(counts), sum(counts.values())
-    typer.echo(
-        f"{file}: {plural(experiments, 'experiment')}, {plural(trials, 'trial')}, no errors."
-    )
+    all_of_them = f"{plural(experiments, 'experiment')}, {plural(trials, 'trial')}"
+    print(f"{printable(str(file))}: {all_of_them}, no errors.")

@@ -28,9 +28,8 @@ def worker(
     debug: options.Debug = False,
 ) -> None:
     """Train the trial of a run folder. Exit codes as those of train."""
-    from rich.console import Console
-
     from deltagclip_cli.console.session import Session
+    from deltagclip_cli.console.terminal import make_console
     from deltagclip_cli.run_folder import RunFolder
 
     session = Session(
@@ -39,8 +38,7 @@ def worker(
         device=device,
         threads=threads,
         download=not no_download,
-        console=Console(highlight=False),
+        console=make_console(),
     )
     code = session.work(RunFolder(folder), force=force)
-    if code:
-        raise typer.Exit(code)
+    raise typer.Exit(code)

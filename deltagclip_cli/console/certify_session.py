@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 
 from deltagclip_cli.certificate.certificate import Certificate, certificate_of
 from deltagclip_cli.certificate.sheets import HOW_MEASURED, certificate_sheet, numbers_sheet
 from deltagclip_cli.console.compare_session import Place, read_runs, tell
 from deltagclip_cli.console.compare_view import print_sheets
+from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.terminal import make_console
 from deltagclip_cli.errors import ExitCode, RunFolderError, UsageError
 
@@ -42,7 +41,7 @@ def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
         each.write()
     if as_json:
         records = [each.record() for each in certificates]
-        sys.stdout.write(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+        print_json(records)
     else:
         _print(certificates)
     tell([*refusals, *reading.problems])

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.progress import track
 
 from deltagclip_cli.comparison.answer import Answer, Request, answer
 from deltagclip_cli.comparison.records import csv_text, json_text
 from deltagclip_cli.comparison.writing import latex, markdown
 from deltagclip_cli.console.compare_view import print_sheets
-from deltagclip_cli.console.terminal import COLUMNS_OF_FILES, make_console
+from deltagclip_cli.console.streams import write_json
+from deltagclip_cli.console.terminal import COLUMNS_OF_FILES, Console, make_console
 from deltagclip_cli.curves.cache import EventCache, default_cache_folder
 from deltagclip_cli.curves.naming import Naming
 from deltagclip_cli.curves.run import Reading
@@ -119,7 +119,8 @@ def compare_and_write(
     if output is None and format_ == "table":
         print_sheets(make_console(), found.sheets())
     elif output is None:
-        sys.stdout.write(_text(found, format_))
+        write = write_json if format_ == "json" else sys.stdout.write
+        write(_text(found, format_))
     else:
         _write(output, _text(found, format_))
     tell(found.problems)

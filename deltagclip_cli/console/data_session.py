@@ -16,6 +16,7 @@ from rich.text import Text
 
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.numbers import memory
+from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.errors import DataError, UsageError
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.trials import Trial
@@ -113,7 +114,7 @@ class DataSession:
             {**asdict(each), "experiments": list(dict.fromkeys(experiments))}
             for each, experiments in there.items()
         ]
-        print(json.dumps(records, indent=1))
+        print_json(records)
 
     def _prepared(self, uses: _Uses, faults: _Faults) -> Prepared | None:
         """Load a data set, and add what is wrong with it, or with a use of it, to the faults."""

@@ -8,16 +8,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deltagclip_cli.console.terminal import make_console
+from deltagclip_cli.wording import printable
+
 
 def print_listing(rows: Sequence[dict[str, str]], console: Console | None = None) -> None:
     """Print rows with the same keys, each a name, what it is, and more, which goes on below that.
 
     To a file or pipe, a row is one line, separated by tabs.
     """
-    console = console or Console()
+    console = console or make_console()
     if not console.is_terminal:
         for row in rows:
-            print("\t".join(row.values()), file=console.file)
+            print("\t".join(map(printable, row.values())), file=console.file)
         return
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(no_wrap=True, style="bold")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from deltagclip_cli.comparison.reproduction import Figure, as_data, overview, value_sheets
 from deltagclip_cli.console.compare_session import Place, read_runs, tell
 from deltagclip_cli.console.compare_view import print_sheets
+from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.terminal import make_console
 from deltagclip_cli.curves.run import Reading
 from deltagclip_cli.errors import UsageError
@@ -34,7 +34,7 @@ def show_reproduction(
     figures = _figures(spec, experiments)
     reading = _read(figures, runs, quiet=quiet)
     if as_json:
-        print(json.dumps(as_data(figures, reading.runs), indent=1, ensure_ascii=False))
+        print_json(as_data(figures, reading.runs))
     else:
         sheets = [overview(figures, reading.runs), *value_sheets(figures, reading.runs)]
         print_sheets(make_console(), sheets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.claims import claimed
 from deltagclip_cli.console.search_tables import ENDS, best_table, space_table, top_table
+from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.sweep_session import SweepSession
 from deltagclip_cli.errors import ExitCode, RunFolderError, UsageError
 from deltagclip_cli.planning import Estimates
@@ -129,7 +130,7 @@ class SearchSession:
             for subject, each in zip(self.subjects, tried, strict=True)
         ]
         if self.sweep.as_json:
-            print(_as_json([_searched(each, self.settings) for each in standings]))
+            print_json({"searches": [_searched(each, self.settings) for each in standings]})
         elif not self.sweep.quiet:
             for name in self._experiments:
                 self._print_standings(name, [s for s in standings if s.subject.name == name])
@@ -174,7 +175,7 @@ class SearchSession:
             }
             for subject, settings in zip(self.subjects, tried, strict=True)
         ]
-        print(_as_json(searches))
+        print_json({"searches": searches})
 
 
 def _require_optuna() -> None:
@@ -237,7 +238,3 @@ def _placed(placed: Placed) -> dict[str, Any]:
             for each in placed.planned
         ],
     }
-
-
-def _as_json(searches: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps({"searches": searches}, indent=1, ensure_ascii=False, default=str)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.console.messages import shown_messages
+from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.summary import print_summary
 from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
 from deltagclip_cli.run_folder import RunFolder, State
@@ -56,10 +56,11 @@ class Session:
         folder = RunFolder.of(self.runs, trial)
         resolved = trial.model_dump(mode="json")
         if self.as_json:
-            _print_json({"folder": str(folder.path), "state": folder.state, "trial": resolved})
+            print_json({"folder": str(folder.path), "state": folder.state, "trial": resolved})
             return
-        print(f"# {folder.path} ({folder.state})")
-        print(yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True), end="")
+        text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+        shown = Text(f"# {folder.path} ({folder.state})\n{text}")
+        self.console.print(shown, soft_wrap=True, end="")
 
     def train(self, trial: Trial, *, force: bool = False) -> int:
         """Run a trial unless it has a result, and return the exit code."""
@@ -152,7 +153,7 @@ class Session:
         result = folder.result()
         assert result is not None, "the result was written before this is called"
         if self.as_json:
-            _print_json({"folder": str(folder.path), **result})
+            print_json({"folder": str(folder.path), **result})
         elif not self.quiet:
             print_summary(self.console, trial, folder, result, self.runs)
         return ExitCode.FAILED if result["status"] == State.DIVERGED else ExitCode.OK
@@ -160,7 +161,3 @@ class Session:
     def _say(self, line: str) -> None:
         if not self.quiet:
             self.console.print(Text(line), soft_wrap=True)
-
-
-def _print_json(value: Mapping[str, object]) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False))

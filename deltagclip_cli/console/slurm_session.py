@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.claims import claimed
-from deltagclip_cli.console.sweep import Sweep, print_json
+from deltagclip_cli.console.streams import print_json
+from deltagclip_cli.console.sweep import Sweep
 from deltagclip_cli.console.tables import counted, titled_table
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.files import check_writable

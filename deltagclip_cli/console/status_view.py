@@ -31,13 +31,13 @@ def print_status(console: Console, survey: Survey) -> None:
 
 
 def watch_status(console: Console, look: Callable[[], Survey]) -> None:
-    """Keep what ``look`` gives on the screen until Ctrl-C."""
+    """Keep what ``look`` gives on the screen until Ctrl-C, or until there is no screen any more."""
     first = _status(look(), what_happens_first=True)
     with (
         suppress(KeyboardInterrupt),
         Live(first, console=console, screen=True, auto_refresh=False) as live,
     ):
-        while True:
+        while console.file.isatty():
             live.update(_status(look(), what_happens_first=True), refresh=True)
             time.sleep(SECONDS_BETWEEN_LOOKS)
 

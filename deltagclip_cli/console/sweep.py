@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.console import Console
@@ -71,8 +69,3 @@ class Sweep:
         """Print a line for people."""
         if not self.quiet:
             self.console.print(Text(line), soft_wrap=True)
-
-
-def print_json(value: Mapping[str, Any]) -> None:
-    """Print the answer for a program."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))

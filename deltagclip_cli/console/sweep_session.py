@@ -14,7 +14,8 @@ from typing import Any
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.numbers import seconds
 from deltagclip_cli.console.session import Session
-from deltagclip_cli.console.sweep import Sweep, print_json
+from deltagclip_cli.console.streams import print_json
+from deltagclip_cli.console.sweep import Sweep
 from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, View
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
 from deltagclip_cli.errors import ExitCode

@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
-from rich.console import Console
+from collections.abc import Iterable
+
+import rich.console
+from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from deltagclip_cli.console.streams import LEAST_COLUMNS
+from deltagclip_cli.wording import printable
 
 COLUMNS_OF_FILES = 160
+
+
+class Console(rich.console.Console):
+    """A console that obeys no text: of titles, labels, errors and words of other programs alike."""
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Of the terminal, or what a table needs at least."""
+        there = super().size
+        return ConsoleDimensions(max(there.width, LEAST_COLUMNS), there.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What is printed of something, with what a terminal would obey written out."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control or text.isprintable() or text == "\n":
+                yield segment
+            else:
+                lines = "\n".join(map(printable, text.split("\n")))
+                yield Segment(lines, style)
 
 
 def make_console(*, stderr: bool = False) -> Console:

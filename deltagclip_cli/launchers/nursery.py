@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
+from deltagclip_cli.wording import printable
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 _LAST_BYTES = 10_000
@@ -215,4 +216,4 @@ def _redirect_output(log: str) -> None:
 def _name_process(name: str) -> None:
     from setproctitle import setproctitle
 
-    setproctitle(name)
+    setproctitle(printable(name))

@@ -128,7 +128,7 @@ class Supervisor:
                     break
                 self._show()
                 self._look()
-        except (Exception, SystemExit):  # which is what rich makes of a pipe that nobody reads
+        except (Exception, SystemExit):  # as of the watcher: the workers may save
             self._stop()
             for job in self._jobs:
                 wait([job.worker.sentinel])
