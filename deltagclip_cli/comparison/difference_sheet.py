@@ -69,8 +69,14 @@ def _notes(comparison: Comparison, baseline: Row, found: Sequence[Difference]) -
         f"{better} is better; intervals are of 95 %; g: difference in standard deviations (Hedges);"
         " Holm: adjusted for all tests of the column before.",
         "Pairs by seed where those of one are all among the other's: paired t-test, Wilcoxon's"
-        " signed ranks. Else Welch's t-test, Mann and Whitney's ranks.",
+        " signed ranks. Else Welch's t-test, Mann and Whitney's ranks. Ranks compare distributions,"
+        " not means.",
     ]
+    if any(each.design is Design.UNPAIRED and each.n_ours != each.n_theirs for each in found):
+        notes.append(
+            "Ranks of samples of unequal size: the larger p of Mann and Whitney's test and of"
+            " Brunner and Munzel's, which allows for unequal spreads."
+        )
     if any(each.design is Design.PAIRED and each.left_out for each in found):
         notes.append(
             "Pairs of some seeds differ by their own means, not by those of all seeds above."

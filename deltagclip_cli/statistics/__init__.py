@@ -7,6 +7,7 @@ by their n.
 
     sample        numbers fit for arithmetic: what diverged at the bad end, no overflow
     summary       one setting: mean, median, interquartile mean, and their intervals
+    ranks         rank tests, exact for small samples
     difference    two settings: t-tests, rank tests, effect size; Holm's correction for several
     across        several settings over several experiments: mean ranks, performance profiles
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy import optimize, stats
 
+from deltagclip_cli.statistics.ranks import rank_sum_p, signed_rank_p
 from deltagclip_cli.statistics.sample import (
     Magnitude,
     Numbers,
@@ -54,7 +55,8 @@ class Difference:
         t_test_p: of the paired or of Welch's t-test, two-sided; None if a run diverged, or if what
             is tested has no spread beyond rounding.
         rank_test_p: of Wilcoxon's signed-rank or of Mann and Whitney's test, two-sided, for which
-            a diverged run is the worst and two diverged ones are equal; None without two values.
+            a diverged run is the worst and two diverged ones are equal; of samples of other sizes
+            that of Brunner and Munzel's where it is larger; None without two values.
         effect_size: the difference in standard deviations, without the bias of small samples
             (Hedges' g; of pairs, of their differences; otherwise, of both samples pooled, which
             assumes that their spreads are alike). None without a t-test, and for two pairs, for
@@ -93,12 +95,7 @@ class Difference:
         else:
             who = f"{self.n_ours} and {self.n_theirs} seeds Mann-Whitney's"
             least = 2 / math.comb(self.n_ours + self.n_theirs, self.n_ours)
-        is_approximate = (
-            self.rank_test_p is not None and self.rank_test_p < least
-        )  # of equal values
-        if is_approximate or least <= SIGNIFICANT:
-            return ""
-        return f"with {who} p cannot be below {least:.3g}"
+        return "" if least <= SIGNIFICANT else f"with {who} p cannot be below {least:.3g}"
 
     @property
     def _paired(self) -> bool:
@@ -158,7 +155,7 @@ def _difference_of_means(ours: Numbers, theirs: Numbers) -> float:
 
 
 def _by_pairs(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
-    ranks_only = replace(bare, rank_test_p=_signed_rank_p(ours, theirs))
+    ranks_only = replace(bare, rank_test_p=signed_rank_p(ours, theirs))
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return ranks_only
     magnitude = Magnitude(ours, theirs)
@@ -171,22 +168,8 @@ def _by_pairs(bare: Difference, ours: Numbers, theirs: Numbers, confidence: floa
     return _with_t_test(ranks_only, test, effect, magnitude, confidence)
 
 
-def _signed_rank_p(ours: Numbers, theirs: Numbers) -> float:
-    """Of Wilcoxon's test, which is given ranks, as it cannot compute with infinite differences."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        differences = ours - theirs
-    differences[np.isnan(differences)] = 0.0  # both diverged
-    if not differences.any():  # of which some releases of scipy make an error or NaN
-        return 1.0
-    ranks = np.sign(differences) * stats.rankdata(np.abs(differences))
-    with no_warnings():
-        return float(stats.wilcoxon(ranks).pvalue)
-
-
 def _by_samples(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
-    with no_warnings():
-        rank_p = float(stats.mannwhitneyu(ours, theirs).pvalue)
-    ranks_only = replace(bare, rank_test_p=rank_p)
+    ranks_only = replace(bare, rank_test_p=rank_sum_p(ours, theirs))
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return ranks_only
     magnitude = Magnitude(ours, theirs)

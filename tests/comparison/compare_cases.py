@@ -359,17 +359,28 @@ def _test(ours: Values, theirs: Values) -> Json:
         "effect_interval": None,
     }
     if min(n) > 1:
-        found["rank_test_p"] = _rank_p(x, y, paired)
+        found["rank_test_p"] = rank_p(x, y, paired)
         if np.isfinite([*x, *y]).all():
             found |= _paired_t(x - y) if paired else _welch(x, y)
     return found
 
 
-def _rank_p(x: np.ndarray, y: np.ndarray, paired: bool) -> float:
-    x, y = (np.where(np.isinf(each), np.sign(each) * 1e3, each) for each in (x, y))
-    if paired and not (x - y).any():
-        return 1.0
-    return float((stats.wilcoxon if paired else stats.mannwhitneyu)(x, y).pvalue)
+def rank_p(x: np.ndarray, y: np.ndarray, paired: bool) -> float:
+    """That of all arrangements; of samples of other sizes no smaller than Brunner and Munzel's."""
+    x, y = (np.where(np.isinf(each), np.sign(each) * 1e3, np.round(each, 12)) for each in (x, y))
+    if not paired:
+        ranks = np.split(stats.rankdata([*x, *y]), [len(x)])
+        p = _permuted(ranks, lambda x, y, axis: x.sum(axis), "independent")
+        return p if len(x) == len(y) else float(np.fmax(p, stats.brunnermunzel(x, y).pvalue))
+    d = np.round(x - y, 12)
+    d = d[d != 0]
+    signed = np.sign(d) * stats.rankdata(np.abs(d))
+    return _permuted([signed], lambda x, axis: x.sum(axis), "samples") if len(d) > 1 else 1.0
+
+
+def _permuted(samples: Sequence[np.ndarray], statistic: Any, kind: str) -> float:
+    found = stats.permutation_test(samples, statistic, permutation_type=kind, n_resamples=np.inf)
+    return float(found.pvalue)
 
 
 def _paired_t(d: np.ndarray) -> Json:
