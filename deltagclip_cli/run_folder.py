@@ -37,10 +37,9 @@ import yaml
 
 from deltagclip_cli.claims import claimed, is_claimed
 from deltagclip_cli.errors import RunFolderError, UnwritableError
-from deltagclip_cli.files import open_file, read_file, write_text
+from deltagclip_cli.files import open_file, write_text
 from deltagclip_cli.formats import read_records, read_result
-from deltagclip_cli.spec.document import parse_quickly
-from deltagclip_cli.trials import Trial, differing_keys
+from deltagclip_cli.trials import Trial, differing_keys, read_trial
 
 
 class State(StrEnum):
@@ -257,24 +256,22 @@ class RunFolder:
             )
 
     def trial(self) -> Trial:
-        """The trial that the folder was made for.
+        """The trial that the folder was made for, as it was written then.
+
+        That what it names exists in this version, only :meth:`trial_to_run` checks.
 
         Raises:
             RunFolderError: there is no readable trial.yaml.
         """
-        try:
-            return Trial.model_validate(parse_quickly(read_file(self.trial_file).decode()))
-        except FileNotFoundError:
-            raise RunFolderError(
-                f"{self.path}: not a run folder, for it has no trial.yaml.\n"
-                "  Folders are made by 'deltagclip train'."
-            ) from None
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = getattr(error, "strerror", None) or str(error).replace("\n", " ")[:200]
-            raise RunFolderError(
-                f"{self.trial_file}: not a trial that this version reads: {reason}.\n"
-                "  Delete the folder to run the trial again."
-            ) from None
+        return read_trial(self.trial_file)
+
+    def trial_to_run(self) -> Trial:
+        """The trial that the folder was made for, if it can be run here.
+
+        Raises:
+            RunFolderError: there is no readable trial.yaml, or it asks for what is not there.
+        """
+        return read_trial(self.trial_file, to_run=True)
 
     def record_failure(self, error: BaseException, reason: str) -> None:
         """Write ``error.txt``: the first line of the reason, then the traceback."""

@@ -8,11 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, PositiveInt, TypeAdapter
+import yaml
+from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
-from deltagclip_cli.spec.component import Settings
+from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.files import read_file
+from deltagclip_cli.spec.component import AS_WRITTEN, Settings
+from deltagclip_cli.spec.nodes import parse
 from deltagclip_cli.spec.schema import (
     Certificate,
     Checkpointing,
@@ -25,6 +30,8 @@ from deltagclip_cli.spec.schema import (
     Seed,
     Task,
 )
+from deltagclip_cli.spec.sentences import in_one_line
+from deltagclip_cli.wording import shortened
 
 
 class Trial(Settings):
@@ -92,6 +99,35 @@ class Trial(Settings):
         copied = self.model_copy(update={"seed": seed})
         copied.__dict__.update(canonical=self.canonical, setting=self.setting)
         return copied
+
+
+def read_trial(file: Path, *, to_run: bool = False) -> Trial:
+    """The trial of a ``trial.yaml``, as it was written.
+
+    Args:
+        file: in a run folder.
+        to_run: check that what it names exists in this version.
+
+    Raises:
+        RunFolderError: there is no readable trial, or it asks for what is not there.
+    """
+    try:
+        written = parse(read_file(file).decode())
+        return Trial.model_validate(written, context=None if to_run else AS_WRITTEN)
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{file.parent}: not a run folder, for it has no {file.name}.\n"
+            "  Folders are made by 'deltagclip train'."
+        ) from None
+    except ValidationError as error:
+        reason = in_one_line(error)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    verb = "can run" if to_run else "reads"
+    raise RunFolderError(
+        f"{file}: not a trial that this version {verb}: {shortened(reason, 300)}.\n"
+        "  Delete the folder to run the trial again."
+    )
 
 
 @dataclass(frozen=True)

@@ -11,3 +11,8 @@ def plural(count: int, noun: str) -> str:
 def printable(text: str) -> str:
     """A text in which whatever a terminal would obey is written out, such as ``\\x1b``."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """A text for a message: on one line, and not much longer than ``most`` characters."""
+    return printable(text if len(text) <= most else f"{text[: most - 1]}…")

@@ -216,7 +216,9 @@ def test_there_are_no_metrics_without_a_file(folder: RunFolder) -> None:
 def test_a_folder_remembers_its_trial(trial: Trial, folder: RunFolder) -> None:
     folder.create(trial)
     folder.create(trial)
-    assert RunFolder(folder.path).trial() == trial
+    remembered = RunFolder(folder.path)
+    assert remembered.trial_to_run() == trial
+    assert remembered.trial().identity == trial.identity
     assert [path.name for path in folder.path.iterdir()] == ["trial.yaml"]
 
 
@@ -227,7 +229,7 @@ def test_settings_that_leave_the_numbers_alone_may_change(
     later = trial_of(tmp_path, "checkpoint.epochs=7", "log_every=3")
     assert RunFolder.of(tmp_path / "runs", later) == folder
     folder.create(later)
-    assert folder.trial() == later
+    assert folder.trial_to_run() == later
 
 
 def test_a_folder_of_another_spec_is_refused_with_what_differs(
@@ -315,7 +317,7 @@ def test_leftovers_of_a_killed_writer_are_harmless(trial: Trial, folder: RunFold
         (folder.path / name).write_text(result_text())
     assert folder.result() is None
     assert folder.state is State.NEW
-    assert folder.trial() == trial
+    assert folder.trial_to_run() == trial
     assert folder.event_files() == []
     folder.create(trial)
 

@@ -14,7 +14,7 @@ from deltagclip_cli.comparison.digits import NOTHING, with_error
 from deltagclip_cli.comparison.rows import Row
 from deltagclip_cli.comparison.sheets import Sheet, line
 from deltagclip_cli.comparison.value_sheet import ends_of
-from deltagclip_cli.spec.document import parse_quickly
+from deltagclip_cli.spec.nodes import parse
 
 
 @dataclass(frozen=True)
@@ -131,5 +131,5 @@ def _figures(experiment: str) -> list[Mapping[str, Any]]:
 @cache
 def _content() -> dict[str, Any]:
     text = files(__package__).joinpath("published.yaml").read_text("utf-8")
-    content: dict[str, Any] = parse_quickly(text)
+    content: dict[str, Any] = parse(text)
     return content

@@ -82,7 +82,7 @@ class Session:
             give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
             force: run it although it has a result.
         """
-        trial = folder.trial()
+        trial = folder.trial_to_run()
         result = folder.result()
         if not force and result is not None:
             if result.get("identity") != trial.identity:

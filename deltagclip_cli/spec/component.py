@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     create_model,
@@ -36,6 +37,9 @@ from deltagclip_cli.spec.faults import (
 )
 from deltagclip_cli.spec.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 
+AS_WRITTEN = "as written"
+"""The context of a validation that looks no names up."""
+
 _CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
@@ -54,7 +58,11 @@ class Settings(BaseModel):
 
 
 class Component(BaseModel):
-    """A name, its options, and in subclasses settings that every component of the kind has."""
+    """A name, its options, and in subclasses settings that every component of the kind has.
+
+    Validated in the context :data:`AS_WRITTEN`, the name may mean nothing here and the options are
+    taken as they are: so are trials read that another version of this program has run.
+    """
 
     model_config = _CONFIG
     table_target: ClassVar[str]
@@ -133,7 +141,9 @@ class Component(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _check_options(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _check_options(
+        cls, value: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
         """Split ``value`` into name, options and common settings, and report every fault of all."""
         if isinstance(value, str):
             value = {"name": value}
@@ -143,6 +153,8 @@ class Component(BaseModel):
         if not isinstance(value.get("name"), str):  # nor is it known which options there are
             return handler({**common, **{k: v for k, v in value.items() if k == "name"}})
         options = {key: item for key, item in value.items() if key not in (*common, "name")}
+        if info.context == AS_WRITTEN:
+            return handler({**common, "name": value["name"], "options": options})
         faults: list[InitErrorDetails] = []
         name, complete = value["name"], options
         try:

@@ -2,79 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import Node
 
 from deltagclip_cli.errors import SpecError
+from deltagclip_cli.spec.nodes import children, compose, construct, parse, problem
+from deltagclip_cli.wording import shortened
 
 Where = tuple[str | int, ...]
-
-_MERGE = "tag:yaml.org,2002:merge"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: ``1e-3`` is a number, ``on`` is a word, ``04:00:00`` is text.
-
-    PyYAML follows YAML 1.1, where ``1e-3`` is text, ``on`` is true, ``010`` is 8, ``1:30`` is 90.
-    """
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
-
-    def flatten_mapping(self, node: MappingNode) -> None:
-        """Put what a mapping merges before what it writes out: of the same key, the last counts.
-
-        Of several merged mappings the first counts, as YAML says. PyYAML 6.0.4 takes the last.
-        """
-        merges = [value for key, value in node.value if key.tag == _MERGE]
-        written = [pair for pair in node.value if pair[0].tag != _MERGE]
-        node.value = written  # already, for a mapping may merge itself
-        merged: dict[str, tuple[Node, Node]] = {}
-        for value in merges:
-            for parent in value.value if isinstance(value, SequenceNode) else [value]:
-                if not isinstance(parent, MappingNode):
-                    raise yaml.constructor.ConstructorError(
-                        None, None, "'<<' merges mappings only", parent.start_mark
-                    )
-                self.flatten_mapping(parent)
-                for pair in parent.value:
-                    merged.setdefault(str(pair[0].value), pair)
-        node.value = [*merged.values(), *written]
-
-
-for _tag, _pattern, _first in [
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
-    (
-        "float",
-        r"(?![-+]?0[0-9]+\Z)[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-    ("merge", r"<<", "<"),
-]:
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}",
-        re.compile(rf"(?:{_pattern})\Z"),
-        list(_first) + [""] * (_tag == "null"),
-    )
-
-
-class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same rules by the parser that is written in C, which words its complaints otherwise."""
-
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
 @dataclass(frozen=True)
 class Override:
-    """One ``--set KEY=VALUE``: the words on the command line, the path they name and the value."""
+    """One ``--set KEY=VALUE``: its words as messages show them, their path and the value."""
 
     text: str
     where: Where
@@ -94,32 +39,15 @@ def parse_override(text: str, option: str = "--set", example: str = "epochs=5") 
     """
     key, equals, value = text.partition("=")
     where = tuple(key.strip().split("."))
+    shown = shortened(text)
     if not equals or not all(where):
-        raise SpecError(f"{option} {text}: expected KEY=VALUE, such as {option} {example}.")
+        raise SpecError(f"{option} {shown}: expected KEY=VALUE, such as {option} {example}.")
     try:
-        return Override(text, where, parse(value))
+        return Override(shown, where, parse(value))
     except yaml.YAMLError as error:
         raise SpecError(
-            f"{option} {text}: the value is not readable YAML: {_problem(error)}."
+            f"{option} {shown}: the value is not readable YAML: {problem(error)}."
         ) from None
-
-
-def parse(text: str) -> Any:
-    """Plain data from YAML text, by the rules of specs.
-
-    Raises:
-        yaml.YAMLError: the text is not YAML, repeats a key or holds a tag that is not plain data.
-    """
-    return _construct(_compose(text))
-
-
-def parse_quickly(text: str) -> Any:
-    """What :func:`parse` gives, many times as fast; for files that this program has written.
-
-    Raises:
-        yaml.YAMLError: as there, in other words.
-    """
-    return _construct(_compose(text, _QuickLoader))
 
 
 @dataclass(frozen=True)
@@ -202,78 +130,20 @@ def read_document(path: Path) -> Document:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}.") from None
     try:
-        root = _compose(text)
-        return Document(str(path), _construct(root), root)
+        root = compose(text)
+        return Document(str(path), construct(root), root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise SpecError(f"{place}: {_problem(error)}.") from None
+        raise SpecError(f"{place}: {problem(error)}.") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}: {_problem(error)}.") from None
-    except RecursionError:
-        raise SpecError(f"{path}: nested too deeply.") from None
-
-
-def _problem(error: yaml.YAMLError) -> str:
-    parts = [getattr(error, "context", None), getattr(error, "problem", None)]
-    words = " ".join(part for part in parts if part) or str(error).partition("\n")[0]
-    return words.rstrip(".")
-
-
-def _compose(text: str, kind: type[yaml.SafeLoader] = _Loader) -> Node | None:
-    loader = kind(text)
-    try:
-        root: Node | None = loader.get_single_node()
-    finally:
-        loader.dispose()
-    _refuse_repeated_keys(root)
-    return root
-
-
-def _construct(root: Node | None) -> Any:
-    if root is None:
-        return None
-    try:
-        return _Loader("").construct_document(root)
-    except (ValueError, KeyError, AttributeError) as error:  # as PyYAML says '!!int x' is none
-        raise yaml.YAMLError(f"a value is not what its tag says: {error}") from None
-
-
-def _refuse_repeated_keys(root: Node | None) -> None:
-    pending, seen = [root], set()
-    while pending:
-        node = pending.pop()
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, SequenceNode):
-            pending.extend(node.value)
-        elif isinstance(node, MappingNode):
-            keys = set()
-            for key, value in node.value:
-                if isinstance(key, ScalarNode):
-                    if key.value in keys:
-                        raise yaml.constructor.ConstructorError(
-                            None, None, f"the key '{key.value}' is there twice", key.start_mark
-                        )
-                    keys.add(key.value)
-                pending.append(value)
-
-
-def _children(node: Node | None) -> Iterator[tuple[str | int, Node, Node]]:
-    """Each child as (key, where the key is written, value); what was written last comes first."""
-    if isinstance(node, MappingNode):
-        for key, value in reversed(node.value):
-            yield key.value, key, value
-    elif isinstance(node, SequenceNode):
-        for index, value in enumerate(node.value):
-            yield index, value, value
+        raise SpecError(f"{path}: {problem(error)}.") from None
 
 
 def _marks(node: Node | None, where: Where) -> Iterator[yaml.Mark]:
     """Where each part of ``where`` was written, as far down as it was."""
     for key in where:
-        found = next((child for child in _children(node) if child[0] == key), None)
+        found = next((child for child in children(node) if child[0] == key), None)
         if found is None:
             return
         node = found[2]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from deltagclip_cli.spec.document import Where
-from deltagclip_cli.wording import printable
+from deltagclip_cli.wording import plural, printable
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:
@@ -34,6 +35,16 @@ def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, 
         message = f"{what} {rules} (got {got(first['input'])})."
     hint = f"\n  {context['hint']}" if context.get("hint") else ""
     return trail, f"{message}{hint}"
+
+
+def in_one_line(error: ValidationError) -> str:
+    """The first fault of an error, and how many more there are; without a full stop."""
+    faults = error.errors(include_url=False)
+    where = faults[0]["loc"] or ("the whole",)
+    trail, message = sentence(where, [each for each in faults if each["loc"] == faults[0]["loc"]])
+    line = " ".join(" › ".join([*map(str, trail), message]).split()).rstrip(".")
+    more = len({each["loc"] for each in faults}) - 1
+    return f"{line}; and {plural(more, 'more fault')}" if more else line
 
 
 def _rule(message: str) -> str:

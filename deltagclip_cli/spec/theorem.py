@@ -75,13 +75,14 @@ def _of_task(task: Task) -> Iterator[Obstacle]:
         reason = f"the theorem is about the squared loss ½‖F(w) - y‖², which {task.name} has not."
         yield Obstacle("task", reason, "task: {name: classify, loss: squared, reduction: sum}")
         return
-    if task.options["loss"] != "squared":
+    loss = task.options.get("loss")  # none in a trial that another version has written
+    if loss != "squared":
         reason = (
             "the theorem is about the squared loss ½‖F(w) - y‖²; "
-            f"{task.options['loss'].replace('_', '-')} has no minimum to converge to."
+            f"{str(loss).replace('_', '-')} has no minimum to converge to."
         )
         yield Obstacle("task.loss", reason, "write loss: squared and reduction: sum")
-    elif task.options["reduction"] != "sum":
+    elif task.options.get("reduction") != "sum":
         reason = "the theorem's loss is the sum over the points; their mean has other μ and β."
         yield Obstacle("task.reduction", reason, "write reduction: sum")
 

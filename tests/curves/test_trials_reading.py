@@ -18,6 +18,7 @@ from tiny_spec import TINY, trial_of, trials_of
 from deltagclip_cli.curves import trials as module
 from deltagclip_cli.curves.run import Group, Outcome, Reading, Run
 from deltagclip_cli.curves.trials import read_trials
+from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.formats import lines_of
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
@@ -208,6 +209,50 @@ def test_a_trial_that_cannot_be_read_is_a_problem_and_the_others_are_read(
     (problem,) = reading.problems
     assert problem.startswith(f"{bad.trial_file}: not a trial that this version reads: ")
     assert "Delete" not in problem
+
+
+FOREIGN = {
+    "model": ("name: mlp", "name: transformer_of_tomorrow", "transformer_of_tomorrow"),
+    "data": ("name: synthetic", "name: 'mine.py:pictures'", "mine.py:pictures"),
+    "task": ("name: classify", "name: segment", "segment"),
+    "loss": ("loss: cross_entropy", "loss: focal", "focal"),
+    "optimizer": ("name: sgd", "name: sgd_of_tomorrow", "sgd_of_tomorrow"),
+    "option": ("lr: 0.1", "lr: 0.1\n  lookahead: 5", "lookahead"),
+    "value": ("lr: 0.1", "lr: slow", "slow"),
+    "schedule": ("schedule: null", "schedule: {name: wsd, decay: 3}", "wsd"),
+    "augmentation": ("augment: []", "augment: [{name: mixup, alpha: 1}]", "mixup"),
+}
+
+
+def make_foreign(tmp_path: Path, name: str) -> RunFolder:
+    """A finished run whose trial names what this version lacks."""
+    folder = make_run(tmp_path, trial_of(tmp_path), status="finished")
+    before, after, _ = FOREIGN[name]
+    text = folder.trial_file.read_text()
+    assert before in text
+    folder.trial_file.write_text(text.replace(before, after, 1))
+    return folder
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_run_is_read_though_it_names_what_this_version_lacks(tmp_path: Path, name: str) -> None:
+    folder = make_foreign(tmp_path, name)
+    reading = read_trials([folder.path])
+    assert list(reading.problems) == []
+    (run,) = reading.runs
+    assert losses(run) == [0.5, 0.5]
+    assert run.outcome is Outcome.FINISHED
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_such_a_run_is_not_run_again_and_the_fault_is_named(tmp_path: Path, name: str) -> None:
+    folder = make_foreign(tmp_path, name)
+    with pytest.raises(RunFolderError) as refused:
+        folder.trial_to_run()
+    message = str(refused.value)
+    assert FOREIGN[name][2] in message
+    for raw in ("pydantic", "validation error", "input_value", "type="):
+        assert raw not in message
 
 
 def test_a_folder_whose_trial_has_gone_is_a_problem(tmp_path: Path) -> None:

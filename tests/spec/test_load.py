@@ -102,7 +102,7 @@ def test_an_unknown_key_at_the_top_gets_the_nearest(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "''", "/tmp", "1", "a b"])
+@pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "''", "/tmp", "a b"])
 def test_an_experiment_that_could_lead_out_of_its_folder_is_refused(
     tmp_path: Path, name: str
 ) -> None:
