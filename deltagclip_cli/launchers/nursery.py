@@ -12,9 +12,10 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -24,6 +25,8 @@ from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
 from deltagclip_cli.wording import printable
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+_MOST_BYTES = 60  # of the 103 of a socket's path on macOS: pymp-… and listener-… come behind
 _LAST_BYTES = 10_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _KILLED = "the process that loads the data was killed, perhaps for want of memory."
@@ -159,12 +162,31 @@ def _ensure_server() -> None:
     Signals to this process's group are for this process to act on. The server inherits that they
     are blocked; a worker lets them through again, and is then stopped by one that came before.
     """
+    _choose_a_short_folder()
     resource_tracker.ensure_running()  # it unblocks signals, and so comes first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _choose_a_short_folder() -> None:
+    """Let multiprocessing keep its socket where the path is short enough; $TMPDIR may be longer.
+
+    The folder is chosen once in a process, is made with ``mkdtemp``, and goes with the process.
+    """
+    before = tempfile.tempdir
+    for folder in (tempfile.gettempdir(), *_SHORT_FOLDERS):
+        if len(os.fsencode(folder)) <= _MOST_BYTES:
+            tempfile.tempdir = folder
+            try:
+                util.get_temp_dir()
+                return
+            except OSError:  # it is not there, full, or not for us
+                continue
+            finally:
+                tempfile.tempdir = before
 
 
 def _run_command(words: list[str], log: str) -> None:
