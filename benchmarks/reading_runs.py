@@ -25,6 +25,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deltagclip_cli.curves.trials import read_trials
 from deltagclip_cli.files import write_text
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
@@ -62,7 +63,7 @@ def prepare(folder: Path, runs: int, epochs: int) -> None:
 
 def write_run(folder: RunFolder, trial: Trial, values: np.ndarray) -> None:
     """The files of a run that a comparison reads, and its events."""
-    folder.create(trial)
+    create(folder, trial)
     recorder = Recorder(folder, trial, [])
     for epoch, row in enumerate(values.tolist(), start=1):
         recorder.record(epoch, 100 * epoch, dict(zip(METRICS, row, strict=True)))

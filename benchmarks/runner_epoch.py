@@ -24,6 +24,7 @@ from rich.table import Table
 
 from deltagclip_cli.assembly import Parts, assemble, find_device
 from deltagclip_cli.checkpoint import Checkpoints
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
@@ -76,7 +77,7 @@ def compare(trial: Trial, folder: Path, rounds: int) -> float:
     device = find_device("auto")
     parts = assemble(trial, folder, device)
     run = RunFolder.of(folder / "runs", trial)
-    run.create(trial)
+    create(run, trial)
     recorder = Recorder(run, trial, [])
     trainer = Trainer(trial, parts, recorder, Unsaved(run, trial.identity), [], lambda: False)
 

@@ -30,6 +30,7 @@ from torchvision.transforms import ToTensor
 
 from deltagclip_cli.assembly import Parts, assemble, find_device
 from deltagclip_cli.checkpoint import Checkpoints
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
@@ -79,7 +80,7 @@ def compare(root: Path, rounds: int, workers: int) -> dict[str, float]:
     parts = assemble(trial, root, find_device("auto"))
     others = copy.deepcopy(parts)
     run = RunFolder.of(root / "runs", trial)
-    run.create(trial)
+    create(run, trial)
     trainer = Trainer(
         trial, parts, Recorder(run, trial, []), Checkpoints(run, trial.identity), [], lambda: False
     )

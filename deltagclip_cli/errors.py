@@ -11,6 +11,7 @@
     │       ├── ClaimedError  another process works in it
     │       │   └── TakenOverError  another process has begun to, while this one did
     │       └── UnwritableError  there is no way to write there
+    │           └── FullDiskError  for there is no room left
     └── TrialError            a trial failed while it was running                   exit code 1
 
 The message says where, what, what was got and what to do next.
@@ -68,6 +69,10 @@ class TakenOverError(ClaimedError):
 
 class UnwritableError(RunFolderError):
     """Nothing can be written in a run folder, or it cannot be made."""
+
+
+class FullDiskError(UnwritableError):
+    """There is no room for a run folder or for what is in it, which is no fault of its trial."""
 
 
 class TrialError(DeltaGClipError):

@@ -73,11 +73,9 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def remove_unfinished(folder: Path, check: Check = unchecked) -> None:
-    """Delete the temporary files of a process that was killed while it wrote them."""
-    for temporary in folder.glob(".*.part"):
-        check()
-        temporary.unlink(missing_ok=True)  # who wrote it may be alive, and tidy up too
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or somebody's share of it, is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_text(path: Path, text: str, check: Check = unchecked) -> None:

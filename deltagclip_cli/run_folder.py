@@ -1,5 +1,7 @@
 """The folder of one trial: the only place that knows the names of the files in it.
 
+It is only read here; who holds it writes in it, as a ``HeldFolder``.
+
 ::
 
     runs/<experiment>/<optimizer label>/seed-<n>-<hash8>/
@@ -24,20 +26,16 @@ whatever is in them, is described and never waited for: a reader of many folders
 from __future__ import annotations
 
 import os
-import shutil
-import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from deltagclip_cli.claims import claimed, is_claimed
-from deltagclip_cli.errors import RunFolderError, UnwritableError
-from deltagclip_cli.files import open_file, write_text
+from deltagclip_cli.claims import is_claimed
+from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.files import open_file
 from deltagclip_cli.formats import read_records, read_result
 from deltagclip_cli.trials import Trial, differing_keys, read_trial
 
@@ -187,56 +185,6 @@ class RunFolder:
                 return file.stat().st_mtime
         return None
 
-    def create(self, trial: Trial) -> None:
-        """Make the folder, or check that the one that is there belongs to ``trial``.
-
-        Raises:
-            UnwritableError: the folder cannot be made or written.
-            RunFolderError: it was made from another spec.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            if self.trial_file.exists():
-                self.check(trial)
-            text = yaml.safe_dump(trial.model_dump(mode="json"), sort_keys=False)
-            if not self.trial_file.exists() or self.trial_file.read_text("utf-8") != text:
-                write_text(self.trial_file, text)
-        except OSError as error:
-            self._remove_if_empty()
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: OSError) -> UnwritableError:
-        return UnwritableError(
-            f"{self.path}: the run folder cannot be made or written: {error.strerror}.\n"
-            "  Free space or permissions there, or name another folder with --runs DIR."
-        )
-
-    def _remove_if_empty(self) -> None:
-        with suppress(OSError):  # a folder that is not empty stays, and so do those around it
-            for path in (self.path, self.path.parent, self.path.parent.parent):
-                path.rmdir()
-
-    @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Be the only process that works in the folder, which must exist.
-
-        The operating system frees the claim when the process ends, however it ends.
-
-        Raises:
-            ClaimedError: another process has it.
-            UnwritableError: nothing can be written there.
-        """
-        message = (
-            f"{self.path}: another process is working in this run folder.\n"
-            "  Wait until it has finished, or stop it: the trial can be continued."
-        )
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(claimed(self.lock_file, message))
-            except OSError as error:
-                raise self._unusable(error) from None
-            yield
-
     def is_claimed(self) -> bool:
         """Whether a process works in the folder now."""
         return is_claimed(self.lock_file)
@@ -273,52 +221,6 @@ class RunFolder:
         """
         return read_trial(self.trial_file, to_run=True)
 
-    def record_failure(self, error: BaseException, reason: str) -> None:
-        """Write ``error.txt``: the first line of the reason, then the traceback."""
-        text = "".join(traceback.format_exception(error))
-        self._record(self.error_file, f"{_first_line(reason)}\n\n{text}")
-
-    def record_stop(self, reason: str) -> None:
-        """Write ``stopped.txt``: what ended the last start before its end."""
-        self._record(self.stopped_file, f"{_first_line(reason)}\n")
-
-    def record_pruning(self, reason: str) -> None:
-        """Write ``pruned.txt``: why a search gave the trial up."""
-        self._record(self.pruned_file, f"{_first_line(reason)}\n")
-
-    def _record(self, file: Path, text: str) -> None:
-        """Where not even this can be written, the terminal is what remains."""
-        with suppress(OSError):
-            file.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-    def forget_reasons(self) -> None:
-        """Delete what earlier starts said about how they ended."""
-        for file in (self.error_file, self.stopped_file, self.pruned_file):
-            with suppress(OSError):
-                file.unlink()
-
-    def clear(self) -> None:
-        """Delete the folder and everything in it.
-
-        Raises:
-            RunFolderError: something in it cannot be deleted, or another process works there.
-        """
-        if self.path.is_symlink():
-            raise RunFolderError(
-                f"{self.path}: a link, through which nothing is deleted.\n"
-                "  Delete the link or where it leads to by hand, and try again."
-            )
-        if not self.path.exists():
-            return
-        try:
-            with self.claimed():
-                shutil.rmtree(self.path)
-        except OSError as error:
-            raise RunFolderError(
-                f"{error.filename}: cannot be deleted: {error.strerror}.\n"
-                "  Delete the folder by hand, or name another one with --runs DIR."
-            ) from None
-
     def result(self) -> dict[str, Any] | None:
         """What ``result.json`` holds; None if it is missing, empty, torn or no result."""
         return read_result(self.result_file)[0]
@@ -332,7 +234,3 @@ def _diverged(at: Mapping[str, Any] | None) -> str:
     if not at:
         return ""
     return f"the loss in {at['where']} was not finite at step {at['step']} (epoch {at['epoch']})"
-
-
-def _first_line(reason: str) -> str:
-    return reason.partition("\n")[0][:500]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -15,8 +14,9 @@ from deltagclip_cli.assembly import Parts, assemble, find_device
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.environment import record_start
 from deltagclip_cli.errors import TakenOverError, TrialError, UsageError
-from deltagclip_cli.files import Check, remove_unfinished
+from deltagclip_cli.files import Check, is_disk_full
 from deltagclip_cli.heartbeat import Pulse, Start
+from deltagclip_cli.held_folder import HeldFolder, hold
 from deltagclip_cli.history import where_to_continue, write_result
 from deltagclip_cli.logs import EPOCHS, left_if_taken_over, logged_to
 from deltagclip_cli.ownership import Ownership
@@ -35,6 +35,7 @@ def run_trial(
     data_dir: Path,
     device: str,
     threads: int | None = None,
+    held: HeldFolder | None = None,
     force: bool = False,
     download: bool = True,
     watch: Callable[[Start], list[Watcher]],
@@ -51,6 +52,7 @@ def run_trial(
         data_dir: where data sets lie.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of the CPU; None for torch's own choice. Another number gives other bits.
+        held: the same folder, if this process holds it already.
         force: delete what is there and start again, once nothing speaks against it.
         download: fetch data that are missing.
         watch: called when the training begins; gives those who are shown the progress.
@@ -71,19 +73,16 @@ def run_trial(
         parts = assemble(trial, data_dir, where, download=download)
     except torch.OutOfMemoryError as error:
         raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
-    if force:
-        folder.clear()
-    folder.create(trial)
     with (
-        folder.claimed(),
+        hold(folder, make=True) if held is None else nullcontext(held) as mine,
         left_if_taken_over(folder.log_file),
-        _owned(folder) as check,
+        _owned(mine, trial, force) as check,
         logged_to(folder.log_file, check),
     ):
         result = folder.result()
         if result is not None:  # of another process, which was faster
             return Ending(result["status"])
-        remove_unfinished(folder.path, check)
+        mine.remove_unfinished(check)
         record_start(folder, where, check)
         trainer, ending = _train(folder, trial, parts, check, watch, should_stop)
         if ending is not Ending.STOPPED:
@@ -126,27 +125,31 @@ def _start(trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start
 
 
 @contextmanager
-def _owned(folder: RunFolder) -> Iterator[Check]:
-    """Own a folder, and write down why a training there ended with an error.
+def _owned(held: HeldFolder, trial: Trial, force: bool) -> Iterator[Check]:
+    """Own the folder of a trial, and write down why a training there ended with an error.
 
     What is not its fault only interrupts it. Nothing is written once the folder is another's, as
     the check that is given tells.
     """
+    folder = held.folder
+    if force:
+        held.clear()
+    held.keep(trial)
     ownership = Ownership(folder)
     try:
         ownership.take()
-        folder.forget_reasons()
+        held.forget_reasons()
         yield ownership.check
     except TakenOverError:
         raise
     except UsageError as error:
         if _may_write(ownership):
-            folder.record_failure(error, str(error))
+            held.record_failure(error, str(error))
         raise
     except Exception as error:
         reason = _explained(error) if folder.path.exists() else _REMOVED
         if _may_write(ownership):
-            _record(folder, error, reason)
+            _record(held, error, reason)
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
     finally:
         ownership.release()
@@ -165,11 +168,11 @@ def _may_write(ownership: Ownership) -> bool:
     return True
 
 
-def _record(folder: RunFolder, error: Exception, reason: str) -> None:
-    if _is_disk_full(error):
-        folder.record_stop(reason)
+def _record(held: HeldFolder, error: Exception, reason: str) -> None:
+    if is_disk_full(error):
+        held.record_stop(reason)
     else:
-        folder.record_failure(error, reason)
+        held.record_failure(error, reason)
 
 
 _REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."
@@ -178,16 +181,12 @@ _REMOVED = "the folder was removed while it was in use.\n  The same command star
 def _explained(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
-    if _is_disk_full(error):
+    if is_disk_full(error):
         return "the disk is full.\n  Free space and run the same command again: it continues."
     return (
         f"{type(error).__name__}: {error}.\n"
         "  The traceback is in error.txt there. The same command tries again."
     )
-
-
-def _is_disk_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class _EpochLines:

@@ -11,6 +11,7 @@ from typing import Any
 from event_files import NAME, scalar, version, write
 
 from deltagclip_cli.curves.run import Run
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -75,7 +76,7 @@ def make_run(
         status: how it ended; None if it has not.
     """
     folder = RunFolder.of(root, trial)
-    folder.create(trial)
+    create(folder, trial)
     whole = lines(*(record(epoch) for epoch in range(1, trial.epochs + 1)))
     folder.metrics_file.write_bytes(whole if content is None else content)
     if status is not None:

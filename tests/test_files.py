@@ -10,7 +10,6 @@ from obstacles import OBSTACLES
 from deltagclip_cli.files import (
     open_file,
     read_file,
-    remove_unfinished,
     subfolders,
     write_text,
     written_whole,
@@ -76,13 +75,6 @@ def test_a_folder_that_is_missing_is_an_os_error(tmp_path: Path) -> None:
 def test_text_is_written_as_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "a", "δ ‖g‖\n")
     assert (tmp_path / "a").read_bytes() == "δ ‖g‖\n".encode()
-
-
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
-    for name in (".result.json.123.part", ".a.9.part", "a", ".hidden", "a.part"):
-        (tmp_path / name).touch()
-    remove_unfinished(tmp_path)
-    assert names(tmp_path) == [".hidden", "a", "a.part"]
 
 
 @pytest.mark.parametrize("why", OBSTACLES)

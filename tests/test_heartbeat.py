@@ -12,6 +12,7 @@ from tiny_spec import trials_of
 
 from deltagclip_cli import heartbeat
 from deltagclip_cli.heartbeat import Pulse, Start, read_heartbeat
+from deltagclip_cli.held_folder import create, hold
 from deltagclip_cli.planning import look_up
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.slurm.jobs import Jobs
@@ -24,7 +25,7 @@ START = Start(epoch=1, batch=2, epochs=5, steps=4)
 def folder(tmp_path: Path) -> Iterator[RunFolder]:
     """A run folder that is claimed, as that of a running trial is."""
     folder = RunFolder(tmp_path)
-    with folder.claimed():
+    with hold(folder):
         yield folder
 
 
@@ -74,7 +75,7 @@ def test_it_ends_with_the_training(folder: RunFolder) -> None:
 
 def test_a_heartbeat_that_a_killed_process_left_behind_does_not_count(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with folder.claimed():
+    with hold(folder):
         Pulse(folder, "cpu", START)
         assert read_heartbeat(folder) is not None
     assert folder.progress_file.exists()
@@ -126,8 +127,8 @@ def test_a_process_on_another_machine_is_seen_by_what_it_said_lately(
 ) -> None:
     (trial,) = trials_of(tmp_path)[:1]
     folder = RunFolder.of(tmp_path / "runs", trial)
-    folder.create(trial)
-    with folder.claimed():
+    create(folder, trial)
+    with hold(folder):
         Pulse(folder, "cpu", START)
     said = json.loads(folder.progress_file.read_text())
     said |= {"host": host or said["host"], "time": time.time() - age}

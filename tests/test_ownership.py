@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from deltagclip_cli.errors import ClaimedError, ExitCode, TakenOverError
-from deltagclip_cli.files import remove_unfinished, write_text, written_whole
+from deltagclip_cli.files import write_text, written_whole
 from deltagclip_cli.heartbeat import Pulse, Start
+from deltagclip_cli.held_folder import HeldFolder
 from deltagclip_cli.logs import EPOCHS, left_if_taken_over, logged_to
 from deltagclip_cli.ownership import Owner, Ownership, read_owner
 from deltagclip_cli.run_folder import RunFolder
@@ -195,7 +196,7 @@ def write_a_text(folder: RunFolder, check: Callable[[], None]) -> None:
 
 
 def clean_up(folder: RunFolder, check: Callable[[], None]) -> None:
-    remove_unfinished(folder.path, check)
+    HeldFolder(folder).remove_unfinished(check)
 
 
 def beat(folder: RunFolder, check: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from run_cases import result_text
 from tiny_spec import trials_of
 
+from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.planning import (
     Estimates,
     Outlook,
@@ -25,7 +26,7 @@ from deltagclip_cli.trials import Trial
 def finish(runs: Path, trial: Trial, seconds: float = 4.0, status: str = "finished") -> None:
     """Leave the result of a trial behind, without training it."""
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     text = result_text(
         status,
         identity=trial.identity,
@@ -50,9 +51,9 @@ def test_every_state_is_looked_up(tmp_path: Path) -> None:
         trials[2:5], ("record_stop", "record_failure", "record_pruning"), strict=True
     ):
         folder = RunFolder.of(runs, trial)
-        folder.create(trial)
+        create(folder, trial)
         words = (ValueError("why"), "why") if record == "record_failure" else ("why",)
-        getattr(folder, record)(*words)
+        getattr(HeldFolder(folder), record)(*words)
     assert states(trials, runs) == [
         State.FINISHED,
         State.DIVERGED,

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tiny_spec import trial_of
 
 from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.heartbeat import read_heartbeat
+from deltagclip_cli.held_folder import HeldFolder, create, hold
 from deltagclip_cli.ownership import read_owner
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.trials import Trial
@@ -67,7 +69,7 @@ def test_the_names_of_the_files_are_these(folder: RunFolder) -> None:
 
 def test_a_state_is_derived_from_the_files(trial: Trial, folder: RunFolder) -> None:
     assert folder.state is State.NEW
-    folder.create(trial)
+    create(folder, trial)
     assert folder.state is State.NEW
     folder.metrics_file.touch()
     assert folder.state is State.INTERRUPTED
@@ -86,7 +88,7 @@ def test_a_state_is_derived_from_the_files(trial: Trial, folder: RunFolder) -> N
 def test_a_result_that_is_empty_or_torn_is_no_result(
     trial: Trial, folder: RunFolder, content: bytes
 ) -> None:
-    folder.create(trial)
+    create(folder, trial)
     folder.metrics_file.touch()
     folder.result_file.write_bytes(content)
     assert folder.result() is None
@@ -132,7 +134,7 @@ WHOLE = line(1) + line(2)
 def test_metrics_are_read_up_to_the_first_line_that_is_no_record(
     trial: Trial, folder: RunFolder, content: bytes, epochs: list[int]
 ) -> None:
-    folder.create(trial)
+    create(folder, trial)
     folder.metrics_file.write_bytes(content)
     assert [record["epoch"] for record in folder.metrics()] == epochs
 
@@ -150,7 +152,7 @@ def test_what_lies_in_the_place_of_a_file_is_named_at_once(
     trial: Trial, folder: RunFolder, why: str
 ) -> None:
     for name in FILES:
-        folder.create(trial)
+        create(folder, trial)
         (folder.path / name).unlink(missing_ok=True)
         OBSTACLES[why](folder.path / name)
         assert (folder.state, folder.reason) == (State.FAILED, f"{name} cannot be read: {why}")
@@ -167,7 +169,7 @@ def test_what_lies_in_the_place_of_a_file_is_named_at_once(
 
 
 def test_what_is_nobodys_is_no_obstacle(trial: Trial, folder: RunFolder) -> None:
-    folder.create(trial)
+    create(folder, trial)
     (folder.path / "plots").mkdir()
     os.mkfifo(folder.path / "pipe")
     folder.check_files()
@@ -183,7 +185,7 @@ def test_a_folder_that_another_user_keeps_to_himself_is_named(
     open_folder: Path, trial: Trial, mode: int, has_files: bool
 ) -> None:
     folder = RunFolder.of(open_folder / "runs", trial)
-    folder.create(trial)
+    create(folder, trial)
     if not has_files:
         folder.trial_file.unlink()
     folder.path.chmod(mode)
@@ -194,7 +196,7 @@ def test_a_folder_that_another_user_keeps_to_himself_is_named(
 
 
 def test_a_trial_that_is_nested_without_end_is_no_trial(trial: Trial, folder: RunFolder) -> None:
-    folder.create(trial)
+    create(folder, trial)
     folder.trial_file.write_text("[" * 100_000)
     with pytest.raises(RunFolderError, match="not a trial that this version reads"):
         folder.trial()
@@ -203,7 +205,7 @@ def test_a_trial_that_is_nested_without_end_is_no_trial(trial: Trial, folder: Ru
 def test_every_cut_of_the_metrics_gives_the_whole_lines_before_it(
     trial: Trial, folder: RunFolder
 ) -> None:
-    folder.create(trial)
+    create(folder, trial)
     for length in range(len(WHOLE) + 1):
         folder.metrics_file.write_bytes(WHOLE[:length])
         assert len(list(folder.metrics())) == WHOLE[:length].count(b"\n")
@@ -214,31 +216,31 @@ def test_there_are_no_metrics_without_a_file(folder: RunFolder) -> None:
 
 
 def test_a_folder_remembers_its_trial(trial: Trial, folder: RunFolder) -> None:
-    folder.create(trial)
-    folder.create(trial)
+    create(folder, trial)
+    create(folder, trial)
     remembered = RunFolder(folder.path)
     assert remembered.trial_to_run() == trial
     assert remembered.trial().identity == trial.identity
-    assert [path.name for path in folder.path.iterdir()] == ["trial.yaml"]
+    assert sorted(path.name for path in folder.path.iterdir()) == [".lock", "trial.yaml"]
 
 
 def test_settings_that_leave_the_numbers_alone_may_change(
     tmp_path: Path, trial: Trial, folder: RunFolder
 ) -> None:
-    folder.create(trial)
+    create(folder, trial)
     later = trial_of(tmp_path, "checkpoint.epochs=7", "log_every=3")
     assert RunFolder.of(tmp_path / "runs", later) == folder
-    folder.create(later)
+    create(folder, later)
     assert folder.trial_to_run() == later
 
 
 def test_a_folder_of_another_spec_is_refused_with_what_differs(
     tmp_path: Path, trial: Trial, folder: RunFolder
 ) -> None:
-    folder.create(trial)
+    create(folder, trial)
     before = folder.trial_file.read_bytes()
     other = trial_of(tmp_path, "optimizers.sgd.lr=0.2", "data.augment=flip")
-    for refused in (folder.create, folder.check):
+    for refused in (partial(create, folder), folder.check):
         with pytest.raises(RunFolderError) as caught:
             refused(other)
         message = str(caught.value)
@@ -254,9 +256,9 @@ def test_a_folder_of_another_spec_is_refused_with_what_differs(
 def test_a_trial_file_that_is_torn_or_foreign_is_named_with_the_next_step(
     trial: Trial, folder: RunFolder, content: str
 ) -> None:
-    folder.create(trial)
+    create(folder, trial)
     folder.trial_file.write_text(content)
-    for refused in (folder.trial, lambda: folder.create(trial)):
+    for refused in (folder.trial, lambda: create(folder, trial)):
         with pytest.raises(RunFolderError, match="not a trial that this version reads") as caught:
             refused()
         assert str(caught.value).startswith(str(folder.trial_file))
@@ -264,7 +266,7 @@ def test_a_trial_file_that_is_torn_or_foreign_is_named_with_the_next_step(
 
 
 def test_a_trial_file_that_is_not_text_is_refused(trial: Trial, folder: RunFolder) -> None:
-    folder.create(trial)
+    create(folder, trial)
     folder.trial_file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RunFolderError, match="not a trial that this version reads"):
         folder.trial()
@@ -278,7 +280,7 @@ def test_a_folder_without_a_trial_is_no_run_folder(folder: RunFolder) -> None:
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path, trial: Trial) -> None:
     (tmp_path / "runs").write_text("not a folder")
     with pytest.raises(RunFolderError, match="cannot be made or written: ") as caught:
-        RunFolder.of(tmp_path / "runs", trial).create(trial)
+        create(RunFolder.of(tmp_path / "runs", trial), trial)
     assert "--runs DIR" in str(caught.value)
     assert (tmp_path / "runs").read_text() == "not a folder"
 
@@ -289,9 +291,9 @@ def test_a_folder_that_cannot_be_written_leaves_no_empty_folders(
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deltagclip_cli.run_folder.write_text", full)
+    monkeypatch.setattr("deltagclip_cli.held_folder.write_text", full)
     with pytest.raises(RunFolderError, match="No space left on device"):
-        folder.create(trial)
+        create(folder, trial)
     assert not folder.path.parent.parent.exists()
 
 
@@ -299,35 +301,35 @@ def test_files_of_other_trials_survive_a_folder_that_cannot_be_written(
     tmp_path: Path, folder: RunFolder, trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     neighbour = RunFolder.of(tmp_path / "runs", trial_of(tmp_path, "seeds=[1]"))
-    neighbour.create(trial_of(tmp_path, "seeds=[1]"))
+    create(neighbour, trial_of(tmp_path, "seeds=[1]"))
 
     def full(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("deltagclip_cli.run_folder.write_text", full)
+    monkeypatch.setattr("deltagclip_cli.held_folder.write_text", full)
     with pytest.raises(RunFolderError):
-        folder.create(trial)
+        create(folder, trial)
     assert not folder.path.exists()
     assert neighbour.trial().seed == 1
 
 
 def test_leftovers_of_a_killed_writer_are_harmless(trial: Trial, folder: RunFolder) -> None:
-    folder.create(trial)
+    create(folder, trial)
     for name in (".result.json.123.part", ".trial.yaml.123.part", ".metrics.jsonl.9.part"):
         (folder.path / name).write_text(result_text())
     assert folder.result() is None
     assert folder.state is State.NEW
     assert folder.trial_to_run() == trial
     assert folder.event_files() == []
-    folder.create(trial)
+    create(folder, trial)
 
 
 def test_a_failure_is_written_with_its_traceback(trial: Trial, folder: RunFolder) -> None:
-    folder.create(trial)
+    create(folder, trial)
     try:
         raise ValueError("the loss fell off")
     except ValueError as error:
-        folder.record_failure(error, "the loss fell off.\n  Try again.")
+        HeldFolder(folder).record_failure(error, "the loss fell off.\n  Try again.")
     text = folder.error_file.read_text()
     assert text.startswith("the loss fell off.\n\nTraceback")
     assert folder.reason == "the loss fell off."
@@ -336,23 +338,25 @@ def test_a_failure_is_written_with_its_traceback(trial: Trial, folder: RunFolder
 
 
 def test_a_failure_that_cannot_be_written_is_not_a_second_one(folder: RunFolder) -> None:
-    folder.record_failure(ValueError("nowhere to write"), "nowhere to write")
+    HeldFolder(folder).record_failure(ValueError("nowhere to write"), "nowhere to write")
     assert not folder.path.exists()
 
 
-def test_a_cleared_folder_is_gone_and_clearing_none_is_fine(
-    trial: Trial, folder: RunFolder
-) -> None:
-    folder.clear()
-    folder.create(trial)
+def test_of_a_cleared_folder_the_claim_alone_is_left(trial: Trial, folder: RunFolder) -> None:
+    """So that no other process comes in between that and the new start."""
+    create(folder, trial)
     folder.result_file.write_text(result_text())
-    folder.clear()
-    assert not folder.path.exists()
-    assert folder.state is State.NEW
+    (folder.path / "mine").mkdir()
+    (folder.path / "mine" / "notes").touch()
+    with hold(folder) as held:
+        held.clear()
+        assert [path.name for path in folder.path.iterdir()] == [".lock"]
+        assert folder.state is State.NEW
+        assert folder.is_claimed()
 
 
 def test_event_files_come_oldest_first(trial: Trial, folder: RunFolder) -> None:
-    folder.create(trial)
+    create(folder, trial)
     for name in ("events.out.tfevents.20.b", "events.out.tfevents.10.a"):
         (folder.path / name).touch()
     assert [path.name[-1] for path in folder.event_files()] == ["a", "b"]
@@ -360,12 +364,12 @@ def test_event_files_come_oldest_first(trial: Trial, folder: RunFolder) -> None:
 
 def test_a_folder_that_another_process_works_in_is_left_alone(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    with folder.claimed():
+    with hold(folder):
         other = subprocess.run(
             [sys.executable, "-c", CLAIM, str(tmp_path)], capture_output=True, text=True
         )
         assert "another process is working in this run folder" in other.stderr
-    with folder.claimed():
+    with hold(folder):
         pass
 
 
@@ -375,13 +379,14 @@ def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
         [sys.executable, "-c", CLAIM + "; os.kill(os.getpid(), 9)", str(tmp_path)], check=False
     )
     assert RunFolder(tmp_path).lock_file.exists()
-    with RunFolder(tmp_path).claimed():
+    with hold(RunFolder(tmp_path)):
         pass
 
 
 CLAIM = """
 import os, sys
 from pathlib import Path
+from deltagclip_cli.held_folder import hold
 from deltagclip_cli.run_folder import RunFolder
-claim = RunFolder(Path(sys.argv[1])).claimed()
+claim = hold(RunFolder(Path(sys.argv[1])))
 claim.__enter__()""".strip()

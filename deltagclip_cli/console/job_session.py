@@ -16,6 +16,7 @@ from rich.text import Text
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.sweep_view import PlainView
 from deltagclip_cli.errors import DeltaGClipError, ExitCode, UsageError
+from deltagclip_cli.held_folder import hold
 from deltagclip_cli.launchers.job_queue import JobQueue
 from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.local import LocalLauncher
@@ -88,9 +89,7 @@ class JobSession:
         except DeltaGClipError as error:
             for each in todo:
                 if not queue.is_elsewhere(each):
-                    with suppress(DeltaGClipError):
-                        each.folder.create(each.trial)
-                        each.folder.record_stop(f"{self._here}: {' '.join(str(error).split())}")
+                    _record_stop(each, f"{self._here}: {' '.join(str(error).split())}")
             raise
 
     def _how(self, head: Head) -> Launch:
@@ -121,9 +120,7 @@ class JobSession:
             return False
         if not advanced:
             for each in left:
-                with suppress(DeltaGClipError):
-                    each.folder.create(each.trial)
-                    each.folder.record_stop(f"no checkpoint in the time of job {self.job}")
+                _record_stop(each, f"no checkpoint in the time of job {self.job}")
             self._say(
                 "No trial came to a checkpoint in this job's time, and in another it would be no "
                 "better: not requeued.\n  Give it more with slurm: {time: ...}."
@@ -156,6 +153,13 @@ class JobSession:
 
     def _say(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True)
+
+
+def _record_stop(planned: Planned, reason: str) -> None:
+    with suppress(DeltaGClipError), hold(planned.folder, make=True) as held:
+        held.keep(planned.trial)
+        if planned.folder.result() is None:
+            held.record_stop(reason)
 
 
 def _expanded(local_data: str) -> Path:

@@ -16,6 +16,7 @@ from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.summary import print_summary
 from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
+from deltagclip_cli.held_folder import HeldFolder, hold
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import Trial
@@ -82,8 +83,16 @@ class Session:
             give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
             force: run it although it has a result.
         """
-        trial = folder.trial_to_run()
-        result = folder.result()
+        try:
+            with hold(folder) as held:
+                return self._work(held, give_up, force)
+        except ClaimedError as error:
+            error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
+            raise
+
+    def _work(self, held: HeldFolder, give_up: Callable[[], bool] | None, force: bool) -> int:
+        folder = held.folder
+        trial, result = folder.trial_to_run(), folder.result()
         if not force and result is not None:
             if result.get("identity") != trial.identity:
                 raise RunFolderError(
@@ -91,31 +100,30 @@ class Session:
                     "  Move or delete the run folder."
                 )
             return self._conclude(trial, folder)
+        held.forget_reasons()
         try:
-            with folder.claimed():
-                folder.forget_reasons()
-            return self._run(trial, folder, force=force, give_up=give_up)
-        except ClaimedError as error:
-            error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
+            return self._run(trial, folder, held, force=force, give_up=give_up)
+        except ClaimedError:
             raise
         except DeltaGClipError as error:
             # Before the training begins nobody writes it down. After that a file is there, even if
             # the disk was too full to say more in it.
             if not (folder.error_file.exists() or folder.stopped_file.exists()):
-                folder.record_failure(error, str(error))
+                held.record_failure(error, str(error))
             raise
 
     def _run(
         self,
         trial: Trial,
         folder: RunFolder,
+        held: HeldFolder | None = None,
         *,
         force: bool = False,
         give_up: Callable[[], bool] | None = None,
     ) -> int:
         self._say(f"{trial.experiment} · {trial.label} · seed {trial.seed} → {folder.path}")
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
-            stopped = self._train(trial, folder, force, give_up) == "stopped"
+            stopped = self._train(trial, folder, held, force, give_up) == "stopped"
         if stopped:
             self._say(f"Stopped with a checkpoint in {folder.path}. The same command continues.")
             interrupted = self.stop.signal == signal.SIGINT
@@ -123,7 +131,12 @@ class Session:
         return self._conclude(trial, folder)
 
     def _train(
-        self, trial: Trial, folder: RunFolder, force: bool, give_up: Callable[[], bool] | None
+        self,
+        trial: Trial,
+        folder: RunFolder,
+        held: HeldFolder | None,
+        force: bool,
+        give_up: Callable[[], bool] | None,
     ) -> Ending:
         from deltagclip_cli.console.progress import ProgressWatcher
         from deltagclip_cli.worker import run_trial
@@ -139,6 +152,7 @@ class Session:
                 device=self.device,
                 threads=self.threads,
                 download=self.download,
+                held=held,
                 force=force,
                 watch=watch,
                 should_stop=should_stop,

@@ -7,12 +7,21 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Protocol
 
-from deltagclip_cli.errors import ExitCode, RunFolderError, TrialError
+from deltagclip_cli.errors import (
+    ClaimedError,
+    ExitCode,
+    FullDiskError,
+    RunFolderError,
+    TrialError,
+    UnwritableError,
+)
 from deltagclip_cli.heartbeat import last_heartbeat
+from deltagclip_cli.held_folder import HeldFolder, create, hold
 from deltagclip_cli.launchers.queue import End, Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.ownership import Owner, read_owner
@@ -138,8 +147,9 @@ class Supervisor:
                 saved = job.worker.exit_code == ExitCode.STOPPED
                 job.worker.kill()
                 job.worker.forget()
-                if job.planned.folder.result() is None and not job.was_taken_over():
-                    job.planned.folder.record_stop(_SAVED if saved else "killed with the sweep")
+                with suppress(RunFolderError), hold(job.planned.folder) as held:
+                    if job.planned.folder.result() is None and not job.was_taken_over():
+                        held.record_stop(_SAVED if saved else "killed with the sweep")
 
     def _show(self) -> None:
         self._watcher.looked([(job.planned, job.slot) for job in self._jobs])
@@ -159,7 +169,7 @@ class Supervisor:
                 return
             slot = self._free.pop()
             try:
-                planned.folder.create(planned.trial)
+                create(planned.folder, planned.trial)
                 found = read_owner(planned.folder)
                 worker = self._start(planned, slot)
             except (RunFolderError, OSError) as error:
@@ -203,40 +213,51 @@ class Supervisor:
     def _end(self, job: _Job, exit_code: int) -> End:
         """Read from the files how a worker's trial ended, and write down what only we know."""
         folder = job.planned.folder
-        state, result = folder.state, folder.result()
+        result = folder.result()
         if result is not None and result != job.planned.result:
-            return End(state, folder.reason)
-        if folder.is_claimed() or job.was_taken_over():
-            return End(state, elsewhere=True)
-        if result is not None:  # it was to be replaced, and the worker ended before it was deleted
+            return End(folder.state, folder.reason)
+        try:
+            with hold(folder) as held:
+                if exit_code != ExitCode.CLAIMED and not job.was_taken_over():
+                    return self._written_down(job, exit_code, held)
+        except ClaimedError:
+            pass
+        except UnwritableError:
+            return End(folder.state, folder.reason or _unexplained(folder))
+        return End(folder.state, elsewhere=True)
+
+    def _written_down(self, job: _Job, exit_code: int, held: HeldFolder) -> End:
+        """How a trial ended, which is said in the folder if its worker did not do so."""
+        folder, result = job.planned.folder, job.planned.folder.result()
+        if result is not None:
+            if result != job.planned.result:  # another process was faster
+                return End(folder.state, folder.reason)
+            # It was to be replaced, and the worker ended before it was deleted.
             return End(State.FAILED, f"{self._explained(exit_code)}; the earlier result is kept")
-        if job.pruned and state is not State.FAILED:
-            folder.record_pruning(job.pruned)
+        if job.pruned and folder.state is not State.FAILED:
+            held.record_pruning(job.pruned)
             return End(State.PRUNED, job.pruned)
         if not folder.reason:
-            self._write_down(job, exit_code)
+            self._write_down(job, exit_code, held)
         return End(folder.state, folder.reason or _unexplained(folder))
 
-    def _write_down(self, job: _Job, exit_code: int) -> None:
+    def _write_down(self, job: _Job, exit_code: int, held: HeldFolder) -> None:
         """Say in the folder how a worker ended that did not say so itself."""
-        folder, words = job.planned.folder, job.worker.last_words()
-        reason = self._explained(exit_code)
+        words, reason = job.worker.last_words(), self._explained(exit_code)
         # The worker's own file, in which no word fits; or it had not come as far as that.
-        if folder.stopped_file.exists() or any(full in words for full in _DISK_FULL):
-            folder.record_stop(_FULL)
+        if held.folder.stopped_file.exists() or any(full in words for full in _DISK_FULL):
+            held.record_stop(_FULL)
         elif not _is_its_fault(job, exit_code):
-            folder.record_stop(reason)
+            held.record_stop(reason)
         else:
             said = f"{reason}: {_essence(words)}" if words else reason
-            folder.record_failure(TrialError(words or reason), said)
+            held.record_failure(TrialError(words or reason), said)
 
     def _explained(self, exit_code: int) -> str:
         if exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED):
             return _SAVED
         if self._stopping and exit_code == -signal.SIGTERM:
             return "stopped before its training began"
-        if exit_code == ExitCode.CLAIMED:
-            return "another process worked on it"
         if exit_code >= 0:
             return f"the worker ended with exit code {exit_code}"
         name = _name(-exit_code)
@@ -267,11 +288,18 @@ def _essence(words: str) -> str:
 def _not_started(folder: RunFolder, error: RunFolderError | OSError) -> End:
     """Write down why a trial was not started; only its own files can make it a failed one."""
     reason = str(error)
-    if isinstance(error, OSError) or any(words in reason for words in _DISK_FULL):
-        folder.record_stop(reason)
-        return End(folder.state, reason)
-    folder.record_failure(error, reason)
-    return End(State.FAILED, reason)
+    if isinstance(error, ClaimedError):
+        return End(folder.state, elsewhere=True)
+    if isinstance(error, UnwritableError):
+        is_full = isinstance(error, FullDiskError)
+        return End(State.INTERRUPTED if is_full else State.FAILED, reason)
+    is_its_own = isinstance(error, RunFolderError)
+    with suppress(RunFolderError), hold(folder) as held:
+        if is_its_own:
+            held.record_failure(error, reason)
+        else:
+            held.record_stop(reason)
+    return End(State.FAILED if is_its_own else folder.state, reason)
 
 
 def _name(number: int) -> str:
@@ -285,7 +313,6 @@ _SAVED = "stopped with a checkpoint"
 _NO_FAULTS = {
     ExitCode.STOPPED,
     ExitCode.INTERRUPTED,
-    ExitCode.CLAIMED,
     255,  # multiprocessing's, if nobody can tell any more: its parent was killed
 }
 _CRASHES = {

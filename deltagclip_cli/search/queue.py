@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.held_folder import hold
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import State
@@ -137,7 +140,9 @@ class SearchQueue:
 
     def _conclude(self, candidate: Candidate, outcome: Outcome) -> None:
         folder = candidate.current.folder if outcome is Outcome.PRUNED else None
-        if folder and folder.state is State.INTERRUPTED and not folder.is_claimed():
-            folder.record_pruning(candidate.reason)
+        if folder and folder.state is State.INTERRUPTED:
+            with suppress(RunFolderError), hold(folder) as held:
+                if folder.state is State.INTERRUPTED:
+                    held.record_pruning(candidate.reason)
         value = candidate.value if outcome is Outcome.FINISHED else None
         candidate.study.finish(candidate.number, outcome, value)

@@ -29,6 +29,7 @@ from tiny_spec import TINY, trials_of
 from typer.testing import Result
 
 from deltagclip_cli.console import compare_session
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -66,7 +67,7 @@ def write_run(
 ) -> RunFolder:
     """A run of ours with these test accuracies."""
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     if ended:
         values = [*values[:1] * (trial.epochs - len(values)), *values]
     records = [

@@ -18,6 +18,7 @@ from torchvision import datasets as torchvision_datasets
 from deltagclip_cli import assembly
 from deltagclip_cli.console.data_session import DataSession
 from deltagclip_cli.errors import DataError
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.launchers import local
 from deltagclip_cli.launchers.inline import InlineLauncher
 from deltagclip_cli.launchers.launcher import Launch
@@ -227,7 +228,7 @@ def test_a_terminal_shows_what_is_being_prepared(
 def worker_folder(text: str = SPEC.replace("digits:", "tiny:", 1)) -> str:
     (trial, *_) = trials_of(Path(), text=text)
     folder = RunFolder.of(Path("runs"), trial)
-    folder.create(trial)
+    create(folder, trial)
     return str(folder.path)
 
 

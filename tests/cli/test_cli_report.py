@@ -18,6 +18,7 @@ from run_cases import lines, make_events, make_run, record
 from tiny_spec import TINY, trials_of
 from typer.testing import Result
 
+from deltagclip_cli.held_folder import HeldFolder
 from deltagclip_cli.run_folder import RunFolder
 
 NASTY = ["<script>alert(1)</script>", "a&b $x_1$ 100%", "{{7*7}}", "%{y}</title>"]
@@ -201,7 +202,7 @@ def test_where_there_is_no_browser_the_page_is_named(
 
 def test_with_no_run_at_its_end_a_page_says_what_there_is(deltagclip: Invoke) -> None:
     first, *_ = make_runs(status=None)
-    first.record_failure(RuntimeError("x"), "out of memory <b>")
+    HeldFolder(first).record_failure(RuntimeError("x"), "out of memory <b>")
     result = deltagclip("report", "tiny", "--format", "none")
     assert result.exit_code == 1
     assert "No run has come to its end" in result.stderr

@@ -17,6 +17,7 @@ from tiny_spec import TINY, trials_of
 from typer.testing import Result
 
 from deltagclip_cli.heartbeat import Pulse, Start
+from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.slurm.submission import Array, open_arrays
 
@@ -76,7 +77,7 @@ def files() -> list[Path]:
 def finish(*trials: Any, status: str = "finished") -> None:
     for trial in trials:
         folder = RunFolder.of(Path("runs"), trial)
-        folder.create(trial)
+        create(folder, trial)
         folder.result_file.write_text(result_text(status, identity=trial.identity))
 
 
@@ -229,8 +230,8 @@ def test_only_what_is_neither_finished_nor_alive_is_submitted_again(
     fake_slurm.change(task="5", state="FAILED", reason="NonZeroExitCode")
     finish(trials[0])
     failed = RunFolder.of(Path("runs"), trials[5])
-    failed.create(trials[5])
-    failed.record_failure(ValueError("why"), "why")
+    create(failed, trials[5])
+    HeldFolder(failed).record_failure(ValueError("why"), "why")
 
     done = deltagclip(*many)
     assert done.stdout.splitlines()[0] == (
@@ -508,7 +509,7 @@ def test_status_shows_what_waits_and_runs_and_is_lost(
     fake_slurm.change(task="4", state="TIMEOUT", reason="None")
     fake_slurm.change(task="5", state="CANCELLED", reason="None")
     folder = RunFolder.of(Path("runs"), trials[2])
-    folder.create(trials[2])
+    create(folder, trials[2])
     Pulse(folder, "cuda:0", Start(epoch=1, batch=0, epochs=2, steps=2))
     log = submission() / "logs" / "17_4.log"
     log.touch()

@@ -13,6 +13,7 @@ from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.heartbeat import Pulse, Start
+from deltagclip_cli.held_folder import HeldFolder, create, hold
 from deltagclip_cli.run_folder import RunFolder
 
 SPEC = ("--spec", "spec.yaml")
@@ -25,7 +26,7 @@ def folders(tmp_path: Path) -> list[RunFolder]:
     folders = []
     for trial in trials_of(tmp_path, *sets)[:6]:
         folders.append(RunFolder.of(tmp_path / "runs", trial))
-        folders[-1].create(trial)
+        create(folders[-1], trial)
     finished, diverged, failed, stopped, pruned, _ = folders
     for folder, status in ((finished, "finished"), (diverged, "diverged")):
         text = result_text(
@@ -36,9 +37,9 @@ def folders(tmp_path: Path) -> list[RunFolder]:
             diverged={"where": "training", "step": 3, "epoch": 1},
         )
         folder.result_file.write_text(text)
-    failed.record_failure(ValueError("no"), "ValueError: no")
-    stopped.record_stop("killed by SIGKILL")
-    pruned.record_pruning("worse than the median")
+    HeldFolder(failed).record_failure(ValueError("no"), "ValueError: no")
+    HeldFolder(stopped).record_stop("killed by SIGKILL")
+    HeldFolder(pruned).record_pruning("worse than the median")
     trials_of(tmp_path)  # the spec as it was
     return folders
 
@@ -73,7 +74,7 @@ def test_states_and_reasons_are_shown(deltagclip: Invoke) -> None:
 def test_a_running_trial_is_shown_with_its_progress(
     deltagclip: Invoke, folders: list[RunFolder]
 ) -> None:
-    with folders[5].claimed():
+    with hold(folders[5]):
         Pulse(folders[5], "cpu", Start(epoch=1, batch=0, epochs=2, steps=2))
         shown = deltagclip("status", *SPEC, *SEEDS).output
         records = json.loads(deltagclip("status", *SPEC, *SEEDS, "--json").stdout)["trials"]
@@ -121,8 +122,8 @@ def test_what_another_user_keeps_to_himself_is_named_and_the_rest_is_shown(
     runs = Path("runs")
     trials = trials_of(open_folder, SEEDS[1])
     for trial in trials[:2]:
-        RunFolder.of(runs, trial).create(trial)
-        RunFolder.of(runs, trial).record_stop("killed by SIGKILL")
+        create(RunFolder.of(runs, trial), trial)
+        HeldFolder(RunFolder.of(runs, trial)).record_stop("killed by SIGKILL")
     closed = [RunFolder.of(runs, trials[0]).path, runs / "theirs", runs / "tiny/other"]
     for folder in closed[1:]:
         folder.mkdir()

@@ -13,6 +13,7 @@ import pytest
 from invocation import Invoke
 from tiny_spec import trials_of
 
+from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.run_folder import RunFolder
 
 GRID = "grid={sgd: {lr: [0.1, 0.2]}}"
@@ -24,7 +25,7 @@ def finish(folder: Path, *sets: str, status: str = "finished") -> list[RunFolder
     folders = []
     for number, trial in enumerate(trials_of(folder, *sets)):
         run = RunFolder.of(folder / "runs", trial)
-        run.create(trial)
+        create(run, trial)
         result = {
             "status": status,
             "identity": trial.identity,
@@ -117,7 +118,7 @@ def test_failed_trials_are_skipped_with_the_way_to_run_them_again(
 ) -> None:
     for run in finish(tmp_path):
         run.result_file.unlink()
-        run.record_failure(ValueError("why"), "why")
+        HeldFolder(run).record_failure(ValueError("why"), "why")
     done = deltagclip(*TINY)
     assert done.exit_code == 1
     assert "failed        2: --retry-failed runs them again" in done.output
@@ -233,6 +234,6 @@ def test_an_experiment_without_the_chosen_optimizer_has_no_trials(
 def test_what_a_search_gave_up_is_finished_by_a_sweep(deltagclip: Invoke, tmp_path: Path) -> None:
     for trial in trials_of(tmp_path):
         run = RunFolder.of(tmp_path / "runs", trial)
-        run.create(trial)
-        run.record_pruning("worse than the median")
+        create(run, trial)
+        HeldFolder(run).record_pruning("worse than the median")
     assert "2 trials: 2 pruned. 2 to run" in deltagclip(*TINY, "--dry-run").output

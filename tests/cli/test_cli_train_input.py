@@ -13,6 +13,7 @@ import yaml
 from invocation import Invoke
 from tiny_spec import TINY, trial_of
 
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.run_folder import RunFolder
 
 TRAIN = ("train", "tiny", "--spec", "spec.yaml")
@@ -141,7 +142,7 @@ def test_what_does_not_fit_together_is_refused_before_a_folder_is_made(
 def test_a_folder_of_another_spec_is_refused(deltagclip: Invoke, tmp_path: Path) -> None:
     trial = trial_of(tmp_path)
     folder = RunFolder.of(tmp_path / "runs", trial)
-    folder.create(trial_of(tmp_path, "optimizers.sgd.lr=0.7"))
+    create(folder, trial_of(tmp_path, "optimizers.sgd.lr=0.7"))
     folder.result_file.write_text('{"status": "finished"}')
     refused = deltagclip(*TRAIN)
     assert refused.exit_code == 2

@@ -17,6 +17,7 @@ from compare_cases import Asked, assert_right, compare, look
 from run_cases import finish
 from tiny_spec import trials_of
 
+from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -80,7 +81,7 @@ def make_run(
 ) -> None:
     """Write a run folder by hand; one that did not finish ends an epoch early."""
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     epochs = trial.epochs if status == "finished" else trial.epochs - 1
     step = {"epoch": 0, "step": 1, "time": 0.0, "step/train/loss": 7.0}
     lines = [record(epoch, level, trial, random) for epoch in range(1, epochs + 1)]
@@ -89,7 +90,7 @@ def make_run(
     text = "".join(json.dumps(line) + "\n" for line in [step, *lines])
     folder.metrics_file.write_text(text)
     if status == "failed":
-        folder.record_failure(ValueError("no"), "ValueError: no")
+        HeldFolder(folder).record_failure(ValueError("no"), "ValueError: no")
     if status in ("finished", "diverged"):
         finish(folder, status)
 

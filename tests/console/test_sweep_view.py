@@ -18,6 +18,7 @@ from deltagclip_cli import heartbeat
 from deltagclip_cli.console import running
 from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.heartbeat import Pulse, Start
+from deltagclip_cli.held_folder import create, hold
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import Estimates, Outlook, Planned, look_up
@@ -47,7 +48,7 @@ def planned(tmp_path: Path) -> list[Planned]:
     """Two trials of two optimizers, whose folders exist."""
     planned = look_up(trials_of(tmp_path, "epochs=30"), tmp_path / "runs")
     for each in planned:
-        each.folder.create(each.trial)
+        create(each.folder, each.trial)
     return planned
 
 
@@ -71,7 +72,7 @@ def finish(planned: Planned) -> None:
 def beat(stack: ExitStack, planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a trial be half through its fourth epoch of thirty."""
     monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_BEATS", 1e-9)
-    stack.enter_context(planned.folder.claimed())
+    stack.enter_context(hold(planned.folder))
     pulse = Pulse(planned.folder, "cpu", Start(epoch=0, batch=0, epochs=30, steps=10))
     pulse.finished_epoch(3, {"train/loss": 0.5, "test/accuracy": 0.75})
     pulse.advanced(4, 5, 100)

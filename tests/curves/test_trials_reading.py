@@ -20,6 +20,7 @@ from deltagclip_cli.curves.run import Group, Outcome, Reading, Run
 from deltagclip_cli.curves.trials import read_trials
 from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.formats import lines_of
+from deltagclip_cli.held_folder import HeldFolder, create, hold
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -39,7 +40,7 @@ def groups_of(folder: Path, trials: Sequence[Trial]) -> list[Group]:
     """The groups of trials that have just begun, in their order."""
     folders = [RunFolder.of(folder / "runs", trial) for trial in trials]
     for run, trial in zip(folders, trials, strict=True):
-        run.create(trial)
+        create(run, trial)
     reading = read_trials(run.path for run in folders)
     assert list(reading.problems) == []
     return list(dict.fromkeys(run.group for run in reading.runs))
@@ -283,7 +284,7 @@ def test_a_run_with_its_result_has_ended_as_that_says(tmp_path: Path) -> None:
 
 def test_a_run_that_failed_says_why(tmp_path: Path) -> None:
     folder = make_run(tmp_path, trial_of(tmp_path), lines(record(1)))
-    folder.record_failure(ValueError("x"), "out of\x1b[31m memory\nand more")
+    HeldFolder(folder).record_failure(ValueError("x"), "out of\x1b[31m memory\nand more")
     (run,) = read_trials([folder.path]).runs
     assert (run.outcome, run.reason) == (Outcome.FAILED, r"out of\x1b[31m memory")
     assert losses(run) == [0.5]
@@ -293,11 +294,11 @@ def test_a_run_that_was_stopped_pruned_or_goes_on_is_unfinished(tmp_path: Path) 
     trials = trials_of(tmp_path, "seeds=[0, 1, 2, 3, 4]")[:5]
     new, begun, stopped, pruned, torn = (make_run(tmp_path, t, lines(record(1))) for t in trials)
     new.metrics_file.unlink()
-    stopped.record_stop("Ctrl-C")
-    pruned.record_pruning("worse than others")
+    HeldFolder(stopped).record_stop("Ctrl-C")
+    HeldFolder(pruned).record_pruning("worse than others")
     torn.result_file.write_text('{"status": "fini')
     folders = (new, begun, stopped, pruned, torn)
-    with begun.claimed():
+    with hold(begun):
         reading = read_trials(folder.path for folder in folders)
     assert {run.outcome for run in reading.runs} == {Outcome.UNFINISHED}
     damage = "result.json is damaged: Invalid JSON: EOF while parsing a string at line 1 column 16"

@@ -15,6 +15,7 @@ from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli import heartbeat
+from deltagclip_cli.held_folder import create, hold
 from deltagclip_cli.launchers import queue as queue_module
 from deltagclip_cli.launchers.job_queue import JobQueue
 from deltagclip_cli.launchers.queue import End
@@ -30,7 +31,7 @@ def planned(tmp_path: Path) -> list[Planned]:
     """A trial of sgd and one of delta-gclip, begun and belonging to nobody."""
     found = look_up(trials_of(tmp_path), tmp_path / "runs")
     for each in found:
-        each.folder.create(each.trial)
+        create(each.folder, each.trial)
     return found
 
 
@@ -109,7 +110,7 @@ def test_what_becomes_of_a_trial_depends_on_whose_it_is(
     trial, _ = planned
     if owner is not None:
         own(trial, owner, host, age)
-    stack.enter_context(trial.folder.claimed() if is_claimed else nullcontext())
+    stack.enter_context(hold(trial.folder) if is_claimed else nullcontext())
     queue = JobQueue([trial], job)
     assert queue.take() == (trial if fate == TAKEN else None)
     assert queue.left == ([trial] if fate == LEFT else [])
@@ -136,7 +137,7 @@ def test_the_old_self_is_taken_over_as_soon_as_it_ends(planned: list[Planned]) -
     trial, _ = planned
     own(trial, SELF, HERE, 1.0)
     queue = JobQueue([trial], SELF)
-    with trial.folder.claimed():
+    with hold(trial.folder):
         assert queue.take() is None
     assert queue.take() == trial
     assert queue.is_over()
@@ -146,7 +147,7 @@ def test_what_the_old_self_finishes_is_not_run_again(planned: list[Planned]) -> 
     trial, _ = planned
     own(trial, SELF, HERE, 1.0)
     queue = JobQueue([trial], SELF)
-    with trial.folder.claimed():
+    with hold(trial.folder):
         assert queue.take() is None
         trial.folder.result_file.write_text(result_text(identity=trial.trial.identity))
     assert queue.take() is None
@@ -160,7 +161,7 @@ def test_who_works_on_what_is_left_is_said(
     trial, other = planned
     own(trial, OTHER, THERE, 1.0)
     queue = JobQueue(planned, SELF)
-    with caplog.at_level(logging.WARNING), trial.folder.claimed():
+    with caplog.at_level(logging.WARNING), hold(trial.folder):
         assert queue.take() == other, "the others are run in their order"
     assert "tiny · sgd · seed 0: job 18_3 on another-node (process 1) works on it." in caplog.text
 
@@ -173,7 +174,7 @@ def test_a_trial_that_is_taken_over_while_it_runs_is_left_too(
     queue = JobQueue([trial], SELF)
     assert queue.take() == trial
     own(trial, job, THERE, 1.0)
-    with trial.folder.claimed():
+    with hold(trial.folder):
         queue.ended(trial, End(State.NEW, elsewhere=True))
     assert queue.left == ([trial] if is_over else [])
     assert queue.is_over() is is_over

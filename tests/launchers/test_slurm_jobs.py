@@ -15,6 +15,7 @@ from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.heartbeat import Pulse, Start
+from deltagclip_cli.held_folder import HeldFolder, create, hold
 from deltagclip_cli.planning import Planned, look_up, pending
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.slurm import jobs as jobs_module
@@ -36,13 +37,13 @@ def make(folder: RunFolder, trial: Trial, what: str) -> None:
     """Leave behind what the word says."""
     if what == "nothing":
         return
-    folder.create(trial)
+    create(folder, trial)
     if what in ("begun", "stopped"):
         folder.metrics_file.write_text('{"epoch": 1}\n')
     if what == "stopped":
-        folder.record_stop("stopped with a checkpoint")
+        HeldFolder(folder).record_stop("stopped with a checkpoint")
     if what == "failed":
-        folder.record_failure(ValueError("why"), "why")
+        HeldFolder(folder).record_failure(ValueError("why"), "why")
     if what in ("finished", "diverged"):
         folder.result_file.write_text(result_text(what, identity=trial.identity, diverged=None))
 
@@ -140,8 +141,8 @@ def test_a_trial_that_a_process_here_works_on_runs_though_its_job_is_gone(
 ) -> None:
     write_array(tmp_path / "runs", [trial])
     folder = RunFolder.of(tmp_path / "runs", trial)
-    folder.create(trial)
-    with folder.claimed():
+    create(folder, trial)
+    with hold(folder):
         assert looked_up(tmp_path, trial).state is State.RUNNING
     assert looked_up(tmp_path, trial).state is State.LOST
 
@@ -155,7 +156,7 @@ def test_the_last_beat_of_a_job_that_is_gone_does_not_make_its_trial_run(
     write_array(tmp_path / "runs", [trial])
     folder = RunFolder.of(tmp_path / "runs", trial)
     make(folder, trial, "begun")
-    with folder.claimed():
+    with hold(folder):
         Pulse(folder, "cpu", Start(epoch=0, batch=0, epochs=2, steps=4))
     said = json.loads(folder.progress_file.read_text())
     folder.progress_file.write_text(json.dumps({**said, "host": "another-node"}))

@@ -15,6 +15,7 @@ from tiny_spec import TINY, trials_of, write_spec
 from deltagclip_cli.console.slurm_session import SlurmSession
 from deltagclip_cli.console.terminal import make_console
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.launchers.slurm import Batch, Submitter
 from deltagclip_cli.planning import Planned, look_up
 from deltagclip_cli.run_folder import RunFolder, State
@@ -203,7 +204,7 @@ def test_the_longest_trials_come_first(
     trials = trials_of(tmp_path, "seeds=[0, 1]")
     for trial, seconds in ((trials[0], 1.0), (trials[2], 9.0)):
         folder = RunFolder.of(tmp_path / "runs", trial)
-        folder.create(trial)
+        create(folder, trial)
         text = result_text(identity=trial.identity, seconds={"epochs": seconds})
         folder.result_file.write_text(text)
     session = SlurmSession(
@@ -298,7 +299,7 @@ def test_an_array_that_slurm_may_have_taken_keeps_its_files(
 
 def finish(runs: Path, trial: Trial) -> None:
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     folder.result_file.write_text(result_text(identity=trial.identity))
 
 
@@ -351,8 +352,8 @@ def test_a_trial_that_ends_between_plan_and_submission_has_ended_since(
     runs, launcher = tmp_path / "runs", launcher_of(tmp_path)
     todo = planned_of(tmp_path)
     for each in todo:
-        each.folder.create(each.trial)
-        each.folder.record_stop("stopped with a checkpoint")
+        create(each.folder, each.trial)
+        HeldFolder(each.folder).record_stop("stopped with a checkpoint")
     todo = look_up([each.trial for each in todo], runs)
     (batch,) = launcher.batches(todo, 1001)
     for each in todo:

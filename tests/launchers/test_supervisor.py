@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import pytest
 from run_cases import result_text
 from tiny_spec import trials_of
 
+from deltagclip_cli.errors import ClaimedError
 from deltagclip_cli.heartbeat import Heartbeat
+from deltagclip_cli.held_folder import HeldFolder, create, hold
+from deltagclip_cli.launchers import supervisor
 from deltagclip_cli.launchers.queue import End, PlannedQueue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Supervisor
 from deltagclip_cli.planning import Planned, look_up
-from deltagclip_cli.run_folder import State
+from deltagclip_cli.run_folder import RunFolder, State
 
 Act = Callable[[Planned], int | None]
 PID = 12  # of every worker
@@ -91,7 +95,7 @@ def run(
     fail_fast: bool = False,
     words: str = "",
 ) -> None:
-    supervisor = Supervisor(
+    supervising = Supervisor(
         PlannedQueue(planned),
         [Slot(f"cpu {number}", "cpu", 1) for number in range(slots)],
         lambda each, slot: FakeWorker(act(each), words),
@@ -99,7 +103,7 @@ def run(
         lambda: False,
         fail_fast=fail_fast,
     )
-    supervisor.run()
+    supervising.run()
 
 
 def looked_up_again(planned: Sequence[Planned], tmp_path: Path) -> list[Planned]:
@@ -120,7 +124,6 @@ def test_every_trial_is_run_and_its_files_say_how_it_ended(planned: list[Planned
         (-15, "killed by SIGTERM"),
         (-40, "killed by signal 40"),
         (75, "stopped with a checkpoint"),
-        (76, "another process worked on it"),
         (255, "the worker ended with exit code 255"),
     ],
 )
@@ -186,7 +189,7 @@ def test_a_result_that_was_to_be_replaced_and_was_not_is_no_success(
     planned: list[Planned], tmp_path: Path
 ) -> None:
     for each in planned:
-        each.folder.create(each.trial)
+        create(each.folder, each.trial)
         finish(each, loss=1.0)
     os.utime(planned[0].folder.result_file, (0, 0))
     os.utime(planned[1].folder.result_file, (0, 0))
@@ -206,8 +209,8 @@ def test_a_trial_that_was_run_again_by_another_sweep_is_not_run_a_third_time(
     planned: list[Planned], tmp_path: Path
 ) -> None:
     for each in planned:
-        each.folder.create(each.trial)
-        each.folder.record_failure(ValueError("why"), "why")
+        create(each.folder, each.trial)
+        HeldFolder(each.folder).record_failure(ValueError("why"), "why")
     far = looked_up_again(planned, tmp_path)
 
     def finish_as_another_fails(each: Planned) -> int | None:
@@ -234,7 +237,7 @@ def test_a_worker_that_had_no_room_for_its_reason_stops_the_others(
     planned: list[Planned],
 ) -> None:
     def fill_the_disk(each: Planned) -> int:
-        each.folder.create(each.trial)
+        create(each.folder, each.trial)
         each.folder.stopped_file.touch()
         return 1
 
@@ -294,14 +297,14 @@ def test_a_trial_that_another_process_has_taken_over_is_left_to_it(
     run(planned, act, seen)
     assert ends[0] == End(State.NEW, elsewhere=True)
     assert set(seen.ends.values()) == {End(State.FINISHED)}
-    assert files(planned[0]) == {"trial.yaml", "owner.json", "result.json"}
+    assert files(planned[0]) == {"trial.yaml", "owner.json", "result.json", ".lock"}
 
 
 @pytest.mark.parametrize("token", ["old", "new"], ids=["left behind before", "of our worker"])
 def test_an_owner_that_was_killed_leaves_a_trial_to_us(planned: list[Planned], token: str) -> None:
     """By an earlier start, which our worker did not come to replace; or our worker itself."""
     for each in planned:
-        each.folder.create(each.trial)
+        create(each.folder, each.trial)
         own(each, pid=PID + 1, token="old")
 
     def act(each: Planned) -> int:
@@ -325,3 +328,72 @@ def test_a_sweep_that_breaks_off_writes_nothing_where_it_was_taken_over(
     with pytest.raises(OSError):
         run(planned, act, Seen(breaks=OSError), slots=2)
     assert [each.folder.stopped_file.exists() for each in planned] == [not is_taken] * 2
+
+
+# ---------------------------------------------------------------- folders that others hold
+
+
+@pytest.mark.parametrize("exit_code", [76, 255, -9])
+def test_nothing_is_written_where_another_process_works_now(
+    planned: list[Planned], exit_code: int
+) -> None:
+    """It began after our worker had ended, or while that was on its way."""
+    ends: list[End] = []
+
+    with ExitStack() as others:
+
+        def act(each: Planned) -> int:
+            if ends or each.label != "sgd":
+                others.close()
+                return finish(each)
+            others.enter_context(hold(each.folder))
+            return exit_code
+
+        class Remembering(Seen):
+            def ended(self, planned: Planned, end: End) -> None:
+                ends.append(end)
+                super().ended(planned, end)
+
+        seen = Remembering()
+        run(planned, act, seen)
+    assert ends[0] == End(State.NEW, elsewhere=True)
+    assert set(seen.ends.values()) == {End(State.FINISHED)}
+    assert files(planned[0]) == {"trial.yaml", "result.json", ".lock"}
+
+
+def test_nothing_is_written_where_another_process_has_finished_the_trial(
+    planned: list[Planned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at the files and the writing, for which the folder is held."""
+    begin_to_hold = supervisor.hold
+
+    def late(folder: RunFolder) -> Any:
+        each = next(each for each in planned if each.folder == folder)
+        finish(each)
+        return begin_to_hold(folder)
+
+    monkeypatch.setattr(supervisor, "hold", late)
+    seen = Seen()
+    run(planned, lambda each: -9, seen)
+    assert set(seen.ends.values()) == {End(State.FINISHED)}
+    assert files(planned[0]) == {"trial.yaml", "result.json", ".lock"}
+
+
+def test_a_trial_whose_folder_is_held_when_its_turn_comes_is_waited_for(
+    planned: list[Planned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen by whoever makes the folder, not yet by the queue."""
+    calls = []
+
+    def claimed_at_first(folder: RunFolder, trial: Any) -> None:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise ClaimedError("another process is working in this run folder")
+        create(folder, trial)
+
+    monkeypatch.setattr(supervisor, "create", claimed_at_first)
+    seen = Seen()
+    run(planned, finish, seen)
+    assert set(seen.ends.values()) == {End(State.FINISHED)}
+    assert calls.count(planned[0].folder) == 2
+    assert not planned[0].folder.error_file.exists()

@@ -12,6 +12,7 @@ from typing import Any
 
 from run_cases import result_text
 
+from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.run_folder import RunFolder, State
@@ -114,15 +115,15 @@ class World:
         """Be the worker of a trial, and the supervisor that asks whether to give it up."""
         self.started.append(planned)
         trial, folder = planned.trial, planned.folder
-        folder.create(trial)
-        folder.forget_reasons()
+        create(folder, trial)
+        HeldFolder(folder).forget_reasons()
         done = sum(1 for _ in folder.metrics())
         for epoch in range(done + 1, trial.epochs + 1):
             if not self.epochs_left:
                 raise Killed
             self.epochs_left -= 1
             if epoch == 2 and self.fails(trial):
-                folder.record_failure(ValueError("made up"), "made up")
+                HeldFolder(folder).record_failure(ValueError("made up"), "made up")
                 return End(State.FAILED, "made up")
             loss = self.loss(trial, epoch)
             write_epoch(folder, epoch, loss)
@@ -132,7 +133,7 @@ class World:
             reason = queue.give_up(planned)
             assert queue.give_up(planned) == reason, "the answer changes when nothing else does"
             if reason and epoch < trial.epochs:
-                folder.record_pruning(reason)
+                HeldFolder(folder).record_pruning(reason)
                 return End(State.PRUNED, reason)
         write_result(folder, trial, "finished")
         return End(State.FINISHED)

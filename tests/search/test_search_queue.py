@@ -33,6 +33,7 @@ from search_cases import (
 
 from deltagclip_cli.claims import claimed
 from deltagclip_cli.errors import RunFolderError, UsageError
+from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.launchers.queue import End
 from deltagclip_cli.results import mean
 from deltagclip_cli.run_folder import RunFolder, State
@@ -208,9 +209,9 @@ def test_a_setting_whose_worker_is_killed_stays_open_and_is_taken_up_next_time(
     queue = world.queue(UNPRUNED, 3)
     killed = queue.take()
     assert killed is not None
-    killed.folder.create(killed.trial)
+    create(killed.folder, killed.trial)
     write_epoch(killed.folder, 1, 1.0)
-    killed.folder.record_stop("killed by SIGKILL")
+    HeldFolder(killed.folder).record_stop("killed by SIGKILL")
     queue.ended(killed, End(State.INTERRUPTED, "killed by SIGKILL"))
     while (planned := queue.take()) is not None:
         assert planned.folder != killed.folder
@@ -284,7 +285,7 @@ def test_a_setting_that_went_on_is_not_given_up_at_an_epoch_that_it_has_passed(
     queue = world.queue(experiment, 10, slots=2)
     bad = queue.take()
     assert bad is not None
-    bad.folder.create(bad.trial)
+    create(bad.folder, bad.trial)
     for epoch in (1, 2):
         write_epoch(bad.folder, epoch, 100.0 - epoch)
         assert queue.give_up(bad) == ""
@@ -308,7 +309,7 @@ def test_a_journal_that_cannot_be_written_ends_the_search(
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    planned.folder.create(planned.trial)
+    create(planned.folder, planned.trial)
     write_epoch(planned.folder, 1, 1.0)
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
@@ -343,7 +344,7 @@ def test_metrics_are_read_only_when_there_are_new_ones(
     queue = world.queue(experiment_of(), 1)
     planned = queue.take()
     assert planned is not None
-    planned.folder.create(planned.trial)
+    create(planned.folder, planned.trial)
     read: list[Path] = []
     metrics = RunFolder.metrics
 
@@ -385,7 +386,7 @@ def test_a_trial_that_another_process_runs_is_waited_for(
     queue = world.queue(UNPRUNED, 2)
     planned = queue.take()
     assert planned is not None
-    planned.folder.create(planned.trial)
+    create(planned.folder, planned.trial)
     with claimed(planned.folder.lock_file, "held"):
         queue.ended(planned, End(State.NEW, elsewhere=True))
         assert queue.take() is None

@@ -13,6 +13,7 @@ from obstacles import OBSTACLES
 from training_cases import StopAt, assert_same_numbers, train, trial_of
 
 from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trainer import Ending
 
@@ -126,7 +127,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_by_the_number_of_records(
 def test_what_is_no_file_ends_a_trial_before_it_begins(runs: Path, name: str, why: str) -> None:
     trial = trial_of()
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     OBSTACLES[why](folder.path / name)
     with pytest.raises(RunFolderError, match=re.escape(f"{name} cannot be read: {why}.")):
         train(trial, runs)
@@ -136,7 +137,7 @@ def test_what_is_no_file_ends_a_trial_before_it_begins(runs: Path, name: str, wh
 def test_a_trial_begins_afresh_where_no_file_is_what_it_should_be(runs: Path) -> None:
     trial = trial_of()
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     for make, name in zip(
         OBSTACLES.values(),
         ("log.txt", "error.txt", "checkpoint.pt", "result.json", "owner.json", "metrics.jsonl"),

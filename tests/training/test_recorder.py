@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from training_cases import trial_of
 
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.recorder import Recorder, is_step_record
 from deltagclip_cli.run_folder import RunFolder
 
@@ -17,7 +18,7 @@ from deltagclip_cli.run_folder import RunFolder
 @pytest.fixture
 def folder(runs: Path) -> RunFolder:
     made = RunFolder.of(runs, trial_of())
-    made.create(trial_of())
+    create(made, trial_of())
     return made
 
 

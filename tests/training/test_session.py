@@ -15,6 +15,7 @@ from rich.console import Console
 from training_cases import ADAM, DELTA_GCLIP, SGD, StopAt, records, train, trial_of
 
 from deltagclip_cli.console.session import Session
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -234,7 +235,7 @@ def test_the_worker_trains_what_a_folder_was_made_for(
 ) -> None:
     trial = trial_of()
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     for _ in range(2):
         done = deltagclip("worker", folder.path, "--device", "cpu")
         assert done.code == 0, done
@@ -249,7 +250,7 @@ def test_the_worker_trains_what_a_folder_was_made_for(
 def test_the_worker_notes_why_a_trial_could_not_begin(deltagclip: Deltagclip, runs: Path) -> None:
     trial = trial_of(data={"batch_size": 101})
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     done = deltagclip("worker", folder.path)
     assert done.code == 2
     assert "batch_size is 101" in done.err

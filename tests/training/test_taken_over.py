@@ -32,6 +32,7 @@ from training_cases import (
 )
 
 from deltagclip_cli.errors import ExitCode, TakenOverError, TrialError
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.ownership import read_owner
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.tasks.classify import Classify
@@ -270,7 +271,7 @@ def trial() -> Trial:
 @pytest.fixture
 def processes(trial: Trial, runs: Path) -> Iterator[Processes]:
     folder = RunFolder.of(runs, trial)
-    folder.create(trial)
+    create(folder, trial)
     made = Processes(folder)
     yield made
     for each in made.started:

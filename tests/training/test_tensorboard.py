@@ -29,6 +29,7 @@ from training_cases import (
     trial_of,
 )
 
+from deltagclip_cli.held_folder import create
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
@@ -98,7 +99,7 @@ def test_after_every_restart_there_is_one_file_without_doubled_steps(runs: Path)
 def test_more_points_than_tensorboard_samples_are_all_there(runs: Path) -> None:
     """It keeps 10,000 of a curve unless it is told otherwise."""
     folder = RunFolder.of(runs, trial_of())
-    folder.create(trial_of())
+    create(folder, trial_of())
     made = [{"epoch": 1, "step": n, "time": 0.0, "step/train/loss": 1.0} for n in range(12_000)]
     Recorder(folder, trial_of(), made).close()
     assert [step for step, _ in events(folder)["step/train/loss"]] == list(range(12_000))
