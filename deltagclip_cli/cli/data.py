@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.cli import options
+from deltagclip_cli.cli.command import Command
 from deltagclip_cli.cli.reporting import reports_errors
 
 app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
 
 
-@app.command("prepare")
+@app.command("prepare", cls=Command)
 @reports_errors
 def prepare(
     experiments: Annotated[

@@ -14,6 +14,7 @@ from deltagclip_cli import __version__
 from deltagclip_cli.cli import data
 from deltagclip_cli.cli.cancel import cancel
 from deltagclip_cli.cli.certify import certify
+from deltagclip_cli.cli.command import Command
 from deltagclip_cli.cli.compare import compare
 from deltagclip_cli.cli.job import job
 from deltagclip_cli.cli.list_command import list_components
@@ -33,20 +34,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train")(train)
-app.command("sweep")(sweep)
-app.command("status")(status)
-app.command("compare")(compare)
-app.command("report")(report)
-app.command("certify")(certify)
-app.command("tensorboard")(tensorboard)
-app.command("reproduce")(reproduce)
-app.command("cancel")(cancel)
-app.command("validate")(validate)
-app.command("list")(list_components)
+app.command("train", cls=Command)(train)
+app.command("sweep", cls=Command)(sweep)
+app.command("status", cls=Command)(status)
+app.command("compare", cls=Command)(compare)
+app.command("report", cls=Command)(report)
+app.command("certify", cls=Command)(certify)
+app.command("tensorboard", cls=Command)(tensorboard)
+app.command("reproduce", cls=Command)(reproduce)
+app.command("cancel", cls=Command)(cancel)
+app.command("validate", cls=Command)(validate)
+app.command("list", cls=Command)(list_components)
 app.add_typer(data.app, name="data")
-app.command("worker", hidden=True)(worker)
-app.command("job", hidden=True)(job)
+app.command("worker", cls=Command, hidden=True)(worker)
+app.command("job", cls=Command, hidden=True)(job)
 
 
 def _print_version(wanted: bool) -> None:

@@ -75,6 +75,7 @@ def _trials(
 ) -> tuple[list[str], list[Trial]]:
     """The experiments to show, and those of their trials that the spec knows."""
     from deltagclip_cli.errors import UsageError
+    from deltagclip_cli.spec.faults import nearest
     from deltagclip_cli.trials import expand
 
     specified = _experiments(spec, chosen, sets)
@@ -83,7 +84,7 @@ def _trials(
             known = ", ".join(dict.fromkeys([*specified, *there])) or "none"
             raise UsageError(
                 f"{name}: there is no such experiment, in the spec or in {runs}.\n"
-                f"  experiments: {known}"
+                f"  experiments: {known}{nearest(name, [*specified, *there])}"
             )
     names = list(chosen) or list(there)
     return names, [

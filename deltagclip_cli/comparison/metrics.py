@@ -10,6 +10,7 @@ from deltagclip_cli.comparison.mode import Mode
 from deltagclip_cli.curves.naming import standard_name
 from deltagclip_cli.curves.run import Run
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.spec.faults import nearest
 
 PREFERRED = ("test/accuracy", "test/loss", "val/accuracy", "val/loss", "train/loss")
 """What is compared if nobody says what; the first that there is."""
@@ -57,14 +58,15 @@ def _names(runs: Iterable[Run]) -> dict[str, None]:
 
 
 def nearest_first(word: str, names: Iterable[str]) -> str:
-    """Names in the order of their likeness to a word, as a list for a message."""
+    """Names in the order of their likeness to a word, as a list for a message, with a hint."""
 
     def likeness(name: str) -> float:
         return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
 
     ordered = sorted(names, key=likeness, reverse=True) if word else list(names)
     more = len(ordered) - _MOST_NAMES
-    return ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    listed = ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{listed}{nearest(word, ordered)}" if word and word not in ordered else listed
 
 
 def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:

@@ -11,6 +11,7 @@ from rich.console import Console
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.slurm.commands import SlurmError, Task, cancel
 from deltagclip_cli.slurm.jobs import Jobs, find_jobs
+from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.wording import plural
 
 
@@ -39,7 +40,7 @@ def _check_names(jobs: Jobs, experiments: Sequence[str], runs: Path) -> None:
         if name not in there:
             raise UsageError(
                 f"{name}: no jobs of such an experiment were submitted for {runs}.\n"
-                f"  experiments with jobs: {', '.join(there) or 'none'}"
+                f"  experiments with jobs: {', '.join(there) or 'none'}{nearest(name, there)}"
             )
 
 

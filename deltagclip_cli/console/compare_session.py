@@ -23,6 +23,7 @@ from deltagclip_cli.curves.run import Reading
 from deltagclip_cli.curves.tree import read_tree
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.files import write_text
+from deltagclip_cli.spec.faults import nearest
 
 _MOST_PROBLEMS = 20
 
@@ -62,7 +63,7 @@ class Place:
         there = [path.name for path in _folders(self.runs)]
         raise UsageError(
             f"{target}: neither an experiment in {self.runs} nor a folder.\n"
-            f"  experiments: {', '.join(there) or 'none'}"
+            f"  experiments: {', '.join(there) or 'none'}{nearest(target, there)}"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.registry import Table
+from deltagclip_cli.spec.faults import nearest
 
 TABLE = Table(
     "launcher",
@@ -28,6 +29,9 @@ def find_launcher(name: str) -> str:
     """
     target = TABLE.find(name)
     if target is None:
-        names = ", ".join([*TABLE.all(), SLURM])
-        raise UsageError(f"--launcher {name}: there is no such launcher.\n  launchers: {names}")
+        names = [*TABLE.all(), SLURM]
+        raise UsageError(
+            f"--launcher {name}: there is no such launcher.\n"
+            f"  launchers: {', '.join(names)}{nearest(name, names)}"
+        )
     return target

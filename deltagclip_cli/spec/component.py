@@ -32,6 +32,7 @@ from deltagclip_cli.spec.faults import (
     faults_of,
     naming_legal_options,
     nearest,
+    nowhere,
     raised,
     unknown_option,
 )
@@ -54,7 +55,13 @@ class Settings(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            raise naming_legal_options(error, "", list(cls.model_fields)) from None
+            legal = list(cls.model_fields)
+            raise naming_legal_options(error, "", legal, cls.elsewhere) from None
+
+    @classmethod
+    def elsewhere(cls, option: str) -> str | None:
+        """Where an option stands that is not one of this group, if that is known."""
+        return None
 
 
 class Component(BaseModel):
@@ -181,7 +188,7 @@ class Component(BaseModel):
             checked = checker.checked(options)
         except ValidationError as error:
             legal = [*checker.legal, *cls.common()]
-            raise naming_legal_options(error, f" for {known}", legal) from None
+            raise naming_legal_options(error, f" for {known}", legal, nowhere) from None
         return known, checker.completed(checked)
 
     @model_serializer

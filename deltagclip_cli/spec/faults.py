@@ -6,20 +6,27 @@ own has its errors taken into that collection, so one pass finds everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from deltagclip_cli.spec.customary import nearest_word
 from deltagclip_cli.spec.document import Where
+from deltagclip_cli.wording import shortened
+
+_MOST_CHARACTERS = 200  # of words that are several
 
 
-def nearest(word: object, words: list[str]) -> str:
+def nearest(word: object, words: Iterable[str]) -> str:
     """``" - did you mean 'x'?"``, or nothing if no word is near."""
-    found = get_close_matches(str(word), words, n=1)
-    return f" - did you mean '{found[0]}'?" if found else ""
+    words = list(words)
+    several = str(word)[:_MOST_CHARACTERS].replace(" ", "").split(",")
+    if len(several) > 1 and all(each in words for each in several):
+        return f" - did you mean '{several[0]}' and '{several[1]}', each as a word of its own?"
+    found = nearest_word(word, words)
+    return f" - did you mean '{found}'?" if found else ""
 
 
 def explained(message: str, hint: str, where: Where, value: object = None) -> InitErrorDetails:
@@ -57,11 +64,20 @@ def faults_of(error: ValidationError, where: Where = ()) -> Iterator[InitErrorDe
         yield InitErrorDetails(type=kind, loc=place, input=fault["input"], ctx=context)
 
 
-def naming_legal_options(error: ValidationError, owner: str, legal: list[str]) -> ValidationError:
-    """The same error, in which every unknown option of the outermost level names the legal ones."""
+def naming_legal_options(
+    error: ValidationError, owner: str, legal: list[str], elsewhere: Callable[[str], str | None]
+) -> ValidationError:
+    """The same error, in which every unknown option of the outermost level names the legal ones.
+
+    Args:
+        error: of a group of settings.
+        owner: see :func:`unknown_option`.
+        legal: the options that there are.
+        elsewhere: where an option stands that is none of this group; None if it is not known.
+    """
     return raised(
         [
-            unknown_option(fault["loc"][0], owner, legal, fault["loc"])
+            unknown_option(fault["loc"][0], owner, legal, fault["loc"], elsewhere)
             if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
             else fault
             for fault in faults_of(error)
@@ -69,10 +85,22 @@ def naming_legal_options(error: ValidationError, owner: str, legal: list[str]) -
     )
 
 
-def unknown_option(name: object, owner: str, legal: list[str], where: Where) -> InitErrorDetails:
+def nowhere(option: str) -> None:
+    """No option stands elsewhere."""
+
+
+def unknown_option(
+    name: object,
+    owner: str,
+    legal: list[str],
+    where: Where,
+    elsewhere: Callable[[str], str | None] = nowhere,
+) -> InitErrorDetails:
     """``owner`` reads ``" for adam"``, or is empty where the place says enough."""
-    hint = f"options: {', '.join(legal) or 'none'}{nearest(name, legal)}"
-    return explained(f"unknown option '{name}'{owner}.", hint, where)
+    place = elsewhere(str(name))
+    near = f" - did you mean '{place}'?" if place else nearest(name, legal)
+    hint = f"options: {', '.join(legal) or 'none'}{near}"
+    return explained(f"unknown option '{shortened(str(name))}'{owner}.", hint, where)
 
 
 def unknown_label(label: object, labels: list[str], where: Where) -> InitErrorDetails:

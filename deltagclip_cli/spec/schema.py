@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from deltagclip_cli.spec.component import Component, Settings
+from deltagclip_cli.spec.customary import synonym
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import explained, raised
 from deltagclip_cli.spec.grid import VARIABLE, Grid, Point, is_setting, read_grid
@@ -50,6 +51,11 @@ def _check_name(value: object) -> object:
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, (str, dict)) else value
+
+
+def _classifying(value: object) -> object:
+    """Options of a task that is not named are those of the task that is the default."""
+    return {"name": "classify", **value} if isinstance(value, dict) else value
 
 
 Name = Annotated[str, BeforeValidator(_check_name)]
@@ -151,7 +157,9 @@ class Experiment(Settings):
     tags: list[Name] = Field(default_factory=list)
     model: Model
     data: Data
-    task: Task = Field(default_factory=lambda: Task.model_validate("classify"))
+    task: Annotated[Task, BeforeValidator(_classifying)] = Field(
+        default_factory=dict, validate_default=True
+    )
     epochs: PositiveInt
     seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default_factory=lambda: [0])
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
@@ -163,6 +171,12 @@ class Experiment(Settings):
     certificate: Certificate | None = None
     checkpoint: Checkpointing = Checkpointing()
     slurm: Slurm = Slurm()
+
+    @classmethod
+    def elsewhere(cls, option: str) -> str | None:
+        """The key with dots of an option that people write beside the sections."""
+        key = setting_named(option)
+        return key if key is not None and "." in key else None
 
     @field_validator("grid", mode="plain")
     @classmethod
@@ -260,3 +274,30 @@ def _adapter(name: str) -> TypeAdapter[Any]:
         return TypeAdapter(setting.annotation)  # which has a configuration of its own
     kind: Any = Annotated[setting.annotation, setting]
     return TypeAdapter(kind, config=ConfigDict(strict=True))
+
+
+def setting_named(word: str) -> str | None:
+    """The key, with dots, of the setting that somebody means by a word; None if it is none.
+
+    Such as ``optimizers.LABEL.lr`` by ``learning_rate``.
+    """
+    for section, options in _sections().items():
+        option = synonym(word, options)
+        if option is not None:
+            return f"{section}.{option}" if section else option
+    return None
+
+
+@cache
+def _sections() -> dict[str, list[str]]:
+    """For each section of an experiment, and for the experiment itself, what there is to set."""
+    optimizers = [*Optimizer.table().bounds, "betas"]
+    return {
+        "": list(Experiment.model_fields),
+        "data": [*Data.common(), *Data.table().bounds],
+        "optimizers.LABEL": optimizers,
+        "model": list(Model.table().bounds),
+        "task": ["loss", "reduction"],
+        "schedule": [*Schedule.common(), "milestones", "factor"],
+        "checkpoint": list(Checkpointing.model_fields),
+    }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from reprlib import Repr
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from deltagclip_cli.spec.document import Where
-from deltagclip_cli.wording import plural, printable
+from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.wording import plural, printable, shortened
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:
@@ -31,10 +33,27 @@ def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, 
         last = where[-1]
         what = f"value {last + 1} of '{where[-2]}'" if isinstance(last, int) else f"'{last}'"
         trail = where[: -2 if isinstance(last, int) else -1]
-        rules = ", or ".join(dict.fromkeys(_rule(details["msg"]) for details in all_details))
+        rules = ", or ".join(dict.fromkeys(rule(details["msg"]) for details in all_details))
         message = f"{what} {rules} (got {got(first['input'])})."
+        context = {"hint": _hint(where[-1], all_details)}
     hint = f"\n  {context['hint']}" if context.get("hint") else ""
     return trail, f"{message}{hint}"
+
+
+def _hint(key: object, all_details: Sequence[ErrorDetails]) -> str:
+    value, kinds = all_details[0]["input"], [each["type"] for each in all_details]
+    if kinds[0] in ("list_type", "tuple_type"):
+        return _list_of(key, value)
+    literals = [each["ctx"]["expected"] for each in all_details if each["type"] == "literal_error"]
+    words = [word for each in literals for word in re.findall(r"'([^']*)'", each)]
+    return nearest(value, words).removeprefix(" - ") if isinstance(value, str) else ""
+
+
+def _list_of(key: object, value: object) -> str:
+    """How one value is written where a list is wanted; ``seeds: 5`` means that there be five."""
+    if key == "seeds" and type(value) is int and 1 < value <= _MOST_SEEDS:
+        return f"{value} seeds are {list(range(value))}; this one alone is [{value}]"
+    return "" if isinstance(value, dict) else f"a list is written [{shortened(str(value), 40)}]"
 
 
 def in_one_line(error: ValidationError) -> str:
@@ -47,14 +66,22 @@ def in_one_line(error: ValidationError) -> str:
     return f"{line}; and {plural(more, 'more fault')}" if more else line
 
 
-def _rule(message: str) -> str:
+def rule(message: str) -> str:
     """pydantic's sentence as the end of ours: "must be a valid number"."""
     ours = re.sub(r"^(Input|List|Dictionary|Value|Tuple) should", "must", message)
-    return re.sub(r" (after validation, not \d+|or instance of \w+)$", "", ours)
+    ours = re.sub(r" (after validation, not \d+|or instance of \w+)$", "", ours)
+    ours = re.sub(r"(valid (integer|number|boolean)), .*", r"\1", ours)
+    return ours.replace("a valid dictionary", "a mapping").replace("a valid tuple", "a list")
 
 
 def got(value: object) -> str:
     """A value for a message: short, and on one line whatever it holds."""
     if not isinstance(value, str):
-        return repr(value)[:80]
+        return _SHORT.repr(value)[:80]
     return f"the text '{printable(value[:60])}'"
+
+
+_MOST_SEEDS = 10  # that are written out in a hint
+
+_SHORT = Repr()
+_SHORT.maxlevel = 3  # cut before, not after: what aliases unfold to is as long as it likes

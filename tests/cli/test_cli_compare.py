@@ -117,7 +117,7 @@ def settings(done: Result) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("tinny", "tinny: neither an experiment in runs nor a folder.\n  experiments: tiny\n"),
+        ("tinny", "tinny: neither an experiment in runs nor a folder.\n  experiments: tiny"),
         ("spec.yaml", "spec.yaml: neither an experiment in runs nor a folder."),
         ("--metric tset/los", "no run has that metric.\n  metrics: test/loss, test/accuracy"),
         ("--metric optim/zeal", "metrics: test/"),
@@ -140,7 +140,10 @@ def settings(done: Result) -> dict[str, dict[str, Any]]:
         ("--heatmap lr,gamma", "--heatmap lr,gamma: no optimizer has several values of both."),
         ("--group (", "--group (: not a regular expression: missing )"),
         ("--group seed", "--group seed: it names no groups."),
-        ("--baseline dgclip", "that has values.\n  optimizers: delta-gclip, sgd\n"),
+        (
+            "--baseline dgclip",
+            "that has values.\n  optimizers: delta-gclip, sgd - did you mean 'delta-gclip'?\n",
+        ),
         ("--ddof 2", "Invalid value for '--ddof'"),
         ("--mode up", "Invalid value for '--mode'"),
         ("--format xml", "Invalid value for '--format'"),

@@ -176,6 +176,7 @@ def test_a_metric_that_no_run_has_is_refused_with_those_there_are() -> None:
         answered([run("adam", 0, [0.5], train__loss=[1.0])], metric="train/lose")
     assert str(caught.value) == (
         "--metric train/lose: no run has that metric.\n  metrics: train/loss, test/accuracy"
+        " - did you mean 'train/loss'?"
     )
 
 

@@ -469,7 +469,7 @@ def test_set_replaces_a_dotted_key_that_is_there(tmp_path: Path) -> None:
         ("grid.model.hiden=[[1]]", "tiny › grid: unknown option 'hiden' for mlp."),
         (
             "grid.model.hidden=[1]",
-            "tiny › grid: value 1 of 'model.hidden' must be a valid tuple (got 1).",
+            "tiny › grid: value 1 of 'model.hidden' must be a list (got 1).",
         ),
         (
             "grid.zip.epochs=[0]",

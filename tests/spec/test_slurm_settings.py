@@ -238,7 +238,7 @@ def test_trials_are_not_asked_to_save_before_they_start(tmp_path: Path) -> None:
             "optimizers: {sgd: {men: 1}}",
             "10:32: tiny › slurm › optimizers › sgd: unknown option 'men'.\n  options: partition, ",
         ),
-        ("optimizers: [sgd]", "10:13: tiny › slurm: 'optimizers' must be a valid dictionary (got"),
+        ("optimizers: [sgd]", "10:13: tiny › slurm: 'optimizers' must be a mapping (got"),
     ],
 )
 def test_a_fault_is_shown_where_it_was_written(tmp_path: Path, words: str, fault: str) -> None:
