@@ -110,11 +110,22 @@ def open_file(path: Path) -> IO[bytes]:
     Raises:
         OSError: it is not there, cannot be read, or is no file, as ``strerror`` says.
     """
-    kind = stat.S_IFMT(os.stat(path).st_mode)
+    file_status(path)
+    return open(path, "rb", opener=_without_waiting)
+
+
+def file_status(path: Path) -> os.stat_result:
+    """The status of a file, or of what a link to one leads to.
+
+    Raises:
+        OSError: as for :func:`open_file`.
+    """
+    status = os.stat(path)
+    kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
         number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
         raise OSError(number, f"it is {_KINDS.get(kind, 'something else')}, not a file", str(path))
-    return open(path, "rb", opener=_without_waiting)
+    return status
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -15,19 +15,24 @@ import numpy
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.datasets.kept import keep, load_kept
 from deltagclip_cli.errors import DataError
+from deltagclip_cli.files import file_status, open_file, subfolders
+from deltagclip_cli.wording import printable
 
 _LOG = logging.getLogger("deltagclip_cli")
-_FORMAT = 1  # of the cache file; part of its name
+_FORMAT = 2  # of the cache file; part of its name
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _SPLITS = ("train", "test")
 _CHUNK = 64  # images that a thread takes at a time
 _TINY_BYTES = 16 * 1024
 _KEPT = "the decoded images"
+_MOST_PIXELS = 2**24  # of an image that is made larger than what is kept of it
+_ADVICE = "Replace the file or delete it, and run this again."
 
 Array = NDArray[numpy.uint8]
 
@@ -53,6 +58,9 @@ def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
 def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
     """Images in ``root/path/{train,test}/CLASS/*``, as RGB; classes in alphabetical order.
 
+    Grey values of 16 bits are scaled to 8. Those of 32 bits and of floating point are refused, for
+    nobody knows what is white.
+
     The decoded images are kept in ``root/.decoded``, so that the next start takes a moment. The
     file there is named by the names, sizes and times of all images: any change decodes again.
 
@@ -64,7 +72,7 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
 
     Raises:
         DataError: a folder is missing or empty, the classes of the two splits differ, an image is
-            broken, or the images differ in size.
+            broken, too large or no file at all, or the images differ in size.
     """
     folder = _inside(root, path)
     names = _class_names(folder)
@@ -96,24 +104,25 @@ def _class_names(folder: Path) -> list[str]:
     if train != test:
         only = sorted(set(train) ^ set(test))
         raise DataError(
-            f"{folder}: train and test have different classes; only in one of them: "
-            f"{', '.join(only[:5])}.\n  Both need the same folders, one for each class."
+            f"{_shown(folder)}: train and test have different classes; only in one of them: "
+            f"{printable(', '.join(only[:5]))}.\n  Both need the same folders, one for each class."
         )
     return train
 
 
 def _subfolders(folder: Path) -> list[str]:
     try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+        names = [name for name in subfolders(folder) if not name.startswith(".")]
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be read ({error.strerror}).\n"
+            f"{_shown(folder)}: cannot be read ({error.strerror}).\n"
             "  image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
             "(--data DIR or $DELTAGCLIP_DATA)."
         ) from error
     if not names:
-        raise DataError(f"{folder}: has no folders.\n  It needs one for each class, with images.")
+        raise DataError(
+            f"{_shown(folder)}: has no folders.\n  It needs one for each class, with images."
+        )
     return names
 
 
@@ -125,19 +134,43 @@ def _scan(folder: Path, split: str, names: Sequence[str]) -> list[ImageFile]:
     """All image files of a split, class by class, by name."""
     found: list[ImageFile] = []
     for label, name in enumerate(names):
-        before = len(found)
-        with os.scandir(folder / split / name) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.name.lower().endswith(_SUFFIXES) and not entry.name.startswith("."):
-                    stat = entry.stat()
-                    place = f"{split}/{name}/{entry.name}"
-                    found.append(ImageFile(place, label, stat.st_size, stat.st_mtime_ns))
-        if len(found) == before:
+        place = f"{split}/{name}"
+        names_there = [
+            each
+            for each in _listed(folder / place)
+            if each.lower().endswith(_SUFFIXES) and not each.startswith(".")
+        ]
+        if not names_there:
             raise DataError(
-                f"{folder / split / name}: has no images ({', '.join(_SUFFIXES)}).\n"
+                f"{_shown(folder / place)}: has no images ({', '.join(_SUFFIXES)}).\n"
                 "  Remove the folder from train and test, or put images there."
             )
+        found += [_found(folder, f"{place}/{each}", label) for each in names_there]
     return found
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise DataError(
+            f"{_shown(folder)}: cannot be read ({error.strerror}).\n"
+            "  Remove the folder from train and test, or allow it to be read."
+        ) from error
+
+
+def _found(folder: Path, name: str, label: int) -> ImageFile:
+    try:
+        status = file_status(folder / name)
+    except OSError as error:
+        raise DataError(
+            f"{_shown(folder / name)}: cannot be read: {error.strerror}.\n  {_ADVICE}"
+        ) from error
+    return ImageFile(name, label, status.st_size, status.st_mtime_ns)
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))
 
 
 def _cache(root: Path, files: dict[str, list[ImageFile]], image_size: int | None) -> Path:
@@ -147,14 +180,15 @@ def _cache(root: Path, files: dict[str, list[ImageFile]], image_size: int | None
 def _key(files: dict[str, list[ImageFile]], image_size: int | None) -> str:
     digest = hashlib.sha256(f"{_FORMAT} {image_size}".encode())
     for file in (file for split in _SPLITS for file in files[split]):
-        digest.update(f"\0{file.name}\0{file.size_bytes} {file.modified_ns}".encode())
+        name = os.fsencode(file.name)  # which need not be UTF-8
+        digest.update(b"\0%b\0%d %d" % (name, file.size_bytes, file.modified_ns))
     return digest.hexdigest()
 
 
 def _decode_all(
     folder: Path, files: dict[str, list[ImageFile]], image_size: int | None
 ) -> dict[str, Any]:
-    _LOG.info("decoding %d images in %s", sum(map(len, files.values())), folder)
+    _LOG.info("decoding %d images in %s", sum(map(len, files.values())), _shown(folder))
     content: dict[str, Any] = {}
     reference = files["train"][0]
     first = _decode(folder / reference.name, image_size)
@@ -207,9 +241,9 @@ def _threads(files: Sequence[ImageFile]) -> int:
 
 def _sizes_differ(folder: Path, name: str, image: Array, other: str, second: Array) -> DataError:
     return DataError(
-        f"{folder}: the images differ in size (height x width):\n"
-        f"    {name}: {image.shape[0]} x {image.shape[1]}\n"
-        f"    {other}: {second.shape[0]} x {second.shape[1]}\n"
+        f"{_shown(folder)}: the images differ in size (height x width):\n"
+        f"    {printable(name)}: {image.shape[0]} x {image.shape[1]}\n"
+        f"    {printable(other)}: {second.shape[0]} x {second.shape[1]}\n"
         "  Set image_size in the data to bring all of them to one size."
     )
 
@@ -217,23 +251,54 @@ def _sizes_differ(folder: Path, name: str, image: Array, other: str, second: Arr
 def _decode(file: Path, image_size: int | None) -> Array:
     """One image as uint8 ``(H, W, 3)``."""
     try:
-        with Image.open(file) as opened:
-            image = opened.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with open_file(file) as content, Image.open(content) as opened:
+            image = _rgb(opened)
+    except (MemoryError, _UnfitError) as error:
+        raise DataError(f"{_shown(file)}: {error or 'is too large'}.\n  {_ADVICE}") from error
+    except Exception as error:  # pillow has no class of its own for a bad file
         raise DataError(
-            f"{file}: is not an image that can be read ({error}).\n"
-            "  Replace the file or delete it, and run this again."
+            f"{_shown(file)}: is not an image that can be read ({error}).\n  {_ADVICE}"
         ) from error
     if image_size is not None:
         image = _centre(image, image_size)
     return numpy.asarray(image)
 
 
+class _UnfitError(Exception):
+    """What is read well, but is nothing to learn from; says why."""
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        raise _UnfitError(f"has {image.width} x {image.height} pixels, which is more than {most:,}")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        grey, white = numpy.asarray(image, dtype=numpy.uint32), _white(image)
+        scaled = (grey * 255 + white // 2) // white
+        return Image.fromarray(scaled.astype(numpy.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        values = "32 bits" if image.mode == "I" else "floating point"
+        raise _UnfitError(
+            f"has values of {values}, of which nobody knows which is white; 8 or 16 bits are read"
+        )
+    return image.convert("RGB")
+
+
+def _white(image: Image.Image) -> int:
+    """The largest value of a grey image of more than 8 bits."""
+    bits: int = image.tag_v2[BITSPERSAMPLE][0] if isinstance(image, TiffImageFile) else 16
+    return (1 << bits) - 1
+
+
 def _centre(image: Image.Image, size: int) -> Image.Image:
     width, height = image.size
     shorter = min(width, height)
     width, height = (max(size, round(side * size / shorter)) for side in (width, height))
+    left, top = (width - size) // 2, (height - size) // 2
+    if width * height > _MOST_PIXELS:  # of which only the centre is made, equal but for rounding
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = (width - size) // 2, (height - size) // 2
     return image.crop((left, top, left + size, top + size))

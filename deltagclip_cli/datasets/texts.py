@@ -17,6 +17,7 @@ from deltagclip_cli.datasets.dataset import Dataset, Split
 from deltagclip_cli.datasets.kept import keep, load_kept
 from deltagclip_cli.datasets.locks import locked
 from deltagclip_cli.errors import DataError
+from deltagclip_cli.files import open_file
 
 HEADER = "text;label_name"
 
@@ -161,7 +162,8 @@ _ADVICE = "Each line is 'text;label'. Correct it, or delete the file and run thi
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
     """Each line but the header, behind the place where it stands."""
     try:
-        content = file.read_text(encoding="utf-8")
+        with open_file(file) as opened:
+            content = opened.read().decode()
     except OSError as error:
         raise DataError(
             f"{file}: cannot be read ({error.strerror}).\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import resource
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -13,7 +15,8 @@ from typing import IO, Any
 import numpy
 import pytest
 import torch
-from PIL import Image
+from obstacles import OBSTACLES, as_nobody
+from PIL import Image, TiffImagePlugin
 
 from deltagclip_cli.datasets import image_folder as module
 from deltagclip_cli.datasets.dataset import channel_statistics
@@ -74,6 +77,61 @@ def test_grey_and_transparent_images_become_rgb(root: Path) -> None:
     assert torch.equal(inputs[1], torch.tensor(pixels(2)).permute(2, 0, 1))
 
 
+GREY = numpy.array([[0, 128, 257], [1000, 32768, 65535]], numpy.uint16)
+SCALED = [[0, 0, 1], [4, 128, 255]]  # by 255/65535, to the nearest
+
+
+def as_pgm(values: numpy.ndarray[Any, Any], white: int) -> bytes:
+    height, width = values.shape
+    return b"P5 %d %d %d\n" % (width, height, white) + values.astype(">u2").tobytes()
+
+
+def as_tiff_of_twelve_bits() -> bytes:
+    """Black and white, which pillow reads but does not write."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    values = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 0, 277: 1, 278: 1, 279: 3}
+    for tag, value in values.items():
+        tags[tag] = value
+    return b"II*\0\x08\0\0\0" + tags.tobytes(8) + b"\x00\x0f\xff"
+
+
+def red(file: Path, content: bytes | numpy.ndarray[Any, Any]) -> list[list[int]]:
+    """The red values of an image, which are its green and blue ones too."""
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        Image.fromarray(content).save(file)
+    image = module._decode(file, None)
+    assert (image == image[:, :, :1]).all()
+    values: list[list[int]] = image[:, :, 0].tolist()
+    return values
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_grey_values_of_sixteen_bits_are_scaled_to_eight(tmp_path: Path, name: str) -> None:
+    content = as_pgm(GREY, 65535) if name == "a.pgm" else GREY
+    assert red(tmp_path / name, content) == SCALED
+
+
+def test_white_is_white_however_few_bits_there_are(tmp_path: Path) -> None:
+    ten = numpy.array([[0, 512, 1023]], numpy.uint16)
+    assert red(tmp_path / "a.pgm", as_pgm(ten, 1023)) == [[0, 128, 255]]
+    assert red(tmp_path / "a.png", numpy.array([[False, True]])) == [[0, 255]]
+    assert red(tmp_path / "a.tif", as_tiff_of_twelve_bits()) == [[0, 255]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(numpy.int32, "values of 32 bits"), (numpy.float32, "floating point")]
+)
+def test_values_of_which_nobody_knows_what_is_white_are_refused(
+    root: Path, kind: Any, why: str
+) -> None:
+    file = root / "set/train/ant/0.tif"
+    Image.fromarray(GREY.astype(kind)).save(file)
+    with pytest.raises(DataError, match=rf"train/ant/0\.tif: has .*{why}"):
+        image_folder(root, 4, path="set")
+
+
 def test_other_files_and_hidden_ones_are_left_out(root: Path) -> None:
     (root / "set/train/ant/readme.txt").touch()
     (root / "set/train/ant/.0.png").touch()
@@ -101,6 +159,34 @@ def test_image_size_resizes_the_shorter_side_and_cuts_the_centre(root: Path) -> 
     assert made.shape == (3, 4, 4)
     resized = wide.resize((10, 4), Image.Resampling.BILINEAR).crop((3, 0, 7, 4))
     assert torch.equal(made.train.inputs[0], torch.tensor(numpy.array(resized)).permute(2, 0, 1))
+
+
+@pytest.mark.parametrize(("height", "width"), [(60_000, 1), (1, 60_000), (3, 50_000)])
+def test_a_line_of_pixels_takes_no_more_memory_than_an_image(
+    tmp_path: Path, height: int, width: int
+) -> None:
+    Image.new("RGB", (width, height), (200, 0, 0)).save(tmp_path / "a.png")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    there = 1024 * int(re.findall(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[0])
+    resource.setrlimit(resource.RLIMIT_AS, (there + 2**29, before[1]))
+    try:
+        image = module._decode(tmp_path / "a.png", 224)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert image.shape == (224, 224, 3)
+    assert (image == [200, 0, 0]).all()
+
+
+def test_what_is_made_of_the_centre_alone_is_that_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for height, width, size in ((300, 20, 16), (31, 400, 10), (9, 9, 20), (100, 130, 64)):
+        image = Image.fromarray(pixels(7, height, width))
+        whole = numpy.asarray(module._centre(image, size)).astype(int)
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_MOST_PIXELS", 0)
+            centre = numpy.asarray(module._centre(image, size)).astype(int)
+        assert abs(whole - centre).max() <= 1
 
 
 def test_images_of_two_sizes_are_an_error_that_shows_one_of_each(root: Path) -> None:
@@ -266,6 +352,45 @@ def test_classes_that_differ_between_the_splits_are_named(root: Path) -> None:
     (root / "set/test/bee").rename(root / "set/test/wasp")
     with pytest.raises(DataError, match="different classes; only in one of them: bee, wasp"):
         image_folder(root, None, path="set")
+
+
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_what_is_no_file_is_named_at_once(root: Path, why: str) -> None:
+    OBSTACLES[why](root / "set/train/ant/9.png")
+    with pytest.raises(DataError, match=re.escape(f"train/ant/9.png: cannot be read: {why}.")):
+        image_folder(root, None, path="set")
+
+
+def test_a_class_that_links_to_itself_is_none(root: Path) -> None:
+    (root / "set/train/cow").symlink_to("cow")
+    assert image_folder(root, None, path="set").classes == 2
+
+
+def test_names_need_not_be_utf8(root: Path) -> None:
+    before = image_folder(root, None, path="set")
+    name = os.fsdecode(b"b\xff")
+    for split in ("train", "test"):
+        (root / "set" / split / "bee").rename(root / "set" / split / name)
+    after = image_folder(root, None, path="set")
+    assert torch.equal(after.train.inputs, before.train.inputs)
+    (root / "set/train" / name / "0.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"train/b\\udcff/0\.png: is not an image"):
+        image_folder(root, None, path="set")
+
+
+def test_a_class_that_must_not_be_read_is_named(open_folder: Path) -> None:
+    for split in ("train", "test"):
+        (open_folder / "set" / split / "ant").mkdir(parents=True)
+    (open_folder / "set/train/ant").chmod(0o000)
+    with as_nobody(), pytest.raises(DataError, match=r"train/ant: cannot be read \(Permission den"):
+        image_folder(open_folder, None, path="set")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_unfolded(root: Path) -> None:
+    Image.new("1", (10_000, 9_000)).save(root / "set/train/ant/0.png")
+    with pytest.raises(DataError, match=r"ant/0\.png: has 10000 x 9000 pixels, which is more than"):
+        image_folder(root, 8, path="set")
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
