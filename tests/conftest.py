@@ -15,6 +15,9 @@ import pytest
 from filelock import FileLock
 from slurm_fakes import FakeSlurm
 
+# Several processes run tests at once, each of which would else take all cores for small sums.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _UNPACK = Path(__file__).parents[2] / "shared" / "data" / "unpack"
 
 
