@@ -7,14 +7,15 @@ import platform
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import torch
+
+from deltagclip_cli.environment import processor
 
 
 def describe_machine() -> str:
     """Processor or GPU, cores, and the versions that matter."""
-    where = f"{_processor()}, {os.cpu_count()} cores"
+    where = f"{processor()}, {os.cpu_count()} cores"
     if torch.cuda.is_available():
         where = f"{torch.cuda.get_device_name()}, {where}"
     threads = f"{torch.get_num_threads()} threads"
@@ -26,12 +27,3 @@ def torch_import_seconds() -> float:
     begin = time.perf_counter()
     subprocess.run([sys.executable, "-c", "import torch"], check=True)
     return time.perf_counter() - begin
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

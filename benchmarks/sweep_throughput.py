@@ -99,8 +99,8 @@ def main() -> None:
     experiment = Experiment.model_validate({**SETTINGS, "epochs": options.epochs})
     trials = list(expand("benchmark", experiment, range(options.trials // 2)))
     clock = Clock()
-    ratios: dict[str, list[float]] = {"1 thread": [], "all threads": []}
     threads = {"1 thread": 1, "all threads": torch.get_num_threads()}
+    ratios: dict[str, list[float]] = {name: [] for name in threads}
     for _ in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             ours = sweep(trials, Path(folder, "sweep"), clock)

@@ -3,30 +3,46 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic_core import from_json
 
 from deltagclip_cli import __version__
-from deltagclip_cli.files import Check, read_file, unchecked, write_text
+from deltagclip_cli.files import Check, unchecked, write_text
 from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.starts import Start, circumstances, read_starts, threads_of
+from deltagclip_cli.wording import plural
+
+logger = logging.getLogger(__name__)
 
 _PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
+_VARIABLES = (  # that make libraries compute otherwise
+    "OMP_DYNAMIC",
+    "OMP_THREAD_LIMIT",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
 
 
 def describe(device: torch.device) -> dict[str, Any]:
     """Versions, git state, device, host, SLURM ids and command line of this process.
 
-    Of the environment variables only SLURM's ids are taken, and of git not the remote's address:
-    both may hold secrets.
+    Of the environment variables only SLURM's ids and those of numeric libraries are taken, and of
+    git not the remote's address: both may hold secrets.
     """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -40,25 +56,59 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": _device_name(device),
+        "processor": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "git": _git_state(),
         "slurm": {k: v for k, v in os.environ.items() if k.startswith("SLURM_") and "ID" in k},
     }
 
 
-def record_start(folder: RunFolder, device: torch.device, check: Check = unchecked) -> None:
-    """Add an entry for this start to ``environment.json``, a list with the oldest start first."""
-    starts = [*_earlier_starts(folder), describe(device)]
-    write_text(folder.environment_file, json.dumps(starts, indent=1) + "\n", check)
+def record_start(
+    folder: RunFolder, device: torch.device, threads: int | None = None, check: Check = unchecked
+) -> None:
+    """Add an entry for this start to ``environment.json``, a list with the oldest start first.
+
+    Of whatever lets the trial go on otherwise than it was begun, or than was wished, the log tells.
+
+    Args:
+        folder: of the trial.
+        device: that it is trained on.
+        threads: that were asked for; None if nobody did.
+        check: as for :func:`deltagclip_cli.files.written_whole`.
+    """
+    earlier, now = read_starts(folder), describe(device)
+    if folder.checkpoint_file.exists():
+        _tell_of_change(folder, earlier, now)
+    if threads is not None and threads != now["threads"]:
+        logger.warning(
+            "The trial keeps the %s that it was begun with, as others give other bits; --force "
+            "begins again with %d.",
+            *(plural(now["threads"], "thread"), threads),
+        )
+    write_text(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n", check)
 
 
-def _earlier_starts(folder: RunFolder) -> list[Any]:
-    try:
-        starts = from_json(read_file(folder.environment_file))
-    except (OSError, ValueError):
-        return []
-    return starts if isinstance(starts, list) else []
+def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> None:
+    if threads_of(earlier) is None:
+        logger.warning(
+            "%s is missing or damaged, so that nobody knows how many threads the trial was begun "
+            "with; it goes on with %d.",
+            *(folder.environment_file, now["threads"]),
+        )
+        return
+    before, here = circumstances(earlier[-1]), circumstances(now)
+    changed = [
+        f"{name} {here[name]} ({before[name]} before)"
+        for name in here
+        if before.get(name, here[name]) != here[name]
+    ]
+    if changed:
+        logger.warning(
+            "Goes on with %s: its bits are no longer those of a trial that nothing interrupted.",
+            ", ".join(changed),
+        )
 
 
 def _version(package: str) -> str | None:
@@ -72,6 +122,16 @@ def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} {torch.cuda.get_device_name(device)}"
     return f"{device} {platform.processor() or platform.machine()}"
+
+
+def processor() -> str:
+    """The model of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from deltagclip_cli.logs import EPOCHS, left_if_taken_over, logged_to
 from deltagclip_cli.ownership import Ownership
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.starts import decided_threads, read_starts
 from deltagclip_cli.trainer import Ending, Trainer, Watcher
 from deltagclip_cli.trials import Trial
 
@@ -51,7 +52,8 @@ def run_trial(
         trial: what to run.
         data_dir: where data sets lie.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: of the CPU; None for torch's own choice. Another number gives other bits.
+        threads: of the CPU, for a trial that was never begun; any other keeps its own. None for as
+            many as usual.
         held: the same folder, if this process holds it already.
         force: delete what is there and start again, once nothing speaks against it.
         download: fetch data that are missing.
@@ -67,8 +69,7 @@ def run_trial(
     if not force:
         folder.check_files()
     where = find_device(device)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(decided_threads([] if force else read_starts(folder), threads))
     try:
         parts = assemble(trial, data_dir, where, download=download)
     except torch.OutOfMemoryError as error:
@@ -83,7 +84,8 @@ def run_trial(
         if result is not None:  # of another process, which was faster
             return Ending(result["status"])
         mine.remove_unfinished(check)
-        record_start(folder, where, check)
+        torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
+        record_start(folder, where, threads, check)
         trainer, ending = _train(folder, trial, parts, check, watch, should_stop)
         if ending is not Ending.STOPPED:
             write_result(folder, trainer, ending, time.perf_counter() - started, check)

@@ -33,6 +33,7 @@ def job(
         str | None,
         typer.Option(metavar="DIR", help="Copy the data to this folder first; $NAME is replaced."),
     ] = None,
+    threads: options.Threads = None,
     data: options.Data = options.DATA,
     debug: options.Debug = False,
 ) -> None:
@@ -57,6 +58,7 @@ def job(
             data=data.expanduser(),
             local_data=local_data,
             gpus=gpus,
+            threads=threads,
             console=make_console(),
             stop=stop,
         )

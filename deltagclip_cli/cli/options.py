@@ -33,6 +33,16 @@ Data = Annotated[
 Device = Annotated[
     str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N", help="Where to train.")
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1024,
+        metavar="N",
+        help="Of the CPU, for each trial; one that was begun keeps its own.",
+        show_default="1",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -56,6 +56,7 @@ def sweep(
     trials_per_gpu: Annotated[
         int, typer.Option(min=1, metavar="N", help="Trials that share a GPU.")
     ] = 1,
+    threads: options.Threads = None,
     slurm: Annotated[
         list[str] | None,
         typer.Option(
@@ -132,6 +133,7 @@ def sweep(
     shared: dict[str, Any] = {
         "runs": runs,
         "data": data.expanduser(),
+        "threads": threads,
         "console": make_console(stderr=as_json),
         "retry_failed": retry_failed,
         "force": force,

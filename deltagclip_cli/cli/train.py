@@ -38,6 +38,7 @@ def train(
     runs: options.Runs = options.RUNS,
     data: options.Data = options.DATA,
     device: options.Device = "auto",
+    threads: options.Threads = None,
     force: Annotated[
         bool, typer.Option("--force", help="Delete what is there and start again.")
     ] = False,
@@ -63,6 +64,7 @@ def train(
         runs=runs,
         data=data.expanduser(),
         device=device,
+        threads=threads,
         console=make_console(stderr=as_json),
         as_json=as_json,
         quiet=quiet,

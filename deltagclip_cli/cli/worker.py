@@ -16,9 +16,7 @@ def worker(
     folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER")],
     data: options.Data = options.DATA,
     device: options.Device = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Threads of the CPU.", show_default="all")
-    ] = None,
+    threads: options.Threads = None,
     force: Annotated[
         bool, typer.Option("--force", help="Delete what is there and start again.")
     ] = False,

@@ -43,6 +43,7 @@ class JobSession:
         job: Slurm's id of the task; empty where somebody runs it by hand.
         data: where data sets lie.
         local_data: a folder on this machine to copy data to first; may hold ``$VARIABLES``.
+        threads: of the CPU, for each trial; None for as many as usual.
         gpus: whether there must be GPUs (True) or none is used (False); None takes what is there.
         console: where everything for people goes.
         stop: remembers the signals that came.
@@ -53,6 +54,7 @@ class JobSession:
     job: str
     data: Path
     local_data: str | None
+    threads: int | None
     gpus: bool | None
     console: Console
     stop: StopRequest
@@ -100,6 +102,7 @@ class JobSession:
             should_stop=self.stop,
             jobs=None if on_gpus else head.pack,
             gpus="all" if on_gpus else None,
+            threads=self.threads,
             trials_per_gpu=-(-head.pack // max(1, gpus)) if on_gpus else 1,
             download=False,
             local_data=_expanded(self.local_data) if self.local_data is not None else None,

@@ -37,7 +37,7 @@ class Session:
         console: where everything for people goes.
         as_json: print the result as JSON on stdout.
         quiet: print warnings and errors only.
-        threads: of the CPU; None leaves them to torch, which takes all.
+        threads: of the CPU, for trials that were never begun; None for as many as usual.
         download: fetch data that are missing.
         stop: remembers the signal that ended it.
     """

@@ -87,6 +87,7 @@ class SlurmSession(Sweep):
             self.check_force(todo)
             batches = self._submitter.batches(todo, largest_array()) if todo else []
             self.say(self._outline(planned, batches))
+            self.tell_of_threads(todo)
             numbers = self._submit(batches)
             close_finished(self.runs, jobs)
         self._conclude(planned, batches, numbers)
@@ -95,7 +96,7 @@ class SlurmSession(Sweep):
 
     @property
     def _submitter(self) -> Submitter:
-        return Submitter(self.spec, self.runs, self.data, self.overrides)
+        return Submitter(self.spec, self.runs, self.data, self.overrides, self.threads)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

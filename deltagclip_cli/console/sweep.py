@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from rich.text import Text
 
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.planning import Estimates, Planned, longest_first, pending
+from deltagclip_cli.run_folder import State
 from deltagclip_cli.slurm.jobs import Jobs
+from deltagclip_cli.starts import THREADS, read_starts, threads_of
 from deltagclip_cli.wording import plural
 
 
@@ -23,6 +26,7 @@ class Sweep:
     Args:
         runs: where run folders go.
         data: where data sets lie.
+        threads: of the CPU, for each trial; None for as many as usual.
         console: where everything for people goes.
         retry_failed: run failed trials again.
         force: run all trials again.
@@ -35,6 +39,7 @@ class Sweep:
     runs: Path
     data: Path
     console: Console
+    threads: int | None = None
     retry_failed: bool = False
     force: bool = False
     ask: bool = False
@@ -59,6 +64,17 @@ class Sweep:
             self.say(f"--force replaces {plural(results, 'result')}.")
             if self.ask and not typer.confirm("Go on?", err=self.as_json):
                 raise typer.Exit(ExitCode.FAILED)
+
+    def tell_of_threads(self, todo: Sequence[Planned]) -> None:
+        """Say which trials go on with other threads than those that are begun now."""
+        wanted = self.threads or THREADS
+        begun = (each for each in todo if each.state is not State.NEW and not each.afresh)
+        kept = [threads_of(read_starts(each.folder)) for each in begun]
+        for threads, count in Counter(each for each in kept if each not in (None, wanted)).items():
+            self.say(
+                f"{count} of {plural(len(todo), 'trial')} keep the {plural(threads, 'thread')} that"
+                f" they were begun with; new ones get {wanted}, or --threads N."
+            )
 
     def warn_of(self, jobs: Jobs) -> None:
         """Say why the queue of a cluster could not be asked, if it could not."""

@@ -64,6 +64,7 @@ class SweepSession(Sweep):
             return ExitCode.OK
         print_plan(self.console, planned, where, times)
         self.say(self._outline(planned, list(times.values())))
+        self.tell_of_threads(todo)
         return ExitCode.OK
 
     def run(self, trials: Sequence[Trial]) -> int:
@@ -75,6 +76,7 @@ class SweepSession(Sweep):
         if todo:
             trials_to_run = [each.trial for each in todo]
             self.say(self._outline(planned, list(map(estimates.seconds, trials_to_run))))
+            self.tell_of_threads(todo)
             self.check_force(todo)
             self.launch(queue, trials_to_run, estimates)
         planned = look_up(trials, self.runs, self.jobs)
@@ -89,12 +91,14 @@ class SweepSession(Sweep):
             device="auto",
             console=self.console,
             quiet=self.quiet,
+            threads=self.threads,
             stop=self.stop,
         )
         launch = Launch(
             data_dir=self.data,
             should_stop=self.stop,
             fail_fast=self.fail_fast,
+            threads=self.threads,
             work=lambda each, give_up: session.work(each.folder, give_up, force=each.afresh),
             **self.resources,
         )

@@ -49,7 +49,7 @@ class InlineLauncher:
                 "  --jobs, --gpus and --trials-per-gpu are for --launcher local."
             )
         self._launch = launch
-        self.slots: Sequence[Slot] = [Slot("here", "auto", 0)]
+        self.slots: Sequence[Slot] = [Slot("here", "auto")]
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, so that what is missing is said before anything is begun."""

@@ -24,6 +24,7 @@ class Launch:
         jobs: trials at a time on the CPU.
         gpus: ``all``, or numbers such as ``0,2``.
         trials_per_gpu: how many share a GPU.
+        threads: of the CPU, for each trial; None for as many as usual.
         local_data: a folder of this machine that data are copied to first; workers read it there.
         fail_fast: stop after the first trial that does not finish.
         download: fetch data that are missing.
@@ -36,6 +37,7 @@ class Launch:
     jobs: int | None = None
     gpus: str | None = None
     trials_per_gpu: int = 1
+    threads: int | None = None
     local_data: Path | None = None
     fail_fast: bool = False
     download: bool = True

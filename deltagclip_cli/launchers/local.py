@@ -15,6 +15,7 @@ from deltagclip_cli.launchers.slots import Slot, find_slots
 from deltagclip_cli.launchers.supervisor import Supervisor, Watcher
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.starts import THREADS
 from deltagclip_cli.trials import Inputs
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class LocalLauncher:
     def slots(self) -> Sequence[Slot]:
         """GPUs, shares of them, or shares of the CPU."""
         launch = self._launch
-        return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu)
+        threads = launch.threads or THREADS
+        return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu, threads)
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, which downloads, copies and decodes what is not there yet."""
@@ -71,7 +73,8 @@ class LocalLauncher:
     def _start(self, planned: Planned, slot: Slot) -> Fork:
         folder = planned.folder
         words = ["worker", str(folder.path), "--data", str(self._data_dir)]
-        words += ["--device", slot.device, "--threads", str(slot.threads)]
+        words += ["--device", slot.device]
+        words += ["--threads", str(self._launch.threads)] if self._launch.threads else []
         words += ["--force"] if planned.afresh else []
         words += [] if self._launch.download else ["--no-download"]
         return self._nursery.start(words, folder.log_file)

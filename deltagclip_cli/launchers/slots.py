@@ -12,6 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from deltagclip_cli.errors import DeviceError
+from deltagclip_cli.starts import THREADS
 
 CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # Linux's, of containers and batch jobs
 MOST_DEFAULT_JOBS = 8  # each holds a copy of torch and of the data
@@ -24,21 +25,22 @@ class Slot:
     Args:
         name: as shown to people: ``cuda:0``, ``cpu 1``, ...
         device: as the worker's ``--device`` takes it.
-        threads: of the CPU that the trial may use.
     """
 
     name: str
     device: str
-    threads: int
 
 
-def find_slots(jobs: int | None, gpus: str | None, trials_per_gpu: int) -> list[Slot]:
-    """The slots that were asked for: by default one for each GPU, without any one for each core.
+def find_slots(
+    jobs: int | None, gpus: str | None, trials_per_gpu: int, threads: int = THREADS
+) -> list[Slot]:
+    """The slots that were asked for: by default one for each GPU; without any, what cores allow.
 
     Args:
         jobs: trials at a time on the CPU; None to look for GPUs first.
         gpus: ``all``, or numbers such as ``0,2`` as torch counts them; None for all there are.
         trials_per_gpu: how many share one GPU.
+        threads: of the CPU that each trial has.
 
     Raises:
         DeviceError: there is no such GPU, or CPU and GPUs were both asked for.
@@ -52,23 +54,21 @@ def find_slots(jobs: int | None, gpus: str | None, trials_per_gpu: int) -> list[
         return cpu_slots(jobs)
     there = count_gpus()
     if gpus is None and not there and trials_per_gpu == 1:
-        return cpu_slots(min(available_cores(), MOST_DEFAULT_JOBS))
+        return cpu_slots(max(1, min(available_cores() // threads, MOST_DEFAULT_JOBS)))
     return _gpu_slots(_chosen_gpus("all" if gpus is None else gpus, there), trials_per_gpu)
 
 
 def cpu_slots(jobs: int) -> list[Slot]:
-    """``jobs`` equal shares of the CPU, each with its own threads."""
-    threads = max(1, available_cores() // jobs)
-    return [Slot(f"cpu {number}", "cpu", threads) for number in range(jobs)]
+    """So many shares of the CPU."""
+    return [Slot(f"cpu {number}", "cpu") for number in range(jobs)]
 
 
 def _gpu_slots(gpus: Sequence[int], each: int) -> list[Slot]:
-    threads = max(1, available_cores() // (len(gpus) * each))
     if each == 1:
-        return [Slot(f"cuda:{gpu}", f"cuda:{gpu}", threads) for gpu in gpus]
+        return [Slot(f"cuda:{gpu}", f"cuda:{gpu}") for gpu in gpus]
     # One on each GPU before a second on any: a sweep shorter than its slots spreads out.
     shares = [(share, gpu) for share in range(each) for gpu in gpus]
-    return [Slot(f"cuda:{gpu} {share}", f"cuda:{gpu}", threads) for share, gpu in shares]
+    return [Slot(f"cuda:{gpu} {share}", f"cuda:{gpu}") for share, gpu in shares]
 
 
 def _chosen_gpus(gpus: str, there: int) -> list[int]:

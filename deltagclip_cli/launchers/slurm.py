@@ -47,12 +47,14 @@ class Submitter:
         runs: the runs folder, which the nodes must see too.
         data_dir: where data sets lie, likewise.
         overrides: resources that the command line asks for.
+        threads: of the CPU, for each trial; None for as many as usual.
     """
 
     spec: Spec
     runs: Path
     data_dir: Path
     overrides: Resources
+    threads: int | None = None
 
     def batches(self, todo: Sequence[Planned], largest: int) -> list[Batch]:
         """Put trials that need the same into arrays of at most ``largest`` tasks."""
@@ -106,6 +108,7 @@ class Submitter:
         words += ["--data", str(self.data_dir.absolute())]
         if resources.gpus is not None:
             words += ["--gpus" if resources.gpus else "--no-gpus"]
+        words += ["--threads", str(self.threads)] if self.threads else []
         if resources.local_data is not None:
             words += ["--local-data", resources.local_data]
         return words

@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from pydantic_core import from_json
-
 from deltagclip_cli.curves.run import Outcome, Run, in_words
 from deltagclip_cli.files import read_file
 from deltagclip_cli.report.names import FileNames
 from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.starts import Start, read_starts
 from deltagclip_cli.wording import plural, printable
-
-Start = Mapping[str, Any]
-"""The environment that a run was begun in."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +54,9 @@ class Provenance:
 
 def provenance(runs: Sequence[Run]) -> Provenance:
     """Read what the run folders tell; of other programs' runs, only where they are."""
-    starts = {run.folder: _starts(run) for run in runs}
+    starts = {run.folder: read_starts(RunFolder(run.folder)) for run in runs}
     in_order = sorted(runs, key=lambda run: run.outcome is Outcome.FINISHED)
     return Provenance(_facts(runs, starts.values()), _specs(runs), [_row(run) for run in in_order])
-
-
-def _starts(run: Run) -> list[Start]:
-    """The environments of a run, one for each time it was begun or resumed."""
-    with suppress(OSError, ValueError):
-        starts = from_json(read_file(RunFolder(run.folder).environment_file))
-        return [start for start in starts if isinstance(start, dict)]
-    return []
 
 
 def _specs(runs: Iterable[Run]) -> list[Spec]:

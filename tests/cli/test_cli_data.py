@@ -287,7 +287,7 @@ def test_a_local_launcher_passes_it_on(
     inputs = distinct_inputs([trial])
     launcher.prepare(inputs)
     (planned,) = look_up([trial], Path("runs"))
-    launcher._start(planned, Slot("cpu", "cpu", 1))
+    launcher._start(planned, Slot("cpu", "cpu"))
     assert calls == [(local._load, *inputs, Path("data"), download)]
     assert ("--no-download" in commands[0]) is not download
 

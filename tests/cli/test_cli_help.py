@@ -40,15 +40,15 @@ def test_these_are_all_commands_and_options() -> None:
     assert options == {
         name: words.split()
         for name, words in {
-            "train": "experiment --optimizer --seed --spec --set --runs --data --device --force"
-            " --dry-run --json --quiet -q --debug",
+            "train": "experiment --optimizer --seed --spec --set --runs --data --device --threads"
+            " --force --dry-run --json --quiet -q --debug",
             "validate": "file --set --json --debug",
             "list": "kind --spec --tag --json --debug",
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
-            " --trials-per-gpu --slurm --pack --search --retry-failed --force --yes -y --fail-fast"
-            " --dry-run --spec --set --runs --data --json --quiet -q --debug",
+            " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --yes -y"
+            " --fail-fast --dry-run --spec --set --runs --data --json --quiet -q --debug",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
-            "job": "trials --task --gpus --local-data --data --debug",
+            "job": "trials --task --gpus --local-data --threads --data --debug",
             "compare": "targets --metric --at --baseline --target --interval --ddof --mode"
             " --heatmap --within --published --group --format --output --runs --json --quiet -q"
             " --debug",

@@ -24,7 +24,7 @@ from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import Estimates, Outlook, Planned, look_up
 from deltagclip_cli.run_folder import State
 
-SLOTS = [Slot("cpu 0", "cpu", 1), Slot("cpu 1", "cpu", 1)]
+SLOTS = [Slot("cpu 0", "cpu"), Slot("cpu 1", "cpu")]
 FINISHED = End(State.FINISHED)
 
 

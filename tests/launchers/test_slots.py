@@ -9,7 +9,7 @@ import pytest
 
 from deltagclip_cli.errors import DeviceError
 from deltagclip_cli.launchers import slots
-from deltagclip_cli.launchers.slots import available_cores, count_gpus, cpu_slots, find_slots
+from deltagclip_cli.launchers.slots import available_cores, count_gpus, find_slots
 
 
 @pytest.fixture
@@ -40,40 +40,36 @@ def no_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-def shown(jobs: int | None, gpus: str | None, each: int) -> list[tuple[str, str, int]]:
-    return [(slot.name, slot.device, slot.threads) for slot in find_slots(jobs, gpus, each)]
-
-
-@pytest.mark.parametrize(("jobs", "threads"), [(1, 16), (2, 8), (3, 5), (16, 1), (17, 1), (40, 1)])
-@pytest.mark.usefixtures("cores")
-def test_threads_are_divided_among_jobs_and_never_more_than_there_are_cores(
-    jobs: int, threads: int
-) -> None:
-    found = cpu_slots(jobs)
-    assert [slot.threads for slot in found] == [threads] * jobs
-    assert len({slot.name for slot in found}) == jobs
-    assert {slot.device for slot in found} == {"cpu"}
+def shown(jobs: int | None, gpus: str | None, each: int) -> list[tuple[str, str]]:
+    return [(slot.name, slot.device) for slot in find_slots(jobs, gpus, each)]
 
 
 @pytest.mark.usefixtures("cores", "no_gpus")
-def test_without_a_gpu_there_is_a_slot_for_each_core_but_not_for_too_many() -> None:
-    assert len(find_slots(None, None, 1)) == slots.MOST_DEFAULT_JOBS
-    assert [slot.threads for slot in find_slots(None, None, 1)] == [2] * slots.MOST_DEFAULT_JOBS
+def test_as_many_trials_run_on_the_cpu_as_were_asked_for() -> None:
+    assert shown(3, None, 1) == [("cpu 0", "cpu"), ("cpu 1", "cpu"), ("cpu 2", "cpu")]
+    assert len(shown(40, None, 1)) == 40
+
+
+@pytest.mark.parametrize(("threads", "count"), [(1, 8), (2, 8), (4, 4), (6, 2), (16, 1), (17, 1)])
+@pytest.mark.usefixtures("cores", "no_gpus")
+def test_without_a_gpu_there_are_as_many_slots_as_the_cores_have_threads_for_but_not_too_many(
+    threads: int, count: int
+) -> None:
+    assert len(find_slots(None, None, 1, threads)) == count
 
 
 @pytest.mark.usefixtures("cores", "driver")
 def test_every_gpu_is_a_slot_or_as_many_as_are_asked_for() -> None:
-    assert shown(None, None, 1) == [("cuda:0", "cuda:0", 8), ("cuda:1", "cuda:1", 8)]
+    assert shown(None, None, 1) == [("cuda:0", "cuda:0"), ("cuda:1", "cuda:1")]
     assert shown(None, "all", 1) == shown(None, None, 1)
-    assert shown(None, "1", 1) == [("cuda:1", "cuda:1", 16)]
-    assert shown(None, "1, 0,1", 1) == [("cuda:1", "cuda:1", 8), ("cuda:0", "cuda:0", 8)]
-    assert [name for name, _, _ in shown(None, None, 2)] == [
+    assert shown(None, "1", 1) == [("cuda:1", "cuda:1")]
+    assert shown(None, "1, 0,1", 1) == [("cuda:1", "cuda:1"), ("cuda:0", "cuda:0")]
+    assert [name for name, _ in shown(None, None, 2)] == [
         "cuda:0 0",
         "cuda:1 0",
         "cuda:0 1",
         "cuda:1 1",
     ]
-    assert {threads for _, _, threads in shown(None, None, 2)} == {4}
 
 
 @pytest.mark.usefixtures("driver")
@@ -181,4 +177,3 @@ def test_a_batch_job_uses_no_more_cores_than_it_was_given(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert available_cores() == cores
-    assert [slot.threads for slot in cpu_slots(2)] == [cores // 2] * 2

@@ -197,6 +197,12 @@ def test_a_task_runs_its_list(tmp_path: Path, overrides: tuple[str, ...], words:
     assert command.startswith("exec ")
 
 
+def test_a_task_gives_its_trials_the_threads_that_were_asked_for(tmp_path: Path) -> None:
+    submitter = replace(launcher_of(tmp_path), threads=4)
+    (batch,) = submitter.batches(planned_of(tmp_path), 1001)
+    assert batch.script.endswith(" --threads 4\n")
+
+
 def test_the_longest_trials_come_first(
     fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,7 +97,7 @@ def run(
 ) -> None:
     supervising = Supervisor(
         PlannedQueue(planned),
-        [Slot(f"cpu {number}", "cpu", 1) for number in range(slots)],
+        [Slot(f"cpu {number}", "cpu") for number in range(slots)],
         lambda each, slot: FakeWorker(act(each), words),
         seen,
         lambda: False,

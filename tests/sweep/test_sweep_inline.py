@@ -14,7 +14,6 @@ from sweep_cases import SHORT, Place, numbers, result
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.cli.main import app
-from deltagclip_cli.launchers.slots import cpu_slots
 from deltagclip_cli.trainer import Trainer
 
 Sweep = Callable[..., Result]
@@ -22,9 +21,8 @@ Sweep = Callable[..., Result]
 
 @pytest.fixture
 def inline(place: Place) -> Iterator[Sweep]:
-    """Sweeps in this process, with the threads that a worker has when two share the machine."""
+    """Sweeps in this process."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(cpu_slots(2)[0].threads)
     with chdir(place.path):  # left before the place looks for processes that stayed there
         yield lambda *words: CliRunner().invoke(app, ["sweep", "--launcher", "inline", *words])
     torch.set_num_threads(threads)

@@ -80,6 +80,7 @@ def train(
     watchers: Sequence[Watcher] = (),
     data_dir: Path = Path("nowhere"),
     force: bool = False,
+    threads: int | None = None,
 ) -> Ending:
     """Run a trial in this process."""
     return run_trial(
@@ -87,6 +88,7 @@ def train(
         trial,
         data_dir=data_dir,
         device="cpu",
+        threads=threads,
         force=force,
         watch=lambda start: list(watchers),
         should_stop=stop,
