@@ -191,6 +191,9 @@ class Planner:
             name = self._names.path(path, (run.folder, _name(run)), _name(run))
             summary = session(name, settings, _seed(run))
             found[name] = Files(_event_files(run.folder), event_file([summary]))
+            for part in run.parts:  # whose tags may be those of another part
+                below = f"{name}/{printable(part.relative_to(run.folder).as_posix())}"
+                found[below] = Files(_event_files(part))
         return found
 
     def _section(self, comparison: Comparison) -> Section:

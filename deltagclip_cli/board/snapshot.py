@@ -23,15 +23,18 @@ def snapshot(roots: Iterable[Path]) -> Snapshot:
     It costs a look at each file's entry, none at its content.
     """
     found: Snapshot = {}
-    pending = [os.fspath(root) for root in roots]
+    pending, hidden = [os.fspath(root) for root in roots], list[str]()
     seen: set[tuple[int, int]] = set()
-    while pending:
+    while pending or (hidden and not found):
+        if not pending:
+            pending, hidden = hidden, []
         folder = pending.pop()
         try:
             about = os.stat(folder)
             if (about.st_dev, about.st_ino) not in seen:  # links may go in circles
                 seen.add((about.st_dev, about.st_ino))
-                pending += _look(folder, found)
+                for path in _look(folder, found):
+                    (hidden if os.path.basename(path)[0] == "." else pending).append(path)
         except OSError:
             continue
     return found
@@ -43,8 +46,7 @@ def _look(folder: str, found: Snapshot) -> Iterator[str]:
         for entry in entries:
             with suppress(OSError):  # a link that leads nowhere, or to itself
                 if entry.is_dir():
-                    if not entry.name.startswith("."):
-                        yield entry.path
+                    yield entry.path
                 elif entry.name in _OURS or "tfevents" in entry.name:
                     about = entry.stat()
                     found[entry.path] = (about.st_size, about.st_mtime_ns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deltagclip_cli.curves.cache import EventCache
-from deltagclip_cli.curves.naming import standard_names
+from deltagclip_cli.curves.metric_names import standard_names
 from deltagclip_cli.curves.run import Run
 from deltagclip_cli.wording import printable
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from deltagclip_cli.comparison.mode import Mode
-from deltagclip_cli.curves.naming import standard_name
+from deltagclip_cli.curves.metric_names import standard_name
 from deltagclip_cli.curves.run import Run
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.spec.faults import nearest

@@ -2,7 +2,7 @@
 
 The cache holds one file for each run, named by a hash of the run's path::
 
-    deltagclip events 3 8d3f11a6        format, version, checksum of everything below
+    deltagclip events 4 8d3f11a6        format, version, checksum of everything below
     {"files": ..., "tags": ...}         what was read, when it was as it is now, in JSON
     float64, little-endian              (3, N): steps, wall times and values of all tags
 
@@ -32,7 +32,7 @@ Fingerprint = list[list[Any]]
 """For each event file, in order: its name, size, and times of change in ns (content, inode)."""
 
 # To be counted up with every change of the format, and of what is read from the same files.
-_FORMAT = "deltagclip events 3"
+_FORMAT = "deltagclip events 4"
 _FLOAT = np.dtype("<f8")
 # The coarsest clock that a file system here may have is that of FAT, of two seconds.
 _SETTLED_NS = 2_000_000_000
@@ -117,7 +117,8 @@ def _load(path: Path, run: Path, fingerprint: Fingerprint) -> Events | None:
         return None
     points = np.frombuffer(numbers, dtype=_FLOAT).reshape(3, -1)
     problems = [_prefix(run) + problem for problem in known["problems"]]
-    return Events(_split(points, known["tags"]), problems, known["begin"], known["options"])
+    told = (known[name] for name in ("begin", "options", "whole"))
+    return Events(_split(points, known["tags"]), problems, *told)
 
 
 def _split(points: Numbers, tags: dict[str, int]) -> dict[str, Scalars]:
@@ -137,6 +138,7 @@ def _save(path: Path, run: Path, fingerprint: Fingerprint, events: Events) -> No
         "problems": [problem.removeprefix(_prefix(run)) for problem in events.problems],
         "begin": events.begin,
         "options": dict(events.options),
+        "whole": events.whole,
         "tags": {tag: len(scalars.steps) for tag, scalars in events.scalars.items()},
     }
     rows = [[s.steps, s.wall_times, s.values] for s in events.scalars.values()]

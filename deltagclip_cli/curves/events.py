@@ -43,6 +43,7 @@ class Events:
             listed.
         begin: when the first of the files was begun, in seconds since 1970; None if none says so.
         options: hyperparameters that the program wrote for TensorBoard's HParams.
+        whole: whether all files could be read to their ends.
         lasting: whether reading the same files again would say the same; not after an error of the
             disk or of permissions.
     """
@@ -51,6 +52,7 @@ class Events:
     problems: Sequence[str] = ()
     begin: float | None = None
     options: Mapping[str, Option] = field(default_factory=dict)
+    whole: bool = True
     lasting: bool = True
 
 
@@ -91,10 +93,10 @@ def read_events(folder: Path) -> Events:
         except OSError as error:
             problems.append(f"{path}: cannot be read: {error.strerror or error}.")
             lasting = False
-    points = stream.points
+    points, whole = stream.points, not problems
     # Of the last file, which is the one that went back, or was written beside others.
     problems += [f"{paths[-1]}: {each}." for each in (points.lost(), points.mixed()) if each]
-    return Events(points.scalars(), problems, stream.begin, stream.options, lasting)
+    return Events(points.scalars(), problems, stream.begin, stream.options, whole, lasting)
 
 
 def _is_event_file(entry: os.DirEntry[str]) -> bool:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
-import numpy as np
-
 from deltagclip_cli.curves.cache import EventCache
-from deltagclip_cli.curves.events import Events
-from deltagclip_cli.curves.naming import Named, Naming, standard_names
+from deltagclip_cli.curves.endings import Written, with_outcomes
+from deltagclip_cli.curves.events import Events, Option
+from deltagclip_cli.curves.folding import EventFolder, fold, part_names
+from deltagclip_cli.curves.grouping import Found
+from deltagclip_cli.curves.metric_names import standard_names
+from deltagclip_cli.curves.name_parts import Name
+from deltagclip_cli.curves.naming import Named, Naming
 from deltagclip_cli.curves.points import Scalars
-from deltagclip_cli.curves.run import Curve, Group, Outcome, Reading, Run, Watch
+from deltagclip_cli.curves.run import Curve, Outcome, Reading, Run, Watch
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.wording import printable
 
-
-@dataclass(frozen=True)
-class EventFolder:
-    """A folder with event files.
-
-    Args:
-        path: of the folder.
-        root: the folder that was searched when it was found.
-    """
-
-    path: Path
-    root: Path
+Contents = Mapping[Path, Events]
+"""What is in the event files of each folder of a run."""
 
 
 def read_event_runs(
@@ -36,52 +27,58 @@ def read_event_runs(
 ) -> Reading:
     """Read other people's runs.
 
-    Nothing tells which of them were finished: those that are as long as the longest of their group
-    count as that, unless a loss is not finite at its end.
+    A run that does not grow any more has ended, however long it is; it has diverged if a loss is
+    not finite at its end.
 
     Raises:
         UsageError: the naming fits none of them.
     """
-    named = {each: naming.read(*place) for each, place in _places(folders).items()}
-    if folders and not any(named.values()):
+    known: dict[Path, Events] = {}
+
+    def read(path: Path) -> Events:
+        if path not in known:
+            known[path] = cache.read(path)
+        return known[path]
+
+    folded = fold(folders, read)
+    names = _names_below(folded)
+    if folded and not any(naming.fits(name) for _, name in names):
         raise UsageError(
-            f"--group matches none of {len(folders)} runs, such as"
-            f" {printable(str(folders[0].path))}."
+            f"--group matches none of {len(folded)} runs, such as {printable(str(folded[0].path))}."
         )
-    runs: list[Run] = []
+    found: list[tuple[EventFolder, Found, Contents]] = []
     problems: list[str] = []
-    for each, name in watch(list(named.items())):
-        if name is None:
+    for each, (root, name) in watch(list(zip(folded, names, strict=True))):
+        if not naming.fits(name):
             problems.append(f"{each.path}: its name does not match --group, so it is left out.")
             continue
-        events = cache.read(each.path)
-        problems += events.problems
-        if events.scalars:
-            runs.append(_run(each.path, name, events))
+        contents = {path: read(path) for path in each.folders}
+        problems += [problem for events in contents.values() for problem in events.problems]
+        if any(events.scalars for events in contents.values()):
+            found.append((each, Found(root, name, _options(contents)), contents))
         else:
             problems.append(f"{each.path}: there are no scalars in its event files.")
-    return Reading(_with_outcomes(runs), problems)
+    named, doubts = naming.read([run for _, run, _ in found])
+    runs = {
+        _run(each, name, contents): _written(contents)
+        for (each, _, contents), name in zip(found, named, strict=True)
+    }
+    return Reading(with_outcomes(runs), [*problems, *doubts])
 
 
-def _places(folders: Iterable[EventFolder]) -> dict[EventFolder, tuple[str, PurePath]]:
-    """For each folder a name of what was searched, and its path below that.
+def _names_below(folders: Iterable[EventFolder]) -> list[tuple[str, Name]]:
+    """For each folder a name of what was searched, and that of its path below it.
 
     A run alone counts as found in the folder around it.
     """
-    roots = {}
+    places = []
     for each in folders:
         root = each.root.resolve()
-        roots[each] = root.parent if each.path == each.root else root
-    names = _names(set(roots.values()))
-    return {
-        each: (
-            names[root],
-            PurePath(each.root.resolve().name)
-            if each.path == each.root
-            else each.path.relative_to(each.root),
-        )
-        for each, root in roots.items()
-    }
+        is_alone = each.path == each.root
+        below = PurePath(root.name) if is_alone else each.path.relative_to(each.root)
+        places.append((root.parent if is_alone else root, Name.of(below.as_posix())))
+    names = _names({root for root, _ in places})
+    return [(names[root], name) for root, name in places]
 
 
 def _names(folders: Iterable[Path]) -> dict[Path, str]:
@@ -97,39 +94,35 @@ def _names(folders: Iterable[Path]) -> dict[Path, str]:
     return names
 
 
-def _run(path: Path, named: Named, events: Events) -> Run:
-    names = standard_names(events.scalars)
-    first = min(float(each.wall_times[0]) for each in events.scalars.values())
-    begin = min(first, events.begin or first)  # 0 is what some programs write for nothing
-    curves = {printable(names[tag]): _curve(each, begin) for tag, each in events.scalars.items()}
-    seed: Hashable = named.seed if named.seed is not None else path
-    return Run(path, named.group, seed, Outcome.FINISHED, "", curves)
+def _options(contents: Contents) -> dict[str, Option]:
+    return {name: value for each in contents.values() for name, value in each.options.items()}
+
+
+def _written(contents: Contents) -> Written:
+    last = (s.wall_times[-1] for each in contents.values() for s in each.scalars.values())
+    return Written(max(map(float, last)), all(each.whole for each in contents.values()))
+
+
+def _run(folder: EventFolder, named: Named, contents: Contents) -> Run:
+    having = [events for events in contents.values() if events.scalars]
+    first = min(float(s.wall_times[0]) for events in having for s in events.scalars.values())
+    # 0 is what some programs write for nothing.
+    begin = min([first, *(events.begin for events in having if events.begin)])
+    curves: dict[str, Curve] = {}
+    for path, events in contents.items():
+        for tag, name in _metrics(path, folder.path, list(events.scalars)).items():
+            name = printable(name)
+            if name in curves:
+                name = printable(f"{tag} ({path.relative_to(folder.path).as_posix()})")
+            curves[name] = _curve(events.scalars[tag], begin)
+    seed: Hashable = named.seed if named.seed is not None else folder.path
+    return Run(folder.path, named.group, seed, Outcome.FINISHED, "", curves, folder.parts)
+
+
+def _metrics(path: Path, run: Path, tags: Sequence[str]) -> dict[str, str]:
+    """The names of the metrics in a folder of a run, by tag."""
+    return standard_names(tags) if path == run else part_names(path, run, tags)
 
 
 def _curve(scalars: Scalars, begin: float) -> Curve:
     return Curve(scalars.steps, scalars.steps, scalars.wall_times - begin, scalars.values)
-
-
-def _with_outcomes(runs: list[Run]) -> list[Run]:
-    longest: dict[Group, float] = defaultdict(float)
-    for run in runs:
-        longest[run.group] = max(longest[run.group], _last_step(run))
-    return [_with_outcome(run, longest[run.group]) for run in runs]
-
-
-def _with_outcome(run: Run, longest: float) -> Run:
-    last = _last_step(run)
-    for name, curve in run.curves.items():
-        is_telling = last < longest or name.rpartition("/")[2].endswith("loss")
-        if is_telling and not np.isfinite(curve.values[-1]):
-            at = curve.steps[-1]
-            reason = f"{name} is {curve.values[-1]:g} at its last step, {at:.0f}"
-            return replace(run, outcome=Outcome.DIVERGED, reason=reason)
-    if last >= longest:
-        return run
-    reason = f"ends at step {last:.0f}, others of the group at {longest:.0f}"
-    return replace(run, outcome=Outcome.UNFINISHED, reason=reason)
-
-
-def _last_step(run: Run) -> float:
-    return max(float(curve.steps[-1]) for curve in run.curves.values())

@@ -91,6 +91,7 @@ class Run:
         outcome: how it ended.
         reason: why it did not finish; empty if it did, or if nothing is known.
         curves: by the names of the metrics.
+        parts: folders below its own that hold files of it, too.
     """
 
     folder: Path
@@ -99,6 +100,7 @@ class Run:
     outcome: Outcome
     reason: str
     curves: Mapping[str, Curve]
+    parts: Sequence[Path] = ()
 
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from deltagclip_cli.curves.cache import EventCache
-from deltagclip_cli.curves.foreign import EventFolder, read_event_runs
+from deltagclip_cli.curves.folding import EventFolder
+from deltagclip_cli.curves.foreign import read_event_runs
 from deltagclip_cli.curves.naming import Naming
 from deltagclip_cli.curves.run import Reading, Watch
 from deltagclip_cli.curves.trials import read_trials
@@ -44,9 +45,14 @@ def read_tree(
 
 
 def _runs(root: Path, seen: set[Path], unlisted: list[str]) -> Iterator[tuple[Path, bool]]:
-    """The folder of each run in order of the names, and whether it is one of ours."""
-    pending = [root]
-    while pending:
+    """The folder of each run in order of the names, and whether it is one of ours.
+
+    Hidden folders are searched where there is nothing else: some programs keep all runs in one.
+    """
+    pending, hidden, is_found = [root], list[Path](), False
+    while pending or (hidden and not is_found):
+        if not pending:
+            pending, hidden = hidden[::-1], []
         folder = pending.pop()
         resolved = folder.resolve()  # links may go in circles
         if resolved in seen:
@@ -58,15 +64,19 @@ def _runs(root: Path, seen: set[Path], unlisted: list[str]) -> Iterator[tuple[Pa
             unlisted.append(f"{folder}: cannot be listed: {error.strerror}.")
             continue
         if RunFolder(folder).trial_file.name in names:
+            is_found = True
             yield folder, True
             continue
         if any("tfevents" in name for name in names):
+            is_found = True
             yield folder, False
-        pending += [folder / name for name in sorted(folders, reverse=True)]
+        paths = [folder / name for name in sorted(folders)]
+        pending += [path for path in reversed(paths) if path.name[0] != "."]
+        hidden += [path for path in paths if path.name[0] == "."]
 
 
 def _content(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of files and of folders; hidden folders are nobody's runs.
+    """The names of files and of folders.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -75,8 +85,5 @@ def _content(folder: Path) -> tuple[list[str], list[str]]:
     folders: list[str] = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not is_folder(entry):
-                files.append(entry.name)
-            elif not entry.name.startswith("."):
-                folders.append(entry.name)
+            (folders if is_folder(entry) else files).append(entry.name)
     return files, folders

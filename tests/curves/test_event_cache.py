@@ -63,7 +63,11 @@ def assert_equal(found: Events, expected: Events) -> None:
     """Bit for bit, and in the same order."""
     assert list(found.scalars) == list(expected.scalars)
     assert list(found.problems) == list(expected.problems)
-    assert (found.begin, found.options) == (expected.begin, expected.options)
+    assert (found.begin, found.options, found.whole) == (
+        expected.begin,
+        expected.options,
+        expected.whole,
+    )
     for tag, scalars in expected.scalars.items():
         for name in ("steps", "wall_times", "values"):
             numbers = getattr(found.scalars[tag], name)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import re
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from event_files import LATER, NAME, run_of, scalar, tensor, version, write
 from run_cases import by_folder, make_events
 
 from deltagclip_cli.curves.cache import EventCache
-from deltagclip_cli.curves.foreign import EventFolder, read_event_runs
+from deltagclip_cli.curves.folding import EventFolder
+from deltagclip_cli.curves.foreign import read_event_runs
 from deltagclip_cli.curves.naming import Naming
 from deltagclip_cli.curves.run import Outcome, Reading
 
@@ -30,12 +34,12 @@ def logs(tmp_path: Path) -> Path:
 
 
 def test_runs_are_grouped_by_what_their_names_have_in_common(logs: Path) -> None:
-    for name in ("adam.20250519-143548_5", "adam.20250519-143549_7", "sgd/seed5"):
+    for name in ("adam.20250519-143548_51234", "adam.20250519-143549_71234", "sgd/seed5"):
         make_events(logs / name, {"test_acc": [0.1, 0.2]})
     reading = read(logs)
     assert [(run.group.optimizer, run.seed) for run in reading.runs] == [
-        ("adam", "5"),
-        ("adam", "7"),
+        ("adam", "51234"),
+        ("adam", "71234"),
         ("sgd", "5"),
     ]
     assert {run.group.experiment for run in reading.runs} == {"logs"}
@@ -112,7 +116,7 @@ def test_without_the_time_of_a_file_seconds_are_since_the_first_point(logs: Path
 
 def test_scalars_of_both_forms_are_read_and_superseded_ones_are_not(logs: Path) -> None:
     write(logs / "a" / NAME, version(), *run_of("test_acc", range(4), 0.1), tensor("lr", 1, 0.5))
-    write(logs / "a" / LATER, version(), *run_of("test_acc", range(2, 5), 0.2))
+    write(logs / "a" / LATER, version(), *run_of("test_acc", range(2, 5), 0.2, begin=9))
     (run,) = read(logs).runs
     values = run.curves["test/accuracy"].values
     assert values.tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.2])
@@ -129,28 +133,76 @@ def test_tags_that_mean_the_same_are_both_kept(logs: Path) -> None:
 
 
 def test_names_come_out_so_that_a_terminal_does_not_obey_them(logs: Path) -> None:
-    make_events(logs / "a\x1b[31m<b>[red]$x_1$\udcff", {"m\x1b]0;": [math.nan], "n": [1, 2]})
+    make_events(logs / "a\x1b[31m<b>[red]$x_1$\udcff", {"m\x1b]0;loss": [math.nan], "n": [1, 2]})
     make_events(logs / "a\x1b[31m<b>[red]$x_1$\udcff_seed1", {"n": [1, 2, 3]})
     run, _ = read(logs).runs
     assert run.group.name == r"a\x1b[31m<b>[red]$x_1$\udcff"
-    assert list(run.curves) == [r"m\x1b]0;", "n"]
-    assert run.reason == r"m\x1b]0; is nan at its last step, 0"
+    assert list(run.curves) == [r"m\x1b]0;loss", "n"]
+    assert run.reason == r"m\x1b]0;loss is nan at its last step, 0"
 
 
 # ------------------------------------------------------------------ outcomes
 
 
-def test_runs_that_are_shorter_than_others_of_their_group_are_unfinished(logs: Path) -> None:
-    make_events(logs / "adam_seed0", {"loss": [1, 1, 1], "test_acc": [0.5]})
-    make_events(logs / "adam_seed1", {"loss": [1, 1], "test_acc": [0.5, 0.5]})
-    make_events(logs / "sgd_seed0", {"loss": [1]})  # the longest of its own group
+def test_runs_that_do_not_grow_any_more_have_ended_whatever_their_length(logs: Path) -> None:
+    make_events(logs / "adam_seed0", {"train_loss": [1, 1, 1], "test_acc": [0.5]})
+    make_events(logs / "adam_seed1", {"train_loss": [1, 1], "test_acc": [0.5, 0.5]})
     reading = read(logs)
-    assert [(run.outcome, run.reason) for run in reading.runs] == [
-        (Outcome.FINISHED, ""),
-        (Outcome.UNFINISHED, "ends at step 1, others of the group at 2"),
-        (Outcome.FINISHED, ""),
-    ]
+    assert [(run.outcome, run.reason) for run in reading.runs] == [(Outcome.FINISHED, "")] * 2
     assert list(reading.problems) == []
+
+
+def logged_until(folder: Path, epochs: int, ago: float, written_ago: float | None = None) -> None:
+    """A run with an epoch a minute, whose last one was some seconds ago."""
+    now = time.time()
+    points = [
+        scalar("loss", epoch, 1.0, now - ago - 60 * (epochs - epoch))
+        for epoch in range(1, epochs + 1)
+    ]
+    file = write(folder / NAME, version(wall_time=now - ago - 60 * epochs), *points)
+    written = now - (ago if written_ago is None else written_ago)
+    os.utime(file, (written, written))
+
+
+def test_a_run_that_was_written_a_short_time_ago_is_unfinished(logs: Path) -> None:
+    logged_until(logs / "adam_seed0", epochs=5, ago=100)
+    logged_until(logs / "adam_seed1", epochs=5, ago=200)  # more than three epochs
+    logged_until(logs / "adam_seed2", epochs=4, ago=3600)
+    growing, *others = read(logs).runs
+    assert growing.outcome is Outcome.FINISHED  # at the very step where another one ended
+    assert [run.outcome for run in others] == [Outcome.FINISHED] * 2
+    logged_until(logs / "sgd_seed0", epochs=4, ago=100)
+    logged_until(logs / "sgd_seed1", epochs=5, ago=3600)
+    growing, ended = read(logs).runs[3:]
+    assert (growing.outcome, ended.outcome) == (Outcome.UNFINISHED, Outcome.FINISHED)
+    assert re.fullmatch(r"still growing: at step 4, written 10\d seconds ago", growing.reason)
+
+
+@pytest.mark.parametrize(
+    ("ago", "written_ago", "outcome"),
+    [
+        (100, -90, Outcome.UNFINISHED),  # the clock of the disk is ahead of ours
+        (-90, -90, Outcome.UNFINISHED),  # so is that of the run's machine
+        (100, -9999, Outcome.FINISHED),  # a time that makes no sense
+        (9999, 1, Outcome.FINISHED),  # a copy, just made
+        (500, 100, Outcome.UNFINISHED),  # the clock of the run's machine is behind
+    ],
+)
+def test_clocks_may_differ_a_little(
+    logs: Path, ago: float, written_ago: float, outcome: Outcome
+) -> None:
+    logged_until(logs / "adam", epochs=4, ago=ago, written_ago=written_ago)
+    (run,) = read(logs).runs
+    assert run.outcome is outcome
+
+
+def test_a_script_that_has_just_ended_has_ended(logs: Path) -> None:
+    """It wrote all its points in a moment."""
+    now = time.time()
+    for seed, count in enumerate((12, 9, 17)):
+        points = [scalar("val_acc", step, 0.5, now + step / 1000) for step in range(count)]
+        write(logs / f"seed{seed}" / NAME, version(wall_time=now), *points)
+    assert [run.outcome for run in read(logs).runs] == [Outcome.FINISHED] * 3
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -162,10 +214,10 @@ def test_a_short_run_that_ends_with_no_finite_number_has_diverged(logs: Path, va
     assert short.reason == f"loss is {value:g} at its last step, 1"
 
 
-def test_a_short_run_that_came_back_to_finite_numbers_is_unfinished(logs: Path) -> None:
+def test_a_run_that_came_back_to_finite_numbers_has_not_diverged(logs: Path) -> None:
     make_events(logs / "adam_seed0", {"loss": [1, 1, 1, 1]})
     make_events(logs / "adam_seed1", {"loss": [1, math.nan, 1]})
-    assert [run.outcome for run in read(logs).runs] == [Outcome.FINISHED, Outcome.UNFINISHED]
+    assert [run.outcome for run in read(logs).runs] == [Outcome.FINISHED] * 2
 
 
 def test_a_run_that_went_on_with_a_loss_that_was_not_finite_has_diverged(logs: Path) -> None:
@@ -180,17 +232,9 @@ def test_a_run_that_went_on_with_a_loss_that_was_not_finite_has_diverged(logs: P
 
 
 def test_large_steps_are_told_in_full(logs: Path) -> None:
-    write(logs / "a_seed0" / NAME, version(), *run_of("loss", [1_234_568]))
-    write(logs / "a_seed1" / NAME, version(), *run_of("loss", [1_234_567]))
-    _, short = read(logs).runs
-    assert short.reason == "ends at step 1234567, others of the group at 1234568"
-
-
-def test_runs_of_other_settings_are_not_measured_by_each_other(logs: Path) -> None:
-    make_events(logs / "adam-0.1", {"loss": [1, 1]})
-    make_events(logs / "adam-0.2", {"loss": [1]})
-    reading = read(logs, pattern=r"(?P<optimizer>\w+)-(?P<lr>.+)")
-    assert [run.outcome for run in reading.runs] == [Outcome.FINISHED] * 2
+    write(logs / "a" / NAME, version(), *run_of("loss", [1_234_567], math.nan))
+    (run,) = read(logs).runs
+    assert run.reason == "loss is nan at its last step, 1234567"
 
 
 # -------------------------------------------------------------------- damage

@@ -3,57 +3,71 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.curves.naming import (
-    Naming,
-    standard_name,
-    standard_names,
-    without_ending,
-)
+from deltagclip_cli.curves.grouping import Found
+from deltagclip_cli.curves.metric_names import name_in_set, standard_name, standard_names
+from deltagclip_cli.curves.name_parts import Kind, Name
+from deltagclip_cli.curves.naming import Named, Naming
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.wording import printable
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "vit-tiny"
 
 
+def one(naming: Naming, root: str, path: str) -> Named:
+    """What is read of a run that is there alone."""
+    ((named,), _) = naming.read([Found(root, Name.of(path))])
+    return named
+
+
 @pytest.mark.parametrize(
-    ("name", "common", "seed"),
+    ("text", "plain", "seed"),
     [
-        ("vit.adam.1e-05.20250519-143548_577689", "vit.adam.1e-05", "577689"),
+        ("vit.adam.1e-05.20250519-143548_577689", "vit.adam.1e-05", None),
         ("adam_20250519-143548", "adam", None),
         ("adam-20250519_143548", "adam", None),
         ("adam.20250519T143548", "adam", None),
+        ("adam_20250519-1435", "adam", None),
         ("adam_2025-05-19_14-35-48", "adam", None),
         ("adam 2025-05-19 14:35:48", "adam", None),
         ("adam_2025-05-19T14:35:48", "adam", None),
         ("adam_2025-05-19T14:35:48.123456Z", "adam", None),
         ("adam_2025-05-19T14:35:48+02:00", "adam", None),
         ("adam_2025-05-19T143548", "adam", None),
+        ("adam_2025_05_19_14_35_48", "adam", None),
+        ("adam_2025.05.19-14.35.48", "adam", None),
+        ("adam_19-05-2025_14h35m48s", "adam", None),
+        ("adam_14-35-48_19-05-2025", "adam", None),
+        ("adam_19May2025-143548", "adam", None),
+        ("adam_20250519143548", "adam", None),
+        ("20250519-143548.adam", "adam", None),
         ("adam_May19_14-35-48_host", "adam", None),
         ("adam/May19_14-35-48_gpu-7.cluster", "adam", None),
         ("adam_lr0.1seed3", "adam_lr0.1", "3"),
         ("adam_seed_3", "adam", "3"),
         ("adam-Seed=3", "adam", "3"),
-        ("adam/seed0", "adam", "0"),
+        ("seed3_adam", "adam", "3"),
+        ("seed0/adam", "adam", "0"),
         ("adam/lr0.1/seed-12", "adam/lr0.1", "12"),
         ("adam/version_0", "adam", None),
-        ("adam_seed3/version_0", "adam", "3"),
-        ("adam_seed3_20250519-143548", "adam", "3"),
-        ("adam_seed3_20250519-143548_77", "adam", "77"),  # the last one, if there are two
+        ("adam_seed3_20250519-143548_77", "adam", "3"),  # the word goes before the number
         ("adam__seed3", "adam", "3"),
+        ("a_seed1_b_seed2", "a_seed1_b", "2"),  # the last one, if there are two
+        ("a_seed1_b_seed01", "a_b", "1"),
+        ("seed3a", "a", "3"),
+        ("linseed3/seeds4/num_seeds=5", "linseed3/seeds4/num_seeds=5", None),
     ],
 )
-def test_time_stamps_and_seeds_at_the_end_are_taken_off(
-    name: str, common: str, seed: str | None
-) -> None:
-    assert without_ending(PurePath(name)) == (common, seed)
+def test_time_stamps_and_seeds_are_taken_out(text: str, plain: str, seed: str | None) -> None:
+    name = Name.of(text)
+    assert (name.plain, name.seed) == (plain, seed)
 
 
 @pytest.mark.parametrize(
-    "name",
+    "text",
     [
         "vit_cifar.adam.0.0005.1.0.0.001.1e-05",
         "resnet18",
@@ -61,25 +75,34 @@ def test_time_stamps_and_seeds_at_the_end_are_taken_off(
         "run-with-dropout",
         "mnist-2024",
         "resnet-20240101",
-        "1747764343",
-        "20250519-143548.adam",
-        "seed3_adam",
-        "seed0/adam",
+        "resnet-20240101_16",
+        "a_2024-13-01_12-00-00",
+        "lr=0.1667428360",
+        "a_9667428360",
         "linseed3",
         "rerun3",
         "seed0.1",
+        "seed1e-3",
         "subversion_0",
-        "adam/version_1",
         "trial_7",
         "adam_run12",
         "20250519-1435487",
         "120250519-143548",
-        "May19_14-35-48_host_LR_0.1",  # what follows the host is the user's, and a setting
-        "May19_14-35-48_hostlr=0.1",
+        "wandbx/events2",
+        "deadbeef",
     ],
 )
-def test_what_may_be_a_setting_is_left_on(name: str) -> None:
-    assert without_ending(PurePath(name)) == (name, None)
+def test_what_may_be_a_setting_is_left_in(text: str) -> None:
+    name = Name.of(text)
+    assert (name.plain, name.seed) == (text, None)
+
+
+def test_doubtful_parts_can_be_kept() -> None:
+    name = Name.of("logs/a_May19_14-35-48_host-x/version_2")
+    assert name.plain == "a"
+    assert name.without({Kind.HOST}) == "a_host-x"
+    assert name.without({Kind.VERSION, Kind.PLACE}) == "logs/a/version_2"
+    assert name.without(Kind) == name.text
 
 
 @pytest.mark.parametrize(
@@ -96,14 +119,12 @@ def test_what_may_be_a_setting_is_left_on(name: str) -> None:
 def test_a_run_that_is_named_by_nothing_else_is_named_by_the_folder(
     name: str, seed: str | None
 ) -> None:
-    named = Naming().read("logs", PurePath(name))
-    assert named is not None
+    named = one(Naming(), "logs", name)
     assert (named.group.experiment, named.group.optimizer, named.seed) == ("logs", "logs", seed)
 
 
 def test_a_usual_name_says_no_settings() -> None:
-    named = Naming().read("logs", PurePath("vit/adam.0.1_seed3"))
-    assert named is not None
+    named = one(Naming(), "logs", "vit/adam.0.1_seed3")
     assert (named.group.experiment, named.group.optimizer) == ("logs", "vit/adam.0.1")
     assert (dict(named.group.settings), dict(named.group.conditions)) == ({}, {})
     assert named.seed == "3"
@@ -111,9 +132,10 @@ def test_a_usual_name_says_no_settings() -> None:
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference runs are not on this machine")
 def test_reference_runs_are_eight_groups_with_seeds() -> None:
-    named = [Naming().read("vit-tiny", PurePath(path.name)) for path in REFERENCE.iterdir()]
-    assert all(each is not None and each.seed is not None for each in named)
-    sizes = Counter(each.group.optimizer for each in named if each is not None)
+    found = [Found("vit-tiny", Name.of(path.name)) for path in REFERENCE.iterdir()]
+    named, doubts = Naming().read(found)
+    assert all(each.seed is not None for each in named) and not doubts
+    sizes = Counter(each.group.optimizer for each in named)
     assert sizes == {
         "vit-tiny_cifar.dgclip.0.2.1.0.0.01.0.0": 5,
         "vit-tiny_cifar.dgclip.0.2.1.0.0.001.0.0": 5,
@@ -131,24 +153,23 @@ def test_reference_runs_are_eight_groups_with_seeds() -> None:
 
 def test_a_pattern_says_experiment_optimizer_settings_and_seed() -> None:
     naming = Naming(r"^(?P<experiment>\w+)/(?P<optimizer>[a-z]+)_lr(?P<lr>[^_]+)(_s(?P<seed>.+))?$")
-    named = naming.read("logs", PurePath("mnist/adam_lr0.1_s3"))
-    assert named is not None
+    named = one(naming, "logs", "mnist/adam_lr0.1_s3")
     assert (named.group.experiment, named.group.optimizer) == ("mnist", "adam")
     assert (dict(named.group.settings), named.seed) == ({"lr": "0.1"}, "3")
-    without = naming.read("logs", PurePath("mnist/adam_lr0.1"))
-    assert without is not None and without.seed is None
+    without = one(naming, "logs", "mnist/adam_lr0.1")
+    assert without.seed is None
     assert without.group == named.group
 
 
 def test_what_a_pattern_does_not_say_is_the_name_of_the_folder() -> None:
-    named = Naming(r"lr(?P<lr>[\d.]+)(?P<nesterov>n?)").read("logs", PurePath("sgd/lr0.1"))
-    assert named is not None
+    named = one(Naming(r"lr(?P<lr>[\d.]+)(?P<nesterov>n?)"), "logs", "sgd/lr0.1")
     assert (named.group.experiment, named.group.optimizer) == ("logs", "logs")
     assert dict(named.group.settings) == {"lr": "0.1"}  # an empty word says nothing
 
 
-def test_a_name_that_a_pattern_does_not_fit_says_nothing() -> None:
-    assert Naming(r"(?P<optimizer>adam|sgd)").read("logs", PurePath("lion")) is None
+def test_a_pattern_does_not_fit_every_name() -> None:
+    naming = Naming(r"(?P<optimizer>adam|sgd)")
+    assert naming.fits(Name.of("adam")) and not naming.fits(Name.of("lion"))
 
 
 @pytest.mark.parametrize("pattern", ["(?P<optimizer>", "*", "a{99999999999999999999}"])
@@ -178,17 +199,14 @@ STRANGE = [
 @pytest.mark.parametrize(("name", "shown"), STRANGE)
 def test_names_are_written_so_that_a_terminal_does_not_obey_them(name: str, shown: str) -> None:
     assert printable(name) == shown
-    usual = Naming().read(f"root{name}", PurePath(name))
-    assert usual is not None
-    assert (usual.group.experiment, usual.group.optimizer) == (f"root{shown}", shown)
+    usual = one(Naming(), f"root{name}", name).group
+    assert (usual.experiment, usual.optimizer) == (f"root{shown}", shown)
     naming = Naming(r"(?s)^(?P<optimizer>(?P<experiment>(?P<x>(?P<seed>.*))))$")
-    said = naming.read("logs", PurePath(name))
-    assert said is not None
+    said = one(naming, "logs", name)
     group = said.group
     assert [group.experiment, group.optimizer, group.settings["x"], said.seed] == [shown] * 4
-    silent = Naming(r"(?P<lr>\d)").read(name, PurePath("1"))
-    assert silent is not None
-    assert [silent.group.experiment, silent.group.optimizer] == [shown] * 2
+    silent = one(Naming(r"(?P<lr>\d)"), name, "1").group
+    assert [silent.experiment, silent.optimizer] == [shown] * 2
 
 
 # ---------------------------------------------------------------------- tags
@@ -233,3 +251,22 @@ def test_two_tags_never_get_the_same_name() -> None:
         "test_acc": "test_acc",
         "test/accuracy": "test/accuracy",
     }
+
+
+@pytest.mark.parametrize(
+    ("folder", "tag", "name"),
+    [
+        ("train", "epoch_loss", "train/loss"),
+        ("validation", "epoch_accuracy", "val/accuracy"),
+        ("validation", "epoch_mse", "val/mse"),
+        ("train", "epoch_learning_rate", "optim/lr"),
+        ("validation", "evaluation_loss_vs_iterations", "val/evaluation_loss_vs_iterations"),
+        ("Eval", "Loss", "test/loss"),
+        ("train", "train/loss", "train/loss"),
+        ("train", "train/entropy", "train/entropy"),
+    ],
+)
+def test_folders_of_parts_of_the_data_say_what_a_metric_is_of(
+    folder: str, tag: str, name: str
+) -> None:
+    assert name_in_set(folder, tag) == name

@@ -97,8 +97,17 @@ def test_an_empty_folder_has_no_runs_and_no_problems(logs: Path) -> None:
 def test_hidden_folders_are_passed_over_unless_they_are_named(logs: Path) -> None:
     make_events(logs / ".old" / "run", {"loss": [1]})
     make_events(logs / "new" / ".trash", {"loss": [1]})
-    assert folders(read(logs), logs) == []
+    make_events(logs / "new" / "run", {"loss": [1]})
+    assert folders(read(logs), logs) == ["new/run"]
     assert folders(read(logs / ".old"), logs) == [".old/run"]
+
+
+def test_hidden_folders_are_read_where_there_is_nothing_else(logs: Path) -> None:
+    make_events(logs / ".guild" / "runs" / "b", {"loss": [1]})
+    make_events(logs / ".guild" / "runs" / "a" / ".deep", {"loss": [1]})
+    make_events(logs / "other" / ".git", {"loss": [1]})
+    (logs / "docs").mkdir()
+    assert folders(read(logs), logs) == [".guild/runs/b", "other/.git"]
 
 
 def test_folders_are_searched_below_runs_of_others_but_not_below_ours(
@@ -125,7 +134,7 @@ def test_links_are_followed_and_may_go_in_circles(tmp_path: Path, logs: Path) ->
 
 def test_a_link_to_itself_does_not_hide_what_lies_beside_it(logs: Path) -> None:
     for number in range(20):  # before and behind it, in whatever order the disk has
-        make_events(logs / f"run{number}x", {"loss": [1]})
+        make_events(logs / f"run{'x' * number}", {"loss": [1]})
     (logs / "loop").symlink_to(logs / "loop")
     (logs / "nowhere").symlink_to(logs / "gone")
     reading = read(logs)
