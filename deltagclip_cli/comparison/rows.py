@@ -107,6 +107,7 @@ class Row:
         values: of the metric, by seed; NaN for a run that diverged.
         counted: the run behind each value, by seed.
         left_out: how many runs have no value, and why.
+        too_short: those of them that have the metric, only not so far.
         summary: of the values; None if there are none.
         reached: how the runs did with the target; None if there is no target.
         epoch_seconds: the mean of all epochs; None if nobody knows it.
@@ -121,6 +122,7 @@ class Row:
     values: Mapping[Hashable, float]
     counted: Mapping[Hashable, Run]
     left_out: Mapping[str, int]
+    too_short: Sequence[Run]
     summary: Summary | None
     reached: Reached | None
     epoch_seconds: float | None
@@ -181,6 +183,7 @@ def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
         values=values,
         counted=counted,
         left_out=left_out,
+        too_short=[r for r in runs if r.seed not in counted and question.metric in r.curves],
         summary=question.summarize(values),
         reached=reached(once, target) if target else None,
         epoch_seconds=_epoch_seconds(once),

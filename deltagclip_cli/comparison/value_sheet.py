@@ -10,9 +10,10 @@ from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.comparison.digits import NOTHING, Show, interval, shown_with, with_error
 from deltagclip_cli.comparison.rows import Row, Standing
 from deltagclip_cli.comparison.sheets import Cell, Line, Sheet, line
-from deltagclip_cli.curves.run import Outcome
+from deltagclip_cli.curves.run import Outcome, Run
 from deltagclip_cli.statistics.difference import SIGNIFICANT
 from deltagclip_cli.statistics.summary import Summary, coverage_note
+from deltagclip_cli.wording import plural
 
 
 def value_sheet(comparison: Comparison, *, intervals: bool) -> Sheet:
@@ -128,13 +129,41 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
     notes = []
     if moment.is_chosen:
         notes.append("The best epoch was chosen by the value that is shown: it flatters.")
+    unit = "epoch" if comparison.has_epochs else "step"
     ends = sorted({end for row in comparison.rows for end in ends_of(row, comparison)})
-    if len(ends) > 1 and moment.at is None:
+    left_out = [run for row in comparison.rows for run in row.too_short]
+    there = _shared(comparison, left_out, unit)
+    advice = f"--at {unit}={there:.0f}" if there is not None else ""
+    if left_out and advice:
+        they = "is left out: it has" if len(left_out) == 1 else "are left out: they have"
+        whose = "its" if len(left_out) == 1 else "their"
+        where = f"{moment.kind} {moment.at}" if moment.at is not None else f"{whose} end"
+        them = "it" if len(left_out) == 1 else "them"
         notes.append(
-            f"The curves end at different epochs ({ends[0]:.0f} to {ends[-1]:.0f});"
-            f" --at epoch={ends[0]:.0f} compares them where all are."
+            f"{plural(len(left_out), 'run')} {they} not come to {where}; {advice} brings {them} in."
+        )
+    elif len(ends) > 1 and moment.at is None:
+        compares = f"; {advice} compares them where all are" if advice else ""
+        notes.append(
+            f"The curves end at different {unit}s ({ends[0]:.0f} to {ends[-1]:.0f}){compares}."
         )
     return notes
+
+
+def _shared(comparison: Comparison, left_out: Sequence[Run], unit: str) -> float | None:
+    """The last epoch or step at which every run has a value, those that are left out, too."""
+    metric = comparison.question.metric
+    counted = [
+        run
+        for row in comparison.rows
+        for seed, run in row.counted.items()
+        if math.isfinite(row.values[seed])
+    ]
+    curves = [run.curves[metric] for run in (*counted, *left_out) if metric in run.curves]
+    places = [curve.epochs if unit == "epoch" else curve.steps for curve in curves]
+    last = min((float(each[-1]) for each in places), default=-1.0)
+    first = max((float(each[0]) for each in places), default=0.0)
+    return last if first <= last else None
 
 
 def ends_of(row: Row, comparison: Comparison) -> set[float]:

@@ -229,7 +229,7 @@ def test_a_path_is_a_folder_and_not_an_experiment(
     deltagclip: Invoke, runs: Path, tmp_path: Path
 ) -> None:
     write_events(tmp_path / "logs" / "one", [0.5])
-    assert {"logs/one", "sgd"} <= settings(deltagclip("compare", ".", "--json")).keys()
+    assert {"one", "sgd"} <= settings(deltagclip("compare", ".", "--json")).keys()
     assert "logs/one" not in settings(deltagclip("compare", "tiny", "--json"))
 
 
@@ -282,14 +282,43 @@ def test_curves_of_different_lengths_are_said_and_can_be_compared_at_one_epoch(
     for seed in range(2):
         write_events(tmp_path / "logs" / "short", [0.1, 0.2 + seed / 8], seed=seed)
         write_events(tmp_path / "logs" / "long", [0.1, 0.3 + seed / 8, 0.9], seed=seed)
-    write_events(tmp_path / "logs" / "long", [0.1], seed=2)
     done = deltagclip("compare", "logs")
-    assert "The curves end at different epochs (2 to 3); --at epoch=2 compares" in done.stdout
-    rows = settings(deltagclip("compare", "logs", "--at", "epoch=2", "--json"))
+    assert "The curves end at different steps (2 to 3); --at step=2 compares them" in done.stdout
+    rows = settings(deltagclip("compare", "logs", "--at", "step=2", "--json"))
     assert rows["long"]["summary"]["mean"] == pytest.approx(0.3625)
-    assert rows["long"]["left_out"] == {"unfinished": 1}
-    rows = settings(deltagclip("compare", "logs", "--at", "epoch=3", "--json"))
+    assert "different" not in deltagclip("compare", "logs", "--at", "step=2").stdout
+    rows = settings(deltagclip("compare", "logs", "--at", "step=3", "--json"))
     assert rows["short"]["left_out"] == {"shorter": 2} and rows["short"]["summary"] is None
+    done = deltagclip("compare", "logs", "--at", "step=3")
+    assert "2 runs are left out: they have not come to step 3; --at step=2 brings" in done.stdout
+
+
+def test_early_stopping_leaves_no_run_out(deltagclip: Invoke, tmp_path: Path) -> None:
+    """Each seed ends where it ends, and one logged another metric for longer."""
+    for seed, accuracies in enumerate(([0.1, 0.5, 0.4], [0.1, 0.75], [0.1, 0.2, 0.3, 1.0])):
+        write_events(tmp_path / "logs" / "adam", accuracies, seed=seed)
+    longer = write_events(tmp_path / "longer", [1.0] * 9, "train/loss")
+    longer.rename(tmp_path / "logs" / "adam" / "seed0" / f"{EVENTS}.2")
+    for at, mean in (("last", (0.4 + 0.75 + 1) / 3), ("best", (0.5 + 0.75 + 1) / 3)):
+        row = settings(deltagclip("compare", "logs", "--at", at, "--json"))["adam"]
+        assert row["summary"]["mean"] == pytest.approx(mean)
+        assert (row["summary"]["n"], row["left_out"]) == (3, {})
+    words = ("--target", "test/accuracy=0.7", "--json")
+    assert settings(deltagclip("compare", "logs", *words))["adam"]["reached"]["count"] == 2
+
+
+def test_a_run_that_is_still_growing_is_brought_in_by_the_option_that_is_named(
+    deltagclip: Invoke, tmp_path: Path
+) -> None:
+    write_events(tmp_path / "logs" / "adam", [0.1, 0.5, 0.75], seed=0)
+    growing = write_events(tmp_path / "logs" / "adam", [0.1, 0.25], seed=1)
+    growing.write_bytes(growing.read_bytes()[:-1])  # as it looks while it is being written
+    done = deltagclip("compare", "logs")
+    assert re.search(r"adam +1 .* 1 unfinished", done.stdout)
+    advice = "1 run is left out: it has not come to its end; --at step=1 brings it in."
+    assert advice in done.stdout
+    row = settings(deltagclip("compare", "logs", "--at", "step=1", "--json"))["adam"]
+    assert (row["summary"]["n"], row["left_out"]) == (2, {})
 
 
 def test_values_that_are_not_finite_are_diverged_runs(deltagclip: Invoke, tmp_path: Path) -> None:
