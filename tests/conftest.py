@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from slurm_fakes import FakeSlurm
+
+from deltagclip_cli.claims import claimed
 
 # Several processes run tests at once, each of which would else take all cores for small sums.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,7 +32,7 @@ def real_data() -> Path:
         pytest.skip("the real data sets are not on this machine")
     folder = Path(tempfile.gettempdir(), "deltagclip-test-data")
     folder.mkdir(exist_ok=True)
-    with FileLock(folder / ".unpack.lock"):
+    with claimed(folder / ".unpack.lock", "", patience=600):
         subprocess.run([str(_UNPACK), str(folder)], check=True, stdout=subprocess.DEVNULL)
     return folder
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -10,23 +13,27 @@ from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.claims import claimed, is_claimed
+from deltagclip_cli.claims import _tell_of_missing_locks, claimed, is_claimed
 from deltagclip_cli.errors import ClaimedError
 
 HOLD = """
-import sys
+import fcntl, os, sys
 from pathlib import Path
 from deltagclip_cli.claims import claimed
+if number := int(sys.argv[2]):  # a file system without locks
+    def flock(file, how):
+        raise OSError(number, os.strerror(number))
+    fcntl.flock = flock
 with claimed(Path(sys.argv[1]), "taken"):
     print("held", flush=True)
     sys.stdin.read()
 """.strip()
 
 
-def holder(file: Path) -> subprocess.Popen[str]:
-    """Another process that holds the claim until its input ends."""
+def holder(file: Path, number: int = 0) -> subprocess.Popen[str]:
+    """Another process that holds the claim until its input ends, perhaps where locks fail."""
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(file)],
+        [sys.executable, "-c", HOLD, str(file), str(number)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -92,3 +99,46 @@ def test_a_claim_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
         with claimed(file, "in use"):
             assert time.monotonic() - begin > 0.05
         ending.join()
+
+
+# ---------------------------------------------------------------- file systems without locks
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_without_locks_the_processes_of_a_machine_still_see_each_other(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def flock(file: object, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    _tell_of_missing_locks.cache_clear()
+    file = tmp_path / ".lock"
+    assert not is_claimed(file)
+    with holder(file, number) as process:
+        assert is_claimed(file)
+        with pytest.raises(ClaimedError, match="in use"), claimed(file, "in use"):
+            raise AssertionError
+        process.kill()
+        process.communicate()
+    assert not is_claimed(file)
+    with claimed(file, "in use"):
+        assert is_claimed(file)
+        assert not is_claimed(tmp_path / ".another.lock")
+    (told,) = caplog.messages
+    assert told.startswith(f"The file system keeps no locks ({os.strerror(number)}).")
+
+
+def test_a_claim_on_a_file_that_its_holder_removes_is_one_on_the_next(tmp_path: Path) -> None:
+    file = tmp_path / ".lock"
+    with claimed(file, "in use"):
+        file.unlink()
+        with claimed(file, "in use"):
+            assert is_claimed(file)
+    assert not is_claimed(file)
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".lock")
+    with claimed(tmp_path / ".lock", "in use"):
+        pass

@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from filelock import Timeout
-
 from deltagclip_cli.datasets.locks import locked
 from deltagclip_cli.errors import DataError
 from deltagclip_cli.registry import load
@@ -77,16 +75,10 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         if target.samefile(source):
             return target
-        with locked(target / ".copying.lock", f"copying data to {target}", _PATIENCE_S):
+        with locked(target / ".copying.lock", "copying data there", _PATIENCE_S):
             for name in names:
                 current = target / name
                 _bring(source / name, current)
-    except Timeout as error:
-        raise DataError(
-            f"{target}: another process has been copying data there for more than "
-            f"{_PATIENCE_S // 60} minutes.\n"
-            "  Wait for it, or end it, and run this again; or leave out local_data."
-        ) from error
     except OSError as error:
         raise _not_copied(current, source, error) from error
     return target

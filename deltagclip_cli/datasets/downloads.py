@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from filelock import Timeout
-
 from deltagclip_cli.datasets.locks import locked
 from deltagclip_cli.errors import DataError
 
@@ -69,12 +67,6 @@ class Download:
             raise self._not_prepared()
         try:
             self._fetch_once()
-        except Timeout as error:
-            raise DataError(
-                f"{self.root}: another process has been downloading {self.name} for more than "
-                f"{_LOCK_PATIENCE_S // 60} minutes.\n"
-                "  Wait for it, or end it, and run this again."
-            ) from error
         except (OSError, RuntimeError) as error:
             raise self._not_fetched(error) from error
 

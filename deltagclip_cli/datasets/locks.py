@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from deltagclip_cli.claims import claimed, is_claimed
+from deltagclip_cli.errors import ClaimedError, DataError
 
 _LOG = logging.getLogger("deltagclip_cli")
 
@@ -22,16 +23,19 @@ def locked(file: Path, doing: str, patience_s: float) -> Iterator[None]:
         patience_s: how long to wait for them.
 
     Raises:
-        Timeout: they take longer.
+        DataError: they take longer.
         OSError: the file cannot be made.
     """
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if is_claimed(file):
         _LOG.info("waiting for another process that is %s", doing)
-        lock.acquire(timeout=patience_s)
-    try:
+    message = (
+        f"{file.parent}: another process has been {doing} for more than "
+        f"{patience_s / 60:.0f} minutes.\n"
+        "  Wait for it, or end it, and run this again."
+    )
+    with ExitStack() as held:
+        try:
+            held.enter_context(claimed(file, message, patience_s))
+        except ClaimedError as error:
+            raise DataError(str(error)) from None
         yield
-    finally:
-        lock.release()

@@ -117,7 +117,7 @@ class TextDataset:
 def _alone(root: Path) -> Iterator[None]:
     """Make other processes wait that want tokens of this folder, if it takes a lock."""
     with ExitStack() as held:
-        with suppress(OSError):
+        with suppress(OSError, DataError):
             lock = locked(root / ".tokens.lock", "cutting texts into tokens", _LOCK_PATIENCE_S)
             held.enter_context(lock)
         yield

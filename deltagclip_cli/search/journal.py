@@ -13,32 +13,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 
 from deltagclip_cli.errors import RunFolderError
 
 
-class Lock(JournalFileOpenLock):
-    """A lock that the operating system frees when its holder ends, however it ends.
-
-    Args:
-        file: which need not exist.
-    """
-
-    def __init__(self, file: Path) -> None:
-        super().__init__(str(file))
-        self._lock = FileLock(file)
+class _Unlocked(JournalFileOpenLock):
+    """No lock: who writes the journal has claimed the search."""
 
     def acquire(self) -> bool:
-        """Wait for the lock."""
-        self._lock.acquire()
         return True
 
-    def release(self) -> None:
-        """Let others have it."""
-        self._lock.release()
+    def release(self) -> None: ...
 
 
 class Copy(BaseJournalBackend):
@@ -70,9 +57,8 @@ def open_journal(file: Path) -> JournalStorage:
         RunFolderError: it cannot be read or written.
     """
     with writing(file):
-        lock = Lock(file.with_name(f".{file.name}.lock"))
         mend(file)
-        return _storage(file, JournalFileBackend(str(file), lock_obj=lock))
+        return _storage(file, JournalFileBackend(str(file), lock_obj=_Unlocked(str(file))))
 
 
 def read_journal(file: Path) -> JournalStorage:

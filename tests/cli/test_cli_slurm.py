@@ -16,6 +16,7 @@ from slurm_fakes import SILENCE, FakeSlurm, is_shell
 from tiny_spec import TINY, trials_of
 from typer.testing import Result
 
+from deltagclip_cli.claims import claimed
 from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.held_folder import HeldFolder, create
 from deltagclip_cli.run_folder import RunFolder
@@ -283,11 +284,9 @@ def test_a_finished_sweep_submits_nothing_and_closes_its_arrays(
 def test_another_sweep_that_submits_is_waited_for(
     deltagclip: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from filelock import FileLock
-
     monkeypatch.setattr("deltagclip_cli.console.slurm_session._PATIENCE_SECONDS", 0.1)
     Path("runs/.slurm").mkdir(parents=True)
-    with FileLock("runs/.slurm/.lock"):
+    with claimed(Path("runs/.slurm/.lock"), ""):
         done = deltagclip(*SWEEP)
     assert done.exit_code == 2
     assert "another sweep has been submitting from here" in done.stderr

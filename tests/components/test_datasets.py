@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -14,11 +15,11 @@ from urllib.error import URLError
 import numpy
 import pytest
 import torch
-from filelock import FileLock
 from tiny_data import idx_file, write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
 from deltagclip_cli.assembly import load_dataset
+from deltagclip_cli.claims import claimed
 from deltagclip_cli.datasets import TABLE, downloads, torchvision_sets
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.datasets.sphere import sphere
@@ -278,12 +279,12 @@ def test_an_unwritable_root_is_a_data_error(tmp_path: Path) -> None:
 def test_a_process_waits_for_another_that_is_downloading(
     tmp_path: Path, fake_download: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    lock = FileLock(tmp_path / ".MNIST.lock", thread_local=False)
-    lock.acquire()
+    lock = ExitStack()
+    lock.enter_context(claimed(tmp_path / ".MNIST.lock", ""))
 
     def finish() -> None:
         write_mnist(tmp_path, "MNIST")
-        lock.release()
+        lock.close()
 
     timer = threading.Timer(0.2, finish)
     timer.start()
@@ -299,7 +300,7 @@ def test_waiting_for_a_download_ends(
 ) -> None:
     monkeypatch.setattr(downloads, "_LOCK_PATIENCE_S", 0.1)
     with (
-        FileLock(tmp_path / ".MNIST.lock"),
+        claimed(tmp_path / ".MNIST.lock", ""),
         pytest.raises(DataError, match="another process has been downloading MNIST"),
     ):
         torchvision_sets.mnist(tmp_path, None)

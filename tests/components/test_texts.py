@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import torch
-from filelock import FileLock
 from tiny_texts import WORDS, write_emotion
 from torch import Tensor
 
+from deltagclip_cli.claims import claimed
 from deltagclip_cli.datasets import texts as texts_module
 from deltagclip_cli.datasets.copies import copied
 from deltagclip_cli.datasets.emotion import LABELS, emotion
@@ -282,7 +282,7 @@ def test_tokens_that_another_process_makes_are_waited_for(
         return locked(file, doing, patience_s)
 
     monkeypatch.setattr(texts_module, "locked", noted)
-    with FileLock(root / ".tokens.lock"):  # of one that never ends: then it is done here too
+    with claimed(root / ".tokens.lock", ""):  # of one that never ends: then it is done here too
         assert len(emotion(root, None).tokenized(Letters()).train) == 60
     assert made == [".tokens.lock"]
 

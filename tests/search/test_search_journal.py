@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ pytest.importorskip("optuna")
 from search_cases import World, experiment_of, states, studied
 
 from deltagclip_cli.errors import RunFolderError
-from deltagclip_cli.search.journal import Lock, mend, open_journal, read_journal
+from deltagclip_cli.search.journal import mend, open_journal, read_journal
 
 EXPERIMENT = experiment_of(pruner="none")
 
@@ -86,22 +83,6 @@ def test_a_journal_that_is_broken_in_its_middle_is_refused(searched: World) -> N
 def test_a_journal_that_cannot_be_written_is_an_error_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="cannot be written: No such file"):
         open_journal(tmp_path / "missing" / "search.journal")
-
-
-def _hold_and_die(file: Path) -> None:
-    Lock(file).acquire()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_lock_whose_holder_was_killed_is_free(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_hold_and_die, args=(tmp_path / "lock",))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    lock = Lock(tmp_path / "lock")
-    assert lock.acquire()
-    lock.release()
 
 
 def test_every_line_of_a_journal_is_json_that_others_can_read(searched: World) -> None:
