@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deltagclip_cli.errors import UsageError
-from deltagclip_cli.models.pretrained import find_pretrained, transformers
+from deltagclip_cli.models.pretrained import READING, find_pretrained, transformers
 from deltagclip_cli.models.tokenizer import PretrainedTokenizer, damaged, read_config
 
 Builder = Callable[..., nn.Module]
@@ -57,7 +57,8 @@ def bert(shape: tuple[int, ...], classes: int, *, pretrained: str) -> nn.Module:
             num_labels=classes,
             dtype=torch.float32,
             attn_implementation="sdpa",
-            local_files_only=True,
+            weights_only=True,
+            **READING,
             ignore_mismatched_sizes=True,  # which are then told of like the others
             output_loading_info=True,
         )

@@ -21,6 +21,9 @@ _NEEDED = (
 _WANTED = ("*.json", "*.txt", "model*.safetensors")
 _OLD_WEIGHTS = ("pytorch_model.bin",)
 
+READING = {"local_files_only": True, "trust_remote_code": False}
+"""How transformers reads a folder: it asks no network, and neither runs nor offers to run code."""
+
 
 def find_pretrained(name: str, *, download: bool) -> Path:
     """The folder of a pretrained network, which has its configuration, weights and vocabulary.

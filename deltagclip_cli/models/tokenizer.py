@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.errors import UsageError
-from deltagclip_cli.models.pretrained import find_pretrained, transformers
+from deltagclip_cli.models.pretrained import READING, find_pretrained, transformers
 
 _FILES = (
     "added_tokens.json",
@@ -64,7 +64,7 @@ class PretrainedTokenizer:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         try:
             library = transformers()
-            tokenizer = library.AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+            tokenizer = library.AutoTokenizer.from_pretrained(self._folder, **READING)
         except UsageError:
             raise
         except Exception as error:  # the libraries below have no class of their own for a bad file
@@ -100,7 +100,7 @@ def read_config(folder: Path) -> Any:
     """
     library = transformers()
     try:
-        config = library.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = library.AutoConfig.from_pretrained(folder, **READING)
     except Exception as error:  # the libraries below have no class of their own for a bad file
         raise damaged(folder, "configuration", error) from error
     if getattr(config, "pad_token_id", None) is None:
@@ -113,6 +113,11 @@ def read_config(folder: Path) -> Any:
 
 def damaged(folder: Path, what: str, error: Exception) -> UsageError:
     """What to say where a part of a pretrained network cannot be read."""
+    if "trust_remote_code" in str(error):
+        return UsageError(
+            f"{folder}: the {what} of the pretrained network is code, which is not run.\n"
+            "  Name a network of a kind that transformers knows, such as distilbert-base-uncased."
+        )
     reason = str(error).strip().partition("\n")[0] or type(error).__name__
     return UsageError(
         f"{folder}: the {what} of the pretrained network cannot be read: {reason}\n"

@@ -117,6 +117,59 @@ def test_weights_in_half_precision_are_trained_in_full(folder: Path) -> None:
     assert {parameter.dtype for parameter in build(folder).parameters()} == {torch.float32}
 
 
+@pytest.fixture
+def ran(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Exists once code of the folder was run, which the person at the keyboard would allow."""
+    mark = folder.parent / "ran"
+    monkeypatch.setattr("builtins.input", lambda *words: "y")
+    code = f"from pathlib import Path\nPath({str(mark)!r}).touch()\n"
+    (folder / "code.py").write_text(code + "class Theirs: ...\n")
+    return mark
+
+
+def change(file: Path, **settings: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+_OWN_CODE = {f"Auto{kind}": "code.Theirs" for kind in ("Config", "ModelForSequenceClassification")}
+_OWN_TOKENIZER = {"AutoTokenizer": ["code.Theirs", "code.Theirs"]}
+
+
+def test_code_that_a_known_network_brings_is_not_run(folder: Path, ran: Path) -> None:
+    change(folder / "config.json", auto_map=_OWN_CODE)
+    change(folder / "tokenizer_config.json", auto_map=_OWN_TOKENIZER)
+    assert build(folder)(TOKENS).shape == (2, 6)
+    tokenizer = PretrainedTokenizer(str(folder), download=False)
+    assert len(tokenizer.encode(["i feel sad"], 8)) == 1
+    assert not ran.exists()
+
+
+def test_a_network_that_is_its_own_code_is_refused_and_not_run(folder: Path, ran: Path) -> None:
+    change(folder / "config.json", model_type="theirs", auto_map=_OWN_CODE)
+    with pytest.raises(UsageError, match=r"the configuration of the .* is code, which is not run"):
+        build(folder)
+    assert not ran.exists()
+
+
+def test_weights_that_are_code_are_not_run(folder: Path, ran: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    code = f"import pathlib; pathlib.Path({str(ran)!r}).touch()"
+    torch.save({"weight": Run(code)}, folder / "pytorch_model.bin")
+    with pytest.raises(UsageError, match="weights of the pretrained network cannot be read"):
+        build(folder)
+    assert not ran.exists()
+
+
+class Run:
+    """Runs code when it is read from a pickle."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (self.code,)
+
+
 @pytest.mark.parametrize("kind", ["BertForPreTraining", "BertForSequenceClassification"])
 def test_heads_of_pretraining_do_not_matter_and_a_classifier_that_fits_is_kept(
     kind: str, tmp_path: Path
