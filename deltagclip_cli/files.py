@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
@@ -102,7 +103,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def open_file(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> BufferedReader:
     """Open a file, or what a link to one leads to, for reading.
 
     Nothing else is opened: a named pipe would never answer, and a device might never end.

@@ -9,11 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from deltagclip_cli.claims import claimed
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.files import open_file, read_file
 
 MANIFEST = ".deltagclip-report.json"
 """Names each file that was written, with its SHA-256."""
+
+_FILES = TypeAdapter(dict[str, list[str]])
 
 _DRAFT = ".deltagclip-report.draft"
 _CLAIM = ".deltagclip-report.lock"
@@ -40,7 +45,7 @@ def report_folder(folder: Path) -> Iterator[Path]:
         with claimed(folder / _CLAIM, busy, _SECONDS_OF_PATIENCE), _draft(folder) as draft:
             yield draft
             _publish(draft, folder)
-    except (OSError, UnicodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError of a name that no file can have
         why = getattr(error, "strerror", None) or error
         raise UsageError(
             f"{folder}: the report cannot be written there: {why}.\n"
@@ -87,7 +92,7 @@ def _publish(draft: Path, folder: Path) -> None:
 
 def _check(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None:
     """Check that a file is not there, or is as it was when it was written."""
-    for parent in [folder / each for each in Path(name).parents if each != Path()]:
+    for parent in _parents(folder, name):
         if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
             raise _in_the_way(parent, "is no folder of a report's")
     path = folder / name
@@ -104,8 +109,16 @@ def _in_the_way(path: Path, what: str) -> UsageError:
 
 
 def _is_ours(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a file is as it was written, in the folder itself and not where a link leads to."""
     path = folder / name
-    return path.is_file() and not path.is_symlink() and _digest(path) in known.get(name, [])
+    if any(each.is_symlink() for each in (path, *_parents(folder, name))):
+        return False
+    return path.is_file() and _digest(path) in known.get(name, [])
+
+
+def _parents(folder: Path, name: str) -> list[Path]:
+    """The folders of a report that a file lies in, but for its own."""
+    return [folder / each for each in Path(name).parents if each != Path()]
 
 
 def _remove(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None:
@@ -120,9 +133,7 @@ def _remove(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None
 
 def _read(folder: Path) -> dict[str, list[str]]:
     with suppress(OSError, ValueError):
-        content = json.loads((folder / MANIFEST).read_bytes())
-        if isinstance(content, dict) and all(isinstance(each, list) for each in content.values()):
-            return content
+        return _FILES.validate_json(read_file(folder / MANIFEST))
     return {}
 
 
@@ -133,5 +144,5 @@ def _write(draft: Path, folder: Path, digests: Mapping[str, Sequence[str]]) -> N
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

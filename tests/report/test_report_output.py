@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from obstacles import OBSTACLES
 
 from deltagclip_cli.errors import ClaimedError, UsageError
 from deltagclip_cli.report import output
@@ -129,6 +131,43 @@ def test_a_link_and_a_folder_are_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="so nothing was written"):
             write(tmp_path / "report", **{name: "new"})
     assert (tmp_path / "away").read_text() == "ours"
+
+
+@pytest.mark.parametrize("name", ["old/profile", "old/deep/profile", "link", "../theirs/profile"])
+def test_nothing_is_removed_through_a_link(tmp_path: Path, name: str) -> None:
+    theirs = tmp_path / "theirs"
+    (theirs / "deep").mkdir(parents=True)
+    for path in (theirs / "profile", theirs / "deep/profile"):
+        path.write_text("theirs")
+    report = tmp_path / "report"
+    write(report, page="old")
+    (report / "old").symlink_to(theirs)
+    (report / "link").symlink_to(theirs / "profile")
+    digest = hashlib.sha256(b"theirs").hexdigest()
+    known = json.loads((report / MANIFEST).read_text())
+    (report / MANIFEST).write_text(json.dumps({**known, name: [digest]}))
+    write(report, page="new")
+    assert (report / "page").read_text() == "new"
+    assert (report / "old").is_symlink() and (report / "link").is_symlink()
+    assert [path.read_text() for path in theirs.rglob("profile")] == ["theirs", "theirs"]
+
+
+def test_a_report_does_not_write_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/tables").symlink_to(tmp_path / "theirs")
+    with pytest.raises(UsageError, match="tables: it is no folder of a report's"):
+        write(tmp_path / "report", tables__one="new")
+    assert not list((tmp_path / "theirs").iterdir())
+
+
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_a_manifest_that_is_no_file_claims_nothing(tmp_path: Path, why: str) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/page").write_text("theirs")
+    OBSTACLES[why](tmp_path / "report" / MANIFEST)
+    with pytest.raises(UsageError, match="page: it is no report's"):
+        write(tmp_path / "report", page="new")
 
 
 def test_other_files_of_the_folder_stay(tmp_path: Path) -> None:
