@@ -72,6 +72,7 @@ class Sweep:
     def __init__(self, place: Path, words: tuple[object, ...], output: Path, files: int | None):
         self._output = output
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        environment["SWEEP"] = output.name  # so that its children can be known
         with output.open("wb") as file:
             self.process = subprocess.Popen(
                 [*_SWEEP, "--all", "--jobs", "2", *map(str, words)],
@@ -187,6 +188,10 @@ class Place:
     def fork_servers(self) -> list[int]:
         """The processes that workers are forks of."""
         return [pid for pid in self.processes() if "forkserver import main" in _command(pid)]
+
+    def resource_trackers(self) -> list[int]:
+        """Python's own, which each fork server has."""
+        return [pid for pid in self.processes() if "resource_tracker import main" in _command(pid)]
 
     def loading_server(self) -> int:
         """Wait until the fork server is in the middle of loading torch; its process."""

@@ -14,7 +14,10 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
+from deltagclip_cli.launchers.fork_server import PARENT
 from deltagclip_cli.wording import printable
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -29,8 +33,11 @@ _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _MOST_BYTES = 60  # of the 103 of a socket's path on macOS: pymp-… and listener-… come behind
 _LAST_BYTES = 10_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-_KILLED = "the process that loads the data was killed, perhaps for want of memory."
+_TRIES = 4  # of what is killed, perhaps for want of memory
+_SECONDS_BETWEEN_TRIES = 0.5
+_SECONDS_TO_SAVE = 3  # for a worker whose sweep is no more
 _AGAIN = "The same command goes on where this one ended."
+_LOADED_FIRST = "deltagclip_cli.launchers.fork_server"
 _LOADED = [
     "deltagclip_cli.cli.main",
     "deltagclip_cli.console.session",
@@ -53,6 +60,9 @@ class Fork:
     def __init__(self, process: ForkServerProcess, log: Path, said: int) -> None:
         self._process = process
         self._log, self._said = log, said
+        self._handle: int | None = None
+        with suppress(AttributeError, OSError):  # it has ended, or this is not Linux
+            self._handle = os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int:
@@ -62,25 +72,41 @@ class Fork:
     @property
     def sentinel(self) -> int:
         """Ready, for ``multiprocessing.connection.wait``, when the process has ended."""
-        return self._process.sentinel
+        return self._process.sentinel if self._handle is None else self._handle
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; the negative number of the signal that killed it, if one did."""
+        """None while it runs; the negative number of the signal that killed it, if one did.
+
+        255 if the fork server was killed, which alone is told; the workers outlive it.
+        """
+        if not wait([self.sentinel], timeout=0):
+            return None
+        self._process.join(_SECONDS_BETWEEN_LOOKS)
         return self._process.exitcode
 
     def stop(self) -> None:
         """Ask it to stop where it can go on later."""
-        self._process.terminate()
+        self._send(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once."""
-        self._process.kill()
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, number)
+            elif self._process.exitcode is None:
+                os.kill(self.pid, number)
 
     def forget(self) -> None:
         """Wait for the end of a process that ends, and free what it held here."""
+        wait([self.sentinel])
         self._process.join()
         self._process.close()
+        if self._handle is not None:
+            os.close(self._handle)
 
     def last_words(self) -> str:
         """What it added to its log, or the end of that; empty if nothing or that is gone."""
@@ -98,11 +124,13 @@ class Nursery:
 
     def __init__(self) -> None:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([_LOADED_FIRST])
 
     def open(self) -> None:
         """Begin to load torch, in the background."""
-        self._context.set_forkserver_preload(_LOADED)
-        _ensure_server()
+        self._context.set_forkserver_preload([_LOADED_FIRST, *_LOADED])
+        with _unwarned():
+            _ensure_server()
 
     def start(self, words: list[str], log: Path) -> Fork:
         """Start ``deltagclip`` with a command line.
@@ -124,8 +152,26 @@ class Nursery:
 
         Raises:
             UsageError: the function failed; with its message.
-            TrialError: no process can be started.
+            TrialError: no process can be started, or each was killed.
         """
+        for _ in range(_TRIES):
+            message = self._answer(function, arguments, should_stop)
+            if message:
+                raise UsageError(message)
+            if message is not None or should_stop():
+                return
+        raise TrialError(
+            f"the process that loads the data was killed {_TRIES} times, perhaps for want of "
+            f"memory.\n  {_AGAIN}"
+        )
+
+    def _answer(
+        self,
+        function: Callable[..., None],
+        arguments: tuple[object, ...],
+        should_stop: Callable[[], bool],
+    ) -> str | None:
+        """The message of the error that a call ended with, empty without one; None if killed."""
         receiver, sender = self._context.Pipe(duplex=False)
         try:
             process = self._start(_call, function, arguments, sender)
@@ -137,23 +183,34 @@ class Nursery:
             if should_stop():
                 process.terminate()
         try:
-            message = receiver.recv()
+            return str(receiver.recv())
         except EOFError:
-            message = "" if should_stop() else _KILLED
-        receiver.close()
-        process.join()
-        if message:
-            raise UsageError(message)
+            return None
+        finally:
+            receiver.close()
+            process.join()
 
     def _start(self, target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
-        # A daemon is asked to stop when this process ends, however that comes about.
-        process = self._context.Process(target=target, args=arguments, daemon=True)
-        _ensure_server()
-        try:
-            process.start()
-        except (EOFError, ConnectionError):
-            raise OSError("the process that workers are forks of was killed") from None
-        return process
+        """Start a process, of another fork server if one is killed meanwhile."""
+        for _ in range(_TRIES):
+            # A daemon is asked to stop when this process ends, however that comes about.
+            process = self._context.Process(target=target, args=arguments, daemon=True)
+            with _unwarned():
+                _ensure_server()
+                try:
+                    process.start()
+                    return process
+                except (EOFError, ConnectionError):
+                    time.sleep(_SECONDS_BETWEEN_TRIES)  # in which its end becomes known
+        raise OSError(f"the process that workers are forks of was killed {_TRIES} times")
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Nothing that a resource tracker, which may be killed too, would have to clean up is ours."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "resource_tracker")
+        yield
 
 
 def _ensure_server() -> None:
@@ -165,9 +222,11 @@ def _ensure_server() -> None:
     _choose_a_short_folder()
     resource_tracker.ensure_running()  # it unblocks signals, and so comes first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    os.environ[PARENT] = str(os.getpid())
     try:
         forkserver.ensure_running()
     finally:
+        del os.environ[PARENT]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
@@ -211,16 +270,19 @@ def _call(function: Callable[..., None], arguments: tuple[Any, ...], answer: Con
 
 
 def _become_independent() -> None:
-    """Leave the terminal, whose Ctrl-C is not for us, and stop when the parent is no more."""
+    """Leave the terminal, whose Ctrl-C is not for us, and end when the parent is no more."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one has come, perhaps, and was not for us
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     parent = multiprocessing.parent_process()
     assert parent is not None, "this runs in a process that another one started"
-    threading.Thread(target=_stop_after, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
 
 
-def _stop_after(sentinel: int) -> None:
+def _end_after(sentinel: int) -> None:
+    """Ask this process to stop; if it cannot do so soon, whatever it does, the system ends it."""
     wait([sentinel])
+    signal.alarm(_SECONDS_TO_SAVE)
     os.kill(os.getpid(), signal.SIGTERM)
 
 

@@ -258,6 +258,8 @@ class Supervisor:
             return _SAVED
         if self._stopping and exit_code == -signal.SIGTERM:
             return "stopped before its training began"
+        if exit_code == _UNKNOWN:
+            return "how its worker ended is not known: the process that would tell was killed"
         if exit_code >= 0:
             return f"the worker ended with exit code {exit_code}"
         name = _name(-exit_code)
@@ -309,11 +311,12 @@ def _name(number: int) -> str:
         return f"signal {number}"
 
 
+_UNKNOWN = 255  # multiprocessing's exit code where the fork server was killed before the worker
 _SAVED = "stopped with a checkpoint"
 _NO_FAULTS = {
     ExitCode.STOPPED,
     ExitCode.INTERRUPTED,
-    255,  # multiprocessing's, if nobody can tell any more: its parent was killed
+    _UNKNOWN,
 }
 _CRASHES = {
     signal.SIGABRT,

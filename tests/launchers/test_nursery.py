@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
+from sweep_cases import Place, wait_for
 
 from deltagclip_cli.launchers.nursery import Nursery
 
@@ -18,6 +21,79 @@ from deltagclip_cli.launchers import nursery
 nursery._LOADED = []  # torch takes seconds
 nursery.Nursery().call(time.sleep, 0, should_stop=lambda: False)
 """
+
+
+# Starts a process that will not stop, or a fork server that loads for long.
+STUBBORN = """
+from deltagclip_cli.launchers import nursery
+nursery._LOADED = []
+there = nursery.Nursery()
+there.open()
+work = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+there.call(exec, work, should_stop=lambda: False)
+"""
+SLOW = """
+import os, time
+from deltagclip_cli.launchers import nursery
+nursery._LOADED = ["slow_to_load"]
+there = nursery.Nursery()
+there.open()
+there.call(time.sleep, 0, should_stop=lambda: False)
+"""
+
+
+def start(place: Place, program: str, *, seconds: float = 60) -> subprocess.Popen[bytes]:
+    (place.path / "slow_to_load.py").write_text(
+        f"import time; open('loading', 'a').write('.'); time.sleep({seconds})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(place.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=place.path, env=environment, stderr=subprocess.PIPE
+    )
+
+
+def loads(place: Place, times: int = 1) -> bool:
+    file = place.path / "loading"
+    return file.exists() and file.stat().st_size >= times
+
+
+def test_a_process_that_will_not_stop_ends_soon_after_its_parent(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, STUBBORN) as parent:
+        wait_for(lambda: len(place.processes()) == 4, "a tracker, a server and its fork")
+        time.sleep(0.2)  # in which the fork comes to work
+        parent.kill()
+    place.wait_until_left(patience=5)
+
+
+def test_a_fork_server_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, SLOW) as parent:
+        wait_for(lambda: loads(place), "the fork server to load")
+        parent.kill()
+        place.wait_until_left(patience=2)
+
+
+def test_a_fork_server_that_is_killed_is_started_again_a_few_times(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, SLOW, seconds=0.5) as parent:
+        for times in (1, 2):
+            wait_for(lambda times=times: loads(place, times), "the fork server to load")
+            (server,) = place.fork_servers()
+            os.kill(server, signal.SIGKILL)
+        _, errors = parent.communicate()
+    assert (parent.returncode, errors.decode()) == (0, "")
+
+
+def test_a_fork_server_that_is_killed_each_time_is_given_up(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, SLOW) as parent:
+        for times in (1, 2, 3, 4):
+            wait_for(lambda times=times: loads(place, times), "the fork server to load")
+            (server,) = place.fork_servers()
+            os.kill(server, signal.SIGKILL)
+        _, errors = parent.communicate()
+    assert b"the process that workers are forks of was killed 4 times" in errors
 
 
 @pytest.fixture(scope="module")
