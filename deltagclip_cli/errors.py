@@ -12,6 +12,7 @@
     │       │   └── TakenOverError  another process has begun to, while this one did
     │       └── UnwritableError  there is no way to write there
     │           └── FullDiskError  for there is no room left
+    ├── NotYetError           what is asked for will be there later                 exit code 1
     └── TrialError            a trial failed while it was running                   exit code 1
 
 The message says where, what, what was got and what to do next.
@@ -73,6 +74,10 @@ class UnwritableError(RunFolderError):
 
 class FullDiskError(UnwritableError):
     """There is no room for a run folder or for what is in it, which is no fault of its trial."""
+
+
+class NotYetError(DeltaGClipError):
+    """Nothing is wrong: what is asked for is only not there yet."""
 
 
 class TrialError(DeltaGClipError):

@@ -15,7 +15,7 @@ from deltagclip_cli.certificate.course import Course, course_of, is_measured
 from deltagclip_cli.certificate.descent import floor_of, objection
 from deltagclip_cli.certificate.verdict import Line, Theorem, Verdict
 from deltagclip_cli.curves.run import Numbers, Run
-from deltagclip_cli.errors import UsageError
+from deltagclip_cli.errors import NotYetError, UsageError
 from deltagclip_cli.files import write_text
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.spec.theorem import obstacles
@@ -110,6 +110,7 @@ def certificate_of(run: Run) -> Certificate:
     Raises:
         UsageError: there is none: the theorem says nothing about such runs, or its numbers were not
             measured.
+        NotYetError: they are on their way.
     """
     if not run.group.options:
         raise UsageError(f"{run.folder}: not a run of this program, so nothing is known of it.")
@@ -118,6 +119,11 @@ def certificate_of(run: Run) -> Certificate:
     if found:
         reasons = "".join(f"\n  {each.key}: {each.reason}" for each in found)
         raise UsageError(f"{run.folder}: there is no certificate of this run.{reasons}")
+    if trial.certificate is not None and not run.curves:
+        raise NotYetError(
+            f"{run.folder}: it has not come to the end of its first epoch yet.\n"
+            "  deltagclip status shows how far it is."
+        )
     if not is_measured(run.curves):
         raise UsageError(
             f"{run.folder}: its numbers of the theorem were not measured.\n"

@@ -63,6 +63,8 @@ def compare(
     """Compare optimizers over seeds: means, medians, tests, and what they cost.
 
     Reads run folders of this program, and TensorBoard logs of any other.
+
+    Exit codes: 0 compared; 1 no run has come to its end yet; 2 wrong input.
     """
     from deltagclip_cli.comparison.answer import Request
     from deltagclip_cli.console.compare_session import Place, compare_and_write
@@ -80,7 +82,10 @@ def compare(
         published=published,
     )
     place = Place(targets or (), runs, group)
-    compare_and_write(place, request, _format(format_, output, as_json), output, quiet=quiet)
+    written = _format(format_, output, as_json)
+    code = compare_and_write(place, request, written, output, quiet=quiet)
+    if code:
+        raise typer.Exit(code)
 
 
 def _format(asked: Format | None, output: Path | None, as_json: bool) -> Format:

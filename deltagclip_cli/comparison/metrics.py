@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from deltagclip_cli.comparison.mode import Mode
 from deltagclip_cli.curves.metric_names import standard_name
 from deltagclip_cli.curves.run import Run
-from deltagclip_cli.errors import UsageError
+from deltagclip_cli.errors import NotYetError, UsageError
 from deltagclip_cli.spec.faults import nearest
 
 PREFERRED = ("test/accuracy", "test/loss", "val/accuracy", "val/loss", "train/loss")
@@ -33,6 +33,7 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
 
     Raises:
         UsageError: no run has it; the message lists those there are, nearest first.
+        NotYetError: no run has any.
     """
     there = _names(runs)
     wanted = PREFERRED if asked is None else (asked, standard_name(asked))
@@ -40,8 +41,9 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
     if found is not None:
         return found
     if not there:
-        raise UsageError(
-            "There is nothing to compare yet: no run has come to the end of its first epoch."
+        raise NotYetError(
+            "There is nothing to compare yet: no run has come to the end of its first epoch.\n"
+            "  deltagclip status shows how far they are."
         )
     what = f"{words} is needed" if asked is None else f"{words}: no run has that metric"
     raise UsageError(f"{what}.\n  metrics: {nearest_first(asked or '', there)}")

@@ -10,7 +10,7 @@ from deltagclip_cli.console.compare_session import Place, read_runs, tell
 from deltagclip_cli.console.compare_view import print_sheets
 from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.terminal import make_console
-from deltagclip_cli.errors import ExitCode, RunFolderError, UsageError
+from deltagclip_cli.errors import ExitCode, NotYetError, UsageError
 
 
 def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
@@ -30,13 +30,18 @@ def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
     reading = read_runs(place, quiet=quiet)
     certificates: list[Certificate] = []
     refusals: list[str] = []
+    waiting: list[str] = []
     for run in reading.runs:
         try:
             certificates.append(certificate_of(run))
-        except (UsageError, RunFolderError) as error:
+        except NotYetError as error:
+            waiting.append(str(error))
+        except UsageError as error:
             refusals.append(str(error))
+    if not certificates and not refusals and waiting:
+        raise NotYetError("\n".join([*waiting, *reading.problems]))
     if not certificates:
-        raise UsageError("\n".join([*refusals, *reading.problems]))
+        raise UsageError("\n".join([*refusals, *waiting, *reading.problems]))
     for each in certificates:
         each.write()
     if as_json:
@@ -44,10 +49,11 @@ def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
         print_json(records)
     else:
         _print(certificates)
-    tell([*refusals, *reading.problems])
+    tell([*refusals, *waiting, *reading.problems])
     if refusals:
         return ExitCode.USAGE
-    return ExitCode.OK if all(each.holds for each in certificates) else ExitCode.FAILED
+    all_hold = all(each.holds for each in certificates) and not waiting
+    return ExitCode.OK if all_hold else ExitCode.FAILED
 
 
 def _print(certificates: Sequence[Certificate]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -19,11 +20,12 @@ from deltagclip_cli.console.streams import write_json
 from deltagclip_cli.console.terminal import COLUMNS_OF_FILES, Console, make_console
 from deltagclip_cli.curves.cache import EventCache, default_cache_folder
 from deltagclip_cli.curves.naming import Naming
-from deltagclip_cli.curves.run import Reading
+from deltagclip_cli.curves.run import Outcome, Reading, Run
 from deltagclip_cli.curves.tree import read_tree
-from deltagclip_cli.errors import UsageError
+from deltagclip_cli.errors import ExitCode, NotYetError, UsageError
 from deltagclip_cli.files import write_text
 from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.load import experiment_names
 
 _MOST_PROBLEMS = 20
 
@@ -36,17 +38,20 @@ class Place:
         targets: names of experiments in ``runs``, or folders; all experiments if empty.
         runs: the runs folder.
         pattern: how other people's runs are named; None for the usual ways.
+        spec: knows experiments that have no runs yet.
     """
 
     targets: Sequence[str]
     runs: Path
     pattern: str | None = None
+    spec: Path = Path("experiments.yaml")
 
     def folders(self) -> list[Path]:
         """The folders to search.
 
         Raises:
             UsageError: one of them does not exist.
+            NotYetError: it is that of an experiment which was not begun.
         """
         if not self.targets and not self.runs.is_dir():
             raise UsageError(
@@ -60,10 +65,21 @@ class Place:
         for path in ([self.runs / target] if is_name else []) + [Path(target)]:
             if target and path.is_dir():
                 return path
-        there = [path.name for path in _folders(self.runs)]
+        if target in (specified := experiment_names(self.spec)):
+            raise self.not_begun()
+        there = list(dict.fromkeys([path.name for path in _folders(self.runs)] + specified))
         raise UsageError(
             f"{target}: neither an experiment in {self.runs} nor a folder.\n"
             f"  experiments: {', '.join(there) or 'none'}{nearest(target, there)}"
+        )
+
+    def not_begun(self) -> NotYetError:
+        """What is said where trials are to be run, and none has begun."""
+        names = [*self.targets, *(["--runs", str(self.runs)] if str(self.runs) != "runs" else [])]
+        how_far = shlex.join(["deltagclip", "status", *names])
+        return NotYetError(
+            f"{', '.join(self.targets) or self.runs}: no trial has begun yet.\n"
+            f"  {how_far} shows how far they are; deltagclip sweep runs them."
         )
 
 
@@ -78,6 +94,7 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
 
     Raises:
         UsageError: there are none.
+        NotYetError: there are none yet, but run folders were made for them.
     """
     folders = place.folders()
     naming = Naming(place.pattern)
@@ -88,6 +105,8 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
         return track(runs, "reading", console=console, transient=True, disable=disable)
 
     reading = read_tree(folders, naming, EventCache(default_cache_folder()), watch)
+    if not reading.runs and any(any(each.glob("**/seed-*-*/")) for each in folders):
+        raise place.not_begun()
     if not reading.runs:
         where = ", ".join(map(str, folders))
         problems = "".join(f"\n  {each}" for each in reading.problems[:_MOST_PROBLEMS])
@@ -101,9 +120,18 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
     return reading
 
 
+def not_ended(runs: Sequence[Run]) -> str:
+    """What is said where no run has come to its end: how far they are."""
+    epochs = [
+        curve.epochs[-1] for run in runs for curve in run.curves.values() if len(curve.epochs)
+    ]
+    far = f" (the longest is at epoch {max(epochs):g})" if epochs else ""
+    return f"No run has come to its end yet{far}; deltagclip status shows how far they are."
+
+
 def compare_and_write(
     place: Place, request: Request, format_: str, output: Path | None, *, quiet: bool
-) -> None:
+) -> ExitCode:
     """Compare the runs of a place, and write what came of it.
 
     Args:
@@ -113,10 +141,15 @@ def compare_and_write(
         output: the file; None for the terminal.
         quiet: show no progress.
 
+    Returns:
+        ``FAILED`` if no run has come to its end, so that there is nothing to compare.
+
     Raises:
         UsageError: there are no runs, or they do not have what is asked for.
+        NotYetError: no run has come to the end of its first epoch.
     """
-    found = answer(read_runs(place, quiet=quiet), request)
+    reading = read_runs(place, quiet=quiet)
+    found = answer(reading, request)
     if output is None and format_ == "table":
         print_sheets(make_console(), found.sheets())
     elif output is None:
@@ -125,6 +158,11 @@ def compare_and_write(
     else:
         _write(output, _text(found, format_))
     tell(found.problems)
+    values = any(row.values for each in found.comparisons for row in each.rows)
+    if values or any(run.outcome is Outcome.DIVERGED for run in reading.runs):
+        return ExitCode.OK
+    tell([not_ended(reading.runs)])
+    return ExitCode.FAILED
 
 
 def _text(found: Answer, format_: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from deltagclip_cli.comparison.answer import Answer, Request, answer
 from deltagclip_cli.comparison.records import json_text
 from deltagclip_cli.comparison.sensitivity import usual_heat_maps
-from deltagclip_cli.console.compare_session import Place, read_runs, tell
+from deltagclip_cli.console.compare_session import Place, not_ended, read_runs, tell
 from deltagclip_cli.console.terminal import make_console
 from deltagclip_cli.curves.run import Outcome, Reading
 from deltagclip_cli.errors import ExitCode, UsageError
@@ -103,7 +103,7 @@ def write_report(
         tell([f"--open: there is no browser here; the page is {folder / PAGE}."])
     if any(run.outcome in (Outcome.FINISHED, Outcome.DIVERGED) for run in reading.runs):
         return ExitCode.OK
-    tell(["No run has come to its end: the page says what there is."])
+    tell([f"{not_ended(reading.runs)} The page says what there is."])
     return ExitCode.FAILED
 
 

@@ -81,6 +81,15 @@ def load_spec(
     return Spec(document.name, experiments, documents)
 
 
+def experiment_names(path: Path) -> list[str]:
+    """The names in a file of experiments, whatever is wrong with it; none if it cannot be read."""
+    try:
+        written = read_document(path).value(("experiments",))
+    except (SpecError, KeyError, IndexError, TypeError):
+        return []
+    return list(written) if isinstance(written, dict) else []
+
+
 def _tagged(document: Document, names: Sequence[str], tags: Sequence[str]) -> list[str]:
     """The experiments that have every tag, whether or not they have faults."""
     found = [name for name in names if {*tags} <= {*_tags(document, name)}]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from certificate_cases import ADAM, DELTA_GCLIP, change, trained, trial_of
+from run_cases import make_run
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.cli.main import app
@@ -96,6 +97,14 @@ def test_among_others_it_is_told_of_beside_them(folder: RunFolder) -> None:
     assert done.exit_code == 2
     assert "violated" not in done.stdout and "holds" in done.stdout
     assert "were not measured" in done.stderr
+
+
+def test_before_its_first_epoch_a_run_has_no_certificate_yet(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, trial_of(), b"")
+    done = certify(folder.path)
+    assert done.exit_code == 1
+    assert "has not come to the end of its first epoch yet" in done.stderr
+    assert not folder.certificate_file.exists()
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -221,8 +221,36 @@ def test_before_the_first_epoch_there_is_nothing_to_compare(
     for trial in trials_of(tmp_path):
         write_run(tmp_path / "runs", trial, [], ended=False)
     done = deltagclip("compare")
-    assert (done.exit_code, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "nothing to compare yet: no run has come to the end of its first epoch" in done.stderr
+    assert "deltagclip status shows how far they are." in done.stderr
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "certify", "tensorboard"])
+@pytest.mark.parametrize("begun", ["nothing", "the runs folder", "an empty run folder"])
+def test_before_a_trial_has_begun_that_is_said(
+    deltagclip: Invoke, tmp_path: Path, command: str, begun: str
+) -> None:
+    Path("experiments.yaml").write_text(TINY)
+    trial = trials_of(tmp_path)[0]
+    made = {"nothing": tmp_path, "the runs folder": tmp_path / "runs"}
+    made.get(begun, tmp_path / "runs" / trial.folder).mkdir(parents=True, exist_ok=True)
+    done = deltagclip(command, "tiny")
+    assert done.exit_code == 1
+    assert "tiny: no trial has begun yet.\n  deltagclip status tiny shows how far" in done.stderr
+    assert deltagclip(command, "tinny").exit_code == 2, "that is no experiment"
+
+
+def test_before_a_run_has_ended_the_table_says_so(deltagclip: Invoke, tmp_path: Path) -> None:
+    trials = trials_of(tmp_path, "epochs=5")
+    for trial in trials:
+        write_run(tmp_path / "runs", trial, [0.25, 0.5], ended=False)
+    done = deltagclip("compare")
+    assert done.exit_code == 1
+    assert "1 unfinished" in done.stdout
+    assert "No run has come to its end yet (the longest is at epoch 2)" in done.stderr
+    write_run(tmp_path / "runs", trials[0], [0.25, 0.5])
+    assert deltagclip("compare").exit_code == 0
 
 
 def test_a_path_is_a_folder_and_not_an_experiment(
