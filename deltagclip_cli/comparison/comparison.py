@@ -20,13 +20,8 @@ from deltagclip_cli.comparison.rows import (
 from deltagclip_cli.comparison.target import Target
 from deltagclip_cli.curves.run import Group, Run, in_words
 from deltagclip_cli.errors import UsageError
-from deltagclip_cli.statistics.difference import (
-    SIGNIFICANT,
-    Design,
-    Difference,
-    compare,
-    holm,
-)
+from deltagclip_cli.statistics.best import adjusted_to_best
+from deltagclip_cli.statistics.difference import SIGNIFICANT, Difference, compare, holm
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +142,17 @@ def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
         return list(rows)
     best, *others = ranked
     tests = [_difference(row, best, question) for row in others]
-    adjusted = holm([test.p for test in tests])
+    adjusted = adjusted_to_best(
+        best.values,
+        [row.values for row in others],
+        tests,
+        higher_is_better=question.higher_is_better,
+    )
     equal = order(best, higher_is_better=question.higher_is_better)
     standings = {best.group: Standing.BEST if best.summary and best.summary.n else Standing.WORSE}
-    for row, test, p in zip(others, tests, adjusted, strict=True):
+    for row, p in zip(others, adjusted, strict=True):
         is_equal = order(row, higher_is_better=question.higher_is_better) == equal
-        standings[row.group] = (
-            standings[best.group] if is_equal else _standing(row, test, p, question)
-        )
+        standings[row.group] = standings[best.group] if is_equal else _standing(row, p)
     behind = dict(zip((row.group for row in others), map(Behind, tests, adjusted), strict=True))
     return [
         replace(row, standing=standings.get(row.group), behind=behind.get(row.group))
@@ -166,15 +164,12 @@ def _difference(row: Row, other: Row, question: Question) -> Difference:
     return compare(row.values, other.values, higher_is_better=question.higher_is_better)
 
 
-def _standing(row: Row, test: Difference, p: float | None, question: Question) -> Standing:
+def _standing(row: Row, p: float | None) -> Standing:
     if row.summary is not None and row.summary.n == 0:
         return Standing.WORSE  # all diverged: of a few seeds, no test could say so
-    if test.design is Design.TOO_FEW:
+    if p is None:
         return Standing.UNTOLD
-    # What comes after the best as a seed diverged may be better in all others.
-    is_ahead = test.t_test_p is not None and (test.difference > 0) is question.higher_is_better
-    alike = is_ahead or p is None or p >= SIGNIFICANT
-    return Standing.LIKE_BEST if alike else Standing.WORSE
+    return Standing.WORSE if p < SIGNIFICANT else Standing.LIKE_BEST
 
 
 def _with_tests(rows: Sequence[Row], baseline: Row, question: Question) -> list[Row]:

@@ -89,8 +89,8 @@ class Behind:
 
     Args:
         difference: between the two, with its tests.
-        p: that its standing goes by, adjusted by Holm's method for all settings in the comparison;
-            None if there is none.
+        p: that its standing goes by, adjusted for the best one's being the best of all settings in
+            the comparison; None if there is none.
     """
 
     difference: Difference

@@ -180,7 +180,11 @@ class HeatMap:
     def notes(self) -> list[str]:
         """What is to be known of the cells."""
         notes = ["The best mean in bold; × a seed diverged; – no value."]
-        return [*notes, "Each cell is the best over the other settings."] if self.chosen else notes
+        return (
+            [*notes, "Each cell is the best over the other settings, which flatters."]
+            if self.chosen
+            else notes
+        )
 
     def text(self, pair: tuple[str, str]) -> str:
         """What a cell says."""

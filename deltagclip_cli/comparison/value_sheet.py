@@ -79,7 +79,7 @@ def _others(row: Row) -> str:
 
 def _notes(comparison: Comparison, intervals: bool) -> list[str]:
     spread = (
-        "intervals of the mean by Student's t"
+        "intervals of the mean by Student's t, too narrow where the noise is skewed"
         if intervals
         else f"s.e.: standard error of the mean (ddof = {comparison.question.ddof})"
     )
@@ -97,8 +97,8 @@ def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
     notes = []
     if Standing.LIKE_BEST in standings:
         notes.append(
-            f"• best mean; ≈ not distinguishable from it (p ≥ {SIGNIFICANT}, adjusted by Holm's"
-            " method)."
+            "• best mean, flattered by being chosen; ≈ not distinguishable from it:"
+            f" p ≥ {SIGNIFICANT} by Games and Howell's test, which knows of the choice."
         )
     elif standings > {Standing.BEST}:
         notes.append("• best mean.")

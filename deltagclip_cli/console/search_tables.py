@@ -54,7 +54,10 @@ def best_table(name: str, standings: Sequence[Standing]) -> Table:
     """The best setting of each optimizer, and how many settings ended how."""
     metric = standings[0].subject.search.metric
     ends = [end for end in ENDS if any(each.counts[end] for each in standings)]
-    table = titled_table(f"{name}: {_aim(standings[0].subject)}")
+    table = titled_table(
+        f"{name}: {_aim(standings[0].subject)}",
+        caption="Values that chose a setting flatter it: confirm it on other seeds.",
+    )
     table.add_column("optimizer")
     table.add_column("best setting")
     for column in (f"{metric} ± s.e.", "n", *ends):

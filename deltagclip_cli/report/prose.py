@@ -109,7 +109,7 @@ def _amount(behind: Behind) -> str:
     )
     return (
         f"{show(abs(test.difference))} (95 % interval {show(bounds[0])} to {show(bounds[1])},"
-        f" p = {p_value(behind.p)} by Holm's method, {pairs})"
+        f" p = {p_value(behind.p)} adjusted for all settings, {pairs})"
     )
 
 

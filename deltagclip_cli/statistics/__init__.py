@@ -9,6 +9,7 @@ by their n.
     summary       one setting: mean, median, interquartile mean, and their intervals
     ranks         rank tests, exact for small samples
     difference    two settings: t-tests, rank tests, effect size; Holm's correction for several
+    best          several settings: which are worse than the best of them
     across        several settings over several experiments: mean ranks, performance profiles
 
 It loads numpy and scipy, and so a command imports it when it needs it.

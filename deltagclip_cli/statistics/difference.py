@@ -54,6 +54,7 @@ class Difference:
         interval: of the difference, by Student's t or Welch's; None without a t-test.
         t_test_p: of the paired or of Welch's t-test, two-sided; None if a run diverged, or if what
             is tested has no spread beyond rounding.
+        degrees: of freedom of that test.
         rank_test_p: of Wilcoxon's signed-rank or of Mann and Whitney's test, two-sided, for which
             a diverged run is the worst and two diverged ones are equal; of samples of other sizes
             that of Brunner and Munzel's where it is larger; None without two values.
@@ -71,6 +72,7 @@ class Difference:
     difference: float
     interval: Interval | None = None
     t_test_p: float | None = None
+    degrees: float | None = None
     rank_test_p: float | None = None
     effect_size: float | None = None
     effect_interval: Interval | None = None
@@ -194,6 +196,7 @@ def _with_t_test(
         ranks_only,
         interval=Interval(magnitude.restore(found.low), magnitude.restore(found.high)),
         t_test_p=float(test.pvalue),
+        degrees=float(test.df),
         effect_size=effect.size,
         effect_interval=effect.interval(confidence),
     )

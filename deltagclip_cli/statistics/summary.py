@@ -128,7 +128,8 @@ def mean_interval(values: Sequence[float] | Numbers, confidence: float = 0.95) -
 
     Args:
         values: finite ones.
-        confidence: how often, of many samples from a normal distribution, it covers the mean.
+        confidence: how often, of many samples from a normal distribution, it covers the mean. Of
+            a skewed one it does so less often: 95 % become 82 to 89 % of a lognormal one (σ = 1).
     """
     numbers = np.asarray(values, dtype=np.float64)
     error = _standard_error(numbers, ddof=1)

@@ -93,7 +93,7 @@ def test_of_several_settings_in_a_cell_the_best_is_shown() -> None:
             runs += last_values(setting, [value + shift, value + shift])
     found = heat_map(runs, ("lr", "gamma"))
     assert [cell.text for cell in found.lines[0].cells] == ["0.1", "0.55", "0.95"]
-    assert "Each cell is the best over the other settings." in found.notes
+    assert "Each cell is the best over the other settings, which flatters." in found.notes
 
 
 def test_conditions_of_the_experiment_can_be_an_axis() -> None:

@@ -132,6 +132,7 @@ def test_a_search_in_this_process_ends_with_the_best_and_how_to_train_it(
     done = sweep(*words)
     assert done.exit_code == 0, done.output
     assert "tiny: search for the lowest test/loss" in done.stdout
+    assert "Values that chose a setting flatter it" in done.stdout
     assert "dgc: the best 2 of 2" in done.stdout
 
     (searched,) = json.loads(sweep(*words, "--json").stdout)["searches"]

@@ -206,6 +206,15 @@ def test_the_interval_of_a_mean_covers_it_in_95_percent_of_samples(n: int) -> No
     assert 0.93 <= covered <= 0.97
 
 
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_of_skewed_values_the_interval_covers_the_mean_less_often(n: int) -> None:
+    samples = np.random.default_rng(n).lognormal(size=(2000, n))
+    found = [mean_interval(sample) for sample in samples]
+    mean = math.exp(0.5)
+    covered = np.mean([each is not None and each.low <= mean <= each.high for each in found])
+    assert 0.82 <= covered <= 0.89
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [10, 20, 21])  # larger ones take minutes
 def test_bootstrap_intervals_cover_as_often_as_is_said(n: int) -> None:

@@ -1,0 +1,137 @@
+"""How often settings that are equal are told from the best, and how often one that is worse is.
+
+    python benchmarks/best_setting.py [--tables 2000] [--settings 7] [--noise normal] [--seeds 3 10]
+
+Tables of settings with normal noise, of seeds of their own or of shared ones, which then add three
+standard deviations to all settings. *Wrong*: the share of tables of equal settings in which one is
+called worse than the best. *One worse*, *one better*: how often the setting that is two standard
+deviations worse than the others, or the others, are found when one is so much better. *Holm* is
+what is often done: t-tests against whichever setting came out best, adjusted by Holm's method.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from deltagclip_cli.statistics.best import adjusted_to_best
+from deltagclip_cli.statistics.difference import SIGNIFICANT, Design, Difference, holm
+
+Values = NDArray[np.float64]
+
+SEEDS = [3, 4, 5, 7, 10, 15, 20]
+NOISE = ("normal", "unequal", "lognormal")
+
+
+class Found(NamedTuple):
+    """Which settings were called worse than the best, (tables, settings), by which method."""
+
+    holm: NDArray[np.bool_]
+    ours: NDArray[np.bool_]
+
+
+class Shares(NamedTuple):
+    """How often a method was wrong, and how often it found what there was to be found."""
+
+    wrong: float
+    one_worse: float
+    one_better: float
+
+
+def draw(
+    tables: int, means: Sequence[float], seeds: int, *, paired: bool, noise: str = "normal"
+) -> Values:
+    """Values of settings with these means, (tables, settings, seeds)."""
+    rng = np.random.default_rng(seeds)
+    values: Values = rng.normal(size=(tables, len(means), seeds))
+    if noise == "unequal":
+        values[:, -1] *= 4
+    elif noise == "lognormal":
+        values = (np.exp(values) - np.exp(0.5)) / np.sqrt((np.e - 1) * np.e)
+    common = 3 * rng.normal(size=(tables, 1, seeds)) if paired else 0.0
+    return np.asarray(values + np.array(means)[:, None] + common)
+
+
+def judge(values: Values, *, paired: bool) -> Found:
+    """Both methods on each table."""
+    found = [_judge(table, paired) for table in values]
+    return Found(*(np.array(each) for each in zip(*found, strict=True)))
+
+
+def _judge(table: Values, paired: bool) -> tuple[list[bool], list[bool]]:
+    place = int(table.mean(axis=1).argmax())
+    best, others = table[place], np.delete(table, place, axis=0)
+    tests = list(_tests(others, best, paired))
+    seeds = range(table.shape[1])
+    first = 0 if paired else len(seeds)
+    adjusted = adjusted_to_best(
+        dict(zip(seeds, best.tolist(), strict=True)),
+        [dict(enumerate(own.tolist(), first)) for own in others],
+        tests,
+        higher_is_better=True,
+    )
+    ps = (holm([test.t_test_p for test in tests]), adjusted)
+    found = [[p is not None and p < SIGNIFICANT for p in each] for each in ps]
+    for each in found:
+        each.insert(place, False)
+    return found[0], found[1]
+
+
+def _tests(others: Values, best: Values, paired: bool) -> Iterator[Difference]:
+    """What ``compare`` says of the means; its intervals and ranks would take most of the time."""
+    n = len(best)
+    if paired:
+        found = stats.ttest_rel(others, best[None], axis=1)
+    else:
+        found = stats.ttest_ind(others, best[None], axis=1, equal_var=False)
+    degrees = np.broadcast_to(found.df, found.pvalue.shape)
+    design = Design.PAIRED if paired else Design.UNPAIRED
+    for own, p, df in zip(others, found.pvalue.tolist(), degrees.tolist(), strict=True):
+        difference = float(own.mean() - best.mean())
+        yield Difference(design, n, n, 0, difference, t_test_p=p, degrees=df)
+
+
+def shares(
+    tables: int, settings: int, seeds: int, *, paired: bool, noise: str = "normal"
+) -> tuple[Shares, Shares]:
+    """Of Holm's method and of ours."""
+    means = ([0.0] * settings, [0.0] * (settings - 1) + [-2.0], [2.0] + [0.0] * (settings - 1))
+    equal, worse, better = (
+        judge(draw(tables, each, seeds, paired=paired, noise=noise), paired=paired)
+        for each in means
+    )
+    holms, ours = (
+        Shares(float(e.any(axis=1).mean()), float(w[:, -1].mean()), float(b[:, 1:].mean()))
+        for e, w, b in zip(equal, worse, better, strict=True)
+    )
+    return holms, ours
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tables", type=int, default=2000, help="of each kind")
+    parser.add_argument("--settings", type=int, default=7)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--noise", choices=NOISE, default="normal")
+    options = parser.parse_args()
+    columns = ["wrong: Holm", "ours", "one worse: Holm", "ours", "one better: Holm", "ours"]
+    title = f"% of {options.tables} tables of {options.settings} settings, {options.noise} noise"
+    table = Table("seeds", "n", *columns, title=title)
+    for paired in (False, True):
+        for n in options.seeds:
+            found = shares(options.tables, options.settings, n, paired=paired, noise=options.noise)
+            cells = [f"{100 * each:.1f}" for pair in zip(*found, strict=True) for each in pair]
+            table.add_row("shared" if paired else "own", str(n), *cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
