@@ -66,9 +66,9 @@ def _seeds(found: Difference) -> str:
 def _notes(comparison: Comparison, baseline: Row, found: Sequence[Difference]) -> list[str]:
     better = "More" if comparison.question.higher_is_better else "Less"
     notes = [
-        f"{better} is better; intervals are of 95 % (with t-tests, for normal noise; fewer where it is"
-        " skewed); g: difference in standard deviations (Hedges); Holm: adjusted for all tests of the"
-        " column before.",
+        f"{better} is better; intervals are of 95 % where the noise is normal, as t-tests assume;"
+        " g: difference in standard deviations (Hedges); Holm: adjusted for all tests of the column"
+        " before.",
         "Pairs by seed where those of one are all among the other's: paired t-test, Wilcoxon's"
         " signed ranks. Else Welch's t-test, Mann and Whitney's ranks. Ranks compare distributions,"
         " not means.",
