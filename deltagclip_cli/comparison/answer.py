@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deltagclip_cli.comparison.across import Overall, overall, overall_sheet
 from deltagclip_cli.comparison.comparison import Comparison, check_baseline, compare_runs
@@ -130,7 +130,9 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
     for name, runs in by_experiment.items():
         own = metric if request.metric else usual_metric(runs) or metric
         better = higher_is_better(own, request.mode, words)
-        questions[name] = Question(own, better, moment, targets, request.baseline, request.ddof)
+        has_epochs = any(curve.has_epochs for run in runs for curve in run.curves.values())
+        when = replace(moment, unit="epoch" if has_epochs else "step")
+        questions[name] = Question(own, better, when, targets, request.baseline, request.ddof)
     return questions
 
 

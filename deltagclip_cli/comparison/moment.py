@@ -34,10 +34,12 @@ class Moment:
     Args:
         kind: which of these.
         at: the number of the epoch or step; None for the other two.
+        unit: what is counted: ``epoch``, or ``step`` where nobody knows what an epoch is.
     """
 
     kind: _Kind = _Kind.LAST
     at: int | None = None
+    unit: str = "epoch"
 
     @classmethod
     def parse(cls, text: str) -> Moment:
@@ -56,7 +58,7 @@ class Moment:
     def __str__(self) -> str:
         if self.at is not None:
             return f"at {self.kind} {self.at}"
-        return f"at the {self.kind} epoch"
+        return f"at the {self.kind} {self.unit}"
 
     @property
     def is_chosen(self) -> bool:

@@ -128,31 +128,23 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
     moment = comparison.question.moment
     notes = []
     if moment.is_chosen:
-        notes.append("The best epoch was chosen by the value that is shown: it flatters.")
-    unit = "epoch" if comparison.has_epochs else "step"
+        notes.append(f"The best {moment.unit} was chosen by the value that is shown: it flatters.")
     ends = sorted({end for row in comparison.rows for end in ends_of(row, comparison)})
     left_out = [run for row in comparison.rows for run in row.too_short]
-    there = _shared(comparison, left_out, unit)
-    advice = f"--at {unit}={there:.0f}" if there is not None else ""
-    if left_out and advice:
-        they = "is left out: it has" if len(left_out) == 1 else "are left out: they have"
-        whose = "its" if len(left_out) == 1 else "their"
-        where = f"{moment.kind} {moment.at}" if moment.at is not None else f"{whose} end"
-        them = "it" if len(left_out) == 1 else "them"
-        notes.append(
-            f"{plural(len(left_out), 'run')} {they} not come to {where}; {advice} brings {them} in."
-        )
+    there = _shared(comparison, left_out)
+    advice = "" if there is None else f"; --at {moment.unit}={there:.0f} compares all"
+    if left_out:
+        runs = plural(len(left_out), "run")
+        notes.append(f"{runs} left out, without a value {moment}{advice}.")
     elif len(ends) > 1 and moment.at is None:
-        compares = f"; {advice} compares them where all are" if advice else ""
-        notes.append(
-            f"The curves end at different {unit}s ({ends[0]:.0f} to {ends[-1]:.0f}){compares}."
-        )
+        between = f"{ends[0]:.0f} to {ends[-1]:.0f}"
+        notes.append(f"The curves end at different {moment.unit}s ({between}){advice}.")
     return notes
 
 
-def _shared(comparison: Comparison, left_out: Sequence[Run], unit: str) -> float | None:
-    """The last epoch or step at which every run has a value, those that are left out, too."""
-    metric = comparison.question.metric
+def _shared(comparison: Comparison, left_out: Sequence[Run]) -> float | None:
+    """The last epoch or step at which all runs have a value, also those that were left out."""
+    metric, moment = comparison.question.metric, comparison.question.moment
     counted = [
         run
         for row in comparison.rows
@@ -160,7 +152,7 @@ def _shared(comparison: Comparison, left_out: Sequence[Run], unit: str) -> float
         if math.isfinite(row.values[seed])
     ]
     curves = [run.curves[metric] for run in (*counted, *left_out) if metric in run.curves]
-    places = [curve.epochs if unit == "epoch" else curve.steps for curve in curves]
+    places = [curve.epochs if moment.unit == "epoch" else curve.steps for curve in curves]
     last = min((float(each[-1]) for each in places), default=-1.0)
     first = max((float(each[0]) for each in places), default=0.0)
     return last if first <= last else None

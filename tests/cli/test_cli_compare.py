@@ -311,14 +311,14 @@ def test_curves_of_different_lengths_are_said_and_can_be_compared_at_one_epoch(
         write_events(tmp_path / "logs" / "short", [0.1, 0.2 + seed / 8], seed=seed)
         write_events(tmp_path / "logs" / "long", [0.1, 0.3 + seed / 8, 0.9], seed=seed)
     done = deltagclip("compare", "logs")
-    assert "The curves end at different steps (2 to 3); --at step=2 compares them" in done.stdout
+    assert "The curves end at different steps (2 to 3); --at step=2 compares all" in done.stdout
     rows = settings(deltagclip("compare", "logs", "--at", "step=2", "--json"))
     assert rows["long"]["summary"]["mean"] == pytest.approx(0.3625)
     assert "different" not in deltagclip("compare", "logs", "--at", "step=2").stdout
     rows = settings(deltagclip("compare", "logs", "--at", "step=3", "--json"))
     assert rows["short"]["left_out"] == {"shorter": 2} and rows["short"]["summary"] is None
     done = deltagclip("compare", "logs", "--at", "step=3")
-    assert "2 runs are left out: they have not come to step 3; --at step=2 brings" in done.stdout
+    assert "2 runs left out, without a value at step 3; --at step=2 compares all." in done.stdout
 
 
 def test_early_stopping_leaves_no_run_out(deltagclip: Invoke, tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_run_that_is_still_growing_is_brought_in_by_the_option_that_is_named(
     growing.write_bytes(growing.read_bytes()[:-1])  # as it looks while it is being written
     done = deltagclip("compare", "logs")
     assert re.search(r"adam +1 .* 1 unfinished", done.stdout)
-    advice = "1 run is left out: it has not come to its end; --at step=1 brings it in."
+    advice = "1 run left out, without a value at the last step; --at step=1 compares all."
     assert advice in done.stdout
     row = settings(deltagclip("compare", "logs", "--at", "step=1", "--json"))["adam"]
     assert (row["summary"]["n"], row["left_out"]) == (2, {})
