@@ -64,7 +64,7 @@ class Survey:
         planned: the trials of the spec.
         sightings: one for each of those, then one for each other run folder.
         problem: why the queue of a cluster could not be asked; empty if it was, or need not be.
-        unlisted: folders that may hold more, but cannot be listed; a sentence each.
+        unlisted: folders and lists that may hold more, but cannot be read; a sentence each.
     """
 
     planned: Sequence[Planned]
@@ -91,7 +91,7 @@ def survey(
     """
     known = {each.folder.path for each in planned}
     sightings = [_planned_sighting(each) for each in planned]
-    unlisted: list[str] = []
+    unlisted = list(jobs.unread)
     for experiment in experiments:
         for folder in _run_folders(runs, experiment, jobs, unlisted):
             if folder.path not in known:

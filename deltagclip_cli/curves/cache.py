@@ -27,12 +27,14 @@ import numpy as np
 from deltagclip_cli.curves.events import Events, event_files, read_events
 from deltagclip_cli.curves.points import Scalars
 from deltagclip_cli.curves.run import Numbers
+from deltagclip_cli.files import read_file
 
 Fingerprint = list[list[Any]]
 """For each event file, in order: its name, size, and times of change in ns (content, inode)."""
 
 # To be counted up with every change of the format, and of what is read from the same files.
 _FORMAT = "deltagclip events 4"
+_MOST_BYTES = 2**32
 _FLOAT = np.dtype("<f8")
 # The coarsest clock that a file system here may have is that of FAT, of two seconds.
 _SETTLED_NS = 2_000_000_000
@@ -105,7 +107,7 @@ def _prefix(run: Path) -> str:
 def _load(path: Path, run: Path, fingerprint: Fingerprint) -> Events | None:
     """What is remembered of a run with this fingerprint, or None."""
     try:
-        first, _, rest = path.read_bytes().partition(b"\n")
+        first, _, rest = read_file(path, _MOST_BYTES).partition(b"\n")
     except OSError:
         return None
     if first != f"{_FORMAT} {zlib.crc32(rest):08x}".encode():

@@ -6,7 +6,6 @@ never read again. That line is cut off; what it told is told anew, from the run 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +14,12 @@ from typing import Any
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
+from pydantic_core import from_json
 
 from deltagclip_cli.errors import RunFolderError
+from deltagclip_cli.files import read_file
+
+_MOST_BYTES = 2**30
 
 
 class _Unlocked(JournalFileOpenLock):
@@ -36,8 +39,8 @@ class Copy(BaseJournalBackend):
     """
 
     def __init__(self, file: Path) -> None:
-        data = file.read_bytes() if file.exists() else b""
-        self._logs = [json.loads(line) for line in data[: _whole(data)].splitlines()]
+        data = _content(file)
+        self._logs = [from_json(line) for line in data[: _whole(data)].splitlines()]
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """What is there from a line on."""
@@ -69,6 +72,8 @@ def read_journal(file: Path) -> JournalStorage:
     """
     try:
         return _storage(file, Copy(file))
+    except OSError as error:
+        raise _unreadable(file, error.strerror) from None
     except ValueError as error:
         raise _unreadable(file, error) from None
 
@@ -76,13 +81,15 @@ def read_journal(file: Path) -> JournalStorage:
 def _storage(file: Path, backend: BaseJournalBackend) -> JournalStorage:
     try:
         return JournalStorage(backend)
-    except (ValueError, KeyError, AssertionError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # whatever Optuna meets in records that it has not written
         raise _unreadable(file, error) from None
 
 
-def _unreadable(file: Path, error: Exception) -> RunFolderError:
+def _unreadable(file: Path, why: object) -> RunFolderError:
     return RunFolderError(
-        f"{file}: not a journal of a search: {error}.\n"
+        f"{file}: not a journal of a search: {why}.\n"
         "  Move it away; the same search then reads what its run folders hold, and goes on."
     )
 
@@ -105,14 +112,19 @@ def writing(file: Path) -> Iterator[None]:
 
 def mend(file: Path) -> None:
     """Cut off a last line that is unfinished or no record."""
-    if not file.exists():
-        return
-    data = file.read_bytes()
+    data = _content(file)
     whole = _whole(data)
     if whole < len(data):
         with file.open("r+b") as journal:
             journal.truncate(whole)
             os.fsync(journal.fileno())
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return read_file(file, _MOST_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
 def _whole(data: bytes) -> int:
@@ -124,7 +136,7 @@ def _whole(data: bytes) -> int:
 
 def _is_record(line: bytes) -> bool:
     try:
-        record = json.loads(line)
+        record = from_json(line)
     except ValueError:
         return False
     return isinstance(record, dict) and "op_code" in record

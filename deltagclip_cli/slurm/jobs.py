@@ -7,6 +7,7 @@ what is unknown is never taken for gone.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from deltagclip_cli.errors import UsageError
 from deltagclip_cli.ownership import read_owner
 from deltagclip_cli.run_folder import ENDED, RunFolder, State
 from deltagclip_cli.slurm.commands import (
@@ -78,6 +80,7 @@ class Jobs:
         is_missing: whether that is because its commands are not here.
         queue: all tasks that the queue tells of, also the second one of a place.
         arrays: those that were asked about, with the first lines of their lists.
+        unread: what is wrong with the lists that cannot be read, of whose trials nothing is known.
     """
 
     places: Mapping[str, Place] = field(default_factory=dict)
@@ -86,6 +89,7 @@ class Jobs:
     is_missing: bool = False
     queue: Sequence[Task] = ()
     arrays: Mapping[Array, Head] = field(default_factory=dict)
+    unread: Sequence[str] = ()
 
     @property
     def experiments(self) -> list[str]:
@@ -117,7 +121,7 @@ class Jobs:
         if place is None or self.is_missing or _ended_since(folder, state, place):
             return Standing(state)
         if self.problem:
-            begun = folder.owner_file.exists()
+            begun = os.path.exists(folder.owner_file)
             return Standing(State.RUNNING if begun else State.QUEUED, _UNKNOWN, in_a_job=True)
         task = self.tasks.get((place.array.job_name, place.task))
         if task is not None and task.is_alive:
@@ -138,7 +142,7 @@ class Jobs:
         if task.state == "CANCELLED" if task else place.is_cancelled:
             return Standing(state, f"job {job} was cancelled")
         log = place.array.logs / f"{job}.log"
-        told = f", see {log}" if log.exists() else ", and has left no log"
+        told = f", see {log}" if os.path.exists(log) else ", and has left no log"
         return Standing(State.LOST, f"job {job} is gone{f' ({words})' if words else ''}{told}")
 
     def record_cancel(self, tasks: Iterable[Task]) -> None:
@@ -183,30 +187,45 @@ def find_jobs(runs: Path) -> Jobs:
     """Ask Slurm, once, about every trial of a runs folder that was submitted and may be in a queue.
 
     Raises:
-        UsageError: a list of trials cannot be read.
+        UsageError: a list of trials cannot be read. What is in it may run.
     """
-    lists = [_List.of(array) for array in open_arrays(runs)]  # before Slurm is asked about them
+    jobs = jobs_in_sight(runs)
+    if jobs.unread:
+        raise UsageError(jobs.unread[0])
+    return jobs
+
+
+def jobs_in_sight(runs: Path) -> Jobs:
+    """What :func:`find_jobs` finds, for who only looks: as far as the lists can be read."""
+    lists, unread = [], []
+    for array in open_arrays(runs):  # before Slurm is asked about them
+        try:
+            lists.append(_List.of(array))
+        except UsageError as error:
+            unread.append(str(error))
     if not lists:
-        return Jobs()
+        return Jobs(unread=unread)
     arrays = {each.array: each.head for each in lists}
     try:
         queue = tasks_named(array.job_name for array in arrays)
     except SlurmError as error:
         is_missing = isinstance(error, MissingError)
-        return Jobs(_places(lists, {}), {}, str(error), is_missing, arrays=arrays)
+        places = _places(lists, {})
+        return Jobs(places, {}, str(error), is_missing, arrays=arrays, unread=unread)
     tasks = _by_place(queue)
     places = _places(lists, tasks)
-    return Jobs(places, {**_forgotten(places, tasks), **tasks}, queue=queue, arrays=arrays)
+    tasks = {**_forgotten(places, tasks), **tasks}
+    return Jobs(places, tasks, queue=queue, arrays=arrays, unread=unread)
 
 
 def asked_rarely(runs: Path) -> Callable[[], Jobs]:
-    """:func:`find_jobs` for whoever looks again and again: the controller serves many others."""
+    """:func:`jobs_in_sight`, for who looks again and again: the controller serves many others."""
     asked_at, jobs = 0.0, Jobs()
 
     def ask() -> Jobs:
         nonlocal asked_at, jobs
         if not asked_at or time.monotonic() - asked_at > _SECONDS_BETWEEN_QUESTIONS:
-            jobs, asked_at = find_jobs(runs), time.monotonic()
+            jobs, asked_at = jobs_in_sight(runs), time.monotonic()
         return jobs
 
     return ask

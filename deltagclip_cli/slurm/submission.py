@@ -24,10 +24,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, ClassVar, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic_core import from_json
 
 from deltagclip_cli.errors import UsageError
-from deltagclip_cli.files import write_text
+from deltagclip_cli.files import read_file, write_text
+from deltagclip_cli.formats import STRICT
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -45,6 +49,8 @@ class Marks:
         stopped: the one that says that the trial was interrupted.
         ended: the one that says that the trial ended or failed.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     begun: float | None = None
     stopped: float | None = None
@@ -85,15 +91,31 @@ class Head:
         count: how many trials there are.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
     experiment: str
-    pack: int
+    pack: Annotated[int, Field(gt=0)]
     submitted: float
-    count: int
+    count: Annotated[int, Field(ge=0)]
 
     @property
     def tasks(self) -> int:
         """How many tasks the array has."""
         return -(-self.count // self.pack)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What of an entry tells where its trial stands."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    folder: str
+    before: Marks
+
+
+_HEAD, _PLACE = TypeAdapter(Head), TypeAdapter(_Place)
+_MOST_BYTES = 2**30  # of a list
 
 
 @dataclass(frozen=True)
@@ -131,7 +153,7 @@ class Array:
     def job(self) -> str:
         """The number that Slurm gave to it; empty if it was never written down."""
         with suppress(OSError):
-            return self.path.with_suffix(".job").read_text().strip()
+            return read_file(self.path.with_suffix(".job")).decode(errors="replace").strip()
         return ""
 
     @property
@@ -146,8 +168,8 @@ class Array:
     @property
     def cancelled(self) -> frozenset[int]:
         """The tasks that were cancelled."""
-        with suppress(OSError):
-            return frozenset(map(int, self.path.with_suffix(".cancelled").read_text().split()))
+        with suppress(OSError, ValueError):
+            return frozenset(map(int, read_file(self.path.with_suffix(".cancelled")).split()))
         return frozenset()
 
     def record_cancel(self, tasks: Iterable[int]) -> None:
@@ -184,8 +206,8 @@ class Array:
         """
         with self._readable():
             head, lines = self._lines()
-            written = [json.loads(line) for line in lines]
-            return head, {each["folder"]: Marks(**each["before"]) for each in written}
+            written = map(_PLACE.validate_json, lines)
+            return head, {each.folder: each.before for each in written}
 
     def entries(self, task: int) -> tuple[Head, list[Entry]]:
         """The trials of one task.
@@ -201,9 +223,9 @@ class Array:
             raise UsageError(f"{self.list_file}: there is no task {task}, only {head.tasks}.")
         return head, entries
 
-    def _lines(self) -> tuple[Head, list[str]]:
-        first, *lines = self.list_file.read_text("utf-8").splitlines()
-        return Head(**json.loads(first)), lines
+    def _lines(self) -> tuple[Head, list[bytes]]:
+        first, *lines = read_file(self.list_file, _MOST_BYTES).splitlines()
+        return _HEAD.validate_json(first), lines
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -229,10 +251,11 @@ def _line(entry: Entry) -> str:
     )
 
 
-def _entry(line: str) -> Entry:
-    written = json.loads(line)
-    trial, before = Trial.model_validate(written["trial"]), Marks(**written["before"])
-    return Entry(written["folder"], trial, written["again"], before)
+def _entry(line: bytes) -> Entry:
+    place, written = _PLACE.validate_json(line), from_json(line)
+    return Entry(
+        place.folder, Trial.model_validate(written["trial"]), written["again"], place.before
+    )
 
 
 def new_submission(runs: Path) -> Path:

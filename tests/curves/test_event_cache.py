@@ -24,6 +24,7 @@ from event_files import (
     version,
     write,
 )
+from obstacles import OBSTACLES
 
 from deltagclip_cli.curves import cache
 from deltagclip_cli.curves.cache import EventCache, default_cache_folder
@@ -221,6 +222,19 @@ def lengthened(run: Path) -> None:
 def renamed(run: Path) -> None:
     write(run / LATER, version(), *run_of("loss", [1, 2, 3], 0.25))
     (run / NAME).unlink()
+
+
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_what_is_no_file_in_the_cache_counts_as_absent(
+    run: Path, events_cache: EventCache, why: str
+) -> None:
+    before = points(events_cache.read(run))
+    folder = events_cache._folder
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+    OBSTACLES[why](folder / cache._name(run))
+    assert points(events_cache.read(run)) == before
 
 
 @pytest.mark.parametrize("change", [lengthened, renamed])

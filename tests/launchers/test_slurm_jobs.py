@@ -6,14 +6,15 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from obstacles import OBSTACLES
 from run_cases import result_text
 from slurm_fakes import FakeSlurm, FakeTask, write_array
 from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.files import read_file
 from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.held_folder import HeldFolder, create, hold
 from deltagclip_cli.planning import Planned, look_up, pending
@@ -28,6 +29,7 @@ from deltagclip_cli.slurm.commands import (
     tasks_named,
 )
 from deltagclip_cli.slurm.jobs import asked_rarely, find_jobs
+from deltagclip_cli.survey import survey
 from deltagclip_cli.trials import Trial
 
 NAME = "tiny-0.20260101-000000-abcd"
@@ -399,18 +401,47 @@ def test_an_array_that_is_closed_is_not_asked_about(
     assert fake_slurm.calls() == []
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]\n", '{"pack": 1}\n', None])
+HEAD = '{"experiment": "tiny", "pack": 1, "submitted": 1.0, "count": 1}\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{", "[]\n", '{"pack": 1}\n', "[" * 100_000),
+        HEAD.replace('"pack": 1', '"pack": 0'),
+        HEAD.replace("1.0", "null"),
+        HEAD.replace("1.0", "1e999"),
+        HEAD.replace('"tiny"', "[]"),
+        HEAD + '{"folder": null, "before": {}}\n',
+        HEAD + '{"folder": "a", "before": {"begun": "now"}}\n',
+    ],
+)
 def test_a_list_that_cannot_be_read_is_named(
-    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, content: str | None
+    fake_slurm: FakeSlurm, tmp_path: Path, trial: Trial, content: str
 ) -> None:
     array = write_array(tmp_path / "runs", [trial])
-    if content is None:
-        array.list_file.unlink()
-        array.list_file.mkdir()
-    else:
-        array.list_file.write_text(content)
-    with pytest.raises(UsageError, match=str(array.list_file)):
+    array.list_file.write_text(content)
+    with pytest.raises(UsageError, match=f"{array.list_file}: this is no list of trials"):
         find_jobs(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("why", OBSTACLES)
+def test_who_only_looks_is_told_of_a_list_that_cannot_be_read_and_of_the_others(
+    fake_slurm: FakeSlurm, tmp_path: Path, why: str
+) -> None:
+    runs = tmp_path / "runs"
+    first, second = trials_of(tmp_path)
+    array, bad = write_array(runs, [first], name="tiny-0"), write_array(runs, [second], name="bad")
+    bad.list_file.unlink()
+    OBSTACLES[why](bad.list_file)
+    for name in (".job", ".cancelled"):
+        array.path.with_suffix(name).unlink(missing_ok=True)
+        OBSTACLES[why](array.path.with_suffix(name))
+    with pytest.raises(UsageError, match=f"{bad.list_file}: cannot be read: "):
+        find_jobs(runs)
+    jobs = asked_rarely(runs)()
+    assert list(jobs.places) == [str(first.folder)]
+    assert survey(runs, [], ["tiny"], jobs).unlisted == [f"{bad.list_file}: cannot be read: {why}."]
 
 
 def test_an_older_submission_that_is_alive_counts_and_is_ours_to_end(
@@ -432,13 +463,13 @@ def test_the_number_of_an_array_is_read_once_however_many_trials_it_has(
     fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_array(tmp_path / "runs", trials_of(tmp_path, "seeds=[0, 1, 2, 3]"))
-    read, told = Path.read_text, []
+    told = []
 
-    def read_text(path: Path, *arguments: Any) -> str:
+    def read(path: Path, *most_bytes: int) -> bytes:
         told.append(path.suffix)
-        return read(path, *arguments)
+        return read_file(path, *most_bytes)
 
-    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr("deltagclip_cli.slurm.submission.read_file", read)
     assert len(find_jobs(tmp_path / "runs").places) == 8
     assert sorted(told) == [".cancelled", ".job", ".jsonl"]
 

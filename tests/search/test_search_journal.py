@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("optuna")
 
+from obstacles import OBSTACLES
 from search_cases import World, experiment_of, states, studied
 
 from deltagclip_cli.errors import RunFolderError
@@ -77,6 +78,25 @@ def test_a_journal_that_is_broken_in_its_middle_is_refused(searched: World) -> N
     journal.write_bytes(b"".join([lines[0], b"garbage\n", *lines[1:]]))
     for opening in (open_journal, read_journal):
         with pytest.raises(RunFolderError, match="not a journal of a search"):
+            opening(journal)
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, "{}", '{"op_code": 99}', '{"op_code": 0}', "3"])
+def test_records_that_optuna_has_not_written_are_refused(searched: World, line: str) -> None:
+    journal = journal_of(searched)
+    first, *others = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join([first, f"{line}\n", *others]))
+    for opening in (open_journal, read_journal):
+        with pytest.raises(RunFolderError, match="not a journal of a search"):
+            opening(journal)
+
+
+@pytest.mark.parametrize("why", sorted(OBSTACLES.keys() - {"No such file or directory"}))
+def test_a_journal_that_is_no_file_is_named(tmp_path: Path, why: str) -> None:
+    journal = tmp_path / "search.journal"
+    OBSTACLES[why](journal)
+    for opening in (open_journal, read_journal):
+        with pytest.raises(RunFolderError, match=f"search.journal: .*: {why}."):
             opening(journal)
 
 
