@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -252,7 +253,13 @@ def empty(data: bytearray) -> bytearray:
     return data[:0]
 
 
-@pytest.mark.parametrize("damage", [cut_short, change_a_pixel, empty])
+def a_list(data: bytearray) -> bytearray:
+    file = io.BytesIO()
+    torch.save([1, 2], file)
+    return bytearray(file.getvalue())
+
+
+@pytest.mark.parametrize("damage", [cut_short, change_a_pixel, empty, a_list])
 def test_a_damaged_copy_is_made_anew_with_a_warning(
     damage: Callable[[bytearray], bytearray], root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
