@@ -11,12 +11,14 @@ set of runs, at its peak.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from command import measured
 from machine import describe_machine
 from rich.console import Console
@@ -24,6 +26,7 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltagclip_cli.curves.trials import read_trials
+from deltagclip_cli.environment import describe
 from deltagclip_cli.files import write_text
 from deltagclip_cli.held_folder import create
 from deltagclip_cli.recorder import Recorder
@@ -49,6 +52,7 @@ METRICS = [
     *(f"optim/{name}_fraction" for name in ("plain", "clipped", "floored")),
     *(f"perf/{name}" for name in ("samples_per_second", "epoch_seconds")),
 ]
+ENVIRONMENT = json.dumps([describe(torch.device("cpu"))], indent=1)
 RESULT = '{"status": "finished"}\n'
 
 
@@ -68,6 +72,7 @@ def write_run(folder: RunFolder, trial: Trial, values: np.ndarray) -> None:
     for epoch, row in enumerate(values.tolist(), start=1):
         recorder.record(epoch, 100 * epoch, dict(zip(METRICS, row, strict=True)))
     recorder.close()
+    folder.environment_file.write_text(ENVIRONMENT)
     folder.result_file.write_text(RESULT)
 
 

@@ -56,7 +56,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": _device_name(device),
-        "processor": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}",
+        "processor": f"{processor()} ({torch.backends.cpu.get_cpu_capability()})",
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},

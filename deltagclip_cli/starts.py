@@ -42,7 +42,7 @@ def threads_of(starts: Sequence[Start]) -> int | None:
     """The threads that a trial has; None if it never was begun, or if that cannot be read."""
     for start in reversed(starts):
         threads = start.get("threads")
-        if isinstance(threads, int) and 1 <= threads <= MOST_THREADS:
+        if type(threads) is int and 1 <= threads <= MOST_THREADS:
             return threads
     return None
 
@@ -76,6 +76,15 @@ def circumstances(start: Start) -> dict[str, str]:
         "variables": _joined(start.get("variables")),
     }
     return {name: printable(str(value)) for name, value in told.items() if value}
+
+
+def circumstances_of_all(starts: Sequence[Start]) -> dict[str, str]:
+    """The circumstances of a trial: ``2.11, then 2.14`` where it went on in others."""
+    found: dict[str, dict[str, None]] = {}
+    for start in starts:
+        for name, word in circumstances(start).items():
+            found.setdefault(name, {})[word] = None
+    return {name: ", then ".join(words) for name, words in found.items()}
 
 
 def _joined(variables: object) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+_MOST_NAMES = 4
+
 
 def plural(count: int, noun: str) -> str:
     """``1 task``, ``2 tasks``."""
@@ -16,3 +20,23 @@ def printable(text: str) -> str:
 def shortened(text: str, most: int = 80) -> str:
     """A text for a message: on one line, and not much longer than ``most`` characters."""
     return printable(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Words as a list in a sentence, of many only the first ones."""
+    if len(names) > _MOST_NAMES:
+        names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} others"]
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """``0-4, 7``: whole numbers in order, with runs of them drawn together."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    words = (f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+    return ", ".join(words)

@@ -12,6 +12,7 @@ from typing import Any
 
 from deltagclip_cli.comparison.across import Overall
 from deltagclip_cli.comparison.answer import Answer
+from deltagclip_cli.comparison.circumstances import camps
 from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.comparison.published import Published, caveats, published
 from deltagclip_cli.comparison.rows import Row
@@ -45,6 +46,9 @@ def _experiment(comparison: Comparison, answer: Answer) -> dict[str, Any]:
         "higher_is_better": comparison.question.higher_is_better,
         "baseline": comparison.baseline.group.name if comparison.baseline else None,
         "target": asdict(comparison.target) if comparison.target else None,
+        "unlike_circumstances": [
+            {"circumstances": camp.circumstances, "seeds": camp.seeds} for camp in camps(comparison)
+        ],
         "settings": [_setting(row) for row in comparison.rows],
         "sensitivity": [
             {
@@ -103,6 +107,7 @@ def _run(row: Row, run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "counts": counts,
         "value": row.values[run.seed] if counts else None,
+        "circumstances": run.circumstances,
     }
 
 

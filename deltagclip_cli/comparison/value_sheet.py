@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from deltagclip_cli.comparison.circumstances import circumstances_note
 from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.comparison.digits import NOTHING, Show, interval, shown_with, with_error
 from deltagclip_cli.comparison.rows import Row, Standing
@@ -89,6 +90,7 @@ def _notes(comparison: Comparison, intervals: bool) -> list[str]:
         *_notes_on_standings(comparison.rows),
         *_notes_on_seeds([row.summary for row in comparison.rows if row.summary is not None]),
         *_notes_on_curves(comparison),
+        *circumstances_note(comparison),
     ]
 
 

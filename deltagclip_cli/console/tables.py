@@ -15,6 +15,7 @@ from deltagclip_cli.console.numbers import mean, seconds
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.results import Setting, summarize
 from deltagclip_cli.run_folder import State
+from deltagclip_cli.wording import ranges
 
 STYLES = {
     State.FINISHED: "green",
@@ -128,26 +129,11 @@ def _plan_cells(
     known = [times[folder] for folder in folders if times.get(folder) is not None]
     counts = Counter(each.state for each in group)
     return [
-        Text(_ranges([each.trial.seed for each in group])),
+        Text(ranges([each.trial.seed for each in group])),
         Text(counted(counts)),
         Text(", ".join(dict.fromkeys(where[folder] for folder in folders if folder in where))),
         Text(seconds(sum(each for each in known if each is not None)) if known else ""),
     ]
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """``0-4, 7``: whole numbers in order, with runs of them drawn together."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else _joined(run) for run in runs)
-
-
-def _joined(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 def titled_table(title: str, caption: str | None = None) -> Table:

@@ -92,6 +92,8 @@ class Run:
         reason: why it did not finish; empty if it did, or if nothing is known.
         curves: by the names of the metrics.
         parts: folders below its own that hold files of it, too.
+        circumstances: that change the bits of its numbers, such as ``threads``; none of other
+            people's runs.
     """
 
     folder: Path
@@ -101,6 +103,7 @@ class Run:
     reason: str
     curves: Mapping[str, Curve]
     parts: Sequence[Path] = ()
+    circumstances: Mapping[str, str] = field(default_factory=dict)
 
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]

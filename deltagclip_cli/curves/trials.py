@@ -21,6 +21,7 @@ from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.files import read_file
 from deltagclip_cli.formats import lines_of
 from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.starts import circumstances_of_all, read_starts
 from deltagclip_cli.trials import Trial, differing_settings
 from deltagclip_cli.wording import printable
 
@@ -150,6 +151,7 @@ def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]
         outcome=outcome,
         reason=reason,
         curves=curves,
+        circumstances=circumstances_of_all(read_starts(folder)),
     )
     return run, problems
 

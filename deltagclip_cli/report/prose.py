@@ -8,15 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deltagclip_cli.comparison.circumstances import circumstances_note
 from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.comparison.digits import p_value, shown_with, with_error
 from deltagclip_cli.comparison.rows import Behind, Row, Standing
 from deltagclip_cli.curves.run import Outcome
 from deltagclip_cli.report.step_sizes import CLIP_RATIO
 from deltagclip_cli.statistics.difference import Design
-from deltagclip_cli.wording import plural
+from deltagclip_cli.wording import listed, plural
 
-_MOST_NAMES = 4
 _WITH_FLOOR = re.compile(r"(dg|delta|δ).*clip", re.IGNORECASE)  # in names of other people's runs
 
 
@@ -27,7 +27,8 @@ def sentences(comparison: Comparison) -> list[str]:
         return [_on_nothing(comparison)]
     best = [row for row in rows if row.standing is Standing.BEST]
     found = [_on_best(best, comparison), *_on_others(best[0], rows)] if best else _ALL_DIVERGED
-    return [*found, *_on_trouble(comparison.rows), *_on_floor(comparison.rows)]
+    trouble = [*_on_trouble(comparison.rows), *circumstances_note(comparison)]
+    return [*found, *trouble, *_on_floor(comparison.rows)]
 
 
 _ALL_DIVERGED = ["Every run diverged."]
@@ -158,11 +159,3 @@ def _logged_no_floor(row: Row) -> bool:
 def few(rows: Sequence[Row]) -> str:
     """The names of some settings, of many only the first ones."""
     return listed([row.group.name for row in rows])
-
-
-def listed(names: Sequence[str]) -> str:
-    """Words as a list in a sentence, of many only the first ones."""
-    if len(names) > _MOST_NAMES:
-        names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} others"]
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

@@ -14,7 +14,7 @@ from deltagclip_cli.files import read_file
 from deltagclip_cli.report.names import FileNames
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.starts import Start, read_starts
-from deltagclip_cli.wording import plural, printable
+from deltagclip_cli.wording import listed, plural, printable
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ _FACTS = {
     "Packages": lambda start: ", ".join(f"{k} {v}" for k, v in start["packages"].items() if v),
     "CUDA": lambda start: f"{start['cuda']}, cuDNN {start['cudnn']}",
     "Device": lambda start: start["device"],
+    "Processor": lambda start: start["processor"],
+    "Threads": lambda start: start["threads"],
     "Host": lambda start: start["host"],
     "Platform": lambda start: start["platform"],
     "Git": lambda start: _git(start["git"]),
@@ -95,6 +97,9 @@ def _git(git: Mapping[str, Any] | None) -> str:
 def _facts(runs: Sequence[Run], starts: Iterable[Sequence[Start]]) -> dict[str, str]:
     by_run = list(starts)
     flat = [start for each in by_run for start in each]
+    named = [
+        (run.group.name, start) for run, each in zip(runs, by_run, strict=True) for start in each
+    ]
     facts = {
         "Runs": _states(runs),
         "Time": _hours(sum(map(_seconds, runs))) + " of epochs in all, evaluation included",
@@ -102,7 +107,7 @@ def _facts(runs: Sequence[Run], starts: Iterable[Sequence[Start]]) -> dict[str, 
         "Begun": _span(word for start in flat if (word := _told(itemgetter("started"), start))),
     }
     for name, tell in _FACTS.items():
-        facts[name] = _counted(word for start in flat if (word := _told(tell, start)))
+        facts[name] = _counted((word, of) for of, start in named if (word := _told(tell, start)))
     return {name: fact for name, fact in facts.items() if fact}
 
 
@@ -133,12 +138,17 @@ def _states(runs: Iterable[Run]) -> str:
     return ", ".join(f"{count} {state}" for state, count in counts.most_common())
 
 
-def _counted(words: Iterable[str]) -> str:
-    """The word if all are the same, else each with how often it is there."""
-    counts = Counter(words)
-    if len(counts) <= 1:
-        return "".join(counts)
-    return "; ".join(f"{word} ({count} ×)" for word, count in counts.most_common())
+def _counted(words: Iterable[tuple[str, str]]) -> str:
+    """The word if all are the same, else each with how often it is there, and of which settings."""
+    settings: dict[str, list[str]] = defaultdict(list)
+    for word, setting in words:
+        settings[word].append(setting)
+    if len(settings) <= 1:
+        return "".join(settings)
+    return "; ".join(
+        f"{word} ({len(each)} ×: {listed(list(dict.fromkeys(each)))})"
+        for word, each in sorted(settings.items(), key=lambda item: -len(item[1]))
+    )
 
 
 def _seconds(run: Run) -> float:

@@ -46,11 +46,11 @@ def test_what_was_the_same_for_all_is_said_once(tmp_path: Path) -> None:
 
 def test_what_was_not_the_same_is_counted(tmp_path: Path) -> None:
     runs = [made(tmp_path, seed=seed) for seed in range(2)]
-    runs.append(made(tmp_path, seed=2, device="cpu", git=None, started="2026-11-25"))
+    runs.append(made(tmp_path, "sgd", device="cpu", git=None, started="2026-11-25"))
     facts = provenance(runs).facts
-    assert facts["Device"] == "NVIDIA H100 (2 ×); cpu (1 ×)"
+    assert facts["Device"] == "NVIDIA H100 (2 ×: adam); cpu (1 ×: sgd)"
     assert facts["Device time"] == "8 seconds on NVIDIA H100; 4 seconds on cpu"
-    assert facts["Git"].endswith("; not in a repository (1 ×)")
+    assert facts["Git"].endswith("; not in a repository (1 ×: sgd)")
     assert facts["Begun"] == "2026-11-24T02:01:46+00:00 to 2026-11-25"
 
 

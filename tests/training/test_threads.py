@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from training_cases import StopAt, assert_same_numbers, never, train, trial_of
+from training_cases import Done, StopAt, assert_same_numbers, never, train, trial_of
 
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.starts import THREADS
@@ -104,3 +105,15 @@ def test_a_trial_that_goes_on_in_other_circumstances_says_so_in_its_log(
     train(TRIAL, runs, stop=never)
     assert words in log(runs)
     assert ("no longer those of a trial that nothing interrupted" in log(runs)) is bool(words)
+
+
+def test_compare_names_the_settings_that_other_threads_touched(
+    deltagclip: Callable[..., Done], runs: Path
+) -> None:
+    for seed in ("0", "1"):
+        deltagclip("train", "tiny", "--optimizer", "adam", "--seed", seed)
+        assert "circumstances" not in deltagclip("compare", "--runs", runs).out
+    for seed, count in (("0", "1"), ("1", "2")):
+        deltagclip("train", "tiny", "--optimizer", "sgd", "--seed", seed, "--threads", count)
+    shown = " ".join(deltagclip("compare", "--runs", runs).out.split())
+    assert "sgd (seed 1) with threads 2; all else with threads 1." in shown
