@@ -47,7 +47,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "folder": os.getcwd(),
+        "folder": _working_folder(),
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -109,6 +109,14 @@ def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> 
             "Goes on with %s: its bits are no longer those of a trial that nothing interrupted.",
             ", ".join(changed),
         )
+
+
+def _working_folder() -> str | None:
+    """None if somebody has removed it, which is no obstacle to a training elsewhere."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _version(package: str) -> str | None:

@@ -19,6 +19,7 @@ from deltagclip_cli.cli.compare import compare
 from deltagclip_cli.cli.job import job
 from deltagclip_cli.cli.list_command import list_components
 from deltagclip_cli.cli.report import report
+from deltagclip_cli.cli.reporting import reports_errors
 from deltagclip_cli.cli.reproduce import reproduce
 from deltagclip_cli.cli.status import status
 from deltagclip_cli.cli.sweep import sweep
@@ -27,6 +28,7 @@ from deltagclip_cli.cli.train import train
 from deltagclip_cli.cli.validate import validate
 from deltagclip_cli.cli.worker import worker
 from deltagclip_cli.console import streams
+from deltagclip_cli.errors import UsageError
 
 app = typer.Typer(
     help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",
@@ -57,13 +59,26 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
+@reports_errors
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand != "worker":  # which has its paths, and can do without
+        _check_working_folder()
+
+
+def _check_working_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UsageError(
+            f"the working folder is not there any more: {error.strerror}.\n"
+            "  Go into one that is, and run the command again."
+        ) from None
 
 
 def main() -> None:

@@ -72,8 +72,9 @@ class LocalLauncher:
 
     def _start(self, planned: Planned, slot: Slot) -> Fork:
         folder = planned.folder
-        words = ["worker", str(folder.path), "--data", str(self._data_dir)]
-        words += ["--device", slot.device]
+        path = str(folder.path)
+        words = ["worker", f"./{path}" if path.startswith("-") else path]  # it is no option
+        words += ["--data", str(self._data_dir), "--device", slot.device]
         words += ["--threads", str(self._launch.threads)] if self._launch.threads else []
         words += ["--force"] if planned.afresh else []
         words += [] if self._launch.download else ["--no-download"]

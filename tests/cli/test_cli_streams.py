@@ -1,4 +1,4 @@
-"""Whatever standard input, output, error and the terminal are like, a command does its work."""
+"""Whatever the streams, the terminal and the folders are like, a command does its work."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ HOSTILE = HOSTILE.replace("u202e", 'u202e"')
 
 
 def run(
-    folder: Path, *words: str, shell: str = "", **environment: str
+    folder: Path, *words: str, before: str = "", shell: str = "", **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
     """Call the command in a process of its own, perhaps with redirections of the shell."""
-    command = " ".join([sys.executable, "-m", "deltagclip_cli", *words, shell])
+    command = " ".join([before, sys.executable, "-m", "deltagclip_cli", *words, shell])
     return subprocess.run(
         ["sh", "-c", command],
         cwd=folder,
@@ -135,12 +135,14 @@ def test_nothing_cosmetic_ends_a_training(place: Path, redirection: str) -> None
 
 
 @pytest.mark.slow
-def test_a_folder_whose_name_is_no_text_is_trained_in(place: Path) -> None:
-    runs = "r\udcff\x1b[31m"
+@pytest.mark.parametrize(
+    ("runs", "shown"), [("r\udcff\x1b[31m", rb"'r\udcff\x1b[31m'"), ("-dash", b"-dash")]
+)
+def test_a_folder_of_any_name_is_trained_in(place: Path, runs: str, shown: bytes) -> None:
     words = ["sweep", "tiny", "--spec", "spec.yaml", "--jobs", "1", "--runs", f"'{runs}'"]
     done = run(place, *words, PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
-    assert rb"deltagclip compare tiny --runs 'r\udcff\x1b[31m'" in done.stdout
+    assert b"deltagclip compare tiny --runs " + shown in done.stdout
     done = run(place, "compare", "--runs", f"'{runs}'", "--json")
     assert len(json.loads(done.stdout)["experiments"]) == 1
 
@@ -157,3 +159,10 @@ def test_a_terminal_of_any_width_shows_something_to_read(
     assert code == 0, shown
     assert {"list": "tiny", "sweep": "2 to run", "--help": "numbers."}[words[0]] in shown
     assert "\x1b[31m\x9b" not in shown
+
+
+def test_a_working_folder_that_is_gone_is_said(place: Path) -> None:
+    (place / "gone").mkdir()
+    done = run(place / "gone", *LIST, shell="2>&1", before="rmdir ../gone;")
+    assert done.returncode == 2
+    assert done.stdout.startswith(b"error: the working folder is not there any more")

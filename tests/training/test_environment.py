@@ -54,6 +54,15 @@ def test_a_machine_without_git_is_no_obstacle(
     assert describe(CPU)["git"] is None
 
 
+def test_a_working_folder_that_is_gone_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert describe(CPU)["folder"] is None
+    monkeypatch.undo()
+
+
 def test_of_the_environment_only_ids_of_slurm_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
