@@ -29,4 +29,5 @@ class OwnTags:
         if metric not in known and metric in run.curves:
             names = standard_names(self._cache.read(run.folder).scalars)
             known = self._known[run.folder] = {printable(name): tag for tag, name in names.items()}
+            known.setdefault(metric, metric)  # of a part of the run
         return known.get(metric, metric)

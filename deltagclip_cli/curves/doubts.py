@@ -41,7 +41,8 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
                 f"{len(words)} runs differ in {what} ({_few(words)}), which may be a setting, and"
                 " are kept apart."
             )
-    if texts := [run.found.name.text for run in suggestion.numbered if run not in doubted]:
+    others = set(suggestion.numbered) - set(doubted)
+    if texts := [run.found.name.text for run in suggestion.numbered if run in others]:
         found.append(
             f"{len(texts)} settings have one run each, and a number tells them apart"
             f" ({_few(texts)})."

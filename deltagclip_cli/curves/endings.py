@@ -6,17 +6,19 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deltagclip_cli.curves.events import event_files
 from deltagclip_cli.curves.run import Group, Outcome, Run
+from deltagclip_cli.wording import plural
 
 _PAUSES = 3  # as long as the longest so far, after which nothing more is expected
 _SECONDS_UNTIL_WRITTEN = 120.0  # torch's SummaryWriter writes what it holds so often
 _LONGEST_SECONDS = 86400.0
+_GROWING = "still growing"
 _A_MOMENT = 1.0  # seconds in which a script writes all its points, and no training does
 _CLOCKS_DIFFER = 600.0  # seconds, at most, between the machine of the run and that of the disk
 
@@ -57,6 +59,16 @@ def with_outcomes(runs: Mapping[Run, Written]) -> list[Run]:
     ]
 
 
+def on_growth(runs: Sequence[Run]) -> list[str]:
+    """A sentence on runs that are still growing; none if there are none."""
+    growing = [run for run in runs if run.reason.startswith(_GROWING)]
+    if not growing:
+        return []
+    (first, *others) = growing
+    more = f" So {'is' if len(others) == 1 else 'are'} {plural(len(others), 'other')}."
+    return [f"{first.folder}: {first.reason}.{more if others else ''}"]
+
+
 def _diverged(run: Run) -> Run | None:
     for name, curve in run.curves.items():
         is_loss = "loss" in re.split(r"[^a-z]+", name.lower()) or name.lower().endswith("loss")
@@ -86,7 +98,7 @@ def _why_open(run: Run, how: Written, now: float) -> str:
     age = abs(now - written)
     if age > pause or abs(written - how.last) > pause + _CLOCKS_DIFFER:
         return ""
-    return f"still growing: at step {_last_step(run):.0f}, written {age:.0f} seconds ago"
+    return f"{_GROWING}: at step {_last_step(run):.0f}, written {age:.0f} seconds ago"
 
 
 def _pause(run: Run) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from deltagclip_cli.curves.cache import EventCache
-from deltagclip_cli.curves.endings import Written, with_outcomes
+from deltagclip_cli.curves.endings import Written, on_growth, with_outcomes
 from deltagclip_cli.curves.events import Events, Option
 from deltagclip_cli.curves.folding import EventFolder, fold, part_names
 from deltagclip_cli.curves.grouping import Found
@@ -59,11 +59,12 @@ def read_event_runs(
         else:
             problems.append(f"{each.path}: there are no scalars in its event files.")
     named, doubts = naming.read([run for _, run, _ in found])
-    runs = {
+    ends = {
         _run(each, name, contents): _written(contents)
         for (each, _, contents), name in zip(found, named, strict=True)
     }
-    return Reading(with_outcomes(runs), [*problems, *doubts])
+    runs = with_outcomes(ends)
+    return Reading(runs, [*problems, *on_growth(runs), *doubts])
 
 
 def _names_below(folders: Iterable[EventFolder]) -> list[tuple[str, Name]]:

@@ -134,6 +134,20 @@ def test_the_mean_of_other_peoples_runs_lies_under_their_own_tags(tmp_path: Path
     assert [info.name.tag for info in table(plan, tmp_path).metric_infos] == ["Loss/train"]
 
 
+def test_parts_of_a_run_are_shown_below_it(tmp_path: Path) -> None:
+    """They may have the same tags, such as Keras' two folders."""
+    for seed in range(2):
+        for part, loss in (("train", 3.0 + seed), ("validation", 4.0)):
+            make_events(tmp_path / "logs" / f"adam_seed{seed}" / part, {"epoch_loss": [loss, 1.0]})
+    plan = planned(tmp_path / "logs")
+    file = tmp_path / "logs" / "adam_seed0" / "validation" / NAME
+    assert plan.runs["logs/adam/seed-0/validation"] == Files([file])
+    assert plan.runs["logs/adam/seed-0"].links == []
+    mean = content(plan, "logs/adam/mean", tmp_path)
+    assert [each.value for each in mean.Scalars("train/loss")] == [3.5, 1.0]
+    assert [each.value for each in mean.Scalars("val/loss")] == [4.0, 1.0]
+
+
 def test_a_mean_has_the_tag_of_the_runs_that_have_the_metric(tmp_path: Path) -> None:
     make_events(tmp_path / "logs/adam_seed0", {"lr": [0.1, 0.1]})
     make_events(tmp_path / "logs/adam_seed1", {"test_loss": [3.0, 1.0]})

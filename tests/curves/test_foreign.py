@@ -173,7 +173,9 @@ def test_a_run_that_was_written_a_short_time_ago_is_unfinished(logs: Path) -> No
     assert [run.outcome for run in others] == [Outcome.FINISHED] * 2
     logged_until(logs / "sgd_seed0", epochs=4, ago=100)
     logged_until(logs / "sgd_seed1", epochs=5, ago=3600)
-    growing, ended = read(logs).runs[3:]
+    reading = read(logs)
+    growing, ended = reading.runs[3:]
+    assert list(reading.problems) == [f"{logs / 'sgd_seed0'}: {growing.reason}."]
     assert (growing.outcome, ended.outcome) == (Outcome.UNFINISHED, Outcome.FINISHED)
     assert re.fullmatch(r"still growing: at step 4, written 10\d seconds ago", growing.reason)
 
