@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 logger = logging.getLogger(__name__)
+
+_Handler = Callable[[int, FrameType | None], object]
 
 
 class StopRequest:
@@ -26,6 +28,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
         self.signals: set[int] = set()
+        self._interrupt: _Handler = signal.default_int_handler
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
@@ -37,8 +40,13 @@ class StopRequest:
         if signal.getsignal(signal.SIGTERM) == self._catch:
             yield
             return
-        before = {number: signal.signal(number, self._catch) for number in _stopping_signals()}
+        numbers = _stopping_signals()
+        before = {number: signal.getsignal(number) for number in numbers}
+        interrupt = before[signal.SIGINT]
+        self._interrupt = interrupt if callable(interrupt) else signal.default_int_handler
         try:
+            for number in numbers:
+                signal.signal(number, self._catch)
             yield
         finally:
             for number, handler in before.items():
@@ -49,7 +57,7 @@ class StopRequest:
         self.signals.add(number)
         if number == signal.SIGINT:
             logger.warning("Stopping after this step; Ctrl-C again stops at once.")
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, self._interrupt)
 
 
 def _stopping_signals() -> list[signal.Signals]:

@@ -1,91 +1,73 @@
-"""The command line: one file per command, listed here."""
+"""The way in, which a Ctrl-C ends at any moment: with exit code 130, and without a traceback.
+
+Nothing slow is imported before that holds.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-import threading
-from typing import Annotated
 
-import typer
+TYPE_CHECKING = False  # typing takes longer to load than all this
+if TYPE_CHECKING:
+    from types import FrameType
 
-from deltagclip_cli import __version__
-from deltagclip_cli.cli import data
-from deltagclip_cli.cli.cancel import cancel
-from deltagclip_cli.cli.certify import certify
-from deltagclip_cli.cli.command import Command
-from deltagclip_cli.cli.compare import compare
-from deltagclip_cli.cli.job import job
-from deltagclip_cli.cli.list_command import list_components
-from deltagclip_cli.cli.report import report
-from deltagclip_cli.cli.reporting import reports_errors
-from deltagclip_cli.cli.reproduce import reproduce
-from deltagclip_cli.cli.status import status
-from deltagclip_cli.cli.sweep import sweep
-from deltagclip_cli.cli.tensorboard import tensorboard
-from deltagclip_cli.cli.train import train
-from deltagclip_cli.cli.validate import validate
-from deltagclip_cli.cli.worker import worker
-from deltagclip_cli.console import streams
-from deltagclip_cli.errors import UsageError
-
-app = typer.Typer(
-    help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("train", cls=Command)(train)
-app.command("sweep", cls=Command)(sweep)
-app.command("status", cls=Command)(status)
-app.command("compare", cls=Command)(compare)
-app.command("report", cls=Command)(report)
-app.command("certify", cls=Command)(certify)
-app.command("tensorboard", cls=Command)(tensorboard)
-app.command("reproduce", cls=Command)(reproduce)
-app.command("cancel", cls=Command)(cancel)
-app.command("validate", cls=Command)(validate)
-app.command("list", cls=Command)(list_components)
-app.add_typer(data.app, name="data")
-app.command("worker", cls=Command, hidden=True)(worker)
-app.command("job", cls=Command, hidden=True)(job)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"deltagclip {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-@reports_errors
-def _options(
-    context: typer.Context,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
-    ] = False,
-) -> None:
-    if context.invoked_subcommand != "worker":  # which has its paths, and can do without
-        _check_working_folder()
-
-
-def _check_working_folder() -> None:
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise UsageError(
-            f"the working folder is not there any more: {error.strerror}.\n"
-            "  Go into one that is, and run the command again."
-        ) from None
+_INTERRUPTED = 130  # ExitCode.INTERRUPTED
 
 
 def main() -> None:
     """Run the command that ``sys.argv`` names."""
-    streams.prepare()
+    interrupt = Interrupt()
+    interrupt.listen()
     sys.unraisablehook = interrupt_again
-    app(prog_name="deltagclip")
+    try:
+        from deltagclip_cli.cli.app import app
+        from deltagclip_cli.console import streams
+
+        streams.prepare()
+        app(prog_name="deltagclip")
+    except KeyboardInterrupt:
+        interrupt.leave()
+    except SystemExit as ending:
+        if interrupt.has_come and ending.code == 1:  # which some typers make of it
+            interrupt.leave()
+        raise
+    finally:
+        interrupt.end()
+
+
+class Interrupt:
+    """What a Ctrl-C does: it raises KeyboardInterrupt, but once the command is over, it exits.
+
+    Attributes:
+        has_come: whether there was one.
+    """
+
+    def __init__(self) -> None:
+        self.has_come = False
+        self._is_over = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.has_come = True
+        if self._is_over:
+            os._exit(_INTERRUPTED)  # Python shows a traceback of what it was clearing up
+        raise KeyboardInterrupt
+
+    def listen(self) -> None:
+        """Begin, unless whoever started this process wants it to hear no Ctrl-C."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self)
+
+    def leave(self) -> None:
+        """Say so, and exit."""
+        self.end()
+        print("Interrupted.", file=sys.stderr, flush=True)
+        raise SystemExit(_INTERRUPTED) from None
+
+    def end(self) -> None:
+        """The command is over."""
+        self._is_over = True
 
 
 def interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
@@ -95,6 +77,8 @@ def interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
     pass a KeyboardInterrupt on to: it prints a traceback, and the program would just go on.
     """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        import threading
+
         threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(unraisable)

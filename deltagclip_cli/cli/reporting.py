@@ -29,6 +29,7 @@ def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
             check_output()
             return answer
         except (KeyboardInterrupt, typer.Abort):
+            typer.echo("Interrupted.", err=True)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
         except typer.Exit:
             raise

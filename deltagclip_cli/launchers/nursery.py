@@ -39,7 +39,7 @@ _SECONDS_TO_SAVE = 3  # for a worker whose sweep is no more
 _AGAIN = "The same command goes on where this one ended."
 _LOADED_FIRST = "deltagclip_cli.launchers.fork_server"
 _LOADED = [
-    "deltagclip_cli.cli.main",
+    "deltagclip_cli.cli.app",
     "deltagclip_cli.console.session",
     "deltagclip_cli.console.summary",
     "deltagclip_cli.worker",

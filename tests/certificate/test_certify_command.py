@@ -10,7 +10,7 @@ from certificate_cases import ADAM, DELTA_GCLIP, change, trained, trial_of
 from run_cases import make_run
 from typer.testing import CliRunner, Result
 
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 from deltagclip_cli.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow  # some seconds each on two cores

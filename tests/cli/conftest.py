@@ -12,7 +12,7 @@ from invocation import Invoke
 from tiny_spec import write_spec
 from typer.testing import CliRunner, Result
 
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from invocation import Invoke
 from tiny_spec import write_spec
 
 from deltagclip_cli import __version__
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 
 
 def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -113,7 +113,7 @@ WITHOUT_TORCH = """
 import os, sys
 from pathlib import Path
 from typer.testing import CliRunner
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 
 def heavy():
     return {"torch", "torchvision", "tensorboard", "numpy", "scipy", "PIL"} & set(sys.modules)
@@ -165,31 +165,3 @@ def test_the_package_itself_imports_nothing(tmp_path: Path) -> None:
         "print(sorted(set(sys.modules) - before))"
     )
     assert python(tmp_path, program) == "['deltagclip_cli']\n"
-
-
-SWALLOWED = """
-import signal, sys, time
-from deltagclip_cli.cli.main import interrupt_again
-
-class Callback:
-    def __init__(self, error):
-        self.error = error
-    def __del__(self):  # from which no error gets out
-        raise self.error
-
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
-sys.unraisablehook = interrupt_again
-Callback(ValueError("shown"))
-try:
-    Callback(KeyboardInterrupt())
-    time.sleep(20)
-except KeyboardInterrupt:
-    print("interrupted")
-"""
-
-
-def test_an_interrupt_that_compiled_code_has_swallowed_comes_again() -> None:
-    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "interrupted\n")
-    assert "ValueError: shown" in done.stderr
-    assert "KeyboardInterrupt" not in done.stderr

@@ -92,7 +92,7 @@ def test_one_line_says_what_was_written(deltagclip: Invoke) -> None:
 def test_without_figures_there_are_none_and_matplotlib_is_not_loaded(deltagclip: Invoke) -> None:
     make_runs()
     program = (
-        "import sys; from deltagclip_cli.cli.main import app\n"
+        "import sys; from deltagclip_cli.cli.app import app\n"
         "try: app(['report', 'tiny', '--format', 'none'])\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
         "assert 'matplotlib' not in sys.modules and 'torch' not in sys.modules"

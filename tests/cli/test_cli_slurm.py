@@ -782,7 +782,7 @@ def test_none_of_this_loads_torch(
     commands += [["sweep", "--spec", "spec.yaml"], ["cancel", "--dry-run"], ["cancel"]]
     code = (
         "import sys; from typer.testing import CliRunner\n"
-        "from deltagclip_cli.cli.main import app\n"
+        "from deltagclip_cli.cli.app import app\n"
         f"for words in {[list(each) for each in commands]!r}:\n"
         "    done = CliRunner().invoke(app, words, catch_exceptions=False)\n"
         "    assert done.exit_code in (0, 75), (words, done.output)\n"

@@ -71,7 +71,7 @@ def test_a_plan_makes_no_files_and_loads_no_torch(deltagclip: Invoke, tmp_path: 
     before = sorted(tmp_path.rglob("*"))
     words = [*TINY, "--dry-run"]
     code = (
-        "import sys; from deltagclip_cli.cli.main import app\n"
+        "import sys; from deltagclip_cli.cli.app import app\n"
         f"app({words!r}, standalone_mode=False)\n"
         "assert not {'torch', 'numpy', 'optuna'} & set(sys.modules)"
     )

@@ -21,7 +21,7 @@ import yaml
 from scipy import optimize, stats
 from typer.testing import CliRunner
 
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 
 Json = dict[str, Any]
 Values = dict[int, float]

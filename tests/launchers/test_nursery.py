@@ -96,6 +96,27 @@ def test_a_fork_server_that_is_killed_each_time_is_given_up(tmp_path: Path) -> N
     assert b"the process that workers are forks of was killed 4 times" in errors
 
 
+# It was sent to the group of the terminal, before the fork had left that.
+INTERRUPTED = """
+import multiprocessing, os, signal
+from deltagclip_cli.launchers import nursery
+
+sentinel, _ = os.pipe()
+multiprocessing.parent_process = lambda: type("", (), {"sentinel": sentinel})
+signal.pthread_sigmask(signal.SIG_BLOCK, nursery._SIGNALS)
+os.kill(os.getpid(), signal.SIGINT)
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+os.kill(os.getpid(), signal.SIGINT)
+nursery._become_independent()
+"""
+
+
+def test_an_interrupt_in_the_middle_of_a_fork_is_not_for_the_worker() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.fixture(scope="module")
 def nursery() -> Nursery:
     return Nursery()

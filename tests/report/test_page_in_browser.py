@@ -18,7 +18,7 @@ from run_cases import lines, make_run, record
 from tiny_spec import TINY, trials_of
 from typer.testing import CliRunner, Result
 
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 from deltagclip_cli.comparison.records import csv_text
 from deltagclip_cli.comparison.value_sheet import value_sheet
 from deltagclip_cli.comparison.writing import latex, markdown

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("optuna")
 
 from deltagclip_cli.claims import claimed
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.trials import make_trial

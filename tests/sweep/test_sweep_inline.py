@@ -13,7 +13,7 @@ import torch
 from sweep_cases import SHORT, Place, numbers, result
 from typer.testing import CliRunner, Result
 
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 from deltagclip_cli.trainer import Trainer
 
 Sweep = Callable[..., Result]

@@ -6,7 +6,9 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from sweep_cases import (
@@ -126,21 +128,24 @@ def test_two_interrupts_while_torch_is_loaded_end_at_once(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupt_at_any_moment_of_the_start_shows_no_traceback(
-    make_place: Callable[..., Place],
-) -> None:
-    """From the moment that Python has begun to read the program."""
+def test_an_interrupt_at_any_moment_shows_no_traceback(make_place: Callable[..., Place]) -> None:
+    """From the moment that Python has read the first lines of the program; sometimes a second."""
     chance = random.Random(0)
-    for _ in range(8):
+    for latest in [0.8] * 6 + [8.0] * 6:
         place = make_place()
-        sweep = place.start(*TWO)
-        with pytest.raises(subprocess.TimeoutExpired):
-            sweep.finish(chance.uniform(0.02, 0.7))
-        sweep.press()
+        sweep = place.start("short")
+        with suppress(subprocess.TimeoutExpired):
+            sweep.finish(chance.uniform(0.15, latest))
+        for _ in range(chance.choice([1, 1, 2])):
+            with suppress(ProcessLookupError):  # it is over
+                sweep.press()
+            time.sleep(chance.uniform(0, 0.2))
         done = sweep.finish()
         place.wait_until_left()
         assert_tells_people(Done(done.code, sweep.output))
-        assert done.code in (130, -signal.SIGINT), done.out
+        assert done.code in (0, 130), done.out
+        for folder in place.folders().values():
+            assert not folder.log_file.exists() or "Traceback" not in folder.log_file.read_text()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import yaml
 from training_cases import ADAM, DELTA_GCLIP, SGD, TINY, Done
 from typer.testing import CliRunner
 
-from deltagclip_cli.cli.main import app
+from deltagclip_cli.cli.app import app
 from deltagclip_cli.run_folder import RunFolder
 
 Deltagclip = Callable[..., Done]

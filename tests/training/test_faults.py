@@ -487,7 +487,7 @@ def test_with_debug_the_error_itself_comes_out(
 ) -> None:
     from typer.testing import CliRunner
 
-    from deltagclip_cli.cli.main import app
+    from deltagclip_cli.cli.app import app
 
     failing(RuntimeError("a dragon"))
     words = [str(word) for word in train_command(tiny_spec, runs, "--debug")]
