@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import shlex
+import stat
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from deltagclip_cli.curves.naming import Naming
 from deltagclip_cli.curves.run import Outcome, Reading, Run
 from deltagclip_cli.curves.tree import read_tree
 from deltagclip_cli.errors import ExitCode, NotYetError, UsageError
-from deltagclip_cli.files import write_text
+from deltagclip_cli.files import subfolders, write_text
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import experiment_names
 
@@ -53,7 +55,7 @@ class Place:
             UsageError: one of them does not exist.
             NotYetError: it is that of an experiment which was not begun.
         """
-        if not self.targets and not self.runs.is_dir():
+        if not self.targets and not _is_folder(self.runs):
             raise UsageError(
                 f"{self.runs}: there is no such folder.\n"
                 "  Name a folder with runs, or the runs folder with --runs DIR."
@@ -63,7 +65,7 @@ class Place:
     def _folder(self, target: str) -> Path:
         is_name = target == Path(target).name != ".."  # no path that leads out of the runs folder
         for path in ([self.runs / target] if is_name else []) + [Path(target)]:
-            if target and path.is_dir():
+            if target and _is_folder(path):
                 return path
         if target in (specified := experiment_names(self.spec)):
             raise self.not_begun()
@@ -84,9 +86,18 @@ class Place:
 
 
 def _folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return []
-    return sorted(each for each in path.iterdir() if each.is_dir() and each.name[0] != ".")
+    with suppress(OSError):
+        return [path / name for name in subfolders(path) if not name.startswith(".")]
+    return []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # of a name that none can have
+        return False
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
 def read_runs(place: Place, *, quiet: bool = False) -> Reading:

@@ -198,24 +198,28 @@ def find_jobs(runs: Path) -> Jobs:
 def jobs_in_sight(runs: Path) -> Jobs:
     """What :func:`find_jobs` finds, for who only looks: as far as the lists can be read."""
     lists, unread = [], []
-    for array in open_arrays(runs):  # before Slurm is asked about them
+    try:
+        arrays = open_arrays(runs)
+    except UsageError as error:
+        return Jobs(unread=[str(error)])
+    for array in arrays:  # before Slurm is asked about them
         try:
             lists.append(_List.of(array))
         except UsageError as error:
             unread.append(str(error))
     if not lists:
         return Jobs(unread=unread)
-    arrays = {each.array: each.head for each in lists}
+    heads = {each.array: each.head for each in lists}
     try:
-        queue = tasks_named(array.job_name for array in arrays)
+        queue = tasks_named(array.job_name for array in heads)
     except SlurmError as error:
         is_missing = isinstance(error, MissingError)
         places = _places(lists, {})
-        return Jobs(places, {}, str(error), is_missing, arrays=arrays, unread=unread)
+        return Jobs(places, {}, str(error), is_missing, arrays=heads, unread=unread)
     tasks = _by_place(queue)
     places = _places(lists, tasks)
     tasks = {**_forgotten(places, tasks), **tasks}
-    return Jobs(places, tasks, queue=queue, arrays=arrays, unread=unread)
+    return Jobs(places, tasks, queue=queue, arrays=heads, unread=unread)
 
 
 def asked_rarely(runs: Path) -> Callable[[], Jobs]:

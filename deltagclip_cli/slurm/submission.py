@@ -18,9 +18,10 @@ for the jobs of an array that is over.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
 
 from deltagclip_cli.errors import UsageError
-from deltagclip_cli.files import read_file, write_text
+from deltagclip_cli.files import read_file, subfolders, write_text
 from deltagclip_cli.formats import STRICT
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
@@ -265,7 +266,23 @@ def new_submission(runs: Path) -> Path:
 
 
 def open_arrays(runs: Path) -> list[Array]:
-    """Every array that has not been closed, by name."""
-    lists = sorted((runs.absolute() / FOLDER).glob("*/*.jsonl"))
-    arrays = [Array(file.with_suffix("")) for file in lists]
-    return [array for array in arrays if not array.is_over]
+    """Every array that has not been closed, by name.
+
+    Raises:
+        UsageError: they cannot be listed.
+    """
+    folder, arrays = runs.absolute() / FOLDER, []
+    try:
+        for submission in (folder / name for name in _if_there(subfolders, folder)):
+            names = [name for name in _if_there(os.listdir, submission) if name.endswith(".jsonl")]
+            arrays += [Array((submission / name).with_suffix("")) for name in sorted(names)]
+        return [array for array in arrays if not array.is_over]
+    except OSError as error:
+        raise UsageError(f"{error.filename}: cannot be read: {error.strerror}.") from None
+
+
+def _if_there(names: Callable[[Path], list[str]], folder: Path) -> list[str]:
+    try:
+        return names(folder)
+    except FileNotFoundError:
+        return []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from invocation import Invoke
 from obstacles import as_nobody
-from run_cases import result_text
+from run_cases import make_run, result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.heartbeat import Pulse, Start
@@ -130,6 +130,7 @@ def test_what_another_user_keeps_to_himself_is_named_and_the_rest_is_shown(
     for folder in closed:
         folder.chmod(0o000)
     (runs / "loop").symlink_to("loop")
+    deltagclip("status", *SPEC, *SEEDS)  # which loads what nobody may be kept from
     with as_nobody():
         shown = [deltagclip(*words).output for words in (("status", *SPEC, *SEEDS), ("status",))]
     for folder in closed:
@@ -192,3 +193,25 @@ def test_watching_needs_a_terminal(deltagclip: Invoke, more: tuple[str, ...]) ->
     done = deltagclip("status", *SPEC, "--watch", *more)
     assert done.exit_code == 2
     assert "--watch keeps a terminal up to date" in done.output
+
+
+@pytest.mark.parametrize("closed", ["runs", "runs/.slurm", "runs/tiny"])
+@pytest.mark.parametrize("words", [("status",), ("compare", "runs/tiny/sgd"), ("report",)])
+def test_a_place_that_must_not_be_read_is_named(
+    deltagclip: Invoke,
+    open_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    closed: str,
+    words: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(open_folder)
+    make_run(Path("runs"), trials_of(open_folder)[0], status="finished")
+    Path("runs/.slurm").mkdir()
+    deltagclip(*words, "--runs", "runs")  # which loads what nobody may be kept from
+    Path(closed).chmod(0o000)
+    with as_nobody():
+        shown = deltagclip(*words, catch=True).output
+    Path(closed).chmod(0o755)
+    assert "should not have happened" not in shown
+    if closed != "runs/.slurm" or words == ("status",):
+        assert "Permission denied" in shown
