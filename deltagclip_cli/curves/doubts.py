@@ -65,13 +65,13 @@ def _on_what_is_one(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -> 
     merged = [
         run.found.name.text
         for run in runs
-        if not run.label and run.seed is None and not run.settings and sizes[run.key] > 1
+        if run.seed is None and sizes[run.key] > 1 and not (run.settings or run.doubts)
     ]
     if not merged:
         return []
     return [
-        f"{len(merged)} runs are told apart by nothing but time-stamps or random names"
-        f" ({_few(merged)}), and count as repetitions of one setting. If they are not, add"
+        f"{len(merged)} runs differ from others in nothing but time-stamps or random names"
+        f" ({_few(merged)}), and count as repetitions. If they are not, add"
         f" {_option('(?P<optimizer>.+)')}"
     ]
 

@@ -59,7 +59,7 @@ def test_runs_that_a_number_tells_apart_are_united_by_what_is_suggested(name: st
     assert groups(united) == layout.groups()
 
 
-@pytest.mark.parametrize("name", ["seed below", "cleanrl", "ray", "hugging face", "hydra, no seed"])
+@pytest.mark.parametrize("name", ["seed below", "cleanrl", "ray", "hugging face", "milliseconds"])
 def test_what_is_understood_needs_no_words(name: str) -> None:
     assert read(UNDERSTOOD[name].paths())[1] == []
 
@@ -135,13 +135,19 @@ def test_bare_numbers_of_several_sweeps_are_not_taken_for_one_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    "form", ["Jan01_{t}_host", "wandb/run-2024011{k}_120000-{id}", ".guild/runs/{id}{id}{id}{id}"]
+    "form",
+    [
+        "Jan01_{t}_host",
+        "wandb/run-2024011{k}_120000-{id}",
+        ".guild/runs/{id}{id}{id}{id}",
+        "fit/2024011{k}-120000",
+    ],
 )
 def test_runs_that_only_a_time_or_a_random_name_tells_apart_are_said_to_be_one(form: str) -> None:
     paths = Layout(form, "").paths()
     named, notes = read(paths)
-    assert groups(named) == {"logs": [None] * 6}
-    assert "6 runs are told apart by nothing but time-stamps or random names" in notes[0]
+    assert list(groups(named).values()) == [[None] * 6]
+    assert "6 runs differ from others in nothing but time-stamps or random names" in notes[0]
     assert len(groups(read(paths, suggested(notes))[0])) == 6
 
 
