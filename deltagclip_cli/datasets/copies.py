@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from deltagclip_cli.datasets.locks import locked
 from deltagclip_cli.errors import DataError
+from deltagclip_cli.files import open_file
 from deltagclip_cli.registry import load
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _link(source: Path, target: Path, temporary: Path) -> None:
 
 
 def _copy(source: Path, target: Path, temporary: Path) -> None:
-    with source.open("rb") as original:
+    with open_file(source) as original:
         status = os.fstat(original.fileno())
         if _is_copied(target, status):
             return

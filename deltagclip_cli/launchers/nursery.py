@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.errors import DeltaGClipError, TrialError, UsageError
+from deltagclip_cli.files import open_file
 from deltagclip_cli.launchers.fork_server import PARENT
 from deltagclip_cli.wording import printable
 
@@ -111,7 +112,7 @@ class Fork:
     def last_words(self) -> str:
         """What it added to its log, or the end of that; empty if nothing or that is gone."""
         try:
-            with self._log.open("rb") as log:
+            with open_file(self._log) as log:
                 end = log.seek(0, os.SEEK_END)
                 log.seek(max(self._said, end - _LAST_BYTES))
                 return log.read().decode(errors="replace").strip()
@@ -290,7 +291,8 @@ def _redirect_output(log: str) -> None:
     """Errors that Python cannot catch belong to the run; what is for people is seen by nobody."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
-        errors = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        # A named pipe would be waited for, until somebody reads it.
+        errors = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
     except OSError:
         errors = null
     os.dup2(null, 1)

@@ -11,6 +11,7 @@ import yaml
 from yaml.nodes import Node
 
 from deltagclip_cli.errors import SpecError
+from deltagclip_cli.files import MOST_BYTES
 from deltagclip_cli.spec.nodes import children, compose, construct, parse, problem
 from deltagclip_cli.wording import shortened
 
@@ -122,7 +123,11 @@ def read_document(path: Path) -> Document:
         SpecError: the file is missing or unreadable, is not YAML, or repeats a key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:  # which may be a pipe
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise SpecError(f"{path}: larger than {MOST_BYTES / 2**20:.0f} MiB, so no spec.")
+        text = content.decode()
     except FileNotFoundError:
         raise SpecError(
             f"{path}: there is no such file. Name a spec with --spec FILE, or go to its folder."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,16 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused(tmp_path: Path, text: 
 def test_a_file_that_is_not_there_is_named_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"absent\.yaml: there is no such file\. .*--spec FILE"):
         read_document(tmp_path / "absent.yaml")
+
+
+def test_a_spec_without_end_is_refused_and_a_pipe_is_read(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="/dev/zero: larger than 16 MiB, so no spec"):
+        read_document(Path("/dev/zero"))
+    reader, writer = os.pipe()
+    os.write(writer, b"a: 1\r\n")
+    os.close(writer)
+    assert read_document(Path(f"/dev/fd/{reader}")).data == {"a": 1}
+    os.close(reader)
 
 
 def test_a_folder_and_a_file_that_is_not_utf8_cannot_be_read(tmp_path: Path) -> None:

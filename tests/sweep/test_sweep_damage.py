@@ -72,6 +72,26 @@ def test_damaged_files_are_made_again_and_a_torn_trial_is_named(
     assert [place.starts(name) for name in [*SHORT, *LONG]] == [2, 1, 2, 2, 2, 1]
 
 
+@pytest.mark.slow
+def test_a_run_folder_of_pipes_and_devices_is_named_and_keeps_nobody(
+    place: Place, undisturbed: Place
+) -> None:
+    shutil.copytree(undisturbed.runs, place.runs)
+    hostile = place.folder("short/sgd")
+    hostile.result_file.unlink()
+    for name, make in {"log.txt": os.mkfifo, ".lock": os.mkfifo, "error.txt": os.mkfifo}.items():
+        (hostile.path / name).unlink(missing_ok=True)
+        make(hostile.path / name)
+    hostile.next_checkpoint_file.symlink_to("/dev/zero")
+    missing = place.folder("short/delta-gclip")
+    missing.result_file.unlink()
+    done = place.start("--all", "--retry-failed").finish(patience=60)
+    assert done.code == 1, done.out
+    assert_tells_people(done)
+    assert "failed: .lock cannot be read: it is a named pipe, not a file" in done.out
+    assert missing.state == "finished"
+
+
 # muon takes matrices only, and a bias is none; an adam that is capturable fails in its first step,
 # for there is no GPU; and a rate of 1e30 makes the loss NaN in the second.
 TROUBLE = """\
