@@ -15,6 +15,7 @@ from deltagclip_cli.curves.name_parts import Name
 from deltagclip_cli.curves.naming import Named, Naming
 from deltagclip_cli.curves.points import Scalars
 from deltagclip_cli.curves.run import Curve, Outcome, Reading, Run, Watch
+from deltagclip_cli.curves.side_files import side_options
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.wording import printable
 
@@ -55,7 +56,8 @@ def read_event_runs(
         contents = {path: read(path) for path in each.folders}
         problems += [problem for events in contents.values() for problem in events.problems]
         if any(events.scalars for events in contents.values()):
-            found.append((each, Found(root, name, _options(contents)), contents))
+            options = side_options(each.path, each.root) | _options(contents)
+            found.append((each, Found(root, name, options), contents))
         else:
             problems.append(f"{each.path}: there are no scalars in its event files.")
     named, doubts = naming.read([run for _, run, _ in found])

@@ -162,14 +162,25 @@ def _seed(options: Mapping[str, Option]) -> str | None:
 def _settings(options: Sequence[Mapping[str, Option]]) -> list[dict[str, str]]:
     """The hyperparameters in which some runs differ."""
     names = dict.fromkeys(name for each in options for name in each)
-    differing = [
-        name
-        for name in names
-        if not _SEED_OF_SOMETHING.search(name)
-        and not _NO_SETTING.search(name)
-        and len({_word(each.get(name, "")) for each in options}) > 1
-    ]
+    differing = [name for name in names if _is_setting(name, [each.get(name) for each in options])]
     return [{name: _word(each[name]) for name in differing if name in each} for each in options]
+
+
+def _is_setting(name: str, values: Sequence[Option | None]) -> bool:
+    """Whether a hyperparameter tells settings apart; a text that is never twice names its run."""
+    if _SEED_OF_SOMETHING.search(name) or _NO_SETTING.search(name):
+        return False
+    words = {None if value is None else _word(value) for value in values}
+    is_name = len(words) == len(values) > 2 and not any(map(_is_number, words))
+    return len(words) > 1 and not is_name
+
+
+def _is_number(word: str | None) -> bool:
+    try:
+        float(word or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _word(value: Option) -> str:

@@ -54,7 +54,7 @@ _SEED = re.compile(
     r"|(?<![A-Za-z])(?i:seeds)(?=/))"
     r"[-_=.:#~ /]{0,3}(?P<seed>\d+)(?!\d|\.\d|e[-+]?\d)"
 )
-_NUMBER = re.compile(r"(?<=\0)[._-](?P<number>\d+)(?=$|[/._\-\0])")
+_NUMBER = re.compile(r"(?<=\0)[._\-/](?P<number>\d+)(?=$|[/._\-\0])")
 _VERSION = re.compile(rf"{_COMPONENT}version_\d+(?=/|$)")
 _PLACES = re.compile(
     rf"{_COMPONENT}(?i:\.?guild|events?|files|lightning_logs|logs?|runs|summar(?:y|ies)"

@@ -129,6 +129,14 @@ def test_a_snapshot_sees_past_strange_names_and_links_to_themselves(tmp_path: Pa
     assert len(snapshot([tmp_path])) == 2
 
 
+def test_hidden_folders_are_looked_at_where_there_is_nothing_else(tmp_path: Path) -> None:
+    make_events(tmp_path / "a" / ".guild" / "runs" / "b", {"loss": [1]})
+    (hidden,) = snapshot([tmp_path])
+    make_events(tmp_path / "a" / "c", {"loss": [1]})
+    (shown,) = snapshot([tmp_path])
+    assert (".guild" in hidden, ".guild" in shown) == (True, False)
+
+
 def test_a_snapshot_does_not_see_what_changes_no_curve(tmp_path: Path) -> None:
     before = snapshot([tmp_path])
     for name in ("progress.json", "checkpoint.pt", "log.txt"):
