@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import ConfigDict, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
 from deltagclip_cli.errors import RunFolderError
 from deltagclip_cli.files import read_file
@@ -69,8 +69,26 @@ class Trial(Settings):
         that an option which a later version adds, off by default, leaves old identities as they
         were.
         """
-        plain = _canonical({key: item for key, item in self.settings.items() if key != "seed"})
-        return {key: _JSON.encode(item) for key, item in plain.items()}
+        return self._canonical_beside(None)
+
+    def _canonical_beside(self, other: Trial | None) -> dict[str, str]:
+        """:attr:`canonical`, where the parts that another trial has too are those of the other."""
+        texts = {}
+        for key in _CANONICAL:
+            part = getattr(self, key)
+            if other is not None and key in other.canonical and part is getattr(other, key):
+                texts[key] = other.canonical[key]
+            elif part is not None:
+                plain = part.model_dump(mode="json") if isinstance(part, BaseModel) else part
+                if key == "optimizer":
+                    plain.pop("schedule", None)  # the one in force stands beside it
+                texts[key] = _JSON.encode(_canonical(plain))
+        return texts
+
+    def sharing(self, other: Trial | None) -> Self:
+        """This trial, with what was computed of the parts that another one has too."""
+        self.__dict__["canonical"] = self._canonical_beside(other)
+        return self
 
     @cached_property
     def identity(self) -> str:
@@ -147,6 +165,7 @@ def distinct_inputs(users: Iterable[Trial | Experiment]) -> list[Inputs]:
 
 
 _NOT_IDENTITY = {"experiment", "label", "log_every", "certificate", "checkpoint"}
+_CANONICAL = [name for name in Trial.model_fields if name not in {*_NOT_IDENTITY, "seed"}]
 
 
 _JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)
@@ -207,8 +226,10 @@ def expand(
     first, *others = dict.fromkeys(_SEEDS.validate_python(list(seeds)) or experiment.seeds)
     for label in dict.fromkeys(labels) or experiment.optimizers:
         seen = set()
+        trial = None
         for variant in experiment.variants(label):
-            trial = make_trial(name, variant.experiment, label, first, variant.optimizer)
+            made = make_trial(name, variant.experiment, label, first, variant.optimizer)
+            trial = made.sharing(trial)
             if trial.setting not in seen:
                 seen.add(trial.setting)
                 yield trial

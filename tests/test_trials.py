@@ -15,6 +15,7 @@ from tiny_spec import TINY, trial_of, trials_of, write_spec
 
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.spec.schema import Model
 from deltagclip_cli.trials import (
     Trial,
     differing_keys,
@@ -466,3 +467,23 @@ def test_differences_are_named_by_dotted_keys() -> None:
         "new (None then, 'y' now)",
     ]
     assert differing_keys(one, one) == []
+
+
+def test_what_the_points_of_a_grid_share_is_written_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumped: list[Model] = []
+    dump = Model.model_dump
+
+    def watched(self: Model, **how: Any) -> dict[str, Any]:
+        dumped.append(self)
+        return dump(self, **how)
+
+    monkeypatch.setattr(Model, "model_dump", watched)
+    grid = "grid={sgd: {lr: {log_range: [1e-3, 1], count: 50}}}"
+    trials = trials_of(tmp_path, grid)
+    assert len({trial.setting for trial in trials}) == 51
+    assert len(dumped) == 2, "once for each optimizer"
+    for trial in trials:
+        alone = trial.model_copy()
+        assert (alone.canonical, alone.identity) == (trial.canonical, trial.identity)

@@ -36,7 +36,8 @@ def validate(
             raise typer.Exit(error.exit_code) from None
         raise
     counts = {
-        name: len(list(expand(name, experiment))) for name, experiment in spec.experiments.items()
+        name: sum(1 for _ in expand(name, experiment))
+        for name, experiment in spec.experiments.items()
     }
     if as_json:
         print_json({"valid": True, "trials": counts})

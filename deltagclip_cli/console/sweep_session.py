@@ -56,14 +56,16 @@ class SweepSession(Sweep):
         planned = look_up(trials, self.runs, self.jobs)
         todo, estimates = self.ordered(planned)
         slots = self._launcher.slots
-        times = {each.trial.folder: estimates.seconds(each.trial) for each in todo}
-        chosen, _ = spread(list(times.values()), len(slots))
-        where = {folder: slots[n].name for folder, n in zip(times, chosen, strict=True)}
+        seconds_of_each = [estimates.seconds(each.trial) for each in todo]
+        chosen, _ = spread(seconds_of_each, len(slots))
+        folders = [each.trial.folder for each in todo]
+        times = dict(zip(folders, seconds_of_each, strict=True))
+        where = {folder: slots[n].name for folder, n in zip(folders, chosen, strict=True)}
         if self.as_json:
             self._print_json(planned, where, times)
             return ExitCode.OK
         print_plan(self.console, planned, where, times)
-        self.say(self._outline(planned, list(times.values())))
+        self.say(self._outline(planned, seconds_of_each))
         self.tell_of_threads(todo)
         return ExitCode.OK
 

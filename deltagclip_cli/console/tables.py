@@ -15,7 +15,7 @@ from deltagclip_cli.console.numbers import mean, seconds
 from deltagclip_cli.planning import Planned
 from deltagclip_cli.results import Setting, summarize
 from deltagclip_cli.run_folder import State
-from deltagclip_cli.wording import ranges
+from deltagclip_cli.wording import plural, ranges
 
 STYLES = {
     State.FINISHED: "green",
@@ -50,14 +50,14 @@ def _summary_table(experiment: str, settings: Sequence[Setting]) -> Table:
     total = sum(sum(each.states.values()) for each in settings)
     table = titled_table(
         f"{experiment}: {finished} of {total} trials finished",
-        caption="n finished trials; mean ± standard error",
+        caption="; ".join(["n finished trials; mean ± standard error", *_more(settings)]),
     )
     table.add_column("optimizer", no_wrap=True)
     table.add_column("n", justify="right")
     for name in metrics:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("others")
-    for title, each in _named(settings):
+    for title, each in _named(settings[:MOST_ROWS]):
         if each is None:
             table.add_row(title)
             continue
@@ -80,6 +80,14 @@ class _Named(Protocol):
 
 
 N = TypeVar("N", bound=_Named)
+MOST_ROWS = 1_000
+"""Of a table of settings; nobody reads more."""
+
+
+def _more(settings: Sequence[object]) -> list[str]:
+    """What is said below a table that has not all of its rows."""
+    more = len(settings) - MOST_ROWS
+    return [f"{plural(more, 'more setting')} not shown: --json has all"] if more > 0 else []
 
 
 def _named(rows: Sequence[N]) -> Iterator[tuple[Text, N | None]]:
@@ -116,9 +124,11 @@ def print_plan(
         for column in ("seeds", "state", "runs on"):
             table.add_column(column)
         table.add_column("time", justify="right", no_wrap=True)
-        for name, first in _named([group[0] for group in groups.values()]):
+        firsts = [group[0] for group in groups.values()]
+        for name, first in _named(firsts[:MOST_ROWS]):
             cells = _plan_cells(groups[first.trial.setting], where, times) if first else []
             table.add_row(name, *cells)
+        table.caption = "; ".join(_more(firsts)) or None
         console.print(table)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class Document:
     data: Any
     root: Node | None
     overrides: dict[Where, Override] = field(default_factory=dict)
+    _index: dict[int, dict[str | int, tuple[Node, Node]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def overridden(self, overrides: list[Override], base: Where) -> Document:
         """The document with values below ``base`` replaced.
@@ -76,14 +79,14 @@ class Document:
             where = (*base, *override.where)
             _replace(data, where, override)
             placed[where] = override
-        return Document(self.name, data, self.root, placed)
+        return replace(self, data=data, overrides=placed)
 
     def place(self, where: Where) -> str:
         """``file:line:column`` of the deepest part of ``where`` that was written down."""
         for length in range(len(where), 0, -1):
             if where[:length] in self.overrides:
                 return f"--set {self.overrides[where[:length]].text}"
-        marks = list(_marks(self.root, where))
+        marks = list(self._marks(where))
         for length in range(len(where), len(marks), -1):  # what only an override has made
             for below, override in self.overrides.items():
                 if below[:length] == where[:length]:
@@ -94,7 +97,7 @@ class Document:
         """Whether the whole of ``where`` was written: in the file, or by an override."""
         if any(where[:length] in self.overrides for length in range(1, len(where) + 1)):
             return True
-        return len(list(_marks(self.root, where))) == len(where)
+        return len(list(self._marks(where))) == len(where)
 
     def holds(self, where: Where) -> bool:
         """Whether there is a value at ``where``."""
@@ -114,6 +117,24 @@ class Document:
         for key in where:
             value = value[key]
         return value
+
+    def _marks(self, where: Where) -> Iterator[yaml.Mark]:
+        """Where each part of ``where`` was written, as far down as it was."""
+        node = self.root
+        for key in where:
+            below = self._below(node)
+            if key not in below:
+                return
+            at, node = below[key]
+            yield at.start_mark
+
+    def _below(self, node: Node | None) -> Mapping[str | int, tuple[Node, Node]]:
+        """The children of a node by their keys; of the same key, what was written last."""
+        if id(node) not in self._index:
+            below = self._index[id(node)] = {}
+            for key, at, value in children(node):
+                below.setdefault(key, (at, value))
+        return self._index[id(node)]
 
 
 def read_document(path: Path) -> Document:
@@ -143,16 +164,6 @@ def read_document(path: Path) -> Document:
         raise SpecError(f"{place}: {problem(error)}.") from None
     except yaml.YAMLError as error:
         raise SpecError(f"{path}: {problem(error)}.") from None
-
-
-def _marks(node: Node | None, where: Where) -> Iterator[yaml.Mark]:
-    """Where each part of ``where`` was written, as far down as it was."""
-    for key in where:
-        found = next((child for child in children(node) if child[0] == key), None)
-        if found is None:
-            return
-        node = found[2]
-        yield found[1].start_mark
 
 
 def _replace(data: Any, where: Where, override: Override) -> None:

@@ -16,6 +16,9 @@ from deltagclip_cli.spec.customary import nearest_word
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.wording import shortened
 
+MOST_FAULTS = 100
+"""Of so many of a file is told what is wrong, and of the others how many they are."""
+
 _MOST_CHARACTERS = 200  # of words that are several
 
 
@@ -75,14 +78,12 @@ def naming_legal_options(
         legal: the options that there are.
         elsewhere: where an option stands that is none of this group; None if it is not known.
     """
-    return raised(
-        [
-            unknown_option(fault["loc"][0], owner, legal, fault["loc"], elsewhere)
-            if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1
-            else fault
-            for fault in faults_of(error)
-        ]
-    )
+    faults = list(faults_of(error))
+    for number, fault in enumerate(faults[:MOST_FAULTS]):
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            name, where = fault["loc"][0], fault["loc"]
+            faults[number] = unknown_option(name, owner, legal, where, elsewhere)
+    return raised(faults)
 
 
 def nowhere(option: str) -> None:

@@ -49,11 +49,11 @@ class Grid:
     shared: Mapping[str, Sequence[Sequence[Point]]] = field(default_factory=dict)
     own: Mapping[str, Sequence[Sequence[Point]]] = field(default_factory=dict)
 
-    def shared_points(self, label: str) -> list[Point]:
+    def shared_points(self, label: str) -> Iterator[Point]:
         """Every combination of what is varied for all optimizers, here for one of them."""
         return _product(self.shared.get(label, ()))
 
-    def own_points(self, label: str) -> list[Point]:
+    def own_points(self, label: str) -> Iterator[Point]:
         """Every combination of what is varied for this optimizer alone."""
         return _product(self.own.get(label, ()))
 
@@ -64,11 +64,9 @@ class Grid:
                 yield from point.items()
 
 
-def _product(axes: Sequence[Sequence[Point]]) -> list[Point]:
-    return [
-        {key: value for part in parts for key, value in part.items()}
-        for parts in itertools.product(*axes)
-    ]
+def _product(axes: Sequence[Sequence[Point]]) -> Iterator[Point]:
+    for parts in itertools.product(*axes):
+        yield {key: value for part in parts for key, value in part.items()}
 
 
 def read_grid(

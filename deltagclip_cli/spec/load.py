@@ -12,12 +12,12 @@ from pydantic_core import ErrorDetails
 
 from deltagclip_cli.errors import SpecError
 from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
-from deltagclip_cli.spec.faults import nearest, raised
+from deltagclip_cli.spec.faults import MOST_FAULTS, nearest, raised
 from deltagclip_cli.spec.grid import VARIABLE
 from deltagclip_cli.spec.limits import faults_of_values
 from deltagclip_cli.spec.schema import NAME, NAMES, Experiment
 from deltagclip_cli.spec.sentences import sentence
-from deltagclip_cli.wording import printable
+from deltagclip_cli.wording import plural, printable
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def load_spec(
 
     Raises:
         SpecError: the file is unreadable, an experiment is unknown, none has the tags, or there are
-            faults. All faults
-            are in the one error, each with file, line, column, path and the legal options.
+            faults. All faults are in the one error, each with file, line, column, path and the
+            legal options; of more than :data:`MOST_FAULTS`, the first.
     """
     document = read_document(path)
     faults = _top_level_faults(document)
     written = document.data.get("experiments") if not faults else None
     if faults or not isinstance(written, dict):
-        raise SpecError("\n".join(faults))
+        raise _error(faults)
     for name in only:
         if name not in written:
             names = [str(each) for each in written]
@@ -71,14 +71,21 @@ def load_spec(
     chosen = _tagged(document, only or list(written), tags)
     overrides = [_in_grid(parse_override(text)) for text in sets]
     experiments, documents = {}, {}
+    found: dict[str, None] = {}
     for name in chosen:
         try:
             experiments[name], documents[name] = _experiment(document, name, overrides)
         except SpecError as error:
-            faults += [fault for fault in error.args[0].split("\n\n") if fault not in faults]
-    if faults:
-        raise SpecError("\n\n".join(faults))
+            found |= dict.fromkeys(error.args[0].split("\n\n"))
+    if found:
+        raise _error(list(found))
     return Spec(document.name, experiments, documents)
+
+
+def _error(faults: Sequence[str]) -> SpecError:
+    more = len(faults) - MOST_FAULTS
+    told = [*faults[:MOST_FAULTS], *([f"and {plural(more, 'more fault')}"] if more > 0 else [])]
+    return SpecError("\n\n".join(told))
 
 
 def experiment_names(path: Path) -> list[str]:
@@ -174,6 +181,8 @@ def _reached(
     """The document with what an override changes a part of taken over from the defaults."""
     reached = {override.where[0] for override in overrides if len(override.where) > 1}
     inherited = {key: value for key, value in defaults.items() if key in reached}
+    if not inherited:
+        return document
     experiments = document.data["experiments"]
     experiments = {**experiments, name: {**inherited, **experiments[name]}}
     return replace(document, data={**document.data, "experiments": experiments})

@@ -234,19 +234,15 @@ class Experiment(Settings):
             if key == "lr" and wants_auto(value):
                 yield ("grid",), value
 
-    def variants(self, label: str) -> list[Variant]:
+    def variants(self, label: str) -> Iterator[Variant]:
         """The optimizer called ``label`` at every point of the grid; without a grid, as it is."""
         optimizer = self.optimizers[label]
-        variants = []
         for shared in self.grid.shared_points(label):
             settings = {key: value for key, value in shared.items() if is_setting(key)}
             options = {key: value for key, value in shared.items() if key not in settings}
             experiment = self._with(settings)
-            variants += [
-                Variant(experiment, optimizer.taking(options | point))
-                for point in self.grid.own_points(label)
-            ]
-        return variants
+            for point in self.grid.own_points(label):
+                yield Variant(experiment, optimizer.taking(options | point))
 
     def _with(self, settings: Point) -> Experiment:
         """The experiment with settings as a grid has checked them."""

@@ -27,7 +27,7 @@ def experiment(**settings: Any) -> Experiment:
 
 
 def variants(label: str, grid: Any, **settings: Any) -> list[Variant]:
-    return experiment(grid=grid, **settings).variants(label)
+    return list(experiment(grid=grid, **settings).variants(label))
 
 
 def values(option: str, grid: Any, label: str = "a") -> list[Any]:
@@ -42,7 +42,7 @@ def places_of_faults(**settings: Any) -> set[tuple[Any, ...]]:
 
 def test_without_a_grid_an_optimizer_has_one_variant_as_it_is() -> None:
     plain = experiment()
-    assert plain.variants("a") == [Variant(plain, plain.optimizers["a"])]
+    assert list(plain.variants("a")) == [Variant(plain, plain.optimizers["a"])]
 
 
 def test_a_grid_is_a_product_and_zip_pairs_up() -> None:
@@ -141,7 +141,7 @@ def test_what_is_combined_is_what_would_be_if_it_were_checked_together() -> None
 def test_the_written_experiment_stays_as_it_was() -> None:
     written = experiment(grid={"model.hidden": [[1], [2]], "lr": [3]})
     before = experiment(grid={"model.hidden": [[1], [2]], "lr": [3]})
-    assert len(written.variants("a")) == 2
+    assert len(list(written.variants("a"))) == 2
     assert written == before
     assert written.optimizers["a"].options["lr"] == 0.1
 

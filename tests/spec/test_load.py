@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny_spec import TINY, faults_of_text, write_spec
+from yaml.nodes import Node
 
 from deltagclip_cli.errors import SpecError
+from deltagclip_cli.spec import document
 from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.spec.nodes import children
 
 WRONG = """\
 defaults: {precision: fp16, sees: [1]}
@@ -266,3 +270,27 @@ def test_half_a_normalization_lacks_the_other_half(tmp_path: Path) -> None:
 )
 def test_an_alias_of_itself_is_a_fault_and_does_not_hang(tmp_path: Path, text: str) -> None:
     assert faults_of_text(tmp_path, text)
+
+
+def test_of_very_many_faults_the_first_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    keys = "".join(f"    key_{number}: 1\n" for number in range(1000))
+    faults = faults_of_text(tmp_path, TINY + keys)
+    assert len(faults) == 101
+    assert faults[99].startswith("spec.yaml:109:5: tiny: unknown option 'key_99'.")
+    assert faults[-1] == "and 900 more faults"
+
+
+def test_a_place_is_looked_up_once_however_many_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+
+    def watched(node: Node | None) -> Iterator[tuple[str | int, Node, Node]]:
+        looked.append(node)
+        return children(node)
+
+    path = write_spec(tmp_path, TINY + "".join(f"    key_{number}: 1\n" for number in range(1000)))
+    monkeypatch.setattr(document, "children", watched)
+    with pytest.raises(SpecError):
+        load_spec(path)
+    assert len(looked) == len(set(map(id, looked))) < 20
