@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from invocation import Invoke
+from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.console import tables
@@ -27,17 +28,13 @@ def finish(folder: Path, *sets: str, status: str = "finished") -> list[RunFolder
     for number, trial in enumerate(trials_of(folder, *sets)):
         run = RunFolder.of(folder / "runs", trial)
         create(run, trial)
-        result = {
-            "status": status,
-            "identity": trial.identity,
-            "epochs": 2,
-            "last": {"test/loss": 1.0 + number, "test/accuracy": 0.5},
-            "seconds": {"epochs": 3.0, "last_start": 3.0},
-            "diverged": {"where": "training", "step": 3, "epoch": 1}
-            if status == "diverged"
-            else None,
-        }
-        run.result_file.write_text(json.dumps(result))
+        result = result_text(
+            status,
+            identity=trial.identity,
+            last={"test/loss": 1.0 + number, "test/accuracy": 0.5},
+            seconds={"epochs": 3.0, "last_start": 3.0},
+        )
+        run.result_file.write_text(result)
         folders.append(run)
     return folders
 
@@ -58,7 +55,7 @@ def test_a_plan_names_settings_seeds_states_and_slots(deltagclip: Invoke, tmp_pa
 def test_a_plan_names_trials_that_keep_other_threads(deltagclip: Invoke, tmp_path: Path) -> None:
     for threads, folder in zip((1, 2, 2, 4), finish(tmp_path, "seeds=[0, 1]"), strict=True):
         folder.result_file.unlink()
-        folder.record_stop("killed")
+        HeldFolder(folder).record_stop("killed")
         folder.environment_file.write_text(json.dumps([{"threads": threads}]))
     words = [*TINY, "--dry-run", "--set", "seeds=[0, 1, 2]"]
     shown = deltagclip(*words).output
@@ -259,6 +256,6 @@ def test_of_very_many_settings_a_plan_shows_the_first(
     monkeypatch.setattr(tables, "MOST_ROWS", 5)
     grid = "grid={sgd: {lr: {log_range: [1e-3, 1], count: 50}}}"
     shown = deltagclip(*TINY, "--dry-run", "-j", "1", "--set", grid).output
-    assert shown.count("1 new") == 5
+    assert shown.count("  1 new ") == 5
     assert "46 more settings not shown: --json has all" in shown
     assert shown.splitlines()[-1] == "51 trials: 51 new. 51 to run on cpu 0."
