@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from deltagclip_cli.files import Check, is_disk_full
 from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.held_folder import HeldFolder, hold
 from deltagclip_cli.history import where_to_continue, write_result
+from deltagclip_cli.leftovers import remove_leftovers
 from deltagclip_cli.logs import EPOCHS, left_if_taken_over, logged_to
 from deltagclip_cli.ownership import Ownership
 from deltagclip_cli.recorder import Recorder
@@ -89,6 +90,9 @@ def run_trial(
         trainer, ending = _train(folder, trial, parts, check, watch, should_stop)
         if ending is not Ending.STOPPED:
             write_result(folder, trainer, ending, time.perf_counter() - started, check)
+            with suppress(OSError):  # they only take room, and deltagclip clean removes them, too
+                keep_last = trial.checkpoint.keep == "last"
+                remove_leftovers(folder, keep_last=keep_last, check=check)
         return ending
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     {"spec"},
     {"trials"},
     {"run_folder"},
-    {"heartbeat", "ownership", "held_folder", "starts"},
+    {"heartbeat", "ownership", "held_folder", "starts", "leftovers"},
     {"slurm"},
     {"planning"},
     {"results", "survey", "curves", "statistics"},
@@ -45,7 +45,7 @@ LAYERS = [
 WITHOUT_TORCH = {"errors", "registry", "wording", "seeds", "files", "stopping", "logs", "spec"}
 WITHOUT_TORCH |= {"run_folder", "cli", "__main__", "__init__", "claims", "heartbeat", "planning"}
 WITHOUT_TORCH |= {"ownership", "slurm", "results", "survey", "launchers", "search", "console"}
-WITHOUT_TORCH |= {"trials", "held_folder", "formats", "starts"}
+WITHOUT_TORCH |= {"trials", "held_folder", "formats", "starts", "leftovers"}
 READING = {
     "curves",
     "statistics",

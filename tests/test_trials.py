@@ -75,7 +75,7 @@ def test_the_identity_of_a_trial_does_not_change_between_versions(tmp_path: Path
     "words",
     [
         "title=Another",
-        "checkpoint={epochs: 5, minutes: 3}",
+        "checkpoint={epochs: 5, minutes: 3, keep: none}",
         "log_every=10",
         "slurm={partition: gpu, time: 04:00:00}",
         "seeds=[0, 1, 2]",

@@ -11,6 +11,7 @@ from deltagclip_cli import __version__
 from deltagclip_cli.cli import data
 from deltagclip_cli.cli.cancel import cancel
 from deltagclip_cli.cli.certify import certify
+from deltagclip_cli.cli.clean import clean
 from deltagclip_cli.cli.command import Command
 from deltagclip_cli.cli.compare import compare
 from deltagclip_cli.cli.job import job
@@ -41,6 +42,7 @@ app.command("certify", cls=Command)(certify)
 app.command("tensorboard", cls=Command)(tensorboard)
 app.command("reproduce", cls=Command)(reproduce)
 app.command("cancel", cls=Command)(cancel)
+app.command("clean", cls=Command)(clean)
 app.command("validate", cls=Command)(validate)
 app.command("list", cls=Command)(list_components)
 app.add_typer(data.app, name="data")

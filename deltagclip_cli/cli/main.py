@@ -22,10 +22,11 @@ def main() -> None:
     interrupt.listen()
     sys.unraisablehook = interrupt_again
     try:
-        from deltagclip_cli.cli.app import app
         from deltagclip_cli.console import streams
 
         streams.prepare()
+        from deltagclip_cli.cli.app import app
+
         app(prog_name="deltagclip")
     except KeyboardInterrupt:
         interrupt.leave()

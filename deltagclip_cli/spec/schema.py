@@ -132,10 +132,14 @@ class Certificate(Settings):
 
 
 class Checkpointing(Settings):
-    """How often a trial writes a checkpoint: every so many epochs, and every so many minutes."""
+    """How often a trial writes a checkpoint: every so many epochs, and every so many minutes.
+
+    ``keep`` is what is left of them when it has ended; it needs none then.
+    """
 
     epochs: PositiveInt = 1
     minutes: PositiveFloat = 10.0
+    keep: Literal["last", "none"] = "last"
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def test_these_are_all_commands_and_options() -> None:
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
             " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --yes -y"
             " --fail-fast --dry-run --spec --set --runs --data --json --quiet -q --debug",
+            "clean": "experiments --runs --last --dry-run --yes -y --json --quiet -q --debug",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
             "job": "trials --task --gpus --local-data --threads --data --debug",
             "compare": "targets --metric --at --baseline --target --interval --ddof --mode"

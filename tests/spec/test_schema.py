@@ -74,6 +74,7 @@ def test_one_augmentation_needs_no_list() -> None:
         ({"checkpoint": {"epochs": 0}}, ("checkpoint", "epochs")),
         ({"checkpoint": {"minutes": 0}}, ("checkpoint", "minutes")),
         ({"checkpoint": {"hours": 1}}, ("checkpoint", "hours")),
+        ({"checkpoint": {"keep": "best"}}, ("checkpoint", "keep")),
         ({"optimisers": {}}, ("optimisers",)),
         ({"slurm": 3}, ("slurm",)),
         ({"model": {"name": "mlp", "hidden": ["x"]}}, ("model", "hidden", 0)),

@@ -24,6 +24,7 @@ from training_cases import (
     trial_of,
 )
 
+from deltagclip_cli import worker
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trainer import Ending
@@ -51,16 +52,38 @@ def test_a_checkpoint_holds_tensors_and_plain_values_only(
     assert all_plain(checkpoint(RunFolder.of(runs, trial)))
 
 
-def test_the_two_newest_are_kept(runs: Path) -> None:
+def test_the_two_newest_are_kept_until_the_end_and_the_last_then(runs: Path) -> None:
     trial = trial_of()
-    train(trial, runs)
+    train(trial, runs, stop=StopAt(10))
     folder = RunFolder.of(runs, trial)
     previous = torch.load(folder.previous_checkpoint_file, weights_only=True)
-    assert (previous["epoch"], checkpoint(folder)["epoch"]) == (2, 3)
+    assert (previous["step"], checkpoint(folder)["step"]) == (8, 10)
     assert sorted(folder.path.glob("*.pt")) == [
         folder.previous_checkpoint_file,
         folder.checkpoint_file,
     ]
+    train(trial, runs)
+    assert list(folder.path.glob("*.pt")) == [folder.checkpoint_file]
+
+
+def test_none_is_kept_of_a_trial_that_needs_none_and_it_is_finished_all_the_same(
+    runs: Path,
+) -> None:
+    trial = trial_of(checkpoint={"keep": "none"})
+    train(trial, runs, stop=StopAt(10))
+    folder = RunFolder.of(runs, trial)
+    assert checkpoint(folder)["step"] == 10
+    assert train(trial, runs) is Ending.FINISHED
+    assert list(folder.path.glob("*.pt")) == []
+    written = folder.result_file.read_bytes()
+    assert train(trial, runs) is Ending.FINISHED
+    assert folder.result_file.read_bytes() == written
+
+
+@pytest.fixture
+def killed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is tidied up behind a result, for a test to take it away."""
+    monkeypatch.setattr(worker, "remove_leftovers", lambda *words, **options: [])
 
 
 def test_checkpoints_come_every_so_many_epochs_and_at_the_end(
@@ -229,6 +252,7 @@ def test_metrics_that_a_disk_lost_are_made_again(
     assert_same_numbers(folder, RunFolder.of(tmp_path / "whole", trial))
 
 
+@pytest.mark.usefixtures("killed_at_the_end")
 def test_records_after_the_checkpoint_are_dropped_and_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -245,6 +269,7 @@ def test_records_after_the_checkpoint_are_dropped_and_made_again(
 
 
 @pytest.mark.parametrize("between", [False, True], ids=["before both", "between them"])
+@pytest.mark.usefixtures("killed_at_the_end")
 @pytest.mark.parametrize("asked", [10, 1000], ids=["in mid training", "at the end"])
 def test_a_kill_at_the_renames_of_a_checkpoint_is_made_good_by_the_next_start(
     asked: int, between: bool, tmp_path: Path
