@@ -57,7 +57,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": _device_name(device),
         "processor": f"{processor()} ({torch.backends.cpu.get_cpu_capability()})",
-        "cpus": os.cpu_count(),
+        "cpus": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
         "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
         "git": _git_state(),
@@ -87,6 +87,10 @@ def record_start(
             "begins again with %d.",
             *(plural(now["threads"], "thread"), threads),
         )
+    if device.type == "cpu":
+        may_have_more = threads is None and not earlier and now["threads"] < now["cpus"]
+        more = f"; --threads N takes more of {now['cpus']} cores" if may_have_more else ""
+        logger.info("Trains on the CPU with %s%s.", plural(now["threads"], "thread"), more)
     write_text(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n", check)
 
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 from training_cases import Done, StopAt, assert_same_numbers, never, train, trial_of
 
+from deltagclip_cli import worker
+from deltagclip_cli.assembly import Parts, assemble
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.starts import THREADS
 
@@ -39,6 +41,17 @@ def log(runs: Path) -> str:
     return RunFolder.of(runs, TRIAL).log_file.read_text()
 
 
+def test_whoever_is_faster_decides(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def assembled_while_another_begins(*words: Any, **options: Any) -> Parts:
+        monkeypatch.undo()
+        train(TRIAL, runs, threads=3, stop=StopAt(3))
+        return assemble(*words, **options)
+
+    monkeypatch.setattr(worker, "assemble", assembled_while_another_begins)
+    train(TRIAL, runs, threads=2)
+    assert threads(runs) == [3, 3]
+
+
 @pytest.mark.parametrize("before", [1, 2, 3])
 def test_a_trial_has_the_usual_threads_whatever_torch_would_take(runs: Path, before: int) -> None:
     torch.set_num_threads(before)  # as OMP_NUM_THREADS or the cores have it
@@ -51,9 +64,8 @@ def test_a_trial_that_was_interrupted_keeps_the_threads_that_it_was_begun_with(
 ) -> None:
     train(TRIAL, tmp_path / "undisturbed", threads=2)
     train(TRIAL, runs, threads=2, stop=StopAt(3))
-    assert "threads" not in log(runs)
     train(TRIAL, runs, stop=StopAt(3))  # who asks for none
-    assert "threads" not in log(runs)
+    assert "keeps" not in log(runs)
     train(TRIAL, runs, threads=3)  # who asks for others
     assert "keeps the 2 threads that it was begun with" in log(runs)
     assert "--force begins again with 3" in log(runs)
@@ -114,6 +126,8 @@ def test_compare_names_the_settings_that_other_threads_touched(
         deltagclip("train", "tiny", "--optimizer", "adam", "--seed", seed)
         assert "circumstances" not in deltagclip("compare", "--runs", runs).out
     for seed, count in (("0", "1"), ("1", "2")):
-        deltagclip("train", "tiny", "--optimizer", "sgd", "--seed", seed, "--threads", count)
+        words = ["--optimizer", "sgd", "--seed", seed, "--threads", count]
+        done = deltagclip("train", "tiny", *words)
+        assert f"Trains on the CPU with {count} thread" in done.out
     shown = " ".join(deltagclip("compare", "--runs", runs).out.split())
     assert "sgd (seed 1) with threads 2; all else with threads 1." in shown
