@@ -145,6 +145,9 @@ SUGGESTED = {
     "rep": Layout("{o}_rep{s}_20240101_120000", "{o}"),
     "trial": Layout("{o}/trial_{s}/events", "{o}"),
     "fold": Layout("{o}/fold-{s}", "{o}"),
+    "slurm array behind a time": Layout("2024-01-01_12-00-00/12345_{s}/{o}", "{o}"),
+    "ray": Layout("f_a1b2{k}_0000{k}_{k}_{o}_{s}_2024-01-01_12-0{k}-00", "{o}"),
+    "a time for each run": Layout("{o}/2024-01-01_12-0{k}-00/s{s}", "{o}"),
     "quote": Layout("it's {o}/{s}", "it's {o}"),
     "dollar": Layout("$HOME {o}*/{s}", "$HOME {o}*"),
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from deltagclip_cli.curves.grouping import Sorted
 from deltagclip_cli.curves.name_parts import Kind, Name, Part
@@ -135,12 +136,20 @@ def suggested(
     return Suggestion(list(numbered), _pattern(runs, slots) if slots else None)
 
 
+class _Reading(Enum):
+    """What of a side counts as the label."""
+
+    WHOLE = "from the first plain text to the last"
+    LAST = "the last plain text"
+    STAMPED = "the whole, with time-stamps"
+
+
 def _pattern(runs: Sequence[Sorted], slots: Mapping[Sorted, _Slot]) -> str | None:
     """One that reads every run, keeps together what is, and unites more; None if there is none."""
     places = {run: slots.get(run) or _known_slot(run) for run in runs}
     known = [slot for slot in places.values() if slot is not None]
-    for kept in ((), (Kind.STAMP, Kind.DATE)):
-        pattern = _expression(known, kept, is_for_all=len(known) == len(runs))
+    for how in _Reading:
+        pattern = _expression(known, how, is_for_all=len(known) == len(runs))
         if pattern is not None and pattern.isprintable() and _fits(pattern, places):
             return pattern
     return None
@@ -165,10 +174,10 @@ def _fits(pattern: str, places: Mapping[Sorted, _Slot | None]) -> bool:
     return keeps_together and len(united) < len(groups) and len(set(seeds)) == len(seeds)
 
 
-def _expression(slots: Sequence[_Slot], kept: Collection[Kind], *, is_for_all: bool) -> str | None:
+def _expression(slots: Sequence[_Slot], how: _Reading, *, is_for_all: bool) -> str | None:
     """An expression made of what stands before and behind the seeds."""
-    before = [_Side.of(slot.name, 0, slot.start, kept) for slot in slots]
-    behind = [_Side.of(slot.name, slot.end, len(slot.name.text), kept) for slot in slots]
+    before = [_Side.of(slot.name, 0, slot.start, how) for slot in slots]
+    behind = [_Side.of(slot.name, slot.end, len(slot.name.text), how) for slot in slots]
     ahead, after = ({side.text for side in sides} for sides in (before, behind))
     is_label_behind = len(ahead) == 1 and after != {""} and (len(after) > 1 or ahead == {""})
     first = _around(before, None if is_label_behind else "optimizer")
@@ -196,8 +205,9 @@ class _Side:
     tail: str
 
     @classmethod
-    def of(cls, name: Name, start: int, end: int, kept: Collection[Kind]) -> _Side:
-        """A piece of a name; parts of the kinds that are to be kept count as plain text."""
+    def of(cls, name: Name, start: int, end: int, how: _Reading) -> _Side:
+        """A piece of a name."""
+        kept = (Kind.STAMP, Kind.DATE) if how is _Reading.STAMPED else ()
         hidden = {
             place
             for part in name.parts
@@ -205,12 +215,17 @@ class _Side:
             for place in range(part.start, part.end)
         }
         text = name.text
-        plain = [p for p in range(start, end) if p not in hidden and text[p] not in _SEPARATORS]
+        stop = end
+        if end < len(text):  # before the seed
+            shown = "".join("\0" if place in hidden else text[place] for place in range(start, end))
+            stop = start + _REPETITION.search(shown).start()  # type: ignore[union-attr]
+        plain = [p for p in range(start, stop) if p not in hidden and text[p] not in _SEPARATORS]
         if not plain:
             return cls("", "", _like(name, start, end))
         first, last = plain[0], plain[-1] + 1
-        if end < len(text):  # before the seed
-            last = first + _REPETITION.search(text[first:last]).start()  # type: ignore[union-attr]
+        if how is _Reading.LAST:
+            within = max((p for p in hidden if p < last), default=first)
+            first = next(p for p in plain if p >= within)
         return cls(_like(name, start, first), text[first:last], _like(name, last, end))
 
 

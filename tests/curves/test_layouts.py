@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable
@@ -49,12 +50,32 @@ def test_seeds_and_times_are_understood(name: str) -> None:
     assert groups(named) == layout.groups()
 
 
+WORDS = ["seed{s}", "Seed_{s}", "SEED-{s}", "seed={s}", "seed:0{s}", "rng_seed {s}"]
+PLACES = ["{o}_@", "@-{o}", "{o}/@", "@/{o}", "lr=0.1,@,opt={o}", "resnet18.{o}.@/b32"]
+TOOLS = [
+    "#",
+    "#_2024-01-01_12-0{k}-00",
+    "multirun/2024-01-01/12-00-0{k}/#",
+    "#/lightning_logs/version_{k}",
+    "#/runs/Jan01_12-0{k}-00_node{k}",
+    "f_a1b2{k}_0000{k}_{k}_#_2024-01-01_12-00-00",
+    "logs/#/wandb/run-20240101_12000{k}-{id}",
+]
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_word_seed_is_understood_wherever_and_however_it_is_written(tool: str) -> None:
+    for word, place in itertools.product(WORDS, PLACES):
+        form = tool.replace("#", place.replace("@", word))
+        found = groups(read(Layout(form, "").paths())[0])
+        assert list(found.values()) == [["0", "1", "2"]] * 2, form
+
+
 @pytest.mark.parametrize("name", SUGGESTED)
 def test_runs_that_a_number_tells_apart_are_united_by_what_is_suggested(name: str) -> None:
     layout = SUGGESTED[name]
     named, notes = read(layout.paths())
     assert len(groups(named)) == 6
-    assert all(each.seed is None for each in named)
     united, _ = read(layout.paths(), suggested(notes))
     assert groups(united) == layout.groups()
 
