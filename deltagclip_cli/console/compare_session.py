@@ -209,7 +209,7 @@ def tell(problems: Sequence[str], *, all_in: str = "--json") -> None:
     """
     console = make_console(stderr=True)
     for problem in problems[:_MOST_PROBLEMS]:
-        console.print(problem, style="yellow", markup=False, soft_wrap=True)
+        console.print(problem, style="yellow", soft_wrap=True)
     if len(problems) > _MOST_PROBLEMS:
         more = len(problems) - _MOST_PROBLEMS
         console.print(f"and {more} more of these; {all_in} has all", style="yellow")

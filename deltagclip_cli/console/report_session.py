@@ -97,7 +97,7 @@ def write_report(
     console = make_console()
     if not quiet:
         summary = _summary(folder, written, size)
-        console.print(summary, markup=False, highlight=False, soft_wrap=True)
+        console.print(summary, soft_wrap=True)
     tell(problems, all_in="the page")
     if opens and not webbrowser.open((folder / PAGE).resolve().as_uri()):
         tell([f"--open: there is no browser here; the page is {folder / PAGE}."])

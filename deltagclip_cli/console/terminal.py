@@ -15,7 +15,10 @@ COLUMNS_OF_FILES = 160
 
 
 class Console(rich.console.Console):
-    """A console that obeys no text: of titles, labels, errors and words of other programs alike."""
+    """A console that obeys no text: of titles, labels, errors and words of other programs alike.
+
+    To be made with ``markup=False`` and ``emoji=False``, for rich's own signs.
+    """
 
     @property
     def size(self) -> ConsoleDimensions:
@@ -46,7 +49,7 @@ def make_console(*, stderr: bool = False) -> Console:
     Args:
         stderr: print there, since stdout is for programs.
     """
-    console = Console(stderr=stderr, highlight=False)
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = COLUMNS_OF_FILES
     return console

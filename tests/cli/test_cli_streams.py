@@ -166,3 +166,13 @@ def test_a_working_folder_that_is_gone_is_said(place: Path) -> None:
     done = run(place / "gone", *LIST, shell="2>&1", before="rmdir ../gone;")
     assert done.returncode == 2
     assert done.stdout.startswith(b"error: the working folder is not there any more")
+
+
+def test_a_reason_is_shown_harmlessly(place: Path) -> None:
+    """As it may come of another program, or of somebody else's folder."""
+    folder = place / "runs/tiny/sgd/seed-0-00000000"
+    folder.mkdir(parents=True)
+    (folder / "error.txt").write_text("[red]\x1b]0;title\x9b2J\u202e:fire:\n")
+    code, shown = on_a_terminal(place, "status", columns=200)
+    assert code == 0
+    assert r"[red]\x1b]0;title\x9b2J\u202e:fire:" in shown
