@@ -35,10 +35,6 @@ from deltagclip_cli.trials import Trial
 
 Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
 
-Probe = Callable[[int], Mapping[str, float]]
-"""Is called when an epoch begins, with the number of those that are finished; its metrics become
-part of that epoch's record."""
-
 
 @dataclass(frozen=True)
 class Parts:
@@ -52,7 +48,7 @@ class Parts:
     test: Batches | TokenBatches
     device: torch.device
     fingerprint: str  # of the data
-    probes: Sequence[Probe] = ()
+    probes: Sequence[CertificateProbe] = ()
 
 
 def find_device(name: str) -> torch.device:
@@ -222,8 +218,9 @@ def _check_room(
         return sum(each.numel() for each in model.parameters())
 
     # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the
-    # theorem, in float64, the first weights, three vectors of Lanczos, a product and its parts.
-    copies = 4 * dtype.itemsize + 6 * torch.float64.itemsize * _needs_landscape(trial)
+    # theorem, in float64, the first weights, those before the step, three vectors of Lanczos, a
+    # product and its parts.
+    copies = 4 * dtype.itemsize + 7 * torch.float64.itemsize * _needs_landscape(trial)
     check_width(width, parameters, copies, free)
 
 
@@ -241,10 +238,11 @@ def _landscape(
     return Landscape(model, task, *whole)
 
 
-def _probes(trial: Trial, landscape: Landscape | None) -> list[Probe]:
+def _probes(trial: Trial, landscape: Landscape | None) -> list[CertificateProbe]:
     if trial.certificate is None or landscape is None:
         return []
-    return [CertificateProbe(landscape, every=trial.certificate.every, epochs=trial.epochs)]
+    every, epochs = trial.certificate.every, trial.epochs
+    return [CertificateProbe(landscape, every=every, epochs=epochs, precision=trial.precision)]
 
 
 def _is_convolutional(model: nn.Module) -> bool:

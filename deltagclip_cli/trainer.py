@@ -109,7 +109,10 @@ class Trainer:
             if diverged_at is None:
                 metrics |= self.evaluate()
             metrics["perf/epoch_seconds"] = time.perf_counter() - self._started
-            self._finish_epoch(metrics | measured, diverged_at)
+            metrics |= measured
+            for probe in self.parts.probes:
+                metrics |= probe.after(metrics)
+            self._finish_epoch(metrics, diverged_at)
             if self.divergence:
                 return Ending.DIVERGED
             if self.epoch < self.trial.epochs and not self._go_on():
@@ -120,7 +123,9 @@ class Trainer:
     def _measure(self) -> dict[str, float]:
         """What probes tell of the weights that the epoch begins with."""
         return {
-            name: value for probe in self.parts.probes for name, value in probe(self.epoch).items()
+            name: value
+            for probe in self.parts.probes
+            for name, value in probe.before(self.epoch).items()
         }
 
     def _samples_to_do(self) -> int:
@@ -281,6 +286,7 @@ class Trainer:
             "meter": self.meter.state_dict(),
             "regimes": self.regimes.counts(),
             "regime_totals": self.regime_totals,
+            "probes": [probe.state_dict() for probe in self.parts.probes],
             "random": self._random_state(),
             "device": self.parts.device.type,
             "data": self.parts.fingerprint,
@@ -305,6 +311,9 @@ class Trainer:
         self.meter.load_state_dict(state["meter"])
         self.regimes = RegimeCounter(self.observer, state["regimes"])
         self.regime_totals = state["regime_totals"]
+        told = state.get("probes", [])  # none if it was trained without them so far
+        for probe, each in zip(self.parts.probes, told, strict=False):
+            probe.load_state_dict(each)
         if self.batch:  # the beginning of an epoch follows from the seed
             self._restore_random_state(state["random"])
 

@@ -132,7 +132,19 @@ def certificate_of(run: Run) -> Certificate:
     options = trial.settings["optimizer"]
     reason = objection(options)
     delta = 0.0 if reason else floor_of(options)
-    return Certificate(run, trial, Theorem(course_of(run.curves, trial.precision), delta, reason))
+    course = course_of(run.curves, trial.precision)
+    return Certificate(run, trial, Theorem(course, delta, reason, _kinks(course, trial)))
+
+
+def _kinks(course: Course, trial: Trial) -> str:
+    """Why L need not be β-smooth; empty if it is."""
+    if course.is_smooth:
+        return ""
+    activation = trial.model.options.get("activation")
+    if course.is_smooth is None:
+        return "nobody looked whether the network is smooth, and L β-smooth"
+    named = f" (activation: {activation})" if activation else ", such as ReLU"
+    return f"L need not be β-smooth: the network has operations that are not smooth{named}"
 
 
 def _ends(values: Numbers) -> dict[str, float]:

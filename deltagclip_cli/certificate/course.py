@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from deltagclip_cli.comparison.rows import REGIMES
 from deltagclip_cli.curves.run import Curve, Numbers
-
-_ROUNDING = {"fp64": float(np.finfo(np.float64).eps), "fp32": float(np.finfo(np.float32).eps)}
+from deltagclip_cli.spec.theorem import ROUNDING, slack
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +29,7 @@ class Course:
         lambda_max: its largest, (M,).
         lambda_error: how far off they may be, (M,).
         beta: largest eigenvalue of the Hessian, (M,).
+        is_smooth: whether the network is known to be smooth; None if nobody looked.
         regimes: how many steps were plain, clipped and floored; None for what does not clip.
         rounding: relative, of one number of the training.
     """
@@ -45,17 +45,14 @@ class Course:
     lambda_max: Numbers
     lambda_error: Numbers
     beta: Numbers
+    is_smooth: bool | None
     regimes: Mapping[str, int] | None
     rounding: float
 
     @property
     def slack(self) -> float:
-        """What rounding may add to ‖F(w) - y‖/√2, the root of the loss.
-
-        The outputs are as large as the first residuals, about, and each is a sum of some thousand
-        products, which cancel; a hundred roundings of the largest were never exceeded.
-        """
-        return 100 * self.rounding * float(np.sqrt(self.losses[0]))
+        """What rounding may add to the root of a loss."""
+        return slack(float(self.losses[0]), self.rounding)
 
     @property
     def ratios(self) -> Numbers:
@@ -102,6 +99,7 @@ def course_of(curves: Mapping[str, Curve], precision: str) -> Course:
 
     measured = np.flatnonzero(np.isfinite(values("theory/points")))
     points = values("theory/points")[measured[0]]
+    smooth = values("theory/smooth")[measured]
     return Course(
         steps=loss.steps.astype(np.int64),
         losses=points * loss.values,
@@ -114,8 +112,9 @@ def course_of(curves: Mapping[str, Curve], precision: str) -> Course:
         lambda_max=values("theory/lambda_max")[measured],
         lambda_error=values("theory/lambda_error")[measured],
         beta=values("theory/beta")[measured],
+        is_smooth=bool(smooth[0]) if np.isfinite(smooth[0]) else None,
         regimes=_regimes(curves),
-        rounding=_ROUNDING[precision],
+        rounding=ROUNDING[precision],
     )
 
 

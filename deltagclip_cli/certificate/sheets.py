@@ -19,7 +19,7 @@ from deltagclip_cli.wording import plural
 
 HOW_MEASURED = (
     "β and μ are the largest and the least that were measured along the way: a line that holds was"
-    " not refuted there, which is less than proved."
+    " not refuted there, which is less than proved, and one that is violated is so by these alone."
 )
 
 

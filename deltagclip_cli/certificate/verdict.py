@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from deltagclip_cli.certificate.course import Course
 from deltagclip_cli.curves.run import Numbers
-
-_EIGENVALUES = 1e-6
-"""How well β and the kernel's eigenvalues are known, relatively, with digits to spare."""
+from deltagclip_cli.spec.theorem import EIGENVALUES, falls_short
 
 NO_FLOOR = "δ > 0: without a floor the theorem promises no rate"
 
@@ -24,6 +22,7 @@ class Verdict(StrEnum):
 
     HOLDS = "holds"
     VIOLATED = "violated"
+    UNDECIDED = "not decided"
     NOT_MET = "premise not met"
 
 
@@ -35,10 +34,12 @@ class Line:
         name: a word for it.
         statement: as a formula.
         verdict: what it came to.
-        step: where it is violated first; else where the numbers are from; None if there are none.
+        step: where it is violated, or not decided, first; else where the numbers are from; None if
+            there are none.
         measured: the left side there.
         bound: the right side there.
-        reason: which premise is not met, and whether the statement held all the same.
+        reason: which premise is not met, and whether the statement held all the same; or what
+            stands between a line that is violated, or not decided, and a proof of that.
     """
 
     name: str
@@ -55,8 +56,8 @@ class Line:
         return self.measured, self.bound
 
     def __str__(self) -> str:
-        if self.verdict is Verdict.VIOLATED:
-            return f"violated at step {self.step}"
+        if self.verdict in (Verdict.VIOLATED, Verdict.UNDECIDED):
+            return f"{self.verdict} at step {self.step}"
         return str(self.verdict)
 
 
@@ -65,12 +66,14 @@ class Theorem:
     """The theorem, applied to a run.
 
     β is the largest that was measured along the way, and μ the least λ_min: both are those of some
-    of the points only, so that what holds is not proved, only not refuted.
+    of the points only, so that what holds is not proved, only not refuted, and what is violated is
+    so by them alone.
 
     Args:
         course: of the run.
         delta: δ; that of an optimizer that is not gradient descent does not matter.
         objection: why the optimizer's steps are not those of the theorem; empty if they are.
+        kinks: why L need not be β-smooth; empty if it is.
 
     Source: arXiv 2404.08624, with the learning rate of each step where a schedule changes it.
     """
@@ -78,6 +81,7 @@ class Theorem:
     course: Course
     delta: float
     objection: str
+    kinks: str = ""
 
     @cached_property
     def beta(self) -> float:
@@ -143,13 +147,12 @@ class Theorem:
         """With room for what η = 1/β loses in its rounding."""
         if self.objection:
             return Line("rate", "η ≤ 1/β", Verdict.NOT_MET, reason=self.objection)
-        is_met = self.course.rates * self.beta <= 1 + _EIGENVALUES
-        at = _first(~is_met)
-        verdict = Verdict.HOLDS if at is None else Verdict.NOT_MET
+        at = _first(~(self.course.rates * self.beta <= 1 + EIGENVALUES))
+        reason = "; ".join(filter(None, [self.kinks, "" if at is None else "η > 1/β"]))
         at = int(self.course.rates.argmax()) if at is None else at
+        verdict = Verdict.NOT_MET if reason else Verdict.HOLDS
         return self._line(
-            *("rate", "η ≤ 1/β", verdict, at, self.course.rates[at], 1 / self.beta),
-            reason="" if verdict is Verdict.HOLDS else "η > 1/β",
+            *("rate", "η ≤ 1/β", verdict, at, self.course.rates[at], 1 / self.beta), reason=reason
         )
 
     def _regular(self) -> Line:
@@ -202,12 +205,20 @@ class Theorem:
         )
 
     def _ratio(self) -> Line:
-        """Rounding of the residual counts twice in L, and as often in the gradient."""
-        ratios = self.course.ratios
-        is_broken = ratios < self.mu * (1 - _EIGENVALUES - 4 * self.course.doubts)
-        return self._judged(
-            *("PL*", "‖∇L‖²/(2L) ≥ μ", self._is_regular, is_broken, ratios),
-            *(np.full_like(ratios, self.mu), _lowest(ratios)),
+        """Where λ_min was not measured it may be less than μ, and no ratio can contradict it."""
+        course, ratios = self.course, self.course.ratios
+        is_broken = np.asarray(falls_short(ratios, self.mu, course.doubts))
+        is_measured = np.zeros_like(is_broken)
+        is_measured[course.measured] = True
+        if self._is_regular or not is_broken.any() or (is_broken & is_measured).any():
+            return self._judged(
+                *("PL*", "‖∇L‖²/(2L) ≥ μ", self._is_regular, is_broken & is_measured, ratios),
+                *(np.full_like(ratios, self.mu), _lowest(ratios)),
+            )
+        at = int(is_broken.argmax())
+        return self._line(
+            *("PL*", "‖∇L‖²/(2L) ≥ μ", Verdict.UNDECIDED, at, ratios[at], self.mu),
+            reason=f"λ_min was not measured at step {course.steps[at]}, and may be below μ there",
         )
 
     def _descent(self) -> Line:
@@ -250,7 +261,7 @@ class Theorem:
         )
 
     def _is_outside(self, bounds: Numbers) -> NDArray[np.bool_]:
-        return np.asarray(self.course.distances > bounds * (1 + _EIGENVALUES))
+        return np.asarray(self.course.distances > bounds * (1 + EIGENVALUES))
 
     def _judged(
         self,
@@ -267,7 +278,8 @@ class Theorem:
         if not premises:
             verdict = Verdict.HOLDS if at is None else Verdict.VIOLATED
             shown = shown if at is None else at
-            return self._line(name, statement, verdict, shown, left[shown], right[shown])
+            reason = "" if at is None or name == "step size" else self._doubt
+            return self._line(name, statement, verdict, shown, left[shown], right[shown], reason)
         if not math.isfinite(left[shown]) or not math.isfinite(right[shown]):
             return Line(name, statement, Verdict.NOT_MET, reason="; ".join(premises))
         shown = shown if at is None else at
@@ -276,6 +288,14 @@ class Theorem:
             *(name, statement, Verdict.NOT_MET, shown, left[shown], right[shown]),
             reason=f"{'; '.join(premises)} ({kept})",
         )
+
+    @property
+    def _doubt(self) -> str:
+        """What a line that is violated is violated by."""
+        measured, steps = len(self.course.measured), len(self.course.steps)
+        if measured == steps:
+            return ""
+        return f"by β and μ of {measured} of {steps} steps: between them β may be more, μ less"
 
     def _line(
         self,

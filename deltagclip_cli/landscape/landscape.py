@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from deltagclip_cli.landscape.kernel import extremes
 from deltagclip_cli.landscape.lanczos import Estimate, largest_eigenvalue
-from deltagclip_cli.landscape.network import Network, flat
+from deltagclip_cli.landscape.network import Network, Weights, flat
+from deltagclip_cli.landscape.smooth import has_smooth_operations_only
 from deltagclip_cli.tasks.outcome import Outcome
 
 
@@ -54,21 +55,32 @@ class Landscape:
         """All weights as one vector (P,), a copy."""
         return flat(self._network.weights()).detach()
 
-    def kernel_extremes(self) -> tuple[Estimate, Estimate]:
-        """λ_min and λ_max of the tangent kernel of all n·C outputs."""
-        return extremes(self._network, self._network.weights(), self._inputs)
+    def is_smooth(self) -> bool:
+        """Whether F is made of operations that are known to be smooth, which ReLU is not."""
+        outputs = self._network.outputs(self._network.weights(), self._inputs[:1])
+        return has_smooth_operations_only(outputs)
 
-    def smoothness(self) -> float:
+    def kernel_extremes(self, position: Tensor | None = None) -> tuple[Estimate, Estimate]:
+        """λ_min and λ_max of the tangent kernel of all n·C outputs.
+
+        Args:
+            position: all weights as one vector (P,); those of now if None.
+        """
+        return extremes(self._network, self._network.weights(position), self._inputs)
+
+    def smoothness(self, position: Tensor | None = None) -> float:
         """β: the largest eigenvalue of the Hessian, to eight digits, and rather above than below.
 
         It is β of these weights alone; the theorem wants the largest along the whole way.
+
+        Args:
+            position: all weights as one vector (P,); those of now if None.
         """
-        found = largest_eigenvalue(*self._hessian())
+        found = largest_eigenvalue(*self._hessian(self._network.weights(position)))
         return found.value + found.error
 
-    def _hessian(self) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    def _hessian(self, weights: Weights) -> tuple[Callable[[Tensor], Tensor], Tensor]:
         """Products of the Hessian with vectors (P,), and a vector to start with."""
-        weights = self._network.weights()
         tensors = list(weights.values())
         model = cast(nn.Module, partial(self._network.outputs, weights))
         loss = self._task(model, self._inputs, self._targets).objective

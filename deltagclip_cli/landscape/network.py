@@ -31,13 +31,18 @@ class Network:
         _check(model)
         self.model = model
 
-    def weights(self) -> dict[str, Tensor]:
-        """What is trained, as it is now, by its names; float64, with a gradient."""
-        return {
-            name: parameter.detach().double().requires_grad_()
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad
-        }
+    def weights(self, position: Tensor | None = None) -> dict[str, Tensor]:
+        """What is trained, by its names; float64, with a gradient.
+
+        Args:
+            position: the weights as one vector (P,), see :func:`flat`; as they are now if None.
+        """
+        trained = {n: p.detach() for n, p in self.model.named_parameters() if p.requires_grad}
+        if position is not None:
+            parts = torch.split(position, [each.numel() for each in trained.values()])
+            named = zip(trained.items(), parts, strict=True)
+            trained = {name: part.view_as(each) for (name, each), part in named}
+        return {name: each.double().requires_grad_() for name, each in trained.items()}
 
     def outputs(self, weights: Weights, inputs: Tensor) -> Tensor:
         """The outputs (B, C) for inputs (B, ...) in float64."""

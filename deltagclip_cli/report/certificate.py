@@ -44,7 +44,7 @@ PANELS = (
     Panel("Curvature, β, and λ_max", "theory/beta", {"theory/lambda_max": "λ_max"}),
 )
 SHOWN = {name for panel in PANELS for name in (panel.metric, *panel.others)}
-SHOWN |= {"theory/lambda_error", "theory/points"}  # which are no curves
+SHOWN |= {"theory/lambda_error", "theory/points", "theory/smooth"}  # which are no curves
 
 
 def certificates_of(runs: Sequence[Run]) -> list[Certificate]:

@@ -23,8 +23,10 @@ from certificate_cases import (
 from deltagclip_cli import assembly
 from deltagclip_cli.errors import DeviceError
 from deltagclip_cli.landscape.landscape import Landscape
+from deltagclip_cli.landscape.probe import CertificateProbe
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trainer import Ending
+from deltagclip_cli.trials import Trial
 
 
 def numbers(folder: RunFolder, *, theory: bool = True) -> list[dict[str, Any]]:
@@ -76,12 +78,64 @@ def test_a_record_tells_of_the_weights_before_its_step(finished: RunFolder) -> N
     assert first["theory/lambda_min"] == pytest.approx(least.value, rel=1e-12)
 
 
+# λ_min falls and rises again: at step 3 the PL* ratio is below it at the start and at the end.
+DIPPING = {
+    "model": {"width": 16},
+    "data": {"points": 3, "dimension": 2},
+    "certificate": {"every": 1000},
+}
+
+
+def dipping(**settings: Any) -> Trial:
+    return trial_of({**DESCENT, "lr": 0.5}, **{**DIPPING, **settings})
+
+
+def measured(folder: RunFolder) -> list[int]:
+    """The steps at which the costly numbers are there."""
+    return [each["step"] for each in records(folder) if "theory/lambda_min" in each]
+
+
+def test_where_the_ratio_is_below_the_kernel_s_eigenvalues_these_are_measured_again(
+    tmp_path: Path,
+) -> None:
+    folder = trained(dipping(), tmp_path)
+    first, *dip, last = measured(folder)
+    assert (first, last) == (1, 60) and dip
+    least = [each["theory/lambda_min"] for each in records(folder) if each["step"] in dip]
+    assert max(least) < records(folder)[0]["theory/lambda_min"]
+    assert str(lines(folder)["PL*"]) == "holds"
+
+
+def test_what_is_measured_at_a_step_is_of_the_weights_before_it(tmp_path: Path) -> None:
+    lazy = trained(dipping(), tmp_path / "lazy")
+    every = trained(dipping(certificate={"every": 1}), tmp_path / "every")
+    step = measured(lazy)[1]
+    for name in ("theory/lambda_min", "theory/lambda_max", "theory/beta"):
+        assert records(lazy)[step - 1][name] == records(every)[step - 1][name]
+
+
+def test_a_kernel_is_measured_again_as_often_as_was_planned_at_the_most() -> None:
+    parts = parts_of(trial_of())
+    landscape = Landscape(parts.model, parts.task, *next(parts.train.iterate(None, None)))
+    probe = CertificateProbe(landscape, every=3, epochs=7, precision="fp64")
+    planned = again = 0
+    for epoch in range(7):
+        numbers = probe.before(epoch)
+        planned += "theory/lambda_min" in numbers
+        short = {"train/loss": 1.0, "optim/grad_norm": 1e-6, **numbers}
+        again += "theory/lambda_min" in probe.after(short)
+        assert again <= planned
+    assert (planned, again) == (3, 2)  # none is left to be made after the last
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize(
+    "trial", [trial_of(epochs=15, certificate={"every": 4}), dipping(epochs=15)]
+)
 def test_a_trial_that_is_stopped_again_and_again_measures_the_same_bits(
-    steps: int, tmp_path: Path
+    trial: Trial, steps: int, tmp_path: Path
 ) -> None:
-    trial = trial_of(epochs=15, certificate={"every": 4})
     whole = trained(trial, tmp_path / "whole")
     starts = 0
     ending = Ending.STOPPED
@@ -154,7 +208,7 @@ def test_a_width_without_room_is_refused_with_one_that_has(monkeypatch: pytest.M
     assert message.startswith("model.width is 100000: training its 10,000,800,000 parameters")
     assert "0.1 GB are free" in message
     fits = int(message.rpartition("=")[2])
-    assert 900 < fits < 1200  # 80 bytes for each of its width² parameters
+    assert 900 < fits < 1200  # 88 bytes for each of its width² parameters
     parts_of(trial_of(model={"width": fits}))
     with pytest.raises(DeviceError):
         parts_of(trial_of(model={"width": fits * 11 // 10}))

@@ -123,8 +123,30 @@ def test_a_step_above_the_rate_is_found(folder: RunFolder) -> None:
 
 
 def test_a_gradient_that_is_too_short_breaks_the_pl_inequality(folder: RunFolder) -> None:
+    change(folder, 31, optim__grad_norm=1e-3)
+    assert failing(folder)["PL*"] == "violated at step 31"
+
+
+def test_where_the_kernel_was_not_measured_no_gradient_contradicts_it(folder: RunFolder) -> None:
     change(folder, 30, optim__grad_norm=1e-3)
-    assert failing(folder)["PL*"] == "violated at step 30"
+    line = lines(folder)["PL*"]
+    assert (str(line), line.bound) == ("not decided at step 30", certified(folder).theorem.mu)
+    assert "λ_min was not measured at step 30" in line.reason
+    assert not certified(folder).holds
+    change(folder, 31, optim__grad_norm=1e-3)
+    assert failing(folder)["PL*"] == "violated at step 31"
+
+
+def test_what_is_violated_is_said_to_be_so_by_the_steps_that_were_measured(
+    folder: RunFolder, tmp_path: Path
+) -> None:
+    change(folder, 50, train__loss=10.0)
+    words = "by β and μ of 7 of 60 steps: between them β may be more, μ less"
+    assert lines(folder)["decay"].reason == lines(folder)["descent"].reason == words
+    dense = trained(trial_of(epochs=12, certificate={"every": 1}), tmp_path)
+    change(dense, 11, train__loss=10.0)
+    assert str(lines(dense)["decay"]) == "violated at step 11"
+    assert lines(dense)["decay"].reason == ""
 
 
 def test_a_loss_that_falls_too_little_breaks_the_descent(folder: RunFolder) -> None:

@@ -48,7 +48,7 @@ def record(step: int, *, descends: bool) -> dict[str, Any]:
         found |= {"optim/clipped_fraction": 0.0, "optim/floored_fraction": 1.0}
     if step in (1, 6, 11, 16, 20):
         found |= {"theory/lambda_min": LAMBDA, "theory/lambda_max": 2.0, "theory/beta": BETA}
-        found |= {"theory/lambda_error": 0.0, "theory/points": 4}
+        found |= {"theory/lambda_error": 0.0, "theory/points": 4, "theory/smooth": 1.0}
     return found
 
 
