@@ -11,7 +11,6 @@
     │       ├── ClaimedError  another process works in it
     │       │   └── TakenOverError  another process has begun to, while this one did
     │       └── UnwritableError  there is no way to write there
-    │           └── FullDiskError  for there is no room left
     ├── NotYetError           what is asked for will be there later                 exit code 1
     └── TrialError            a trial failed while it was running                   exit code 1
 
@@ -70,10 +69,6 @@ class TakenOverError(ClaimedError):
 
 class UnwritableError(RunFolderError):
     """Nothing can be written in a run folder, or it cannot be made."""
-
-
-class FullDiskError(UnwritableError):
-    """There is no room for a run folder or for what is in it, which is no fault of its trial."""
 
 
 class NotYetError(DeltaGClipError):

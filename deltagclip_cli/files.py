@@ -74,9 +74,11 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error says that a disk, or somebody's share of it, is used up."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it comes from, is that a disk or a share of it is used up."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return error is not None and is_disk_full(error.__cause__)
 
 
 def write_text(path: Path, text: str, check: Check = unchecked) -> None:

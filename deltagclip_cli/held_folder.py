@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 from deltagclip_cli.claims import claimed
-from deltagclip_cli.errors import FullDiskError, RunFolderError, UnwritableError
-from deltagclip_cli.files import Check, is_disk_full, unchecked, write_text
+from deltagclip_cli.errors import RunFolderError, UnwritableError
+from deltagclip_cli.files import Check, unchecked, write_text
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
 
@@ -48,7 +48,7 @@ class HeldFolder:
             write_text(file, yaml.safe_dump(written, sort_keys=False))
         except OSError as error:
             self._remove_if_empty()
-            raise _unwritable(self.folder, error) from None
+            raise _unwritable(self.folder, error) from error
 
     def _remove_if_empty(self) -> None:
         if [path.name for path in self.folder.path.iterdir()] == [self.folder.lock_file.name]:
@@ -87,6 +87,12 @@ class HeldFolder:
         for temporary in self.folder.path.glob(".*.part"):
             check()
             temporary.unlink(missing_ok=True)
+
+    def remove_leavings(self) -> None:
+        """Remove what a process has left that was killed when the trial had its result."""
+        for file in (self.folder.owner_file, self.folder.progress_file):
+            file.unlink(missing_ok=True)
+        self.remove_unfinished()
 
     def record_failure(self, error: BaseException, reason: str) -> None:
         """Write ``error.txt``: the first line of the reason, then the traceback."""
@@ -143,8 +149,16 @@ def hold(folder: RunFolder, *, make: bool = False) -> Iterator[HeldFolder]:
                     continue
                 if make:
                     _remove_if_empty(folder)
-                raise _unwritable(folder, error) from None
+                raise _unwritable(folder, error) from error
         yield HeldFolder(folder)
+
+
+def tidy(folder: RunFolder) -> None:
+    """Remove what a killed process has left in the folder of a trial that has its result."""
+    if folder.owner_file.exists():
+        with suppress(RunFolderError, OSError), hold(folder) as held:
+            if folder.result() is not None:
+                held.remove_leavings()
 
 
 def create(folder: RunFolder, trial: Trial) -> None:
@@ -159,8 +173,7 @@ def create(folder: RunFolder, trial: Trial) -> None:
 
 
 def _unwritable(folder: RunFolder, error: OSError) -> UnwritableError:
-    kind = FullDiskError if is_disk_full(error) else UnwritableError
-    return kind(
+    return UnwritableError(
         f"{folder.path}: the run folder cannot be made or written: {error.strerror}.\n"
         "  Free space or permissions there, or name another folder with --runs DIR."
     )

@@ -16,7 +16,7 @@ from rich.text import Text
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.sweep_view import PlainView
 from deltagclip_cli.errors import DeltaGClipError, ExitCode, UsageError
-from deltagclip_cli.held_folder import hold
+from deltagclip_cli.held_folder import hold, tidy
 from deltagclip_cli.launchers.job_queue import JobQueue
 from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.local import LocalLauncher
@@ -112,6 +112,9 @@ class JobSession:
         """What is not ended, and not left to another job."""
         elsewhere = {each.trial.folder for each in queue.left}
         now = look_up([each.trial for each in todo], self.array.runs)
+        for each in now:
+            if each.result is not None:
+                tidy(each.folder)
         return [e for e in now if e.state not in ENDED and e.trial.folder not in elsewhere]
 
     def _comes_back(self, left: Sequence[Planned], advanced: bool) -> bool:

@@ -16,7 +16,8 @@ from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.summary import print_summary
 from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
-from deltagclip_cli.held_folder import HeldFolder, hold
+from deltagclip_cli.files import is_disk_full
+from deltagclip_cli.held_folder import HeldFolder, hold, tidy
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import Trial
@@ -69,6 +70,7 @@ class Session:
         state = folder.state
         if not force and state in (State.FINISHED, State.DIVERGED):
             folder.check(trial)
+            tidy(folder)
             self._say(f"{folder.path} is {state} already; --force runs it again.")
             return self._conclude(trial, folder)
         return self._run(trial, folder, force=force)
@@ -99,6 +101,7 @@ class Session:
                     f"{folder.result_file}: the result of another trial.\n"
                     "  Move or delete the run folder."
                 )
+            held.remove_leavings()
             return self._conclude(trial, folder)
         held.forget_reasons()
         try:
@@ -107,9 +110,12 @@ class Session:
             raise
         except DeltaGClipError as error:
             # Before the training begins nobody writes it down. After that a file is there, even if
-            # the disk was too full to say more in it.
+            # the disk was too full to say more in it, or to make it.
             if not (folder.error_file.exists() or folder.stopped_file.exists()):
-                held.record_failure(error, str(error))
+                if is_disk_full(error):
+                    held.record_stop("the disk is full")
+                else:
+                    held.record_failure(error, str(error))
             raise
 
     def _run(

@@ -20,6 +20,7 @@ from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, Vi
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.files import check_writable
+from deltagclip_cli.held_folder import tidy
 from deltagclip_cli.launchers.launcher import Launch, Launcher
 from deltagclip_cli.launchers.queue import PlannedQueue, Queue
 from deltagclip_cli.launchers.slots import Slot
@@ -82,6 +83,9 @@ class SweepSession(Sweep):
             self.check_force(todo)
             self.launch(queue, trials_to_run, estimates)
         planned = look_up(trials, self.runs, self.jobs)
+        for each in planned:
+            if each.result is not None:
+                tidy(each.folder)
         self._conclude(planned)
         return self._exit_code({each.state for each in planned}, queue.any_failed)
 

@@ -15,11 +15,11 @@ from typing import Protocol
 from deltagclip_cli.errors import (
     ClaimedError,
     ExitCode,
-    FullDiskError,
     RunFolderError,
     TrialError,
     UnwritableError,
 )
+from deltagclip_cli.files import is_disk_full
 from deltagclip_cli.heartbeat import last_heartbeat
 from deltagclip_cli.held_folder import HeldFolder, create, hold
 from deltagclip_cli.launchers.queue import End, Queue
@@ -239,6 +239,8 @@ class Supervisor:
             return End(State.PRUNED, job.pruned)
         if not folder.reason:
             self._write_down(job, exit_code, held)
+        if not folder.reason and folder.path.exists():
+            return End(State.INTERRUPTED, _FULL)  # of which no file could be made
         return End(folder.state, folder.reason or _unexplained(folder))
 
     def _write_down(self, job: _Job, exit_code: int, held: HeldFolder) -> None:
@@ -293,8 +295,7 @@ def _not_started(folder: RunFolder, error: RunFolderError | OSError) -> End:
     if isinstance(error, ClaimedError):
         return End(folder.state, elsewhere=True)
     if isinstance(error, UnwritableError):
-        is_full = isinstance(error, FullDiskError)
-        return End(State.INTERRUPTED if is_full else State.FAILED, reason)
+        return End(State.INTERRUPTED if is_disk_full(error) else State.FAILED, reason)
     is_its_own = isinstance(error, RunFolderError)
     with suppress(RunFolderError), hold(folder) as held:
         if is_its_own:

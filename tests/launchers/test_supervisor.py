@@ -124,7 +124,7 @@ def test_every_trial_is_run_and_its_files_say_how_it_ended(planned: list[Planned
         (-15, "killed by SIGTERM"),
         (-40, "killed by signal 40"),
         (75, "stopped with a checkpoint"),
-        (255, "the worker ended with exit code 255"),
+        (255, "how its worker ended is not known: the process that would tell was killed"),
     ],
 )
 def test_an_end_that_no_file_tells_of_is_written_down(
@@ -397,3 +397,20 @@ def test_a_trial_whose_folder_is_held_when_its_turn_comes_is_waited_for(
     assert set(seen.ends.values()) == {End(State.FINISHED)}
     assert calls.count(planned[0].folder) == 2
     assert not planned[0].folder.error_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "state"), [(28, "interrupted"), (122, "interrupted"), (13, "failed")]
+)
+def test_a_folder_without_room_is_no_failure_and_one_without_permission_is(
+    planned: list[Planned], monkeypatch: pytest.MonkeyPatch, number: int, state: str
+) -> None:
+    def refused(path: Path, *words: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("deltagclip_cli.held_folder.write_text", refused)
+    seen = Seen()
+    run(planned, finish, seen)
+    assert seen.ends["sgd"].state == state
+    assert os.strerror(number) in seen.ends["sgd"].reason
+    assert not planned[0].folder.path.exists()

@@ -12,6 +12,7 @@ import pytest
 from sweep_cases import (
     LONG,
     SHORT,
+    SPEC,
     Place,
     assert_completes,
     assert_kept,
@@ -79,6 +80,29 @@ def test_a_disk_that_is_full_ends_a_sweep_until_there_is_space(
     mount(place.runs, "size=100m")
     assert_completes(place, undisturbed, count=6)
     assert [place.starts(name) for name in [*SHORT, *LONG]] == [1, 1, 2, 2, 1, 1]
+
+
+# Too small for trial.yaml, environment.json, ...; and without inodes for the lock, log.txt, ...
+NO_ROOM = ["size=4k", "size=12k", *(f"size=1m,nr_inodes={count}" for count in (5, 6, 7, 8, 10))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", NO_ROOM)
+def test_a_disk_without_room_for_the_start_of_a_trial_only_interrupts_it(
+    options: str, make_place: Callable[..., Place], mount: Mount
+) -> None:
+    place = make_place(SPEC[: SPEC.index("  long:")])
+    mount(place.runs, options)
+    done = place.sweep("--jobs", 1)
+    assert done.code == 75, done.out
+    assert_tells_people(done)
+    assert "The disk is full: no more trials are started." in done.out
+    assert "failed" not in done.out
+    assert {str(each.state) for each in place.folders().values()} <= {"new", "interrupted"}
+    mount(place.runs, "size=20m,nr_inodes=1000" if "inodes" in options else "size=20m")
+    done = place.sweep()
+    assert done.code == 0, done.out
+    assert {str(each.state) for each in place.folders().values()} == {"finished"}
 
 
 PICTURES = """\
