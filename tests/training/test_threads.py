@@ -45,6 +45,7 @@ def test_whoever_is_faster_decides(runs: Path, monkeypatch: pytest.MonkeyPatch) 
     def assembled_while_another_begins(*words: Any, **options: Any) -> Parts:
         monkeypatch.undo()
         train(TRIAL, runs, threads=3, stop=StopAt(3))
+        torch.set_num_threads(2)  # as this process has decided
         return assemble(*words, **options)
 
     monkeypatch.setattr(worker, "assemble", assembled_while_another_begins)
@@ -56,7 +57,7 @@ def test_whoever_is_faster_decides(runs: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_trial_has_the_usual_threads_whatever_torch_would_take(runs: Path, before: int) -> None:
     torch.set_num_threads(before)  # as OMP_NUM_THREADS or the cores have it
     train(TRIAL, runs)
-    assert threads(runs) == [THREADS] == [torch.get_num_threads()]
+    assert threads(runs) == [1] == [torch.get_num_threads()]
 
 
 def test_a_trial_that_was_interrupted_keeps_the_threads_that_it_was_begun_with(
