@@ -9,8 +9,8 @@ random weights). In a round every number of threads has its turn, so that all me
 
 *time* is that of a step with N threads against one thread, the median over rounds; *work* is the
 same of all cores together: what is beyond 1 another trial would have had. With ``--at-once`` so
-many trials train side by side, as in a sweep. Where other work runs, ``chrt -f 10 python ...`` gives
-the times of a machine that is free.
+many trials train side by side, as in a sweep. Where other work runs, ``chrt -f 10 python ...``
+gives the times of a machine that is free.
 """
 
 from __future__ import annotations

@@ -11,11 +11,15 @@ import pytest
 from run_cases import result_text
 from slurm_fakes import SILENCE, FakeSlurm, FakeTask, write_array
 from tiny_spec import TINY, trials_of, write_spec
+from typer.testing import CliRunner
 
+from deltagclip_cli.cli.app import app
+from deltagclip_cli.console import job_session
 from deltagclip_cli.console.slurm_session import SlurmSession
 from deltagclip_cli.console.terminal import make_console
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.held_folder import HeldFolder, create
+from deltagclip_cli.launchers.launcher import Launch
 from deltagclip_cli.launchers.slurm import Batch, Submitter
 from deltagclip_cli.planning import Planned, look_up
 from deltagclip_cli.run_folder import RunFolder, State
@@ -197,10 +201,21 @@ def test_a_task_runs_its_list(tmp_path: Path, overrides: tuple[str, ...], words:
     assert command.startswith("exec ")
 
 
-def test_a_task_gives_its_trials_the_threads_that_were_asked_for(tmp_path: Path) -> None:
+def test_a_task_gives_its_trials_the_threads_that_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     submitter = replace(launcher_of(tmp_path), threads=4)
     (batch,) = submitter.batches(planned_of(tmp_path), 1001)
     assert batch.script.endswith(" --threads 4\n")
+    launches: list[Launch] = []
+    launcher = job_session.LocalLauncher
+    monkeypatch.setattr(launcher, "__init__", lambda self, how: launches.append(how))
+    monkeypatch.setattr(launcher, "prepare", lambda self, inputs: None)
+    monkeypatch.setattr(launcher, "run", lambda self, queue, watcher: None)
+    batch.array.write(batch.head, [Entry(e.trial.folder, e.trial) for e in batch.trials], "")
+    words = batch.script.splitlines()[-1].partition(" -m deltagclip_cli ")[2].split()
+    CliRunner().invoke(app, [*words, "--task", "0"])
+    assert [launch.threads for launch in launches] == [4]
 
 
 def test_the_longest_trials_come_first(
