@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -104,17 +104,18 @@ class Certificate:
             raise UsageError(f"{file}: cannot be written: {error.strerror}.") from None
 
 
+@cache
 def certificate_of(run: Run) -> Certificate:
-    """The certificate of a run.
+    """The certificate of a run, which a report asks for in several places.
 
     Raises:
         UsageError: there is none: the theorem says nothing about such runs, or its numbers were not
             measured.
         NotYetError: they are on their way.
     """
-    if not run.group.options:
+    trial = run.trial
+    if trial is None:
         raise UsageError(f"{run.folder}: not a run of this program, so nothing is known of it.")
-    trial = RunFolder(run.folder).trial()
     found = obstacles(trial)
     if found:
         reasons = "".join(f"\n  {each.key}: {each.reason}" for each in found)

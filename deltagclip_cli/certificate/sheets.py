@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,13 +72,14 @@ def _steps(certificate: Certificate) -> str:
 def verdict_sheet(title: str, certificates: Sequence[Certificate]) -> Sheet:
     """What each line came to for each setting, over its seeds."""
     names = [each.name for each in certificates[0].lines]
+    name = _names(certificates)
     return Sheet(
         title=title,
         columns=["optimizer", "n", *names, "plain", "clipped", "floored"],
         lines=[
             line(
                 [
-                    _name(group, certificates),
+                    name(group),
                     str(len(own)),
                     *(_verdict([each.lines[place] for each in own]) for place in range(len(names))),
                     *_regimes(own),
@@ -111,32 +112,29 @@ def _regimes(certificates: Sequence[Certificate]) -> list[str]:
 
 def numbers_sheet(title: str, certificates: Sequence[Certificate]) -> Sheet:
     """λ_min, μ, β and the rate of each setting, over its seeds: such as against the width."""
-    columns = {
-        "λ_min at w_0": [float(each.course.lambda_min[0]) for each in certificates],
-        "μ": [each.theorem.mu for each in certificates],
-        "PL* ratio": [each.course.empirical_mu for each in certificates],
-        "β at w_0": [float(each.course.beta[0]) for each in certificates],
-        "β": [each.theorem.beta for each in certificates],
-        "L ratio a step": [each.course.factor for each in certificates],
-        "1 - ηδμ": [each.theorem.rate for each in certificates],
+    columns: dict[str, Callable[[Certificate], float]] = {
+        "λ_min at w_0": lambda each: float(each.course.lambda_min[0]),
+        "μ": lambda each: each.theorem.mu,
+        "PL* ratio": lambda each: each.course.empirical_mu,
+        "β at w_0": lambda each: float(each.course.beta[0]),
+        "β": lambda each: each.theorem.beta,
+        "L ratio a step": lambda each: each.course.factor,
+        "1 - ηδμ": lambda each: each.theorem.rate,
     }
-    groups = _by_group(certificates)
+    name = _names(certificates)
     return Sheet(
         title=title,
         columns=["optimizer", "n", "lines that hold", *columns],
         lines=[
             line(
                 [
-                    _name(group, certificates),
+                    name(group),
                     str(len(own)),
                     _held(own),
-                    *(
-                        _mean([values[certificates.index(each)] for each in own])
-                        for values in columns.values()
-                    ),
+                    *(_mean([value(each) for each in own]) for value in columns.values()),
                 ]
             )
-            for group, own in groups
+            for group, own in _by_group(certificates)
         ],
         notes=[
             "Means ± standard errors over seeds. μ is the least λ_min and β the largest curvature"
@@ -160,10 +158,10 @@ def _mean(values: Sequence[float]) -> str:
     return with_error(float(np.mean(finite)), error)
 
 
-def _name(group: Group, certificates: Sequence[Certificate]) -> str:
-    """With the conditions, where they differ."""
+def _names(certificates: Sequence[Certificate]) -> Callable[[Group], str]:
+    """What names a group: with its conditions, where they differ."""
     several = len({tuple(each.run.group.conditions.values()) for each in certificates}) > 1
-    return " ".join([group.name, *(in_words(group.conditions) if several else [])])
+    return lambda group: " ".join([group.name, *(in_words(group.conditions) if several else [])])
 
 
 def _by_group(certificates: Sequence[Certificate]) -> list[tuple[Group, list[Certificate]]]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deltagclip_cli.trials import Trial
+
 Numbers = NDArray[np.float64]
 
 
@@ -94,6 +96,7 @@ class Run:
         parts: folders below its own that hold files of it, too.
         circumstances: that change the bits of its numbers, such as ``threads``; none of other
             people's runs.
+        trial: what was run; None of other people's runs.
     """
 
     folder: Path
@@ -104,6 +107,7 @@ class Run:
     curves: Mapping[str, Curve]
     parts: Sequence[Path] = ()
     circumstances: Mapping[str, str] = field(default_factory=dict)
+    trial: Trial | None = None
 
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]

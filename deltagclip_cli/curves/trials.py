@@ -152,6 +152,7 @@ def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]
         reason=reason,
         curves=curves,
         circumstances=circumstances_of_all(read_starts(folder)),
+        trial=trial,
     )
     return run, problems
 

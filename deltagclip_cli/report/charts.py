@@ -61,7 +61,7 @@ class Charts:
 
     def of(self, comparison: Comparison) -> list[Chart]:
         """A chart for each metric, with a line for each setting in the order of the table."""
-        rows = [[with_bounds(with_ratio(run)) for run in row.once] for row in comparison.rows]
+        rows = [[with_ratio(with_bounds(run)) for run in row.once] for row in comparison.rows]
         metrics = (*CURVES, *_others(comparison.rows), *TITLES)
         charts: list[Chart] = [
             {

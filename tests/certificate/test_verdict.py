@@ -22,7 +22,9 @@ from certificate_cases import (
     verdicts,
 )
 
+from deltagclip_cli.certificate.certificate import certificate_of
 from deltagclip_cli.certificate.verdict import Verdict
+from deltagclip_cli.curves.trials import read_trials
 from deltagclip_cli.run_folder import RunFolder
 
 NAMES = ("rate", "kernel", "step size", "PL*", "descent", "decay", "path", "ball")
@@ -244,3 +246,9 @@ def test_of_a_run_that_goes_on_the_steps_so_far_are_judged(folder: RunFolder) ->
     folder.result_file.unlink()
     assert certified(folder).record()["steps"] == 25
     assert verdicts(folder) == HOLDS
+
+
+def test_a_run_s_certificate_is_made_once_however_often_it_is_asked_for(folder: RunFolder) -> None:
+    (run,) = read_trials([folder.path]).runs
+    folder.trial_file.unlink()
+    assert certificate_of(run) is certificate_of(run)
