@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import zipfile
 from collections.abc import Iterator
@@ -71,9 +72,12 @@ class Checkpoints:
                 continue
             try:
                 yield self._read(path)
-            except (OSError, MemoryError, torch.OutOfMemoryError):
+            except (MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # torch.load has no narrower class for a bad file
+                # A damaged file sends its readers to places before its beginning, which is EINVAL.
+                if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                    raise
                 reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
                 logger.warning("%s cannot be used (%s); trying the one before it.", path, reason)
 

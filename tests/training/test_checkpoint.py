@@ -149,7 +149,14 @@ def make_code(path: Path) -> None:
     torch.save({**torch.load(path, weights_only=True), "more": path}, path)
 
 
+def lose_bytes_in_the_middle(path: Path) -> None:
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[: middle - 100] + content[middle:])
+
+
 DAMAGES = [
+    lose_bytes_in_the_middle,
     flip_a_byte_of_the_structure,
     flip_a_bit_of_a_weight,
     truncate,
