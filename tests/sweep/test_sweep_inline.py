@@ -13,8 +13,10 @@ import torch
 from sweep_cases import SHORT, Place, numbers, result
 from typer.testing import CliRunner, Result
 
+from deltagclip_cli import worker
 from deltagclip_cli.cli.app import app
 from deltagclip_cli.trainer import Trainer
+from deltagclip_cli.trials import Trial
 
 Sweep = Callable[..., Result]
 
@@ -44,6 +46,22 @@ def test_a_trial_that_fails_is_recorded_and_the_others_go_on(inline: Sweep, plac
     done = inline("short", "--set", "optimizers.sgd={name: muon, lr: 0.1}")
     assert done.exit_code == 1
     assert "Muon only supports 2D parameters" in place.folder("short/sgd").reason
+    assert place.states(*SHORT) == ["failed", "finished"]
+
+
+def test_an_error_before_a_training_that_nobody_foresaw_stops_no_other_trial(
+    inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assemble = worker.assemble
+
+    def unforeseen(trial: Trial, *words: Any, **options: Any) -> Any:
+        if trial.label == "sgd":
+            raise RuntimeError("out of luck")
+        return assemble(trial, *words, **options)
+
+    monkeypatch.setattr(worker, "assemble", unforeseen)
+    assert inline("short").exit_code == 1
+    assert place.folder("short/sgd").reason.endswith("RuntimeError: out of luck")
     assert place.states(*SHORT) == ["failed", "finished"]
 
 
