@@ -267,7 +267,8 @@ def _call(function: Callable[..., None], arguments: tuple[Any, ...], answer: Con
         message = str(error)
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
-    answer.send(message)
+    with suppress(BrokenPipeError):  # whoever asked was killed
+        answer.send(message)
 
 
 def _become_independent() -> None:

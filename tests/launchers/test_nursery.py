@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from sweep_cases import Place, wait_for
 
+from deltagclip_cli.launchers import nursery as module
 from deltagclip_cli.launchers.nursery import Nursery
 
 CALL = """
@@ -64,6 +66,16 @@ def test_a_process_that_will_not_stop_ends_soon_after_its_parent(tmp_path: Path)
         time.sleep(0.2)  # in which the fork comes to work
         parent.kill()
     place.wait_until_left(patience=5)
+
+
+def test_who_has_loaded_the_data_of_a_sweep_that_was_killed_says_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_become_independent", lambda: None)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    receiver.close()
+    module._call(int, (), sender)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_fork_server_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
