@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,20 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deltagclip_cli.datasets.batches import Augmentation, Batches, place
+from deltagclip_cli.datasets.batches import Batches
 from deltagclip_cli.datasets.dataset import Dataset
-from deltagclip_cli.datasets.texts import TextDataset
 from deltagclip_cli.datasets.token_batches import TokenBatches
-from deltagclip_cli.errors import DataError, DeviceError, UsageError
+from deltagclip_cli.errors import DeviceError, UsageError
 from deltagclip_cli.landscape.landscape import Landscape
 from deltagclip_cli.landscape.probe import CertificateProbe
+from deltagclip_cli.loading import built, fingerprint, input_shape, load_dataset, make_batches
 from deltagclip_cli.memory import check_width, free_bytes
 from deltagclip_cli.models import build as build_model
-from deltagclip_cli.models import tokenizer
-from deltagclip_cli.registry import load
 from deltagclip_cli.schedules.driver import ScheduleDriver, build_schedule
 from deltagclip_cli.seeds import derive_seed
-from deltagclip_cli.spec.schema import Data, Model, Normalization
 from deltagclip_cli.spec.theorem import wants_auto
 from deltagclip_cli.tasks.outcome import Outcome
 from deltagclip_cli.trials import Trial
@@ -105,91 +100,52 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         UsageError: the data are missing or do not fit, a part refuses its options, or the device
             lacks the precision.
     """
-    if trial.precision == "tf32" and device.type != "cuda":
-        raise DeviceError(
-            f"precision tf32 is a mode of CUDA devices, but the device is {device}.\n"
-            "  Use --set precision=fp32, or another --device."
-        )
+    check_precision(trial.precision, device)
     make_deterministic(trial.precision, device)
     dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
-    dtype = torch.float64 if trial.precision == "fp64" else torch.float32
+    dtype = parameter_dtype(trial.precision)
     model = _model(trial, dataset, device, dtype)
-    train = _batches(trial.data, dataset, True, device, dtype)
-    test = _batches(trial.data, dataset, False, device, dtype)
-    task = _build(trial.task.target, "task", trial.task.name, trial.task.options)
-    _try_out(task, model, test)
+    train = make_batches(trial.data, dataset, True, device, dtype)
+    test = make_batches(trial.data, dataset, False, device, dtype)
+    task = make_task(trial)
+    try_out(task, model, test)
     landscape = _landscape(trial, model, task, train)
-    optimizer = _optimizer(trial, model, landscape)
+    rate = 1 / landscape.smoothness() if landscape and wants_auto(trial.optimizer) else None
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(trial, parameters, rate)
     return Parts(
         model=model,
         task=task,
         optimizer=optimizer,
-        schedule=_schedule(trial, optimizer, train.steps),
+        schedule=make_schedule(trial, optimizer, train.steps),
         train=train,
         test=test,
         device=device,
-        fingerprint=_fingerprint(dataset),
+        fingerprint=fingerprint(dataset),
         probes=_probes(trial, landscape),
     )
 
 
-def load_dataset(
-    data: Data, data_dir: Path, *, model: Model | None = None, download: bool = True
-) -> Dataset:
-    """Load a data set, which is downloaded and decoded, or cut into tokens, if it never was.
-
-    Args:
-        data: its settings.
-        data_dir: where data sets lie.
-        model: whose tokenizer cuts texts; None for one that reads no texts.
-        download: False for a node without a network: what is missing is an error at once.
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that the device does not have.
 
     Raises:
-        DataError: it is missing or broken, or does not fit the settings.
-        UsageError: the model is of texts and the data are not, or the other way round; or what it
-            was pretrained as is missing.
+        DeviceError: it does not.
     """
-    loader = load(data.target)
-    takes_download = "download" in inspect.signature(loader).parameters
-    supplied = {"download": download} if takes_download else {}
-    loaded: Dataset | TextDataset = loader(data_dir, data.image_size, **supplied, **data.options)
-    cutter = tokenizer(model.target, model.options, download=download) if model else None
-    if isinstance(loaded, TextDataset):
-        if cutter is None:
-            raise UsageError(
-                f"data {data.name} holds texts, which the model does not read.\n"
-                "  Choose the model bert, or other data."
-            )
-        loaded = loaded.tokenized(cutter)
-    elif cutter is not None:
-        raise UsageError(
-            f"the model reads texts, but data {data.name} has inputs of shape {loaded.shape}.\n"
-            "  Choose data of texts, such as emotion, or another model."
+    if precision == "tf32" and device.type != "cuda":
+        raise DeviceError(
+            f"precision tf32 is a mode of CUDA devices, but the device is {device}.\n"
+            "  Use --set precision=fp32, or another --device."
         )
-    return fitted(loaded, data)
 
 
-def fitted(dataset: Dataset, data: Data) -> Dataset:
-    """A whole data set cut to the samples that the settings want.
-
-    Raises:
-        DataError: it has fewer, or fewer than a batch.
-    """
-    dataset = dataset.limited(train_samples=data.train_samples, test_samples=data.test_samples)
-    samples = len(dataset.train)
-    if data.batch_size != "full" and data.batch_size > samples:
-        raise DataError(
-            f"data.batch_size is {data.batch_size}, but {data.name} has {samples} samples.\n"
-            "  Use a smaller batch, or batch_size: full for all of them in one."
-        )
-    return dataset
+def parameter_dtype(precision: str) -> torch.dtype:
+    """What the weights are kept in; narrower products are made of them as they are needed."""
+    return torch.float64 if precision == "fp64" else torch.float32
 
 
 def _model(trial: Trial, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    shape = dataset.shape
-    size = trial.data.image_size
-    if size is not None and len(shape) == 3:
-        shape = (shape[0], size, size)
+    shape = input_shape(trial.data, dataset.shape)
     build = partial(build_model, trial.model.target, shape, dataset.classes)
     _check_room(trial, build, device, dtype)
     torch.manual_seed(derive_seed(trial.seed, "init"))
@@ -250,47 +206,14 @@ def _is_convolutional(model: nn.Module) -> bool:
     return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 1
 
 
-def _batches(
-    data: Data, dataset: Dataset, training: bool, device: torch.device, dtype: torch.dtype
-) -> Batches | TokenBatches:
-    split = place(dataset.train if training else dataset.test, device)
-    wanted = data.batch_size if training else data.evaluation_batch_size
-    batch_size = len(split) if wanted == "full" else wanted
-    if dataset.padding is not None:
-        if data.augment:
-            raise DataError(f"augment is for images, but {data.name} holds texts.\n  Remove it.")
-        return TokenBatches(split, batch_size=batch_size, device=device, padding=dataset.padding)
-    mean, std = _normalization(data, dataset)
-    return Batches(
-        split,
-        batch_size=batch_size,
-        device=device,
-        dtype=dtype,
-        mean=mean,
-        std=std,
-        image_size=data.image_size,
-        augmentations=_augmentations(data, dataset) if training else [],
-    )
-
-
-def _augmentations(data: Data, dataset: Dataset) -> list[Augmentation]:
-    size = data.image_size or dataset.shape[-1]
-    return [
-        _build(each.target, "augmentation", each.name, each.options, size) for each in data.augment
-    ]
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """Sizes and a checksum of the data, by which a restart knows that they are the same."""
-    checksum = 0
-    for split in (dataset.train, dataset.test):
-        for tensor in (split.inputs, split.targets):
-            checksum = zlib.crc32(tensor.contiguous().numpy().data, checksum)
-    return f"{len(dataset.train)} + {len(dataset.test)} samples, checksum {checksum:08x}"
+def make_task(trial: Trial) -> Task:
+    """What is minimised and measured."""
+    task: Task = built(trial.task.target, "task", trial.task.name, trial.task.options)
+    return task
 
 
 @torch.inference_mode()
-def _try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> None:
+def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> None:
     """Apply the task to two samples, so that parts that do not fit are found out at once."""
     inputs, targets = next(batches.iterate(None, None))
     try:
@@ -305,28 +228,36 @@ def _try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> N
         ) from None
 
 
-def _normalization(
-    data: Data, dataset: Dataset
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    if isinstance(data.normalize, Normalization):
-        return tuple(data.normalize.mean), tuple(data.normalize.std)
-    return (dataset.mean, dataset.std) if data.normalize == "dataset" else (None, None)
+def make_optimizer(
+    trial: Trial, parameters: Sequence[Tensor], rate: float | None = None
+) -> Optimizer:
+    """The optimizer of a trial.
 
+    Args:
+        trial: whose it is.
+        parameters: what it changes.
+        rate: in the place of a learning rate that is to be found out.
 
-def _optimizer(trial: Trial, model: nn.Module, landscape: Landscape | None) -> Optimizer:
+    Raises:
+        UsageError: it refuses its options, or the parameters.
+    """
     options = {
         k: tuple(v) if isinstance(v, list) else v for k, v in trial.optimizer.options.items()
     }
-    if wants_auto(trial.optimizer) and landscape is not None:
-        options["lr"] = 1 / landscape.smoothness()
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer: Optimizer = _build(
+    if rate is not None:
+        options["lr"] = rate
+    optimizer: Optimizer = built(
         trial.optimizer.target, "optimizer", trial.optimizer.name, options, parameters
     )
     return optimizer
 
 
-def _schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
+def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
+    """The schedule of a trial, of so many steps in an epoch.
+
+    Raises:
+        UsageError: it refuses its options, or the length of the training.
+    """
     schedule = trial.schedule
     if schedule is None:
         return ScheduleDriver(None)
@@ -338,10 +269,3 @@ def _schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
         warmup=schedule.warmup,
         unit=schedule.unit,
     )
-
-
-def _build(target: str, kind: str, name: str, options: Mapping[str, Any], *supplied: object) -> Any:
-    try:
-        return load(target)(*supplied, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{kind} '{name}' refuses its options: {error}.") from None

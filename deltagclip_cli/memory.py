@@ -1,4 +1,4 @@
-"""Whether a network has room, before it is built."""
+"""What room there is for networks and data, before they are made."""
 
 from __future__ import annotations
 
@@ -16,24 +16,34 @@ def free_bytes(device: torch.device) -> int | None:
     """The memory that is free on a device; None where nobody knows."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    known = [each for each in (_of_system(), _of_container()) if each is not None]
-    return min(known, default=None)
+    known = [_of_system("MemAvailable"), _of_container(lambda limit, used: max(0, limit - used))]
+    return min((each for each in known if each is not None), default=None)
 
 
-def _of_system() -> int | None:
-    """What Linux could give without swapping."""
+def total_bytes(device: torch.device) -> int | None:
+    """The memory that a device has; None where nobody knows."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    known = [_of_system("MemTotal"), _of_container(lambda limit, used: limit)]
+    return min((each for each in known if each is not None), default=None)
+
+
+def _of_system(name: str) -> int | None:
+    """What Linux says it has, or could give without swapping."""
     with suppress(OSError):
-        found = re.search(r"^MemAvailable: +(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
+        found = re.search(rf"^{name}: +(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
         return int(found[1]) * 1024 if found else None
     return None
 
 
-def _of_container() -> int | None:
-    """What is left of a container's limit, if it has one."""
+def _of_container(figure: Callable[[int, int], int]) -> int | None:
+    """A figure of a container's limit and of what is used of it, if it has a limit."""
     with suppress(OSError, ValueError):
-        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        return max(0, limit - used)
+        return figure(*(int((_CGROUP / f"memory.{name}").read_text()) for name in _FIGURES))
     return None
+
+
+_FIGURES = ("max", "current")
 
 
 _MEMINFO = Path("/proc/meminfo")

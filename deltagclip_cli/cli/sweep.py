@@ -131,6 +131,7 @@ def sweep(
     if not (named or everything or dry_run) and len(chosen) > 1:
         _ask_for_all(read, len(trials), can_ask)
     shared: dict[str, Any] = {
+        "spec": read,
         "runs": runs,
         "data": data.expanduser(),
         "threads": threads,
@@ -147,7 +148,7 @@ def sweep(
     if launcher == SLURM:
         _refuse_with_slurm(search=search, fail_fast=fail_fast, **resources)
         words = [*(slurm or ()), *([f"pack={pack}"] if pack else [])]
-        sweeping = SlurmSession(spec=read, overrides=parse_overrides(words), **shared)
+        sweeping = SlurmSession(overrides=parse_overrides(words), **shared)
     else:
         _refuse_without_slurm(slurm=slurm, pack=pack)
         sweeping = SweepSession(

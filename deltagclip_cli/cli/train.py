@@ -10,9 +10,7 @@ from deltagclip_cli.cli import options
 from deltagclip_cli.cli.reporting import reports_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
+    from deltagclip_cli.spec.load import Spec
     from deltagclip_cli.trials import Trial
 
 DEFAULT_EXPERIMENT = "quickstart"
@@ -58,8 +56,10 @@ def train(
     """
     from deltagclip_cli.console.session import Session
     from deltagclip_cli.console.terminal import make_console
+    from deltagclip_cli.spec.load import load_spec
 
-    trial = _choose(spec, experiment, optimizer, seed, sets or ())
+    read = load_spec(spec, [experiment], sets or ())
+    trial = _choose(read, experiment, optimizer, seed)
     session = Session(
         runs=runs,
         data=data.expanduser(),
@@ -68,6 +68,7 @@ def train(
         console=make_console(stderr=as_json),
         as_json=as_json,
         quiet=quiet,
+        spec=read,
     )
     if dry_run:
         session.show(trial)
@@ -76,16 +77,13 @@ def train(
     raise typer.Exit(code)
 
 
-def _choose(
-    spec: Path, experiment: str, label: str | None, seed: int | None, sets: Sequence[str]
-) -> Trial:
+def _choose(spec: Spec, experiment: str, label: str | None, seed: int | None) -> Trial:
     """The trial that the options name: as written under ``optimizers``, whatever the grid."""
     from deltagclip_cli.errors import SpecError
     from deltagclip_cli.spec.faults import nearest
-    from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.trials import make_trial
 
-    chosen = load_spec(spec, [experiment], sets).experiments[experiment]
+    chosen = spec.experiments[experiment]
     labels = list(chosen.optimizers)
     if label is not None and label not in labels:
         raise SpecError(

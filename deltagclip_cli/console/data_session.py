@@ -118,7 +118,7 @@ class DataSession:
 
     def _prepared(self, uses: _Uses, faults: _Faults) -> Prepared | None:
         """Load a data set, and add what is wrong with it, or with a use of it, to the faults."""
-        from deltagclip_cli.assembly import fitted, load_dataset
+        from deltagclip_cli.loading import fitted, load_dataset
 
         first = next(iter(uses.values()))
         data = first.data

@@ -82,7 +82,8 @@ class SearchSession:
                 most = queue.most_trials()
                 on = plural(slots, "slot")
                 self._announce(studies, f"at most {plural(len(most), 'trial')} on {on}")
-                self.sweep.launch(queue, most, Estimates())
+                tried = [trial for each in self.subjects for trial in each.extremes()]
+                self.sweep.launch(queue, most, Estimates(), tried)
             return self._conclude([study.tried() for study in studies])
 
     @property

@@ -18,7 +18,10 @@ from deltagclip_cli.console.summary import print_summary
 from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
 from deltagclip_cli.files import is_disk_full
 from deltagclip_cli.held_folder import HeldFolder, hold, tidy
+from deltagclip_cli.rehearsal.check import check_parts
+from deltagclip_cli.rehearsal.refusals import Stage
 from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import Trial
 
@@ -41,6 +44,7 @@ class Session:
         threads: of the CPU, for trials that were never begun; None for as many as usual.
         download: fetch data that are missing.
         stop: remembers the signal that ended it.
+        spec: where the trials were written that :meth:`train` runs, which then checks their parts.
     """
 
     runs: Path
@@ -52,6 +56,7 @@ class Session:
     threads: int | None = None
     download: bool = True
     stop: StopRequest = field(default_factory=StopRequest)
+    spec: Spec | None = None
 
     def show(self, trial: Trial) -> None:
         """Print the resolved trial, its folder and its state, and start nothing."""
@@ -73,6 +78,9 @@ class Session:
             tidy(folder)
             self._say(f"{folder.path} is {state} already; --force runs it again.")
             return self._conclude(trial, folder)
+        if self.spec is not None:
+            stage = Stage(self.device)
+            check_parts(self.spec, [trial], lambda trial: stage, self.data)
         return self._run(trial, folder, force=force)
 
     def work(

@@ -22,6 +22,8 @@ from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.files import check_writable
 from deltagclip_cli.launchers.slurm import Batch, Submitter
 from deltagclip_cli.planning import Planned, look_up
+from deltagclip_cli.rehearsal.check import call_with_torch, check_parts
+from deltagclip_cli.rehearsal.refusals import Stage, elsewhere
 from deltagclip_cli.run_folder import State
 from deltagclip_cli.slurm.commands import (
     DEFAULT_MAX_ARRAY_SIZE,
@@ -31,7 +33,6 @@ from deltagclip_cli.slurm.commands import (
 )
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.slurm.submission import FOLDER
-from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.slurm import Resources
 from deltagclip_cli.trials import Trial
 from deltagclip_cli.wording import plural
@@ -45,11 +46,9 @@ class SlurmSession(Sweep):
     """How a sweep is submitted.
 
     Args:
-        spec: whose experiments these are.
         overrides: resources that the command line asks for.
     """
 
-    spec: Spec
     overrides: Resources
 
     def show(self, trials: Sequence[Trial]) -> int:
@@ -85,6 +84,7 @@ class SlurmSession(Sweep):
             planned = look_up(trials, self.runs, jobs)
             todo = self._todo(planned)
             self.check_force(todo)
+            self._check_parts(todo)
             batches = self._submitter.batches(todo, largest_array()) if todo else []
             self.say(self._outline(planned, batches))
             self.tell_of_threads(todo)
@@ -117,6 +117,17 @@ class SlurmSession(Sweep):
     def _todo(self, planned: Sequence[Planned]) -> list[Planned]:
         todo, _ = self.ordered(planned)
         return [each for each in todo if each.state is not State.RUNNING]
+
+    def _check_parts(self, todo: Sequence[Planned]) -> None:
+        """Find out here what would fail on the nodes, as far as that can be known."""
+
+        def stage(trial: Trial) -> Stage:
+            slurm = self.spec.experiments[trial.experiment].slurm
+            return elsewhere(slurm.of(trial.label, self.overrides))
+
+        if todo:
+            trials = [each.trial for each in todo]
+            check_parts(self.spec, trials, stage, self.data, call_with_torch)
 
     def _submit(self, batches: Sequence[Batch]) -> list[str]:
         numbers: list[str] = []

@@ -15,6 +15,7 @@ from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.planning import Estimates, Planned, longest_first, pending
 from deltagclip_cli.run_folder import State
 from deltagclip_cli.slurm.jobs import Jobs
+from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.starts import THREADS, read_starts, threads_of
 from deltagclip_cli.wording import plural
 
@@ -24,6 +25,7 @@ class Sweep:
     """A wish for trials to be run.
 
     Args:
+        spec: whose experiments these are.
         runs: where run folders go.
         data: where data sets lie.
         threads: of the CPU, for each trial; None for as many as usual.
@@ -36,6 +38,7 @@ class Sweep:
         options: of the command line, that other commands need to mean the same experiments.
     """
 
+    spec: Spec
     runs: Path
     data: Path
     console: Console

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 from deltagclip_cli.console.messages import shown_messages
@@ -26,6 +27,8 @@ from deltagclip_cli.launchers.queue import PlannedQueue, Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.planning import Estimates, Outlook, Planned, look_up, spread
 from deltagclip_cli.registry import load
+from deltagclip_cli.rehearsal.check import check_parts
+from deltagclip_cli.rehearsal.refusals import Stage
 from deltagclip_cli.run_folder import ENDED, State
 from deltagclip_cli.slurm.jobs import Jobs
 from deltagclip_cli.stopping import StopRequest
@@ -120,17 +123,32 @@ class SweepSession(Sweep):
         """
         return self._launcher.slots
 
-    def launch(self, queue: Queue, trials: Sequence[Trial], estimates: Estimates) -> None:
+    def launch(
+        self,
+        queue: Queue,
+        trials: Sequence[Trial],
+        estimates: Estimates,
+        tried: Iterable[Trial] = (),
+    ) -> None:
         """Run a queue, and show how it goes on.
 
         Args:
             queue: what to run.
             trials: that it will hand out at most; where they are drawn later, others like them.
             estimates: of their times.
+            tried: others whose parts are built before.
+
+        Raises:
+            SpecError: a part refuses its options.
+            UsageError: data are missing or broken.
         """
+        stage = Stage(self.slots[0].device)
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
             try:
                 with self._waiting("Loading torch and the data"):
+                    each = chain(trials, tried)
+                    call = self._launcher.call
+                    check_parts(self.spec, each, lambda trial: stage, self.data, call)
                     self._launcher.prepare(distinct_inputs(trials))
                 if not self.stop():
                     check_writable(self.runs)

@@ -3,7 +3,8 @@
 A loader is called as ``loader(root, image_size, **options)`` and returns a
 :class:`~deltagclip_cli.datasets.dataset.Dataset`: everything in memory, images as they were stored
 (uint8). One of texts returns a :class:`~deltagclip_cli.datasets.texts.TextDataset`, which the
-tokenizer of a model turns into one. A loader that reads files says which, with
+tokenizer of a model turns into one. A loader says how large its data set is before it is loaded,
+with :func:`~deltagclip_cli.datasets.outline.outlined`; one that reads files says which, with
 :func:`~deltagclip_cli.datasets.copies.reading`, and one that can fetch them takes ``download``. An
 augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side in pixels of
 the images that the model gets, and called on a batch.

@@ -71,14 +71,25 @@ class Dataset:
         )
 
 
-def _limited(split: Split, samples: int | None, name: str) -> Split:
-    if samples is None or samples == len(split):
-        return split
-    if not 1 <= samples <= len(split):
+def check_samples(there: int, wanted: int | None, name: str) -> int:
+    """How many samples of a split are used.
+
+    Raises:
+        DataError: more are wanted than there are.
+    """
+    samples = there if wanted is None else wanted
+    if not 1 <= samples <= there:
         raise DataError(
-            f"{name} is {samples}, but this split has {len(split)} samples.\n"
-            f"  Set it to a number from 1 to {len(split)}, or leave it out to use all."
+            f"{name} is {samples}, but this split has {there} samples.\n"
+            f"  Set it to a number from 1 to {there}, or leave it out to use all."
         )
+    return samples
+
+
+def _limited(split: Split, wanted: int | None, name: str) -> Split:
+    samples = check_samples(len(split), wanted, name)
+    if samples == len(split):
+        return split
     kept = _balanced(split.targets, samples)
     return Split(split.inputs[kept], split.targets[kept])
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.downloads import Download
+from deltagclip_cli.datasets.outline import Outline, outlined
 from deltagclip_cli.datasets.texts import TextDataset, read_texts, write_texts
 from deltagclip_cli.errors import DataError, UsageError
 
@@ -19,7 +22,13 @@ def _present(root: Path, image_size: int | None, *, max_length: int = 300) -> Se
     return _download(root).present()
 
 
+def _outline(root: Path, image_size: int | None, *, max_length: int) -> Outline:
+    _refuse_size(image_size)
+    return Outline((max_length,), len(LABELS), 16_000, 2_000, torch.int32, texts=True)
+
+
 @reading(_present)
+@outlined(_outline)
 def emotion(
     root: Path, image_size: int | None, *, max_length: int = 300, download: bool = True
 ) -> TextDataset:
@@ -40,11 +49,15 @@ def emotion(
 
     Source: Saravia et al. (2018), in the split that arXiv 2404.08624 uses.
     """
-    if image_size is not None:
-        raise DataError("image_size is for images, but emotion holds texts.\n  Remove it.")
+    _refuse_size(image_size)
     _download(root).ensure(download)
     train, test = (read_texts(root / name, LABELS) for name in _FILES.values())
     return TextDataset(root, "emotion", train, test, len(LABELS), max_length)
+
+
+def _refuse_size(image_size: int | None) -> None:
+    if image_size is not None:
+        raise DataError("image_size is for images, but emotion holds texts.\n  Remove it.")
 
 
 def _download(root: Path) -> Download:

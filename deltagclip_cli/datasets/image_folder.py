@@ -20,6 +20,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.datasets.kept import keep, load_kept
+from deltagclip_cli.datasets.outline import Outline, outlined
 from deltagclip_cli.errors import DataError
 from deltagclip_cli.files import file_status, open_file, subfolders
 from deltagclip_cli.wording import printable
@@ -54,7 +55,19 @@ def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
     return [path, *([str(cache.relative_to(root))] if cache.is_file() else [])]
 
 
+def _outline(root: Path, image_size: int | None, *, path: str) -> Outline | None:
+    """What the listing of the folder tells; nothing of its images, if nothing says their size."""
+    folder = _inside(root, path)
+    if image_size is None or not folder.is_dir():
+        return None
+    names = _class_names(folder)
+    files = _scan_all(folder, names)
+    train, test = (len(files[split]) for split in _SPLITS)
+    return Outline((3, image_size, image_size), len(names), train, test)
+
+
 @reading(_stored)
+@outlined(_outline)
 def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
     """Images in ``root/path/{train,test}/CLASS/*``, as RGB; classes in alphabetical order.
 

@@ -8,10 +8,27 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.datasets.dataset import Dataset, Split
+from deltagclip_cli.datasets.outline import Outline, outlined
 
 _TEACHER_WIDTH = 32
 
 
+def _outline(
+    root: Path,
+    image_size: int | None,
+    *,
+    points: int,
+    dimension: int,
+    classes: int,
+    test: int,
+    **others: float,
+) -> Outline:
+    outputs = (points + test) * (2 * dimension + classes)
+    making = torch.float64.itemsize * (outputs + _TEACHER_WIDTH * (dimension + classes))
+    return Outline((dimension,), classes, points, test, torch.float64, making)
+
+
+@outlined(_outline)
 def sphere(
     root: Path,
     image_size: int | None,

@@ -8,10 +8,29 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
+from deltagclip_cli.datasets.outline import Outline, outlined
 
 _CELLS = 4  # a prototype is a pattern of at most 4 x 4 even squares
 
 
+def _outline(
+    root: Path,
+    image_size: int | None,
+    *,
+    classes: int,
+    channels: int,
+    size: int,
+    train: int,
+    test: int,
+    **others: float,
+) -> Outline:
+    # Patterns, and for the larger split a pattern, noise and their sum, in whole numbers.
+    pixels = channels * size**2 * (2 * classes + 3 * max(train, test))
+    making = torch.int64.itemsize * (pixels + classes * channels * _CELLS**2)
+    return Outline((channels, size, size), classes, train, test, making_bytes=making)
+
+
+@outlined(_outline)
 def synthetic(
     root: Path,
     image_size: int | None,

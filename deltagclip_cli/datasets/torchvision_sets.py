@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from torchvision.datasets.utils import check_integrity
 from deltagclip_cli.datasets.copies import reading
 from deltagclip_cli.datasets.dataset import Dataset, Split
 from deltagclip_cli.datasets.downloads import Download
+from deltagclip_cli.datasets.outline import Outline, outlined
 from deltagclip_cli.errors import DataError
 
 _NETWORK_TIMEOUT_S = 30
@@ -38,7 +39,16 @@ def _present(source: Any, root: Path, image_size: int | None) -> Sequence[str]:
     return _download(source, root).present()
 
 
+def _small_images(classes: int) -> Callable[..., Outline]:
+    return lambda root, image_size: Outline((3, 32, 32), classes, 50_000, 10_000)
+
+
+def _digits(root: Path, image_size: int | None) -> Outline:
+    return Outline((1, 28, 28), 10, 60_000, 10_000)
+
+
 @reading(partial(_present, datasets.CIFAR10))
+@outlined(_small_images(10))
 def cifar10(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """CIFAR-10: 50,000 training and 10,000 test images of 3 x 32 x 32, 10 classes.
 
@@ -56,6 +66,7 @@ def cifar10(root: Path, image_size: int | None, *, download: bool = True) -> Dat
 
 
 @reading(partial(_present, datasets.CIFAR100))
+@outlined(_small_images(100))
 def cifar100(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """CIFAR-100: 50,000 training and 10,000 test images of 3 x 32 x 32, 100 classes.
 
@@ -73,6 +84,7 @@ def cifar100(root: Path, image_size: int | None, *, download: bool = True) -> Da
 
 
 @reading(partial(_present, datasets.FashionMNIST))
+@outlined(_digits)
 def fashion_mnist(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """Fashion-MNIST: 60,000 training and 10,000 test images of 1 x 28 x 28, 10 classes.
 
@@ -89,6 +101,7 @@ def fashion_mnist(root: Path, image_size: int | None, *, download: bool = True) 
 
 
 @reading(partial(_present, datasets.MNIST))
+@outlined(_digits)
 def mnist(root: Path, image_size: int | None, *, download: bool = True) -> Dataset:
     """MNIST: 60,000 training and 10,000 test images of 1 x 28 x 28, 10 classes.
 

@@ -50,10 +50,11 @@ class InlineLauncher:
             )
         self._launch = launch
         self.slots: Sequence[Slot] = [Slot("here", "auto")]
+        self.call = None
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, so that what is missing is said before anything is begun."""
-        from deltagclip_cli.assembly import load_dataset
+        from deltagclip_cli.loading import load_dataset
 
         where, download = self._launch.data_dir, self._launch.download
         for each in inputs:

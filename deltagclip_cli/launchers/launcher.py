@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from deltagclip_cli.launchers.nursery import Call
 from deltagclip_cli.launchers.queue import Queue
 from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Watcher
@@ -56,6 +57,10 @@ class Launcher(Protocol):
         Raises:
             DeviceError: what was asked for is not there.
         """
+
+    @property
+    def call(self) -> Call | None:
+        """Calls a function in a process that has loaded torch; None where this one has."""
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Make these data sets ready, so that workers do not all download or decode them.

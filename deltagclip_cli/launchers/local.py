@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from deltagclip_cli.errors import DeviceError, UsageError
 from deltagclip_cli.launchers.launcher import Launch
@@ -37,25 +38,39 @@ class LocalLauncher:
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, which downloads, copies and decodes what is not there yet."""
-        self._nursery.open()
         gpus = sorted({slot.device for slot in self.slots} - {"cpu"})
         if gpus:
-            self._call(_check_gpus, gpus)
+            self.call(_check_gpus, gpus)
         if self._launch.local_data is not None:
             logger.info("copying data to %s", self._launch.local_data)
             data = [each.data for each in inputs]
-            self._call(_copy, data, self._launch.data_dir, self._launch.local_data)
+            self.call(_copy, data, self._launch.data_dir, self._launch.local_data)
         for each in inputs:
-            self._call(_load, each, self._data_dir, self._launch.download)
+            self.call(_load, each, self._data_dir, self._launch.download)
 
     @property
     def _data_dir(self) -> Path:
         return self._launch.local_data or self._launch.data_dir
 
-    def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        stop = self._launch.should_stop
-        if not stop():
-            self._nursery.call(function, *arguments, should_stop=stop)
+    def call(
+        self,
+        function: Callable[..., Any],
+        *arguments: object,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Call a function in a process that has loaded torch; None if asked to stop.
+
+        Raises:
+            UsageError: it failed, or was killed.
+            TrialError: no process can be started.
+        """
+        asked = self._launch.should_stop
+        if asked():
+            return None
+        self._nursery.open()
+        return self._nursery.call(
+            function, *arguments, should_stop=lambda: asked() or should_stop()
+        )
 
     def run(self, queue: Queue, watcher: Watcher) -> None:
         """Run every trial of the queue."""
@@ -101,7 +116,7 @@ def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
 
 
 def _load(inputs: Inputs, data_dir: Path, download: bool) -> None:
-    from deltagclip_cli.assembly import load_dataset
+    from deltagclip_cli.loading import load_dataset
 
     try:
         load_dataset(inputs.data, data_dir, model=inputs.model, download=download)

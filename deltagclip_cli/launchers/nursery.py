@@ -49,6 +49,14 @@ _LOADED = [
 ]
 
 
+Call = Callable[..., Any]
+"""Such as :meth:`Nursery.call`."""
+
+
+class KilledError(TrialError):
+    """The process in which a function was called was killed, each time."""
+
+
 class Fork:
     """A process that runs one command line of ``deltagclip``.
 
@@ -147,32 +155,36 @@ class Nursery:
         return Fork(self._start(_run_command, words, str(log)), log, said)
 
     def call(
-        self, function: Callable[..., None], *arguments: object, should_stop: Callable[[], bool]
-    ) -> None:
+        self, function: Callable[..., Any], *arguments: object, should_stop: Callable[[], bool]
+    ) -> Any:
         """Call a function in a process of its own and wait for it, or for a wish to stop.
+
+        Returns:
+            What the function returns; None after a wish to stop.
 
         Raises:
             UsageError: the function failed; with its message.
-            TrialError: no process can be started, or each was killed.
+            KilledError: its process was killed, each time.
+            TrialError: no process can be started.
         """
         for _ in range(_TRIES):
-            message = self._answer(function, arguments, should_stop)
-            if message:
-                raise UsageError(message)
-            if message is not None or should_stop():
-                return
-        raise TrialError(
+            answer = self._answer(function, arguments, should_stop)
+            if answer is not None and answer[1]:
+                raise UsageError(answer[1])
+            if answer is not None or should_stop():
+                return answer and answer[0]
+        raise KilledError(
             f"the process that loads the data was killed {_TRIES} times, perhaps for want of "
             f"memory.\n  {_AGAIN}"
         )
 
     def _answer(
         self,
-        function: Callable[..., None],
+        function: Callable[..., Any],
         arguments: tuple[object, ...],
         should_stop: Callable[[], bool],
-    ) -> str | None:
-        """The message of the error that a call ended with, empty without one; None if killed."""
+    ) -> tuple[Any, str] | None:
+        """What a call returned, and the message of its error or nothing; None if killed."""
         receiver, sender = self._context.Pipe(duplex=False)
         try:
             process = self._start(_call, function, arguments, sender)
@@ -184,7 +196,8 @@ class Nursery:
             if should_stop():
                 process.terminate()
         try:
-            return str(receiver.recv())
+            answer: tuple[Any, str] = receiver.recv()
+            return answer
         except EOFError:
             return None
         finally:
@@ -258,17 +271,17 @@ def _run_command(words: list[str], log: str) -> None:
     runpy.run_module("deltagclip_cli", run_name="__main__", alter_sys=True)
 
 
-def _call(function: Callable[..., None], arguments: tuple[Any, ...], answer: Connection) -> None:
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...], answer: Connection) -> None:
     _become_independent()
-    message = ""
+    value, message = None, ""
     try:
-        function(*arguments)
+        value = function(*arguments)
     except DeltaGClipError as error:
         message = str(error)
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
     with suppress(BrokenPipeError):  # whoever asked was killed
-        answer.send(message)
+        answer.send((value, message))
 
 
 def _become_independent() -> None:

@@ -68,6 +68,11 @@ def build(
     return model
 
 
+def reads_texts(target: str) -> bool:
+    """Whether the model behind a target reads texts."""
+    return not target.startswith("torchvision.") and hasattr(load(target), "tokenizer")
+
+
 def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any:
     """What cuts texts into tokens for the model behind a target; None if it reads no texts.
 
@@ -79,7 +84,6 @@ def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any
     Raises:
         UsageError: it cannot be had.
     """
-    if target.startswith("torchvision."):
+    if not reads_texts(target):
         return None
-    make = getattr(load(target), "tokenizer", None)
-    return make(options["pretrained"], download=download) if make else None
+    return load(target).tokenizer(options["pretrained"], download=download)

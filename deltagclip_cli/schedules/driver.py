@@ -90,7 +90,7 @@ def build_schedule(
     try:
         schedule = load(target)(optimizer, **supplied, **options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"schedule '{name}': {error}.") from None
+        raise UsageError(f"schedule '{name}': {str(error).rstrip('.')}.") from None
     if isinstance(schedule, ReduceLROnPlateau) and (warm is not None or unit == "step"):
         raise UsageError(
             f"schedule '{name}': it waits for an epoch's training loss, so it has neither a "

@@ -23,5 +23,10 @@ def multistep(
         milestones: counted from the start of the training, warm-up included: 50 means that the
             first 50 epochs run at the full rate.
         factor: η is multiplied by this at each milestone.
+
+    Raises:
+        ValueError: a milestone lies before the start.
     """
+    if any(milestone < 0 for milestone in milestones):
+        raise ValueError(f"milestones must not be negative (got {milestones})")
     return MultiStepLR(optimizer, [milestone - warmup for milestone in milestones], gamma=factor)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from deltagclip_cli.errors import SpecError, UsageError
-from deltagclip_cli.spec.distributions import Distribution, as_written
+from deltagclip_cli.spec.distributions import Distribution, as_written, extremes
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.search import Search
@@ -52,6 +52,17 @@ class Subject:
         optimizer = self.experiment.optimizers[self.label].varied(options)
         first = make_trial(self.name, self.experiment, self.label, self.seeds[0], optimizer)
         return [first, *map(first.with_seed, self.seeds[1:])]
+
+    def extremes(self) -> list[Trial]:
+        """Trials with the ends of what the options are chosen from, and with all that are words."""
+        ends = {
+            option: [value for _, value in extremes(each)] for option, each in self.space.items()
+        }
+        most = max(map(len, ends.values()))
+        return [
+            self.trials({option: each[min(n, len(each) - 1)] for option, each in ends.items()})[0]
+            for n in range(most)
+        ]
 
     @cached_property
     def premises(self) -> dict[str, Any]:

@@ -6,7 +6,8 @@ against the real signature of what it names, and filled up with the defaults fou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_origin
 
@@ -130,6 +131,19 @@ class Component(BaseModel):
             ValidationError: an option is unknown or a value is wrong.
         """
         return self.model_validate({**self.model_dump(), **changes})
+
+    def simpler(self) -> Iterator[tuple[str, Self | None]]:
+        """What was written, option by option, and this component without it.
+
+        That is None for an option that must be there.
+        """
+        written = self.model_dump()
+        for option in [each for each in written if each != "name"]:
+            other = None
+            with suppress(ValidationError):
+                other = self.model_validate({k: v for k, v in written.items() if k != option})
+            if other != self:
+                yield option, other
 
     def taking(self, changes: Mapping[str, Self]) -> Self:
         """This component with each option as another, already checked component has it.

@@ -39,6 +39,15 @@ class Spec:
             return self.name
         return document.place((*_base(document, experiment, keys), *keys))
 
+    def written(self, experiment: str, *keys: str | int) -> Any:
+        """What was written there, before it was checked.
+
+        Raises:
+            LookupError, TypeError: nothing was.
+        """
+        document = self.documents[experiment]
+        return document.value((*_base(document, experiment, keys), *keys))
+
 
 def load_spec(
     path: Path, only: Sequence[str] = (), sets: Sequence[str] = (), tags: Sequence[str] = ()

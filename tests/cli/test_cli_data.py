@@ -15,7 +15,7 @@ from tiny_data import write_mnist
 from tiny_spec import trials_of
 from torchvision import datasets as torchvision_datasets
 
-from deltagclip_cli import assembly
+from deltagclip_cli import loading
 from deltagclip_cli.console.data_session import DataSession
 from deltagclip_cli.errors import DataError
 from deltagclip_cli.held_folder import create
@@ -97,13 +97,13 @@ def test_each_data_set_is_fetched_and_shown_once(
     deltagclip: Invoke, downloads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
-    load_dataset = assembly.load_dataset
+    load_dataset = loading.load_dataset
 
     def noted(data: Any, *arguments: Any, **options: Any) -> Any:
         loaded.append(f"{data.name} {data.image_size}")
         return load_dataset(data, *arguments, **options)
 
-    monkeypatch.setattr(assembly, "load_dataset", noted)
+    monkeypatch.setattr(loading, "load_dataset", noted)
     draw_pictures()
     done = deltagclip(*PREPARE)
     assert done.exit_code == 0, done.output

@@ -42,7 +42,7 @@ def test_these_are_all_commands_and_options() -> None:
         for name, words in {
             "train": "experiment --optimizer --seed --spec --set --runs --data --device --threads"
             " --force --dry-run --json --quiet -q --debug",
-            "validate": "file --set --json --debug",
+            "validate": "file --set --data --device --json --debug",
             "list": "kind --spec --tag --json --debug",
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
             " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --yes -y"

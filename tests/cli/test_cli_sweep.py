@@ -259,3 +259,14 @@ def test_of_very_many_settings_a_plan_shows_the_first(
     assert shown.count("  1 new ") == 5
     assert "46 more settings not shown: --json has all" in shown
     assert shown.splitlines()[-1] == "51 trials: 51 new. 51 to run on cpu 0."
+
+
+@pytest.mark.parametrize("words", [("sweep", "--launcher", "local"), ("train",)])
+def test_nothing_is_started_where_parts_refuse_their_options(
+    deltagclip: Invoke, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    schedule = "schedule={name: steplr, step_size: 0}"
+    refused = deltagclip(*words, "tiny", "--spec", "spec.yaml", "--set", schedule)
+    assert refused.exit_code == 2
+    assert "tiny › schedule: schedule 'steplr' fails after epoch 1 of 2" in refused.stderr
+    assert not (tmp_path / "runs").exists()

@@ -95,3 +95,32 @@ def test_without_a_name_it_is_experiments_yaml_here(deltagclip: Invoke) -> None:
 def test_nothing_is_made(deltagclip: Invoke, tmp_path: Path) -> None:
     deltagclip("validate", "spec.yaml")
     assert [path.name for path in tmp_path.iterdir()] == ["spec.yaml"]
+
+
+def test_parts_that_refuse_their_options_are_faults_like_any_other(deltagclip: Invoke) -> None:
+    Path("spec.yaml").write_text(TINY.replace("lr: 0.1}", "lr: 0.1, nesterov: true}", 1))
+    refused = deltagclip("validate", "spec.yaml")
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith(
+        "error: spec.yaml:8:33: tiny › optimizers › sgd: optimizer 'sgd' refuses its options: "
+        "Nesterov momentum requires a momentum and zero dampening.\n"
+        "  It is accepted without 'nesterov'."
+    )
+    answer = json.loads(deltagclip("validate", "spec.yaml", "--json").stdout)
+    assert answer["valid"] is False
+    assert len(answer["errors"]) == 1
+
+
+def test_parts_are_built_for_where_they_are_trained(deltagclip: Invoke) -> None:
+    words = ("validate", "spec.yaml", "--set", "optimizers.adam={name: adam, capturable: true}")
+    assert deltagclip(*words, "--device", "cpu").exit_code == 2
+    assert deltagclip(*words, "--set", "slurm.gpus=1").exit_code == 0
+    assert deltagclip(*words, "--set", "slurm.gpus=0").exit_code == 2
+    assert deltagclip(*words, "--set", "slurm.gpus=1", "--device", "cpu").exit_code == 2
+
+
+def test_the_ends_of_a_search_are_built_too(deltagclip: Invoke) -> None:
+    search = "search={metric: test/loss, space: {a: {rho: {uniform: [0.5, 1.5]}}}}"
+    refused = deltagclip("validate", "spec.yaml", "--set", "optimizers.a=adadelta", "--set", search)
+    assert refused.exit_code == 2
+    assert "tiny › search › space › a › rho: optimizer 'adadelta' refuses" in refused.stderr

@@ -14,8 +14,8 @@ from tiny_texts import rewrite_config, rewrite_weights, write_bert, write_emotio
 from torch import Tensor
 
 from deltagclip_cli import models
-from deltagclip_cli.assembly import _fingerprint, load_dataset
 from deltagclip_cli.errors import UsageError
+from deltagclip_cli.loading import fingerprint, load_dataset
 from deltagclip_cli.models.bert import TextClassifier
 from deltagclip_cli.models.tokenizer import PretrainedTokenizer
 from deltagclip_cli.spec.schema import Data, Model
@@ -323,10 +323,10 @@ def test_a_model_of_texts_makes_tokens_of_the_data(folder: Path, tmp_path: Path)
     model = Model.model_validate({"name": "bert", "pretrained": str(folder)})
     made = load_dataset(data("emotion"), root, model=model)
     assert made.train.inputs[0, :5].tolist() == [2, 5, 6, 15, 3]
-    first = _fingerprint(made)
+    first = fingerprint(made)
     text = (root / "emotion/test.txt").read_text()
     (root / "emotion/test.txt").write_text(text.replace("merry", "happy", 1))
-    assert _fingerprint(load_dataset(data("emotion"), root, model=model)) != first
+    assert fingerprint(load_dataset(data("emotion"), root, model=model)) != first
 
 
 def test_texts_are_refused_by_a_model_that_reads_none(tmp_path: Path) -> None:

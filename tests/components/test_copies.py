@@ -19,10 +19,10 @@ from PIL import Image
 from tiny_data import write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
-from deltagclip_cli.assembly import _fingerprint, load_dataset
 from deltagclip_cli.datasets import TABLE, copies, image_folder
 from deltagclip_cli.datasets.copies import copied, folder_of
 from deltagclip_cli.errors import DataError
+from deltagclip_cli.loading import fingerprint, load_dataset
 from deltagclip_cli.registry import load
 from deltagclip_cli.spec.schema import Data
 
@@ -38,8 +38,8 @@ MNIST = data_of("mnist")
 PICTURES = data_of("image_folder", path="some/pictures")
 
 
-def fingerprint(data: Data, root: Path) -> str:
-    return _fingerprint(load_dataset(data, root, download=False))
+def fingerprint_of(data: Data, root: Path) -> str:
+    return fingerprint(load_dataset(data, root, download=False))
 
 
 def draw_pictures(root: Path, path: str = "some/pictures", *, red: int = 200) -> None:
@@ -97,11 +97,11 @@ def test_a_copy_gives_the_same_data(
     for name in ("CIFAR10", "CIFAR100"):
         write_cifar(source, getattr(torchvision_datasets, name), monkeypatch)
     sets = [data_of(name) for name in ("mnist", "fashion_mnist", "cifar10", "cifar100")]
-    expected = [fingerprint(each, source) for each in sets]
+    expected = [fingerprint_of(each, source) for each in sets]
     assert copied(sets, source, target) == target
     assert state(target).keys() == state(source).keys()
     shutil.rmtree(source)
-    assert [fingerprint(each, target) for each in sets] == expected
+    assert [fingerprint_of(each, target) for each in sets] == expected
 
 
 def test_only_what_is_asked_for_is_copied(source: Path, target: Path) -> None:
@@ -168,10 +168,10 @@ def test_of_a_folder_of_images_only_the_decoded_ones_are_copied(
     tmp_path: Path, target: Path, decoded: list[Path]
 ) -> None:
     draw_pictures(tmp_path)
-    expected = fingerprint(PICTURES, tmp_path)
+    expected = fingerprint_of(PICTURES, tmp_path)
     copied([PICTURES], tmp_path, target)
     decoded.clear()
-    assert fingerprint(PICTURES, target) == expected
+    assert fingerprint_of(PICTURES, target) == expected
     assert decoded == []
     assert (target / "some/pictures").is_symlink()
     files = [path.name for path in target.rglob("*") if path.is_file()]
@@ -183,10 +183,10 @@ def test_images_that_were_not_decoded_before_are_decoded_into_the_copy(
 ) -> None:
     draw_pictures(tmp_path)
     copied([PICTURES], tmp_path, target)
-    first = fingerprint(PICTURES, target)
+    first = fingerprint_of(PICTURES, target)
     assert decoded
     decoded.clear()
-    assert fingerprint(PICTURES, target) == first
+    assert fingerprint_of(PICTURES, target) == first
     assert decoded == []
     assert not (tmp_path / ".decoded").exists()
 
@@ -195,22 +195,22 @@ def test_images_that_change_after_they_were_copied_are_noticed(
     tmp_path: Path, target: Path
 ) -> None:
     draw_pictures(tmp_path)
-    old = fingerprint(PICTURES, tmp_path)
+    old = fingerprint_of(PICTURES, tmp_path)
     copied([PICTURES], tmp_path, target)
     shutil.rmtree(tmp_path / "some")
     draw_pictures(tmp_path, red=90)
     copied([PICTURES], tmp_path, target)
-    assert old != fingerprint(PICTURES, target) == fingerprint(PICTURES, tmp_path)
+    assert old != fingerprint_of(PICTURES, target) == fingerprint_of(PICTURES, tmp_path)
 
 
 def test_a_link_to_another_data_folder_is_replaced(tmp_path: Path, target: Path) -> None:
     for name, red in (("old", 90), ("new", 200)):
         draw_pictures(tmp_path / name, red=red)
         copied([PICTURES], tmp_path / name, target)
-        assert fingerprint(PICTURES, target) == fingerprint(PICTURES, tmp_path / name)
+        assert fingerprint_of(PICTURES, target) == fingerprint_of(PICTURES, tmp_path / name)
     shutil.rmtree(tmp_path / "new")
     copied([PICTURES], tmp_path / "old", target)  # in place of a link that leads nowhere
-    assert fingerprint(PICTURES, target) == fingerprint(PICTURES, tmp_path / "old")
+    assert fingerprint_of(PICTURES, target) == fingerprint_of(PICTURES, tmp_path / "old")
 
 
 def test_other_images_in_the_target_are_not_taken_for_these(tmp_path: Path, target: Path) -> None:
@@ -274,7 +274,7 @@ def test_several_at_once_copy_each_file_once(
     for thread in threads:
         thread.join()
     assert len(written) == len(set(written)) == 4
-    assert fingerprint(MNIST, target) == fingerprint(MNIST, source)
+    assert fingerprint_of(MNIST, target) == fingerprint_of(MNIST, source)
 
 
 # Writes half a file and stays there, with the lock in its hands.
@@ -314,7 +314,7 @@ def test_a_process_that_is_killed_half_way_is_waited_for_and_its_work_repaired(
         process.send_signal(signal.SIGKILL)
     other.join()
     assert temporary(target) == []
-    assert fingerprint(MNIST, target) == fingerprint(MNIST, source)
+    assert fingerprint_of(MNIST, target) == fingerprint_of(MNIST, source)
 
 
 def test_waiting_for_another_process_ends(
@@ -354,7 +354,7 @@ def test_a_full_disk_says_what_to_do_and_keeps_what_is_whole(
         assert part in message
     assert [name for name in state(target) if "t10k" not in name] == []
     copied([MNIST], source, target)
-    assert fingerprint(MNIST, target) == fingerprint(MNIST, source)
+    assert fingerprint_of(MNIST, target) == fingerprint_of(MNIST, source)
 
 
 def test_an_interrupt_leaves_nothing_half_written(
@@ -405,7 +405,7 @@ def test_a_disk_that_is_really_full(source: Path, target: Path, mount: Mount) ->
     assert temporary(target) == []
     mount("size=1m")
     copied([MNIST], source, target)
-    assert fingerprint(MNIST, target) == fingerprint(MNIST, source)
+    assert fingerprint_of(MNIST, target) == fingerprint_of(MNIST, source)
 
 
 def test_a_disk_that_is_read_only(source: Path, target: Path, mount: Mount) -> None:

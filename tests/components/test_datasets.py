@@ -18,13 +18,13 @@ import torch
 from tiny_data import idx_file, write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
-from deltagclip_cli.assembly import load_dataset
 from deltagclip_cli.claims import claimed
 from deltagclip_cli.datasets import TABLE, downloads, torchvision_sets
 from deltagclip_cli.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.datasets.sphere import sphere
 from deltagclip_cli.datasets.synthetic import synthetic
 from deltagclip_cli.errors import DataError
+from deltagclip_cli.loading import load_dataset
 from deltagclip_cli.registry import load
 from deltagclip_cli.spec.schema import Data
 

@@ -33,7 +33,7 @@ def test_data_that_have_changed_are_refused_and_nothing_is_lost(
     folder = RunFolder.of(runs, trial)
     train(trial, runs, stop=StopAt(6))
     before = numbers(folder)
-    monkeypatch.setattr("deltagclip_cli.assembly._fingerprint", lambda dataset: "others")
+    monkeypatch.setattr("deltagclip_cli.assembly.fingerprint", lambda dataset: "others")
     with pytest.raises(RunFolderError, match="the data have changed"):
         train(trial, runs)
     assert numbers(folder) == before
