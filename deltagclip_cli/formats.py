@@ -94,13 +94,15 @@ def read_records(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def lines_of(file: Path) -> Iterator[bytes]:
-    """The lines of a file of records, up to the first without an end, or with none in sight.
+    """The lines of a file of records without their ends, up to the first that has none in sight.
 
     Raises:
         OSError: the file cannot be read.
     """
     with open_file(file) as opened:
-        for line in iter(partial(opened.readline, _MOST_BYTES_OF_A_LINE), b""):
-            if not line.endswith(b"\n"):
+        rest = b""
+        for block in iter(partial(opened.read, _MOST_BYTES_OF_A_LINE), b""):
+            *lines, rest = (rest + block).split(b"\n")
+            yield from lines
+            if len(rest) > _MOST_BYTES_OF_A_LINE:
                 return
-            yield line
