@@ -89,7 +89,7 @@ def record_start(
         )
     if device.type == "cpu":
         may_have_more = threads is None and not earlier and now["threads"] < now["cpus"]
-        more = f"; --threads N takes more of {now['cpus']} cores" if may_have_more else ""
+        more = f"; --threads N takes more of the {now['cpus']} cores" if may_have_more else ""
         logger.info("Trains on the CPU with %s%s.", plural(now["threads"], "thread"), more)
     write_text(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n", check)
 
