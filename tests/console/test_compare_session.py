@@ -40,12 +40,15 @@ def test_without_words_the_runs_folder_is_meant(here: Path) -> None:
     assert Place([], Path("runs")).folders() == [Path("runs")]
 
 
-@pytest.mark.parametrize("target", ["", "three", "../one", "runs/three"])
-def test_what_is_not_there_is_told_with_what_is(here: Path, target: str) -> None:
+@pytest.mark.parametrize(
+    ("target", "hint"),
+    [("", ""), ("three", ""), ("../one", " - did you mean 'one'?"), ("runs/three", "")],
+)
+def test_what_is_not_there_is_told_with_what_is(here: Path, target: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
         Place([target], Path("runs")).folders()
     assert str(caught.value) == (
-        f"{target}: neither an experiment in runs nor a folder.\n  experiments: one, two"
+        f"{target}: neither an experiment in runs nor a folder.\n  experiments: one, two{hint}"
     )
 
 

@@ -79,7 +79,7 @@ def test_the_bounds_of_the_table_are_those_of_the_optimizer(name):
         with pytest.raises(ValueError, match=f"{name} should be > 0"):
             DeltaGClip([torch.zeros(1)], **zero)
     else:
-        assert TABLE.bounds[name] == {"ge": 0}
+        assert TABLE.bounds[name]["ge"] == 0
         DeltaGClip([torch.zeros(1)], **zero)
 
 

@@ -49,7 +49,7 @@ def test_a_heat_map_says_that_the_best_of_several_settings_was_chosen() -> None:
     ]
     figure = drawn(answered(runs, heat_map=("lr", "gamma")))["heat-map-1"]
     words = figure.get_suptitle().replace("\n", " ")
-    assert words.endswith("Each cell is the best over the other settings.")
+    assert words.endswith("Each cell is the best over the other settings, which flatters.")
 
 
 def test_a_value_that_is_far_from_the_others_hides_no_differences() -> None:
