@@ -195,8 +195,11 @@ def _explained(error: Exception) -> str:
     )
 
 
+MOST_LINES = 20
+
+
 class _EpochLines:
-    """Logs a line an epoch."""
+    """Logs a line an epoch, of which a file or pipe is shown few: ``log.txt`` has them all."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
@@ -207,7 +210,13 @@ class _EpochLines:
         shown = "  ".join(
             f"{name} {metrics[name]:.4g}" for name in _LOGGED_METRICS if name in metrics
         )
-        epoch_logger.info("epoch %d/%d  %s", epoch, self._epochs, shown)
+        few = {"is_told": _part(epoch, self._epochs) > _part(epoch - 1, self._epochs)}
+        epoch_logger.info("epoch %d/%d  %s", epoch, self._epochs, shown, extra=few)
+
+
+def _part(epoch: int, epochs: int) -> int:
+    """How many of the lines that are shown are due after an epoch."""
+    return epoch * min(MOST_LINES, epochs) // epochs
 
 
 _LOGGED_METRICS = (

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import completion, options
 from deltagclip_cli.cli.reporting import reports_errors
 
 
@@ -14,7 +14,12 @@ from deltagclip_cli.cli.reporting import reports_errors
 def cancel(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="EXPERIMENT", help="Whose jobs to end.", show_default="all"),
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Whose jobs to end.",
+            show_default="all",
+            autocompletion=completion.read_experiments,
+        ),
     ] = None,
     runs: options.Runs = options.RUNS,
     dry_run: Annotated[

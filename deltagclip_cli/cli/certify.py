@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import completion, options
 from deltagclip_cli.cli.reporting import reports_errors
 
 
@@ -17,6 +17,7 @@ def certify(
         typer.Argument(
             metavar="RUN|EXPERIMENT...",
             help="Run folders, or experiments of the runs folder.",
+            autocompletion=completion.read_experiments,
         ),
     ],
     runs: options.Runs = options.RUNS,

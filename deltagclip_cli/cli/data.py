@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import completion, options
 from deltagclip_cli.cli.command import Command
 from deltagclip_cli.cli.reporting import reports_errors
 
@@ -18,7 +18,12 @@ app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=Tru
 def prepare(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="EXPERIMENT", help="Experiments of the spec.", show_default="all"),
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Experiments of the spec.",
+            show_default="all",
+            autocompletion=completion.experiments,
+        ),
     ] = None,
     tags: options.Tags = None,
     spec: options.Spec = options.SPEC,

@@ -59,27 +59,27 @@ def list_components(
         print_listing(rows)
 
 
-def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str]]:
+def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str | list[str]]]:
     from deltagclip_cli.spec.load import load_spec
 
     return [
         {
             "name": name,
             "about": experiment.title,
-            "optimizers": ", ".join(experiment.optimizers),
-            "tags": ", ".join(experiment.tags),
+            "optimizers": list(experiment.optimizers),
+            "tags": list(experiment.tags),
             "figure": experiment.figure,
         }
         for name, experiment in load_spec(path, tags=tags).experiments.items()
     ]
 
 
-def _components(table_target: str) -> list[dict[str, str]]:
+def _components(table_target: str) -> list[dict[str, str | list[str]]]:
     from deltagclip_cli.registry import Table, load
     from deltagclip_cli.spec.signatures import read_signature
 
     table: Table = load(table_target)
-    rows = []
+    rows: list[dict[str, str | list[str]]] = []
     for name, target in table.all().items():
         signature = read_signature(target)
         supplied = table.supplied
@@ -88,7 +88,7 @@ def _components(table_target: str) -> list[dict[str, str]]:
             {
                 "name": name,
                 "about": signature.summary if own else target.replace(":", "."),
-                "options": ", ".join(key for key in signature.options if key not in supplied),
+                "options": [key for key in signature.options if key not in supplied],
             }
         )
     return rows

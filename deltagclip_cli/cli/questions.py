@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from deltagclip_cli.cli import completion
 from deltagclip_cli.comparison.mode import Mode
 
 Targets = Annotated[
@@ -14,18 +15,29 @@ Targets = Annotated[
         metavar="EXPERIMENT|FOLDER",
         help="Experiments of the runs folder, or folders with runs or with TensorBoard logs.",
         show_default="all experiments",
+        autocompletion=completion.read_experiments,
     ),
 ]
 Metric = Annotated[
     str | None,
-    typer.Option("--metric", help="What to compare.", show_default="test/accuracy or test/loss"),
+    typer.Option(
+        "--metric",
+        help="What to compare.",
+        show_default="test/accuracy or test/loss",
+        autocompletion=completion.metrics,
+    ),
 ]
 At = Annotated[
     str, typer.Option("--at", metavar="last|best|epoch=N|step=N", help="When the metric is read.")
 ]
 Baseline = Annotated[
     str | None,
-    typer.Option("--baseline", metavar="OPTIMIZER", help="Test every other one against this."),
+    typer.Option(
+        "--baseline",
+        metavar="OPTIMIZER",
+        help="Test every other one against this.",
+        autocompletion=completion.labels,
+    ),
 ]
 Target = Annotated[
     list[str] | None,

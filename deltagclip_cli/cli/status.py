@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import completion, options
 from deltagclip_cli.cli.reporting import reports_errors
 
 if TYPE_CHECKING:
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 def status(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="EXPERIMENT", help="Experiments to show.", show_default="all"),
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Experiments to show.",
+            show_default="all",
+            autocompletion=completion.read_experiments,
+        ),
     ] = None,
     spec: Annotated[
         Path | None,

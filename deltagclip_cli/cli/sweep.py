@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import completion, options
 from deltagclip_cli.cli.reporting import reports_errors
 
 if TYPE_CHECKING:
@@ -23,7 +23,10 @@ def sweep(
     experiments: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="EXPERIMENT", help="Experiments of the spec.", show_default="the only one"
+            metavar="EXPERIMENT",
+            help="Experiments of the spec.",
+            show_default="the only one",
+            autocompletion=completion.experiments,
         ),
     ] = None,
     tags: options.Tags = None,
@@ -32,7 +35,11 @@ def sweep(
     ] = False,
     optimizer: Annotated[
         list[str] | None,
-        typer.Option(metavar="LABEL", help="Only this optimizer. Repeatable."),
+        typer.Option(
+            metavar="LABEL",
+            help="Only this optimizer. Repeatable.",
+            autocompletion=completion.labels,
+        ),
     ] = None,
     seed: Annotated[
         list[int] | None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import completion, options
 from deltagclip_cli.cli.reporting import reports_errors
 
 if TYPE_CHECKING:
@@ -19,11 +19,21 @@ DEFAULT_EXPERIMENT = "quickstart"
 @reports_errors
 def train(
     experiment: Annotated[
-        str, typer.Argument(help="An experiment of the spec.", show_default=True)
+        str,
+        typer.Argument(
+            help="An experiment of the spec.",
+            show_default=True,
+            autocompletion=completion.experiments,
+        ),
     ] = DEFAULT_EXPERIMENT,
     optimizer: Annotated[
         str | None,
-        typer.Option(metavar="LABEL", help="One of its optimizers.", show_default="the first"),
+        typer.Option(
+            metavar="LABEL",
+            help="One of its optimizers.",
+            show_default="the first",
+            autocompletion=completion.labels,
+        ),
     ] = None,
     seed: Annotated[
         int | None,

@@ -28,6 +28,7 @@ from deltagclip_cli.slurm.commands import SlurmError, UnreachableError, is_preem
 from deltagclip_cli.slurm.submission import Array, Entry, Head, Marks
 from deltagclip_cli.stopping import StopRequest
 from deltagclip_cli.trials import distinct_inputs
+from deltagclip_cli.wording import plural
 
 _PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit
 _SECONDS_BETWEEN_REQUESTS = 3.0
@@ -71,7 +72,7 @@ class JobSession:
             if todo:
                 self._launch(queue, todo, head)
         left = self._left(todo, queue)
-        self._say(f"{len(left)} of {len(todo)} trials are left to be run.")
+        self._say(f"{len(left)} of {plural(len(todo), 'trial')} left to be run.")
         advanced = [_progress(each) for each in todo] != before
         if left and self._comes_back(left, advanced):
             return ExitCode.STOPPED

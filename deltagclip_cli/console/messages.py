@@ -26,7 +26,7 @@ class _ConsoleHandler(logging.Handler):
 def shown_messages(console: Console, *, quiet: bool = False) -> Iterator[None]:
     """Print what the package and Python's ``warnings`` have to say while the context lasts.
 
-    On a terminal the progress display tells of the epochs; elsewhere each is a line. Within
+    On a terminal the progress display tells of the epochs; elsewhere some are a line. Within
     another such context, which shows them already, this does nothing.
     """
     handlers = logging.getLogger(SOURCES[0]).handlers
@@ -34,8 +34,8 @@ def shown_messages(console: Console, *, quiet: bool = False) -> Iterator[None]:
         yield
         return
     handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
-    if console.is_terminal:
-        handler.addFilter(lambda record: record.name != EPOCHS)
+    told = not console.is_terminal
+    handler.addFilter(lambda each: each.name != EPOCHS or (told and each.__dict__["is_told"]))
     for name in SOURCES:
         logging.getLogger(name).setLevel(logging.INFO)
     logging.captureWarnings(True)

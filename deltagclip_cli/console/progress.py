@@ -30,7 +30,10 @@ class ProgressWatcher:
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=console,
             expand=True,
+            transient=True,  # what is said at the end takes its place
         )
+        words = "loading torch and the data"
+        self._task = self._progress.add_task(words, total=None, metrics="", speed="")
 
     def __enter__(self) -> ProgressWatcher:
         self._progress.start()
@@ -47,12 +50,11 @@ class ProgressWatcher:
     def begin(self, start: Start) -> ProgressWatcher:
         """Show a trial from where it begins."""
         self._steps, self._epochs = start.steps, start.epochs
-        self._task = self._progress.add_task(
-            self._epoch(min(start.epoch + 1, self._epochs)),
+        self._progress.reset(
+            self._task,
+            description=self._epoch(min(start.epoch + 1, self._epochs)),
             total=self._epochs * self._steps,
             completed=start.epoch * self._steps + start.batch,
-            metrics="",
-            speed="",
         )
         self._shown_at = time.monotonic()
         self._samples = 0

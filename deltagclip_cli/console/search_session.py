@@ -120,7 +120,7 @@ class SearchSession:
     def _announce(self, studies: Sequence[Study], most: str) -> None:
         for study in studies:
             name = f"{study.subject.name} · {study.subject.label}"
-            self.sweep.say(f"{name}: {study.ended} of {self.settings} settings have ended")
+            self.sweep.say(f"{name}: {study.ended} of {plural(self.settings, 'setting')} ended")
         self.sweep.say(most)
 
     def _conclude(self, tried: Sequence[Sequence[Tried]]) -> int:

@@ -153,12 +153,13 @@ class Session:
         give_up: Callable[[], bool] | None,
     ) -> Ending:
         from deltagclip_cli.console.progress import ProgressWatcher
-        from deltagclip_cli.worker import run_trial
 
         def should_stop() -> bool:
             return self.stop() or (give_up is not None and give_up())
 
         def run(watch: Callable[[Start], list[Watcher]]) -> Ending:
+            from deltagclip_cli.worker import run_trial  # which loads torch
+
             return run_trial(
                 folder,
                 trial,

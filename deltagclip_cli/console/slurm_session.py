@@ -145,12 +145,13 @@ class SlurmSession(Sweep):
 
     def _outline(self, planned: Sequence[Planned], batches: Sequence[Batch]) -> str:
         states = counted(Counter(each.state for each in planned))
+        found = f"{plural(len(planned), 'trial')}: {states}."
         if not batches:
-            return f"{len(planned)} trials: {states}. There is nothing to submit."
+            return f"{found} There is nothing to submit."
         trials = sum(len(batch.trials) for batch in batches)
         tasks = plural(sum(batch.head.tasks for batch in batches), "task")
         arrays = plural(len(batches), "array")
-        return f"{len(planned)} trials: {states}. {trials} to submit: {tasks} in {arrays}."
+        return f"{found} {trials} to submit: {tasks} in {arrays}."
 
     def _conclude(
         self, planned: Sequence[Planned], batches: Sequence[Batch], numbers: Sequence[str]

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
+from deltagclip_cli.wording import plural
 
 SHOWN = ("train/loss", "train/accuracy", "test/loss", "test/accuracy")
 
@@ -55,10 +56,11 @@ def _number(name: str, value: float | None) -> str:
 
 def _facts(result: Mapping[str, Any]) -> list[str]:
     seconds = result["seconds"]["epochs"]
-    facts = [f"epochs       {result['epochs']} ({result['steps']} steps, {seconds:.1f} s)"]
+    steps = plural(result["steps"], "step")
+    facts = [f"epochs       {result['epochs']} ({steps}, {seconds:.1f} s)"]
     if result["regimes"]:
-        steps = ", ".join(f"{count} {name}" for name, count in result["regimes"].items())
-        facts.append(f"steps        {steps}")
+        kinds = ", ".join(f"{count} {name}" for name, count in result["regimes"].items())
+        facts.append(f"steps        {kinds}")
     if result["diverged"]:
         at = result["diverged"]
         facts.append(

@@ -198,6 +198,7 @@ class SweepSession(Sweep):
         lines = [
             f"{command:14}{self.command_for(command, experiments)}"
             for command in ("compare", "report", "tensorboard")
+            if counts[State.FINISHED] or counts[State.DIVERGED]
         ]
         if queued:
             lines.append(f"in Slurm      {queued}: left to the jobs that were submitted for them")

@@ -22,6 +22,7 @@ from deltagclip_cli.launchers.slots import Slot
 from deltagclip_cli.launchers.supervisor import Watcher
 from deltagclip_cli.planning import Outlook, Planned
 from deltagclip_cli.run_folder import State
+from deltagclip_cli.wording import plural
 
 LAST_SHOWN = 4
 
@@ -166,7 +167,7 @@ class LiveView(QuietView):
         return planned.name if len(self._experiments) > 1 else planned.short_name
 
     def _count(self) -> str:
-        return f"{self._done}/{self._total} trials"
+        return f"{self._done}/{plural(self._total, 'trial')}"
 
     def render(self) -> RenderableType:
         """What is on the screen now."""

@@ -49,7 +49,7 @@ def _summary_table(experiment: str, settings: Sequence[Setting]) -> Table:
     finished = sum(each.states.get(State.FINISHED, 0) for each in settings)
     total = sum(sum(each.states.values()) for each in settings)
     table = titled_table(
-        f"{experiment}: {finished} of {total} trials finished",
+        f"{experiment}: {finished} of {plural(total, 'trial')} finished",
         caption="; ".join(["n finished trials; mean ± standard error", *_more(settings)]),
     )
     table.add_column("optimizer", no_wrap=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
+from rich.text import Text
+
 from deltagclip_cli.board import server
 from deltagclip_cli.board.address import address_of_charts
 from deltagclip_cli.board.folder import BoardFolder
@@ -250,7 +252,11 @@ def _options(reading: Reading) -> list[str]:
 def _announce(address: str, *, opens: bool, quiet: bool) -> None:
     if not quiet:
         make_console(stderr=True).print("Ctrl-C stops TensorBoard.", style="dim")
-    print(address, flush=True)
+    console = make_console()
+    if console.is_terminal:  # the whole is longer than a terminal is wide: a click opens it
+        console.print(Text(address.partition("?")[0], style=f"link {address}"), soft_wrap=True)
+    else:
+        print(address, flush=True)
     if opens:
         webbrowser.open(address)
 

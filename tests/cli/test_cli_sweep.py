@@ -133,6 +133,7 @@ def test_failed_trials_are_skipped_with_the_way_to_run_them_again(
     done = deltagclip(*TINY)
     assert done.exit_code == 1
     assert "failed        2: --retry-failed runs them again" in done.output
+    assert "compare" not in done.output, "there is nothing to be compared"
     assert "why           deltagclip status tiny" in done.output
     plan = deltagclip(*TINY, "--dry-run", "--retry-failed").output
     assert "2 to run" in plan

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli import heartbeat
@@ -59,14 +59,12 @@ def stack() -> Iterator[ExitStack]:
 
 
 def finish(planned: Planned) -> None:
-    result = {
-        "status": "finished",
-        "epochs": 30,
-        "last": {"test/loss": 0.25, "test/accuracy": 0.875},
-        "seconds": {"epochs": 12.3},
-        "diverged": None,
-    }
-    planned.folder.result_file.write_text(json.dumps(result))
+    result = result_text(
+        epochs=30,
+        last={"test/loss": 0.25, "test/accuracy": 0.875},
+        seconds={"epochs": 12.3, "last_start": 12.3},
+    )
+    planned.folder.result_file.write_text(result)
 
 
 def beat(stack: ExitStack, planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,25 @@ def test_elsewhere_every_epoch_is_a_line(runs: Path) -> None:
     assert f"test/accuracy {record['test/accuracy']:.4g}" in shown[-1]
 
 
+def test_elsewhere_many_epochs_are_few_lines_and_the_log_has_all(runs: Path) -> None:
+    terminal = Terminal(is_terminal=False)
+    trial = trial_of(epochs=50)
+    assert terminal.train(trial, runs) == 0
+    shown = [line.split()[1] for line in terminal.lines if re.match(r"epoch \d+/", line)]
+    assert len(shown) == 20
+    assert shown[-1] == "50/50"
+    log = RunFolder.of(runs, trial).log_file.read_text()
+    assert log.count(" epoch ") == 50
+
+
+def test_a_terminal_shows_something_before_torch_and_data_are_loaded(runs: Path) -> None:
+    terminal = Terminal()
+    terminal.train(trial_of(), runs)
+    shown = [number for number, line in enumerate(terminal.lines) if "loading torch" in line]
+    first = next(n for n, line in enumerate(terminal.lines) if line.startswith("epoch 1/"))
+    assert shown and shown[0] < first
+
+
 def test_the_log_holds_the_same_lines_with_their_time(runs: Path) -> None:
     trial = trial_of()
     Terminal().train(trial, runs)

@@ -1,0 +1,65 @@
+"""What a shell is offered after a Tab."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_cases import lines, make_run, record
+from tiny_spec import TINY, trials_of
+
+
+def offered(folder: Path, words: str) -> list[str]:
+    """The words that a shell is offered for the last one, which may be empty."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "deltagclip_cli"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "_DELTAGCLIP_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split(" ")) - 1),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert not [each for each in done.stderr.splitlines() if "import time" not in each]
+    modules = {each.rpartition("|")[2].strip() for each in done.stderr.splitlines()}
+    assert not {"torch", "numpy", "scipy"} & modules
+    return done.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a spec, a finished run of it, and one of an experiment that it lacks."""
+    folder = tmp_path_factory.mktemp("place")
+    (first, *_) = trials_of(folder)
+    make_run(folder / "runs", first, lines(record(1, **{"train/loss": 0.5})), "finished")
+    (folder / "runs" / "older" / "adam").mkdir(parents=True)
+    (folder / "experiments.yaml").write_text(TINY)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "offers"),
+    [
+        ("sweep ", ["tiny"]),
+        ("train x", []),
+        ("sweep --optimizer d", ["delta-gclip"]),
+        ("train tiny --optimizer ", ["sgd", "delta-gclip"]),
+        ("compare ", ["older", "tiny"]),
+        ("compare tiny --metric t", ["test/loss", "train/loss"]),
+        ("status o", ["older"]),
+        ("list m", ["models"]),
+    ],
+)
+def test_names_are_offered(place: Path, words: str, offers: list[str]) -> None:
+    assert [each for each in offered(place, f"deltagclip {words}") if each != "adam"] == offers
+
+
+def test_a_spec_that_cannot_be_read_offers_nothing_and_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "experiments.yaml").write_text("experiments: [\n")
+    assert offered(tmp_path, "deltagclip sweep --optimizer ") == []
