@@ -27,6 +27,7 @@ from deltagclip_cli.seeds import derive_seed
 from deltagclip_cli.spec.theorem import wants_auto
 from deltagclip_cli.tasks.outcome import Outcome
 from deltagclip_cli.trials import Trial
+from deltagclip_cli.wording import stopped
 
 Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
 
@@ -223,7 +224,7 @@ def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> No
     except (RuntimeError, ValueError, TypeError) as error:
         raise UsageError(
             f"{type(model).__name__} cannot be applied to inputs of shape "
-            f"{tuple(inputs.shape[1:])}: {error}.\n"
+            f"{tuple(inputs.shape[1:])}: {stopped(error)}\n"
             "  Check that the model, the data and the task of the experiment fit together."
         ) from None
 

@@ -40,3 +40,8 @@ def ranges(numbers: Sequence[int]) -> str:
             runs.append([number])
     words = (f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
     return ", ".join(words)
+
+
+def stopped(words: object) -> str:
+    """Words of others, such as an error's, as the end of a sentence: with one full stop."""
+    return f"{str(words).rstrip().rstrip('.')}."

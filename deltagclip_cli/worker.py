@@ -26,6 +26,7 @@ from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.starts import decided_threads, read_starts
 from deltagclip_cli.trainer import Ending, Trainer, Watcher
 from deltagclip_cli.trials import Trial
+from deltagclip_cli.wording import stopped
 
 epoch_logger = logging.getLogger(EPOCHS)
 
@@ -190,7 +191,7 @@ def _explained(error: Exception) -> str:
     if is_disk_full(error):
         return "the disk is full.\n  Free space and run the same command again: it continues."
     return (
-        f"{type(error).__name__}: {error}.\n"
+        f"{type(error).__name__}: {stopped(error)}\n"
         "  The traceback is in error.txt there. The same command tries again."
     )
 

@@ -11,7 +11,7 @@ from deltagclip_cli.curves.grouping import Found, Sorted, sort_runs
 from deltagclip_cli.curves.name_parts import Name
 from deltagclip_cli.curves.run import Group
 from deltagclip_cli.errors import UsageError
-from deltagclip_cli.wording import printable
+from deltagclip_cli.wording import printable, stopped
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Naming:
             self._pattern = re.compile(pattern)
         except (re.error, OverflowError) as error:
             raise UsageError(
-                f"--group {pattern}: not a regular expression: {error}.\n"
+                f"--group {pattern}: not a regular expression: {stopped(error)}\n"
                 "  One that is: (?P<optimizer>adam|sgd)_lr(?P<lr>[^_]+)_seed(?P<seed>\\d+)"
             ) from None
         if not self._pattern.groupindex:

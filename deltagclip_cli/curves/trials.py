@@ -23,7 +23,7 @@ from deltagclip_cli.formats import lines_of
 from deltagclip_cli.run_folder import RunFolder, State
 from deltagclip_cli.starts import circumstances_of_all, read_starts
 from deltagclip_cli.trials import Trial, differing_settings
-from deltagclip_cli.wording import printable
+from deltagclip_cli.wording import printable, stopped
 
 _SEED = re.compile(r"^seed: (\d{1,20})\n", re.MULTILINE)
 _OUTCOMES = {
@@ -190,7 +190,7 @@ def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
         columns = _columns([record for record in records if "perf/epoch_seconds" in record])
         whole, fault = _whole_course(columns)
     except (TypeError, ValueError, OverflowError) as error:
-        return {}, [*problems, f"{file}: not records of numbers: {error}."]
+        return {}, [*problems, f"{file}: not records of numbers: {stopped(error)}"]
     if fault:
         problems.append(f"{file}: {fault}; from there on it was not read.")
     return _curves({name: values[:whole] for name, values in columns.items()}), problems

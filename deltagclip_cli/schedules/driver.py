@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, S
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.registry import load
 from deltagclip_cli.schedules import TABLE
+from deltagclip_cli.wording import stopped
 
 Unit = Literal["epoch", "step"]
 
@@ -90,7 +91,7 @@ def build_schedule(
     try:
         schedule = load(target)(optimizer, **supplied, **options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"schedule '{name}': {str(error).rstrip('.')}.") from None
+        raise UsageError(f"schedule '{name}': {stopped(error)}") from None
     if isinstance(schedule, ReduceLROnPlateau) and (warm is not None or unit == "step"):
         raise UsageError(
             f"schedule '{name}': it waits for an epoch's training loss, so it has neither a "

@@ -13,7 +13,7 @@ from yaml.nodes import Node
 from deltagclip_cli.errors import SpecError
 from deltagclip_cli.files import MOST_BYTES
 from deltagclip_cli.spec.nodes import children, compose, construct, parse, problem
-from deltagclip_cli.wording import shortened
+from deltagclip_cli.wording import shortened, stopped
 
 Where = tuple[str | int, ...]
 
@@ -154,7 +154,7 @@ def read_document(path: Path) -> Document:
             f"{path}: there is no such file. Name a spec with --spec FILE, or go to its folder."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}.") from None
+        raise SpecError(f"{path}: cannot be read: {stopped(error)}") from None
     try:
         root = compose(text)
         return Document(str(path), construct(root), root)
