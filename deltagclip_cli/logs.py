@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deltagclip_cli.errors import TakenOverError
+from deltagclip_cli.errors import ClaimedError, TakenOverError
 from deltagclip_cli.files import Check, unchecked
 
 EPOCHS = "deltagclip_cli.epochs"  # the logger of a line an epoch
@@ -63,14 +63,14 @@ def logged_to(path: Path, check: Check = unchecked) -> Iterator[None]:
 
 
 @contextmanager
-def left_if_taken_over(path: Path) -> Iterator[None]:
-    """Say no more in a log file once a :class:`TakenOverError` ends the context.
+def left_to_others(path: Path) -> Iterator[None]:
+    """Say no more in a log file once a :class:`ClaimedError` ends the context: it is another's.
 
     A launcher may have made it the place of this process's errors too.
     """
     try:
         yield
-    except TakenOverError:
+    except ClaimedError:
         with suppress(OSError):
             if os.path.samestat(os.fstat(2), path.stat()):
                 null = os.open(os.devnull, os.O_WRONLY)

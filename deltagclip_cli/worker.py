@@ -19,7 +19,7 @@ from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.held_folder import HeldFolder, hold
 from deltagclip_cli.history import where_to_continue, write_result
 from deltagclip_cli.leftovers import remove_leftovers
-from deltagclip_cli.logs import EPOCHS, left_if_taken_over, logged_to
+from deltagclip_cli.logs import EPOCHS, left_to_others, logged_to
 from deltagclip_cli.ownership import Ownership
 from deltagclip_cli.recorder import Recorder
 from deltagclip_cli.run_folder import RunFolder
@@ -78,7 +78,7 @@ def run_trial(
         raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
     with (
         hold(folder, make=True) if held is None else nullcontext(held) as mine,
-        left_if_taken_over(folder.log_file),
+        left_to_others(folder.log_file),
         _owned(mine, trial, force) as check,
         logged_to(folder.log_file, check),
     ):

@@ -18,7 +18,7 @@ from deltagclip_cli.errors import ClaimedError, ExitCode, TakenOverError
 from deltagclip_cli.files import write_text, written_whole
 from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.held_folder import HeldFolder
-from deltagclip_cli.logs import EPOCHS, left_if_taken_over, logged_to
+from deltagclip_cli.logs import EPOCHS, left_to_others, logged_to
 from deltagclip_cli.ownership import Owner, Ownership, read_owner
 from deltagclip_cli.run_folder import RunFolder
 
@@ -246,7 +246,7 @@ def test_a_log_takes_no_line_of_a_process_that_was_taken_over(folder: RunFolder)
     assert folder.log_file.read_text().splitlines()[-1].endswith(" mine")
 
 
-@pytest.mark.parametrize("error", [TakenOverError, ClaimedError])
+@pytest.mark.parametrize("error", [TakenOverError, ClaimedError, ValueError])
 def test_errors_go_into_a_log_until_it_belongs_to_another(
     folder: RunFolder, error: type[Exception]
 ) -> None:
@@ -254,13 +254,13 @@ def test_errors_go_into_a_log_until_it_belongs_to_another(
     try:
         with folder.log_file.open("ab") as log:
             os.dup2(log.fileno(), 2)
-        with pytest.raises(error), left_if_taken_over(folder.log_file):
+        with pytest.raises(error), left_to_others(folder.log_file):
             raise error("why")
         os.write(2, b"error: why\n")
     finally:
         os.dup2(before, 2)
         os.close(before)
-    assert folder.log_file.read_text() == ("" if error is TakenOverError else "error: why\n")
+    assert folder.log_file.read_text() == ("error: why\n" if error is ValueError else "")
 
 
 def test_owners_are_written_as_flat_json(folder: RunFolder) -> None:

@@ -18,6 +18,7 @@ from deltagclip_cli.console.summary import print_summary
 from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
 from deltagclip_cli.files import is_disk_full
 from deltagclip_cli.held_folder import HeldFolder, hold, tidy
+from deltagclip_cli.logs import left_to_others
 from deltagclip_cli.rehearsal.check import check_parts
 from deltagclip_cli.rehearsal.refusals import Stage
 from deltagclip_cli.run_folder import RunFolder, State
@@ -94,7 +95,7 @@ class Session:
             force: run it although it has a result.
         """
         try:
-            with hold(folder) as held:
+            with left_to_others(folder.log_file), hold(folder) as held:
                 return self._work(held, give_up, force)
         except ClaimedError as error:
             error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
