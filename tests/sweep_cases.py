@@ -58,6 +58,11 @@ def wait_for(condition: Callable[[], object], what: str, patience: float = PATIE
     return answer
 
 
+def named_or_all(words: tuple[object, ...]) -> list[str]:
+    """What the words of a sweep lack that begin with no experiment: that all are meant."""
+    return [] if words and not str(words[0]).startswith("-") else ["--all"]
+
+
 @dataclass(frozen=True)
 class Done:
     """What a sweep came to: its exit code and all that it and its workers printed."""
@@ -75,7 +80,7 @@ class Sweep:
         environment["SWEEP"] = output.name  # so that its children can be known
         with output.open("wb") as file:
             self.process = subprocess.Popen(
-                [*_SWEEP, "--all", "--jobs", "2", *map(str, words)],
+                [*_SWEEP, *named_or_all(words), "--jobs", "2", *map(str, words)],
                 cwd=place,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -130,7 +135,10 @@ class Place:
         (self.path / "experiments.yaml").write_text(spec, encoding="utf-8")
 
     def start(self, *words: object, files: int | None = None) -> Sweep:
-        """Start ``deltagclip sweep --all --jobs 2``, perhaps with a limit on open files."""
+        """Start ``deltagclip sweep --jobs 2``, of all experiments if none is named.
+
+        There may be a limit on open files.
+        """
         output = self.path / f"output-{len(self.sweeps)}.txt"
         self.sweeps.append(Sweep(self.path, words, output, files))
         return self.sweeps[-1]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep_cases import PATIENCE_SECONDS, Done, Place, wait_for
+from sweep_cases import PATIENCE_SECONDS, Done, Place, named_or_all, wait_for
 
 from deltagclip_cli.slurm.commands import Task, tasks_named
 from deltagclip_cli.slurm.jobs import find_jobs
@@ -119,6 +119,7 @@ class SlurmPlace(Place):
 
     def submit(self, *words: object, code: int | None = 0, **environment: str) -> Done:
         """Submit a sweep."""
+        words = (*words, *named_or_all(words))
         return self.call("sweep", "--launcher", "slurm", *words, code=code, **environment)
 
     @property
