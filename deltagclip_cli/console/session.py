@@ -94,16 +94,19 @@ class Session:
             give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
             force: run it although it has a result.
         """
+        trial = folder.trial_to_run()  # before a lock is made in what is no run folder
         try:
             with left_to_others(folder.log_file), hold(folder) as held:
-                return self._work(held, give_up, force)
+                return self._work(trial, held, give_up, force)
         except ClaimedError as error:
             error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
             raise
 
-    def _work(self, held: HeldFolder, give_up: Callable[[], bool] | None, force: bool) -> int:
+    def _work(
+        self, trial: Trial, held: HeldFolder, give_up: Callable[[], bool] | None, force: bool
+    ) -> int:
         folder = held.folder
-        trial, result = folder.trial_to_run(), folder.result()
+        result = folder.result()
         if not force and result is not None:
             if result.get("identity") != trial.identity:
                 raise RunFolderError(

@@ -154,6 +154,9 @@ def test_a_worker_wants_a_run_folder(deltagclip: Invoke, tmp_path: Path) -> None
     assert refused.exit_code == 2
     assert "nowhere: not a run folder" in refused.stderr
     assert not (tmp_path / "nowhere").exists()
+    (tmp_path / "nowhere").mkdir()
+    assert "nowhere: not a run folder" in deltagclip("worker", "nowhere").stderr
+    assert not any((tmp_path / "nowhere").iterdir())
 
 
 def test_a_worker_of_a_folder_near_the_root_is_refused_like_any_other(deltagclip: Invoke) -> None:
