@@ -22,8 +22,8 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,16 @@ class Session:
     def record(self, **values: object) -> None:
         with self.records.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values, ensure_ascii=False, default=str) + "\n")
+
+
+@contextmanager
+def errors_recorded(session: Session, **what: object) -> Iterator[None]:
+    """Record an error with what it belongs to, and go on: what comes after it has its own worth."""
+    try:
+        yield
+    except Exception as error:
+        traceback.print_exc()
+        session.record(**what, error=f"{type(error).__name__}: {error}")
 
 
 def machine(session: Session) -> None:
@@ -129,17 +139,8 @@ def tests(session: Session) -> None:
         for file in (PROJECT / "tests").rglob("test_*.py")
         if "mark.gpu" in file.read_text(encoding="utf-8")
     )
-    words = [
-        "-m",
-        "gpu",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-W",
-        "default",
-        "--rootdir",
-        str(PROJECT),
-    ]
+    # Of the project's own options, some need plugins that a strange Python may lack.
+    words = ["-o", "addopts=", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-W", "default"]
     code = pytest.main([*words, "--rootdir", str(PROJECT), *marked], plugins=[TestRecords(session)])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise SystemExit(f"pytest ended with {code}")
@@ -177,19 +178,20 @@ def optimizer_step(session: Session) -> None:
     repeat = 3 if session.quick else 100
     for graph in (False, True) if session.on_gpu else (False,):
         for model, make_shapes in benchmark.MODELS.items():
-            steps = benchmark.contenders(list(make_shapes()), device, graph)
-            if graph:
-                steps = captured(steps, model, session)
-            times = benchmark.measure(steps, device, repeat)
-            for name in times:
-                session.record(
-                    model=model,
-                    graph=graph,
-                    step=name,
-                    microseconds=1e6 * statistics.median(times[name]),
-                    to_floor=benchmark.ratio(times, name, benchmark.FLOOR)[0],
-                    to_ours=benchmark.ratio(times, name, benchmark.OURS)[0],
-                )
+            with errors_recorded(session, model=model, graph=graph):
+                steps = benchmark.contenders(list(make_shapes()), device, graph)
+                if graph:
+                    steps = captured(steps, model, session)
+                times = benchmark.measure(steps, device, repeat)
+                for name in times:
+                    session.record(
+                        model=model,
+                        graph=graph,
+                        step=name,
+                        microseconds=1e6 * statistics.median(times[name]),
+                        to_floor=benchmark.ratio(times, name, benchmark.FLOOR)[0],
+                        to_ours=benchmark.ratio(times, name, benchmark.OURS)[0],
+                    )
 
 
 def captured(
@@ -358,7 +360,8 @@ def same_bits(session: Session) -> None:
         root = Path(folder)
         spec = write_spec(root, session)
         for name in ("resnet18", "vit_tiny", "distilbert", "kan", "vae"):
-            session.record(model=name, **twice(name, spec, root, session))
+            with errors_recorded(session, model=name):
+                session.record(model=name, **twice(name, spec, root, session))
 
 
 def twice(name: str, spec: Path, root: Path, session: Session) -> dict[str, object]:
@@ -391,7 +394,7 @@ def digests(runs: Path) -> dict[str, str]:
     (checkpoint,) = runs.glob("*/*/*/checkpoint.pt")
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     for name, tensor in state["model"].items():
-        found[name] = hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()
+        found[name] = hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy()).hexdigest()
     return found
 
 
