@@ -67,6 +67,7 @@ def _counted(spec: Spec, counts: dict[str, int]) -> Iterator[Trial]:
 
 def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -> None:
     """Build the parts of all trials, searched ones too, for where each is to be trained."""
+    from deltagclip_cli.console.terminal import make_console, waiting
     from deltagclip_cli.rehearsal.check import call_with_torch, check_parts
     from deltagclip_cli.rehearsal.refusals import Stage, elsewhere
     from deltagclip_cli.search.subject import find_subjects
@@ -81,4 +82,5 @@ def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -
     searched = {name: each for name, each in spec.experiments.items() if each.search}
     subjects = find_subjects(searched, named=False) if searched else []
     drawn = [trial for subject in subjects for trial in subject.extremes()]
-    check_parts(spec, chain(trials, drawn), stage, data, call_with_torch)
+    with waiting(make_console(stderr=True), "loading torch and trying the parts out"):
+        check_parts(spec, chain(trials, drawn), stage, data, call_with_torch)

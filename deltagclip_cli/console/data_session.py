@@ -6,10 +6,9 @@ import json
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -17,6 +16,7 @@ from rich.text import Text
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.numbers import memory
 from deltagclip_cli.console.streams import print_json
+from deltagclip_cli.console.terminal import waiting
 from deltagclip_cli.errors import DataError, UsageError
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.trials import Trial
@@ -124,7 +124,7 @@ class DataSession:
         data = first.data
         experiments = dict.fromkeys(experiment for experiment, _ in uses)
         try:
-            with self._waiting(f"Preparing {data.name}"):
+            with waiting(self.console, f"Preparing {data.name}", quiet=self.quiet):
                 whole = data.model_copy(update=_WHOLE)
                 dataset = load_dataset(whole, self.data, model=first.model)
         except UsageError as error:
@@ -136,11 +136,6 @@ class DataSession:
             except UsageError as error:
                 faults[data.name, str(error)][experiment] = None
         return _described(data, self.data, dataset, tuple(experiments))
-
-    def _waiting(self, words: str) -> AbstractContextManager[Any]:
-        if self.quiet or not self.console.is_terminal:
-            return nullcontext()
-        return self.console.status(words)
 
     def _say(self, line: str) -> None:
         if not self.quiet:

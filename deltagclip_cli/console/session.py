@@ -15,6 +15,7 @@ from rich.text import Text
 from deltagclip_cli.console.messages import shown_messages
 from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.summary import print_summary
+from deltagclip_cli.console.terminal import waiting
 from deltagclip_cli.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
 from deltagclip_cli.files import is_disk_full
 from deltagclip_cli.held_folder import HeldFolder, hold, tidy
@@ -81,7 +82,8 @@ class Session:
             return self._conclude(trial, folder)
         if self.spec is not None:
             stage = Stage(self.device)
-            check_parts(self.spec, [trial], lambda trial: stage, self.data)
+            with waiting(self.console, "loading torch and trying the parts out", quiet=self.quiet):
+                check_parts(self.spec, [trial], lambda trial: stage, self.data)
         return self._run(trial, folder, force=force)
 
     def work(

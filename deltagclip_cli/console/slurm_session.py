@@ -18,6 +18,7 @@ from deltagclip_cli.claims import claimed
 from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.sweep import Sweep
 from deltagclip_cli.console.tables import counted, titled_table
+from deltagclip_cli.console.terminal import waiting
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.files import check_writable
 from deltagclip_cli.launchers.slurm import Batch, Submitter
@@ -127,7 +128,9 @@ class SlurmSession(Sweep):
 
         if todo:
             trials = [each.trial for each in todo]
-            check_parts(self.spec, trials, stage, self.data, call_with_torch)
+            words = "loading torch and trying the parts out"
+            with waiting(self.console, words, quiet=self.quiet):
+                check_parts(self.spec, trials, stage, self.data, call_with_torch)
 
     def _submit(self, batches: Sequence[Batch]) -> list[str]:
         numbers: list[str] = []

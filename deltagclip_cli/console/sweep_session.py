@@ -6,7 +6,6 @@ import shlex
 import signal
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -19,6 +18,7 @@ from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.sweep import Sweep
 from deltagclip_cli.console.sweep_view import LiveView, PlainView, QuietView, View
 from deltagclip_cli.console.tables import counted, print_plan, summary_tables
+from deltagclip_cli.console.terminal import waiting
 from deltagclip_cli.errors import ExitCode
 from deltagclip_cli.files import check_writable
 from deltagclip_cli.held_folder import tidy
@@ -145,7 +145,7 @@ class SweepSession(Sweep):
         stage = Stage(self.slots[0].device)
         with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
             try:
-                with self._waiting("Loading torch and the data"):
+                with waiting(self.console, "Loading torch and the data", quiet=self.quiet):
                     each = chain(trials, tried)
                     call = self._launcher.call
                     check_parts(self.spec, each, lambda trial: stage, self.data, call)
@@ -156,11 +156,6 @@ class SweepSession(Sweep):
                         self._launcher.run(queue, view)
             except KeyboardInterrupt:
                 self.say("The workers were killed.")
-
-    def _waiting(self, words: str) -> AbstractContextManager[Any]:
-        if self.quiet or not self.console.is_terminal:
-            return nullcontext()
-        return self.console.status(words)
 
     def _view(self, trials: Sequence[Trial], estimates: Estimates) -> View:
         if not self.quiet and self.console.is_terminal:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import rich.console
 from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
@@ -53,3 +55,12 @@ def make_console(*, stderr: bool = False) -> Console:
     if not console.is_terminal:
         console.width = COLUMNS_OF_FILES
     return console
+
+
+def waiting(
+    console: rich.console.Console, words: str, *, quiet: bool = False
+) -> AbstractContextManager[Any]:
+    """Show on a terminal what something slow is at, while the context lasts."""
+    if quiet or not console.is_terminal:
+        return nullcontext()
+    return console.status(words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,22 @@ def test_a_terminal_shows_something_before_torch_and_data_are_loaded(runs: Path)
     shown = [number for number, line in enumerate(terminal.lines) if "loading torch" in line]
     first = next(n for n, line in enumerate(terminal.lines) if line.startswith("epoch 1/"))
     assert shown and shown[0] < first
+
+
+def test_a_terminal_shows_something_while_the_parts_are_tried_out(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal, shown = Terminal(), []
+
+    def look(*_: Any) -> None:
+        end = time.monotonic() + 5
+        while not terminal.text.strip() and time.monotonic() < end:
+            time.sleep(0.02)
+        shown.append(terminal.text)
+
+    monkeypatch.setattr("deltagclip_cli.console.session.check_parts", look)
+    terminal.train(trial_of(), runs, spec="of it")
+    assert "loading torch and trying the parts out" in shown[0]
 
 
 def test_the_log_holds_the_same_lines_with_their_time(runs: Path) -> None:
