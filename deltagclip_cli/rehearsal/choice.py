@@ -22,13 +22,14 @@ def few(trials: Iterable[Trial]) -> list[Trial]:
     setting. Seeds make no difference.
     """
     kinds: dict[tuple[str, ...], dict[str, dict[float, Trial]]] = {}
-    known: dict[int, tuple[str, _Numbers]] = {}
+    last: list[tuple[Component | None, tuple[str, _Numbers]]] = [(None, ("", ()))] * 5
     for trial in trials:
         parts = (trial.model, trial.data, trial.task, trial.optimizer, trial.schedule)
-        for part in parts:
-            if id(part) not in known:
-                known[id(part)] = _split(part)
-        texts, numbers = zip(*(known[id(part)] for part in parts), strict=True)
+        last = [  # trials that follow one another have most of their parts in common
+            before if part is before[0] else (part, _split(part))
+            for part, before in zip(parts, last, strict=True)
+        ]
+        texts, numbers = zip(*(split for _, split in last), strict=True)
         others = (trial.experiment, trial.label, str(trial.epochs), trial.precision)
         values = kinds.setdefault((*others, *texts), {"": {0.0: trial}})
         for place, each in enumerate(numbers):

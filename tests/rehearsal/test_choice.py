@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiny_spec import trials_of
+from tiny_spec import trials_of, write_spec
 
 from deltagclip_cli.rehearsal.choice import few
+from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.trials import expand
 
 
 def test_seeds_make_no_difference(tmp_path: Path) -> None:
@@ -19,6 +21,15 @@ def test_of_real_numbers_each_value_is_there_but_not_each_combination(tmp_path: 
     assert {each["lr"] for each in chosen} == {1, 2, 3}
     assert {each["gamma"] for each in chosen} == {4, 5, 6}
     assert len(chosen) < 10
+
+
+def test_nothing_is_missing_of_trials_that_nobody_keeps(tmp_path: Path) -> None:
+    values = {"range": [0.1, 0.9], "count": 15}
+    grid = f"grid.delta-gclip={{lr: {values}, gamma: {values}, delta: {values}}}"
+    spec = load_spec(write_spec(tmp_path), ["tiny"], [grid])
+    chosen = few(expand("tiny", spec.experiments["tiny"], labels=["delta-gclip"]))
+    for name in ("lr", "gamma", "delta"):
+        assert len({trial.optimizer.options[name] for trial in chosen}) == 15
 
 
 def test_switches_whole_numbers_and_signs_are_there_in_each_combination(tmp_path: Path) -> None:
