@@ -105,7 +105,7 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
 
     Raises:
         UsageError: there are none.
-        NotYetError: there are none yet, but run folders were made for them.
+        NotYetError: there are none yet, but run folders were made for them, and nothing is wrong.
     """
     folders = place.folders()
     naming = Naming(place.pattern)
@@ -116,7 +116,9 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
         return track(runs, "reading", console=console, transient=True, disable=disable)
 
     reading = read_tree(folders, naming, EventCache(default_cache_folder()), watch)
-    if not reading.runs and any(any(each.glob("**/seed-*-*/")) for each in folders):
+    if not (reading.runs or reading.problems) and any(
+        any(each.glob("**/seed-*-*/")) for each in folders
+    ):
         raise place.not_begun()
     if not reading.runs:
         where = ", ".join(map(str, folders))

@@ -241,6 +241,17 @@ def test_before_a_trial_has_begun_that_is_said(
     assert deltagclip(command, "tinny").exit_code == 2, "that is no experiment"
 
 
+def test_of_a_run_that_cannot_be_read_it_is_not_said_that_it_has_not_begun(
+    deltagclip: Invoke, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / trials_of(tmp_path)[0].folder
+    folder.mkdir(parents=True)
+    (folder / "trial.yaml").write_text("model: [")
+    done = deltagclip("compare")
+    assert done.exit_code == 2
+    assert "trial.yaml: not a trial that this version reads" in done.stderr
+
+
 def test_before_a_run_has_ended_the_table_says_so(deltagclip: Invoke, tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "epochs=5")
     for trial in trials:
