@@ -97,7 +97,7 @@ def compose(text: str) -> Node | None:
     """
     try:
         root = _nodes(text, _QuickLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:  # that of half a surrogate pair
         if "nesting depth" in str(error):
             raise yaml.YAMLError(_TOO_DEEP) from None
         root = _nodes(text, _Loader)

@@ -50,6 +50,11 @@ def test_a_plain_scalar_is_what_yaml_1_2_says(text: str, value: Any) -> None:
     assert type(read) is type(value)
 
 
+def test_bytes_that_are_no_text_are_no_yaml() -> None:
+    with pytest.raises(SpecError, match=r"--set title=\\udcff: the value is not readable YAML: "):
+        parse_override("title=\udcff")
+
+
 def test_not_a_number_is_a_number_of_its_kind() -> None:
     assert math.isnan(parse(".nan"))
 
