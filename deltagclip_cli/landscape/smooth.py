@@ -51,6 +51,7 @@ def _is_smooth(node: Any) -> bool:
     if name == "Elu":  # of which only those have no kink at 0 whose two slopes are the same
         return bool(node._saved_alpha * node._saved_input_scale == 1)
     if name == "Pow":
-        exponent = node._saved_exponent
-        return float(exponent).is_integer() and exponent >= 0
+        exponent = node._saved_exponent  # a number, or a tensor of them
+        is_number = isinstance(exponent, (int, float))
+        return is_number and float(exponent).is_integer() and exponent >= 0
     return name in _SMOOTH or name.startswith("ScaledDotProduct")

@@ -75,6 +75,8 @@ NOT_SMOOTH = {
     "abs": torch.abs,
     "clamp": lambda x: x.clamp(min=0),
     "where": lambda x: torch.where(x > 0, x, 0.0),
+    "power of a tensor": lambda x: x ** torch.full((4,), 2.0),
+    "power that is a tensor": lambda x: 2.0**x,
     "max-pooling": lambda x: functional.max_pool1d(x[:, None], 3, stride=1, padding=1),
     "sort": lambda x: x.sort(1).values,
     "a function of somebody's own": Doubled.apply,
