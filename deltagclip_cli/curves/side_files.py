@@ -39,8 +39,6 @@ def side_options(run: Path, root: Path) -> dict[str, Option]:
 
 def _told(file: Path) -> Iterator[tuple[str, Option]]:
     """The hyperparameters in a file; none if it is not there, or is something else."""
-    if not file.is_file():
-        return
     with suppress(OSError, ValueError, yaml.YAMLError):
         data = parse(read_file(file, _MOST_BYTES).decode("utf-8"))
         if isinstance(data, list):  # key=value, with + or ++ for one that is new

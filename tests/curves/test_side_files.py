@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from obstacles import as_nobody
 from run_cases import make_events
 
 from deltagclip_cli.curves.cache import EventCache
@@ -72,6 +73,16 @@ def test_a_file_that_says_nothing_of_use_is_no_problem(tmp_path: Path, content: 
         os.mkfifo(run / "params.json")
         (run / ".hydra" / "overrides.yaml").mkdir(parents=True)
     assert groups(tmp_path / "logs") == [("adam", "0"), ("adam", "1")]
+
+
+def test_files_of_another_user_are_no_problem(open_folder: Path) -> None:
+    runs = [make_events(open_folder / f"adam_seed{seed}", {"loss": [1]}) for seed in range(2)]
+    closed = runs[0] / ".hydra"
+    put(closed / "overrides.yaml", "- lr=1")
+    closed.chmod(0o000)
+    groups(open_folder)  # which loads what nobody may be kept from
+    with as_nobody():
+        assert groups(open_folder) == [("adam", "0"), ("adam", "1")]
 
 
 def test_a_file_in_the_folder_that_is_searched_is_of_no_single_run(tmp_path: Path) -> None:
