@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Protocol
 
@@ -162,8 +163,8 @@ _ADVICE = "Each line is 'text;label'. Correct it, or delete the file and run thi
 def _lines(file: Path) -> Iterator[tuple[str, str]]:
     """Each line but the header, behind the place where it stands."""
     try:
-        with open_file(file) as opened:
-            content = opened.read().decode()
+        with TextIOWrapper(open_file(file), encoding="utf-8") as opened:  # of any line ends
+            content = opened.read()
     except OSError as error:
         raise DataError(
             f"{file}: cannot be read ({error.strerror}).\n"

@@ -60,6 +60,16 @@ def test_the_files_are_read_line_by_line(root: Path) -> None:
     assert tuple(WORDS) == LABELS
 
 
+def test_line_ends_may_be_those_of_windows(root: Path) -> None:
+    before = emotion(root, None)
+    for file in ("train.txt", "test.txt"):
+        path = next(root.rglob(file))
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    made = emotion(root, None)
+    assert made.train.texts == before.train.texts
+    assert made.test.targets.tolist() == before.test.targets.tolist()
+
+
 def test_the_real_emotion_is_read(real_data: Path) -> None:
     made = emotion(real_data, None, download=False)
     counts = torch.bincount(made.train.targets).tolist()
