@@ -6,6 +6,7 @@ holder of the folder's claim has. So none can forget to ask whether it may.
 
 from __future__ import annotations
 
+import os
 import shutil
 import traceback
 from collections.abc import Iterator
@@ -51,9 +52,10 @@ class HeldFolder:
             raise _unwritable(self.folder, error) from error
 
     def _remove_if_empty(self) -> None:
-        if [path.name for path in self.folder.path.iterdir()] == [self.folder.lock_file.name]:
-            self.folder.lock_file.unlink()
-            _remove_if_empty(self.folder)
+        with suppress(OSError):  # such as that somebody has removed it
+            if os.listdir(self.folder.path) == [self.folder.lock_file.name]:
+                self.folder.lock_file.unlink()
+                _remove_if_empty(self.folder)
 
     def clear(self) -> None:
         """Delete everything in the folder but the claim on it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from run_cases import result_text
 from tiny_spec import trial_of
 
 from deltagclip_cli import held_folder
-from deltagclip_cli.errors import ClaimedError
+from deltagclip_cli.errors import ClaimedError, UnwritableError
 from deltagclip_cli.held_folder import HeldFolder, create, hold, tidy
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.trials import Trial
@@ -49,6 +50,15 @@ def trial(tmp_path: Path) -> Trial:
 def folder(tmp_path: Path, trial: Trial) -> RunFolder:
     """The folder of ``trial``, not made yet."""
     return RunFolder.of(tmp_path / "runs", trial)
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_said_to_be(
+    folder: RunFolder, trial: Trial
+) -> None:
+    with hold(folder, make=True) as held:
+        shutil.rmtree(folder.path)
+        with pytest.raises(UnwritableError, match="cannot be made or written: No such file"):
+            held.keep(trial)
 
 
 def test_a_folder_that_another_process_holds_is_not_written(
