@@ -35,7 +35,7 @@ def tried(part: str, trial: Trial, attempt: Callable[[Trial], Made]) -> Made:
         words = str(error)
         if not isinstance(error, UsageError):
             words = f"{part} '{component.name}' cannot be used: {said_by(error)}."
-        named = [option for option in options if re.search(rf"\b{option}\b", words)]
+        named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", words)]
         advised = "\n" in words  # and then by us, who know the option
         if advised and len(named) == 1:
             raise Refused(part, words, named[0]) from None

@@ -59,6 +59,7 @@ ONE_CYCLE = "schedule={name: onecyclelr, max_lr: 0.01, unit: step, cycle_momentu
         ("model=vit_tiny", "multiples of 16 pixels, got 4 x 4"),
         ("model.hidden=[0]", "hidden must list widths of at least 1"),
         ("model={name: 'torchvision:resnet18', x: 3}", "unexpected keyword argument 'x'"),
+        ("model={name: 'torchvision:resnet18', 'x(': 3}", "unexpected keyword argument 'x('"),
         ("model={name: 'torchvision:resnet18', norm_layer: 1}", "'int' object is not callable"),
         ("model={name: 'torchvision:regnet_x_400mf'}", ""),
         ("model={name: bert, pretrained: nowhere}", "the model reads texts, but data synthetic"),
