@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.cli import options
+from deltagclip_cli.cli import completion, options
 from deltagclip_cli.cli.reporting import reports_errors
 
 
@@ -15,7 +15,12 @@ from deltagclip_cli.cli.reporting import reports_errors
 def clean(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="EXPERIMENT", help="Whose run folders.", show_default="all"),
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Whose run folders.",
+            show_default="all",
+            autocompletion=completion.read_experiments,
+        ),
     ] = None,
     runs: options.Runs = options.RUNS,
     last: Annotated[

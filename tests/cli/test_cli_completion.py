@@ -53,6 +53,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("compare ", ["older", "tiny"]),
         ("compare tiny --metric t", ["test/loss", "train/loss"]),
         ("status o", ["older"]),
+        ("clean o", ["older"]),
         ("list m", ["models"]),
     ],
 )
