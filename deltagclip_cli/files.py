@@ -88,13 +88,13 @@ def write_text(path: Path, text: str, check: Check = unchecked) -> None:
 
 
 def subfolders(path: Path) -> list[str]:
-    """The names of the folders in a folder, in order, and of links to folders.
+    """The names of the folders in a folder, in order, and of links to folders; not of hidden ones.
 
     Raises:
         OSError: it cannot be listed.
     """
     with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if is_folder(entry))
+        return sorted(each.name for each in entries if each.name[0] != "." and is_folder(each))
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -171,7 +171,7 @@ def _run_folders(runs: Path, experiment: str, jobs: Jobs, unlisted: list[str]) -
 
 def _folders(path: Path, unlisted: list[str]) -> list[Path]:
     try:
-        return [path / name for name in subfolders(path) if not name.startswith(".")]
+        return [path / name for name in subfolders(path)]
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -96,6 +96,7 @@ def test_a_link_to_a_file_is_read_and_a_file_that_is_too_large_is_not(tmp_path: 
 
 def test_folders_are_listed_whatever_else_is_there(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
+    (tmp_path / ".hidden").mkdir()
     (tmp_path / "a").symlink_to("b")
     write_text(tmp_path / "file", "")
     for number, make in enumerate(OBSTACLES.values()):

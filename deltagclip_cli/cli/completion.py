@@ -6,7 +6,6 @@ quietly.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -82,9 +81,10 @@ def _path(ctx: typer.Context, option: str, default: Path) -> Path:
 
 
 def _names(folder: Path) -> list[str]:
+    from deltagclip_cli.files import subfolders
+
     try:
-        with os.scandir(folder) as entries:
-            return sorted(each.name for each in entries if each.name[0] != "." and each.is_dir())
+        return subfolders(folder)
     except OSError:
         return []
 

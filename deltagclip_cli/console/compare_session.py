@@ -69,7 +69,7 @@ class Place:
                 return path
         if target in (specified := experiment_names(self.spec)):
             raise self.not_begun()
-        there = list(dict.fromkeys([path.name for path in _folders(self.runs)] + specified))
+        there = list(dict.fromkeys([*_names(self.runs), *specified]))
         raise UsageError(
             f"{target}: neither an experiment in {self.runs} nor a folder.\n"
             f"  experiments: {', '.join(there) or 'none'}{nearest(target, there)}"
@@ -85,9 +85,9 @@ class Place:
         )
 
 
-def _folders(path: Path) -> list[Path]:
+def _names(path: Path) -> list[str]:
     with suppress(OSError):
-        return [path / name for name in subfolders(path) if not name.startswith(".")]
+        return subfolders(path)
     return []
 
 

@@ -125,7 +125,7 @@ def _class_names(folder: Path) -> list[str]:
 
 def _subfolders(folder: Path) -> list[str]:
     try:
-        names = [name for name in subfolders(folder) if not name.startswith(".")]
+        names = subfolders(folder)
     except OSError as error:
         raise DataError(
             f"{_shown(folder)}: cannot be read ({error.strerror}).\n"
