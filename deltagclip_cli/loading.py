@@ -18,6 +18,7 @@ from deltagclip_cli.errors import DataError, UsageError
 from deltagclip_cli.models import tokenizer
 from deltagclip_cli.registry import load
 from deltagclip_cli.spec.schema import Data, Model, Normalization
+from deltagclip_cli.wording import stopped
 
 
 def load_dataset(
@@ -109,7 +110,7 @@ def make_batches(
     """The batches of one split.
 
     Raises:
-        UsageError: the data or the model's size do not go with their augmentation.
+        UsageError: the data do not go with their augmentation, or it refuses its options.
     """
     split = place(dataset.train if training else dataset.test, device)
     wanted = data.batch_size if training else data.evaluation_batch_size
@@ -164,6 +165,4 @@ def built(target: str, kind: str, name: str, options: Mapping[str, Any], *suppli
     try:
         return load(target)(*supplied, **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"{kind} '{name}' refuses its options: {str(error).rstrip('.')}."
-        ) from None
+        raise UsageError(f"{kind} '{name}' refuses its options: {stopped(error)}") from None

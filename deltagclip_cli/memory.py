@@ -39,11 +39,9 @@ def _of_system(name: str) -> int | None:
 def _of_container(figure: Callable[[int, int], int]) -> int | None:
     """A figure of a container's limit and of what is used of it, if it has a limit."""
     with suppress(OSError, ValueError):
-        return figure(*(int((_CGROUP / f"memory.{name}").read_text()) for name in _FIGURES))
+        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        return figure(limit, used)
     return None
-
-
-_FIGURES = ("max", "current")
 
 
 _MEMINFO = Path("/proc/meminfo")

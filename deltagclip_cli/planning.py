@@ -189,7 +189,7 @@ class Outlook:
         slots: how many run at once.
     """
 
-    def __init__(self, trials: Iterable[Trial], estimates: Estimates, slots: int) -> None:
+    def __init__(self, trials: Sequence[Trial], estimates: Estimates, slots: int) -> None:
         self._estimates = estimates
         self._slots = slots
         self._left = Counter(map(_length, trials))

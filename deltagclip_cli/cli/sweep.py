@@ -134,7 +134,7 @@ def sweep(
     _check_labels(labels, chosen)
     trials = [] if search else _trials(chosen, labels, seed or ())
     named = bool(experiments or tags)
-    can_ask = sys.stdin is not None and sys.stdin.isatty()
+    can_ask = sys.stdin.isatty()
     if not (named or everything or dry_run) and len(chosen) > 1:
         _ask_for_all(read, len(trials), can_ask)
     shared: dict[str, Any] = {

@@ -25,7 +25,10 @@ def worker(
     ] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train the trial of a run folder. Exit codes as those of train."""
+    """Train the trial of a run folder.
+
+    Exit codes as those of train, and 76 if another process has the folder.
+    """
     from deltagclip_cli.console.session import Session
     from deltagclip_cli.console.terminal import make_console
     from deltagclip_cli.run_folder import RunFolder

@@ -61,8 +61,8 @@ class LocalLauncher:
         """Call a function in a process that has loaded torch; None if asked to stop.
 
         Raises:
-            UsageError: it failed, or was killed.
-            TrialError: no process can be started.
+            UsageError: it failed.
+            TrialError: it was killed, each time, or no process can be started.
         """
         asked = self._launch.should_stop
         if asked():

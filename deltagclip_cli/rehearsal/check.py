@@ -57,7 +57,8 @@ def call_with_torch(
     """Call a function in a process of its own, which loads torch first.
 
     Raises:
-        UsageError: it failed, or was killed.
+        UsageError: it failed.
+        TrialError: it was killed, each time, or no process can be started.
     """
     nursery = Nursery()
     nursery.open()
