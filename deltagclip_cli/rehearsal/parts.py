@@ -89,8 +89,8 @@ class Rehearsal:
             network = known(make, data, model, trial.task, precision)
         step = partial(self._optimizer, network=network or Network())
         known(step, trial.optimizer, precision, network)
-        walk = partial(self._schedule, outline=outline)
-        known(walk, trial.schedule, trial.optimizer.name, trial.epochs, data)
+        walk = partial(self._schedule, outline=outline, network=network or Network())
+        known(walk, trial.schedule, trial.optimizer.name, trial.epochs, data, network)
         return found
 
     def _known_or_made(
@@ -173,6 +173,10 @@ class Rehearsal:
         dimensions = sorted({each.ndim for each in parameters}, reverse=True)
         network = Network(tuple(dimensions), sum(each.numel() for each in parameters))
         tried("task", trial, applied)
+        size = outline.train if trial.data.batch_size == "full" else trial.data.batch_size
+        if outline.train % size == 1 or size == 1:
+            with mode:
+                _train_with_one(trial, model, test)
         return network
 
     def _check_room(self, needed: int, said: str, device: torch.device) -> None:
@@ -210,8 +214,8 @@ class Rehearsal:
             trial = trial.model_copy(update={"optimizer": other})
         return make_optimizer(trial, parameters, _RATE if wants_auto(trial.optimizer) else None)
 
-    def _schedule(self, trial: Trial, outline: Outline | None) -> None:
-        """Go through all periods of a schedule."""
+    def _schedule(self, trial: Trial, outline: Outline | None, network: Network) -> None:
+        """Go through all periods of a schedule, with the groups that the optimizer makes."""
         schedule = trial.schedule
         if schedule is None or (schedule.unit == "step" and outline is None):
             return
@@ -219,7 +223,7 @@ class Rehearsal:
         steps = 1 if size == "full" or outline is None else -(-outline.train // size)
 
         def walked(trial: Trial) -> None:
-            parameters = self._parameters([1], trial)
+            parameters = self._parameters(network.dimensions, trial)
             try:
                 optimizer = self._made(trial, parameters)
             except UsageError:  # which is told of elsewhere
@@ -300,6 +304,25 @@ def _lose_memory(model: nn.Module, dtype: torch.dtype) -> None:
                 if tensor is not None:
                     kept = dtype if tensor.is_floating_point() else tensor.dtype
                     tensors[name] = torch.empty_like(tensor, device=_CPU, dtype=kept)  # type: ignore[assignment]
+
+
+def _train_with_one(trial: Trial, model: nn.Module, batches: Any) -> None:
+    """Apply the task in training to one sample, which some networks cannot normalize."""
+    task = make_task(trial)
+    inputs, targets = next(batches.iterate(None, None))
+    try:
+        task(model.train(), inputs[:1], targets[:1])
+    except (RuntimeError, ValueError) as error:
+        reason = said_by(error)
+    else:
+        return
+    try:
+        task(model, torch.cat([inputs[:1]] * 2), torch.cat([targets[:1]] * 2))
+    except Exception:  # so that it is not their number that it is about
+        return
+    said = f"batch_size {trial.data.batch_size} leaves a batch of one sample, on which model "
+    said += f"'{trial.model.name}' cannot be trained: {reason}.\n"
+    raise Refused("data", f"{said}  Choose another, or other numbers of samples.", "batch_size")
 
 
 def _step(optimizer: Optimizer, parameters: Sequence[Tensor], name: str) -> None:

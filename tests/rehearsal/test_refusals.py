@@ -31,6 +31,8 @@ def faults(folder: Path, *sets: str, text: str = TINY, stage: Stage = CPU) -> li
 
 ONE_CYCLE = "schedule={name: onecyclelr, max_lr: 0.01, unit: step, cycle_momentum: false"
 
+MUON = "optimizers.m={name: muon_adamw, schedule: {name: onecyclelr, total_steps: 9, max_lr: "
+
 
 @pytest.mark.parametrize(
     ("setting", "fault"),
@@ -53,6 +55,9 @@ ONE_CYCLE = "schedule={name: onecyclelr, max_lr: 0.01, unit: step, cycle_momentu
         ("optimizers.delta-gclip.fused=true", ""),
         ("optimizers.l=lbfgs", ""),
         ("optimizers.m=muon_adamw", ""),
+        (f"{MUON}[1, 2], cycle_momentum: false}}}}", ""),
+        (f"{MUON}[1], cycle_momentum: false}}}}", "param_groups has 2"),
+        (f"{MUON}1}}}}", "optimizer must support momentum or beta1"),
         ("precision=tf32", "precision tf32 is a mode of CUDA devices"),
         ("task=autoencode", "task autoencode needs a model that returns (reconstruction"),
         ("model=vae", "task classify needs a model that returns logits"),
@@ -158,3 +163,25 @@ def test_data_that_are_not_there_yet_keep_no_optimizer_from_being_tried(tmp_path
     assert len(faults(tmp_path, data, "optimizers.sgd.nesterov=true")) == 1
     bert = "model={name: bert, pretrained: nowhere}"
     assert faults(tmp_path, bert, "data={name: emotion, batch_size: 4}") == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (["data.train=9"], True),
+        (["data.train=8", "data.batch_size=1"], True),
+        (["data.train=1", "data.batch_size=full"], True),
+        (["data.train=10"], False),
+        (["data.train=9", "data.batch_size=full"], False),
+        (["data.train=9", "model=mlp"], False),
+        (["data.train=9", "data.size=64"], False),  # a network that ends in more than one pixel
+    ],
+)
+def test_networks_that_normalize_batches_want_two_samples_in_each(
+    tmp_path: Path, settings: list[str], refused: bool
+) -> None:
+    found = faults(tmp_path, "model='torchvision:mnasnet0_5'", "data.size=32", *settings)
+    assert len(found) == refused
+    for fault in found:
+        assert "tiny › data: batch_size" in fault
+        assert "leaves a batch of one sample, on which model" in fault
