@@ -45,7 +45,7 @@ def report_folder(folder: Path) -> Iterator[Path]:
         with claimed(folder / _CLAIM, busy, _SECONDS_OF_PATIENCE), _draft(folder) as draft:
             yield draft
             _publish(draft, folder)
-    except (OSError, ValueError) as error:  # ValueError of a name that no file can have
+    except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
             f"{folder}: the report cannot be written there: {why}.\n"

@@ -212,6 +212,20 @@ def test_a_manifest_that_is_none_claims_no_files(tmp_path: Path) -> None:
             write(tmp_path, page="ours")
 
 
+@pytest.mark.parametrize("name", ["a\0b", "deep/a\0b"])
+def test_a_name_that_no_file_can_have_is_in_nobodys_way(tmp_path: Path, name: str) -> None:
+    write(tmp_path, page="old")
+    known = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**known, name: ["0"]}))
+    write(tmp_path, page="new")
+    assert (tmp_path / "page").read_text() == "new"
+
+
+def test_a_fault_of_ours_is_not_told_as_one_of_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ours"), report_folder(tmp_path / "report"):
+        raise ValueError("ours")
+
+
 def test_a_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("theirs")
     with pytest.raises(UsageError, match=r"file/report: .*: Not a directory\.\n.*--output DIR"):
