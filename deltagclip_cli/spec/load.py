@@ -17,7 +17,7 @@ from deltagclip_cli.spec.grid import VARIABLE
 from deltagclip_cli.spec.limits import faults_of_values
 from deltagclip_cli.spec.schema import NAME, NAMES, Experiment
 from deltagclip_cli.spec.sentences import sentence
-from deltagclip_cli.wording import plural, printable
+from deltagclip_cli.wording import plural, shortened
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _experiment(
     base = ("experiments", name)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise SpecError(
-            f"{document.place(base)}: '{printable(str(name)[:60])}' cannot be the name of an "
+            f"{document.place(base)}: '{shortened(str(name))}' cannot be the name of an "
             f"experiment.\n  {NAMES}"
         )
     if not isinstance(document.data["experiments"][name], dict):
@@ -234,4 +234,4 @@ def _written(document: Document, base: Where, details: ErrorDetails) -> Where:
 def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) -> str:
     shown = where[1:] if where[0] == "experiments" else where
     trail, words = sentence(shown, all_details)
-    return f"{document.place(where)}: {' › '.join(str(part)[:60] for part in trail)}: {words}"
+    return f"{document.place(where)}: {' › '.join(shortened(str(part)) for part in trail)}: {words}"

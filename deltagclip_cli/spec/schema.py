@@ -36,7 +36,7 @@ from deltagclip_cli.spec.theorem import (
     obstacles_of,
     wants_auto,
 )
-from deltagclip_cli.wording import printable
+from deltagclip_cli.wording import shortened
 
 # Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -45,7 +45,7 @@ NAMES = "names begin with a letter or digit and hold up to 200 letters, digits, 
 
 def _check_name(value: object) -> object:
     if isinstance(value, str) and not NAME.fullmatch(value):
-        raise raised([explained(f"'{printable(value[:60])}' cannot be a name.", NAMES, ())])
+        raise raised([explained(f"'{shortened(value)}' cannot be a name.", NAMES, ())])
     return value
 
 

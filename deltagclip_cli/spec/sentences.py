@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import nearest
-from deltagclip_cli.wording import plural, printable, shortened
+from deltagclip_cli.wording import plural, shortened
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:
@@ -78,7 +78,7 @@ def got(value: object) -> str:
     """A value for a message: short, and on one line whatever it holds."""
     if not isinstance(value, str):
         return _SHORT.repr(value)[:80]
-    return f"the text '{printable(value[:60])}'"
+    return f"the text '{shortened(value)}'"
 
 
 _MOST_SEEDS = 10  # that are written out in a hint
