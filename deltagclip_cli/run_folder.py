@@ -8,7 +8,7 @@ It is only read here; who holds it writes in it, as a ``HeldFolder``.
       trial.yaml                the resolved trial; written first, so that a folder says what it is
       environment.json          versions, git state, device, host; one entry for each start
       metrics.jsonl             one line an epoch: the truth that statistics read
-  metrics.damaged.jsonl     what was damaged in it, so that the trial had to begin again
+      metrics.damaged.jsonl     what was damaged in it, so that the trial had to begin again
       events.out.tfevents.*     the same for TensorBoard
       checkpoint.pt             where to continue; checkpoint.previous.pt is the one before it
       progress.json             how far it is; there while a process works here
