@@ -32,7 +32,7 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
     """Runs that were kept apart, and may be repetitions."""
     seeds = Counter(_regardless(run) for run in runs if run.seed is not None)
     doubted = [run for run in runs if run.doubts and seeds[_regardless(run)] < 2]
-    alone = [run for run in runs if sizes[run.key] == 1 and not run.has_sure_seed]
+    alone = [run for run in runs if sizes[run.key] == 1]
     suggestion = suggested(runs, doubted, alone)
     found = []
     for kind, what in _WHATS.items():

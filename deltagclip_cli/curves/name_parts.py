@@ -32,7 +32,7 @@ DOUBTFUL = (Kind.HOST, Kind.NUMBER, Kind.VERSION, Kind.DATE, Kind.PLACE)
 """The kinds of parts that may be settings."""
 
 _GONE = "\0"
-_AROUND = r"[._\-+,=@~&: ]*"
+_AROUND = r"[._\-+,=@~&:| ]*"
 _GONE_RUN = rf"\0(?:{_AROUND}\0)*"
 _BETWEEN = re.compile(
     rf"(?P<before>{_AROUND})(?:[(\[{{]{_GONE_RUN}[)\]}}]|{_GONE_RUN})(?P<after>{_AROUND})"
@@ -52,7 +52,8 @@ _PARTIAL = "data|dataset|env|split|init|model|shuffle|sampler|train|val|test|eva
 _SEED = re.compile(
     rf"(?:(?<![A-Za-z])(?:(?i:(?P<partial>{_PARTIAL})|{_OWN})[-_]?)?(?i:seed)|(?<=[a-z])Seed"
     r"|(?<![A-Za-z])(?i:seeds)(?=/))"
-    r"[-_=.:#~ /]{0,3}(?P<seed>\d+)(?!\d|\.\d|e[-+]?\d)"
+    r"(?:_|[^\w\0,;(){}\[\]]){0,3}(?P<open>[(\[{])?(?P<seed>\d+)(?(open)[)\]}])"
+    r"(?!\d|\.\d|e[-+]?\d)"
 )
 _NUMBER = re.compile(r"(?<=\0)[._\-/](?P<number>\d+)(?=$|[/._\-\0])")
 _VERSION = re.compile(rf"{_COMPONENT}version_\d+(?=/|$)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from deltagclip_cli.curves.grouping import Sorted
@@ -118,6 +118,29 @@ def _slots(runs: Sequence[Sorted]) -> dict[Sorted, _Slot]:
     return {}
 
 
+def _beside_seeds(runs: Sequence[Sorted], alone: Sequence[Sorted]) -> dict[Sorted, Sorted]:
+    """Runs that would be seeds of one setting without a number, and how they are read without it.
+
+    A job's number, say: no run of such a name has another seed of the same setting beside it.
+    """
+    alike: dict[tuple[str, str], list[Sorted]] = defaultdict(list)
+    for run in runs:
+        if run.found.name.words(Kind.SEED):
+            form = re.sub(r"\0+", "\0", _INTEGER.sub("#", _visible(run.found.name)))
+            alike[run.found.experiment, form].append(run)
+    found: dict[Sorted, Sorted] = {}
+    for members in alike.values():
+        if set(members) <= set(alone) and len({run.seed for run in members}) > 1:
+            found |= {run: _hiding(run, slot) for run, slot in _slots(members).items()}
+    return found
+
+
+def _hiding(run: Sorted, slot: _Slot) -> Sorted:
+    part = Part(slot.start, slot.end, Kind.STAMP)
+    parts = tuple(sorted((*run.found.name.parts, part), key=lambda each: each.start))
+    return replace(run, found=replace(run.found, name=replace(run.found.name, parts=parts)))
+
+
 # ------------------------------------------------------------- the expression
 
 
@@ -129,11 +152,14 @@ def suggested(
     Args:
         runs: all that were found.
         doubted: those whose names have doubtful parts, which are to be the seeds.
-        alone: those without others of the same setting, of which a number is to be the seed.
+        alone: those without others of the same setting, of which a number is to be the seed, or
+            to be left out where the seed is known.
     """
-    numbered = _numbered(alone)
+    numbered = _numbered([run for run in alone if not run.has_sure_seed])
+    beside = _beside_seeds(runs, alone)
     slots = {run: slot for run in doubted if (slot := _slot_of_doubt(run))} | numbered
-    return Suggestion(list(numbered), _pattern(runs, slots) if slots else None)
+    read = [beside.get(run, run) for run in runs]
+    return Suggestion([*numbered, *beside], _pattern(read, slots) if slots or beside else None)
 
 
 class _Reading(Enum):

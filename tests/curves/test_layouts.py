@@ -225,3 +225,11 @@ def test_a_seed_in_the_name_goes_before_one_among_hyperparameters() -> None:
     assert named[0].seed == "1"
     named, _ = read(["a"], options={"a": {"data_seed": 3.0, "seed": "2"}})
     assert named[0].seed == "2"
+
+
+def test_settings_with_the_same_seed_are_not_taken_for_repetitions() -> None:
+    for paths in (
+        ["adam_bs16_seed0", "adam_bs32_seed0", "sgd_bs16_seed0", "sgd_bs32_seed0"],
+        ["adam_bs16_seed0", "adam_bs16_seed1", "adam_bs32_seed2"],
+    ):
+        assert read(paths)[1] == [], paths
