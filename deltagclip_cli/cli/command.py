@@ -12,6 +12,8 @@ from typer.core import TyperCommand
 # That of typer is click's, or a copy of it; neither is promised a place to be imported from.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
+_MOST_NUMBERS = 10  # of a range, that are written out
+
 
 class Command(TyperCommand):
     """A command that knows what was meant by options that it has not, and by wrong values."""
@@ -52,14 +54,25 @@ def _reworded(error: typer.BadParameter) -> str:
     if not isinstance(error.__cause__, ValidationError):
         return words
     (fault, *_) = error.__cause__.errors(include_url=False)
-    several = [word.strip() for word in str(fault["input"]).split(",")]
+    several = list(_listed(str(fault["input"])))
     hint = ""
-    if len(several) > 1 and error.param is not None:
-        option = error.param.opts[0]
+    option = "" if error.param is None else error.param.opts[0]
+    is_repeated = bool(option) and getattr(error.param, "multiple", False)
+    if len(several) > 1 and (is_repeated or option == "--seed"):
         repeated = " ".join(f"{option} {word}" for word in several)
-        one = "" if error.param.nargs == -1 or getattr(error.param, "multiple", False) else "sweep "
-        hint = f" - did you mean '{one}{repeated}'?"
+        hint = f" - did you mean '{'' if is_repeated else 'sweep '}{repeated}'?"
     return f"{rule(fault['msg'])} (got '{shortened(str(fault['input']))}'){hint}"
+
+
+def _listed(words: str) -> Iterator[str]:
+    """What was written as one word, as a list or a range: both ends are in it, as Slurm has them.
+
+    Of a long range, which nobody would write out, nothing is made.
+    """
+    for word in filter(None, map(str.strip, words.strip(" ()[]{}").split(","))):
+        ends = re.fullmatch(r"(\d{1,9})(?:-|:|\.\.+)(\d{1,9})", word)
+        numbers = range(int(ends[1]), int(ends[2]) + 1) if ends else ()
+        yield from map(str, numbers) if 1 < len(numbers) <= _MOST_NUMBERS else [word]
 
 
 def _meant(ctx: Any, option: str, args: Sequence[str]) -> str:

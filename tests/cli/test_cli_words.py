@@ -49,6 +49,12 @@ def test_an_option_that_is_none_is_explained(deltagclip: Invoke, words: str, hin
         ("train tiny --seed 0,1", "did you mean 'sweep --seed 0 --seed 1'?"),
         ("sweep tiny --seed 0,1", "did you mean '--seed 0 --seed 1'?"),
         ("sweep tiny --seed 0,1,2", "did you mean '--seed 0 --seed 1 --seed 2'?"),
+        ("sweep tiny --seed 0-2", "did you mean '--seed 0 --seed 1 --seed 2'?"),
+        ("sweep tiny --seed 3..4", "did you mean '--seed 3 --seed 4'?"),
+        ("sweep tiny --seed [0,5]", "did you mean '--seed 0 --seed 5'?"),
+        ("train tiny --seed 1:2", "did you mean 'sweep --seed 1 --seed 2'?"),
+        ("sweep tiny --seed 0-9999", "(got '0-9999') ╰"),
+        ("sweep tiny --jobs 1,2", "must be a valid integer (got '1,2') ╰"),
         ("sweep tiny --jobs 0", "must be greater than or equal to 1 (got '0')"),
     ],
 )
