@@ -17,6 +17,7 @@ from deltagclip_cli.certificate.verdict import Line, Theorem, Verdict
 from deltagclip_cli.curves.run import Numbers, Run
 from deltagclip_cli.errors import NotYetError, UsageError
 from deltagclip_cli.files import write_text
+from deltagclip_cli.held_folder import hold
 from deltagclip_cli.run_folder import RunFolder
 from deltagclip_cli.spec.theorem import obstacles
 from deltagclip_cli.trials import Trial
@@ -95,11 +96,14 @@ class Certificate:
         """Write ``certificate.json`` into the run folder.
 
         Raises:
+            ClaimedError: another process works there.
             UsageError: that is not possible.
         """
-        file = RunFolder(self.run.folder).certificate_file
+        folder = RunFolder(self.run.folder)
+        file = folder.certificate_file
         try:
-            write_text(file, json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n")
+            with hold(folder):
+                write_text(file, json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise UsageError(f"{file}: cannot be written: {error.strerror}.") from None
 

@@ -10,7 +10,7 @@ from deltagclip_cli.console.compare_session import Place, read_runs, tell
 from deltagclip_cli.console.compare_view import print_sheets
 from deltagclip_cli.console.streams import print_json
 from deltagclip_cli.console.terminal import make_console
-from deltagclip_cli.errors import ExitCode, NotYetError, UsageError
+from deltagclip_cli.errors import ClaimedError, ExitCode, NotYetError, UsageError
 
 
 def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
@@ -43,7 +43,10 @@ def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
     if not certificates:
         raise UsageError("\n".join([*refusals, *waiting, *reading.problems]))
     for each in certificates:
-        each.write()
+        try:
+            each.write()
+        except ClaimedError as error:
+            waiting.append(str(error))
     if as_json:
         records = [each.record() for each in certificates]
         print_json(records)

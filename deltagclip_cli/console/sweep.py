@@ -75,8 +75,8 @@ class Sweep:
         kept = [threads_of(read_starts(each.folder)) for each in begun]
         for threads, count in Counter(each for each in kept if each not in (None, wanted)).items():
             self.say(
-                f"{count} of {plural(len(todo), 'trial')} keep the {plural(threads, 'thread')} that"
-                f" they were begun with; new ones get {wanted}, or --threads N."
+                f"Begun with {plural(threads, 'thread')}, and going on with as many: {count} of "
+                f"{plural(len(todo), 'trial')}. New ones get {wanted}, or --threads N."
             )
 
     def warn_of(self, jobs: Jobs) -> None:

@@ -11,6 +11,7 @@ from run_cases import make_run
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.cli.app import app
+from deltagclip_cli.held_folder import hold
 from deltagclip_cli.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow  # some seconds each on two cores
@@ -57,6 +58,15 @@ def test_the_answer_for_programs_is_what_the_files_say(folder: RunFolder) -> Non
     assert json.loads(done.stdout) == [json.loads(folder.certificate_file.read_text())]
 
 
+def test_nothing_is_written_where_another_process_works(folder: RunFolder) -> None:
+    with hold(folder):
+        done = certify(folder.path)
+    assert done.exit_code == 1
+    assert done.stdout.count("  holds  ") == 8
+    assert "another process is working in this run folder" in done.stderr
+    assert not folder.certificate_file.exists()
+
+
 def test_several_runs_are_put_side_by_side(folder: RunFolder) -> None:
     runs = folder.path.parents[2]
     for width in (16, 128):
@@ -95,7 +105,7 @@ def test_among_others_it_is_told_of_beside_them(folder: RunFolder) -> None:
     trained(trial_of(ADAM, epochs=2, certificate=None), runs)
     done = certify("small", "--runs", runs)
     assert done.exit_code == 2
-    assert "violated" not in done.stdout and "holds" in done.stdout
+    assert "violated at" not in done.stdout and "holds" in done.stdout
     assert "were not measured" in done.stderr
 
 

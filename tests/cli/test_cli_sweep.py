@@ -59,10 +59,10 @@ def test_a_plan_names_trials_that_keep_other_threads(deltagclip: Invoke, tmp_pat
         folder.environment_file.write_text(json.dumps([{"threads": threads}]))
     words = [*TINY, "--dry-run", "--set", "seeds=[0, 1, 2]"]
     shown = deltagclip(*words).output
-    assert "2 of 6 trials keep the 2 threads that they were begun with; new ones get 1" in shown
-    assert "1 of 6 trials keep the 4 threads that they were begun with; new ones get 1" in shown
-    assert "1 of 6 trials keep the 1 thread that" in deltagclip(*words, "--threads", "2").output
-    assert "keep" not in deltagclip(*words, "--force").output
+    assert "Begun with 2 threads, and going on with as many: 2 of 6 trials. New ones get 1" in shown
+    assert "Begun with 4 threads, and going on with as many: 1 of 6 trials. New ones get 1" in shown
+    assert "Begun with 1 thread, and" in deltagclip(*words, "--threads", "2").output
+    assert "Begun with" not in deltagclip(*words, "--force").output
 
 
 def test_a_plan_makes_no_files_and_loads_no_torch(deltagclip: Invoke, tmp_path: Path) -> None:
