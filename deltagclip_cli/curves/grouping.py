@@ -68,12 +68,6 @@ class Sorted:
         """The same for runs of a group, and for no others."""
         return (self.found.experiment, self.label, *in_words(self.settings))
 
-    @property
-    def has_sure_seed(self) -> bool:
-        """Whether its seed is more than a number behind a time-stamp."""
-        is_number = self.found.name.seed is None and self.found.name.words(Kind.NUMBER)
-        return self.seed is not None and not is_number
-
 
 def sort_runs(runs: Sequence[Found]) -> list[Sorted]:
     """Tell what each of some runs has in common with others, and its seed."""

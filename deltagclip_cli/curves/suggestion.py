@@ -155,7 +155,8 @@ def suggested(
         alone: those without others of the same setting, of which a number is to be the seed, or
             to be left out where the seed is known.
     """
-    numbered = _numbered([run for run in alone if not run.has_sure_seed])
+    # Where the files tell the seed and the name has it as a bare number, that counts as a label.
+    numbered = _numbered([run for run in alone if not run.found.name.words(Kind.SEED)])
     beside = _beside_seeds(runs, alone)
     slots = {run: slot for run in doubted if (slot := _slot_of_doubt(run))} | numbered
     read = [beside.get(run, run) for run in runs]

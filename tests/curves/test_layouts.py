@@ -233,3 +233,14 @@ def test_settings_with_the_same_seed_are_not_taken_for_repetitions() -> None:
         ["adam_bs16_seed0", "adam_bs16_seed1", "adam_bs32_seed2"],
     ):
         assert read(paths)[1] == [], paths
+
+
+def test_seeds_that_files_tell_are_found_in_names_that_differ_by_them() -> None:
+    paths = [f"{o}_s{s}" for o in ("adam", "sgd") for s in range(2)]
+    options: Options = {path: {"seed": int(path[-1]), "opt": path[:-3]} for path in paths}
+    named, notes = read(paths, options=options)
+    assert len(groups(named)) == 4
+    assert groups(read(paths, suggested(notes), options)[0]) == {
+        "adam": ["0", "1"],
+        "sgd": ["0", "1"],
+    }
