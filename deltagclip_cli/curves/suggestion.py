@@ -129,8 +129,9 @@ def _beside_seeds(runs: Sequence[Sorted], alone: Sequence[Sorted]) -> dict[Sorte
             form = re.sub(r"\0+", "\0", _INTEGER.sub("#", _visible(run.found.name)))
             alike[run.found.experiment, form].append(run)
     found: dict[Sorted, Sorted] = {}
+    known = set(alone)
     for members in alike.values():
-        if set(members) <= set(alone) and len({run.seed for run in members}) > 1:
+        if known.issuperset(members) and len({run.seed for run in members}) > 1:
             found |= {run: _hiding(run, slot) for run, slot in _slots(members).items()}
     return found
 
