@@ -32,6 +32,10 @@ def tensorboard(
     """
     from deltagclip_cli.console.compare_session import Place
     from deltagclip_cli.console.tensorboard_session import Listening, show
+    from deltagclip_cli.errors import ExitCode
 
     place = Place(targets or (), runs, group)
-    show(place, Listening(host, port), opens=opens, quiet=quiet)
+    try:
+        show(place, Listening(host, port), opens=opens, quiet=quiet)
+    except KeyboardInterrupt:  # the usual way to end it, of which nothing is to be said
+        raise typer.Exit(ExitCode.INTERRUPTED) from None

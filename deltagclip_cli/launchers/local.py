@@ -36,11 +36,13 @@ class LocalLauncher:
         threads = launch.threads or THREADS
         return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu, threads)
 
+    @cached_property
+    def _unseen_gpus(self) -> list[str]:
+        """The GPUs of the slots, as long as torch was not asked whether it sees them."""
+        return sorted({slot.device for slot in self.slots} - {"cpu"})
+
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, which downloads, copies and decodes what is not there yet."""
-        gpus = sorted({slot.device for slot in self.slots} - {"cpu"})
-        if gpus:
-            self.call(_check_gpus, gpus)
         if self._launch.local_data is not None:
             logger.info("copying data to %s", self._launch.local_data)
             data = [each.data for each in inputs]
@@ -68,6 +70,9 @@ class LocalLauncher:
         if asked():
             return None
         self._nursery.open()
+        gpus, self._unseen_gpus = self._unseen_gpus, []
+        if gpus:
+            self._nursery.call(_check_gpus, gpus, should_stop=asked)
         return self._nursery.call(
             function, *arguments, should_stop=lambda: asked() or should_stop()
         )

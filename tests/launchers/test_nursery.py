@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from sweep_cases import Place, wait_for
+from tiny_spec import trial_of
 
 from deltagclip_cli.errors import ExitCode
-from deltagclip_cli.held_folder import hold
+from deltagclip_cli.held_folder import create, hold
 from deltagclip_cli.launchers import nursery as module
 from deltagclip_cli.launchers.nursery import Nursery
 from deltagclip_cli.run_folder import RunFolder
@@ -155,9 +156,11 @@ def test_the_last_words_of_a_worker_are_what_it_added_to_its_log(
 
 @pytest.mark.slow
 def test_a_worker_says_nothing_in_the_folder_of_another(nursery: Nursery, tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    trial = trial_of(tmp_path)
+    folder = RunFolder.of(tmp_path / "runs", trial)
+    create(folder, trial)
     with hold(folder):
-        worker = nursery.start(["worker", str(tmp_path)], folder.log_file)
+        worker = nursery.start(["worker", str(folder.path)], folder.log_file)
         wait([worker.sentinel])
     assert worker.exit_code == ExitCode.CLAIMED
     assert worker.last_words() == ""
