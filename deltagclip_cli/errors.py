@@ -13,6 +13,7 @@
     │       └── UnwritableError  there is no way to write there
     ├── NotYetError           what is asked for will be there later                 exit code 1
     └── TrialError            a trial failed while it was running                   exit code 1
+        └── FullDiskError     a full disk has interrupted it                        exit code 75
 
 The message says where, what, what was got and what to do next.
 """
@@ -77,3 +78,9 @@ class NotYetError(DeltaGClipError):
 
 class TrialError(DeltaGClipError):
     """A trial failed while it was running."""
+
+
+class FullDiskError(TrialError):
+    """A full disk has interrupted a trial, which goes on when there is room."""
+
+    exit_code = ExitCode.STOPPED

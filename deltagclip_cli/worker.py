@@ -13,7 +13,7 @@ import torch
 from deltagclip_cli.assembly import Parts, assemble, find_device
 from deltagclip_cli.checkpoint import Checkpoints
 from deltagclip_cli.environment import record_start
-from deltagclip_cli.errors import TakenOverError, TrialError, UsageError
+from deltagclip_cli.errors import FullDiskError, TakenOverError, TrialError, UsageError
 from deltagclip_cli.files import Check, is_disk_full
 from deltagclip_cli.heartbeat import Pulse, Start
 from deltagclip_cli.held_folder import HeldFolder, hold
@@ -154,9 +154,15 @@ def _owned(held: HeldFolder, trial: Trial, force: bool) -> Iterator[Check]:
             held.record_failure(error, str(error))
         raise
     except Exception as error:
-        reason = _explained(error) if folder.path.exists() else _REMOVED
+        is_full = is_disk_full(error)
+        reason = _explained(error) if is_full or folder.path.exists() else _REMOVED
         if _may_write(ownership):
-            _record(held, error, reason)
+            if is_full:
+                held.record_stop(reason)
+            else:
+                held.record_failure(error, reason)
+        if is_full:
+            raise FullDiskError(f"{folder.path}: the trial was interrupted: {reason}") from error
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
     finally:
         ownership.release()
@@ -173,13 +179,6 @@ def _may_write(ownership: Ownership) -> bool:
     except OSError:
         return False
     return True
-
-
-def _record(held: HeldFolder, error: Exception, reason: str) -> None:
-    if is_disk_full(error):
-        held.record_stop(reason)
-    else:
-        held.record_failure(error, reason)
 
 
 _REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."

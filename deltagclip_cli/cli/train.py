@@ -61,7 +61,7 @@ def train(
 
     A trial that was interrupted continues where it was; a finished one is not run again.
 
-    Exit codes: 0 finished; 1 failed or diverged; 2 wrong input; 75 stopped early with a checkpoint;
+    Exit codes: 0 finished; 1 failed or diverged; 2 wrong input; 75 stopped early, run it again;
     130 interrupted by Ctrl-C, with a checkpoint.
     """
     from deltagclip_cli.console.session import Session

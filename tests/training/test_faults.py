@@ -262,8 +262,8 @@ def test_a_full_disk_is_named_and_the_same_command_continues_when_there_is_space
     runs = disk(f"size={size}") / "runs"
     sets = ("--set", "log_every=1", "--set", f"model={{name: mlp, hidden: [{width}, {width}]}}")
     done = deltagclip("train", "tiny", "--runs", runs, *sets)
-    assert done.code == 1
-    assert "the trial failed: the disk is full.\n  Free space and run the same" in done.err
+    assert done.code == 75
+    assert "the trial was interrupted: the disk is full.\n  Free space and run the" in done.err
     assert "Traceback" not in done.out + done.err
     (path,) = runs.glob("*/*/*")
     folder = RunFolder(path)
@@ -303,7 +303,7 @@ def test_a_disk_that_fills_up_in_mid_training_keeps_the_last_checkpoint(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_finish_epoch", filling)
         done = deltagclip("train", "tiny", "--runs", runs)
-    assert done.code == 1
+    assert done.code == 75
     assert "the disk is full" in done.err
     assert "Traceback" not in done.out + done.err
     (path,) = runs.glob("*/*/*")
