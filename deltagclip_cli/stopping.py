@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import signal
 from collections.abc import Callable, Iterator
@@ -56,7 +57,9 @@ class StopRequest:
         self.signal = self.signal or number
         self.signals.add(number)
         if number == signal.SIGINT:
-            logger.warning("Stopping after this step; Ctrl-C again stops at once.")
+            # It may have come in the middle of output, into which nothing can be written from here.
+            words = "Stopping after this step; Ctrl-C again stops at once."
+            _thread.start_new_thread(logger.warning, (words,))
             signal.signal(signal.SIGINT, self._interrupt)
 
 
