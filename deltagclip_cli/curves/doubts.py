@@ -7,17 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 
 from deltagclip_cli.curves.grouping import Sorted
-from deltagclip_cli.curves.name_parts import DOUBTFUL, Kind
+from deltagclip_cli.curves.name_parts import DOUBTFUL, PartKind
 from deltagclip_cli.curves.suggestion import suggested
 from deltagclip_cli.wording import plural
 
 _MOST_NAMES = 3
 _WHATS = {
-    Kind.HOST: "what follows the time-stamp",
-    Kind.NUMBER: "the number behind the time-stamp",
-    Kind.VERSION: "the version",
-    Kind.DATE: "the date",
-    Kind.PLACE: "a folder",
+    PartKind.HOST: "what follows the time-stamp",
+    PartKind.NUMBER: "the number behind the time-stamp",
+    PartKind.VERSION: "the version",
+    PartKind.DATE: "the date",
+    PartKind.PLACE: "a folder",
 }
 assert set(_WHATS) == set(DOUBTFUL)
 
@@ -56,7 +56,7 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
 
 def _on_hosts(runs: Sequence[Sorted]) -> list[str]:
     words = [word for run in runs for word in run.hosts]
-    what = f"Seeds of one setting differ in {_WHATS[Kind.HOST]} ({_few(words)})"
+    what = f"Seeds of one setting differ in {_WHATS[PartKind.HOST]} ({_few(words)})"
     return [f"{what}, which is taken for a host's name."] if words else []
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from deltagclip_cli.curves.events import Option
-from deltagclip_cli.curves.name_parts import DOUBTFUL, Kind, Name
+from deltagclip_cli.curves.name_parts import DOUBTFUL, Name, PartKind
 from deltagclip_cli.curves.run import in_words
 
 _FEWEST_DIGITS = 5  # of a number behind a time-stamp that is sure to be no setting
@@ -60,7 +60,7 @@ class Sorted:
     label: str
     settings: Mapping[str, str]
     seed: str | None
-    doubts: Collection[Kind] = ()
+    doubts: Collection[PartKind] = ()
     hosts: Sequence[str] = ()
 
     @property
@@ -81,11 +81,11 @@ def sort_runs(runs: Sequence[Found]) -> list[Sorted]:
     return [found[number] for number in range(len(runs))]
 
 
-def _label(name: Name, kept: Collection[Kind] = ()) -> str:
+def _label(name: Name, kept: Collection[PartKind] = ()) -> str:
     """A name without its parts; a bare number says too little without the time-stamp beside it."""
     label = name.without(kept)
     is_bare = bool(label) and not any(c.isalpha() for c in label)
-    return name.without({*kept, Kind.STAMP, Kind.DATE}) if is_bare else label
+    return name.without({*kept, PartKind.STAMP, PartKind.DATE}) if is_bare else label
 
 
 def _sorted(label: str, runs: Sequence[Found]) -> list[Sorted]:
@@ -109,18 +109,20 @@ def _sorted(label: str, runs: Sequence[Found]) -> list[Sorted]:
 def _told_apart(label: str, settings: Mapping[str, str], runs: Sequence[Found]) -> list[Sorted]:
     """Runs that have all but their seed in common, unless a doubtful part of a name differs."""
     seeds = [run.name.seed or _seed(run.options) for run in runs]
-    numbers = [run.name.words(Kind.NUMBER)[-1:] for run in runs]
+    numbers = [run.name.words(PartKind.NUMBER)[-1:] for run in runs]
     differing = [kind for kind in DOUBTFUL if len({run.name.words(kind) for run in runs}) > 1]
     if not any(seeds) and _are_no_settings(numbers):
         seeds = [(number[0].lstrip("0") or "0") if number else None for number in numbers]
-        differing = [kind for kind in differing if kind is not Kind.NUMBER]
+        differing = [kind for kind in differing if kind is not PartKind.NUMBER]
     hosts: list[str] = []
     if None not in seeds and len(set(seeds)) == len(seeds):
-        is_host = Kind.HOST in differing and _are_hosts([r.name.words(Kind.HOST) for r in runs])
-        hosts = sorted({" ".join(run.name.words(Kind.HOST)) for run in runs}) if is_host else []
-        differing = [Kind.HOST] if Kind.HOST in differing and not is_host else []
-    elif _are_sweeps([run.name.words(Kind.STAMP) for run in runs], seeds):
-        differing.append(Kind.STAMP)
+        is_host = PartKind.HOST in differing and _are_hosts(
+            [r.name.words(PartKind.HOST) for r in runs]
+        )
+        hosts = sorted({" ".join(run.name.words(PartKind.HOST)) for run in runs}) if is_host else []
+        differing = [PartKind.HOST] if PartKind.HOST in differing and not is_host else []
+    elif _are_sweeps([run.name.words(PartKind.STAMP) for run in runs], seeds):
+        differing.append(PartKind.STAMP)
     kept = frozenset(differing)
     return [
         Sorted(run, _label(run.name, kept) if kept else label, settings, seed, kept, hosts)

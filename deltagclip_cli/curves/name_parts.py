@@ -16,7 +16,7 @@ from functools import cached_property
 from deltagclip_cli.curves.stamps import DATE, STAMP, SUMMARY_WRITER
 
 
-class Kind(StrEnum):
+class PartKind(StrEnum):
     """What a part of a name is."""
 
     SEED = "seed"
@@ -28,7 +28,7 @@ class Kind(StrEnum):
     PLACE = "folder"
 
 
-DOUBTFUL = (Kind.HOST, Kind.NUMBER, Kind.VERSION, Kind.DATE, Kind.PLACE)
+DOUBTFUL = (PartKind.HOST, PartKind.NUMBER, PartKind.VERSION, PartKind.DATE, PartKind.PLACE)
 """The kinds of parts that may be settings."""
 
 _GONE = "\0"
@@ -75,7 +75,7 @@ class Part:
 
     start: int
     end: int
-    kind: Kind
+    kind: PartKind
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ class Name:
         """Take a name apart."""
         return _Taker(text).name()
 
-    def words(self, kind: Kind) -> tuple[str, ...]:
+    def words(self, kind: PartKind) -> tuple[str, ...]:
         """The parts of a kind as they are written."""
         return tuple(self.text[p.start : p.end] for p in self.parts if p.kind is kind)
 
-    def without(self, kept: Collection[Kind] = ()) -> str:
+    def without(self, kept: Collection[PartKind] = ()) -> str:
         """The plain text, and the parts of the kinds that are to be kept; perhaps empty."""
         rest = self.text
         for part in self.parts:
@@ -140,24 +140,24 @@ class _Taker:
     def name(self) -> Name:
         self._take_cleanrl()
         for pattern in _TOOLS:
-            self._take(pattern, Kind.STAMP)
+            self._take(pattern, PartKind.STAMP)
         hosts = [found.end() for found in SUMMARY_WRITER.finditer(self._rest)]
-        self._take(STAMP, Kind.STAMP)
+        self._take(STAMP, PartKind.STAMP)
         self._take_seeds()
         for begin in hosts:
             self._take_host(begin)
-        self._take(_NUMBER, Kind.NUMBER)
-        self._take(_VERSION, Kind.VERSION)
-        self._take(_PLACES, Kind.PLACE)
-        self._take(DATE, Kind.DATE)
+        self._take(_NUMBER, PartKind.NUMBER)
+        self._take(_VERSION, PartKind.VERSION)
+        self._take(_PLACES, PartKind.PLACE)
+        self._take(DATE, PartKind.DATE)
         return Name(self._text, tuple(sorted(self._parts, key=lambda p: p.start)), self._seed)
 
-    def _take(self, pattern: re.Pattern[str], kind: Kind) -> None:
+    def _take(self, pattern: re.Pattern[str], kind: PartKind) -> None:
         for found in list(pattern.finditer(self._rest)):
             start, end = found.span("number" if "number" in pattern.groupindex else 0)
             self._add(start, end, kind)
 
-    def _add(self, start: int, end: int, kind: Kind) -> None:
+    def _add(self, start: int, end: int, kind: PartKind) -> None:
         self._parts.append(Part(start, end, kind))
         self._rest = self._rest[:start] + _GONE * (end - start) + self._rest[end:]
 
@@ -165,7 +165,7 @@ class _Taker:
         found = _CLEANRL.search(self._rest)
         if found:
             self._seed = _number(found["seed"])
-            self._add(*found.span("seed"), Kind.SEED)
+            self._add(*found.span("seed"), PartKind.SEED)
 
     def _take_seeds(self) -> None:
         """Take the last seed; one of the data, say, counts only where there is no other."""
@@ -175,12 +175,12 @@ class _Taker:
             self._seed = _number(whole[-1]["seed"])
             for each in whole:
                 if _number(each["seed"]) == self._seed:
-                    self._add(*each.span(), Kind.SEED)
+                    self._add(*each.span(), PartKind.SEED)
 
     def _take_host(self, begin: int) -> None:
         end = self._rest.find("/", begin)
         for start, stop in _runs_of_text(self._rest, begin, len(self._rest) if end < 0 else end):
-            self._add(start, stop, Kind.HOST)
+            self._add(start, stop, PartKind.HOST)
 
 
 def _runs_of_text(rest: str, begin: int, end: int) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from deltagclip_cli.curves.grouping import Sorted
-from deltagclip_cli.curves.name_parts import Kind, Name, Part
+from deltagclip_cli.curves.name_parts import Name, Part, PartKind
 
 _MOST_FORMS = 6  # of what stands beside the seeds, in one expression
 _SEPARATORS = frozenset("._-+,=@~&:# /")
@@ -59,10 +59,10 @@ def _slot_of_doubt(run: Sorted) -> _Slot | None:
     for part in reversed(name.parts):
         if part.kind not in run.doubts:
             continue
-        if part.kind in (Kind.NUMBER, Kind.VERSION) and run.seed is None:
+        if part.kind in (PartKind.NUMBER, PartKind.VERSION) and run.seed is None:
             return _digits_of(name, part)
-        if part.kind is Kind.HOST and run.seed is None:
-            stamps = [p for p in name.parts if p.kind is Kind.STAMP and p.end <= part.start]
+        if part.kind is PartKind.HOST and run.seed is None:
+            stamps = [p for p in name.parts if p.kind is PartKind.STAMP and p.end <= part.start]
             end = name.text.find("/", part.end)
             return _Slot(name, stamps[-1].start, len(name.text) if end < 0 else end, "[^/]+")
     return None
@@ -76,14 +76,14 @@ def _digits_of(name: Name, part: Part) -> _Slot:
 def _known_slot(run: Sorted) -> _Slot | None:
     """Where the seed stands that is known from the name, or else what counts for one."""
     name = run.found.name
-    for kind in (Kind.SEED, Kind.NUMBER):
+    for kind in (PartKind.SEED, PartKind.NUMBER):
         parts = [part for part in name.parts if part.kind is kind]
         if run.seed is not None and parts:
             return _digits_of(name, parts[-1])
     for part in reversed(name.parts):
-        if run.seed is None and part.kind is Kind.STAMP:
+        if run.seed is None and part.kind is PartKind.STAMP:
             text = name.text[part.start : part.end]
-            return _Slot(name, part.start, part.end, _masked(text, Kind.STAMP))
+            return _Slot(name, part.start, part.end, _masked(text, PartKind.STAMP))
     return None
 
 
@@ -99,7 +99,7 @@ def _visible(name: Name) -> str:
     """A name without the numbers that are surely no seeds."""
     text = name.text
     for part in name.parts:
-        if part.kind not in (Kind.VERSION, Kind.NUMBER):
+        if part.kind not in (PartKind.VERSION, PartKind.NUMBER):
             text = text[: part.start] + "\0" * (part.end - part.start) + text[part.end :]
     return text
 
@@ -125,7 +125,7 @@ def _beside_seeds(runs: Sequence[Sorted], alone: Sequence[Sorted]) -> dict[Sorte
     """
     alike: dict[tuple[str, str], list[Sorted]] = defaultdict(list)
     for run in runs:
-        if run.found.name.words(Kind.SEED):
+        if run.found.name.words(PartKind.SEED):
             form = re.sub(r"\0+", "\0", _INTEGER.sub("#", _visible(run.found.name)))
             alike[run.found.experiment, form].append(run)
     found: dict[Sorted, Sorted] = {}
@@ -137,7 +137,7 @@ def _beside_seeds(runs: Sequence[Sorted], alone: Sequence[Sorted]) -> dict[Sorte
 
 
 def _hiding(run: Sorted, slot: _Slot) -> Sorted:
-    part = Part(slot.start, slot.end, Kind.STAMP)
+    part = Part(slot.start, slot.end, PartKind.STAMP)
     parts = tuple(sorted((*run.found.name.parts, part), key=lambda each: each.start))
     return replace(run, found=replace(run.found, name=replace(run.found.name, parts=parts)))
 
@@ -157,7 +157,7 @@ def suggested(
             to be left out where the seed is known.
     """
     # Where the files tell the seed and the name has it as a bare number, that counts as a label.
-    numbered = _numbered([run for run in alone if not run.found.name.words(Kind.SEED)])
+    numbered = _numbered([run for run in alone if not run.found.name.words(PartKind.SEED)])
     beside = _beside_seeds(runs, alone)
     slots = {run: slot for run in doubted if (slot := _slot_of_doubt(run))} | numbered
     read = [beside.get(run, run) for run in runs]
@@ -235,7 +235,7 @@ class _Side:
     @classmethod
     def of(cls, name: Name, start: int, end: int, how: _Reading) -> _Side:
         """A piece of a name."""
-        kept = (Kind.STAMP, Kind.DATE) if how is _Reading.STAMPED else ()
+        kept = (PartKind.STAMP, PartKind.DATE) if how is _Reading.STAMPED else ()
         hidden = {
             place
             for part in name.parts
@@ -267,10 +267,10 @@ def _like(name: Name, start: int, end: int) -> str:
     return "".join([*pieces, _literal(name.text[at:end])])
 
 
-def _masked(text: str, kind: Kind) -> str:
-    if kind is Kind.HOST:
+def _masked(text: str, kind: PartKind) -> str:
+    if kind is PartKind.HOST:
         return "[^/]*"
-    words = r"[A-Za-z0-9]+" if kind is Kind.STAMP else r"\d+"
+    words = r"[A-Za-z0-9]+" if kind is PartKind.STAMP else r"\d+"
     return "".join(
         _literal(piece) if number % 2 == 0 else (r"\d+" if piece.isdigit() else r"\w+")
         for number, piece in enumerate(re.split(f"({words})", text))

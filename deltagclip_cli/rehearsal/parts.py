@@ -45,7 +45,7 @@ _CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkOutline:
     """What an optimizer sees of a network.
 
     Args:
@@ -87,9 +87,9 @@ class Rehearsal:
         if outline is not None:
             make = partial(self._network, outline=outline)
             network = known(make, data, model, trial.task, precision)
-        step = partial(self._optimizer, network=network or Network())
+        step = partial(self._optimizer, network=network or NetworkOutline())
         known(step, trial.optimizer, precision, network)
-        walk = partial(self._schedule, outline=outline, network=network or Network())
+        walk = partial(self._schedule, outline=outline, network=network or NetworkOutline())
         known(walk, trial.schedule, trial.optimizer.name, trial.epochs, data, network)
         return found
 
@@ -141,10 +141,10 @@ class Rehearsal:
 
         return tried("data", trial, attempt)
 
-    def _network(self, trial: Trial, outline: Outline) -> Network:
+    def _network(self, trial: Trial, outline: Outline) -> NetworkOutline:
         """The network on the meta device, to which the task has been applied."""
         if outline.texts:  # it is read from files, which need not be there yet
-            return Network()
+            return NetworkOutline()
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         dtype = parameter_dtype(trial.precision)
 
@@ -171,7 +171,7 @@ class Rehearsal:
         model = tried("model", trial, built)
         parameters = [each for each in model.parameters() if each.requires_grad]
         dimensions = sorted({each.ndim for each in parameters}, reverse=True)
-        network = Network(tuple(dimensions), sum(each.numel() for each in parameters))
+        network = NetworkOutline(tuple(dimensions), sum(each.numel() for each in parameters))
         tried("task", trial, applied)
         size = outline.train if trial.data.batch_size == "full" else trial.data.batch_size
         if outline.train % size == 1 or size == 1:
@@ -185,7 +185,7 @@ class Rehearsal:
             owner = "no machine has so much" if has is None else f"there are {has / 1e9:,.1f} GB"
             raise UsageError(f"{said} at least {needed / 1e9:,.1f} GB, and {owner}.")
 
-    def _optimizer(self, trial: Trial, network: Network) -> None:
+    def _optimizer(self, trial: Trial, network: NetworkOutline) -> None:
         """Make steps with small parameters of the network's kinds."""
 
         def stepped(trial: Trial) -> None:
@@ -214,7 +214,7 @@ class Rehearsal:
             trial = trial.model_copy(update={"optimizer": other})
         return make_optimizer(trial, parameters, _RATE if wants_auto(trial.optimizer) else None)
 
-    def _schedule(self, trial: Trial, outline: Outline | None, network: Network) -> None:
+    def _schedule(self, trial: Trial, outline: Outline | None, network: NetworkOutline) -> None:
         """Go through all periods of a schedule, with the groups that the optimizer makes."""
         schedule = trial.schedule
         if schedule is None or (schedule.unit == "step" and outline is None):

@@ -9,7 +9,7 @@ import pytest
 
 from deltagclip_cli.curves.grouping import Found
 from deltagclip_cli.curves.metric_names import name_in_set, standard_name, standard_names
-from deltagclip_cli.curves.name_parts import Kind, Name
+from deltagclip_cli.curves.name_parts import Name, PartKind
 from deltagclip_cli.curves.naming import Named, Naming
 from deltagclip_cli.errors import UsageError
 from deltagclip_cli.wording import printable
@@ -100,9 +100,9 @@ def test_what_may_be_a_setting_is_left_in(text: str) -> None:
 def test_doubtful_parts_can_be_kept() -> None:
     name = Name.of("logs/a_May19_14-35-48_host-x/version_2")
     assert name.plain == "a"
-    assert name.without({Kind.HOST}) == "a_host-x"
-    assert name.without({Kind.VERSION, Kind.PLACE}) == "logs/a/version_2"
-    assert name.without(Kind) == name.text
+    assert name.without({PartKind.HOST}) == "a_host-x"
+    assert name.without({PartKind.VERSION, PartKind.PLACE}) == "logs/a/version_2"
+    assert name.without(PartKind) == name.text
 
 
 @pytest.mark.parametrize(
