@@ -12,6 +12,7 @@ from types import FrameType
 logger = logging.getLogger(__name__)
 
 _Handler = Callable[[int, FrameType | None], object]
+_TELLING_SECONDS = 5.0  # a terminal that takes nothing must not hold up the end
 
 
 class StopRequest:
@@ -30,6 +31,7 @@ class StopRequest:
         self.signal: int | None = None
         self.signals: set[int] = set()
         self._interrupt: _Handler = signal.default_int_handler
+        self._telling = _thread.allocate_lock()  # held until the first SIGINT has been told
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
@@ -37,7 +39,19 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Catch the signals while the context lasts; within such a context, do nothing."""
+        """Catch the signals while the context lasts, at whose end all of them have been told.
+
+        Within such a context, catch nothing more.
+        """
+        try:
+            with self._caught():
+                yield
+        finally:
+            if self._telling.acquire(timeout=_TELLING_SECONDS):
+                self._telling.release()
+
+    @contextmanager
+    def _caught(self) -> Iterator[None]:
         if signal.getsignal(signal.SIGTERM) == self._catch:
             yield
             return
@@ -58,9 +72,15 @@ class StopRequest:
         self.signals.add(number)
         if number == signal.SIGINT:
             # It may have come in the middle of output, into which nothing can be written from here.
-            words = "Stopping after this step; Ctrl-C again stops at once."
-            _thread.start_new_thread(logger.warning, (words,))
+            if self._telling.acquire(blocking=False):
+                _thread.start_new_thread(self._tell, ())
             signal.signal(signal.SIGINT, self._interrupt)
+
+    def _tell(self) -> None:
+        try:
+            logger.warning("Stopping after this step; Ctrl-C again stops at once.")
+        finally:
+            self._telling.release()
 
 
 def _stopping_signals() -> list[signal.Signals]:

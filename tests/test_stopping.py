@@ -58,3 +58,21 @@ def test_a_signal_in_the_middle_of_output_is_told_behind_it(output: io.BufferedW
             time.sleep(0.01)
     assert stop()
     assert output.raw.written.startswith(b"epoch 1/2 Stopping after this step")
+
+
+def test_a_signal_is_told_before_the_messages_are_shown_no_more() -> None:
+    told: list[str] = []
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            time.sleep(0.2)
+            told.append(record.getMessage())
+
+    handler, stop = Slow(), StopRequest()
+    stopping.logger.addHandler(handler)
+    try:
+        with stop.listening(), stop.listening():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert told == ["Stopping after this step; Ctrl-C again stops at once."]
+    finally:
+        stopping.logger.removeHandler(handler)

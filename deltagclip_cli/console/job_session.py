@@ -68,7 +68,7 @@ class JobSession:
         todo = _pending(entries, self.array.runs)
         queue = JobQueue(todo, self.job, restart)
         before = [_progress(each) for each in todo]
-        with self.stop.listening(), shown_messages(self.console, quiet=False):
+        with shown_messages(self.console, quiet=False), self.stop.listening():
             if todo:
                 self._launch(queue, todo, head)
         left = self._left(todo, queue)

@@ -142,7 +142,7 @@ class Session:
         give_up: Callable[[], bool] | None = None,
     ) -> int:
         self._say(f"{trial.experiment} · {trial.label} · seed {trial.seed} → {folder.path}")
-        with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
+        with shown_messages(self.console, quiet=self.quiet), self.stop.listening():
             stopped = self._train(trial, folder, held, force, give_up) == "stopped"
         if stopped:
             self._say(f"Stopped with a checkpoint in {folder.path}. The same command continues.")
