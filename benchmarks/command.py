@@ -8,7 +8,7 @@ import time
 
 PROGRAM = """
 import sys
-from deltagclip_cli.cli.app import app
+from deltagclip_cli.commands.app import app
 sys.argv[0] = "deltagclip"
 try:
     app()

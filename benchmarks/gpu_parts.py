@@ -473,7 +473,7 @@ def write_distilbert(folder: Path, quick: bool) -> None:
 def made_trials(root: Path, session: Session) -> dict[str, Any]:
     """A trial of each of the paper's models; the largest in bf16, too."""
     from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.trials import make_trial
+    from deltagclip_cli.spec.trial import make_trial
 
     experiments = load_spec(write_spec(root, session)).experiments
     found = {
@@ -493,8 +493,8 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> str | None:
     """Train a trial as the runner does; returns what went wrong, if something did."""
-    from deltagclip_cli.run_folder import RunFolder
-    from deltagclip_cli.worker import run_trial
+    from deltagclip_cli.runs.folder import RunFolder
+    from deltagclip_cli.training.worker import run_trial
 
     try:
         run_trial(

@@ -24,7 +24,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deltagclip_cli.models.kan import SplineLayer, spline_basis
+from deltagclip_cli.parts.models.kan import SplineLayer, spline_basis
 
 TARGET = 1.5
 

@@ -23,10 +23,10 @@ from machine import describe_machine, torch_import_seconds
 from rich.console import Console
 from rich.table import Table
 
-from deltagclip_cli.files import write_text
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.core.files import write_text
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import expand
+from deltagclip_cli.spec.trial import expand
 
 SPEC = """
 experiments:

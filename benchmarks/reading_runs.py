@@ -25,14 +25,14 @@ from rich.console import Console
 from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from deltagclip_cli.curves.trials import read_trials
-from deltagclip_cli.environment import describe
-from deltagclip_cli.files import write_text
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.recorder import Recorder
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.core.files import write_text
+from deltagclip_cli.results.read.run_folders import read_trials
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import Trial, expand
+from deltagclip_cli.spec.trial import Trial, expand
+from deltagclip_cli.training.environment import describe
+from deltagclip_cli.training.recorder import Recorder
 
 SPEC = """
 experiments:

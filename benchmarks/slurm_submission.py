@@ -20,7 +20,7 @@ from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
 
-from deltagclip_cli.slurm.commands import largest_array
+from deltagclip_cli.slurm.client import largest_array
 
 SPEC = """
 experiments:

@@ -21,14 +21,14 @@ from machine import describe_machine, torch_import_seconds
 from rich.console import Console
 from rich.table import Table
 
-from deltagclip_cli.launchers.launcher import Launch
-from deltagclip_cli.launchers.local import LocalLauncher
-from deltagclip_cli.launchers.queue import End, PlannedQueue
-from deltagclip_cli.launchers.slots import Slot
-from deltagclip_cli.planning import Planned, look_up
+from deltagclip_cli.launch.launcher import Launch
+from deltagclip_cli.launch.local import LocalLauncher
+from deltagclip_cli.launch.queue import End, PlannedQueue
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.trials import Trial, distinct_inputs, expand
-from deltagclip_cli.worker import run_trial
+from deltagclip_cli.spec.trial import Trial, distinct_inputs, expand
+from deltagclip_cli.training.worker import run_trial
 
 SETTINGS = {
     "model": {"name": "mlp", "hidden": [256, 256]},

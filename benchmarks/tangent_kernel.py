@@ -26,9 +26,9 @@ from rich.table import Table
 from torch import Tensor
 from torch.func import functional_call, jacrev, vmap
 
-from deltagclip_cli.landscape import kernel
-from deltagclip_cli.landscape.network import Network
-from deltagclip_cli.models.wide_mlp import wide_mlp
+from deltagclip_cli.parts.models.wide_mlp import wide_mlp
+from deltagclip_cli.theory import kernel
+from deltagclip_cli.theory.network import Network
 
 Problem = tuple[Network, Tensor]
 

@@ -30,10 +30,10 @@ from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
 
-from deltagclip_cli.assembly import assemble
-from deltagclip_cli.datasets.token_batches import TokenBatches
+from deltagclip_cli.parts.datasets.token_batches import TokenBatches
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import make_trial
+from deltagclip_cli.spec.trial import make_trial
+from deltagclip_cli.training.assembly import assemble
 
 SPEC = Path(__file__).parents[1] / "experiments.yaml"
 CPU = torch.device("cpu")
@@ -172,8 +172,8 @@ def _text_step() -> Step:
     from text_padding import drawn_lengths, texts
     from transformers import BertConfig, BertForSequenceClassification
 
-    from deltagclip_cli.models.bert import TextClassifier
     from deltagclip_cli.optim import DeltaGClip
+    from deltagclip_cli.parts.models.bert import TextClassifier
 
     config = BertConfig(hidden_size=384, num_hidden_layers=6, intermediate_size=1536)
     config.num_labels = 6

@@ -28,14 +28,14 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
-from deltagclip_cli.assembly import Parts, assemble, find_device
-from deltagclip_cli.checkpoint import Checkpoints
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.recorder import Recorder
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trainer import Trainer
-from deltagclip_cli.trials import make_trial
+from deltagclip_cli.spec.trial import make_trial
+from deltagclip_cli.training.assembly import Parts, assemble, find_device
+from deltagclip_cli.training.checkpoint import Checkpoints
+from deltagclip_cli.training.recorder import Recorder
+from deltagclip_cli.training.trainer import Trainer
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.yaml"
 SIZES = {"train": 60_000, "t10k": 10_000}

@@ -13,7 +13,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from deltagclip_cli.curves.events import Events
+from deltagclip_cli.results.read.events import Events
 
 NAME = "events.out.tfevents.1700000000.host.1.0"
 LATER = "events.out.tfevents.1700009999.host.1.0"

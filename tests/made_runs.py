@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deltagclip_cli.comparison.answer import Answer, Request, answer
-from deltagclip_cli.curves.run import Curve, Group, Outcome, Reading, Run
+from deltagclip_cli.results.compare.answer import Answer, Request, answer
+from deltagclip_cli.results.read.run import Curve, Group, Outcome, Reading, Run
 
 METRIC = "test/accuracy"
 

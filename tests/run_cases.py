@@ -10,10 +10,10 @@ from typing import Any
 
 from event_files import NAME, scalar, version, write
 
-from deltagclip_cli.curves.run import Run
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.results.read.run import Run
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
+from deltagclip_cli.spec.trial import Trial
 
 Record = dict[str, Any]
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.slurm.submission import FOLDER, Array, Entry, Head, Marks
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.spec.trial import Trial
 
 SILENCE = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
 PROGRAMS = ("sbatch", "squeue", "scancel", "scontrol", "sacct")

@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
 
 PATIENCE_SECONDS = 120.0  # the machine may be busy
 _SECONDS_BETWEEN_LOOKS = 0.01

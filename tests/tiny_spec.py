@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.errors import SpecError
+from deltagclip_cli.core.errors import SpecError
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import Trial, expand
+from deltagclip_cli.spec.trial import Trial, expand
 
 TINY = """\
 experiments:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deltagclip_cli.curves.run import Curve, Numbers, Run
+from deltagclip_cli.results.read.run import Curve, Numbers, Run
 
 Indices = NDArray[np.intp]
 

@@ -7,12 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from deltagclip_cli.comparison.across import CLOCKS, Overall
-from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.comparison.rows import Row
-from deltagclip_cli.curves.run import Numbers, Run
 from deltagclip_cli.report.bands import Band, band, thinned
-from deltagclip_cli.report.certificate import PANELS, PREFIX, SHOWN, with_bounds
+from deltagclip_cli.report.certificate_charts import PANELS, PREFIX, SHOWN, with_bounds
 from deltagclip_cli.report.step_sizes import (
     CLIP_RATIO,
     FRACTIONS,
@@ -20,7 +16,11 @@ from deltagclip_cli.report.step_sizes import (
     with_ratio,
     with_regimes,
 )
-from deltagclip_cli.statistics.across import Profile
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.compare.profiles import CLOCKS, Overall
+from deltagclip_cli.results.compare.rows import Row
+from deltagclip_cli.results.read.run import Numbers, Run
+from deltagclip_cli.results.statistics.across import Profile
 
 Chart = dict[str, Any]
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.comparison.comparison import Comparison
+from deltagclip_cli.core.wording import plural
 from deltagclip_cli.report.figure_legend import Entry, add_legend, entry, line_entry
 from deltagclip_cli.report.figure_lines import PALE, clock, draw_line, ends_of, set_limits, set_x
 from deltagclip_cli.report.figure_settings import Setting, note
 from deltagclip_cli.report.figure_text import LITERAL, as_label, drawable
 from deltagclip_cli.report.figure_traces import Trace, traces
-from deltagclip_cli.wording import plural
+from deltagclip_cli.results.compare.comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.report.figure_settings import colour, marker
 from deltagclip_cli.report.figure_text import LITERAL, letters, wrapped
-from deltagclip_cli.report.looks import Look
+from deltagclip_cli.report.line_styles import Look
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltagclip_cli.comparison.comparison import Comparison
 from deltagclip_cli.report.figure_settings import Setting, colour, marker
 from deltagclip_cli.report.figure_traces import Trace
-from deltagclip_cli.report.looks import MOST_SETTINGS
+from deltagclip_cli.report.line_styles import MOST_SETTINGS
+from deltagclip_cli.results.compare.comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deltagclip_cli.comparison.sensitivity import HeatMap
 from deltagclip_cli.report.figure_text import LITERAL, drawable, letters_in, shortened, wrapped
+from deltagclip_cli.results.compare.sensitivity import HeatMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

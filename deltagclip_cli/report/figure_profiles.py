@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.comparison.across import CLOCKS, Overall
+from deltagclip_cli.core.wording import plural
 from deltagclip_cli.report.figure_legend import add_legend, entry
 from deltagclip_cli.report.figure_settings import colour, marker
 from deltagclip_cli.report.figure_text import as_label, drawable, letters, shortened
-from deltagclip_cli.report.looks import MOST_SETTINGS, Look
-from deltagclip_cli.statistics.across import LIMIT, Profile
-from deltagclip_cli.wording import plural
+from deltagclip_cli.report.line_styles import MOST_SETTINGS, Look
+from deltagclip_cli.results.compare.profiles import CLOCKS, Overall
+from deltagclip_cli.results.statistics.across import LIMIT, Profile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

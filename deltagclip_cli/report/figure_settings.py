@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.comparison.rows import Row
-from deltagclip_cli.curves.run import Outcome
 from deltagclip_cli.report.figure_text import drawable, letters, shortened
-from deltagclip_cli.report.looks import COLOURS, DASHES, Look, Looks, shown
+from deltagclip_cli.report.line_styles import COLOURS, DASHES, Look, Looks, shown
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.compare.rows import Row
+from deltagclip_cli.results.read.run import Outcome
 
 # Of those for which there is no colour left: solid, dotted and dashed tell train, test and val.
 _MARKERS = ("", "o", "s", "^")

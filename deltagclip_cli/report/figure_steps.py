@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.curves.run import Numbers
 from deltagclip_cli.report.figure_curves import key_of_ends
 from deltagclip_cli.report.figure_legend import Entry, add_legend, entry
 from deltagclip_cli.report.figure_lines import (
@@ -34,6 +32,8 @@ from deltagclip_cli.report.step_sizes import (
     with_ratio,
     with_regimes,
 )
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.read.run import Numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.comparison.rows import Row
-from deltagclip_cli.comparison.target import Cost, Reached, Target, cost
 from deltagclip_cli.report.figure_legend import GREY, Entry, add_legend
 from deltagclip_cli.report.figure_settings import Setting, colour
 from deltagclip_cli.report.figure_text import (
@@ -20,6 +17,9 @@ from deltagclip_cli.report.figure_text import (
     shortened,
     told_apart,
 )
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.compare.rows import Row
+from deltagclip_cli.results.compare.target import Cost, Reached, Target, cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from deltagclip_cli.curves.run import Numbers, Outcome, Run
 from deltagclip_cli.report.bands import Band, Indices, band, thinned
+from deltagclip_cli.results.read.run import Numbers, Outcome, Run
 
 MOST_POINTS = 600  # of one line: a panel is three inches wide, which a printer gives no more dots
 

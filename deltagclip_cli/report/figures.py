@@ -9,8 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.comparison.answer import Answer
-from deltagclip_cli.files import written_whole
+from deltagclip_cli.core.files import written_whole
 from deltagclip_cli.report.figure_curves import draw_curves
 from deltagclip_cli.report.figure_maps import draw_heat_map
 from deltagclip_cli.report.figure_profiles import draw_profiles
@@ -18,7 +17,8 @@ from deltagclip_cli.report.figure_settings import settings
 from deltagclip_cli.report.figure_steps import draw_steps
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figure_targets import draw_targets
-from deltagclip_cli.report.looks import Looks
+from deltagclip_cli.report.line_styles import Looks
+from deltagclip_cli.results.compare.answer import Answer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,16 +10,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deltagclip_cli import __version__
-from deltagclip_cli.comparison.across import Overall
-from deltagclip_cli.comparison.answer import Answer
-from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.curves.run import Run
 from deltagclip_cli.report.charts import Charts, profiles
-from deltagclip_cli.report.looks import Looks
+from deltagclip_cli.report.line_styles import Looks
+from deltagclip_cli.report.page_tables import Table, tables_across, tables_of
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
-from deltagclip_cli.report.sensitivity import sensitivity_charts
-from deltagclip_cli.report.tables import Table, tables_across, tables_of
+from deltagclip_cli.report.sensitivity_charts import sensitivity_charts
+from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.compare.profiles import Overall
+from deltagclip_cli.results.read.run import Run
 
 SHOWN_AT_FIRST = 10  # lines of a chart; the legend switches the others on
 

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deltagclip_cli.comparison.circumstances import circumstances_note
-from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.comparison.digits import p_value, shown_with, with_error
-from deltagclip_cli.comparison.rows import Behind, Row, Standing
-from deltagclip_cli.curves.run import Outcome
+from deltagclip_cli.core.wording import listed, plural
 from deltagclip_cli.report.step_sizes import CLIP_RATIO
-from deltagclip_cli.statistics.difference import Design
-from deltagclip_cli.wording import listed, plural
+from deltagclip_cli.results.compare.circumstances import circumstances_note
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.compare.formatting import p_value, shown_with, with_error
+from deltagclip_cli.results.compare.rows import Behind, Row, Standing
+from deltagclip_cli.results.read.run import Outcome
+from deltagclip_cli.results.statistics.difference import Design
 
 _WITH_FLOOR = re.compile(r"(dg|delta|δ).*clip", re.IGNORECASE)  # in names of other people's runs
 

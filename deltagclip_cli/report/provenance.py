@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from deltagclip_cli.curves.run import Outcome, Run, in_words
-from deltagclip_cli.files import read_file
-from deltagclip_cli.report.names import FileNames
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.starts import Start, read_starts
-from deltagclip_cli.wording import listed, plural, printable
+from deltagclip_cli.core.files import read_file
+from deltagclip_cli.core.wording import listed, plural, printable
+from deltagclip_cli.report.anchors import FileNames
+from deltagclip_cli.results.read.run import Outcome, Run, in_words
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.starts import Start, read_starts
 
 
 @dataclass(frozen=True)

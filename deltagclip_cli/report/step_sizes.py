@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from deltagclip_cli.comparison.rows import REGIMES
-from deltagclip_cli.curves.run import Run
+from deltagclip_cli.results.compare.rows import REGIMES
+from deltagclip_cli.results.read.run import Run
 
 STEP_RATIO = "optim/step_size ÷ lr"
 TITLES = {

@@ -10,11 +10,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from deltagclip_cli.errors import UsageError
-from deltagclip_cli.planning import Planned, look_up
-from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.search.study import KEPT_OF_HALVING, Outcome, Study, Tried
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.spec.trial import Trial
 
 _PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from deltagclip_cli.slurm.commands import MissingError, SlurmError, UnreachableError
+from deltagclip_cli.slurm.client import MissingError, SlurmError, UnreachableError
 from deltagclip_cli.spec.load import Spec
-from deltagclip_cli.spec.slurm import Resources
+from deltagclip_cli.spec.slurm_settings import Resources
 
 # What refusals speak of, and the setting that is meant; Slurm has no numbers for them.
 _MEANT = {

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deltagclip_cli.errors import UsageError
+from deltagclip_cli.core.errors import UsageError
 from deltagclip_cli.slurm.submission import Array, Head
-from deltagclip_cli.spec.slurm import Resources
+from deltagclip_cli.spec.slurm_settings import Resources
 
 _GRES = "--gres="
 _SAME_NAMES = ("partition", "account", "qos", "constraint", "nodes", "mem", "time")

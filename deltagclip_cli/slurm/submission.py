@@ -30,11 +30,11 @@ from typing import Annotated, ClassVar, Self
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
 
-from deltagclip_cli.errors import UsageError
-from deltagclip_cli.files import read_file, subfolders, write_text
-from deltagclip_cli.formats import STRICT
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core.files import read_file, subfolders, write_text
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.formats import STRICT
+from deltagclip_cli.spec.trial import Trial
 
 FOLDER = ".slurm"
 

@@ -1,6 +1,6 @@
 """Parts of an experiment that are chosen by name: ``{name: adam, lr: 1e-3}``.
 
-The name is looked up in a :class:`~deltagclip_cli.registry.Table`; the other keys are checked
+The name is looked up in a :class:`~deltagclip_cli.core.registry.Table`; the other keys are checked
 against the real signature of what it names, and filled up with the defaults found there.
 """
 
@@ -26,7 +26,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli import registry
+from deltagclip_cli.core import registry
+from deltagclip_cli.core.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import (
     explained,
@@ -37,7 +38,6 @@ from deltagclip_cli.spec.faults import (
     raised,
     unknown_option,
 )
-from deltagclip_cli.spec.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 
 AS_WRITTEN = "as written"
 """The context of a validation that looks no names up."""

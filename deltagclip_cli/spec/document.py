@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from yaml.nodes import Node
 
-from deltagclip_cli.errors import SpecError
-from deltagclip_cli.files import MOST_BYTES
+from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core.files import MOST_BYTES
+from deltagclip_cli.core.wording import shortened, stopped
 from deltagclip_cli.spec.nodes import children, compose, construct, parse, problem
-from deltagclip_cli.wording import shortened, stopped
 
 Where = tuple[str | int, ...]
 

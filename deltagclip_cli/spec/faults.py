@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from deltagclip_cli.core.wording import shortened
 from deltagclip_cli.spec.customary import nearest_word
 from deltagclip_cli.spec.document import Where
-from deltagclip_cli.wording import shortened
 
 MOST_FAULTS = 100
 """Of so many of a file is told what is wrong, and of the others how many they are."""

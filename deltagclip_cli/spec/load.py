@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from deltagclip_cli.errors import SpecError
+from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core.wording import plural, shortened
 from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
 from deltagclip_cli.spec.faults import MOST_FAULTS, nearest, raised
 from deltagclip_cli.spec.grid import VARIABLE
 from deltagclip_cli.spec.limits import faults_of_values
 from deltagclip_cli.spec.schema import NAME, NAMES, Experiment
 from deltagclip_cli.spec.sentences import sentence
-from deltagclip_cli.wording import plural, shortened
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,14 @@ from pydantic import (
     model_validator,
 )
 
+from deltagclip_cli.core.wording import shortened
 from deltagclip_cli.spec.component import Component, Settings
 from deltagclip_cli.spec.customary import synonym
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import explained, raised
 from deltagclip_cli.spec.grid import VARIABLE, Grid, Point, is_setting, read_grid
-from deltagclip_cli.spec.search import Search, read_search
-from deltagclip_cli.spec.slurm import Slurm, read_slurm
+from deltagclip_cli.spec.search_settings import Search, read_search
+from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 from deltagclip_cli.spec.theorem import (
     Obstacle,
     obstacle_to_auto,
@@ -36,7 +37,6 @@ from deltagclip_cli.spec.theorem import (
     obstacles_of,
     wants_auto,
 )
-from deltagclip_cli.wording import shortened
 
 # Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -65,13 +65,13 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 class Model(Component):
     """A network, built for the shape of the data and the number of classes."""
 
-    table_target: ClassVar[str] = "deltagclip_cli.models:TABLE"
+    table_target: ClassVar[str] = "deltagclip_cli.parts.models:TABLE"
 
 
 class Augmentation(Component):
     """A random change of training images, a batch at a time."""
 
-    table_target: ClassVar[str] = "deltagclip_cli.datasets:AUGMENTATIONS"
+    table_target: ClassVar[str] = "deltagclip_cli.parts.datasets:AUGMENTATIONS"
 
 
 class Normalization(Settings):
@@ -84,7 +84,7 @@ class Normalization(Settings):
 class Data(Component):
     """A data set and how it is cut into batches."""
 
-    table_target: ClassVar[str] = "deltagclip_cli.datasets:TABLE"
+    table_target: ClassVar[str] = "deltagclip_cli.parts.datasets:TABLE"
 
     batch_size: PositiveInt | Literal["full"]
     evaluation_batch_size: PositiveInt = 1000
@@ -102,7 +102,7 @@ class Data(Component):
 class Task(Component):
     """What is minimised, and what is measured."""
 
-    table_target: ClassVar[str] = "deltagclip_cli.tasks:TABLE"
+    table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:TABLE"
 
 
 class Schedule(Component):
@@ -111,7 +111,7 @@ class Schedule(Component):
     A warm-up rises linearly from η/(warmup + 1) to η.
     """
 
-    table_target: ClassVar[str] = "deltagclip_cli.schedules:TABLE"
+    table_target: ClassVar[str] = "deltagclip_cli.parts.schedules:TABLE"
 
     warmup: Annotated[int, Field(ge=0)] = 0
     unit: Literal["epoch", "step"] = "epoch"

@@ -9,9 +9,9 @@ from reprlib import Repr
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from deltagclip_cli.core.wording import plural, shortened
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import nearest
-from deltagclip_cli.wording import plural, shortened
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Data, Experiment, Optimizer, Task
-    from deltagclip_cli.trials import Trial
+    from deltagclip_cli.spec.trial import Trial
 
 AUTO = "auto"
 """As a learning rate: 1/β, with β the largest eigenvalue of the Hessian at the first weights."""

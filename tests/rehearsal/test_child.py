@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from tiny_spec import TINY, write_spec
 
-from deltagclip_cli.errors import SpecError
-from deltagclip_cli.launchers.nursery import Nursery
-from deltagclip_cli.rehearsal import check
-from deltagclip_cli.rehearsal.refusals import Stage
+from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.launch.forkserver import Nursery
+from deltagclip_cli.launch.rehearsal import check
+from deltagclip_cli.launch.rehearsal.refusals import Stage
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import Trial, expand
+from deltagclip_cli.spec.trial import Trial, expand
 
 
 def die(trials: Sequence[Trial], stage: Stage, folder: Path, trial: Any) -> None:

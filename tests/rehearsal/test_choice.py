@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tiny_spec import trials_of, write_spec
 
-from deltagclip_cli.rehearsal.choice import few
+from deltagclip_cli.launch.rehearsal.choice import few
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import expand
+from deltagclip_cli.spec.trial import expand
 
 
 def test_seeds_make_no_difference(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tiny_spec import TINY, write_spec
 
-from deltagclip_cli.errors import SpecError
-from deltagclip_cli.rehearsal.check import check_parts
-from deltagclip_cli.rehearsal.refusals import Stage
+from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.launch.rehearsal.check import check_parts
+from deltagclip_cli.launch.rehearsal.refusals import Stage
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import expand
+from deltagclip_cli.spec.trial import expand
 
 CPU = Stage("cpu")
 ADAM = "optimizers.adam={name: adam, "

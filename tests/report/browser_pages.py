@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from made_runs import METRIC, answered, group, run
 
-from deltagclip_cli.comparison.answer import Answer
-from deltagclip_cli.comparison.sensitivity import usual_heat_maps
-from deltagclip_cli.curves.run import Group, Outcome, Run
 from deltagclip_cli.report.page import page
+from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
+from deltagclip_cli.results.read.run import Group, Outcome, Run
 
 EPOCHS = 11
 TARGET = f"{METRIC}=0.7"

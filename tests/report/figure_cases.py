@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from made_runs import group, run
 
-from deltagclip_cli.comparison.answer import Answer
-from deltagclip_cli.curves.run import Outcome, Run
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figures import figures
+from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.read.run import Outcome, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

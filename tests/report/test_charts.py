@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from made_runs import METRIC, answered, curve, group, last_values, run
 
-from deltagclip_cli.comparison.comparison import Comparison
-from deltagclip_cli.curves.run import Group, Outcome, Run
 from deltagclip_cli.report.bands import band, thinned
 from deltagclip_cli.report.charts import Charts
-from deltagclip_cli.report.looks import COLOURS, DASHES, Look, Looks
+from deltagclip_cli.report.line_styles import COLOURS, DASHES, Look, Looks
 from deltagclip_cli.report.page import page
-from deltagclip_cli.report.sensitivity import sensitivity_charts
+from deltagclip_cli.report.sensitivity_charts import sensitivity_charts
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.read.run import Group, Outcome, Run
 
 SEEDS = [[0.1, 0.2, 0.3], [0.2, 0.4, 0.5], [0.3, 0.3, 0.4]]
 

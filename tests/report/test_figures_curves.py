@@ -27,11 +27,11 @@ from made_runs import answered, group, run
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
-from deltagclip_cli.curves.run import Curve, Outcome, Run
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figure_traces import traces
 from deltagclip_cli.report.figures import figures
-from deltagclip_cli.report.looks import MOST_SETTINGS
+from deltagclip_cli.report.line_styles import MOST_SETTINGS
+from deltagclip_cli.results.read.run import Curve, Outcome, Run
 
 
 def curves(runs: list[Run], **request: object) -> Figure:

@@ -20,8 +20,8 @@ from made_runs import answered, group, last_values, run
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from deltagclip_cli.curves.run import Curve, Outcome, Run
 from deltagclip_cli.report.figure_style import Style
+from deltagclip_cli.results.read.run import Curve, Outcome, Run
 
 
 def xs(line: Line2D) -> list[float]:

@@ -10,8 +10,8 @@ from figure_cases import drawn
 from made_runs import answered, group, last_values, run
 from matplotlib.figure import Figure
 
-from deltagclip_cli.comparison.mode import Mode
-from deltagclip_cli.curves.run import Outcome
+from deltagclip_cli.results.compare.mode import Mode
+from deltagclip_cli.results.read.run import Outcome
 
 
 def grid(**request: object) -> Figure:

@@ -20,7 +20,7 @@ from figure_cases import (
 from made_runs import answered, curve, run
 from matplotlib.axes import Axes
 
-from deltagclip_cli.curves.run import Outcome, Run
+from deltagclip_cli.results.read.run import Outcome, Run
 
 
 def test_the_step_size_is_a_part_of_the_learning_rate_beside_the_gradient_norm() -> None:

@@ -18,11 +18,11 @@ from run_cases import lines, make_run, record
 from tiny_spec import TINY, trials_of
 from typer.testing import CliRunner, Result
 
-from deltagclip_cli.cli.app import app
-from deltagclip_cli.comparison.records import csv_text
-from deltagclip_cli.comparison.value_sheet import value_sheet
-from deltagclip_cli.comparison.writing import latex, markdown
-from deltagclip_cli.curves.run import Outcome, Run
+from deltagclip_cli.commands.app import app
+from deltagclip_cli.results.compare.export import csv_text
+from deltagclip_cli.results.compare.markup import latex, markdown
+from deltagclip_cli.results.compare.value_table import value_sheet
+from deltagclip_cli.results.read.run import Outcome, Run
 
 pytestmark = pytest.mark.slow  # some seconds each on two cores
 

@@ -8,8 +8,8 @@ import numpy as np
 import scipy.stats
 from made_runs import answered, curve, group, last_values, run
 
-from deltagclip_cli.curves.run import Outcome, Run
 from deltagclip_cli.report.prose import sentences
+from deltagclip_cli.results.read.run import Outcome, Run
 
 
 def said(runs: Sequence[Run], **request: object) -> str:

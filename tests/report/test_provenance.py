@@ -9,8 +9,8 @@ from typing import Any
 
 from made_runs import run
 
-from deltagclip_cli.curves.run import Outcome, Run
 from deltagclip_cli.report.provenance import provenance
+from deltagclip_cli.results.read.run import Outcome, Run
 
 START: dict[str, Any] = {
     "started": "2026-11-24T02:01:46+00:00",

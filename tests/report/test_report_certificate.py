@@ -12,12 +12,12 @@ from browser import Browser
 from run_cases import lines, make_run
 from tiny_spec import trials_of
 
-from deltagclip_cli.comparison.answer import Answer, Request, answer
-from deltagclip_cli.curves.run import Reading, Run
-from deltagclip_cli.curves.trials import read_trials
 from deltagclip_cli.report.charts import Charts
 from deltagclip_cli.report.page import page
-from deltagclip_cli.report.tables import Table, tables_across, tables_of
+from deltagclip_cli.report.page_tables import Table, tables_across, tables_of
+from deltagclip_cli.results.compare.answer import Answer, Request, answer
+from deltagclip_cli.results.read.run import Reading, Run
+from deltagclip_cli.results.read.run_folders import read_trials
 
 SPEC = """\
 experiments:

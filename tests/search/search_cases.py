@@ -12,16 +12,16 @@ from typing import Any
 
 from run_cases import result_text
 
-from deltagclip_cli.held_folder import HeldFolder, create
-from deltagclip_cli.launchers.queue import End
-from deltagclip_cli.planning import Planned
-from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.launch.queue import End
+from deltagclip_cli.plan.planned import Planned
+from deltagclip_cli.runs.folder import RunFolder, State
+from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.search.journal import open_journal
-from deltagclip_cli.search.queue import SearchQueue
+from deltagclip_cli.search.problem import Subject, find_subjects
+from deltagclip_cli.search.search_queue import SearchQueue
 from deltagclip_cli.search.study import Study
-from deltagclip_cli.search.subject import Subject, find_subjects
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.spec.trial import Trial
 
 SPACE = {
     "lr": {"log_uniform": [1e-4, 1]},

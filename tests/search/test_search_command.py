@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 
 pytest.importorskip("optuna")
 
-from deltagclip_cli.claims import claimed
-from deltagclip_cli.cli.app import app
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.commands.app import app
+from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trials import make_trial
+from deltagclip_cli.spec.trial import make_trial
 
 SPEC = """\
 experiments:

@@ -31,18 +31,18 @@ from search_cases import (
     write_result,
 )
 
-from deltagclip_cli.claims import claimed
-from deltagclip_cli.errors import RunFolderError, UsageError
-from deltagclip_cli.held_folder import HeldFolder, create
-from deltagclip_cli.launchers.queue import End
-from deltagclip_cli.results import mean
-from deltagclip_cli.run_folder import RunFolder, State
+from deltagclip_cli.core.errors import RunFolderError, UsageError
+from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.launch.queue import End
+from deltagclip_cli.plan.summaries import mean
+from deltagclip_cli.runs.folder import RunFolder, State
+from deltagclip_cli.runs.hold import HeldFolder, create
+from deltagclip_cli.search.leaderboard import Placed, Standing, take_stock
+from deltagclip_cli.search.problem import find_subjects
 from deltagclip_cli.search.space import as_optuna, chosen
-from deltagclip_cli.search.standing import Placed, Standing, take_stock
 from deltagclip_cli.search.study import Outcome, read_tried
-from deltagclip_cli.search.subject import find_subjects
 from deltagclip_cli.spec.distributions import Choice, Integer, LogInteger, Uniform
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.spec.trial import Trial
 
 UNPRUNED = experiment_of(pruner="none")
 PRUNERS = ("median", "halving")
@@ -382,7 +382,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(world: World, slots: int) -> 
 def test_a_trial_that_another_process_runs_is_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deltagclip_cli.search.queue._SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("deltagclip_cli.search.search_queue._SECONDS_BETWEEN_LOOKS", 0.0)
     queue = world.queue(UNPRUNED, 2)
     planned = queue.take()
     assert planned is not None

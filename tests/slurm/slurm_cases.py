@@ -13,7 +13,7 @@ from typing import Any
 
 from sweep_cases import PATIENCE_SECONDS, Done, Place, named_or_all, wait_for
 
-from deltagclip_cli.slurm.commands import Task, tasks_named
+from deltagclip_cli.slurm.client import Task, tasks_named
 from deltagclip_cli.slurm.jobs import find_jobs
 from deltagclip_cli.slurm.submission import Array, open_arrays
 

@@ -19,9 +19,9 @@ import pytest
 from slurm_cases import Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, wait_for
 
-from deltagclip_cli.heartbeat import read_heartbeat
-from deltagclip_cli.ownership import read_owner
-from deltagclip_cli.slurm.commands import Task
+from deltagclip_cli.runs.heartbeat import read_heartbeat
+from deltagclip_cli.runs.ownership import read_owner
+from deltagclip_cli.slurm.client import Task
 
 pytestmark = pytest.mark.slurm
 

@@ -13,7 +13,7 @@ import pytest
 from slurm_cases import FOLDER, Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, assert_tells_people, draw_pictures, wait_for
 
-from deltagclip_cli.slurm.commands import Task
+from deltagclip_cli.slurm.client import Task
 
 pytestmark = pytest.mark.slurm
 

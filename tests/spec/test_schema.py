@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from deltagclip_cli.spec.grid import FIXED, VARIABLE, Grid
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.spec.slurm import Slurm
+from deltagclip_cli.spec.slurm_settings import Slurm
 
 SMALLEST: dict[str, Any] = {
     "model": "mlp",

@@ -10,7 +10,7 @@ from tiny_spec import TINY, faults_of_text, write_spec
 
 from deltagclip_cli.spec.distributions import Choice, LogUniform
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.search import Search
+from deltagclip_cli.spec.search_settings import Search
 
 SPACE = "space: {sgd: {lr: {log_uniform: [1e-2, 10]}, momentum: {choice: [0, 0.9]}}}"
 

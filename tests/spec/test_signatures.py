@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from deltagclip_cli import registry
-from deltagclip_cli.spec import signatures
-from deltagclip_cli.spec.signatures import REQUIRED, UNKNOWN, read_signature
+from deltagclip_cli.core import registry, signatures
+from deltagclip_cli.core.signatures import REQUIRED, UNKNOWN, read_signature
 
 TABLES = {
-    "models": "deltagclip_cli.models:TABLE",
-    "datasets": "deltagclip_cli.datasets:TABLE",
-    "augmentations": "deltagclip_cli.datasets:AUGMENTATIONS",
-    "tasks": "deltagclip_cli.tasks:TABLE",
+    "models": "deltagclip_cli.parts.models:TABLE",
+    "datasets": "deltagclip_cli.parts.datasets:TABLE",
+    "augmentations": "deltagclip_cli.parts.datasets:AUGMENTATIONS",
+    "tasks": "deltagclip_cli.parts.tasks:TABLE",
     "optimizers": "deltagclip_cli.optim:TABLE",
-    "schedules": "deltagclip_cli.schedules:TABLE",
+    "schedules": "deltagclip_cli.parts.schedules:TABLE",
 }
 TARGETS = sorted(
     {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deltagclip_cli.statistics.across import Profile, performance_profile, ranks
+from deltagclip_cli.results.statistics.across import Profile, performance_profile, ranks
 
 NAN, INF = math.nan, math.inf
 

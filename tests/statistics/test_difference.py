@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from deltagclip_cli.statistics.difference import (
+from deltagclip_cli.results.statistics.difference import (
     Design,
     Difference,
     compare,
     holm,
     noncentrality,
 )
-from deltagclip_cli.statistics.ranks import LARGEST_EXACT, rank_sum_p
-from deltagclip_cli.statistics.summary import Interval
+from deltagclip_cli.results.statistics.ranks import LARGEST_EXACT, rank_sum_p
+from deltagclip_cli.results.statistics.summary import Interval
 
 Compare = Callable[..., Difference]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deltagclip_cli import results
-from deltagclip_cli.statistics import summary
-from deltagclip_cli.statistics.summary import (
+from deltagclip_cli.plan import summaries as results
+from deltagclip_cli.results.statistics import summary
+from deltagclip_cli.results.statistics.summary import (
     BOOTSTRAP_COVERAGE,
     LEAST_TO_RESAMPLE,
     Interval,

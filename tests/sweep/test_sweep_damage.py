@@ -20,7 +20,7 @@ from sweep_cases import (
     wait_for,
 )
 
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
 
 
 def test_damaged_files_are_made_again_and_a_torn_trial_is_named(

@@ -13,10 +13,10 @@ import torch
 from sweep_cases import SHORT, Place, numbers, result
 from typer.testing import CliRunner, Result
 
-from deltagclip_cli import worker
-from deltagclip_cli.cli.app import app
-from deltagclip_cli.trainer import Trainer
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.commands.app import app
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training import worker
+from deltagclip_cli.training.trainer import Trainer
 
 Sweep = Callable[..., Result]
 

@@ -12,8 +12,8 @@ import yaml
 from training_cases import ADAM, DELTA_GCLIP, SGD, TINY, Done
 from typer.testing import CliRunner
 
-from deltagclip_cli.cli.app import app
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.commands.app import app
+from deltagclip_cli.runs.folder import RunFolder
 
 Deltagclip = Callable[..., Done]
 

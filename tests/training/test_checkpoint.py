@@ -24,10 +24,10 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli import worker
-from deltagclip_cli.checkpoint import Checkpoints
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.trainer import Ending
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.training import worker
+from deltagclip_cli.training.checkpoint import Checkpoints
+from deltagclip_cli.training.trainer import Ending
 
 PLAIN = (bool, int, float, str, type(None), torch.Tensor)
 

@@ -20,10 +20,10 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.errors import RunFolderError, TrialError, UsageError
-from deltagclip_cli.run_folder import RunFolder, State
-from deltagclip_cli.trainer import Ending
-from deltagclip_cli.worker import run_trial
+from deltagclip_cli.core.errors import RunFolderError, TrialError, UsageError
+from deltagclip_cli.runs.folder import RunFolder, State
+from deltagclip_cli.training.trainer import Ending
+from deltagclip_cli.training.worker import run_trial
 
 
 def test_data_that_have_changed_are_refused_and_nothing_is_lost(
@@ -33,7 +33,7 @@ def test_data_that_have_changed_are_refused_and_nothing_is_lost(
     folder = RunFolder.of(runs, trial)
     train(trial, runs, stop=StopAt(6))
     before = numbers(folder)
-    monkeypatch.setattr("deltagclip_cli.assembly.fingerprint", lambda dataset: "others")
+    monkeypatch.setattr("deltagclip_cli.training.assembly.fingerprint", lambda dataset: "others")
     with pytest.raises(RunFolderError, match="the data have changed"):
         train(trial, runs)
     assert numbers(folder) == before

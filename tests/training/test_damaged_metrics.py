@@ -12,10 +12,10 @@ import torch
 from obstacles import OBSTACLES
 from training_cases import StopAt, assert_same_numbers, train, trial_of
 
-from deltagclip_cli.errors import RunFolderError
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.trainer import Ending
+from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
+from deltagclip_cli.training.trainer import Ending
 
 
 def changed(pattern: str, new: str) -> Callable[[list[str]], str]:

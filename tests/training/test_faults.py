@@ -27,10 +27,10 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.stopping import StopRequest
-from deltagclip_cli.tasks.classify import Classify
-from deltagclip_cli.trainer import Ending, Trainer
+from deltagclip_cli.parts.tasks.classify import Classify
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.training.stopping import StopRequest
+from deltagclip_cli.training.trainer import Ending, Trainer
 
 Deltagclip = Callable[..., Any]
 OnlyFolder = Callable[[], RunFolder]
@@ -496,7 +496,7 @@ def test_with_debug_the_error_itself_comes_out(
 ) -> None:
     from typer.testing import CliRunner
 
-    from deltagclip_cli.cli.app import app
+    from deltagclip_cli.commands.app import app
 
     failing(RuntimeError("a dragon"))
     words = [str(word) for word in train_command(tiny_spec, runs, "--debug")]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deltagclip_cli.meter import Meter, RegimeCounter, fractions
+from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions
 
 
 def filled() -> Meter:

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from training_cases import ADAM, MOMENTUM, StopAt, assert_same_numbers, epochs, records, train
 
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.trainer import Ending
-from deltagclip_cli.trials import Trial, make_trial
+from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.training.trainer import Ending
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments.yaml"
 JPEGS = {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from training_cases import trial_of
 
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.recorder import Recorder, is_step_record
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
+from deltagclip_cli.training.recorder import Recorder, is_step_record
 
 
 @pytest.fixture

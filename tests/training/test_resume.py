@@ -28,10 +28,10 @@ from training_cases import (
 )
 
 from deltagclip_cli.optim import TABLE as OPTIMIZERS
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.schedules import TABLE as SCHEDULES
-from deltagclip_cli.trainer import Ending
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.parts.schedules import TABLE as SCHEDULES
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.trainer import Ending
 
 AUGMENTED = {"augment": ["flip", {"name": "random_resized_crop", "scale": [0.5, 1.0]}]}
 FEW = {"train": 6, "test": 3, "batch_size": 3}

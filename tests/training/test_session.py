@@ -15,13 +15,13 @@ import yaml
 from rich.console import Console
 from training_cases import ADAM, DELTA_GCLIP, SGD, StopAt, records, train, trial_of
 
-from deltagclip_cli.console.session import Session
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.commands.train_session import Session
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
+from deltagclip_cli.spec.trial import Trial
 
 Deltagclip = Callable[..., Any]
-SHOW_ALL = "deltagclip_cli.console.progress.SECONDS_BETWEEN_UPDATES"
+SHOW_ALL = "deltagclip_cli.terminal.progress.SECONDS_BETWEEN_UPDATES"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -134,7 +134,7 @@ def test_a_terminal_shows_something_while_the_parts_are_tried_out(
             time.sleep(0.02)
         shown.append(terminal.text)
 
-    monkeypatch.setattr("deltagclip_cli.console.session.check_parts", look)
+    monkeypatch.setattr("deltagclip_cli.commands.train_session.check_parts", look)
     terminal.train(trial_of(), runs, spec="of it")
     assert "loading torch and trying the parts out" in shown[0]
 

@@ -13,10 +13,10 @@ from tiny_texts import write_bert, write_emotion
 from torchvision import datasets
 from training_cases import StopAt, records, train
 
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.trainer import Ending
-from deltagclip_cli.trials import expand
+from deltagclip_cli.spec.trial import expand
+from deltagclip_cli.training.trainer import Ending
 
 pytestmark = pytest.mark.slow  # the networks have their full size
 

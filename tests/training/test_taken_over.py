@@ -31,13 +31,13 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.errors import ExitCode, TakenOverError, TrialError
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.ownership import read_owner
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.tasks.classify import Classify
-from deltagclip_cli.trainer import Ending, Trainer
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.core.errors import ExitCode, TakenOverError, TrialError
+from deltagclip_cli.parts.tasks.classify import Classify
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.ownership import read_owner
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.trainer import Ending, Trainer
 
 Content = dict[str, tuple[int, bytes]]
 PATIENCE_SECONDS = 60.0
@@ -87,20 +87,20 @@ class Newcomer:
 
 
 MOMENTS = {
-    "before the first look": ("deltagclip_cli.worker.record_start", "", 1),
-    "before the checkpoint is read": ("deltagclip_cli.worker.where_to_continue", "", 1),
-    "before the records are written": ("deltagclip_cli.worker.Recorder", "", 1),
-    "before the first beat": ("deltagclip_cli.worker.Pulse", "", 1),
-    "in the first epoch": ("deltagclip_cli.trainer.Trainer._step", "", 2),
-    "in a later one": ("deltagclip_cli.trainer.Trainer._step", "", 7),
-    "in the evaluation": ("deltagclip_cli.trainer.Trainer.evaluate", "", 2),
-    "before a checkpoint": ("deltagclip_cli.checkpoint.Checkpoints.save", "", 2),
+    "before the first look": ("deltagclip_cli.training.worker.record_start", "", 1),
+    "before the checkpoint is read": ("deltagclip_cli.training.worker.where_to_continue", "", 1),
+    "before the records are written": ("deltagclip_cli.training.worker.Recorder", "", 1),
+    "before the first beat": ("deltagclip_cli.training.worker.Pulse", "", 1),
+    "in the first epoch": ("deltagclip_cli.training.trainer.Trainer._step", "", 2),
+    "in a later one": ("deltagclip_cli.training.trainer.Trainer._step", "", 7),
+    "in the evaluation": ("deltagclip_cli.training.trainer.Trainer.evaluate", "", 2),
+    "before a checkpoint": ("deltagclip_cli.training.checkpoint.Checkpoints.save", "", 2),
     "in a checkpoint": ("torch.save", "", 2),
     "on the way to the disk": ("os.fsync", "", 9),
     "in its rename": ("pathlib.Path.replace", ".checkpoint.next.pt", 2),
     "before its second rename": ("pathlib.Path.exists", "/checkpoint.pt", 3),
     "in its last rename": ("pathlib.Path.replace", "/checkpoint.next.pt", 2),
-    "before the result": ("deltagclip_cli.worker.write_result", "", 1),
+    "before the result": ("deltagclip_cli.training.worker.write_result", "", 1),
     "in the result": ("json.dumps", "best", 1),
     "in its own rename": ("pathlib.Path.replace", ".result.json", 1),
 }
@@ -214,7 +214,7 @@ def halting(number):
     fsync(number)
 
 os.fsync = halting
-from deltagclip_cli.cli.main import main
+from deltagclip_cli.commands.main import main
 main()
 """
 

@@ -29,10 +29,10 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.held_folder import create
-from deltagclip_cli.recorder import Recorder
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.recorder import Recorder
 
 Curve = list[tuple[int, float]]
 

@@ -20,12 +20,12 @@ from training_cases import (
     train_in_pieces,
 )
 
-from deltagclip_cli.errors import DataError, RunFolderError
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.core.errors import DataError, RunFolderError
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.trainer import Ending
-from deltagclip_cli.trials import Trial, make_trial
+from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.training.trainer import Ending
 
 pytestmark = pytest.mark.slow  # some seconds each on two cores
 

@@ -26,16 +26,16 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.assembly import assemble
-from deltagclip_cli.datasets.batches import Batches
-from deltagclip_cli.errors import UsageError
-from deltagclip_cli.meter import REGIMES
+from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core.seeds import derive_seed
 from deltagclip_cli.optim import TABLE
-from deltagclip_cli.run_folder import RunFolder
-from deltagclip_cli.seeds import derive_seed
-from deltagclip_cli.tasks.classify import Classify
-from deltagclip_cli.trainer import Ending, Trainer
-from deltagclip_cli.trials import Trial
+from deltagclip_cli.parts.datasets.batches import Batches
+from deltagclip_cli.parts.tasks.classify import Classify
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.assembly import assemble
+from deltagclip_cli.training.meter import REGIMES
+from deltagclip_cli.training.trainer import Ending, Trainer
 
 CPU = torch.device("cpu")
 NOWHERE = Path("nowhere")

@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
-from deltagclip_cli.run_folder import RunFolder
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.trainer import Ending, Watcher
-from deltagclip_cli.trials import Trial, make_trial
-from deltagclip_cli.worker import run_trial
+from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.training.trainer import Ending, Watcher
+from deltagclip_cli.training.worker import run_trial
 
 # 100 images in batches of 32: 4 steps an epoch, the last of 4 samples.
 DATA = {

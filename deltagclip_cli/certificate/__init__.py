@@ -1,1 +1,0 @@
-"""What of the convergence theorem held in a run, line by line."""

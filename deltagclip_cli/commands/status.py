@@ -1,0 +1,126 @@
+"""``deltagclip status``: what is finished, running, interrupted, failed, diverged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands.error_handling import reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deltagclip_cli.plan.status import Survey
+    from deltagclip_cli.slurm.jobs import Jobs
+    from deltagclip_cli.spec.schema import Experiment
+    from deltagclip_cli.spec.trial import Trial
+
+
+@reports_errors
+def status(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Experiments to show.",
+            show_default="all",
+            autocompletion=completion.read_experiments,
+        ),
+    ] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The file of experiments.", show_default="experiments.yaml"
+        ),
+    ] = None,
+    sets: options.Sets = None,
+    runs: options.Runs = options.RUNS,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay, and show changes.")] = False,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show what is finished, queued, running, interrupted, lost, failed or diverged.
+
+    The run folders tell it, and for trials that were submitted, Slurm's queue. Without a spec, what
+    is in the runs folder is all that is known.
+    """
+    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.plan.status import experiments_in
+    from deltagclip_cli.slurm.jobs import asked_rarely
+    from deltagclip_cli.terminal.console import make_console
+    from deltagclip_cli.terminal.status_view import print_status, status_records, watch_status
+    from deltagclip_cli.terminal.streams import print_json
+
+    console = make_console()
+    if watch and (as_json or not console.is_terminal):
+        raise UsageError("--watch keeps a terminal up to date; without one, ask again instead.")
+    ask = asked_rarely(runs)
+    there = experiments_in(runs, ask())
+    names, trials = _trials(spec, experiments or (), sets or (), runs, there)
+    if as_json:
+        found = _look(names, trials, runs, ask())
+        problem = "\n".join(filter(None, [found.problem, *found.unlisted])) or None
+        answer = {"trials": status_records(found), "problem": problem}
+        print_json(answer)
+    elif watch:
+        watch_status(console, lambda: _look(names, trials, runs, ask()))
+    else:
+        print_status(console, _look(names, trials, runs, ask()))
+
+
+def _trials(
+    spec: Path | None,
+    chosen: Sequence[str],
+    sets: Sequence[str],
+    runs: Path,
+    there: Sequence[str],
+) -> tuple[list[str], list[Trial]]:
+    """The experiments to show, and those of their trials that the spec knows."""
+    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.spec.faults import nearest
+    from deltagclip_cli.spec.trial import expand
+
+    specified = _experiments(spec, chosen, sets)
+    for name in chosen:
+        if name not in specified and name not in there:
+            known = ", ".join(dict.fromkeys([*specified, *there])) or "none"
+            raise UsageError(
+                f"{name}: there is no such experiment, in the spec or in {runs}.\n"
+                f"  experiments: {known}{nearest(name, [*specified, *there])}"
+            )
+    names = list(chosen) or list(there)
+    return names, [
+        trial for name in names if name in specified for trial in expand(name, specified[name])
+    ]
+
+
+def _experiments(
+    spec: Path | None, chosen: Sequence[str], sets: Sequence[str]
+) -> Mapping[str, Experiment]:
+    """The experiments of the spec; of a default one that is missing or has faults, none."""
+    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.spec.load import load_spec
+
+    if spec is None and not options.SPEC.exists():
+        return {}
+    try:
+        experiments = load_spec(spec or options.SPEC).experiments
+        if not sets:
+            return experiments
+        named = [name for name in chosen if name in experiments]
+        return load_spec(spec or options.SPEC, named, sets).experiments
+    except SpecError:
+        if spec is not None or sets:
+            raise
+        typer.echo(f"{options.SPEC} has faults: see deltagclip validate. Without it:", err=True)
+        return {}
+
+
+def _look(names: Sequence[str], trials: Sequence[Trial], runs: Path, jobs: Jobs) -> Survey:
+    from deltagclip_cli.plan.planned import look_up
+    from deltagclip_cli.plan.status import survey
+
+    return survey(runs, look_up(trials, runs, jobs), names, jobs)

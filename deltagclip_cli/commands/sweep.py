@@ -1,0 +1,263 @@
+"""``deltagclip sweep``: every trial of experiments that is not finished yet."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands.error_handling import reports_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.schema import Experiment
+    from deltagclip_cli.spec.trial import Trial
+
+
+@reports_errors
+def sweep(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Experiments of the spec.",
+            show_default="the only one",
+            autocompletion=completion.experiments,
+        ),
+    ] = None,
+    tags: options.Tags = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All experiments of the spec, without a question.")
+    ] = False,
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Only this optimizer. Repeatable.",
+            autocompletion=completion.labels,
+        ),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(min=0, max=2**31 - 1, metavar="N", help="This seed instead. Repeatable."),
+    ] = None,
+    launcher: Annotated[
+        str,
+        typer.Option(
+            metavar="local|inline|slurm", help="Worker processes, this process, or batch jobs."
+        ),
+    ] = "local",
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, metavar="N", help="Train on the CPU, N trials at a time."
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(metavar="all|0,2", help="The GPUs to use.", show_default="all")
+    ] = None,
+    trials_per_gpu: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Trials that share a GPU.")
+    ] = 1,
+    threads: options.Threads = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Replace a key of the spec's slurm, such as time=04:00:00. Repeatable.",
+        ),
+    ] = None,
+    pack: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="K", help="Trials that share a Slurm job.", show_default="as in the spec"
+        ),
+    ] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Search: N settings of each optimizer out of the experiment's 'search', in all.",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed trials again.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run all trials again, finished ones too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --force.")] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop when a trial does not finish.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Start nothing; show what would be run, or the scripts."),
+    ] = False,
+    spec: options.Spec = options.SPEC,
+    sets: options.Sets = None,
+    runs: options.Runs = options.RUNS,
+    data: options.Data = options.DATA,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run every trial of experiments that is not finished: optimizers, grids, seeds.
+
+    It can be stopped, killed, and started twice at once: the same command goes on.
+
+    Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input;
+    75 some stopped or killed: run it again; 130 interrupted by Ctrl-C.
+    With --launcher slurm: 0 submitted, or nothing left to submit;
+    1 nothing left, and some failed or diverged.
+    """
+    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.launch import SLURM, find_launcher
+    from deltagclip_cli.launch.sweep_session import SweepSession
+    from deltagclip_cli.search.problem import find_subjects
+    from deltagclip_cli.search.session import SearchSession
+    from deltagclip_cli.slurm.jobs import find_jobs
+    from deltagclip_cli.slurm.submit import SlurmSession
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.spec.slurm_settings import parse_overrides
+    from deltagclip_cli.terminal.console import make_console
+
+    if everything and (experiments or tags):
+        raise UsageError("--all: not with the names or tags of experiments.")
+    read = load_spec(spec, experiments or (), sets or (), tags or ())
+    chosen, labels = read.experiments, optimizer or ()
+    _check_labels(labels, chosen)
+    trials = [] if search else _trials(chosen, labels, seed or ())
+    named = bool(experiments or tags)
+    can_ask = sys.stdin.isatty()
+    if not (named or everything or dry_run) and len(chosen) > 1:
+        _ask_for_all(read, len(trials), can_ask)
+    shared: dict[str, Any] = {
+        "spec": read,
+        "runs": runs,
+        "data": data.expanduser(),
+        "threads": threads,
+        "console": make_console(stderr=as_json),
+        "retry_failed": retry_failed,
+        "force": force,
+        "ask": not yes and can_ask,
+        "as_json": as_json,
+        "quiet": quiet,
+        "options": options.said(spec, runs, sets=sets or ()),
+    }
+    resources = {"jobs": jobs, "gpus": gpus, "trials_per_gpu": trials_per_gpu}
+    sweeping: SweepSession | SlurmSession
+    if launcher == SLURM:
+        _refuse_with_slurm(search=search, fail_fast=fail_fast, **resources)
+        words = [*(slurm or ()), *([f"pack={pack}"] if pack else [])]
+        sweeping = SlurmSession(overrides=parse_overrides(words), **shared)
+    else:
+        _refuse_without_slurm(slurm=slurm, pack=pack)
+        sweeping = SweepSession(
+            launcher=find_launcher(launcher),
+            resources=resources,
+            jobs=find_jobs(runs),
+            fail_fast=fail_fast,
+            **shared,
+        )
+        if search is not None:
+            _refuse_with_search(retry_failed=retry_failed, force=force)
+            subjects = find_subjects(
+                chosen, named=bool(experiments), labels=labels, seeds=seed or ()
+            )
+            searching = SearchSession(sweeping, subjects, search)
+            _exit(searching.show() if dry_run else searching.run())
+    _exit(sweeping.show(trials) if dry_run else sweeping.run(trials))
+
+
+def _exit(code: int) -> NoReturn:
+    raise typer.Exit(code)
+
+
+def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
+    """Let nobody start weeks of training by a word too few.
+
+    Raises:
+        typer.Exit: the answer was no.
+        UsageError: there is nobody to answer.
+    """
+    from deltagclip_cli.core.errors import ExitCode, UsageError
+    from deltagclip_cli.core.wording import plural
+
+    of = f", of {plural(trials, 'trial')}" if trials else ""
+    there = f"{spec.name} has {len(spec.experiments)} experiments{of}."
+    if not can_ask:
+        raise UsageError(
+            f"sweep: {there}\n  Name those to run, or say --all.\n"
+            f"  experiments: {', '.join(spec.experiments)}"
+        )
+    if not typer.confirm(f"{there} Run them all?", err=True):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _trials(
+    experiments: Mapping[str, Experiment], labels: Sequence[str], seeds: Sequence[int]
+) -> list[Trial]:
+    """Every trial, or those of some labels, which not every experiment needs to have."""
+    from deltagclip_cli.spec.trial import expand
+
+    return [
+        trial
+        for name, experiment in experiments.items()
+        for label in experiment.optimizers
+        if not labels or label in labels
+        for trial in expand(name, experiment, seeds, [label])
+    ]
+
+
+def _refuse_with_search(**options: bool) -> None:
+    from deltagclip_cli.core.errors import UsageError
+
+    for name, wanted in options.items():
+        if wanted:
+            raise UsageError(
+                f"--{name.replace('_', '-')}: a search runs no trial twice.\n"
+                "  To run one again, delete its run folder and the experiment's search.journal."
+            )
+
+
+def _refuse_with_slurm(**options: object) -> None:
+    from deltagclip_cli.core.errors import UsageError
+
+    hints = {
+        "search": "A search reads results before it goes on: run it within a job of your own.",
+        "fail_fast": "Jobs do not know of each other: see deltagclip status, and cancel.",
+        "jobs": "Ask for CPUs with slurm: {cpus: N}, and put trials together with --pack K.",
+        "gpus": "Ask for GPUs with slurm: {gpus: N}.",
+        "trials_per_gpu": "Put trials together with --pack K.",
+    }
+    for name, value in options.items():
+        if value and (name, value) != ("trials_per_gpu", 1):
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option}: not with --launcher slurm.\n  {hints[name]}")
+
+
+def _refuse_without_slurm(**options: object) -> None:
+    from deltagclip_cli.core.errors import UsageError
+
+    for name, value in options.items():
+        if value:
+            raise UsageError(f"--{name}: only with --launcher slurm.")
+
+
+def _check_labels(labels: Sequence[str], experiments: Mapping[str, Experiment]) -> None:
+    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.spec.faults import nearest
+
+    there = list(dict.fromkeys(label for each in experiments.values() for label in each.optimizers))
+    for label in labels:
+        if label not in there:
+            raise SpecError(
+                f"--optimizer {label}: no experiment here has such an optimizer.\n"
+                f"  optimizers: {', '.join(there)}{nearest(label, there)}"
+            )

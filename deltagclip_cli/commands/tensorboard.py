@@ -1,0 +1,42 @@
+"""``deltagclip tensorboard``: TensorBoard with train and test of all optimizers in one chart."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli.commands import compare_options as questions
+from deltagclip_cli.commands import options
+from deltagclip_cli.commands.error_handling import reports_errors
+
+
+@reports_errors
+def tensorboard(
+    targets: questions.Targets = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Where to listen.", show_default="a free one"),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines do so.")
+    ] = "localhost",
+    opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    group: questions.Group = None,
+    runs: options.Runs = options.RUNS,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Open TensorBoard: all optimizers in one chart, means over seeds and bands, HParams.
+
+    Reads run folders of this program, and TensorBoard logs of any other. Follows runs that go on.
+    """
+    from deltagclip_cli.commands.compare_session import Place
+    from deltagclip_cli.core.errors import ExitCode
+    from deltagclip_cli.tensorboard.session import Listening, show
+
+    place = Place(targets or (), runs, group)
+    try:
+        show(place, Listening(host, port), opens=opens, quiet=quiet)
+    except KeyboardInterrupt:  # the usual way to end it, of which nothing is to be said
+        raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -1,0 +1,86 @@
+"""``deltagclip validate``: every fault of a spec at once, and nothing run."""
+
+from __future__ import annotations
+
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltagclip_cli.commands import options
+from deltagclip_cli.commands.error_handling import reports_errors
+from deltagclip_cli.core.wording import plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.trial import Trial
+
+
+@reports_errors
+def validate(
+    file: Annotated[Path, typer.Argument(metavar="[FILE]")] = options.SPEC,
+    sets: options.Sets = None,
+    data: options.Data = options.DATA,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Check a file of experiments: every error at once, with its line. Nothing is run.
+
+    Models, optimizers and schedules are built once, without data: for --device, or for the GPUs of
+    a cluster where an experiment has 'slurm:'. Exit code 0 if there is no error, else 2.
+    """
+    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.terminal.streams import print_json
+
+    try:
+        spec = load_spec(file, sets=sets or ())
+        counts = dict.fromkeys(spec.experiments, 0)
+        _check_parts(spec, _counted(spec, counts), data.expanduser(), device)
+    except SpecError as error:
+        if as_json:
+            print_json({"valid": False, "errors": str(error).split("\n\n")})
+            raise typer.Exit(error.exit_code) from None
+        raise
+    if as_json:
+        print_json({"valid": True, "trials": counts})
+        return
+    for name, count in counts.items():
+        print(f"{name}: {plural(count, 'trial')}")
+    all_of_them = f"{plural(len(counts), 'experiment')}, {plural(sum(counts.values()), 'trial')}"
+    print(f"{printable(str(file))}: {all_of_them}, no errors.")
+
+
+def _counted(spec: Spec, counts: dict[str, int]) -> Iterator[Trial]:
+    """Every trial, of which only the number is kept."""
+    from deltagclip_cli.spec.trial import expand
+
+    for name, experiment in spec.experiments.items():
+        for trial in expand(name, experiment):
+            counts[name] += 1
+            yield trial
+
+
+def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -> None:
+    """Build the parts of all trials, searched ones too, for where each is to be trained."""
+    from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
+    from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
+    from deltagclip_cli.search.problem import find_subjects
+    from deltagclip_cli.spec.slurm_settings import Slurm
+    from deltagclip_cli.terminal.console import make_console, waiting
+
+    def stage(trial: Trial) -> Stage:
+        slurm = spec.experiments[trial.experiment].slurm
+        if device != "auto" or slurm == Slurm():
+            return Stage(device)
+        return elsewhere(slurm.of(trial.label))
+
+    searched = {name: each for name, each in spec.experiments.items() if each.search}
+    subjects = find_subjects(searched, named=False) if searched else []
+    drawn = [trial for subject in subjects for trial in subject.extremes()]
+    with waiting(make_console(stderr=True), "loading torch and trying the parts out"):
+        check_parts(spec, chain(trials, drawn), stage, data, call_with_torch)

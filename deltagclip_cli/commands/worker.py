@@ -1,0 +1,45 @@
+"""``deltagclip worker``: what launchers start; its one argument is a run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli.commands import options
+from deltagclip_cli.commands.error_handling import reports_errors
+
+
+@reports_errors
+def worker(
+    folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER")],
+    data: options.Data = options.DATA,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete what is there and start again.")
+    ] = False,
+    no_download: Annotated[
+        bool, typer.Option("--no-download", help="Fetch no data: what is missing is an error.")
+    ] = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train the trial of a run folder.
+
+    Exit codes as those of train, and 76 if another process has the folder.
+    """
+    from deltagclip_cli.commands.train_session import Session
+    from deltagclip_cli.runs.folder import RunFolder
+    from deltagclip_cli.terminal.console import make_console
+
+    session = Session(
+        runs=(folder / "../../..").resolve(),
+        data=data.expanduser(),
+        device=device,
+        threads=threads,
+        download=not no_download,
+        console=make_console(),
+    )
+    code = session.work(RunFolder(folder), force=force)
+    raise typer.Exit(code)

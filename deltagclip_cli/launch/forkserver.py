@@ -1,0 +1,319 @@
+"""Workers that start in a moment: forks of one process that has loaded torch already.
+
+Loading torch takes seconds, longer than a short trial; and a sweep of a week would load whatever
+the code has become by then. So Python's fork server loads everything once, and a worker is a fork
+of it that does what ``python -m deltagclip_cli worker RUN_FOLDER`` does, under that name in ``ps``.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from deltagclip_cli.core.errors import DeltaGClipError, TrialError, UsageError
+from deltagclip_cli.core.files import open_file
+from deltagclip_cli.core.wording import printable
+from deltagclip_cli.launch.server_process import PARENT
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+_MOST_BYTES = 60  # of the 103 of a socket's path on macOS: pymp-… and listener-… come behind
+_LAST_BYTES = 10_000
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_TRIES = 4  # of what is killed, perhaps for want of memory
+_SECONDS_BETWEEN_TRIES = 0.5
+_SECONDS_TO_SAVE = 3  # for a worker whose sweep is no more
+_AGAIN = "The same command goes on where this one ended."
+_LOADED_FIRST = "deltagclip_cli.launch.server_process"
+_LOADED = [
+    "deltagclip_cli.commands.app",
+    "deltagclip_cli.commands.train_session",
+    "deltagclip_cli.terminal.summary",
+    "deltagclip_cli.training.worker",
+    "torch._dynamo",  # the first optimizer step would load it
+    "torchvision",
+]
+
+
+Call = Callable[..., Any]
+"""Such as :meth:`Nursery.call`."""
+
+
+class KilledError(TrialError):
+    """The process in which a function was called was killed, each time."""
+
+
+class Fork:
+    """A process that runs one command line of ``deltagclip``.
+
+    Args:
+        process: that does.
+        log: takes what it says.
+        said: how many bytes were in the log before.
+    """
+
+    def __init__(self, process: ForkServerProcess, log: Path, said: int) -> None:
+        self._process = process
+        self._log, self._said = log, said
+        self._handle: int | None = None
+        with suppress(AttributeError, OSError):  # it has ended, or this is not Linux
+            self._handle = os.pidfd_open(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """Its number on this machine."""
+        return self._process.pid or 0
+
+    @property
+    def sentinel(self) -> int:
+        """Ready, for ``multiprocessing.connection.wait``, when the process has ended."""
+        return self._process.sentinel if self._handle is None else self._handle
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; the negative number of the signal that killed it, if one did.
+
+        255 if the fork server was killed, which alone is told; the workers outlive it.
+        """
+        if not wait([self.sentinel], timeout=0):
+            return None
+        self._process.join(_SECONDS_BETWEEN_LOOKS)
+        return self._process.exitcode
+
+    def stop(self) -> None:
+        """Ask it to stop where it can go on later."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            if self._handle is not None:
+                signal.pidfd_send_signal(self._handle, number)
+            elif self._process.exitcode is None:
+                os.kill(self.pid, number)
+
+    def forget(self) -> None:
+        """Wait for the end of a process that ends, and free what it held here."""
+        wait([self.sentinel])
+        self._process.join()
+        self._process.close()
+        if self._handle is not None:
+            os.close(self._handle)
+
+    def last_words(self) -> str:
+        """What it added to its log, or the end of that; empty if nothing or that is gone."""
+        try:
+            with open_file(self._log) as log:
+                end = log.seek(0, os.SEEK_END)
+                log.seek(max(self._said, end - _LAST_BYTES))
+                return log.read().decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+
+class Nursery:
+    """Starts processes from one that has loaded torch."""
+
+    def __init__(self) -> None:
+        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([_LOADED_FIRST])
+
+    def open(self) -> None:
+        """Begin to load torch, in the background."""
+        self._context.set_forkserver_preload([_LOADED_FIRST, *_LOADED])
+        with _unwarned():
+            _ensure_server()
+
+    def start(self, words: list[str], log: Path) -> Fork:
+        """Start ``deltagclip`` with a command line.
+
+        Args:
+            words: the command line, without the program.
+            log: takes what the process says besides its own log.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        said = log.stat().st_size if log.exists() else 0
+        return Fork(self._start(_run_command, words, str(log)), log, said)
+
+    def call(
+        self, function: Callable[..., Any], *arguments: object, should_stop: Callable[[], bool]
+    ) -> Any:
+        """Call a function in a process of its own and wait for it, or for a wish to stop.
+
+        Returns:
+            What the function returns; None after a wish to stop.
+
+        Raises:
+            UsageError: the function failed; with its message.
+            KilledError: its process was killed, each time.
+            TrialError: no process can be started.
+        """
+        for _ in range(_TRIES):
+            answer = self._answer(function, arguments, should_stop)
+            if answer is not None and answer[1]:
+                raise UsageError(answer[1])
+            if answer is not None or should_stop():
+                return answer and answer[0]
+        raise KilledError(
+            f"the process that loads the data was killed {_TRIES} times, perhaps for want of "
+            f"memory.\n  {_AGAIN}"
+        )
+
+    def _answer(
+        self,
+        function: Callable[..., Any],
+        arguments: tuple[object, ...],
+        should_stop: Callable[[], bool],
+    ) -> tuple[Any, str] | None:
+        """What a call returned, and the message of its error or nothing; None if killed."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        try:
+            process = self._start(_call, function, arguments, sender)
+        except OSError as error:
+            raise TrialError(f"no worker can be started: {error}.\n  {_AGAIN}") from None
+        finally:
+            sender.close()
+        while not wait([receiver], timeout=_SECONDS_BETWEEN_LOOKS):
+            if should_stop():
+                process.terminate()
+        try:
+            answer: tuple[Any, str] = receiver.recv()
+            return answer
+        except EOFError:
+            return None
+        finally:
+            receiver.close()
+            process.join()
+
+    def _start(self, target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
+        """Start a process, of another fork server if one is killed meanwhile."""
+        for _ in range(_TRIES):
+            # A daemon is asked to stop when this process ends, however that comes about.
+            process = self._context.Process(target=target, args=arguments, daemon=True)
+            with _unwarned():
+                _ensure_server()
+                try:
+                    process.start()
+                    return process
+                except (EOFError, ConnectionError):
+                    time.sleep(_SECONDS_BETWEEN_TRIES)  # in which its end becomes known
+        raise OSError(f"the process that workers are forks of was killed {_TRIES} times")
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
+    """Nothing that a resource tracker, which may be killed too, would have to clean up is ours."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "resource_tracker")
+        yield
+
+
+def _ensure_server() -> None:
+    """Start the fork server if it is not there; it was killed, perhaps, for want of memory.
+
+    Signals to this process's group are for this process to act on. The server inherits that they
+    are blocked; a worker lets them through again, and is then stopped by one that came before.
+    """
+    _choose_a_short_folder()
+    resource_tracker.ensure_running()  # it unblocks signals, and so comes first
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    os.environ[PARENT] = str(os.getpid())
+    try:
+        forkserver.ensure_running()
+    finally:
+        del os.environ[PARENT]
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _choose_a_short_folder() -> None:
+    """Let multiprocessing keep its socket where the path is short enough; $TMPDIR may be longer.
+
+    The folder is chosen once in a process, is made with ``mkdtemp``, and goes with the process.
+    """
+    before = tempfile.tempdir
+    for folder in (tempfile.gettempdir(), *_SHORT_FOLDERS):
+        if len(os.fsencode(folder)) <= _MOST_BYTES:
+            tempfile.tempdir = folder
+            try:
+                util.get_temp_dir()
+                return
+            except OSError:  # it is not there, full, or not for us
+                continue
+            finally:
+                tempfile.tempdir = before
+
+
+def _run_command(words: list[str], log: str) -> None:
+    _become_independent()
+    _redirect_output(log)
+    command = ["python", "-m", "deltagclip_cli", *words]
+    _name_process(" ".join(command))
+    sys.argv = command[2:]
+    runpy.run_module("deltagclip_cli", run_name="__main__", alter_sys=True)
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...], answer: Connection) -> None:
+    _become_independent()
+    value, message = None, ""
+    try:
+        value = function(*arguments)
+    except DeltaGClipError as error:
+        message = str(error)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+    with suppress(BrokenPipeError):  # whoever asked was killed
+        answer.send((value, message))
+
+
+def _become_independent() -> None:
+    """Leave the terminal, whose Ctrl-C is not for us, and end when the parent is no more."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # one has come, perhaps, and was not for us
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a process that another one started"
+    threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    """Ask this process to stop; if it cannot do so soon, whatever it does, the system ends it."""
+    wait([sentinel])
+    signal.alarm(_SECONDS_TO_SAVE)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _redirect_output(log: str) -> None:
+    """Errors that Python cannot catch belong to the run; what is for people is seen by nobody."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        # A named pipe would be waited for, until somebody reads it.
+        errors = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o644)
+    except OSError:
+        errors = null
+    os.dup2(null, 1)
+    os.dup2(errors, 2)
+
+
+def _name_process(name: str) -> None:
+    from setproctitle import setproctitle
+
+    setproctitle(printable(name))

@@ -1,0 +1,129 @@
+"""Workers on this machine, one for each slot."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deltagclip_cli.core.errors import DeviceError, UsageError
+from deltagclip_cli.launch.forkserver import Fork, Nursery
+from deltagclip_cli.launch.launcher import Launch
+from deltagclip_cli.launch.queue import Queue
+from deltagclip_cli.launch.slots import Slot, find_slots
+from deltagclip_cli.launch.supervisor import Supervisor, Watcher
+from deltagclip_cli.plan.planned import Planned
+from deltagclip_cli.runs.starts import THREADS
+from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.trial import Inputs
+
+logger = logging.getLogger(__name__)
+
+
+class LocalLauncher:
+    """Runs each trial in a worker process of its own, as many at a time as there are slots."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._nursery = Nursery()
+
+    @cached_property
+    def slots(self) -> Sequence[Slot]:
+        """GPUs, shares of them, or shares of the CPU."""
+        launch = self._launch
+        threads = launch.threads or THREADS
+        return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu, threads)
+
+    @cached_property
+    def _unseen_gpus(self) -> list[str]:
+        """The GPUs of the slots, as long as torch was not asked whether it sees them."""
+        return sorted({slot.device for slot in self.slots} - {"cpu"})
+
+    def prepare(self, inputs: Sequence[Inputs]) -> None:
+        """Load every data set once, which downloads, copies and decodes what is not there yet."""
+        if self._launch.local_data is not None:
+            logger.info("copying data to %s", self._launch.local_data)
+            data = [each.data for each in inputs]
+            self.call(_copy, data, self._launch.data_dir, self._launch.local_data)
+        for each in inputs:
+            self.call(_load, each, self._data_dir, self._launch.download)
+
+    @property
+    def _data_dir(self) -> Path:
+        return self._launch.local_data or self._launch.data_dir
+
+    def call(
+        self,
+        function: Callable[..., Any],
+        *arguments: object,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Call a function in a process that has loaded torch; None if asked to stop.
+
+        Raises:
+            UsageError: it failed.
+            TrialError: it was killed, each time, or no process can be started.
+        """
+        asked = self._launch.should_stop
+        if asked():
+            return None
+        self._nursery.open()
+        gpus, self._unseen_gpus = self._unseen_gpus, []
+        if gpus:
+            self._nursery.call(_check_gpus, gpus, should_stop=asked)
+        return self._nursery.call(
+            function, *arguments, should_stop=lambda: asked() or should_stop()
+        )
+
+    def run(self, queue: Queue, watcher: Watcher) -> None:
+        """Run every trial of the queue."""
+        launch = self._launch
+        supervisor = Supervisor(
+            queue,
+            self.slots,
+            self._start,
+            watcher,
+            launch.should_stop,
+            fail_fast=launch.fail_fast,
+        )
+        supervisor.run()
+
+    def _start(self, planned: Planned, slot: Slot) -> Fork:
+        folder = planned.folder
+        path = str(folder.path)
+        words = ["worker", f"./{path}" if path.startswith("-") else path]  # it is no option
+        words += ["--data", str(self._data_dir), "--device", slot.device]
+        words += ["--threads", str(self._launch.threads)] if self._launch.threads else []
+        words += ["--force"] if planned.afresh else []
+        words += [] if self._launch.download else ["--no-download"]
+        return self._nursery.start(words, folder.log_file)
+
+
+def _check_gpus(gpus: Sequence[str]) -> None:
+    """Ask torch, which may see fewer than the environment or the driver promise."""
+    import torch
+
+    there = torch.cuda.device_count()
+    missing = [each for each in gpus if int(each.removeprefix("cuda:")) >= there]
+    if missing:
+        raise DeviceError(
+            f"{', '.join(missing)}: torch {torch.__version__} sees {there} GPUs here.\n"
+            "  Check CUDA_VISIBLE_DEVICES and which torch is installed, or use --jobs N."
+        )
+
+
+def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
+    from deltagclip_cli.parts.datasets.staging import copied
+
+    copied(data, source, target)
+
+
+def _load(inputs: Inputs, data_dir: Path, download: bool) -> None:
+    from deltagclip_cli.training.loading import load_dataset
+
+    try:
+        load_dataset(inputs.data, data_dir, model=inputs.model, download=download)
+    except UsageError as error:
+        raise UsageError(f"data {inputs.data.name}: {error}\n  Nothing was started.") from None

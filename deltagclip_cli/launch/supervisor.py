@@ -1,0 +1,338 @@
+"""Keeps every slot busy until there is nothing left to run, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import Protocol
+
+from deltagclip_cli.core.errors import (
+    ClaimedError,
+    ExitCode,
+    RunFolderError,
+    TrialError,
+    UnwritableError,
+)
+from deltagclip_cli.core.files import is_disk_full
+from deltagclip_cli.launch.queue import End, Queue
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.plan.planned import Planned
+from deltagclip_cli.runs.folder import RunFolder, State
+from deltagclip_cli.runs.heartbeat import last_heartbeat
+from deltagclip_cli.runs.hold import HeldFolder, create, hold
+from deltagclip_cli.runs.ownership import Owner, read_owner
+
+logger = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class Worker(Protocol):
+    """A process that runs one trial."""
+
+    @property
+    def pid(self) -> int:
+        """Its number on this machine; asked for when it has just been started."""
+
+    @property
+    def sentinel(self) -> int:
+        """Ready, for ``multiprocessing.connection.wait``, when the process has ended."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; the negative number of the signal that killed it, if one did."""
+
+    def stop(self) -> None:
+        """Ask it to stop where it can go on later."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def forget(self) -> None:
+        """Free what it held, after its end or a kill."""
+
+    def last_words(self) -> str:
+        """What it said at last, asked for after its end; empty if nothing."""
+
+
+class Watcher(Protocol):
+    """Somebody who is shown how a sweep goes on."""
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """A trial was started."""
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """A trial ended, here or in another process."""
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Some time has passed, and these are running."""
+
+
+@dataclass
+class _Job:
+    planned: Planned
+    slot: Slot
+    worker: Worker
+    pid: int
+    found: Owner | None  # of the run folder, when the worker was started
+    pruned: str = ""
+
+    def was_taken_over(self) -> bool:
+        """Whether the run folder belongs to a process that was neither there before nor ours."""
+        owner = read_owner(self.planned.folder)
+        if owner is None or owner == self.found:
+            return False
+        return (owner.host, owner.pid) != (socket.gethostname(), self.pid)
+
+
+class Supervisor:
+    """Runs the trials of a queue on slots.
+
+    Args:
+        queue: what to run.
+        slots: where.
+        start: starts the worker of a trial on a slot.
+        watcher: is shown what happens.
+        should_stop: when it says yes, the workers are asked to stop, and no others are started.
+        fail_fast: stop after the first trial that fails, diverges or is killed.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        slots: Sequence[Slot],
+        start: Callable[[Planned, Slot], Worker],
+        watcher: Watcher,
+        should_stop: Callable[[], bool],
+        *,
+        fail_fast: bool,
+    ) -> None:
+        self._queue = queue
+        self._free = list(reversed(slots))
+        self._start = start
+        self._watcher = watcher
+        self._should_stop = should_stop
+        self._fail_fast = fail_fast
+        self._jobs: list[_Job] = []
+        self._stopping = False
+
+    def run(self) -> None:
+        """Run everything, and return when no worker is left.
+
+        A second Ctrl-C kills the workers; whatever else ends this before lets them save.
+        """
+        try:
+            while True:
+                if self._should_stop():
+                    self._stop()
+                if not self._stopping:
+                    self._fill_slots()
+                if not self._jobs and (self._stopping or self._queue.is_over()):
+                    break
+                self._show()
+                self._look()
+        except (Exception, SystemExit):  # as of the watcher: the workers may save
+            self._stop()
+            for job in self._jobs:
+                wait([job.worker.sentinel])
+            raise
+        finally:
+            for job in self._jobs:
+                saved = job.worker.exit_code == ExitCode.STOPPED
+                job.worker.kill()
+                job.worker.forget()
+                with suppress(RunFolderError), hold(job.planned.folder) as held:
+                    if job.planned.folder.result() is None and not job.was_taken_over():
+                        held.record_stop(_SAVED if saved else "killed with the sweep")
+
+    def _show(self) -> None:
+        self._watcher.looked([(job.planned, job.slot) for job in self._jobs])
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            for job in self._jobs:
+                job.worker.stop()
+
+    def _fill_slots(self) -> None:
+        while self._free and not self._should_stop():
+            planned = self._queue.take()
+            for other in self._queue.ended_elsewhere():
+                self._watcher.ended(other, End(other.folder.state, other.folder.reason))
+            if planned is None:
+                return
+            slot = self._free.pop()
+            try:
+                create(planned.folder, planned.trial)
+                found = read_owner(planned.folder)
+                worker = self._start(planned, slot)
+            except (RunFolderError, OSError) as error:
+                self._conclude(planned, slot, _not_started(planned.folder, error))
+            else:
+                self._jobs.append(_Job(planned, slot, worker, worker.pid, found))
+                self._watcher.started(planned, slot)
+                self._show()
+
+    def _look(self) -> None:
+        if self._jobs:
+            wait([job.worker.sentinel for job in self._jobs], timeout=SECONDS_BETWEEN_LOOKS)
+        else:  # what is left is run by others
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        for job in list(self._jobs):
+            exit_code = job.worker.exit_code
+            if exit_code is not None:
+                self._jobs.remove(job)
+                job.worker.forget()
+                if exit_code == ExitCode.STOPPED and not self._stopping:
+                    job.pruned = job.pruned or self._queue.give_up(job.planned)
+                self._conclude(job.planned, job.slot, self._end(job, exit_code))
+            elif not job.pruned:
+                job.pruned = self._queue.give_up(job.planned)
+                if job.pruned:
+                    job.worker.stop()
+
+    def _conclude(self, planned: Planned, slot: Slot, end: End) -> None:
+        self._free.append(slot)
+        self._watcher.ended(planned, end)
+        self._queue.ended(planned, end)
+        if self._stopping or end.elsewhere:
+            return
+        if any(words in end.reason for words in _DISK_FULL):
+            logger.warning("The disk is full: no more trials are started.")
+            self._stop()
+        elif self._fail_fast and end.state not in (State.FINISHED, State.PRUNED):
+            logger.warning("%s: %s; --fail-fast stops the others.", planned.name, end.state)
+            self._stop()
+
+    def _end(self, job: _Job, exit_code: int) -> End:
+        """Read from the files how a worker's trial ended, and write down what only we know."""
+        folder = job.planned.folder
+        result = folder.result()
+        if result is not None and result != job.planned.result:
+            return End(folder.state, folder.reason)
+        try:
+            with hold(folder) as held:
+                if exit_code != ExitCode.CLAIMED and not job.was_taken_over():
+                    return self._written_down(job, exit_code, held)
+        except ClaimedError:
+            pass
+        except UnwritableError:
+            return End(folder.state, folder.reason or _unexplained(folder))
+        return End(folder.state, elsewhere=True)
+
+    def _written_down(self, job: _Job, exit_code: int, held: HeldFolder) -> End:
+        """How a trial ended, which is said in the folder if its worker did not do so."""
+        folder, result = job.planned.folder, job.planned.folder.result()
+        if result is not None:
+            if result != job.planned.result:  # another process was faster
+                return End(folder.state, folder.reason)
+            # It was to be replaced, and the worker ended before it was deleted.
+            return End(State.FAILED, f"{self._explained(exit_code)}; the earlier result is kept")
+        if job.pruned and folder.state is not State.FAILED:
+            held.record_pruning(job.pruned)
+            return End(State.PRUNED, job.pruned)
+        if not folder.reason:
+            self._write_down(job, exit_code, held)
+        if not folder.reason and folder.path.exists():
+            return End(State.INTERRUPTED, _FULL)  # of which no file could be made
+        return End(folder.state, folder.reason or _unexplained(folder))
+
+    def _write_down(self, job: _Job, exit_code: int, held: HeldFolder) -> None:
+        """Say in the folder how a worker ended that did not say so itself."""
+        words, reason = job.worker.last_words(), self._explained(exit_code)
+        # The worker's own file, in which no word fits; or it had not come as far as that.
+        if held.folder.stopped_file.exists() or any(full in words for full in _DISK_FULL):
+            held.record_stop(_FULL)
+        elif not _is_its_fault(job, exit_code):
+            held.record_stop(reason)
+        else:
+            said = f"{reason}: {_essence(words)}" if words else reason
+            held.record_failure(TrialError(words or reason), said)
+
+    def _explained(self, exit_code: int) -> str:
+        if exit_code in (ExitCode.STOPPED, ExitCode.INTERRUPTED):
+            return _SAVED
+        if self._stopping and exit_code == -signal.SIGTERM:
+            return "stopped before its training began"
+        if exit_code == _UNKNOWN:
+            return "how its worker ended is not known: the process that would tell was killed"
+        if exit_code >= 0:
+            return f"the worker ended with exit code {exit_code}"
+        name = _name(-exit_code)
+        hint = ", by hand or by the system for want of memory" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+
+
+def _is_its_fault(job: _Job, exit_code: int) -> bool:
+    """Whether a worker ended by its own doing, so that it would again: nothing is gained by that.
+
+    One that crashes while it trains goes on from its last checkpoint.
+    """
+    if exit_code >= 0:
+        return exit_code not in _NO_FAULTS
+    beat = last_heartbeat(job.planned.folder)
+    has_begun = beat is not None and (beat.host, beat.pid) == (socket.gethostname(), job.pid)
+    return -exit_code in _CRASHES and not has_begun
+
+
+def _essence(words: str) -> str:
+    """Of an error message of ours its first line, of a traceback the last."""
+    lines = [line.strip("│ ") for line in words.splitlines()]
+    lines = [line for line in lines if any(map(str.isalnum, line))]
+    ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (ours or lines or [""])[-1]
+
+
+def _not_started(folder: RunFolder, error: RunFolderError | OSError) -> End:
+    """Write down why a trial was not started; only its own files can make it a failed one."""
+    reason = str(error)
+    if isinstance(error, ClaimedError):
+        return End(folder.state, elsewhere=True)
+    if isinstance(error, UnwritableError):
+        return End(State.INTERRUPTED if is_disk_full(error) else State.FAILED, reason)
+    is_its_own = isinstance(error, RunFolderError)
+    with suppress(RunFolderError), hold(folder) as held:
+        if is_its_own:
+            held.record_failure(error, reason)
+        else:
+            held.record_stop(reason)
+    return End(State.FAILED if is_its_own else folder.state, reason)
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time signals have none
+        return f"signal {number}"
+
+
+_UNKNOWN = 255  # multiprocessing's exit code where the fork server was killed before the worker
+_SAVED = "stopped with a checkpoint"
+_NO_FAULTS = {
+    ExitCode.STOPPED,
+    ExitCode.INTERRUPTED,
+    _UNKNOWN,
+}
+_CRASHES = {
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+}
+_FULL = "the disk is full, or cannot be written any more"
+_DISK_FULL = ("disk is full", "No space left on device")
+
+
+def _unexplained(folder: RunFolder) -> str:
+    """Why there is no reason in the folder, although one was just written there."""
+    if not folder.path.exists():
+        return "the run folder was removed while the trial ran"
+    return _FULL

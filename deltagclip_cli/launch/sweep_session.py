@@ -1,0 +1,245 @@
+"""One ``sweep`` in a terminal: what is asked, run and printed, and which exit code comes of it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from typing import Any
+
+from deltagclip_cli.commands.train_session import Session
+from deltagclip_cli.core.errors import ExitCode
+from deltagclip_cli.core.files import check_writable
+from deltagclip_cli.core.registry import load
+from deltagclip_cli.core.wording import plural
+from deltagclip_cli.launch.launcher import Launch, Launcher
+from deltagclip_cli.launch.queue import PlannedQueue, Queue
+from deltagclip_cli.launch.rehearsal.check import check_parts
+from deltagclip_cli.launch.rehearsal.refusals import Stage
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.sweep_plan import Sweep
+from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView, View
+from deltagclip_cli.plan.planned import Estimates, Outlook, Planned, look_up, spread
+from deltagclip_cli.runs.folder import ENDED, State
+from deltagclip_cli.runs.hold import tidy
+from deltagclip_cli.slurm.jobs import Jobs
+from deltagclip_cli.spec.trial import Trial, distinct_inputs
+from deltagclip_cli.terminal.console import waiting
+from deltagclip_cli.terminal.messages import shown_messages
+from deltagclip_cli.terminal.numbers import seconds
+from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.sweep_tables import counted, print_plan, summary_tables
+from deltagclip_cli.training.stopping import StopRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepSession(Sweep):
+    """How a sweep is run and shown by a process that stays with it.
+
+    Args:
+        launcher: the target of its class.
+        resources: ``jobs``, ``gpus`` and ``trials_per_gpu`` for the launcher.
+        jobs: what the queue of a cluster says; what is in it is left to it.
+        fail_fast: stop after the first trial that does not finish.
+        stop: remembers the signal that ended it.
+    """
+
+    launcher: str
+    resources: dict[str, Any]
+    jobs: Jobs = field(default_factory=Jobs)
+    fail_fast: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
+
+    def show(self, trials: Sequence[Trial]) -> int:
+        """Print the plan, start nothing, and return the exit code."""
+        self.warn_of(self.jobs)
+        planned = look_up(trials, self.runs, self.jobs)
+        todo, estimates = self.ordered(planned)
+        slots = self._launcher.slots
+        seconds_of_each = [estimates.seconds(each.trial) for each in todo]
+        chosen, _ = spread(seconds_of_each, len(slots))
+        folders = [each.trial.folder for each in todo]
+        times = dict(zip(folders, seconds_of_each, strict=True))
+        where = {folder: slots[n].name for folder, n in zip(folders, chosen, strict=True)}
+        if self.as_json:
+            self._print_json(planned, where, times)
+            return ExitCode.OK
+        print_plan(self.console, planned, where, times)
+        self.say(self._outline(planned, seconds_of_each))
+        self.tell_of_threads(todo)
+        return ExitCode.OK
+
+    def run(self, trials: Sequence[Trial]) -> int:
+        """Run what is to be run, and return the exit code."""
+        self.warn_of(self.jobs)
+        planned = look_up(trials, self.runs, self.jobs)
+        todo, estimates = self.ordered(planned)
+        queue = PlannedQueue(todo)
+        if todo:
+            trials_to_run = [each.trial for each in todo]
+            self.say(self._outline(planned, list(map(estimates.seconds, trials_to_run))))
+            self.tell_of_threads(todo)
+            self.check_force(todo)
+            self.launch(queue, trials_to_run, estimates)
+        planned = look_up(trials, self.runs, self.jobs)
+        for each in planned:
+            if each.result is not None:
+                tidy(each.folder)
+        self._conclude(planned)
+        return self._exit_code({each.state for each in planned}, queue.any_failed)
+
+    @cached_property
+    def _launcher(self) -> Launcher:
+        session = Session(
+            runs=self.runs,
+            data=self.data,
+            device="auto",
+            console=self.console,
+            quiet=self.quiet,
+            threads=self.threads,
+            stop=self.stop,
+        )
+        launch = Launch(
+            data_dir=self.data,
+            should_stop=self.stop,
+            fail_fast=self.fail_fast,
+            threads=self.threads,
+            work=lambda each, give_up: session.work(each.folder, give_up, force=each.afresh),
+            **self.resources,
+        )
+        launcher: Launcher = load(self.launcher)(launch)
+        return launcher
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """Where trials run.
+
+        Raises:
+            DeviceError: what was asked for is not there.
+        """
+        return self._launcher.slots
+
+    def launch(
+        self,
+        queue: Queue,
+        trials: Sequence[Trial],
+        estimates: Estimates,
+        tried: Iterable[Trial] = (),
+    ) -> None:
+        """Run a queue, and show how it goes on.
+
+        Args:
+            queue: what to run.
+            trials: that it will hand out at most; where they are drawn later, others like them.
+            estimates: of their times.
+            tried: others whose parts are built before.
+
+        Raises:
+            SpecError: a part refuses its options.
+            UsageError: data are missing or broken.
+        """
+        stage = Stage(self.slots[0].device)
+        with self.stop.listening(), shown_messages(self.console, quiet=self.quiet):
+            try:
+                with waiting(self.console, "Loading torch and the data", quiet=self.quiet):
+                    each = chain(trials, tried)
+                    call = self._launcher.call
+                    check_parts(self.spec, each, lambda trial: stage, self.data, call)
+                    self._launcher.prepare(distinct_inputs(trials))
+                if not self.stop():
+                    check_writable(self.runs)
+                    with self._view(trials, estimates) as view:
+                        self._launcher.run(queue, view)
+            except KeyboardInterrupt:
+                self.say("The workers were killed.")
+
+    def _view(self, trials: Sequence[Trial], estimates: Estimates) -> View:
+        if not self.quiet and self.console.is_terminal:
+            outlook = Outlook(trials, estimates, len(self.slots))
+            return LiveView(self.console, len(trials), outlook)
+        return (QuietView if self.quiet else PlainView)(self.console, len(trials))
+
+    def _conclude(self, planned: Sequence[Planned]) -> None:
+        if self.as_json:
+            self._print_json(planned, {}, {})
+        elif not self.quiet:
+            self.console.print(*summary_tables(planned), sep="")
+            for line in self._next_commands(planned):
+                self.say(line)
+
+    def _exit_code(self, states: Set[State], any_failed: bool) -> int:
+        if self.stop.signal == signal.SIGINT:
+            return ExitCode.INTERRUPTED
+        if self.stop.signal is not None:
+            return ExitCode.STOPPED
+        if any_failed or State.FAILED in states or State.DIVERGED in states:
+            return ExitCode.FAILED
+        return ExitCode.OK if states <= {State.FINISHED} else ExitCode.STOPPED
+
+    def command_for(self, command: str, experiments: Iterable[str]) -> str:
+        """How to look at what was run."""
+        runs = ["--runs", str(self.runs)] if "--runs" in self.options else []
+        return shlex.join(["deltagclip", command, *experiments, *runs])
+
+    def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
+        counts = Counter(each.state for each in planned)
+        queued = sum(each.in_a_job for each in planned)
+        left = sum(counts[state] for state in counts if state not in ENDED) - queued
+        experiments = dict.fromkeys(each.trial.experiment for each in planned)
+        lines = [
+            f"{command:14}{self.command_for(command, experiments)}"
+            for command in ("compare", "report", "tensorboard")
+            if counts[State.FINISHED] or counts[State.DIVERGED]
+        ]
+        if queued:
+            lines.append(f"in Slurm      {queued}: left to the jobs that were submitted for them")
+        if left:
+            again = "the same command without --force" if self.force else "the same command"
+            lines.append(f"not finished  {left}: {again} goes on with them")
+        if counts[State.FAILED]:
+            lines.append(f"failed        {counts[State.FAILED]}: --retry-failed runs them again")
+        if left or queued or counts[State.FAILED]:
+            words = ["deltagclip", "status", *experiments, *self.options]
+            lines.append(f"why           {shlex.join(words)}")
+        return lines
+
+    def _outline(self, planned: Sequence[Planned], times: Sequence[float | None]) -> str:
+        states = counted(Counter(each.state for each in planned))
+        slots = self._launcher.slots
+        where = slots[0].name if len(slots) == 1 else f"{len(slots)} slots"
+        outline = f"{plural(len(planned), 'trial')}: {states}. {len(times)} to run on {where}"
+        _, end = spread(times, len(slots))
+        if end is None:
+            return f"{outline}."
+        unknown = sum(each is None for each in times)
+        if not unknown:
+            return f"{outline}, about {seconds(end)}."
+        known = len(times) - unknown
+        return f"{outline}: about {seconds(end)} for {known}, unknown for {unknown}."
+
+    def _print_json(
+        self,
+        planned: Sequence[Planned],
+        where: Mapping[str, str],
+        times: Mapping[str, float | None],
+    ) -> None:
+        trials = [
+            {
+                "folder": str(each.folder.path),
+                "experiment": each.trial.experiment,
+                "optimizer": each.trial.label,
+                "settings": each.trial.optimizer.model_dump(mode="json"),
+                "seed": each.trial.seed,
+                "state": each.state,
+                "reason": each.reason,
+                "runs_on": where.get(each.trial.folder),
+                "seconds": times.get(each.trial.folder),
+                "last": each.result["last"] if each.result else None,
+            }
+            for each in planned
+        ]
+        print_json({"trials": trials})

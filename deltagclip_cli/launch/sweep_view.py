@@ -1,0 +1,195 @@
+"""A sweep as it goes on: live on a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.text import Text
+
+from deltagclip_cli.core.wording import plural
+from deltagclip_cli.launch.queue import End
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import Watcher
+from deltagclip_cli.plan.planned import Outlook, Planned
+from deltagclip_cli.runs.folder import State
+from deltagclip_cli.runs.heartbeat import read_heartbeat
+from deltagclip_cli.terminal.numbers import metric, seconds
+from deltagclip_cli.terminal.running import running_table
+from deltagclip_cli.terminal.sweep_tables import SHOWN_METRICS, STYLES
+
+LAST_SHOWN = 4
+
+_WAITING = Text("Waiting for trials that other processes run.", "dim")
+_AS_HOPED = (State.FINISHED, State.PRUNED)
+
+
+class View(Watcher, AbstractContextManager["View"], Protocol):
+    """A watcher that is shown something from beginning to end."""
+
+
+class QuietView:
+    """Shows only what went wrong.
+
+    Args:
+        console: where to.
+        total: the trials there are to run.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._total = total
+        self._done = 0
+
+    def __enter__(self) -> QuietView:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """A trial was started."""
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """A trial ended."""
+        self._count_in(end)
+        if end.state not in _AS_HOPED and not end.elsewhere:
+            self._print(planned, end)
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Some time has passed."""
+
+    def _count_in(self, end: End) -> None:
+        self._done += not end.elsewhere and end.state is not State.INTERRUPTED
+
+    def _print(self, planned: Planned, end: End) -> None:
+        width = len(str(self._total))
+        line = Text(f"[{self._done:{width}}/{self._total}] ")
+        line.append(f"{planned.name}: ").append_text(_outcome(planned, end))
+        self._console.print(line, soft_wrap=True)
+
+
+class PlainView(QuietView):
+    """A line when a trial starts and one when it ends, for files and pipes."""
+
+    _waiting = False
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """Say what was started where."""
+        width = 2 * len(str(self._total)) + 3
+        line = Text(f"{'':{width}} started {planned.name} on {slot.name}")
+        self._console.print(line, soft_wrap=True)
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """Say how it ended."""
+        self._count_in(end)
+        if not end.elsewhere:
+            self._print(planned, end)
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Say once why nothing happens."""
+        if not running and not self._waiting:
+            self._console.print(_WAITING)
+        self._waiting = not running
+
+
+class LiveView(QuietView):
+    """The progress of the whole, of each running trial, the last that ended, and every failure.
+
+    Args:
+        console: where to.
+        total: the trials there are to run.
+        outlook: when they will be done.
+    """
+
+    def __init__(self, console: Console, total: int, outlook: Outlook) -> None:
+        super().__init__(console, total)
+        self._outlook = outlook
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[left]}", style="cyan"),
+            expand=True,
+            console=console,
+        )
+        self._task = self._progress.add_task(self._count(), total=total, left="")
+        self._last: deque[Text] = deque(maxlen=LAST_SHOWN)
+        self._running: Sequence[tuple[Planned, Slot]] = ()
+        self._waiting = False
+        self._experiments: set[str] = set()
+        self._live = Live(console=console, get_renderable=self.render, refresh_per_second=5)
+
+    def __enter__(self) -> LiveView:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._running = ()
+        self._last.clear()
+        self._live.stop()
+
+    def started(self, planned: Planned, slot: Slot) -> None:
+        """Name experiments once there are several."""
+        self._experiments.add(planned.trial.experiment)
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """Keep a failure in sight for good, and other trials for a while."""
+        super().ended(planned, end)
+        if not end.elsewhere and end.state is not State.INTERRUPTED:
+            self._outlook.ended(planned.trial, planned.folder.result())
+        if end.state in _AS_HOPED and not end.elsewhere:
+            line = _outcome(planned, end)
+            line.no_wrap, line.overflow = True, "ellipsis"  # so what is long comes last
+            self._last.append(line.append(f": {self._name(planned)}"))
+        self._progress.update(self._task, description=self._count())
+
+    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+        """Show how far these are."""
+        self._running, self._waiting = running, not running
+
+    def _name(self, planned: Planned) -> str:
+        return planned.name if len(self._experiments) > 1 else planned.short_name
+
+    def _count(self) -> str:
+        return f"{self._done}/{plural(self._total, 'trial')}"
+
+    def render(self) -> RenderableType:
+        """What is on the screen now."""
+        beats = [(planned, slot, read_heartbeat(planned.folder)) for planned, slot in self._running]
+        part = sum(beat.done for _, _, beat in beats if beat)
+        left = self._outlook.seconds(
+            [(planned.trial, beat.seconds_left if beat else None) for planned, _, beat in beats]
+        )
+        words = "" if left is None else f"{seconds(left)} left"
+        self._progress.update(self._task, completed=self._done + part, left=words)
+        rows = [(slot.name, self._name(planned), beat) for planned, slot, beat in beats]
+        body = running_table(rows) if rows or not self._waiting else _WAITING
+        return Group(self._progress, body, *self._last)
+
+
+def _outcome(planned: Planned, end: End) -> Text:
+    """How a trial ended, in a line."""
+    text = Text().append(str(end.state), STYLES[end.state])
+    result = planned.folder.result()
+    if result is None or end.reason:
+        return text.append(f": {end.reason}" if end.reason else "")
+    words = [f" in {seconds(result['seconds']['epochs'])}"]
+    last = result["last"]
+    words += [f"{each} {metric(each, last[each])}" for each in SHOWN_METRICS if each in last]
+    return text.append(", ".join(words))

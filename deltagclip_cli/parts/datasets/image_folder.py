@@ -1,0 +1,317 @@
+"""Folders of image files, decoded once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
+
+from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core.files import file_status, open_file, subfolders
+from deltagclip_cli.core.wording import printable
+from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
+from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
+from deltagclip_cli.parts.datasets.outline import Outline, outlined
+from deltagclip_cli.parts.datasets.staging import reading
+
+_LOG = logging.getLogger("deltagclip_cli")
+_FORMAT = 2  # of the cache file; part of its name
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+_SPLITS = ("train", "test")
+_CHUNK = 64  # images that a thread takes at a time
+_TINY_BYTES = 16 * 1024
+_KEPT = "the decoded images"
+_MOST_PIXELS = 2**24  # of an image that is made larger than what is kept of it
+_ADVICE = "Replace the file or delete it, and run this again."
+
+Array = NDArray[numpy.uint8]
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image file, its place relative to the data set's folder, and what tells it changed."""
+
+    name: str
+    label: int
+    size_bytes: int
+    modified_ns: int
+
+
+def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
+    """The folder, whose listing says which images are meant, and those images, if they are kept."""
+    folder = _inside(root, path)
+    cache = _cache(root, _scan_all(folder, _class_names(folder)), image_size)
+    return [path, *([str(cache.relative_to(root))] if cache.is_file() else [])]
+
+
+def _outline(root: Path, image_size: int | None, *, path: str) -> Outline | None:
+    """What the listing of the folder tells; nothing of its images, if nothing says their size."""
+    folder = _inside(root, path)
+    if image_size is None or not folder.is_dir():
+        return None
+    names = _class_names(folder)
+    files = _scan_all(folder, names)
+    train, test = (len(files[split]) for split in _SPLITS)
+    return Outline((3, image_size, image_size), len(names), train, test)
+
+
+@reading(_stored)
+@outlined(_outline)
+def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
+    """Images in ``root/path/{train,test}/CLASS/*``, as RGB; classes in alphabetical order.
+
+    Grey values of 16 bits are scaled to 8. Those of 32 bits and of floating point are refused, for
+    nobody knows what is white.
+
+    The decoded images are kept in ``root/.decoded``, so that the next start takes a moment. The
+    file there is named by the names, sizes and times of all images: any change decodes again.
+
+    Args:
+        root: folder of all data sets.
+        image_size: side in pixels: the shorter side of each image is resized to it (bilinear with
+            antialiasing), then the centre is cropped. None wants images of one size.
+        path: of the data set's folder, relative to ``root``, which it cannot leave.
+
+    Raises:
+        DataError: a folder is missing or empty, the classes of the two splits differ, an image is
+            broken, too large or no file at all, or the images differ in size.
+    """
+    folder = _inside(root, path)
+    names = _class_names(folder)
+    files = _scan_all(folder, names)
+    cache = _cache(root, files, image_size)
+    content = load_kept(cache, _KEPT)
+    if content is None:
+        content = _decode_all(folder, files, image_size)
+        keep(content, cache, _KEPT)
+    train, test = (
+        Split(content[split], torch.tensor([file.label for file in files[split]]))
+        for split in _SPLITS
+    )
+    return Dataset(train, test, len(names), tuple(content["mean"]), tuple(content["std"]))
+
+
+def _inside(root: Path, path: str) -> Path:
+    pure = PurePath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise DataError(
+            f"image_folder: path must name a folder inside the data folder (got {path!r}).\n"
+            f"  Put the images into {root} or link them there, and give the path from there."
+        )
+    return root / pure
+
+
+def _class_names(folder: Path) -> list[str]:
+    train, test = (_subfolders(folder / split) for split in _SPLITS)
+    if train != test:
+        only = sorted(set(train) ^ set(test))
+        raise DataError(
+            f"{_shown(folder)}: train and test have different classes; only in one of them: "
+            f"{printable(', '.join(only[:5]))}.\n  Both need the same folders, one for each class."
+        )
+    return train
+
+
+def _subfolders(folder: Path) -> list[str]:
+    try:
+        names = subfolders(folder)
+    except OSError as error:
+        raise DataError(
+            f"{_shown(folder)}: cannot be read ({error.strerror}).\n"
+            "  image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
+            "(--data DIR or $DELTAGCLIP_DATA)."
+        ) from error
+    if not names:
+        raise DataError(
+            f"{_shown(folder)}: has no folders.\n  It needs one for each class, with images."
+        )
+    return names
+
+
+def _scan_all(folder: Path, names: Sequence[str]) -> dict[str, list[ImageFile]]:
+    return {split: _scan(folder, split, names) for split in _SPLITS}
+
+
+def _scan(folder: Path, split: str, names: Sequence[str]) -> list[ImageFile]:
+    """All image files of a split, class by class, by name."""
+    found: list[ImageFile] = []
+    for label, name in enumerate(names):
+        place = f"{split}/{name}"
+        names_there = [
+            each
+            for each in _listed(folder / place)
+            if each.lower().endswith(_SUFFIXES) and not each.startswith(".")
+        ]
+        if not names_there:
+            raise DataError(
+                f"{_shown(folder / place)}: has no images ({', '.join(_SUFFIXES)}).\n"
+                "  Remove the folder from train and test, or put images there."
+            )
+        found += [_found(folder, f"{place}/{each}", label) for each in names_there]
+    return found
+
+
+def _listed(folder: Path) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise DataError(
+            f"{_shown(folder)}: cannot be read ({error.strerror}).\n"
+            "  Remove the folder from train and test, or allow it to be read."
+        ) from error
+
+
+def _found(folder: Path, name: str, label: int) -> ImageFile:
+    try:
+        status = file_status(folder / name)
+    except OSError as error:
+        raise DataError(
+            f"{_shown(folder / name)}: cannot be read: {error.strerror}.\n  {_ADVICE}"
+        ) from error
+    return ImageFile(name, label, status.st_size, status.st_mtime_ns)
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))
+
+
+def _cache(root: Path, files: dict[str, list[ImageFile]], image_size: int | None) -> Path:
+    return root / ".decoded" / f"{_key(files, image_size)}.pt"
+
+
+def _key(files: dict[str, list[ImageFile]], image_size: int | None) -> str:
+    digest = hashlib.sha256(f"{_FORMAT} {image_size}".encode())
+    for file in (file for split in _SPLITS for file in files[split]):
+        name = os.fsencode(file.name)  # which need not be UTF-8
+        digest.update(b"\0%b\0%d %d" % (name, file.size_bytes, file.modified_ns))
+    return digest.hexdigest()
+
+
+def _decode_all(
+    folder: Path, files: dict[str, list[ImageFile]], image_size: int | None
+) -> dict[str, Any]:
+    _LOG.info("decoding %d images in %s", sum(map(len, files.values())), _shown(folder))
+    content: dict[str, Any] = {}
+    reference = files["train"][0]
+    first = _decode(folder / reference.name, image_size)
+    for split in _SPLITS:
+        images = numpy.empty((len(files[split]), *first.shape), dtype=numpy.uint8)
+        _decode_into(images, folder, files[split], image_size, reference)
+        content[split] = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    content["mean"], content["std"] = map(list, channel_statistics(content["train"]))
+    return content
+
+
+def _decode_into(
+    images: Array,
+    folder: Path,
+    files: Sequence[ImageFile],
+    image_size: int | None,
+    reference: ImageFile,
+) -> None:
+    """Decode files to ``images`` ``(N, H, W, 3)``; all must have the size of the reference."""
+
+    def fill(indices: range) -> None:
+        for index in indices:
+            image = _decode(folder / files[index].name, image_size)
+            if image.shape != images.shape[1:]:
+                raise _sizes_differ(folder, reference.name, images[0], files[index].name, image)
+            images[index] = image
+
+    chunks = [
+        range(start, min(start + _CHUNK, len(files))) for start in range(0, len(files), _CHUNK)
+    ]
+    with ThreadPoolExecutor(_threads(files)) as threads:
+        pending = [threads.submit(fill, chunk) for chunk in chunks]
+        try:
+            for done in pending:
+                done.result()
+        except BaseException:
+            threads.shutdown(cancel_futures=True)
+            raise
+
+
+def _threads(files: Sequence[ImageFile]) -> int:
+    # Tiny images take less time to decode than threads take to hand Python's lock around.
+    tiny = sum(file.size_bytes for file in files) < _TINY_BYTES * len(files)
+    if tiny:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _sizes_differ(folder: Path, name: str, image: Array, other: str, second: Array) -> DataError:
+    return DataError(
+        f"{_shown(folder)}: the images differ in size (height x width):\n"
+        f"    {printable(name)}: {image.shape[0]} x {image.shape[1]}\n"
+        f"    {printable(other)}: {second.shape[0]} x {second.shape[1]}\n"
+        "  Set image_size in the data to bring all of them to one size."
+    )
+
+
+def _decode(file: Path, image_size: int | None) -> Array:
+    """One image as uint8 ``(H, W, 3)``."""
+    try:
+        with open_file(file) as content, Image.open(content) as opened:
+            image = _rgb(opened)
+    except (MemoryError, _UnfitError) as error:
+        raise DataError(f"{_shown(file)}: {error or 'is too large'}.\n  {_ADVICE}") from error
+    except Exception as error:  # pillow has no class of its own for a bad file
+        raise DataError(
+            f"{_shown(file)}: is not an image that can be read ({error}).\n  {_ADVICE}"
+        ) from error
+    if image_size is not None:
+        image = _centre(image, image_size)
+    return numpy.asarray(image)
+
+
+class _UnfitError(Exception):
+    """What is read well, but is nothing to learn from; says why."""
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    most = Image.MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        raise _UnfitError(f"has {image.width} x {image.height} pixels, which is more than {most:,}")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        grey, white = numpy.asarray(image, dtype=numpy.uint32), _white(image)
+        scaled = (grey * 255 + white // 2) // white
+        return Image.fromarray(scaled.astype(numpy.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        values = "32 bits" if image.mode == "I" else "floating point"
+        raise _UnfitError(
+            f"has values of {values}, of which nobody knows which is white; 8 or 16 bits are read"
+        )
+    return image.convert("RGB")
+
+
+def _white(image: Image.Image) -> int:
+    """The largest value of a grey image of more than 8 bits."""
+    bits: int = image.tag_v2[BITSPERSAMPLE][0] if isinstance(image, TiffImageFile) else 16
+    return (1 << bits) - 1
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    shorter = min(width, height)
+    width, height = (max(size, round(side * size / shorter)) for side in (width, height))
+    left, top = (width - size) // 2, (height - size) // 2
+    if width * height > _MOST_PIXELS:  # of which only the centre is made, equal but for rounding
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + size) * across, (top + size) * down)
+        return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return image.crop((left, top, left + size, top + size))

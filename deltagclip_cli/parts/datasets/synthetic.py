@@ -1,0 +1,77 @@
+"""Made images, for tests and first steps: nothing to download."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
+from deltagclip_cli.parts.datasets.outline import Outline, outlined
+
+_CELLS = 4  # a prototype is a pattern of at most 4 x 4 even squares
+
+
+def _outline(
+    root: Path,
+    image_size: int | None,
+    *,
+    classes: int,
+    channels: int,
+    size: int,
+    train: int,
+    test: int,
+    **others: float,
+) -> Outline:
+    # Patterns, and for the larger split a pattern, noise and their sum, in whole numbers.
+    pixels = channels * size**2 * (2 * classes + 3 * max(train, test))
+    making = torch.int64.itemsize * (pixels + classes * channels * _CELLS**2)
+    return Outline((channels, size, size), classes, train, test, making_bytes=making)
+
+
+@outlined(_outline)
+def synthetic(
+    root: Path,
+    image_size: int | None,
+    *,
+    classes: int = 10,
+    channels: int = 3,
+    size: int = 32,
+    train: int = 512,
+    test: int = 256,
+    noise: float = 0.5,
+    data_seed: int = 0,
+) -> Dataset:
+    """Made images: a pattern for each class plus noise, the same on every machine.
+
+    Args:
+        root: not used; nothing is read.
+        image_size: not used here; batches are resized when they are made.
+        classes: number of classes; labels go round 0, 1, ..., so that classes are balanced.
+        channels: C of the images ``(C, size, size)``.
+        size: side of the images in pixels.
+        train: number of training images.
+        test: number of test images.
+        noise: half-width of the even noise on each pixel, as a share of the range of values (0 to
+            1). With the default an image is still told from its pattern.
+        data_seed: of the patterns and the noise. It is not the trial's seed: all trials see the
+            same data.
+    """
+    # Whole numbers only: floating point draws differ between processors in the last digit.
+    generator = torch.Generator().manual_seed(data_seed)
+    coarse = torch.randint(64, 192, (classes, channels, _CELLS, _CELLS), generator=generator)
+    cell = torch.arange(size) * _CELLS // size
+    patterns = coarse[:, :, cell][:, :, :, cell]
+    spread = round(255 * noise)
+    splits = [_draw(patterns, samples, spread, generator) for samples in (train, test)]
+    mean, std = channel_statistics(splits[0].inputs)
+    return Dataset(splits[0], splits[1], classes, mean, std)
+
+
+def _draw(patterns: Tensor, samples: int, spread: int, generator: torch.Generator) -> Split:
+    targets = torch.arange(samples) % len(patterns)
+    shape = (samples, *patterns.shape[1:])
+    noise = torch.randint(-spread, spread + 1, shape, generator=generator)
+    images = (patterns[targets] + noise).clamp(0, 255).to(torch.uint8)
+    return Split(images, targets)

@@ -1,0 +1,183 @@
+"""Texts with labels, and the tokens that the tokenizer of a model makes of them, kept."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core.files import open_file
+from deltagclip_cli.parts.datasets.dataset import Dataset, Split
+from deltagclip_cli.parts.datasets.dataset_locks import locked
+from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
+
+HEADER = "text;label_name"
+
+_LOG = logging.getLogger("deltagclip_cli")
+_FORMAT = 1  # of the kept file; part of its name
+_KEPT = "the tokens"
+_LOCK_PATIENCE_S = 3600
+
+
+class Tokenizer(Protocol):
+    """Cuts texts into tokens, as the model that reads them has learnt it."""
+
+    @property
+    def identity(self) -> str:
+        """Changes with everything that changes the tokens."""
+
+    @property
+    def padding(self) -> int:
+        """The token that rows are filled up with, which the model takes no notice of."""
+
+    def encode(self, texts: Sequence[str], max_length: int) -> Tensor:
+        """The tokens ``(N, L)``, int32, of texts that are cut off after ``max_length`` tokens."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts and their labels.
+
+    Args:
+        texts: as they are written, any number.
+        targets: int64 class numbers ``(N,)``.
+    """
+
+    texts: Sequence[str]
+    targets: Tensor
+
+
+@dataclass(frozen=True)
+class TextDataset:
+    """A training and a test split of texts, not yet cut into tokens.
+
+    Args:
+        root: the data folder, in which tokens are kept.
+        name: of the data set.
+        train: what a model learns from.
+        test: what it is evaluated on.
+        classes: number of classes.
+        max_length: of a text in tokens, marks of its beginning and end among them; what is longer
+            is cut off.
+    """
+
+    root: Path
+    name: str
+    train: Texts
+    test: Texts
+    classes: int
+    max_length: int
+
+    def tokenized(self, tokenizer: Tokenizer) -> Dataset:
+        """The data set in tokens, which are kept in ``root/.tokens`` for the next start.
+
+        The file there is named by the texts and what cut them: any change cuts again.
+        """
+        file = self.root / ".tokens" / f"{self._key(tokenizer)}.pt"
+        with _alone(self.root):
+            content = load_kept(file, _KEPT)
+            if content is None:
+                content = self._cut(tokenizer)
+                keep(content, file, _KEPT)
+        return Dataset(
+            Split(content["train"], self.train.targets),
+            Split(content["test"], self.test.targets),
+            self.classes,
+            mean=None,
+            std=None,
+            padding=tokenizer.padding,
+        )
+
+    def _key(self, tokenizer: Tokenizer) -> str:
+        digest = hashlib.sha256(f"{_FORMAT} {self.max_length} {tokenizer.identity}".encode())
+        for split in (self.train, self.test):
+            digest.update(f"\0{len(split.texts)}".encode())
+            for text in split.texts:
+                digest.update(f"\0{text}".encode())
+        return digest.hexdigest()
+
+    def _cut(self, tokenizer: Tokenizer) -> dict[str, Tensor]:
+        texts = [*self.train.texts, *self.test.texts]
+        _LOG.info("cutting %d texts of %s into tokens", len(texts), self.name)
+        # Both at once, so that they are equally wide.
+        tokens = tokenizer.encode(texts, self.max_length)
+        number = len(self.train.texts)
+        return {"train": tokens[:number], "test": tokens[number:]}
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Make other processes wait that want tokens of this folder, if it takes a lock."""
+    with ExitStack() as held:
+        with suppress(OSError, DataError):
+            lock = locked(root / ".tokens.lock", "cutting texts into tokens", _LOCK_PATIENCE_S)
+            held.enter_context(lock)
+        yield
+
+
+def read_texts(file: Path, names: Sequence[str]) -> Texts:
+    """Read lines of the form ``text;label``, after a header if there is one.
+
+    Args:
+        file: UTF-8. The label stands behind the last semicolon.
+        names: of the labels, in the order of their numbers.
+
+    Raises:
+        DataError: the file cannot be read, a text is empty or a label is none of these; with the
+            number of the line.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    texts, targets = [], []
+    for place, line in _lines(file):
+        text, _, label = line.rpartition(";")
+        if not text.strip():
+            raise _bad_line(place, "there is no text" if line.strip() else "the line is empty")
+        if label not in numbers:
+            raise _bad_line(place, f"unknown label {label!r}; labels: {', '.join(names)}")
+        texts.append(text)
+        targets.append(numbers[label])
+    if not texts:
+        raise DataError(f"{file}: there are no texts in it.\n  {_ADVICE}")
+    return Texts(texts, torch.tensor(targets))
+
+
+def write_texts(file: Path, names: Sequence[str], samples: Iterable[tuple[str, int]]) -> None:
+    """Write texts and the numbers of their labels in the form that :func:`read_texts` reads."""
+    lines = (f"{' '.join(text.splitlines())};{names[label]}\n" for text, label in samples)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join([f"{HEADER}\n", *lines]), encoding="utf-8", newline="")
+
+
+_ADVICE = "Each line is 'text;label'. Correct it, or delete the file and run this again."
+
+
+def _lines(file: Path) -> Iterator[tuple[str, str]]:
+    """Each line but the header, behind the place where it stands."""
+    try:
+        with TextIOWrapper(open_file(file), encoding="utf-8") as opened:  # of any line ends
+            content = opened.read()
+    except OSError as error:
+        raise DataError(
+            f"{file}: cannot be read ({error.strerror}).\n"
+            "  Check the file, or name another data folder with --data DIR."
+        ) from error
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise _bad_line(f"{file}:{number}", "this is not UTF-8") from error
+    # Not splitlines, which also splits at characters that a text may hold.
+    for number, line in enumerate(content.removesuffix("\n").split("\n"), start=1):
+        if number > 1 or line != HEADER:
+            yield f"{file}:{number}", line
+
+
+def _bad_line(place: str, fault: str) -> DataError:
+    return DataError(f"{place}: {fault}.\n  {_ADVICE}")

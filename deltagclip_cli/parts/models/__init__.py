@@ -1,0 +1,89 @@
+"""Models: each is built by a function of the shape of one input and the number of classes.
+
+A builder of ours is called as ``builder(shape, classes, **options)``. What torchvision has is
+called by its own convention, see ``models.torchvision_models``. Whoever wants a
+model calls :func:`build` and need not know which of the two it is.
+
+A builder that reads texts has an option ``pretrained`` and is marked with
+``models.bert.reading_texts``; :func:`tokenizer` gives what it reads them with.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from deltagclip_cli.core.registry import Table, load
+from deltagclip_cli.parts.models.torchvision_names import torchvision_names
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TABLE = Table(
+    "model",
+    {
+        "bert": "deltagclip_cli.parts.models.bert:bert",
+        "kan": "deltagclip_cli.parts.models.kan:kan",
+        "mlp": "deltagclip_cli.parts.models.mlp:mlp",
+        "resnet18": "deltagclip_cli.parts.models.resnet:resnet18",
+        "vae": "deltagclip_cli.parts.models.vae:vae",
+        "vit_small": "deltagclip_cli.parts.models.vit:vit_small",
+        "vit_tiny": "deltagclip_cli.parts.models.vit:vit_tiny",
+        "wide_mlp": "deltagclip_cli.parts.models.wide_mlp:wide_mlp",
+    },
+    # The last four are torchvision's; see torchvision_models for what they are set to.
+    supplied=frozenset(
+        {"shape", "classes", "num_classes", "weights", "progress", "aux_logits", "init_weights"}
+    ),
+    installed=torchvision_names,
+    bounds={
+        **{name: {"ge": 1} for name in ("hidden", "latent", "width")},
+        "depth": {"ge": 1, "le": 10_000},
+        "grid": {"ge": 1, "le": 1_000},
+        "order": {"ge": 1, "le": 10},
+    },
+)
+
+
+def build(
+    target: str, shape: tuple[int, ...], classes: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """Build the model behind a target of :data:`TABLE`, on the CPU, in the default dtype.
+
+    Args:
+        target: ``"module:attribute"``, as ``TABLE.find(name)`` gives it.
+        shape: of one input, ``(C, H, W)`` or ``(D,)``.
+        classes: number of outputs of a classifier.
+        options: of the model, by name, as the spec has checked them.
+
+    Raises:
+        UsageError: the model does not take such inputs, or refuses a value that no bound forbids.
+    """
+    if target.startswith("torchvision."):
+        external = importlib.import_module("deltagclip_cli.parts.models.torchvision_models")
+        external_model: nn.Module = external.build(target, shape, classes, options)
+        return external_model
+    model: nn.Module = load(target)(shape, classes, **options)
+    return model
+
+
+def reads_texts(target: str) -> bool:
+    """Whether the model behind a target reads texts."""
+    return not target.startswith("torchvision.") and hasattr(load(target), "tokenizer")
+
+
+def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any:
+    """What cuts texts into tokens for the model behind a target; None if it reads no texts.
+
+    Args:
+        target: as for :func:`build`.
+        options: likewise.
+        download: fetch the pretrained network that it belongs to, if it is not there.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    if not reads_texts(target):
+        return None
+    return load(target).tokenizer(options["pretrained"], download=download)

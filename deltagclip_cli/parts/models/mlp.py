@@ -1,0 +1,40 @@
+"""A plain multilayer perceptron."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Literal
+
+from torch import nn
+
+from deltagclip_cli.parts.models.shapes import check_widths
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
+
+
+def mlp(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    hidden: tuple[int, ...] = (256, 256),
+    activation: Literal["relu", "gelu", "tanh"] = "relu",
+) -> nn.Module:
+    """Multilayer perceptron on the flattened input, with torch's default initialisation.
+
+    Args:
+        shape: of one input, of any rank; outputs are ``(N, classes)``.
+        classes: number of outputs.
+        hidden: widths of the hidden layers (default two of 256, a usual size for MNIST); an
+            empty list makes a linear classifier.
+        activation: after every hidden layer.
+
+    Raises:
+        UsageError: a width is not positive.
+    """
+    check_widths("mlp", hidden)
+    layers: list[nn.Module] = [nn.Flatten()]
+    for fan_in, fan_out in pairwise((math.prod(shape), *hidden)):
+        layers += [nn.Linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
+    layers.append(nn.Linear(hidden[-1] if hidden else math.prod(shape), classes))
+    return nn.Sequential(*layers)

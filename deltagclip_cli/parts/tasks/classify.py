@@ -1,0 +1,63 @@
+"""Classification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.parts.tasks.loss import Outcome, at_least_float32
+
+
+class Classify:
+    """Choose one class for each input.
+
+    The loss of a sample is the cross-entropy, or ``½ Σ_k (F_k - onehot_k)²``, the squared loss for
+    which the convergence theorem is stated (with ``reduction="sum"``).
+
+    Args:
+        loss: which of the two.
+        reduction: whether the objective is the mean over the batch or the sum.
+
+    Source: arXiv 2404.08624; ``L(w) = ½‖F(w) - y‖²`` with one-hot ``y``.
+    """
+
+    def __init__(
+        self,
+        *,
+        loss: Literal["cross_entropy", "squared"] = "cross_entropy",
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        self._loss = _cross_entropy if loss == "cross_entropy" else _squared
+        self._reduction = reduction
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Outcome:
+        """Apply the model to inputs ``(B, ...)`` and compare with classes ``(B,)``.
+
+        Raises:
+            UsageError: the model does not return one tensor of logits.
+        """
+        outputs = model(inputs)
+        if not isinstance(outputs, Tensor):
+            raise UsageError(
+                f"task classify needs a model that returns logits (B, classes), got a "
+                f"{type(outputs).__name__} from {type(model).__name__}.\n"
+                "  Choose another model, or the task autoencode for a variational autoencoder."
+            )
+        logits = at_least_float32(outputs)
+        objective = self._loss(logits, targets, self._reduction)
+        samples = len(targets) if self._reduction == "mean" else 1
+        correct = (logits.detach().argmax(dim=1) == targets).sum()
+        return Outcome(objective, {"loss": objective.detach() * samples, "accuracy": correct})
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    return functional.cross_entropy(logits, targets, reduction=reduction)
+
+
+def _squared(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+    wanted = functional.one_hot(targets, outputs.shape[1])
+    total = 0.5 * (outputs - wanted).square().sum()
+    return total / len(targets) if reduction == "mean" else total

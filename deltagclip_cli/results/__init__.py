@@ -1,0 +1,1 @@
+"""Results of runs, ours and others: read, summarized, compared."""

@@ -1,0 +1,188 @@
+"""A whole comparison, from the runs that were read to the tables that are shown."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core.wording import printable
+from deltagclip_cli.results.compare.comparison import Comparison, check_baseline, compare_runs
+from deltagclip_cli.results.compare.cost_table import cost_sheet
+from deltagclip_cli.results.compare.difference_table import difference_sheet
+from deltagclip_cli.results.compare.metrics import (
+    choose_metric,
+    higher_is_better,
+    usual_metric,
+)
+from deltagclip_cli.results.compare.mode import Mode
+from deltagclip_cli.results.compare.profiles import Overall, overall, overall_sheet
+from deltagclip_cli.results.compare.published import experiments, published_sheets
+from deltagclip_cli.results.compare.read_at import Moment
+from deltagclip_cli.results.compare.rows import Question
+from deltagclip_cli.results.compare.sensitivity import (
+    HeatMap,
+    Margin,
+    heat_map_sheet,
+    heat_maps,
+    sensitivity_sheets,
+)
+from deltagclip_cli.results.compare.target import Target, check_once
+from deltagclip_cli.results.compare.text_table import Sheet
+from deltagclip_cli.results.compare.value_table import value_sheet
+from deltagclip_cli.results.read.run import Reading, Run
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks, in the user's words.
+
+    Args:
+        metric: None for the first of the usual ones that there is.
+        at: ``last``, ``best``, ``epoch=N`` or ``step=N``.
+        baseline: a label, or a label and its settings; None for no tests.
+        targets: each ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``.
+        ddof: of the standard error.
+        mode: which values are good ones; None leaves it to the metric's name.
+        intervals: show means with 95 % intervals.
+        heat_map: two settings; None for no map.
+        within: how far from the best a good setting may be: ``0.01`` or ``1%``.
+        published: add published figures.
+    """
+
+    metric: str | None = None
+    at: str = "last"
+    baseline: str | None = None
+    targets: Sequence[str] = field(default_factory=tuple)
+    ddof: int = 1
+    mode: Mode | None = None
+    intervals: bool = False
+    heat_map: tuple[str, str] | None = None
+    within: str = "1%"
+    published: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What came of a request.
+
+    Args:
+        request: what was asked.
+        comparisons: one for each experiment and its conditions.
+        across: all of them together; None if there is nothing to be said.
+        heat_maps: those that were asked for.
+        margin: how far from the best a good setting may be.
+        problems: what could not be read or is in doubt.
+    """
+
+    request: Request
+    comparisons: Sequence[Comparison]
+    across: Overall | None
+    heat_maps: Sequence[HeatMap]
+    margin: Margin
+    problems: Sequence[str]
+
+    def sheets(self) -> list[Sheet]:
+        """Everything as tables, in the order in which they are read."""
+        request = self.request
+        sheets: list[Sheet] = []
+        for each in self.comparisons:
+            found = (cost_sheet(each), difference_sheet(each))
+            sheets.append(value_sheet(each, intervals=request.intervals))
+            sheets += [sheet for sheet in found if sheet is not None]
+        sheets += sensitivity_sheets(self.comparisons, self.margin)
+        sheets += map(heat_map_sheet, self.heat_maps)
+        if self.across is not None:
+            sheets.append(overall_sheet(self.across))
+        if request.published:
+            sheets += published_sheets(self.comparisons)
+        return sheets
+
+
+def answer(reading: Reading, request: Request) -> Answer:
+    """Compare runs.
+
+    Raises:
+        UsageError: the request is wrong, or does not fit the runs.
+    """
+    margin = Margin.parse(request.within)
+    comparisons = compare_runs(reading.runs, _questions(reading, request))
+    _check_moment(comparisons)
+    if request.baseline is not None:
+        check_baseline(comparisons, request.baseline)
+    maps = heat_maps(comparisons, request.heat_map) if request.heat_map else []
+    problems = [*reading.problems, *_twice(comparisons), *_unmet(comparisons, request)]
+    return Answer(request, comparisons, overall(comparisons), maps, margin, problems)
+
+
+def _questions(reading: Reading, request: Request) -> dict[str, Question]:
+    """What is asked of each experiment; if no metric is named, each is judged by its own."""
+    moment = Moment.parse(request.at)
+    words = f"--metric {request.metric}" if request.metric else "--metric"
+    metric = choose_metric(reading.runs, request.metric, words)
+    targets = [Target.parse(each, reading.runs, request.mode) for each in request.targets]
+    check_once(targets)
+    by_experiment: dict[str, list[Run]] = defaultdict(list)
+    for run in reading.runs:
+        by_experiment[run.group.experiment].append(run)
+    questions = {}
+    for name, runs in by_experiment.items():
+        own = metric if request.metric else usual_metric(runs) or metric
+        better = higher_is_better(own, request.mode, words)
+        has_epochs = any(curve.has_epochs for run in runs for curve in run.curves.values())
+        when = replace(moment, unit="epoch" if has_epochs else "step")
+        questions[name] = Question(own, better, when, targets, request.baseline, request.ddof)
+    return questions
+
+
+def _check_moment(comparisons: Sequence[Comparison]) -> None:
+    """Check that some run has a value at the epoch or step that was asked for.
+
+    Raises:
+        UsageError: none has.
+    """
+    moment, rows = comparisons[0].question.moment, [r for each in comparisons for r in each.rows]
+    if moment.at is None or any(row.values for row in rows):
+        return
+    last = max(
+        (moment.end(curve) for row in rows for run in row.runs for curve in run.curves.values()),
+        default=0,
+    )
+    raise UsageError(f"{moment.option}: no run has a value there; the longest ends at {last:.0f}.")
+
+
+def _twice(comparisons: Sequence[Comparison]) -> list[str]:
+    return [
+        printable(
+            f"{run.folder}: seed {run.seed} of {row.group.name} is there twice;"
+            f" {row.counted[run.seed].folder} is the one that counts."
+        )
+        for comparison in comparisons
+        for row in comparison.rows
+        for run in row.twice
+    ]
+
+
+def _unmet(comparisons: Sequence[Comparison], request: Request) -> list[str]:
+    """What was asked for and is not there."""
+    names = {each.experiment for each in comparisons}
+    problems = [
+        f"--target: there is no experiment {target.experiment} among {', '.join(sorted(names))}."
+        for target in comparisons[0].question.targets
+        if target.experiment is not None and target.experiment not in names
+    ]
+    if request.baseline is not None:
+        problems += [
+            f"{each.title}: no runs of --baseline {request.baseline}, so nothing was tested."
+            if each.baseline is None
+            else f"{each.title}: nothing has values but --baseline {request.baseline}."
+            for each in comparisons
+            if not any(row.versus for row in each.rows)
+        ]
+    if request.published and not list(published_sheets(comparisons)):
+        problems.append(
+            "--published: there are no figures of these experiments and metrics, but of"
+            f" {', '.join(experiments())}."
+        )
+    return problems

@@ -1,0 +1,213 @@
+"""Comparisons in full precision: as plain data for JSON, and as flat rows for CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.circumstances import camps
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.compare.profiles import Overall
+from deltagclip_cli.results.compare.published import Published, caveats, published
+from deltagclip_cli.results.compare.rows import Row
+from deltagclip_cli.results.compare.sensitivity import HeatMap, sensitivities
+from deltagclip_cli.results.read.run import Run
+
+
+def json_text(answer: Answer) -> str:
+    """Everything, with the run folders behind each number.
+
+    What is not finite is null: a cost if the target was missed, a median, best or worst value if a
+    run diverged.
+    """
+    content = {
+        "at": answer.request.at,
+        "ddof": answer.request.ddof,
+        "confidence": 0.95,
+        "experiments": [_experiment(each, answer) for each in answer.comparisons],
+        "heat_maps": [_heat_map(each) for each in answer.heat_maps],
+        "across": _across(answer.across) if answer.across else None,
+        "problems": answer.problems,
+    }
+    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _experiment(comparison: Comparison, answer: Answer) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "experiment": comparison.experiment,
+        "conditions": comparison.conditions,
+        "metric": comparison.question.metric,
+        "higher_is_better": comparison.question.higher_is_better,
+        "baseline": comparison.baseline.group.name if comparison.baseline else None,
+        "target": asdict(comparison.target) if comparison.target else None,
+        "unlike_circumstances": [
+            {"circumstances": camp.circumstances, "seeds": camp.seeds} for camp in camps(comparison)
+        ],
+        "settings": [_setting(row) for row in comparison.rows],
+        "sensitivity": [
+            {
+                "optimizer": each.optimizer,
+                "within": str(answer.margin),
+                "settings_within": each.count,
+                "settings": each.n,
+                "diverged": each.diverged,
+                "without_value": each.missing,
+                "best": each.best.group.name if each.best else None,
+            }
+            for each in sensitivities(comparison, answer.margin)
+        ],
+    }
+    if answer.request.published:
+        found = published(comparison.experiment, comparison.question.metric)
+        record["published"] = {
+            "figures": [_published(each, comparison) for each in found],
+            "caveats": caveats(comparison.experiment),
+        }
+    return record
+
+
+def _setting(row: Row) -> dict[str, Any]:
+    return {
+        "optimizer": row.group.optimizer,
+        "settings": row.group.settings,
+        "options": row.group.options,
+        "standing": row.standing,
+        "summary": asdict(row.summary) if row.summary else None,
+        "left_out": row.left_out,
+        "reached": asdict(row.reached) if row.reached else None,
+        "epoch_seconds": row.epoch_seconds,
+        "regimes": row.regimes,
+        "versus_baseline": _versus(row),
+        "runs": [_run(row, run) for run in row.runs],
+    }
+
+
+def _versus(row: Row) -> dict[str, Any] | None:
+    if row.versus is None:
+        return None
+    return {
+        **asdict(row.versus.difference),
+        "t_test_p_holm": row.versus.t_test_p,
+        "rank_test_p_holm": row.versus.rank_test_p,
+    }
+
+
+def _run(row: Row, run: Run) -> dict[str, Any]:
+    counts = row.counted.get(run.seed) is run
+    return {
+        "folder": run.folder,
+        "seed": run.seed,
+        "outcome": run.outcome,
+        "reason": run.reason,
+        "counts": counts,
+        "value": row.values[run.seed] if counts else None,
+        "circumstances": run.circumstances,
+    }
+
+
+def _published(figure: Published, comparison: Comparison) -> dict[str, Any]:
+    ours = figure.ours(comparison.rows)
+    return {**asdict(figure), "ours": ours.group.name if ours else None}
+
+
+def _heat_map(heat_map: HeatMap) -> dict[str, Any]:
+    return {
+        "title": heat_map.title,
+        "keys": heat_map.keys,
+        "cells": [
+            {"words": words, "setting": row.group.name, "mean": row.mean}
+            for words, row in heat_map.cells.items()
+        ],
+    }
+
+
+def _across(found: Overall) -> dict[str, Any]:
+    return {
+        "ranking": asdict(found.ranking),
+        "profiles": {
+            clock: {label: asdict(profile) for label, profile in profiles.items()}
+            for clock, profiles in found.profiles.items()
+        },
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Data that JSON can write."""
+    match value:
+        case bool() | int() | None:
+            return value
+        case str():
+            return _written(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+    return _plain(str(value))
+
+
+def _written(text: str) -> str:
+    """A text that UTF-8 can write: names of files may hold bytes that are none."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+# ------------------------------------------------------------------------ CSV
+
+
+def csv_text(answer: Answer) -> str:
+    """A row for each setting; numbers in full precision, ``inf`` and ``nan`` among them."""
+    rows = [_flat_row(each, row) for each in answer.comparisons for row in each.rows]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _flat_row(comparison: Comparison, row: Row) -> dict[str, Any]:
+    question = comparison.question
+    record: dict[str, Any] = {
+        "experiment": comparison.experiment,
+        "conditions": _joined(comparison.conditions),
+        "optimizer": row.group.optimizer,
+        "settings": _joined(row.group.settings),
+        "metric": question.metric,
+        "at": str(question.moment),
+        "standing": row.standing,
+        **_flat("", asdict(row.summary) if row.summary else {"n": 0}),
+        "ddof": question.ddof,
+        **{f"runs_{reason.replace(' ', '_')}": n for reason, n in row.left_out.items()},
+        "target": comparison.target,
+        **_flat("reached_", asdict(row.reached) if row.reached else {}),
+        "epoch_seconds": row.epoch_seconds,
+        **_flat("", row.regimes or {}),
+        "baseline": comparison.baseline.group.name if comparison.baseline else None,
+        **_flat("versus_", _versus(row) or {}),
+        "folders": ";".join(_written(str(run.folder)) for run in row.counted.values()),
+    }
+    return {name: "" if value is None else value for name, value in record.items()}
+
+
+def _flat(prefix: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Intervals and such as columns of their own: ``median_interval_low``."""
+    flat: dict[str, Any] = {}
+    for name, value in record.items():
+        if value is None and name.endswith("interval"):
+            value = {"low": None, "high": None}
+        if isinstance(value, Mapping):
+            flat |= _flat(f"{prefix}{name}_", value)
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _joined(settings: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={word}" for key, word in settings.items())

@@ -1,0 +1,99 @@
+"""Which metric is compared, and whether more of it is better."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from deltagclip_cli.core.errors import NotYetError, UsageError
+from deltagclip_cli.results.compare.mode import Mode
+from deltagclip_cli.results.read.metric_names import standard_name
+from deltagclip_cli.results.read.run import Run
+from deltagclip_cli.spec.faults import nearest
+
+PREFERRED = ("test/accuracy", "test/loss", "val/accuracy", "val/loss", "train/loss")
+"""What is compared if nobody says what; the first that there is."""
+
+_HIGHER = (
+    "acc accuracy auc auroc f1 precision recall score reward return psnr ssim bleu rouge map iou"
+)
+_LOWER = "loss error err nll perplexity ppl mse rmse mae cer wer fid bpc bpd seconds"
+_MOST_NAMES = 12
+
+
+def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric") -> str:
+    """The name of a metric that some run has.
+
+    Args:
+        runs: whose metrics there are.
+        asked: its name, or one that other people use for it; None takes the first of
+            :data:`PREFERRED` that there is.
+        words: those of the user that ask for it.
+
+    Raises:
+        UsageError: no run has it; the message lists those there are, nearest first.
+        NotYetError: no run has any.
+    """
+    there = _names(runs)
+    wanted = PREFERRED if asked is None else (asked, standard_name(asked))
+    found = next((name for name in wanted if name in there), None)
+    if found is not None:
+        return found
+    if not there:
+        raise NotYetError(
+            "There is nothing to compare yet: no run has come to the end of its first epoch.\n"
+            "  deltagclip status shows how far they are."
+        )
+    what = f"{words} is needed" if asked is None else f"{words}: no run has that metric"
+    raise UsageError(f"{what}.\n  metrics: {nearest_first(asked or '', there)}")
+
+
+def usual_metric(runs: Iterable[Run]) -> str | None:
+    """The first of :data:`PREFERRED` that some run has."""
+    there = _names(runs)
+    return next((name for name in PREFERRED if name in there), None)
+
+
+def _names(runs: Iterable[Run]) -> dict[str, None]:
+    return dict.fromkeys(name for run in runs for name in run.curves)
+
+
+def nearest_first(word: str, names: Iterable[str]) -> str:
+    """Names in the order of their likeness to a word, as a list for a message, with a hint."""
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
+
+    ordered = sorted(names, key=likeness, reverse=True) if word else list(names)
+    more = len(ordered) - _MOST_NAMES
+    listed = ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{listed}{nearest(word, ordered)}" if word and word not in ordered else listed
+
+
+def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
+    """Whether more of a metric is better.
+
+    Args:
+        metric: its name.
+        mode: what the user says; None leaves it to the name.
+        words: those of the user that ask for the metric.
+
+    Raises:
+        UsageError: nobody says it and the name does not tell.
+    """
+    found = (mode is Mode.MAX) if mode is not None else told_by_name(metric)
+    if found is None:
+        raise UsageError(
+            f"{words}: the name of {metric} does not tell whether more of it is better.\n"
+            "  Say --mode max or --mode min."
+        )
+    return found
+
+
+def told_by_name(metric: str) -> bool | None:
+    """Whether more of a metric is better, as far as its name tells."""
+    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    if words & set(_LOWER.split()):
+        return False
+    return True if words & set(_HIGHER.split()) else None

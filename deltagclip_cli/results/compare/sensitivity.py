@@ -1,0 +1,287 @@
+"""How much it matters what an optimizer's settings are."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.results.compare.comparison import Comparison, by_size
+from deltagclip_cli.results.compare.formatting import NOTHING, short
+from deltagclip_cli.results.compare.metrics import nearest_first
+from deltagclip_cli.results.compare.rows import Question, Row, order
+from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line
+from deltagclip_cli.results.read.run import in_words
+
+
+@dataclass(frozen=True)
+class Margin:
+    """How far from the best a setting may be.
+
+    Args:
+        size: of the distance.
+        relative: whether it is a part of the best mean, and not a distance by itself.
+    """
+
+    size: float
+    relative: bool
+
+    @classmethod
+    def parse(cls, text: str) -> Margin:
+        """``0.01`` or ``1%``.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        found = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
+        if found is None or math.isinf(float(found[1])):
+            raise UsageError(f"--within {text}: say a distance such as 0.01, or a part such as 1%.")
+        return cls(float(found[1]) / (100 if found[2] else 1), bool(found[2]))
+
+    def __str__(self) -> str:
+        return f"{self.size * 100:g} %" if self.relative else f"{self.size:g}"
+
+    def covers(self, value: float, best: float) -> bool:
+        """Whether a mean is so close to the best."""
+        distance = self.size * (abs(best) if self.relative else 1)
+        return abs(value - best) <= distance
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """How many settings of an optimizer are good ones.
+
+    Args:
+        optimizer: its label.
+        count: how many settings are within the margin of the best of them.
+        n: how many have values.
+        best: the best of those of which no seed diverged; None if there is none.
+        worst: the worst of those.
+        diverged: of how many a seed diverged; they are not good ones.
+        missing: how many have no value.
+    """
+
+    optimizer: str
+    count: int
+    n: int
+    best: Row | None
+    worst: Row | None
+    diverged: int
+    missing: int
+
+
+def sensitivities(comparison: Comparison, margin: Margin) -> list[Sensitivity]:
+    """For each optimizer with more than one setting."""
+    groups = _by_optimizer(comparison.rows).values()
+    return [_sensitivity(rows, margin) for rows in groups if len(rows) > 1]
+
+
+def _by_optimizer(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.group.optimizer].append(row)
+    return groups
+
+
+def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
+    """Of rows with the best first."""
+    sound = [row for row in rows if row.mean is not None]
+    means = [row.mean for row in sound if row.mean is not None]
+    with_values = [row.summary for row in rows if row.summary is not None]
+    return Sensitivity(
+        optimizer=rows[0].group.optimizer,
+        count=sum(margin.covers(mean, means[0]) for mean in means),
+        n=len(with_values),
+        best=sound[0] if sound else None,
+        worst=sound[-1] if sound else None,
+        diverged=sum(summary.diverged > 0 for summary in with_values),
+        missing=len(rows) - len(with_values),
+    )
+
+
+def sensitivity_sheets(comparisons: Sequence[Comparison], margin: Margin) -> Iterator[Sheet]:
+    """A sheet for each comparison in which an optimizer has several settings."""
+    for comparison in comparisons:
+        found = sensitivities(comparison, margin)
+        if found:
+            yield Sheet(
+                title=f"{comparison.title}: settings within {margin} of the best one's mean",
+                columns=[
+                    "optimizer",
+                    "within",
+                    "best",
+                    "worst",
+                    "diverged",
+                    "no value",
+                    "best one",
+                ],
+                lines=[line(_texts(each)) for each in found],
+                notes=[
+                    "Best and worst of those of which no seed diverged. The best of many settings"
+                    " flatters: confirm it on other seeds."
+                ],
+            )
+
+
+def _texts(each: Sensitivity) -> list[str]:
+    return [
+        each.optimizer,
+        f"{each.count} of {each.n}",
+        short(each.best.mean if each.best else None),
+        short(each.worst.mean if each.worst else None),
+        str(each.diverged),
+        str(each.missing),
+        " ".join(in_words(each.best.group.settings)) if each.best else NOTHING,
+    ]
+
+
+# ---------------------------------------------------------------- heat maps
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """The means of an optimizer over two settings.
+
+    Args:
+        title: experiment, conditions that are no key, and optimizer.
+        keys: the settings, or conditions, of rows and columns.
+        question: what the means are of.
+        cells: the best row at each pair of words, the best of all first.
+        chosen: whether a cell had several settings to choose from.
+    """
+
+    title: str
+    keys: tuple[str, str]
+    question: Question
+    cells: Mapping[tuple[str, str], Row]
+    chosen: bool
+
+    @property
+    def words(self) -> tuple[list[str], list[str]]:
+        """Those of the rows and of the columns, numbers by their size."""
+        down, across = (sorted({pair[i] for pair in self.cells}, key=by_size) for i in (0, 1))
+        return down, across
+
+    @property
+    def shades(self) -> dict[tuple[str, str], float]:
+        """How good each mean is among the others, from 0 for the worst to 1 for the best.
+
+        By rank, so that one outlier hides nothing. A cell without a mean has none.
+        """
+        means = {pair: row.mean for pair, row in self.cells.items() if row.mean is not None}
+        places = {mean: place for place, mean in enumerate(dict.fromkeys(means.values()))}
+        most = max(1, len(places) - 1)
+        return {pair: 1 - places[mean] / most for pair, mean in means.items()}
+
+    @property
+    def notes(self) -> list[str]:
+        """What is to be known of the cells."""
+        notes = ["The best mean in bold; × a seed diverged; – no value."]
+        return (
+            [*notes, "Each cell is the best over the other settings, which flatters."]
+            if self.chosen
+            else notes
+        )
+
+    def text(self, pair: tuple[str, str]) -> str:
+        """What a cell says."""
+        row = self.cells.get(pair)
+        if row is None or row.summary is None:
+            return NOTHING
+        return "×" if row.summary.diverged else short(row.mean)
+
+
+def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[HeatMap]:
+    """A map for each optimizer that has several values of both keys, under the same conditions.
+
+    Args:
+        comparisons: whose settings and conditions may be the keys.
+        keys: the rows and the columns.
+
+    Raises:
+        UsageError: no optimizer has several values of both.
+    """
+    grouped: dict[str, tuple[Question, list[Row]]] = {}
+    for comparison in comparisons:
+        others = {key: word for key, word in comparison.conditions.items() if key not in keys}
+        for row in comparison.rows:
+            if set(keys) <= set(_words(row)):
+                title = [comparison.experiment, *in_words(others), row.group.optimizer]
+                _, rows = grouped.setdefault(" · ".join(title), (comparison.question, []))
+                rows.append(row)
+    if not grouped:
+        raise UsageError(
+            f"--heatmap {','.join(keys)}: no optimizer has several values of both.\n"
+            f"  settings that differ: {nearest_first(keys[0], _known(comparisons)) or 'none'}"
+        )
+    return [_heat_map(title, keys, *found) for title, found in grouped.items()]
+
+
+def usual_heat_maps(comparisons: Iterable[Comparison]) -> list[HeatMap]:
+    """A map for each optimizer with a grid, over the two settings that have most values.
+
+    What was searched at random fills only a few places of a grid, and makes no map.
+    """
+    maps = []
+    for comparison in comparisons:
+        for label, rows in _by_optimizer(comparison.rows).items():
+            keys = _two_keys(rows)
+            if keys is not None:
+                having = [row for row in rows if {*keys} <= row.group.settings.keys()]
+                title = f"{comparison.title} · {label}"
+                maps.append(_heat_map(title, keys, comparison.question, having))
+    return maps
+
+
+def _two_keys(rows: Sequence[Row]) -> tuple[str, str] | None:
+    """Two settings that make a grid of which at least half was run."""
+    values: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for key, word in row.group.settings.items():
+            values[key].add(word)
+    several = [key for key in values if len(values[key]) > 1]
+    if len(several) < 2:
+        return None
+    one, other = sorted(several, key=lambda key: -len(values[key]))[:2]
+    places = {(row.group.settings.get(one), row.group.settings.get(other)) for row in rows}
+    is_grid = 2 * len(places) >= len(values[one]) * len(values[other])
+    return (one, other) if is_grid else None
+
+
+def _known(comparisons: Sequence[Comparison]) -> dict[str, None]:
+    rows = (row for comparison in comparisons for row in comparison.rows)
+    return dict.fromkeys(word for row in rows for word in _words(row))
+
+
+def _words(row: Row) -> dict[str, str]:
+    return {**row.group.conditions, **row.group.settings}
+
+
+def _heat_map(
+    title: str, keys: tuple[str, str], question: Question, rows: Sequence[Row]
+) -> HeatMap:
+    cells: dict[tuple[str, str], Row] = {}
+    for row in sorted(rows, key=lambda row: order(row, higher_is_better=question.higher_is_better)):
+        words = _words(row)
+        cells.setdefault((words[keys[0]], words[keys[1]]), row)
+    return HeatMap(title, keys, question, cells, len(rows) > len(cells))
+
+
+def heat_map_sheet(heat_map: HeatMap) -> Sheet:
+    """A cell for each pair, with a shade from the worst mean to the best."""
+    (down, across), (rows, columns) = heat_map.keys, heat_map.words
+    shades = heat_map.shades
+
+    def cell(pair: tuple[str, str]) -> Cell:
+        shade = shades.get(pair)
+        return Cell(heat_map.text(pair), shade=shade, is_best=shade == 1)
+
+    return Sheet(
+        title=f"{heat_map.title}: {down} down, {across} across",
+        columns=[f"{down} \\ {across}", *columns],
+        lines=[Line([Cell(one), *(cell((one, other)) for other in columns)]) for one in rows],
+        notes=heat_map.notes,
+    )

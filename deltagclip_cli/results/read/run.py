@@ -1,0 +1,127 @@
+"""A run and its curves, wherever they were read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltagclip_cli.spec.trial import Trial
+
+Numbers = NDArray[np.float64]
+
+
+class Outcome(StrEnum):
+    """How a run ended, as far as a comparison is concerned."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One metric over the course of a run, all arrays of the same length (N,), N > 0.
+
+    Args:
+        steps: optimizer steps; of other people's runs, whatever they counted.
+        epochs: whole epochs; of other people's runs, their steps once more.
+        seconds: of the epochs, evaluation included, without what was waited in between; of other
+            people's runs, since their first file was begun.
+        values: float64; NaN or infinite where the metric was not finite.
+    """
+
+    steps: Numbers
+    epochs: Numbers
+    seconds: Numbers
+    values: Numbers
+
+    @property
+    def has_epochs(self) -> bool:
+        """Whether epochs are known, and not just the steps once more."""
+        return self.epochs is not self.steps
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but their seed.
+
+    Args:
+        experiment: its name; of other people's runs, that of the folder that was searched.
+        optimizer: the label; of other people's runs, what their names have in common.
+        settings: what tells it from other groups of the optimizer, a word for each name.
+        conditions: what tells model, data, task, epochs and precision from those of other groups
+            of the experiment, likewise. Only groups of the same conditions can be compared.
+        options: all options of the optimizer, its name included; empty if nobody knows them.
+    """
+
+    experiment: str
+    optimizer: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.experiment, self.name))
+
+    @property
+    def name(self) -> str:
+        """The optimizer and its settings."""
+        return " ".join([self.optimizer, *in_words(self.settings)])
+
+
+def in_words(settings: Mapping[str, str]) -> list[str]:
+    """``lr=0.1`` for each of some settings."""
+    return [f"{key}={word}" for key, word in settings.items()]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run.
+
+    Args:
+        folder: where its files are.
+        group: what it has in common with runs of other seeds.
+        seed: tells it from those, and pairs it with runs of other groups. Where nobody knows it,
+            something that no other run has.
+        outcome: how it ended.
+        reason: why it did not finish; empty if it did, or if nothing is known.
+        curves: by the names of the metrics.
+        parts: folders below its own that hold files of it, too.
+        circumstances: that change the bits of its numbers, such as ``threads``; none of other
+            people's runs.
+        trial: what was run; None of other people's runs.
+    """
+
+    folder: Path
+    group: Group
+    seed: Hashable
+    outcome: Outcome
+    reason: str
+    curves: Mapping[str, Curve]
+    parts: Sequence[Path] = ()
+    circumstances: Mapping[str, str] = field(default_factory=dict)
+    trial: Trial | None = None
+
+
+Watch = Callable[[Sequence[Any]], Iterable[Any]]
+"""Is given all runs, and gives them back one by one, as they are read; such as a progress bar."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found in some folders.
+
+    Args:
+        runs: in the order of their folders.
+        problems: what could not be read or is in doubt, a sentence each.
+    """
+
+    runs: Sequence[Run]
+    problems: Sequence[str]

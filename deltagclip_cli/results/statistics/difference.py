@@ -1,0 +1,295 @@
+"""Two settings: what lies between them, how sure that is, and how large beside the spread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy import optimize, stats
+
+from deltagclip_cli.results.statistics.ranks import rank_sum_p, signed_rank_p
+from deltagclip_cli.results.statistics.sample import (
+    Magnitude,
+    Numbers,
+    differ,
+    finite,
+    no_warnings,
+    ranked,
+)
+from deltagclip_cli.results.statistics.summary import Interval
+
+SIGNIFICANT = 0.05
+"""The p-value below which a difference is commonly called one; ``Difference.caution`` uses it."""
+
+_FAR = 1e4  # beyond this t the non-central t is a scaled chi to five digits, and scipy's is NaN
+
+Seed = TypeVar("Seed", bound=Hashable)
+
+
+class Design(StrEnum):
+    """How two settings are compared."""
+
+    PAIRED = "paired"
+    UNPAIRED = "unpaired"
+    TOO_FEW = "too few"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What lies between a setting and its baseline, as setting minus baseline.
+
+    Args:
+        design: by seed; as two samples of which each has a spread of its own; or no test at all,
+            as one of the two has fewer than two values.
+        n_ours: how many values the setting has, diverged ones with them.
+        n_theirs: likewise of the baseline.
+        left_out: how many of these values have no partner, and so no part in a paired comparison;
+            0 of an unpaired one, in which all take part.
+        difference: of the means, or the mean of the differences; of finite values or of pairs that
+            are both finite, and NaN if there are none.
+        interval: of the difference, by Student's t or Welch's; None without a t-test.
+        t_test_p: of the paired or of Welch's t-test, two-sided; None if a run diverged, or if what
+            is tested has no spread beyond rounding.
+        degrees: of freedom of that test.
+        rank_test_p: of Wilcoxon's signed-rank or of Mann and Whitney's test, two-sided, for which
+            a diverged run is the worst and two diverged ones are equal; of samples of other sizes
+            that of Brunner and Munzel's where it is larger; None without two values.
+        effect_size: the difference in standard deviations, without the bias of small samples
+            (Hedges' g; of pairs, of their differences; otherwise, of both samples pooled, which
+            assumes that their spreads are alike). None without a t-test, and for two pairs, for
+            which there is no unbiased one.
+        effect_interval: of it, by the non-central t distribution.
+    """
+
+    design: Design
+    n_ours: int
+    n_theirs: int
+    left_out: int
+    difference: float
+    interval: Interval | None = None
+    t_test_p: float | None = None
+    degrees: float | None = None
+    rank_test_p: float | None = None
+    effect_size: float | None = None
+    effect_interval: Interval | None = None
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs were compared; 0 if the comparison is not by seed."""
+        return (self.n_ours + self.n_theirs - self.left_out) // 2 if self._paired else 0
+
+    @property
+    def p(self) -> float | None:
+        """That of the t-test; where there is none, as a run diverged, that of the ranks."""
+        return self.rank_test_p if self.t_test_p is None else self.t_test_p
+
+    @property
+    def caution(self) -> str:
+        """What so few seeds cannot show, in words; empty if there is nothing to say."""
+        if self.design is Design.TOO_FEW:
+            return ("no seed" if min(self.n_ours, self.n_theirs) == 0 else "one seed") + ": no test"
+        if self._paired:
+            who, least = f"{self.pairs} pairs Wilcoxon's", 2 / 2**self.pairs
+        else:
+            who = f"{self.n_ours} and {self.n_theirs} seeds Mann-Whitney's"
+            least = 2 / math.comb(self.n_ours + self.n_theirs, self.n_ours)
+        return "" if least <= SIGNIFICANT else f"with {who} p cannot be below {least:.3g}"
+
+    @property
+    def _paired(self) -> bool:
+        return self.design is Design.PAIRED
+
+
+def compare(
+    values: Mapping[Seed, float],
+    baseline: Mapping[Seed, float],
+    *,
+    higher_is_better: bool,
+    confidence: float = 0.95,
+) -> Difference:
+    """Compare a setting with a baseline: by seed where the same seeds were run, else as samples.
+
+    Trials of one seed begin with the same weights and see the same batches. They are compared in
+    pairs if at least two seeds are shared and one of the settings has no seed but those: then what
+    is left out are only more seeds of the other. Where each has seeds of its own, pairs would
+    throw away results of both, and all values count, unpaired.
+
+    Args:
+        values: by seed; what is not finite has diverged.
+        baseline: likewise.
+        higher_is_better: so of an accuracy, not so of a loss.
+        confidence: of the intervals.
+    """
+    shared = [seed for seed in values if seed in baseline]
+    counts = len(values), len(baseline)
+    if 2 <= len(shared) == min(counts):
+        ours = ranked((values[seed] for seed in shared), higher_is_better)
+        theirs = ranked((baseline[seed] for seed in shared), higher_is_better)
+        left_out = sum(counts) - 2 * len(shared)
+        bare = Difference(Design.PAIRED, *counts, left_out, _mean_of_pairs(ours, theirs))
+        return _by_pairs(bare, ours, theirs, confidence)
+    ours = ranked(values.values(), higher_is_better)
+    theirs = ranked(baseline.values(), higher_is_better)
+    design = Design.TOO_FEW if min(counts) < 2 else Design.UNPAIRED
+    bare = Difference(design, *counts, 0, _difference_of_means(ours, theirs))
+    return bare if min(counts) < 2 else _by_samples(bare, ours, theirs, confidence)
+
+
+def _mean_of_pairs(ours: Numbers, theirs: Numbers) -> float:
+    both = np.isfinite(ours) & np.isfinite(theirs)
+    if not both.any():
+        return math.nan
+    magnitude = Magnitude(ours, theirs)
+    differences = magnitude.shrink(ours[both]) - magnitude.shrink(theirs[both])
+    return magnitude.restore(float(differences.mean()))
+
+
+def _difference_of_means(ours: Numbers, theirs: Numbers) -> float:
+    magnitude = Magnitude(ours, theirs)
+    sides = [magnitude.shrink(finite(each)) for each in (ours, theirs)]
+    if not all(map(len, sides)):
+        return math.nan
+    return magnitude.restore(float(sides[0].mean() - sides[1].mean()))
+
+
+def _by_pairs(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
+    ranks_only = replace(bare, rank_test_p=signed_rank_p(ours, theirs))
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return ranks_only
+    magnitude = Magnitude(ours, theirs)
+    ours, theirs = magnitude.shrink(ours), magnitude.shrink(theirs)
+    if not differ(ours - theirs, scale=1.0):
+        return ranks_only
+    with no_warnings():
+        test = stats.ttest_rel(ours, theirs)
+    effect = _Effect(float(test.statistic), len(ours) - 1, 1 / math.sqrt(len(ours)))
+    return _with_t_test(ranks_only, test, effect, magnitude, confidence)
+
+
+def _by_samples(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
+    ranks_only = replace(bare, rank_test_p=rank_sum_p(ours, theirs))
+    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+        return ranks_only
+    magnitude = Magnitude(ours, theirs)
+    ours, theirs = magnitude.shrink(ours), magnitude.shrink(theirs)
+    if not any(differ(each, scale=float(np.abs(each).max())) for each in (ours, theirs)):
+        return ranks_only
+    with no_warnings():
+        test = stats.ttest_ind(ours, theirs, equal_var=False)
+    if not math.isfinite(test.statistic):  # a spread of 1e-170 of the largest number squares to 0
+        return ranks_only
+    effect = _pooled_effect(ours, theirs)
+    return _with_t_test(ranks_only, test, effect, magnitude, confidence)
+
+
+def _with_t_test(
+    ranks_only: Difference, test: Any, effect: _Effect, magnitude: Magnitude, confidence: float
+) -> Difference:
+    """A difference with scipy's t-test of numbers that were shrunk by a magnitude."""
+    with no_warnings():
+        found = test.confidence_interval(confidence)
+    return replace(
+        ranks_only,
+        interval=Interval(magnitude.restore(found.low), magnitude.restore(found.high)),
+        t_test_p=float(test.pvalue),
+        degrees=float(test.df),
+        effect_size=effect.size,
+        effect_interval=effect.interval(confidence),
+    )
+
+
+def _pooled_effect(ours: Numbers, theirs: Numbers) -> _Effect:
+    degrees = len(ours) + len(theirs) - 2
+    squares = sum(float(np.var(each)) * len(each) for each in (ours, theirs))
+    scale = math.sqrt(1 / len(ours) + 1 / len(theirs))
+    difference = float(ours.mean() - theirs.mean())
+    return _Effect(difference / math.sqrt(squares / degrees) / scale, degrees, scale)
+
+
+@dataclass(frozen=True)
+class _Effect:
+    """An effect size as what a t-test saw of it.
+
+    Args:
+        statistic: the effect size, with its bias, divided by ``scale``: Student's t.
+        degrees: of freedom of the spread in it.
+        scale: the standard error of the difference in standard deviations.
+    """
+
+    statistic: float
+    degrees: int
+    scale: float
+
+    @property
+    def size(self) -> float | None:
+        """Without bias (Hedges 1981, equation 6e, exact); one degree is too few for that."""
+        if self.degrees < 2 or not math.isfinite(self.statistic):
+            return None
+        half = self.degrees / 2
+        unbiased = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
+        return unbiased * self.statistic * self.scale
+
+    def interval(self, confidence: float) -> Interval | None:
+        """The sizes for which the statistic would be no surprise (Steiger & Fouladi 1997)."""
+        if self.size is None:
+            return None
+        tail = (1 - confidence) / 2
+        statistic = abs(self.statistic)
+        low = noncentrality(statistic, self.degrees, 1 - tail)
+        high = noncentrality(statistic, self.degrees, tail)
+        if low is None or high is None:
+            return None
+        low, high = (low, high) if self.statistic >= 0 else (-high, -low)
+        return Interval(low * self.scale, high * self.scale)
+
+
+def noncentrality(statistic: float, degrees: int, probability: float) -> float | None:
+    """The δ for which the non-central t is at most ``statistic`` with that probability.
+
+    With t = (Z + δ)/S, where Z is normal and S² a χ² over its degrees, δ = t·s + z makes t or more
+    of it unlikely as soon as S > s and Z < -z are; so the root is bracketed by their quantiles.
+
+    Args:
+        statistic: t, not negative.
+        degrees: of freedom, at least one.
+        probability: between 0 and 1, without them.
+
+    Returns:
+        None if scipy's distribution fails there; it does not for degrees up to 100.
+    """
+    if statistic > _FAR:
+        return statistic * math.sqrt(stats.chi2.isf(probability, degrees) / degrees)
+    half = min(probability, 1 - probability) / 2
+    reach = float(stats.norm.isf(half))
+    low = statistic * math.sqrt(stats.chi2.ppf(half, degrees) / degrees) - reach
+    high = statistic * math.sqrt(stats.chi2.isf(half, degrees) / degrees) + reach
+
+    def excess(shift: float) -> float:
+        return float(stats.nct.cdf(statistic, degrees, shift)) - probability
+
+    with no_warnings():
+        if not excess(low) >= 0 >= excess(high):
+            return None
+        return float(optimize.brentq(excess, low, high))
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Adjust the p-values of a family of tests so that it errs at most as often as one (Holm 1979).
+
+    Args:
+        p_values: None for a comparison without a test, which is no member of the family.
+
+    Returns:
+        The adjusted ones in the same order, at most 1, with None where there was none.
+    """
+    there = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(there):
+        largest = max(largest, min(1.0, (len(there) - rank) * p))
+        adjusted[index] = largest
+    return adjusted

@@ -1,0 +1,204 @@
+"""What the values of one setting come to: mean, median and interquartile mean, and how sure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special, stats
+
+from deltagclip_cli.results.statistics.sample import Magnitude, Numbers, finite, no_warnings, ranked
+
+LEAST_TO_RESAMPLE = 10
+"""Fewer values than this are not resampled: of 5, intervals of 95 % cover an IQM in 91 %."""
+
+BOOTSTRAP_COVERAGE: dict[str, dict[int, float]] = {
+    "median": {10: 0.940, 11: 0.934, 15: 0.934, 20: 0.940, 21: 0.920, 31: 0.928, 50: 0.949},
+    "IQM": {10: 0.935, 11: 0.934, 15: 0.942, 20: 0.944, 21: 0.942, 31: 0.941, 50: 0.949},
+}
+"""How often the 95 % intervals cover what they are of, by the number of values.
+
+Measured on 10,000 samples of a normal distribution each, with a standard error of 0.25 points. Odd
+sizes are worse for the median, which is then one of the values.
+"""
+
+GOOD_COVERAGE = 0.93
+"""From this on, nothing is said of an interval that is to cover in 95 %."""
+
+_RESAMPLES = 9999
+_SEED = 0  # two readers of the same runs are to see the same interval
+_AT_ONCE = 1_000_000  # numbers that are resampled together: some 30 MB
+
+
+@dataclass(frozen=True)
+class Interval:
+    """From ``low`` to ``high``."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the values of one setting come to.
+
+    Args:
+        n: how many of them are finite.
+        diverged: how many are not.
+        mean: of the finite ones; NaN if there are none.
+        standard_error: s/√n of the finite ones, with n - ``ddof`` degrees of freedom in s; None
+            for fewer than two.
+        interval: of the mean, by Student's t with n - 1 degrees of freedom; None for fewer than
+            two finite values.
+        median: of all values; infinite if half of them diverged, NaN if there are none.
+        median_interval: by the bootstrap (BCa); None for fewer than ten values, if one diverged,
+            and where so many are equal that BCa is not defined.
+        iqm: the interquartile mean, of the middle half of all values; NaN if there are none.
+        iqm_interval: likewise by the bootstrap.
+        best: the best value; NaN if there are none.
+        worst: the worst value, infinite if a run diverged; NaN if there are none.
+    """
+
+    n: int
+    diverged: int
+    mean: float
+    standard_error: float | None
+    interval: Interval | None
+    median: float
+    median_interval: Interval | None
+    iqm: float
+    iqm_interval: Interval | None
+    best: float
+    worst: float
+
+
+def summarize(
+    values: Sequence[float],
+    *,
+    higher_is_better: bool,
+    ddof: int = 1,
+    confidence: float = 0.95,
+) -> Summary:
+    """Take the values of one setting together.
+
+    Args:
+        values: one for each seed, in the unit of the metric; what is not finite has diverged.
+        higher_is_better: so of an accuracy, not so of a loss.
+        ddof: of the standard error; 1 estimates the spread of all seeds that there could be, 0 is
+            what the paper gives.
+        confidence: of the intervals.
+    """
+    numbers = np.sort(ranked(values, higher_is_better))  # the order of seeds is to change no bit
+    there = finite(numbers)
+    worst, best = (0, -1) if higher_is_better else (-1, 0)
+    return Summary(
+        n=len(there),
+        diverged=len(numbers) - len(there),
+        mean=_mean(there),
+        standard_error=_standard_error(there, ddof),
+        interval=mean_interval(there, confidence),
+        median=median(numbers),
+        median_interval=_resampled(numbers, np.median, confidence),
+        iqm=interquartile_mean(numbers),
+        iqm_interval=_resampled(numbers, _middle_mean, confidence),
+        best=float(numbers[best]) if len(numbers) else math.nan,
+        worst=float(numbers[worst]) if len(numbers) else math.nan,
+    )
+
+
+def _mean(numbers: Numbers) -> float:
+    return statistics.mean(numbers.tolist()) if len(numbers) else math.nan
+
+
+def _standard_error(numbers: Numbers, ddof: int) -> float | None:
+    n = len(numbers)
+    if n < 2:
+        return None
+    magnitude = Magnitude(numbers)
+    spread = statistics.stdev(magnitude.shrink(numbers).tolist())
+    return magnitude.restore(spread * math.sqrt((n - 1) / (n - ddof) / n))
+
+
+def mean_interval(values: Sequence[float] | Numbers, confidence: float = 0.95) -> Interval | None:
+    """The interval of a mean by Student's t; of equal values, that value; None for fewer than two.
+
+    Args:
+        values: finite ones.
+        confidence: how often, of many samples from a normal distribution, it covers the mean. Of
+            a skewed one it does so less often: 95 % become 82 to 89 % of a lognormal one (σ = 1).
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    error = _standard_error(numbers, ddof=1)
+    if error is None:
+        return None
+    mean = _mean(numbers)
+    reach = float(special.stdtrit(len(numbers) - 1, (1 + confidence) / 2)) * error
+    return Interval(mean - reach, mean + reach)
+
+
+def median(values: Sequence[float] | Numbers) -> float:
+    """The middle value; of two, the mean, which is infinite if one of them is; NaN of none."""
+    return _of_all(values, np.median)
+
+
+def interquartile_mean(values: Sequence[float] | Numbers) -> float:
+    """The mean without the lowest and the highest quarter (n // 4 values each); NaN of none."""
+    return _of_all(values, _middle_mean)
+
+
+def _middle_mean(numbers: Numbers, axis: int = -1) -> Any:
+    return stats.trim_mean(numbers, 0.25, axis=axis)
+
+
+def _of_all(values: Sequence[float] | Numbers, statistic: Callable[..., Any]) -> float:
+    numbers = np.asarray(values, dtype=np.float64)
+    if not len(numbers):
+        return math.nan
+    magnitude = Magnitude(numbers)
+    return magnitude.restore(float(statistic(magnitude.shrink(numbers))))
+
+
+def _resampled(
+    numbers: Numbers, statistic: Callable[..., Any], confidence: float
+) -> Interval | None:
+    """The BCa interval of a statistic; of values that are all the same, that value."""
+    if len(numbers) < LEAST_TO_RESAMPLE or not np.isfinite(numbers).all():
+        return None
+    if numbers.min() == numbers.max():
+        return Interval(float(numbers[0]), float(numbers[0]))
+    magnitude = Magnitude(numbers)
+    with no_warnings():
+        found = stats.bootstrap(
+            (magnitude.shrink(numbers),),
+            statistic,
+            n_resamples=_RESAMPLES,
+            batch=max(1, _AT_ONCE // len(numbers)),
+            confidence_level=confidence,
+            method="BCa",
+            rng=np.random.default_rng(_SEED),
+        ).confidence_interval
+    if not (math.isfinite(found.low) and math.isfinite(found.high)):
+        return None
+    return Interval(magnitude.restore(found.low), magnitude.restore(found.high))
+
+
+def coverage_note(n: int) -> str:
+    """What the bootstrap's 95 % intervals of ``n`` values miss; empty if that is little.
+
+    It speaks of what was measured: the largest sample that is not larger, even or odd like ``n``.
+    """
+    smaller = (size for size in BOOTSTRAP_COVERAGE["median"] if size <= n and (n - size) % 2 == 0)
+    size = max(smaller, default=0)
+    covers = {name: shares.get(size, 1.0) for name, shares in BOOTSTRAP_COVERAGE.items()}
+    found = [
+        f"of the {name} covers it in {share:.1%}".replace("%", " %")
+        for name, share in covers.items()
+        if share < GOOD_COVERAGE
+    ]
+    if not found:
+        return ""
+    return f"at n = {size} the 95 % bootstrap interval {' and that '.join(found)} of normal samples"

@@ -1,0 +1,1 @@
+"""Run folders: the names of their files, whose they are, and what is written in them."""

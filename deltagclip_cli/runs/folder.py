@@ -1,0 +1,236 @@
+"""The folder of one trial: the only place that knows the names of the files in it.
+
+It is only read here; who holds it writes in it, as a ``HeldFolder``.
+
+::
+
+    runs/<experiment>/<optimizer label>/seed-<n>-<hash8>/
+      trial.yaml                the resolved trial; written first, so that a folder says what it is
+      environment.json          versions, git state, device, host; one entry for each start
+      metrics.jsonl             one line an epoch: the truth that statistics read
+      metrics.damaged.jsonl     what was damaged in it, so that the trial had to begin again
+      events.out.tfevents.*     the same for TensorBoard
+      checkpoint.pt             where to continue; checkpoint.previous.pt is the one before it
+      progress.json             how far it is; there while a process works here
+      log.txt, error.txt        what the worker said; why it failed, with the traceback
+      stopped.txt, pruned.txt   why it was interrupted; why a search gave it up
+      result.json               written last: the mark of a finished trial
+      certificate.json          what of the convergence theorem held; written when that is asked
+      .lock                     held by the process that works here
+      owner.json                names that process; stays if it was killed or its machine was lost
+
+A state is derived from these files and stored nowhere. Whatever lies there in their place, and
+whatever is in them, is described and never waited for: a reader of many folders reads the others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core.files import open_file
+from deltagclip_cli.core.locks import is_claimed
+from deltagclip_cli.runs.formats import read_records, read_result
+from deltagclip_cli.spec.trial import Trial, differing_keys, read_trial
+
+
+class State(StrEnum):
+    """What the files of a run folder say.
+
+    They do not say that a trial is queued or lost, which the queue of a cluster tells; nor that it
+    is running, which they tell only to who asks for its claim.
+    """
+
+    NEW = "new"
+    QUEUED = "queued"
+    LOST = "lost"
+    RUNNING = "running"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    PRUNED = "pruned"
+    DIVERGED = "diverged"
+    FINISHED = "finished"
+
+
+# Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
+ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
+
+_EVENTS = "events.out.tfevents."
+_MOST_BYTES = 4096  # of a reason
+
+
+class _File:
+    """A file of a run folder, by its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder, kind: type[RunFolder]) -> Path:
+        return folder.path / self.name
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one trial under ``path``."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, runs: Path, trial: Trial) -> RunFolder:
+        """The folder of ``trial`` below the runs folder, whether it is there or not."""
+        return cls(runs / trial.folder)
+
+    trial_file = _File("trial.yaml")
+    environment_file = _File("environment.json")
+    metrics_file = _File("metrics.jsonl")
+    damaged_metrics_file = _File("metrics.damaged.jsonl")
+    checkpoint_file = _File("checkpoint.pt")
+    previous_checkpoint_file = _File("checkpoint.previous.pt")
+    next_checkpoint_file = _File("checkpoint.next.pt")
+    log_file = _File("log.txt")
+    error_file = _File("error.txt")
+    stopped_file = _File("stopped.txt")
+    pruned_file = _File("pruned.txt")
+    progress_file = _File("progress.json")
+    lock_file = _File(".lock")
+    owner_file = _File("owner.json")
+    result_file = _File("result.json")
+    certificate_file = _File("certificate.json")
+
+    def event_files(self) -> list[Path]:
+        """TensorBoard's files, oldest first."""
+        return sorted(self.path.glob(f"{_EVENTS}*"))
+
+    @property
+    def state(self) -> State:
+        """What has become of the trial."""
+        result = self.result()
+        if result is not None:
+            return State(result["status"])
+        if self.obstacle or self.error_file.exists():
+            return State.FAILED
+        if self.pruned_file.exists():
+            return State.PRUNED
+        traces = (self.metrics_file, self.stopped_file, self.result_file)  # which is damaged
+        return State.INTERRUPTED if any(file.exists() for file in traces) else State.NEW
+
+    @property
+    def reason(self) -> str:
+        """Why the trial is not finished, in one line; empty if it is, or if nothing is known."""
+        result, problem = read_result(self.result_file)
+        if result is not None:
+            return _diverged(result["diverged"])
+        if obstacle := self.obstacle:
+            return obstacle
+        for file in (self.error_file, self.pruned_file, self.stopped_file):
+            with suppress(OSError), open_file(file) as opened:
+                return opened.readline(_MOST_BYTES).decode(errors="replace").rstrip()
+        return problem
+
+    @property
+    def obstacle(self) -> str:
+        """What lies in the place of a file, or keeps one from being read; mostly nothing."""
+        ours = {each.name for each in vars(RunFolder).values() if isinstance(each, _File)}
+        try:
+            # The dot asks for the right to open what is listed.
+            names = sorted(os.listdir(os.path.join(self.path, ".")))
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            return f"the run folder cannot be read: {error.strerror}"
+        for name in names:
+            if name in ours or name.startswith(_EVENTS):
+                try:
+                    open_file(self.path / name).close()
+                except OSError as error:
+                    return f"{name} cannot be read: {error.strerror}"
+        return ""
+
+    def check_files(self) -> None:
+        """Check that nothing lies where a trial reads and writes its files.
+
+        Raises:
+            RunFolderError: something does.
+        """
+        if obstacle := self.obstacle:
+            raise RunFolderError(
+                f"{self.path}: {obstacle}.\n  Move it away, or name another folder with --runs DIR."
+            )
+
+    @property
+    def begun_at(self) -> float | None:
+        """When the trial was begun for the first time, in seconds since 1970; None if never."""
+        with suppress(OSError):
+            return self.trial_file.stat().st_mtime
+        return None
+
+    @property
+    def stopped_at(self) -> float | None:
+        """When the trial was interrupted, in seconds since 1970; None if it did not say so."""
+        with suppress(OSError):
+            return self.stopped_file.stat().st_mtime
+        return None
+
+    @property
+    def ended_at(self) -> float | None:
+        """When the trial ended or failed, in seconds since 1970; None if it did not."""
+        for file in (self.result_file, self.error_file, self.pruned_file):
+            with suppress(OSError):
+                return file.stat().st_mtime
+        return None
+
+    def is_claimed(self) -> bool:
+        """Whether a process works in the folder now."""
+        return is_claimed(self.lock_file)
+
+    def check(self, trial: Trial) -> None:
+        """Check that the folder was made for ``trial``.
+
+        Raises:
+            RunFolderError: it was made from another spec, or its trial.yaml is not readable.
+        """
+        there = self.trial()
+        if there.identity != trial.identity:
+            differences = differing_keys(there.settings, trial.settings)
+            raise RunFolderError(
+                f"{self.path}: made from another spec: {', '.join(differences)}.\n"
+                "  Move or delete that folder, or name another one with --runs DIR."
+            )
+
+    def trial(self) -> Trial:
+        """The trial that the folder was made for, as it was written then.
+
+        That what it names exists in this version, only :meth:`trial_to_run` checks.
+
+        Raises:
+            RunFolderError: there is no readable trial.yaml.
+        """
+        return read_trial(self.trial_file)
+
+    def trial_to_run(self) -> Trial:
+        """The trial that the folder was made for, if it can be run here.
+
+        Raises:
+            RunFolderError: there is no readable trial.yaml, or it asks for what is not there.
+        """
+        return read_trial(self.trial_file, to_run=True)
+
+    def result(self) -> dict[str, Any] | None:
+        """What ``result.json`` holds; None if it is missing, empty, torn or no result."""
+        return read_result(self.result_file)[0]
+
+    def metrics(self) -> Iterator[dict[str, Any]]:
+        """The records of ``metrics.jsonl``, up to the first line that is none."""
+        return read_records(self.metrics_file)
+
+
+def _diverged(at: Mapping[str, Any] | None) -> str:
+    if not at:
+        return ""
+    return f"the loss in {at['where']} was not finite at step {at['step']} (epoch {at['epoch']})"

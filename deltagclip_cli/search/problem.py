@@ -1,0 +1,132 @@
+"""What is searched, and why it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from deltagclip_cli.core.errors import SpecError, UsageError
+from deltagclip_cli.spec.distributions import Distribution, as_written, extremes
+from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.search_settings import Search
+from deltagclip_cli.spec.trial import Trial, make_trial
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One optimizer of an experiment, whose best setting is looked for.
+
+    Args:
+        name: of the experiment.
+        experiment: which has a ``search`` with a space for the label.
+        label: of the optimizer.
+        seeds: that every setting is run with, one after the other.
+    """
+
+    name: str
+    experiment: Experiment
+    label: str
+    seeds: tuple[int, ...]
+
+    @property
+    def search(self) -> Search:
+        """How it is looked for."""
+        assert self.experiment.search is not None, "subjects are made of experiments with a search"
+        return self.experiment.search
+
+    @property
+    def space(self) -> Mapping[str, Distribution]:
+        """What the options are chosen from."""
+        return self.search.space[self.label]
+
+    @property
+    def minimizes(self) -> bool:
+        """Whether a lower value is better."""
+        return self.search.direction == "minimize"
+
+    def trials(self, options: Mapping[str, Any]) -> list[Trial]:
+        """One setting with every seed."""
+        optimizer = self.experiment.optimizers[self.label].varied(options)
+        first = make_trial(self.name, self.experiment, self.label, self.seeds[0], optimizer)
+        return [first, *map(first.with_seed, self.seeds[1:])]
+
+    def extremes(self) -> list[Trial]:
+        """Trials with the ends of what the options are chosen from, and with all that are words."""
+        ends = {
+            option: [value for _, value in extremes(each)] for option, each in self.space.items()
+        }
+        most = max(map(len, ends.values()))
+        return [
+            self.trials({option: each[min(n, len(each) - 1)] for option, each in ends.items()})[0]
+            for n in range(most)
+        ]
+
+    @cached_property
+    def premises(self) -> dict[str, Any]:
+        """What must stay the same for values of several searches to be comparable."""
+        trial = make_trial(self.name, self.experiment, self.label, self.seeds[0])
+        settings = {key: value for key, value in trial.settings.items() if key != "seed"}
+        fixed = {k: v for k, v in settings["optimizer"].items() if k not in self.space}
+        return {
+            **settings,
+            "optimizer": fixed,
+            "seeds": list(self.seeds),
+            "metric": self.search.metric,
+            "direction": self.search.direction,
+            "pruner": self.search.pruner,
+            "search seed": self.search.seed,
+            "space": {option: as_written(each) for option, each in self.space.items()},
+        }
+
+
+def find_subjects(
+    experiments: Mapping[str, Experiment],
+    *,
+    named: bool,
+    labels: Sequence[str] = (),
+    seeds: Iterable[int] = (),
+) -> list[Subject]:
+    """What is to be searched.
+
+    Args:
+        experiments: where to look.
+        named: whether each of them was asked for; else those without a search are left out.
+        labels: the optimizers to take; all that have a space if empty.
+        seeds: instead of those of the experiments.
+
+    Raises:
+        UsageError: there is nothing to search, with an example of what to write.
+        SpecError: a label has no space.
+    """
+    searched = {name: each for name, each in experiments.items() if each.search is not None}
+    lacking = [name for name in experiments if name not in searched]
+    if lacking and (named or not searched):
+        raise UsageError(_EXAMPLE.format(name=lacking[0]))
+    spaces = {name: list(each.search.space) for name, each in searched.items() if each.search}
+    there = list(dict.fromkeys(label for space in spaces.values() for label in space))
+    for label in labels:
+        if label not in there:
+            raise SpecError(
+                f"--optimizer {label}: no search here has a space for it.\n"
+                f"  optimizers with a space: {', '.join(there)}{nearest(label, there)}"
+            )
+    chosen = tuple(dict.fromkeys(seeds))
+    return [
+        Subject(name, experiment, label, chosen or tuple(dict.fromkeys(experiment.seeds)))
+        for name, experiment in searched.items()
+        for label in spaces[name]
+        if not labels or label in labels
+    ]
+
+
+_EXAMPLE = """\
+--search: {name} has no 'search:' that says what is to be searched.
+  Write, with the labels of its optimizers and limits of your own:
+    {name}:
+      search:
+        metric: test/loss
+        space:
+          adam: {{lr: {{log_uniform: [1e-5, 1e-1]}}}}"""

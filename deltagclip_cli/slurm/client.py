@@ -1,0 +1,247 @@
+"""Slurm's own commands: the only place that runs them and reads what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltagclip_cli.core.errors import UsageError
+
+_TIMEOUT_SECONDS = 60.0  # squeue itself gives up after ten, sbatch later
+_SACCT_TIMEOUT_SECONDS = 10.0  # what it tells can be done without
+_ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+_CUT_OFF = (  # after the controller may have been told
+    *("Socket timed out", "Zero Bytes", "Message receive failure", "Connection reset"),
+    *("Transport endpoint is not connected", "Unexpected message received"),
+)
+_FIELDS = ("Name", "ArrayJobID", "ArrayTaskID", "State", "Reason", "NodeList", "RestartCnt")
+DEFAULT_MAX_ARRAY_SIZE = 1001
+
+# People set their own defaults for Slurm's commands in variables, which go before what a script
+# says, and would hide jobs of other partitions from us.
+_VARIABLES = ("SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_")
+# Of those of sbatch, these are heeded where a script leaves it open.
+_DEFAULTS = ("account", "partition", "qos", "reservation")
+_WHOLE_LISTS = {"SLURM_BITSTR_LEN": "0"}  # of tasks, which are cut after 64 characters else
+# What stays of a job's own variables if another is submitted from within it.
+_OF_A_JOB = ("SLURM_", "CUDA_VISIBLE_DEVICES")
+_NOT_OF_A_JOB = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+
+
+class SlurmError(UsageError):
+    """A command of Slurm refused; the message is in its words."""
+
+
+class MissingError(SlurmError):
+    """Slurm's commands are not on this machine."""
+
+
+class UnreachableError(SlurmError):
+    """Slurm does not answer, so that nothing is known about its jobs."""
+
+
+class UnansweredError(UnreachableError):
+    """Slurm was told, and did not answer: it may have done what it was told."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of an array job, as Slurm tells of it.
+
+    Args:
+        name: of the job.
+        job: the number of the array.
+        task: the number in the array.
+        state: in Slurm's words, such as ``PENDING``.
+        reason: why it waits, or why it ended; empty if Slurm gives none.
+        node: where it runs.
+        restarts: how often it was started again.
+    """
+
+    name: str
+    job: str
+    task: int
+    state: str
+    reason: str = ""
+    node: str = ""
+    restarts: int = 0
+
+    @property
+    def id(self) -> str:
+        """As Slurm's commands take it."""
+        return f"{self.job}_{self.task}"
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it waits, runs, or is just ending."""
+        return self.state not in _ENDED
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it has yet to run, for the first time or again."""
+        return self.state.startswith(("PENDING", "REQUEUE", "SPECIAL_EXIT"))
+
+
+def submit(script: Path) -> str:
+    """Submit a script, and return the number of its job.
+
+    Raises:
+        SlurmError: it was refused.
+    """
+    said = _run("sbatch", "--parsable", str(script), environment=_environment_of(script))
+    found = re.search(r"^(\d+)(;\S+)?$", said, re.M)  # behind it, the name of a cluster
+    if found is None:
+        raise UnansweredError(f"sbatch did not tell the number of the job: {said.strip()!r}")
+    return found[1]
+
+
+def _environment_of(script: Path) -> dict[str, str]:
+    """The variables to submit a script with."""
+    text = script.read_text("utf-8")
+    environment = _environment()
+    if "SLURM_JOB_ID" in environment:
+        for name in list(environment):
+            if name.startswith(_OF_A_JOB) and name not in _NOT_OF_A_JOB:
+                del environment[name]
+    for option in _DEFAULTS:
+        name = f"SBATCH_{option.upper()}"
+        if name in os.environ and f"\n#SBATCH --{option}=" not in text:
+            environment[name] = os.environ[name]
+    return environment
+
+
+def _environment() -> dict[str, str]:
+    return {name: text for name, text in os.environ.items() if not name.startswith(_VARIABLES)}
+
+
+def tasks_named(names: Iterable[str]) -> list[Task]:
+    """The tasks of the array jobs of these names, also ended ones that Slurm still remembers.
+
+    Raises:
+        MissingError, UnreachableError: nothing is known.
+    """
+    form = ",".join(f"{field}:|" for field in _FIELDS)
+    said = _run("squeue", "--noheader", "--array", "--all", "--states=all",
+                f"--name={','.join(names)}", f"--Format={form}")  # fmt: skip
+    return [task for line in said.splitlines() if (task := _task(line.split("|"))) is not None]
+
+
+def _task(words: Sequence[str]) -> Task | None:
+    if len(words) <= len(_FIELDS):  # the name of a cluster above its jobs
+        return None
+    # An administrator's reason may hold what stands between the fields.
+    name, job, task, state, *reasons, node, restarts = (word.strip() for word in words[:-1])
+    if not task.isdecimal():  # somebody has submitted the script without its array
+        return None
+    reason = "" if reasons == ["None"] else "|".join(reasons)
+    return Task(name, job, int(task), state, reason, node, int(restarts or 0))
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """End jobs; the numbers of arrays end all of their tasks.
+
+    Raises:
+        SlurmError: one of them may not be ended.
+    """
+    _run("scancel", *jobs)
+
+
+def requeue(task: str) -> None:
+    """Put a running task back into the queue, which ends it here.
+
+    Raises:
+        SlurmError: that is not allowed here.
+    """
+    _run("scontrol", "requeue", task)
+
+
+def is_preempted(task: str) -> bool:
+    """Whether Slurm has begun to end a running task for the sake of another.
+
+    Raises:
+        SlurmError: Slurm does not know the task, or does not answer.
+    """
+    said = _run("scontrol", "show", "job", task)
+    found = re.search(r"\bPreemptTime=(\S+)", said)
+    return found is not None and found[1] != "None"
+
+
+def largest_array() -> int:
+    """How many tasks an array may have here, if they are numbered from 0.
+
+    Raises:
+        SlurmError: Slurm does not answer.
+    """
+    said = _run("scontrol", "show", "config")
+    limits = re.findall(r"(?:^MaxArraySize\s*=\s*|\bmax_array_tasks=)(\d+)", said, re.M)
+    return max(1, min(map(int, limits), default=DEFAULT_MAX_ARRAY_SIZE))
+
+
+def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
+    """How tasks ended, by their ids, as the accounting database tells; empty if there is none."""
+    try:
+        said = _run("sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-o", "JobID,State")
+    except SlurmError:
+        return {}
+    found = {}
+    for line in said.splitlines():
+        tasks, _, state = line.partition("|")
+        state = state.partition(" ")[0]  # of "CANCELLED by 0"
+        if state in _ENDED:  # what the queue has forgotten runs only in a database that lags
+            found.update(dict.fromkeys(_task_ids(tasks), state))
+    return found
+
+
+def _task_ids(text: str) -> Iterator[str]:
+    """``17_3``; or each of ``17_[0-3,7,10-30:5%2]``, which ended before they were started."""
+    job, bracket, rest = text.partition("[")
+    if not bracket:
+        yield text
+        return
+    for part in re.split("[%\\]]", rest)[0].split(","):
+        found = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        if found is not None:  # else Slurm has cut a long list off
+            first, last, step = found.groups()
+            tasks = range(int(first), int(last or first) + 1, int(step or 1))
+            yield from (f"{job}{task}" for task in tasks)
+
+
+def _run(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    timeout = _SACCT_TIMEOUT_SECONDS if program == "sacct" else _TIMEOUT_SECONDS
+    path = shutil.which(program)
+    if path is None:
+        raise MissingError(f"{program}: Slurm's commands are not on this machine.")
+    try:
+        done = subprocess.run(
+            [path, *arguments],
+            env=_environment() | _WHOLE_LISTS if environment is None else environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired as error:
+        # Of a queue that is full, sbatch says so and tries again for minutes. It is bytes here.
+        words = (error.stderr or b"").decode(errors="replace").strip()
+        told = f": {words}" if words else "."
+        raise UnansweredError(f"{program} did not answer in {timeout:.0f} s{told}") from None
+    if done.returncode:
+        words = done.stderr.strip() or f"{program} ended with exit code {done.returncode}"
+        raise _refusal(words)
+    return done.stdout
+
+
+def _refusal(words: str) -> SlurmError:
+    if any(each in words for each in _CUT_OFF):
+        return UnansweredError(words)
+    if any(each in words for each in ("Unable to contact", "Connection refused")):
+        return UnreachableError(words)
+    return SlurmError(words)

@@ -1,0 +1,198 @@
+"""One task of an array job: its trials, its log, and whether it comes back after its time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from deltagclip_cli.core.errors import DeltaGClipError, ExitCode, UsageError
+from deltagclip_cli.core.wording import plural
+from deltagclip_cli.launch.launcher import Launch
+from deltagclip_cli.launch.local import LocalLauncher
+from deltagclip_cli.launch.slots import count_gpus
+from deltagclip_cli.launch.sweep_view import PlainView
+from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.runs.folder import ENDED
+from deltagclip_cli.runs.hold import hold, tidy
+from deltagclip_cli.runs.ownership import current_restart
+from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
+from deltagclip_cli.slurm.submission import Array, Entry, Head, Marks
+from deltagclip_cli.slurm.task_queue import JobQueue
+from deltagclip_cli.spec.trial import distinct_inputs
+from deltagclip_cli.terminal.messages import shown_messages
+from deltagclip_cli.training.stopping import StopRequest
+
+_PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit
+_SECONDS_BETWEEN_REQUESTS = 3.0
+
+
+@dataclass(frozen=True)
+class JobSession:
+    """Runs the trials of one task of an array.
+
+    Args:
+        array: its files.
+        task: its number.
+        job: Slurm's id of the task; empty where somebody runs it by hand.
+        data: where data sets lie.
+        local_data: a folder on this machine to copy data to first; may hold ``$VARIABLES``.
+        threads: of the CPU, for each trial; None for as many as usual.
+        gpus: whether there must be GPUs (True) or none is used (False); None takes what is there.
+        console: where everything for people goes.
+        stop: remembers the signals that came.
+    """
+
+    array: Array
+    task: int
+    job: str
+    data: Path
+    local_data: str | None
+    threads: int | None
+    gpus: bool | None
+    console: Console
+    stop: StopRequest
+
+    def run(self) -> int:
+        """Run what is to be run, and return the exit code."""
+        head, entries = self.array.entries(self.task)
+        restart = current_restart()
+        self._say(f"{head.experiment}, {self._here}, restarts {restart}")
+        todo = _pending(entries, self.array.runs)
+        queue = JobQueue(todo, self.job, restart)
+        before = [_progress(each) for each in todo]
+        with shown_messages(self.console, quiet=False), self.stop.listening():
+            if todo:
+                self._launch(queue, todo, head)
+        left = self._left(todo, queue)
+        self._say(f"{len(left)} of {plural(len(todo), 'trial')} left to be run.")
+        advanced = [_progress(each) for each in todo] != before
+        if left and self._comes_back(left, advanced):
+            return ExitCode.STOPPED
+        if queue.any_failed:
+            return ExitCode.FAILED
+        return ExitCode.STOPPED if left else ExitCode.OK
+
+    @property
+    def _here(self) -> str:
+        return f"job {self.job}" if self.job else "by hand"
+
+    def _launch(self, queue: JobQueue, todo: Sequence[Planned], head: Head) -> None:
+        try:
+            launcher = LocalLauncher(self._how(head))
+            launcher.prepare(distinct_inputs(each.trial for each in todo))
+            launcher.run(queue, PlainView(self.console, len(todo)))
+        except DeltaGClipError as error:
+            for each in todo:
+                if not queue.is_elsewhere(each):
+                    _record_stop(each, f"{self._here}: {' '.join(str(error).split())}")
+            raise
+
+    def _how(self, head: Head) -> Launch:
+        gpus = count_gpus() if self.gpus is not False else 0
+        on_gpus = bool(gpus or self.gpus)
+        return Launch(
+            data_dir=self.data,
+            should_stop=self.stop,
+            jobs=None if on_gpus else head.pack,
+            gpus="all" if on_gpus else None,
+            threads=self.threads,
+            trials_per_gpu=-(-head.pack // max(1, gpus)) if on_gpus else 1,
+            download=False,
+            local_data=_expanded(self.local_data) if self.local_data is not None else None,
+        )
+
+    def _left(self, todo: Sequence[Planned], queue: JobQueue) -> list[Planned]:
+        """What is not ended, and not left to another job."""
+        elsewhere = {each.trial.folder for each in queue.left}
+        now = look_up([each.trial for each in todo], self.array.runs)
+        for each in now:
+            if each.result is not None:
+                tidy(each.folder)
+        return [e for e in now if e.state not in ENDED and e.trial.folder not in elsewhere]
+
+    def _comes_back(self, left: Sequence[Planned], advanced: bool) -> bool:
+        """Put this task into the queue again, if it was only the time limit that ended it.
+
+        After a preemption Slurm does so itself, and whoever cancels a job does not want it back.
+        """
+        if self.stop.signals != {signal.SIGUSR1} or not self.job:
+            return False
+        if not advanced:
+            for each in left:
+                _record_stop(each, f"no checkpoint in the time of job {self.job}")
+            self._say(
+                "No trial came to a checkpoint in this job's time, and in another it would be no "
+                "better: not requeued.\n  Give it more with slurm: {time: ...}."
+            )
+            return False
+        try:
+            requeued = self._requeued()
+        except SlurmError as error:
+            self._say(f"Not requeued: {error}\n  The sweep submits what is left, started again.")
+            return False
+        if requeued:
+            self._say("The time is up: back into the queue.")
+        return requeued
+
+    def _requeued(self) -> bool:
+        """Ask for the requeue; of a controller that is being restarted, once more."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while self.stop.signals == {signal.SIGUSR1}:
+            try:
+                if is_preempted(self.job):
+                    return False
+                requeue(self.job)
+                return True
+            except UnreachableError as error:
+                if time.monotonic() > end:
+                    raise
+                self._say(f"{error}\n  Asking again.")
+                time.sleep(_SECONDS_BETWEEN_REQUESTS)
+        return False
+
+    def _say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+
+
+def _record_stop(planned: Planned, reason: str) -> None:
+    with suppress(DeltaGClipError), hold(planned.folder, make=True) as held:
+        held.keep(planned.trial)
+        if planned.folder.result() is None:
+            held.record_stop(reason)
+
+
+def _expanded(local_data: str) -> Path:
+    folder = os.path.expandvars(local_data)
+    if "$" in folder:
+        raise UsageError(
+            f"slurm: local_data: {local_data} names a variable that is not set on this node.\n"
+            "  Write one that is, or leave out local_data."
+        )
+    return Path(folder).expanduser()
+
+
+def _pending(entries: Sequence[Entry], runs: Path) -> list[Planned]:
+    """What is to be run of a task; when it was started before, only what that has left."""
+    chosen = []
+    for entry, each in zip(entries, look_up([e.trial for e in entries], runs), strict=True):
+        now = Marks.of(each.folder)
+        if each.state not in ENDED or (entry.again and now.ended == entry.before.ended):
+            afresh = entry.again == "all" and now.begun == entry.before.begun
+            chosen.append(replace(each, afresh=afresh))
+    return chosen
+
+
+def _progress(planned: Planned) -> tuple[int, float | None]:
+    """Something that changes when a trial comes to a checkpoint, or to an end."""
+    saved = 0
+    with suppress(OSError):
+        saved = planned.folder.checkpoint_file.stat().st_mtime_ns
+    return saved, planned.folder.ended_at

@@ -1,0 +1,256 @@
+"""What batch jobs ask Slurm for: ``slurm:`` of an experiment, and ``--slurm`` of a command."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
+
+from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.spec.component import Component, Settings
+from deltagclip_cli.spec.document import parse_override
+from deltagclip_cli.spec.faults import collected, explained, raised, unknown_label
+from deltagclip_cli.spec.sbatch_options import refusal
+from deltagclip_cli.spec.sentences import got, sentence
+
+_NOTICE_SECONDS = 120
+_TIME = re.compile(r"(?=.*[1-9])([0-9]{1,9}-[0-9]{1,9}|[0-9]{1,9})(:[0-9]{1,9}){0,2}")
+_ENDLESS = re.compile(r"UNLIMITED|INFINITE", re.IGNORECASE)
+_FORMS = {
+    "gpus": (
+        re.compile(r"(?!gpu(:|\Z))(?=[0-9_.-]*[A-Za-z])[A-Za-z0-9][A-Za-z0-9_.-]*(:[1-9][0-9]*)?"),
+        0,
+        "a number of GPUs, their type, or TYPE:NUMBER",
+        "such as 1, a100 or a100:2; 0 trains on the CPU",
+    ),
+    "mem": (
+        re.compile(r"[0-9]+([KMGT]B?)?", re.IGNORECASE),
+        0,
+        "a size of memory",
+        "such as 16G or 500M; a number alone is in MB, and 0 is all that the node has",
+    ),
+    "time": (
+        re.compile(rf"{_TIME.pattern}|(?i:{_ENDLESS.pattern})"),
+        1,
+        "a time limit of Slurm",
+        "minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S, such as 90 or 1-12; or UNLIMITED",
+    ),
+}
+"""For each key what its text is like, its least number, what that is, and a hint."""
+
+
+def _check_line(text: str, allowed: str = "") -> str:
+    # A line more in a script is a command more, or an option that nobody has checked.
+    if not text.strip():
+        hint = "leave it out, or write null"
+        raise raised([explained("a text must not be empty here.", hint, (), text)])
+    if not all(each.isprintable() or each in allowed for each in text):
+        message = f"a text must be one line without control characters here (got {got(text)})."
+        raise raised([explained(message, "", (), text)])
+    return text
+
+
+def _check_option(text: str) -> str:
+    reason = refusal(_check_line(text))
+    if reason is not None:
+        raise raised([explained(*reason, (), text)])
+    return text
+
+
+def _check_shell(text: str) -> str:
+    return _check_line(text, "\n\t")
+
+
+def _as_list(value: object) -> object:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else value
+
+
+def _one_by_one(blocks: list[str]) -> list[str]:
+    return [line for block in blocks for line in block.split("\n") if line.strip()]
+
+
+_Line = Annotated[str, AfterValidator(_check_line)]
+_Options = Annotated[list[Annotated[str, AfterValidator(_check_option)]], BeforeValidator(_as_list)]
+_Shell = Annotated[
+    list[Annotated[str, AfterValidator(_check_shell)]],
+    BeforeValidator(_as_list),
+    AfterValidator(_one_by_one),
+]
+
+
+class Resources(Settings):
+    """What a batch job asks Slurm for, and what it does before the trials.
+
+    What is None, or written as null, is left to Slurm; see README for what each one means.
+    ``gpus`` of 0 is the CPU even where GPUs can be seen, and ``mem`` of 0 all that the node has.
+    ``sbatch`` holds further options, one each, as they would stand behind ``#SBATCH``; ``setup``
+    lines of shell, of which empty ones are dropped.
+    """
+
+    partition: _Line | None = None
+    account: _Line | None = None
+    qos: _Line | None = None
+    constraint: _Line | None = None
+    nodes: PositiveInt | None = None
+    gpus: int | str | None = None
+    cpus: PositiveInt | None = None
+    mem: int | str | None = None
+    time: int | str | None = None
+    notice: PositiveInt | None = None
+    throttle: PositiveInt | None = None
+    pack: PositiveInt | None = None
+    local_data: _Line | None = None
+    sbatch: _Options = Field(default_factory=list)
+    setup: _Shell = Field(default_factory=list)
+
+    @property
+    def time_seconds(self) -> int | None:
+        """The time limit; None if there is none, or none is known."""
+        if isinstance(self.time, int):
+            return 60 * self.time
+        return None if self.time is None or _ENDLESS.fullmatch(self.time) else _seconds(self.time)
+
+    @property
+    def notice_seconds(self) -> int:
+        """How long before the time limit the trials are asked to save."""
+        if self.notice is not None:
+            return self.notice
+        limit = self.time_seconds
+        return _NOTICE_SECONDS if limit is None else max(1, min(_NOTICE_SECONDS, limit // 4))
+
+    @field_validator(*_FORMS, mode="before")
+    @classmethod
+    def _check_form(cls, value: Any, info: ValidationInfo) -> Any:
+        key = str(info.field_name)
+        pattern, least, what, hint = _FORMS[key]
+        is_number = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if value is None or is_number or (isinstance(value, str) and pattern.fullmatch(value)):
+            return value
+        raise raised([explained(f"'{key}' must be {what} (got {got(value)}).", hint, (), value)])
+
+    @model_validator(mode="after")
+    def _notice_comes_in_time(self) -> Self:
+        refused = _late_notice(self)
+        if refused:
+            raise raised([explained(refused, "", ("notice",))])
+        return self
+
+
+class Slurm(Resources):
+    """The resources of an experiment, and what is different for some of its optimizers.
+
+    ``optimizers`` holds it by label; what is written there replaces what is written above. As with
+    every setting, an experiment's own ``slurm:`` replaces the whole of that in ``defaults``.
+    """
+
+    optimizers: dict[str, Resources] = Field(default_factory=dict)
+
+    def of(self, label: str, overrides: Resources | None = None) -> Resources:
+        """The resources of one optimizer: overrides, over what its label has, over the rest.
+
+        Only what was set replaces; lists replace the whole, and None leaves out again.
+
+        Raises:
+            SpecError: together they make no sense.
+        """
+        merged = self._merged(label, overrides)
+        refused = _late_notice(merged)
+        if refused:
+            raise SpecError(f"slurm for {label}: {refused}")
+        return merged
+
+    def _merged(self, label: str, overrides: Resources | None = None) -> Resources:
+        written: dict[str, Any] = {}
+        for layer in (self, self.optimizers.get(label), overrides):
+            if layer is not None:
+                keys = layer.model_fields_set & Resources.model_fields.keys()
+                written |= {key: getattr(layer, key) for key in keys}
+        return Resources.model_construct(**written)
+
+    @model_validator(mode="after")
+    def _optimizers_have_notice_in_time(self) -> Self:
+        faults: list[InitErrorDetails] = []
+        for label, own in self.optimizers.items():
+            refused = _late_notice(self._merged(label))
+            if refused:
+                key = "notice" if "notice" in own.model_fields_set else "time"
+                faults.append(explained(refused, "", ("optimizers", label, key)))
+        if faults:
+            raise raised(faults)
+        return self
+
+
+def _seconds(text: str) -> int:
+    days, dash, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    return 86400 * int(days or 0) + sum(n * unit for n, unit in zip(parts, units, strict=False))
+
+
+def _late_notice(resources: Resources) -> str:
+    """Why trials would be asked to save as soon as they start; empty if they would not."""
+    notice, limit = resources.notice, resources.time_seconds
+    if notice is None or limit is None or notice < limit:
+        return ""
+    return f"'notice' must be less than 'time' (got {notice} s, and {limit} s)."
+
+
+def read_slurm(written: Any, optimizers: Mapping[str, Component] | None) -> Slurm:
+    """The ``slurm:`` of an experiment; ``optimizers`` are None if they have faults of their own.
+
+    Raises:
+        ValidationError: it has faults; all of them.
+    """
+    faults: list[InitErrorDetails] = []
+    slurm = Slurm()
+    with collected(faults, ()):
+        slurm = Slurm.model_validate(written)
+    labels = written.get("optimizers") if isinstance(written, dict) else None
+    if optimizers is not None and isinstance(labels, dict):
+        faults += [
+            unknown_label(label, list(optimizers), ("optimizers", label))
+            for label in labels
+            if label not in optimizers
+        ]
+    if faults:
+        raise raised(faults)
+    return slurm
+
+
+def parse_overrides(words: Sequence[str]) -> Resources:
+    """Read the ``KEY=VALUE`` words of ``--slurm``, whose values are YAML.
+
+    Of a repeated key the last wins, but what is said of ``sbatch`` and ``setup`` adds up.
+
+    Raises:
+        SpecError: there are faults; all of them, each with its words.
+    """
+    written: dict[str, Any] = {}
+    faults: list[str] = []
+    for word in words:
+        override = parse_override(word, "--slurm", "time=04:00:00")
+        key = ".".join(map(str, override.where))
+        try:
+            value = getattr(Resources.model_validate({key: override.value}), key)
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                faults.append(f"--slurm {word}: {sentence(details['loc'], [details])[1]}")
+        else:
+            written[key] = [*written.get(key, []), *value] if isinstance(value, list) else value
+    if faults:
+        raise SpecError("\n\n".join(faults))
+    return Resources.model_construct(**written)

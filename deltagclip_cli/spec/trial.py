@@ -1,0 +1,342 @@
+"""One training run, fully resolved: an experiment, an optimizer setting and a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
+
+from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core.files import read_file
+from deltagclip_cli.core.wording import shortened
+from deltagclip_cli.spec.component import AS_WRITTEN, Settings
+from deltagclip_cli.spec.nodes import parse
+from deltagclip_cli.spec.schema import (
+    Certificate,
+    Checkpointing,
+    Data,
+    Experiment,
+    Model,
+    Name,
+    Optimizer,
+    Schedule,
+    Seed,
+    Task,
+)
+from deltagclip_cli.spec.sentences import in_one_line
+
+
+class Trial(Settings):
+    """Everything that one run is made of; what the worker is given, as ``trial.yaml``.
+
+    ``schedule`` is the one in force: the optimizer's own if it has one, else the experiment's.
+    """
+
+    experiment: Name
+    label: Name
+    seed: Seed
+    epochs: PositiveInt
+    precision: Literal["fp32", "tf32", "bf16", "fp64"]
+    model: Model
+    data: Data
+    task: Task
+    optimizer: Optimizer
+    schedule: Schedule | None
+    log_every: PositiveInt | None
+    certificate: Certificate | None = None
+    checkpoint: Checkpointing
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What changes the numbers, as plain data: no names, no rhythm of writing files."""
+        plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        plain["optimizer"].pop("schedule", None)  # the one in force stands beside it
+        return plain
+
+    @cached_property
+    def canonical(self) -> dict[str, str]:
+        """Each of :attr:`settings` but the seed, as JSON that is the same for what is the same.
+
+        1 and 1.0 are the same setting. An option that is null counts like one that is absent, so
+        that an option which a later version adds, off by default, leaves old identities as they
+        were.
+        """
+        return self._canonical_beside(None)
+
+    def _canonical_beside(self, other: Trial | None) -> dict[str, str]:
+        """:attr:`canonical`, where the parts that another trial has too are those of the other."""
+        texts = {}
+        for key in _CANONICAL:
+            part = getattr(self, key)
+            if other is not None and key in other.canonical and part is getattr(other, key):
+                texts[key] = other.canonical[key]
+            elif part is not None:
+                plain = part.model_dump(mode="json") if isinstance(part, BaseModel) else part
+                if key == "optimizer":
+                    plain.pop("schedule", None)  # the one in force stands beside it
+                texts[key] = _JSON.encode(_canonical(plain))
+        return texts
+
+    def sharing(self, other: Trial | None) -> Self:
+        """This trial, with what was computed of the parts that another one has too."""
+        self.__dict__["canonical"] = self._canonical_beside(other)
+        return self
+
+    @cached_property
+    def identity(self) -> str:
+        """A SHA-256 of all of :attr:`settings`, in hexadecimal."""
+        return _hash({**self.canonical, "seed": str(self.seed)})
+
+    @cached_property
+    def setting(self) -> str:
+        """A SHA-256 like :attr:`identity`, of all but the seed: what such trials have in common."""
+        return _hash(self.canonical)
+
+    @property
+    def folder(self) -> str:
+        """The run folder below the runs folder, with forward slashes."""
+        return f"{self.experiment}/{self.label}/seed-{self.seed}-{self.identity[:8]}"
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, without what was computed from the values that ``update`` replaces."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in ("settings", "canonical", "identity", "setting"):
+            copied.__dict__.pop(name, None)
+        return copied
+
+    def with_seed(self, seed: int) -> Self:
+        """The same setting with another seed, sharing what was computed of the setting."""
+        copied = self.model_copy(update={"seed": seed})
+        copied.__dict__.update(canonical=self.canonical, setting=self.setting)
+        return copied
+
+
+def read_trial(file: Path, *, to_run: bool = False) -> Trial:
+    """The trial of a ``trial.yaml``, as it was written.
+
+    Args:
+        file: in a run folder.
+        to_run: check that what it names exists in this version.
+
+    Raises:
+        RunFolderError: there is no readable trial, or it asks for what is not there.
+    """
+    try:
+        written = parse(read_file(file).decode())
+        return Trial.model_validate(written, context=None if to_run else AS_WRITTEN)
+    except FileNotFoundError:
+        raise RunFolderError(
+            f"{file.parent}: not a run folder, for it has no {file.name}.\n"
+            "  Folders are made by 'deltagclip train'."
+        ) from None
+    except ValidationError as error:
+        reason = in_one_line(error)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    verb = "can run" if to_run else "reads"
+    raise RunFolderError(
+        f"{file}: not a trial that this version {verb}: {shortened(reason, 300)}.\n"
+        "  Delete the folder to run the trial again."
+    )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is loaded before a training: data, and a model whose tokenizer may have to cut them."""
+
+    data: Data
+    model: Model
+
+
+def distinct_inputs(users: Iterable[Trial | Experiment]) -> list[Inputs]:
+    """The inputs of trials or experiments, each once: networks in most models are not loaded."""
+    found = {
+        (each.data.model_dump_json(), each.model.options.get("pretrained")): each for each in users
+    }
+    return [Inputs(each.data, each.model) for each in found.values()]
+
+
+_NOT_IDENTITY = {"experiment", "label", "log_every", "certificate", "checkpoint"}
+_CANONICAL = [name for name in Trial.model_fields if name not in {*_NOT_IDENTITY, "seed"}]
+
+
+_JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)
+
+
+def _hash(canonical: Mapping[str, str]) -> str:
+    parts = ", ".join(f'"{key}": {canonical[key]}' for key in sorted(canonical))
+    return hashlib.sha256(f"{{{parts}}}".encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def make_trial(
+    name: str, experiment: Experiment, label: str, seed: int, optimizer: Optimizer | None = None
+) -> Trial:
+    """The trial of one optimizer setting, by default the one written under ``optimizers``."""
+    optimizer = optimizer or experiment.optimizers[label]
+    own = "schedule" in optimizer.model_fields_set
+    return Trial(
+        experiment=name,
+        label=label,
+        seed=seed,
+        optimizer=optimizer,
+        schedule=optimizer.schedule if own else experiment.schedule,
+        **{key: getattr(experiment, key) for key in _SHARED},
+    )
+
+
+_SHARED = (
+    *("epochs", "precision", "model", "data", "task"),
+    *("log_every", "certificate", "checkpoint"),
+)
+
+
+def expand(
+    name: str, experiment: Experiment, seeds: Iterable[int] = (), labels: Iterable[str] = ()
+) -> Iterator[Trial]:
+    """Every trial of an experiment: each optimizer, at each point of the grid, with each seed.
+
+    Settings of one label that agree in everything that changes the numbers are one trial.
+
+    Args:
+        name: of the experiment.
+        experiment: what is expanded.
+        seeds: instead of those of the experiment.
+        labels: the optimizers to take; all if empty.
+
+    Raises:
+        KeyError: there is no optimizer with one of the labels.
+        ValidationError: a seed is out of range.
+    """
+    first, *others = dict.fromkeys(_SEEDS.validate_python(list(seeds)) or experiment.seeds)
+    for label in dict.fromkeys(labels) or experiment.optimizers:
+        seen = set()
+        trial = None
+        for variant in experiment.variants(label):
+            made = make_trial(name, variant.experiment, label, first, variant.optimizer)
+            trial = made.sharing(trial)
+            if trial.setting not in seen:
+                seen.add(trial.setting)
+                yield trial
+                yield from map(trial.with_seed, others)
+
+
+_SEEDS = TypeAdapter(list[Seed], config=ConfigDict(strict=True))
+
+
+def distinguished(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
+    """For each experiment, label and :attr:`Trial.setting` how it differs from others of the label.
+
+    Such as ``"lr=0.1 model.width=256"``: options of the optimizer by their bare names, and only
+    keys in which two settings differ. Empty where a label has one setting.
+    """
+    by_label: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
+    for trial in trials:
+        by_label[trial.experiment, trial.label].setdefault(trial.setting, trial)
+    return {
+        (*label, setting): " ".join(f"{key}={word}" for key, word in words.items())
+        for label, settings in by_label.items()
+        for setting, words in differing_settings(settings).items()
+    }
+
+
+_Key = tuple[str, Any, str]
+
+
+def differing_settings(
+    trials: Mapping[str, Trial], sections: Iterable[str] = ()
+) -> dict[str, dict[str, str]]:
+    """The settings in which some trials differ, each by its name and in a word.
+
+    Args:
+        trials: of different settings, by any key.
+        sections: the keys of :attr:`Trial.settings` to look at; all if empty.
+
+    Returns:
+        The names and words of each trial, by its key.
+    """
+    sections = sections or dict.fromkeys(
+        ["optimizer", *(key for each in trials.values() for key in each.canonical)]
+    )
+    varying = [key for key in sections if len({t.canonical.get(key) for t in trials.values()}) > 1]
+    flat = {setting: _flat(trial.settings, varying) for setting, trial in trials.items()}
+    parts: dict[str, dict[str, str]] = {setting: {} for setting in trials}
+    for section, name, shown in dict.fromkeys(key for each in flat.values() for key in each):
+        having = {
+            setting: each.get((section, name, shown))
+            for setting, each in flat.items()
+            if name is None or each[section, None, section] == name
+        }
+        words = _words(list(having.values()))
+        if len(set(words)) > 1:
+            for setting, word in zip(having, words, strict=True):
+                parts[setting][shown] = word
+    return parts
+
+
+def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[_Key, Any]:
+    """Each value under its section, the name chosen there, and the words that it is shown by.
+
+    Options are compared among those of one name only: that Adam has no momentum says nothing that
+    its name does not.
+    """
+    flat: dict[_Key, Any] = {}
+    for section in sections:
+        value = settings[section]
+        if not isinstance(value, dict):
+            flat[section, None, section] = value
+            continue
+        name, prefix = value["name"], "" if section == "optimizer" else f"{section}."
+        flat[section, None, section] = name
+        flat |= {(section, name, prefix + key): value[key] for key in value if key != "name"}
+    return flat
+
+
+def _words(values: list[Any]) -> list[str]:
+    """Each value in few characters, unless different ones would then look the same."""
+    plain = [_canonical(value) for value in values]
+    exact = [_word(value, repr) for value in plain]
+    short = [_word(value, "{:g}".format) for value in plain]
+    return short if len(set(short)) == len(set(exact)) else exact
+
+
+def _word(value: Any, number: Callable[[float], str]) -> str:
+    match value:
+        case None:
+            return "off"
+        case bool():
+            return str(value).lower()
+        case float():
+            return number(value).replace("e-0", "e-").replace("e+0", "e+")
+        case list():
+            return f"[{','.join(_word(item, number) for item in value)}]"
+        case dict():
+            items = (f"{key}:{_word(item, number)}" for key, item in value.items())
+            return f"{{{','.join(items)}}}"
+    return str(value)
+
+
+def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
+    """The dotted keys at which two sets of plain data differ, as ``"a.b (1 then, 2 now)"``."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return [
+            difference
+            for key in sorted({*one, *other})
+            for difference in differing_keys(one.get(key), other.get(key), f"{prefix}{key}.")
+        ]
+    return [] if one == other else [f"{prefix[:-1]} ({one!r} then, {other!r} now)"]

@@ -1,0 +1,121 @@
+"""Sheets on a terminal: what does not fit beside the names continues below, under them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich import box
+from rich.cells import cell_len
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from deltagclip_cli.results.compare.rows import Standing
+from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet
+
+_STYLES = {Standing.BEST: "bold green", Standing.LIKE_BEST: "green"}
+_DARK, _BRIGHT = (68, 1, 84), (253, 231, 37)  # the ends of viridis
+_GAP = 2
+_LEAST_NAME = 20
+
+
+def print_sheets(console: Console, sheets: Iterable[Sheet]) -> None:
+    """Print tables with their titles and notes."""
+    for sheet in sheets:
+        console.print(Text(sheet.title, style="bold"))
+        layout = _Layout(sheet, console.width)
+        for number, columns in enumerate(layout.chunks()):
+            if number:
+                console.print()
+            console.print(layout.table(columns))
+        for note in sheet.notes:
+            console.print(Text(note, style="dim"))
+        console.print()
+
+
+class _Layout:
+    """How a sheet is laid out in a width.
+
+    Everything stands on one line if there is room. Else details go below their numbers, names are
+    folded, and the columns that still do not fit make a table of their own.
+    """
+
+    def __init__(self, sheet: Sheet, width: int) -> None:
+        self._sheet = sheet
+        self._has_marks = any(line.mark for line in sheet.lines)
+        self._width = width - (1 + _GAP if self._has_marks else 0)
+        widths = _widths(sheet, " ")
+        self._between = " " if _total(widths) <= self._width else "\n"
+        self._name, *self._numbers = _widths(sheet, self._between)
+
+    def chunks(self) -> Iterator[list[int]]:
+        """The columns of each table but the first, which names its rows."""
+        room = self._width - min(self._name, max(_LEAST_NAME, self._width // 4))
+        chunk: list[int] = []
+        used = 0
+        for column, width in enumerate(self._numbers, start=1):
+            if chunk and used + _GAP + width > room:
+                yield chunk
+                chunk, used = [], 0
+            chunk.append(column)
+            used += _GAP + width
+        yield chunk
+
+    def table(self, columns: Sequence[int]) -> Table:
+        """The table of some columns, beside the names."""
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, _GAP - 1, 0, 0),  # the box adds one
+            header_style="bold",
+        )
+        if self._has_marks:
+            table.add_column("", width=1)
+        room = self._width - sum(self._numbers[column - 1] + _GAP for column in columns)
+        table.add_column(Text(self._sheet.columns[0]), max_width=max(room, 1), overflow="fold")
+        for column in columns:
+            table.add_column(Text(self._sheet.columns[column]), justify="right")
+        for line in self._sheet.lines:
+            table.add_row(*self._cells(line, columns), style=_style(line))
+        return table
+
+    def _cells(self, line: Line, columns: Sequence[int]) -> list[Text]:
+        mark = [Text(line.mark)] if self._has_marks else []
+        shown = (line.cells[column] for column in (0, *columns))
+        return mark + [Text(_text(cell, self._between), style=_shade(cell)) for cell in shown]
+
+
+def _widths(sheet: Sheet, between: str) -> list[int]:
+    """Of each column, with something between texts and their details."""
+    rows = [[Cell(title) for title in sheet.columns], *(line.cells for line in sheet.lines)]
+    return [
+        max(cell_len(part) for cell in column for part in _text(cell, between).split("\n"))
+        for column in zip(*rows, strict=True)
+    ]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _text(cell: Cell, between: str) -> str:
+    return f"{cell.text}{between}{cell.detail}" if cell.detail else cell.text
+
+
+def _style(line: Line) -> str | None:
+    return _STYLES.get(line.standing) if line.standing else None
+
+
+def _shade(cell: Cell) -> Style:
+    """A colour between dark and bright, with letters that can be read on it."""
+    if cell.shade is None:
+        return Style()
+    red, green, blue = (
+        round(dark + cell.shade * (bright - dark))
+        for dark, bright in zip(_DARK, _BRIGHT, strict=True)
+    )
+    letters = "black" if cell.shade > 0.5 else "white"
+    return Style(color=letters, bgcolor=Color.from_rgb(red, green, blue))

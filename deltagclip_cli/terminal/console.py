@@ -1,0 +1,66 @@
+"""The console that commands print to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import rich.console
+from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from deltagclip_cli.core.wording import printable
+from deltagclip_cli.terminal.streams import LEAST_COLUMNS
+
+COLUMNS_OF_FILES = 160
+
+
+class Console(rich.console.Console):
+    """A console that obeys no text: of titles, labels, errors and words of other programs alike.
+
+    To be made with ``markup=False`` and ``emoji=False``, for rich's own signs.
+    """
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Of the terminal, or what a table needs at least."""
+        there = super().size
+        return ConsoleDimensions(max(there.width, LEAST_COLUMNS), there.height)
+
+    @size.setter
+    def size(self, new_size: tuple[int, int]) -> None:
+        self._width, self._height = new_size
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """What is printed of something, with what a terminal would obey written out."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control or text.isprintable() or text == "\n":
+                yield segment
+            else:
+                lines = "\n".join(map(printable, text.split("\n")))
+                yield Segment(lines, style)
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal; in a file or a pipe, wide enough for every table.
+
+    Args:
+        stderr: print there, since stdout is for programs.
+    """
+    console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = COLUMNS_OF_FILES
+    return console
+
+
+def waiting(
+    console: rich.console.Console, words: str, *, quiet: bool = False
+) -> AbstractContextManager[Any]:
+    """Show on a terminal what something slow is at, while the context lasts."""
+    if quiet or not console.is_terminal:
+        return nullcontext()
+    return console.status(words)

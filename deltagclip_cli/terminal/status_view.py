@@ -1,0 +1,133 @@
+"""What ``status`` shows: results so far, what is running, and what went wrong."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from deltagclip_cli.plan.status import Sighting, Survey
+from deltagclip_cli.runs.folder import State
+from deltagclip_cli.terminal.running import running_table
+from deltagclip_cli.terminal.sweep_tables import STYLES, counted, summary_tables
+
+MOST_PROBLEMS = 10
+SECONDS_BETWEEN_LOOKS = 2.0
+
+_PROBLEMS = (State.FAILED, State.LOST, State.INTERRUPTED, State.DIVERGED)
+_UNASKED = "Slurm cannot be asked, so this is what the files say"
+
+
+def print_status(console: Console, survey: Survey) -> None:
+    """Print a survey once."""
+    console.print(_status(survey))
+
+
+def watch_status(console: Console, look: Callable[[], Survey]) -> None:
+    """Keep what ``look`` gives on the screen until Ctrl-C, or until there is no screen any more."""
+    first = _status(look(), what_happens_first=True)
+    with (
+        suppress(KeyboardInterrupt),
+        Live(first, console=console, screen=True, auto_refresh=False) as live,
+    ):
+        while console.file.isatty():
+            live.update(_status(look(), what_happens_first=True), refresh=True)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _status(survey: Survey, *, what_happens_first: bool = False) -> RenderableType:
+    """The survey; a screen cuts off what comes last, so there the tables do."""
+    tables: list[RenderableType] = [*summary_tables(survey.planned)]
+    tables += [Text(line) for line in _others(survey.others)]
+    happening: list[RenderableType] = []
+    running = [each for each in survey.sightings if each.state is State.RUNNING]
+    if running:
+        happening += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
+    happening += _queued(survey.sightings)
+    happening += _problems(survey.sightings)
+    happening += [Text(each, "yellow") for each in survey.unlisted]
+    if survey.problem:
+        happening.append(Text(f"\n{_UNASKED}: {survey.problem}", "yellow"))
+    parts = happening + tables if what_happens_first else tables + happening
+    return Group(*parts) if parts else Text("There are no runs yet.")
+
+
+def _others(others: Sequence[Sighting]) -> list[str]:
+    """A line for each optimizer with run folders that belong to no trial of the spec."""
+    counts: dict[str, Counter[str]] = {}
+    for each in others:
+        counts.setdefault(f"{each.experiment}/{each.label}", Counter())[each.state] += 1
+    return [f"{name}, settings outside of the spec: {counted(c)}" for name, c in counts.items()]
+
+
+def _running(running: Sequence[Sighting]) -> RenderableType:
+    return running_table((_where(each), _running_name(each), each.beat) for each in running)
+
+
+def _where(sighting: Sighting) -> str:
+    beat, task = sighting.beat, sighting.task
+    if task is not None:
+        return " ".join([task.node, *([beat.device] if beat else [])])
+    return f"{beat.host} {beat.device}" if beat else ""
+
+
+def _running_name(sighting: Sighting) -> str:
+    reason = f", {sighting.reason}" if sighting.reason else ""
+    return f"{sighting.experiment} · {sighting.name}{reason}"
+
+
+def _queued(sightings: Sequence[Sighting]) -> list[RenderableType]:
+    """How many wait for what: thousands wait for the same."""
+    queued = [each for each in sightings if each.state is State.QUEUED]
+    if not queued:
+        return []
+    reasons = Counter(each.reason for each in queued)
+    lines: list[RenderableType] = [Text(f"\nqueued: {len(queued)}", STYLES[State.QUEUED])]
+    for reason, count in reasons.most_common(MOST_PROBLEMS):
+        jobs = {each.task.job for each in queued if each.reason == reason and each.task}
+        is_held = jobs and "held" in reason.lower()
+        hint = f" (scontrol release {','.join(sorted(jobs))} lets them go)" if is_held else ""
+        lines.append(Text(f"  {count}: {reason or 'no reason given'}{hint}"))
+    return lines
+
+
+def _problems(sightings: Sequence[Sighting]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for state in _PROBLEMS:
+        found = [each for each in sightings if each.state is state]
+        if found:
+            lines.append(Text(f"\n{state}: {len(found)}", STYLES[state]))
+        lines += [_problem(each) for each in found[:MOST_PROBLEMS]]
+        if len(found) > MOST_PROBLEMS:
+            lines.append(Text(f"  and {len(found) - MOST_PROBLEMS} more: --json lists all"))
+    return lines
+
+
+def _problem(sighting: Sighting) -> Text:
+    reason = sighting.reason
+    text = Text(f"  {sighting.experiment} · {sighting.name}")
+    return text.append(f": {reason}" if reason else "")
+
+
+def status_records(survey: Survey) -> list[dict[str, Any]]:
+    """The survey as plain data, one record for each trial."""
+    return [
+        {
+            "folder": str(each.folder.path),
+            "experiment": each.experiment,
+            "optimizer": each.label,
+            "seed": each.seed,
+            "state": each.state,
+            "reason": each.reason,
+            "progress": asdict(each.beat) if each.beat else None,
+            "job": asdict(each.task) if each.task else None,
+        }
+        for each in survey.sightings
+    ]

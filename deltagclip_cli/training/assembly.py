@@ -1,0 +1,278 @@
+"""From the names in a trial to the objects that train it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deltagclip_cli.core.errors import DeviceError, UsageError
+from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.core.wording import stopped
+from deltagclip_cli.parts.datasets.batches import Batches
+from deltagclip_cli.parts.datasets.dataset import Dataset
+from deltagclip_cli.parts.datasets.token_batches import TokenBatches
+from deltagclip_cli.parts.models import build as build_model
+from deltagclip_cli.parts.schedules.driver import ScheduleDriver, build_schedule
+from deltagclip_cli.parts.tasks.loss import Outcome
+from deltagclip_cli.spec.theorem import wants_auto
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.theory.landscape import Landscape
+from deltagclip_cli.theory.probe import CertificateProbe
+from deltagclip_cli.training.loading import (
+    built,
+    fingerprint,
+    input_shape,
+    load_dataset,
+    make_batches,
+)
+from deltagclip_cli.training.width_check import check_width, free_bytes
+
+Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer works with, on the device that it works on."""
+
+    model: nn.Module
+    task: Task
+    optimizer: Optimizer
+    schedule: ScheduleDriver
+    train: Batches | TokenBatches
+    test: Batches | TokenBatches
+    device: torch.device
+    fingerprint: str  # of the data
+    probes: Sequence[CertificateProbe] = ()
+
+
+def find_device(name: str) -> torch.device:
+    """The device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"--device {name}: expected auto, cpu, cuda or cuda:N.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"--device {name}: expected auto, cpu, cuda or cuda:N.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here.\n"
+            "  Use --device cpu, or check the driver with nvidia-smi and CUDA_VISIBLE_DEVICES."
+        )
+    return device
+
+
+def make_deterministic(precision: str, device: torch.device) -> None:
+    """Ask torch for the same bits each time, and set the precision of float32 products.
+
+    What has no deterministic kernel warns and runs all the same; the warning is in the log.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    if device.type == "cuda":
+        # The fused attentions take their deterministic backward only where nothing else may warn.
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        fast = precision == "tf32"
+        torch.set_float32_matmul_precision("high" if fast else "highest")
+        torch.backends.cudnn.allow_tf32 = fast
+
+
+def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bool = True) -> Parts:
+    """Load the data and build the model, the task, the optimizer and the schedule of a trial.
+
+    Args:
+        trial: what is to be trained.
+        data_dir: where data sets lie.
+        device: to train on.
+        download: fetch data, and what a model was pretrained as, if they are missing.
+
+    Raises:
+        UsageError: the data are missing or do not fit, a part refuses its options, or the device
+            lacks the precision.
+    """
+    check_precision(trial.precision, device)
+    make_deterministic(trial.precision, device)
+    dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
+    dtype = parameter_dtype(trial.precision)
+    model = _model(trial, dataset, device, dtype)
+    train = make_batches(trial.data, dataset, True, device, dtype)
+    test = make_batches(trial.data, dataset, False, device, dtype)
+    task = make_task(trial)
+    try_out(task, model, test)
+    landscape = _landscape(trial, model, task, train)
+    rate = 1 / landscape.smoothness() if landscape and wants_auto(trial.optimizer) else None
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer(trial, parameters, rate)
+    return Parts(
+        model=model,
+        task=task,
+        optimizer=optimizer,
+        schedule=make_schedule(trial, optimizer, train.steps),
+        train=train,
+        test=test,
+        device=device,
+        fingerprint=fingerprint(dataset),
+        probes=_probes(trial, landscape),
+    )
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that the device does not have.
+
+    Raises:
+        DeviceError: it does not.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise DeviceError(
+            f"precision tf32 is a mode of CUDA devices, but the device is {device}.\n"
+            "  Use --set precision=fp32, or another --device."
+        )
+
+
+def parameter_dtype(precision: str) -> torch.dtype:
+    """What the weights are kept in; narrower products are made of them as they are needed."""
+    return torch.float64 if precision == "fp64" else torch.float32
+
+
+def _model(trial: Trial, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    shape = input_shape(trial.data, dataset.shape)
+    build = partial(build_model, trial.model.target, shape, dataset.classes)
+    _check_room(trial, build, device, dtype)
+    torch.manual_seed(derive_seed(trial.seed, "init"))
+    model = build(trial.model.options)
+    model = model.to(device=device, dtype=dtype)
+    if _is_convolutional(model):
+        model = model.to(memory_format=torch.channels_last)
+    return model
+
+
+def _check_room(
+    trial: Trial,
+    build: Callable[[Mapping[str, Any]], nn.Module],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> None:
+    """Refuse a width that has no room, before it fills the memory."""
+    free = free_bytes(device)
+    width = trial.model.options.get("width")
+    if width is None or free is None:
+        return
+
+    def parameters(width: int) -> int:
+        with torch.device("meta"):
+            model = build({**trial.model.options, "width": width})
+        return sum(each.numel() for each in model.parameters())
+
+    # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the
+    # theorem, in float64, the first weights, those before the step, three vectors of Lanczos, a
+    # product and its parts.
+    copies = 4 * dtype.itemsize + 7 * torch.float64.itemsize * _needs_landscape(trial)
+    check_width(width, parameters, copies, free)
+
+
+def _needs_landscape(trial: Trial) -> bool:
+    return trial.certificate is not None or wants_auto(trial.optimizer)
+
+
+def _landscape(
+    trial: Trial, model: nn.Module, task: Task, train: Batches | TokenBatches
+) -> Landscape | None:
+    """The loss around the first weights; None if nothing of it is asked."""
+    if not _needs_landscape(trial):
+        return None
+    (whole,) = train.iterate(None, None)  # which the spec has seen to
+    return Landscape(model, task, *whole)
+
+
+def _probes(trial: Trial, landscape: Landscape | None) -> list[CertificateProbe]:
+    if trial.certificate is None or landscape is None:
+        return []
+    every, epochs = trial.certificate.every, trial.epochs
+    return [CertificateProbe(landscape, every=every, epochs=epochs, precision=trial.precision)]
+
+
+def _is_convolutional(model: nn.Module) -> bool:
+    """Whether convolutions are the body of the network, not only its first layer."""
+    return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 1
+
+
+def make_task(trial: Trial) -> Task:
+    """What is minimised and measured."""
+    task: Task = built(trial.task.target, "task", trial.task.name, trial.task.options)
+    return task
+
+
+@torch.inference_mode()
+def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> None:
+    """Apply the task to two samples, so that parts that do not fit are found out at once."""
+    inputs, targets = next(batches.iterate(None, None))
+    try:
+        task(model.eval(), inputs[:2], targets[:2])
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot be applied to inputs of shape "
+            f"{tuple(inputs.shape[1:])}: {stopped(error)}\n"
+            "  Check that the model, the data and the task of the experiment fit together."
+        ) from None
+
+
+def make_optimizer(
+    trial: Trial, parameters: Sequence[Tensor], rate: float | None = None
+) -> Optimizer:
+    """The optimizer of a trial.
+
+    Args:
+        trial: whose it is.
+        parameters: what it changes.
+        rate: in the place of a learning rate that is to be found out.
+
+    Raises:
+        UsageError: it refuses its options, or the parameters.
+    """
+    options = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in trial.optimizer.options.items()
+    }
+    if rate is not None:
+        options["lr"] = rate
+    optimizer: Optimizer = built(
+        trial.optimizer.target, "optimizer", trial.optimizer.name, options, parameters
+    )
+    return optimizer
+
+
+def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
+    """The schedule of a trial, of so many steps in an epoch.
+
+    Raises:
+        UsageError: it refuses its options, or the length of the training.
+    """
+    schedule = trial.schedule
+    if schedule is None:
+        return ScheduleDriver(None)
+    return build_schedule(
+        schedule.name,
+        schedule.options,
+        optimizer,
+        periods=trial.epochs * (steps if schedule.unit == "step" else 1),
+        warmup=schedule.warmup,
+        unit=schedule.unit,
+    )

@@ -1,0 +1,167 @@
+"""Where and with what a trial ran: enough to explain a number that will not come out again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deltagclip_cli import __version__
+from deltagclip_cli.core.files import Check, unchecked, write_text
+from deltagclip_cli.core.wording import plural
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.starts import Start, circumstances, read_starts, threads_of
+
+logger = logging.getLogger(__name__)
+
+_PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
+_VARIABLES = (  # that make libraries compute otherwise
+    "OMP_DYNAMIC",
+    "OMP_THREAD_LIMIT",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ONEDNN_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "NVIDIA_TF32_OVERRIDE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions, git state, device, host, SLURM ids and command line of this process.
+
+    Of the environment variables only SLURM's ids and those of numeric libraries are taken, and of
+    git not the remote's address: both may hold secrets.
+    """
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "folder": _working_folder(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "deltagclip_cli": __version__,
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "device": _device_name(device),
+        "processor": f"{processor()} ({torch.backends.cpu.get_cpu_capability()})",
+        "cpus": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),
+        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "git": _git_state(),
+        "slurm": {k: v for k, v in os.environ.items() if k.startswith("SLURM_") and "ID" in k},
+    }
+
+
+def record_start(
+    folder: RunFolder, device: torch.device, threads: int | None = None, check: Check = unchecked
+) -> None:
+    """Add an entry for this start to ``environment.json``, a list with the oldest start first.
+
+    Of whatever lets the trial go on otherwise than it was begun, or than was wished, the log tells.
+
+    Args:
+        folder: of the trial.
+        device: that it is trained on.
+        threads: that were asked for; None if nobody did.
+        check: as for :func:`deltagclip_cli.core.files.written_whole`.
+    """
+    earlier, now = read_starts(folder), describe(device)
+    if folder.checkpoint_file.exists():
+        _tell_of_change(folder, earlier, now)
+    if threads is not None and threads != now["threads"]:
+        logger.warning(
+            "The trial keeps the %s that it was begun with, as others give other bits; --force "
+            "begins again with %d.",
+            *(plural(now["threads"], "thread"), threads),
+        )
+    if device.type == "cpu":
+        may_have_more = threads is None and not earlier and now["threads"] < now["cpus"]
+        more = f"; --threads N takes more of the {now['cpus']} cores" if may_have_more else ""
+        logger.info("Trains on the CPU with %s%s.", plural(now["threads"], "thread"), more)
+    write_text(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n", check)
+
+
+def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> None:
+    if threads_of(earlier) is None:
+        logger.warning(
+            "%s is missing or damaged, so that nobody knows how many threads the trial was begun "
+            "with; it goes on with %d.",
+            *(folder.environment_file, now["threads"]),
+        )
+        return
+    before, here = circumstances(earlier[-1]), circumstances(now)
+    changed = [
+        f"{name} {here[name]} ({before[name]} before)"
+        for name in here
+        if before.get(name, here[name]) != here[name]
+    ]
+    if changed:
+        logger.warning(
+            "Goes on with %s: its bits are no longer those of a trial that nothing interrupted.",
+            ", ".join(changed),
+        )
+
+
+def _working_folder() -> str | None:
+    """None if somebody has removed it, which is no obstacle to a training elsewhere."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return f"{device} {platform.processor() or platform.machine()}"
+
+
+def processor() -> str:
+    """The model of the CPU."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and dirtiness of the repository around the working folder; None outside of one."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
+        capture_output=True,
+        text=True,
+        errors="replace",  # git status shows names of files
+        check=True,
+        timeout=10,
+    )
+    return done.stdout.strip()

@@ -1,0 +1,342 @@
+"""The loop: epochs of steps, an evaluation and a checkpoint after each, a way to stop and go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.optim.observers import observer
+from deltagclip_cli.parts.tasks.loss import Outcome
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.assembly import Parts
+from deltagclip_cli.training.checkpoint import Checkpoints
+from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions
+from deltagclip_cli.training.recorder import STEP_PREFIX, Recorder
+
+Values = dict[str, Tensor]
+
+
+class Ending(StrEnum):
+    """How a training came to its end."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first loss that was not finite: the epoch and the optimizer step, both from 1."""
+
+    epoch: int
+    step: int
+    where: str
+
+
+class Watcher(Protocol):
+    """Somebody who is shown how a training goes on."""
+
+    def advanced(self, epoch: int, batch: int, samples: int) -> None:
+        """Batch number ``batch`` of ``epoch``, both from 1, was trained on: so many samples."""
+
+    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """An epoch ended with these metrics."""
+
+
+class Trainer:
+    """Trains the parts of a trial from wherever the last checkpoint left it.
+
+    Args:
+        trial: what is trained, for how long.
+        parts: the objects, on their device.
+        recorder: takes the metrics.
+        checkpoints: takes the state.
+        watchers: are shown the progress.
+        should_stop: asked after every step; when it says yes, a checkpoint is written and
+            :meth:`train` returns.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        parts: Parts,
+        recorder: Recorder,
+        checkpoints: Checkpoints,
+        watchers: Sequence[Watcher],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self.trial = trial
+        self.parts = parts
+        self.recorder = recorder
+        self.checkpoints = checkpoints
+        self.watchers = watchers
+        self.should_stop = should_stop
+        self.observer = observer(parts.optimizer)
+        self.epoch = 0  # finished epochs
+        self.regime_totals = torch.zeros(3, dtype=torch.int64)
+        self.divergence: Divergence | None = None
+        self._saved_at = time.monotonic()
+        self._saved_step: int | None = None
+        self._begin_epoch()
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps so far."""
+        return self.epoch * self.parts.train.steps + self.batch
+
+    def train(self) -> Ending:
+        """Train to the last epoch, to the first loss that is not finite, or until asked to stop."""
+        while self.epoch < self.trial.epochs:
+            measured = self._measure()  # before the clock starts: it is no part of the training
+            started, samples = time.perf_counter(), self._samples_to_do()
+            self._started = started - self._seconds_before
+            if not self._train_epoch():
+                self.save()
+                return Ending.STOPPED
+            metrics = self._train_metrics() | self._regime_fractions()
+            metrics["perf/samples_per_second"] = samples / (time.perf_counter() - started)
+            diverged_at = self.meter.first_not_finite()
+            if diverged_at is None:
+                metrics |= self.evaluate()
+            metrics["perf/epoch_seconds"] = time.perf_counter() - self._started
+            metrics |= measured
+            for probe in self.parts.probes:
+                metrics |= probe.after(metrics)
+            self._finish_epoch(metrics, diverged_at)
+            if self.divergence:
+                return Ending.DIVERGED
+            if self.epoch < self.trial.epochs and not self._go_on():
+                self.save()
+                return Ending.STOPPED
+        return Ending.FINISHED
+
+    def _measure(self) -> dict[str, float]:
+        """What probes tell of the weights that the epoch begins with."""
+        return {
+            name: value
+            for probe in self.parts.probes
+            for name, value in probe.before(self.epoch).items()
+        }
+
+    def _samples_to_do(self) -> int:
+        return sum(self.parts.train.sizes[self.batch :])
+
+    def _train_epoch(self) -> bool:
+        """Make the steps of the epoch that are still to do; False if asked to stop among them."""
+        train = self.parts.train
+        self.parts.model.train()
+        for inputs, targets in train.iterate(self._order(), self.augment, start=self.batch):
+            sums, observed = self._step(inputs, targets)
+            self.meter.add(sums, observed)
+            self._learning_rate = self._rate()
+            self.parts.schedule.after_step()
+            self.batch += 1
+            self._log_steps()
+            for watcher in self.watchers:
+                watcher.advanced(self.epoch + 1, self.batch, len(targets))
+            if self.batch < train.steps and not self._go_on():
+                return False
+        return True
+
+    def _go_on(self) -> bool:
+        if self.should_stop():
+            return False
+        if time.monotonic() - self._saved_at > 60 * self.trial.checkpoint.minutes:
+            self.save()
+        return True
+
+    def _order(self) -> Tensor | None:
+        """This epoch's order of the samples: the same for every optimizer and on every device."""
+        train = self.parts.train
+        if train.steps == 1:
+            return None
+        generator = torch.Generator()
+        generator.manual_seed(derive_seed(self.trial.seed, "order", self.epoch))
+        return torch.randperm(train.samples, generator=generator)
+
+    def _step(self, inputs: Tensor, targets: Tensor) -> tuple[Values, Values]:
+        """One optimizer step: the sums from before the weights moved, and what was observed.
+
+        Some optimizers evaluate the closure several times; its first time is what counts.
+        """
+        first: list[tuple[Values, Values]] = []
+
+        def closure() -> Tensor:
+            self.parts.optimizer.zero_grad(set_to_none=True)
+            outcome = self._forward(inputs, targets)
+            outcome.objective.backward()  # type: ignore[no-untyped-call]
+            if not first:
+                first.append((outcome.sums, self.observer.before(self.batch)))
+            return outcome.objective
+
+        self.parts.optimizer.step(closure)  # type: ignore[arg-type]  # a Tensor is what torch takes
+        sums, observed = first[0]
+        return sums, {**observed, **self.observer.after()}
+
+    def _forward(self, inputs: Tensor, targets: Tensor) -> Outcome:
+        with self._autocast():
+            return self.parts.task(self.parts.model, inputs, targets)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.trial.precision != "bf16":
+            return nullcontext()
+        return torch.autocast(self.parts.device.type, dtype=torch.bfloat16)
+
+    @torch.inference_mode()
+    def evaluate(self) -> dict[str, float]:
+        """``test/...`` metrics: means over all samples of the test set."""
+        test = self.parts.test
+        torch.manual_seed(derive_seed(self.trial.seed, "evaluation"))
+        self.parts.model.eval()
+        meter = Meter(test.sizes)
+        for inputs, targets in test.iterate(None, None):
+            meter.add(self._forward(inputs, targets).sums, {})
+        return {f"test/{name}": mean for name, mean in meter.sample_means().items()}
+
+    def _train_metrics(self, start: int = 0) -> dict[str, float]:
+        """``train/...`` and ``optim/...`` metrics of this epoch's steps from ``start`` on."""
+        told = {"lr": float(self._learning_rate), **self.meter.step_means(start)}
+        return {
+            **{f"train/{name}": mean for name, mean in self.meter.sample_means(start).items()},
+            **{f"optim/{name}": value for name, value in told.items()},
+        }
+
+    def _regime_fractions(self) -> dict[str, float]:
+        shares = fractions(self.regimes.counts())
+        return {f"optim/{name}": share for name, share in shares.items()}
+
+    def _rate(self) -> float | Tensor:
+        """The learning rate of now; a schedule changes one that is a tensor in place."""
+        rate: float | Tensor = self.parts.optimizer.param_groups[0]["lr"]
+        return rate.clone() if isinstance(rate, Tensor) else rate
+
+    def _log_steps(self) -> None:
+        """Every ``log_every`` steps, record the means since the last time in this epoch."""
+        every = self.trial.log_every
+        if every and self.batch % every == 0:
+            metrics = self._train_metrics(self.batch - every)
+            named = {STEP_PREFIX + name: value for name, value in metrics.items()}
+            self.recorder.record(self.epoch + 1, self.step, named)
+
+    def _finish_epoch(self, metrics: dict[str, float], diverged_at: int | None) -> None:
+        self.divergence = self._find_divergence(metrics, diverged_at)
+        counts = self.regimes.counts()
+        if counts is not None:
+            self.regime_totals += counts
+        self.epoch += 1
+        self._begin_epoch()
+        self.recorder.record(self.epoch, self.step, metrics)
+        for watcher in self.watchers:
+            watcher.finished_epoch(self.epoch, metrics)
+        if self.divergence is None:
+            self.parts.schedule.after_epoch(metrics["train/loss"])
+            if self.epoch == self.trial.epochs or self.epoch % self.trial.checkpoint.epochs == 0:
+                self.save()
+
+    def _find_divergence(
+        self, metrics: Mapping[str, float], diverged_at: int | None
+    ) -> Divergence | None:
+        epoch, steps = self.epoch + 1, self.parts.train.steps
+        if diverged_at is not None:
+            return Divergence(epoch, self.epoch * steps + diverged_at + 1, "training")
+        if not math.isfinite(metrics["test/loss"]):
+            return Divergence(epoch, epoch * steps, "evaluation")
+        return None
+
+    def _begin_epoch(self) -> None:
+        """Everything random in an epoch follows from the seed and the epoch's number."""
+        torch.manual_seed(derive_seed(self.trial.seed, "noise", self.epoch))
+        self.augment = torch.Generator(self.parts.device)
+        self.augment.manual_seed(derive_seed(self.trial.seed, "augment", self.epoch))
+        self.batch = 0  # finished batches of this epoch
+        self._seconds_before = 0.0  # spent on this epoch before a restart
+        self._learning_rate = self._rate()
+        self.meter: Meter = Meter(self.parts.train.sizes)
+        self.regimes = RegimeCounter(self.observer)
+
+    def save(self) -> None:
+        """Write a checkpoint, behind the metrics that it counts on; once a step is enough."""
+        if self._saved_step == self.step:
+            return
+        self.recorder.sync()
+        self.checkpoints.save(self.state_dict())
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continuation needs to give the same bits; tensors and plain values only."""
+        return {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "records": self.recorder.records,
+            "checksum": self.recorder.checksum,
+            "model": self.parts.model.state_dict(),
+            "optimizer": self.parts.optimizer.state_dict(),
+            "schedule": self.parts.schedule.state_dict(),
+            "meter": self.meter.state_dict(),
+            "regimes": self.regimes.counts(),
+            "regime_totals": self.regime_totals,
+            "probes": [probe.state_dict() for probe in self.parts.probes],
+            "random": self._random_state(),
+            "device": self.parts.device.type,
+            "data": self.parts.fingerprint,
+            "seconds": time.perf_counter() - self._started if self.batch else 0.0,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave.
+
+        Raises:
+            RunFolderError: the data are others than they were, or a half-made epoch was begun on
+                another kind of device.
+        """
+        self._check_continuation(state)
+        self.parts.model.load_state_dict(state["model"])
+        self.parts.optimizer.load_state_dict(state["optimizer"])
+        self.parts.schedule.load_state_dict(state["schedule"])
+        self.epoch = state["epoch"]
+        self._begin_epoch()
+        self.batch = state["batch"]
+        self._seconds_before = state["seconds"]
+        self.meter.load_state_dict(state["meter"])
+        self.regimes = RegimeCounter(self.observer, state["regimes"])
+        self.regime_totals = state["regime_totals"]
+        told = state.get("probes", [])  # none if it was trained without them so far
+        for probe, each in zip(self.parts.probes, told, strict=False):
+            probe.load_state_dict(each)
+        if self.batch:  # the beginning of an epoch follows from the seed
+            self._restore_random_state(state["random"])
+
+    def _check_continuation(self, state: Mapping[str, Any]) -> None:
+        if state["data"] != self.parts.fingerprint:
+            raise RunFolderError(
+                f"the data have changed since this trial was begun ({state['data']} then, "
+                f"{self.parts.fingerprint} now).\n  Restore them, or start again with --force."
+            )
+        if state["batch"] and state["device"] != self.parts.device.type:
+            raise RunFolderError(
+                f"this trial was interrupted in the middle of an epoch on {state['device']}.\n"
+                f"  Continue with --device {state['device']}, or start again with --force."
+            )
+
+    def _random_state(self) -> dict[str, Tensor]:
+        state = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
+        if self.parts.device.type == "cuda":
+            state["cuda"] = torch.cuda.get_rng_state(self.parts.device)
+        return state
+
+    def _restore_random_state(self, state: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"])
+        self.augment.set_state(state["augment"])
+        if self.parts.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.parts.device)

@@ -1,0 +1,228 @@
+"""Runs one trial in this process, from its run folder to its ``result.json``."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import torch
+
+from deltagclip_cli.core.errors import FullDiskError, TakenOverError, TrialError, UsageError
+from deltagclip_cli.core.files import Check, is_disk_full
+from deltagclip_cli.core.wording import stopped
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.heartbeat import Pulse, Start
+from deltagclip_cli.runs.hold import HeldFolder, hold
+from deltagclip_cli.runs.leftovers import remove_leftovers
+from deltagclip_cli.runs.ownership import Ownership
+from deltagclip_cli.runs.starts import decided_threads, read_starts
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.assembly import Parts, assemble, find_device
+from deltagclip_cli.training.checkpoint import Checkpoints
+from deltagclip_cli.training.environment import record_start
+from deltagclip_cli.training.logs import EPOCHS, left_to_others, logged_to
+from deltagclip_cli.training.recorder import Recorder
+from deltagclip_cli.training.resume import where_to_continue, write_result
+from deltagclip_cli.training.trainer import Ending, Trainer, Watcher
+
+epoch_logger = logging.getLogger(EPOCHS)
+
+
+def run_trial(
+    folder: RunFolder,
+    trial: Trial,
+    *,
+    data_dir: Path,
+    device: str,
+    threads: int | None = None,
+    held: HeldFolder | None = None,
+    force: bool = False,
+    download: bool = True,
+    watch: Callable[[Start], list[Watcher]],
+    should_stop: Callable[[], bool],
+) -> Ending:
+    """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
+
+    Everything that can be checked is checked before the folder is made. From then on the folder
+    belongs to this process, until it ends or another takes it over.
+
+    Args:
+        folder: where its files go.
+        trial: what to run.
+        data_dir: where data sets lie.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of the CPU, for a trial that was never begun; any other keeps its own. None for as
+            many as usual.
+        held: the same folder, if this process holds it already.
+        force: delete what is there and start again, once nothing speaks against it.
+        download: fetch data that are missing.
+        watch: called when the training begins; gives those who are shown the progress.
+        should_stop: asked after every step.
+
+    Raises:
+        UsageError: the data, the device or the folder cannot be used.
+        ClaimedError: another process works in the folder, or has taken it over.
+        TrialError: the trial failed; ``error.txt`` says why, with the traceback.
+    """
+    started = time.perf_counter()
+    if not force:
+        folder.check_files()
+    where = find_device(device)
+    torch.set_num_threads(decided_threads([] if force else read_starts(folder), threads))
+    try:
+        parts = assemble(trial, data_dir, where, download=download)
+    except torch.OutOfMemoryError as error:
+        raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
+    with (
+        hold(folder, make=True) if held is None else nullcontext(held) as mine,
+        left_to_others(folder.log_file),
+        _owned(mine, trial, force) as check,
+        logged_to(folder.log_file, check),
+    ):
+        result = folder.result()
+        if result is not None:  # of another process, which was faster
+            return Ending(result["status"])
+        mine.remove_unfinished(check)
+        torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
+        record_start(folder, where, threads, check)
+        trainer, ending = _train(folder, trial, parts, check, watch, should_stop)
+        if ending is not Ending.STOPPED:
+            write_result(folder, trainer, ending, time.perf_counter() - started, check)
+            with suppress(OSError):  # they only take room, and deltagclip clean removes them, too
+                keep_last = trial.checkpoint.keep == "last"
+                remove_leftovers(folder, keep_last=keep_last, check=check)
+        return ending
+
+
+def _train(
+    folder: RunFolder,
+    trial: Trial,
+    parts: Parts,
+    check: Check,
+    watch: Callable[[Start], list[Watcher]],
+    should_stop: Callable[[], bool],
+) -> tuple[Trainer, Ending]:
+    """Go on where an earlier start ended, until the end or until asked to stop."""
+    checkpoints = Checkpoints(folder, trial.identity, check)
+    state, kept = where_to_continue(folder, checkpoints, check)
+    start = _start(trial, parts, state)
+    with (
+        closing(Recorder(folder, trial, kept, check)) as recorder,
+        closing(Pulse(folder, str(parts.device), start, check)) as pulse,
+    ):
+        watchers: list[Watcher] = [_EpochLines(trial.epochs), pulse, *watch(start)]
+        trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
+        if state is not None:
+            trainer.load_state_dict(state)
+        ending = trainer.train()
+        recorder.sync()
+    return trainer, ending
+
+
+def _start(trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start:
+    return Start(
+        epoch=state["epoch"] if state else 0,
+        batch=state["batch"] if state else 0,
+        epochs=trial.epochs,
+        steps=parts.train.steps,
+    )
+
+
+@contextmanager
+def _owned(held: HeldFolder, trial: Trial, force: bool) -> Iterator[Check]:
+    """Own the folder of a trial, and write down why a training there ended with an error.
+
+    What is not its fault only interrupts it. Nothing is written once the folder is another's, as
+    the check that is given tells.
+    """
+    folder = held.folder
+    if force:
+        held.clear()
+    held.keep(trial)
+    ownership = Ownership(folder)
+    try:
+        ownership.take()
+        held.forget_reasons()
+        yield ownership.check
+    except TakenOverError:
+        raise
+    except UsageError as error:
+        if _may_write(ownership):
+            held.record_failure(error, str(error))
+        raise
+    except Exception as error:
+        is_full = is_disk_full(error)
+        reason = _explained(error) if is_full or folder.path.exists() else _REMOVED
+        if _may_write(ownership):
+            if is_full:
+                held.record_stop(reason)
+            else:
+                held.record_failure(error, reason)
+        if is_full:
+            raise FullDiskError(f"{folder.path}: the trial was interrupted: {reason}") from error
+        raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
+    finally:
+        ownership.release()
+
+
+def _may_write(ownership: Ownership) -> bool:
+    """Whether the folder still is ours, as far as that can be found out.
+
+    Raises:
+        TakenOverError: it is not, which may be why something else went wrong.
+    """
+    try:
+        ownership.check()
+    except OSError:
+        return False
+    return True
+
+
+_REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
+    if is_disk_full(error):
+        return "the disk is full.\n  Free space and run the same command again: it continues."
+    return (
+        f"{type(error).__name__}: {stopped(error)}\n"
+        "  The traceback is in error.txt there. The same command tries again."
+    )
+
+
+MOST_LINES = 20
+
+
+class _EpochLines:
+    """Logs a line an epoch, of which a file or pipe is shown few: ``log.txt`` has them all."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs = epochs
+
+    def advanced(self, epoch: int, batch: int, samples: int) -> None: ...
+
+    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        shown = "  ".join(
+            f"{name} {metrics[name]:.4g}" for name in _LOGGED_METRICS if name in metrics
+        )
+        few = {"is_told": _part(epoch, self._epochs) > _part(epoch - 1, self._epochs)}
+        epoch_logger.info("epoch %d/%d  %s", epoch, self._epochs, shown, extra=few)
+
+
+def _part(epoch: int, epochs: int) -> int:
+    """How many of the lines that are shown are due after an epoch."""
+    return epoch * min(MOST_LINES, epochs) // epochs
+
+
+_LOGGED_METRICS = (
+    "train/loss",
+    "train/accuracy",
+    "test/loss",
+    "test/accuracy",
+    "perf/samples_per_second",
+)

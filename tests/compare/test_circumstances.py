@@ -1,0 +1,91 @@
+"""Trials that were trained in unlike circumstances are named beside what they came to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from made_runs import answered, last_values
+
+from deltagclip_cli.report.prose import sentences
+from deltagclip_cli.results.compare.circumstances import camps
+from deltagclip_cli.results.compare.export import json_text
+from deltagclip_cli.results.read.run import Run
+
+
+def runs_of(optimizer: str, *words: str, n: int = 5) -> list[Run]:
+    """A run for each seed, with as many threads as the words say, and the last of them after."""
+    threads = [*words, *words[-1:] * n][: max(n, len(words))]
+    return [
+        replace(run, circumstances={"threads": each, "torch": "2.15.0"} if each else {})
+        for run, each in zip(
+            last_values(optimizer, [0.5 + seed / 100 for seed in range(len(threads))]),
+            threads,
+            strict=True,
+        )
+    ]
+
+
+def note(runs: list[Run]) -> str:
+    """What is said of circumstances below the table; empty if nothing is."""
+    found = answered(runs)
+    (sheet, *_) = found.sheets()
+    said = [each for each in sheet.notes if "circumstances" in each]
+    assert said == [each for each in sentences(found.comparisons[0]) if "circumstances" in each]
+    return "".join(said)
+
+
+def test_of_trials_that_are_alike_nothing_is_said() -> None:
+    runs = [*runs_of("adam", "1"), *runs_of("sgd", "1")]
+    assert note(runs) == ""
+    assert json.loads(json_text(answered(runs)))["experiments"][0]["unlike_circumstances"] == []
+
+
+def test_settings_and_seeds_are_named_where_they_differ() -> None:
+    runs = [*runs_of("delta-gclip", "2", "2", "2", "1"), *runs_of("adam", "1")]
+    assert note(runs) == (
+        "Trained in unlike circumstances, which change the bits: delta-gclip (seeds 0-2) with"
+        " threads 2; all else with threads 1."
+    )
+    runs = [*runs_of("delta-gclip", "1", "3", "1"), *runs_of("adam", "2", n=2)]
+    assert note(runs) == (
+        "Trained in unlike circumstances, which change the bits: adam with threads 2;"
+        " delta-gclip (seed 1) with threads 3; all else with threads 1."
+    )
+
+
+def test_programs_can_read_who_differs_in_what() -> None:
+    runs = [*runs_of("delta-gclip", "2", "2", "2", "1"), *runs_of("adam", "1")]
+    (found,) = json.loads(json_text(answered(runs)))["experiments"]
+    assert found["unlike_circumstances"] == [
+        {
+            "circumstances": {"threads": "1"},
+            "seeds": {"adam": [0, 1, 2, 3, 4], "delta-gclip": [3, 4]},
+        },
+        {"circumstances": {"threads": "2"}, "seeds": {"delta-gclip": [0, 1, 2]}},
+    ]
+    (setting,) = (each for each in found["settings"] if each["optimizer"] == "adam")
+    assert setting["runs"][0]["circumstances"] == {"threads": "1", "torch": "2.15.0"}
+
+
+def test_what_is_not_known_is_no_difference_by_itself() -> None:
+    assert note([*runs_of("adam", "1"), *runs_of("sgd", "")]) == ""
+    said = note([*runs_of("adam", "1"), *runs_of("sgd", "", n=3), *runs_of("gclip", "2", n=2)])
+    assert "sgd with threads unknown; gclip with threads 2; all else with threads 1" in said
+
+
+def test_only_runs_that_count_are_spoken_of() -> None:
+    once = runs_of("adam", "1")
+    twice = [replace(run, circumstances={"threads": "2"}) for run in once]
+    assert note([*once, *twice]) == ""
+
+
+def test_of_a_thousand_runs_a_note_is_still_a_line_or_two() -> None:
+    many = [
+        run
+        for number in range(100)
+        for run in runs_of(f"optimizer-{number}", *map(str, range(number, number + 10)), n=10)
+    ]
+    (comparison,) = answered(many).comparisons
+    assert sum(camp.runs for camp in camps(comparison)) == 1000
+    assert 0 < len(note(many)) < 400

@@ -1,0 +1,115 @@
+"""How much settings matter: shares of good ones, and heat maps."""
+
+from __future__ import annotations
+
+import pytest
+from made_runs import answered, group, last_values, run
+
+from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.results.compare.sensitivity import Margin, sensitivities
+from deltagclip_cli.results.compare.text_table import Sheet
+from deltagclip_cli.results.read.run import Outcome, Run
+
+GRID = {("0.1", "1"): 0.50, ("0.1", "2"): 0.90, ("10", "1"): 0.895, ("10", "2"): 0.88}
+
+
+def grid() -> list[Run]:
+    runs = [
+        each
+        for (lr, gamma), value in GRID.items()
+        for each in last_values(group("gclip", lr=lr, gamma=gamma), [value - 0.01, value + 0.01])
+    ]
+    return runs + last_values("adam", [0.7, 0.8])
+
+
+def heat_map(runs: list[Run], keys: tuple[str, str]) -> Sheet:
+    return next(s for s in answered(runs, heat_map=keys).sheets() if "down" in s.title)
+
+
+@pytest.mark.parametrize(
+    ("within", "count"), [("0", 1), ("0.006", 2), ("1%", 2), ("3%", 3), ("0.5", 4), (" 50 % ", 4)]
+)
+def test_the_settings_that_are_near_the_best_are_counted(within: str, count: int) -> None:
+    (found,) = answered(grid()).comparisons
+    (of_gclip,) = sensitivities(found, Margin.parse(within))
+    assert (of_gclip.optimizer, of_gclip.count, of_gclip.n) == ("gclip", count, 4)
+    assert of_gclip.best is not None and of_gclip.best.group.settings["gamma"] == "2"
+    assert of_gclip.worst is not None and of_gclip.worst.summary is not None
+    assert of_gclip.worst.summary.mean == pytest.approx(0.5)
+
+
+def test_a_setting_of_which_a_seed_diverged_is_no_good_one() -> None:
+    diverged = run(group("gclip", lr="10", gamma="2"), 9, [0.99], Outcome.DIVERGED)
+    (found,) = answered([*grid(), diverged]).comparisons
+    (of_gclip,) = sensitivities(found, Margin(1.0, relative=False))
+    assert (of_gclip.count, of_gclip.n, of_gclip.diverged) == (3, 4, 1)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1%%", "%", "nan"])
+def test_what_is_no_margin_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="--within"):
+        Margin.parse(text)
+
+
+def test_a_heat_map_has_a_cell_for_each_pair_of_settings_in_their_order() -> None:
+    runs = grid() + last_values(group("gclip", lr="2", gamma="1"), [0.1, 0.3])
+    found = heat_map(runs, ("lr", "gamma"))
+    assert list(found.columns) == [r"lr \ gamma", "1", "2"]
+    assert [[cell.text for cell in line.cells] for line in found.lines] == [
+        ["0.1", "0.5", "0.9"],
+        ["2", "0.2", "–"],
+        ["10", "0.895", "0.88"],
+    ]
+    assert [[cell.shade for cell in line.cells] for line in found.lines] == [
+        [None, 0.25, 1.0],
+        [None, 0.0, None],
+        [None, 0.75, 0.5],
+    ]
+
+
+def test_equal_means_have_the_same_shade_and_are_best_together() -> None:
+    equal = last_values(group("gclip", lr="10", gamma="3"), [0.9, 0.9])
+    runs = [*last_values(group("gclip", lr="1", gamma="3"), [0.9, 0.9]), *equal]
+    found = heat_map(
+        [*runs, *last_values(group("gclip", lr="1", gamma="1"), [0.1])], ("lr", "gamma")
+    )
+    assert [[cell.shade for cell in line.cells[1:]] for line in found.lines] == [
+        [0.0, 1.0],
+        [None, 1.0],
+    ]
+    assert [line.cells[2].is_best for line in found.lines] == [True, True]
+
+
+def test_a_diverged_setting_has_a_cross_in_the_heat_map() -> None:
+    diverged = run(group("gclip", lr="10", gamma="2"), 9, [0.99], Outcome.DIVERGED)
+    assert heat_map([*grid(), diverged], ("gamma", "lr")).lines[1].cells[2].text == "×"
+
+
+def test_of_several_settings_in_a_cell_the_best_is_shown() -> None:
+    runs = []
+    for delta, shift in (("0", 0.0), ("1", 0.05)):
+        for (lr, gamma), value in GRID.items():
+            setting = group("gclip", lr=lr, gamma=gamma, delta=delta)
+            runs += last_values(setting, [value + shift, value + shift])
+    found = heat_map(runs, ("lr", "gamma"))
+    assert [cell.text for cell in found.lines[0].cells] == ["0.1", "0.55", "0.95"]
+    assert "Each cell is the best over the other settings, which flatters." in found.notes
+
+
+def test_conditions_of_the_experiment_can_be_an_axis() -> None:
+    runs = []
+    for size in ("8", "16"):
+        for lr in ("1", "2"):
+            setting = group("gclip", conditions={"data.batch_size": size}, lr=lr)
+            runs += last_values(setting, [0.1, 0.2])
+    found = heat_map(runs, ("data.batch_size", "lr"))
+    assert [line.cells[0].text for line in found.lines] == ["8", "16"]
+
+
+def test_settings_that_are_the_same_everywhere_make_no_map() -> None:
+    with pytest.raises(UsageError) as caught:
+        answered(grid(), heat_map=("lr", "delta")).sheets()
+    assert str(caught.value) == (
+        "--heatmap lr,delta: no optimizer has several values of both.\n"
+        "  settings that differ: lr, gamma"
+    )

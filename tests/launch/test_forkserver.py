@@ -1,0 +1,178 @@
+"""The processes that workers are: what is left of one that ended before its training began."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import pytest
+from sweep_cases import Place, wait_for
+from tiny_spec import trial_of
+
+from deltagclip_cli.core.errors import ExitCode
+from deltagclip_cli.launch import forkserver as module
+from deltagclip_cli.launch.forkserver import Nursery
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import create, hold
+
+CALL = """
+import time
+from deltagclip_cli.launch import forkserver as nursery
+nursery._LOADED = []  # torch takes seconds
+nursery.Nursery().call(time.sleep, 0, should_stop=lambda: False)
+"""
+
+
+# Starts a process that will not stop, or a fork server that loads for long.
+STUBBORN = """
+from deltagclip_cli.launch import forkserver as nursery
+nursery._LOADED = []
+there = nursery.Nursery()
+there.open()
+work = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+there.call(exec, work, should_stop=lambda: False)
+"""
+SLOW = """
+import os, time
+from deltagclip_cli.launch import forkserver as nursery
+nursery._LOADED = ["slow_to_load"]
+there = nursery.Nursery()
+there.open()
+there.call(time.sleep, 0, should_stop=lambda: False)
+"""
+
+
+def start(place: Place, program: str, *, seconds: float = 60) -> subprocess.Popen[bytes]:
+    (place.path / "slow_to_load.py").write_text(
+        f"import time; open('loading', 'a').write('.'); time.sleep({seconds})"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(place.path)}
+    return subprocess.Popen(
+        [sys.executable, "-c", program], cwd=place.path, env=environment, stderr=subprocess.PIPE
+    )
+
+
+def loads(place: Place, times: int = 1) -> bool:
+    file = place.path / "loading"
+    return file.exists() and file.stat().st_size >= times
+
+
+def test_a_process_that_will_not_stop_ends_soon_after_its_parent(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, STUBBORN) as parent:
+        wait_for(lambda: len(place.processes()) == 4, "a tracker, a server and its fork")
+        time.sleep(0.2)  # in which the fork comes to work
+        parent.kill()
+    place.wait_until_left(patience=5)
+
+
+def test_who_has_loaded_the_data_of_a_sweep_that_was_killed_says_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_become_independent", lambda: None)
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    receiver.close()
+    module._call(int, (), sender)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_fork_server_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, SLOW) as parent:
+        wait_for(lambda: loads(place), "the fork server to load")
+        parent.kill()
+        place.wait_until_left(patience=2)
+
+
+def test_a_fork_server_that_is_killed_is_started_again_a_few_times(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, SLOW, seconds=0.5) as parent:
+        for times in (1, 2):
+            wait_for(lambda times=times: loads(place, times), "the fork server to load")
+            (server,) = place.fork_servers()
+            os.kill(server, signal.SIGKILL)
+        _, errors = parent.communicate()
+    assert (parent.returncode, errors.decode()) == (0, "")
+
+
+def test_a_fork_server_that_is_killed_each_time_is_given_up(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    with start(place, SLOW) as parent:
+        for times in (1, 2, 3, 4):
+            wait_for(lambda times=times: loads(place, times), "the fork server to load")
+            (server,) = place.fork_servers()
+            os.kill(server, signal.SIGKILL)
+        _, errors = parent.communicate()
+    assert b"the process that workers are forks of was killed 4 times" in errors
+
+
+# It was sent to the group of the terminal, before the fork had left that.
+INTERRUPTED = """
+import multiprocessing, os, signal
+from deltagclip_cli.launch import forkserver as nursery
+
+sentinel, _ = os.pipe()
+multiprocessing.parent_process = lambda: type("", (), {"sentinel": sentinel})
+signal.pthread_sigmask(signal.SIG_BLOCK, nursery._SIGNALS)
+os.kill(os.getpid(), signal.SIGINT)
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+os.kill(os.getpid(), signal.SIGINT)
+nursery._become_independent()
+"""
+
+
+def test_an_interrupt_in_the_middle_of_a_fork_is_not_for_the_worker() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Nursery:
+    return Nursery()
+
+
+@pytest.mark.slow
+def test_the_last_words_of_a_worker_are_what_it_added_to_its_log(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("epoch 1/2\n")
+    worker = nursery.start(["worker", str(tmp_path), "--nonsense"], log)
+    wait([worker.sentinel])
+    assert worker.exit_code == 2
+    assert "No such option: --nonsense" in worker.last_words()
+    assert "epoch" not in worker.last_words()
+    log.unlink()
+    assert worker.last_words() == ""
+    worker.forget()
+
+
+@pytest.mark.slow
+def test_a_worker_says_nothing_in_the_folder_of_another(nursery: Nursery, tmp_path: Path) -> None:
+    trial = trial_of(tmp_path)
+    folder = RunFolder.of(tmp_path / "runs", trial)
+    create(folder, trial)
+    with hold(folder):
+        worker = nursery.start(["worker", str(folder.path)], folder.log_file)
+        wait([worker.sentinel])
+    assert worker.exit_code == ExitCode.CLAIMED
+    assert worker.last_words() == ""
+    worker.forget()
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "r\udcff\n", "nowhere"])
+def test_the_folder_for_temporary_files_may_be_any(tmp_path: Path, name: str) -> None:
+    """The path of a socket has at most 107 bytes."""
+    folder = tmp_path / name
+    if name != "nowhere":
+        folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", CALL], env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,132 @@
+"""Who may write in a run folder: its holder, and nobody else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from run_cases import result_text
+from tiny_spec import trial_of
+
+from deltagclip_cli.core.errors import ClaimedError, UnwritableError
+from deltagclip_cli.runs import hold as held_folder
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import HeldFolder, create, hold, tidy
+from deltagclip_cli.spec.trial import Trial
+
+HOLD = """
+import sys
+from pathlib import Path
+from deltagclip_cli.runs.hold import hold
+from deltagclip_cli.runs.folder import RunFolder
+with hold(RunFolder(Path(sys.argv[1])), make=True):
+    print("held", flush=True)
+    sys.stdin.read()
+""".strip()
+
+
+@contextmanager
+def held_elsewhere(folder: RunFolder) -> Iterator[None]:
+    """Another process holds the folder, which it makes, while the context lasts."""
+    command = [sys.executable, "-c", HOLD, str(folder.path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield
+        process.communicate("")
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    return trial_of(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, trial: Trial) -> RunFolder:
+    """The folder of ``trial``, not made yet."""
+    return RunFolder.of(tmp_path / "runs", trial)
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_said_to_be(
+    folder: RunFolder, trial: Trial
+) -> None:
+    with hold(folder, make=True) as held:
+        shutil.rmtree(folder.path)
+        with pytest.raises(UnwritableError, match="cannot be made or written: No such file"):
+            held.keep(trial)
+
+
+def test_a_folder_that_another_process_holds_is_not_written(
+    folder: RunFolder, trial: Trial
+) -> None:
+    with held_elsewhere(folder):
+        with pytest.raises(ClaimedError, match="another process is working in this run folder"):
+            create(folder, trial)
+        with pytest.raises(ClaimedError), hold(folder):
+            raise AssertionError
+        assert [path.name for path in folder.path.iterdir()] == [".lock"]
+    create(folder, trial)
+    assert folder.trial_to_run() == trial
+
+
+def test_a_trial_file_that_means_the_same_is_left_as_it_is(
+    tmp_path: Path, trial: Trial, folder: RunFolder
+) -> None:
+    """A sweep writes what the spec says, such as 0; whoever reads it again has 0.0."""
+    create(folder, trial)
+    before = folder.trial_file.stat()
+    for same in (folder.trial(), trial_of(tmp_path, "optimizers.sgd.weight_decay=0.0")):
+        create(folder, same)
+    after = folder.trial_file.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_folder_that_its_maker_removes_meanwhile_is_made_again(
+    folder: RunFolder, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For that one the disk was full; it removes what is empty."""
+    claimed, removed = held_folder.claimed, []
+
+    def late(file: Path, message: str) -> AbstractContextManager[None]:
+        if not removed:
+            removed.append(file)
+            file.parent.rmdir()
+        return claimed(file, message)
+
+    monkeypatch.setattr(held_folder, "claimed", late)
+    create(folder, trial)
+    assert removed and folder.trial_to_run() == trial
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".result.json.123.part", ".a.9.part", "a", ".hidden", "a.part"):
+        (tmp_path / name).touch()
+    HeldFolder(RunFolder(tmp_path)).remove_unfinished()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "a", "a.part"]
+
+
+def test_what_a_process_left_that_was_killed_after_its_result_is_removed(
+    folder: RunFolder, trial: Trial
+) -> None:
+    create(folder, trial)
+    folder.result_file.write_text(result_text(identity=trial.identity))
+    folder.owner_file.write_text("{}")
+    (folder.path / ".progress.12.part").touch()
+    with held_elsewhere(folder):
+        tidy(folder)
+        assert folder.owner_file.exists()
+    tidy(folder)
+    names = sorted(path.name for path in folder.path.iterdir())
+    assert names == [".lock", "result.json", "trial.yaml"]
+
+
+def test_the_owner_of_a_trial_that_is_not_finished_is_kept(folder: RunFolder, trial: Trial) -> None:
+    create(folder, trial)
+    folder.owner_file.write_text("{}")
+    tidy(folder)
+    assert folder.owner_file.exists()

@@ -1,0 +1,269 @@
+"""Whose a run folder is, and what is written by a process that it was taken from: nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deltagclip_cli.core.errors import ClaimedError, ExitCode, TakenOverError
+from deltagclip_cli.core.files import write_text, written_whole
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.heartbeat import Pulse, Start
+from deltagclip_cli.runs.hold import HeldFolder
+from deltagclip_cli.runs.ownership import Owner, Ownership, read_owner
+from deltagclip_cli.training.logs import EPOCHS, left_to_others, logged_to
+
+SLURM = ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"]
+
+
+@pytest.fixture(autouse=True)
+def outside_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SLURM:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    made = RunFolder(tmp_path / "seed-0-00000000")
+    made.path.mkdir()
+    return made
+
+
+def taken(folder: RunFolder) -> Ownership:
+    ownership = Ownership(folder)
+    ownership.take()
+    return ownership
+
+
+def contents(folder: RunFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.path.iterdir()}
+
+
+def test_the_owner_is_this_process_with_a_token_of_its_own(folder: RunFolder) -> None:
+    assert read_owner(folder) is None
+    taken(folder)
+    first = read_owner(folder)
+    assert first is not None
+    assert (first.host, first.pid) == (socket.gethostname(), os.getpid())
+    assert (first.job, first.restart) == ("", 0)
+    assert abs(first.since - time.time()) < 60
+    taken(folder)
+    second = read_owner(folder)
+    assert second is not None
+    assert second.token != first.token
+    assert list(contents(folder)) == ["owner.json"]
+
+
+@pytest.mark.parametrize(
+    ("values", "job", "restart"),
+    [
+        (["71", "4", "75", "2"], "71_4", 2),
+        (["71", "0", "71", ""], "71_0", 0),
+        (["", "", "75", "0"], "75", 0),
+        (["", "", "", ""], "", 0),
+    ],
+)
+def test_the_owner_names_its_job(
+    values: list[str], job: str, restart: int, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in zip(SLURM, values, strict=True):
+        if value:
+            monkeypatch.setenv(name, value)
+    taken(folder)
+    owner = read_owner(folder)
+    assert owner is not None
+    assert (owner.job, owner.restart) == (job, restart)
+
+
+@pytest.mark.parametrize(
+    ("content", "owner"),
+    [
+        ('{"token": "a", "host": "b", "pid": 3, "rank": 7}', Owner("a", "b", 3)),
+        ('{"token": "a"}', Owner("a")),
+        ('{"host": "b"}', None),
+        ('{"token": "a', None),
+        ("[]", None),
+        ("3", None),
+        ("null", None),
+        ('"token"', None),
+        ("", None),
+        ("\0" * 40, None),
+    ],
+)
+def test_what_other_versions_or_disks_made_of_it_is_no_error(
+    content: str, owner: Owner | None, folder: RunFolder
+) -> None:
+    folder.owner_file.write_text(content)
+    assert read_owner(folder) == owner
+    folder.owner_file.write_bytes(b"\xff\xfe")
+    assert read_owner(folder) is None
+
+
+def test_an_owner_may_write_until_another_process_takes_over(folder: RunFolder) -> None:
+    old = taken(folder)
+    old.check()
+    new = taken(folder)
+    new.check()
+    with pytest.raises(TakenOverError):
+        old.check()
+    new.release()
+    with pytest.raises(TakenOverError, match=r"owner\.json is gone"):
+        old.check()
+
+
+@pytest.mark.parametrize(
+    ("owner", "words"),
+    [
+        ('{"token": "x", "host": "node7", "pid": 99, "job": "123_4"}', "job 123_4 on node7 (pr"),
+        ('{"token": "x", "host": "node7", "pid": 99}', "process 99 on node7 has taken over"),
+        ("torn", "another process has taken over"),
+    ],
+)
+def test_it_is_said_who_has_taken_over(owner: str, words: str, folder: RunFolder) -> None:
+    ownership = taken(folder)
+    folder.owner_file.write_text(owner)
+    with pytest.raises(ClaimedError) as caught:
+        ownership.check()
+    assert str(caught.value).startswith(f"{folder.path}: {words}")
+    assert str(caught.value).endswith("this run folder; this process stops writing.")
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_only_who_owns_a_folder_releases_it(folder: RunFolder) -> None:
+    old, new = taken(folder), taken(folder)
+    old.release()
+    assert read_owner(folder) is not None
+    Ownership(folder).release()  # never taken
+    assert read_owner(folder) is not None
+    new.release()
+    assert not folder.owner_file.exists()
+    new.release()
+
+
+def test_what_a_killed_process_left_is_replaced_and_until_then_stops_nobody(
+    folder: RunFolder,
+) -> None:
+    folder.owner_file.write_text('{"token": "of one that was killed"}')
+    ownership = Ownership(folder)
+    ownership.check()
+    ownership.take()
+    ownership.check()
+    late = Ownership(folder)
+    taken(folder)
+    with pytest.raises(TakenOverError):
+        late.check()
+
+
+def test_a_folder_that_is_removed_is_not_taken_over_but_one_made_anew_is(
+    folder: RunFolder,
+) -> None:
+    ownership = taken(folder)
+    shutil.rmtree(folder.path)
+    ownership.check()
+    ownership.release()
+    folder.path.mkdir()
+    with pytest.raises(TakenOverError):
+        ownership.check()
+    taken(folder)
+    with pytest.raises(TakenOverError):
+        ownership.check()
+
+
+def test_an_owner_that_cannot_be_read_is_the_error_that_it_is(folder: RunFolder) -> None:
+    ownership = taken(folder)
+    folder.owner_file.unlink()
+    folder.owner_file.mkdir()
+    with pytest.raises(IsADirectoryError):
+        ownership.check()
+    ownership.release()
+    assert read_owner(folder) is None
+
+
+# ---------------------------------------------------------------- those who write
+
+
+def write_a_text(folder: RunFolder, check: Callable[[], None]) -> None:
+    write_text(folder.result_file, "{}", check)
+
+
+def clean_up(folder: RunFolder, check: Callable[[], None]) -> None:
+    HeldFolder(folder).remove_unfinished(check)
+
+
+def beat(folder: RunFolder, check: Callable[[], None]) -> None:
+    Pulse(folder, "cpu", Start(0, 0, 3, 4), check)
+
+
+@pytest.mark.parametrize("write", [write_a_text, clean_up, beat])
+def test_nothing_is_written_where_it_is_not_allowed(write: Any, folder: RunFolder) -> None:
+    (folder.path / ".checkpoint.next.pt.1.part").touch()
+    old = taken(folder)
+    taken(folder)
+    before = contents(folder)
+    with pytest.raises(TakenOverError):
+        write(folder, old.check)
+    assert contents(folder) == before
+
+
+def test_a_file_that_is_complete_too_late_does_not_appear(folder: RunFolder) -> None:
+    write_text(folder.checkpoint_file, "of the new one")
+    old = taken(folder)
+    with pytest.raises(TakenOverError), written_whole(folder.checkpoint_file, old.check) as file:
+        file.write(b"of the old one")
+        taken(folder)
+    assert sorted(contents(folder)) == ["checkpoint.pt", "owner.json"]
+    assert folder.checkpoint_file.read_text() == "of the new one"
+
+
+def test_a_pulse_leaves_the_progress_of_another(folder: RunFolder) -> None:
+    old = taken(folder)
+    pulse = Pulse(folder, "cpu", Start(0, 0, 3, 4), old.check)
+    assert folder.progress_file.exists()
+    new = taken(folder)
+    other = Pulse(folder, "cpu", Start(0, 0, 3, 4), new.check)
+    pulse.close()
+    assert folder.progress_file.exists()
+    other.close()
+    assert not folder.progress_file.exists()
+
+
+def test_a_log_takes_no_line_of_a_process_that_was_taken_over(folder: RunFolder) -> None:
+    logger = logging.getLogger(EPOCHS)
+    old = taken(folder)
+    with logged_to(folder.log_file, old.check):
+        logger.warning("mine")
+        taken(folder)
+        logger.warning("another's")
+    assert folder.log_file.read_text().splitlines()[-1].endswith(" mine")
+
+
+@pytest.mark.parametrize("error", [TakenOverError, ClaimedError, ValueError])
+def test_errors_go_into_a_log_until_it_belongs_to_another(
+    folder: RunFolder, error: type[Exception]
+) -> None:
+    before = os.dup(2)
+    try:
+        with folder.log_file.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        with pytest.raises(error), left_to_others(folder.log_file):
+            raise error("why")
+        os.write(2, b"error: why\n")
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+    assert folder.log_file.read_text() == ("error: why\n" if error is ValueError else "")
+
+
+def test_owners_are_written_as_flat_json(folder: RunFolder) -> None:
+    taken(folder)
+    written = json.loads(folder.owner_file.read_text())
+    assert list(written) == ["token", "host", "pid", "job", "restart", "since"]

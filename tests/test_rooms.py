@@ -1,0 +1,177 @@
+"""How the house is built: which room may use which, what is imported when, what is described."""
+
+from __future__ import annotations
+
+import ast
+import statistics
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import deltagclip_cli
+
+PACKAGE = Path(deltagclip_cli.__file__).parent
+NAME = PACKAGE.name
+
+# Every room may use those before it. CONTRIBUTING.md has the picture.
+ROOMS = [
+    "core",
+    "spec",
+    "optim",
+    "parts",
+    "runs",
+    "results",
+    "theory",
+    "training",
+    "plan",
+    "terminal",
+    "launch",
+    "slurm",
+    "search",
+    "report",
+    "tensorboard",
+    "commands",
+]
+TURNED_ROUND_SOON = {
+    ("launch.sweep_plan", "slurm.jobs"),
+    ("launch.sweep_session", "commands.train_session"),
+    ("launch.sweep_session", "slurm.jobs"),
+    ("plan.planned", "slurm.jobs"),
+    ("plan.status", "slurm.client"),
+    ("plan.status", "slurm.jobs"),
+    ("tensorboard.session", "commands.compare_session"),
+}
+
+TORCH = frozenset({"torch", "torchvision", "tensorboard"})
+ARRAYS = frozenset({"numpy", "scipy", "PIL", "matplotlib"})
+EXTRAS = frozenset({"transformers", "tokenizers", "huggingface_hub", "datasets"})
+
+
+def module_of(path: Path) -> str:
+    """The dotted name below the package; ``__init__`` for that of the package itself."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and parts[:-1] else parts)
+
+
+FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in FILES.items()}
+
+
+def imports_at_load(tree: ast.Module) -> Iterator[str]:
+    """What a module imports when it is itself imported; bodies of functions do not count."""
+    pending: list[ast.AST] = list(tree.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            pending.extend(node.orelse)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports are not used here"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            pending.extend(ast.iter_child_nodes(node))
+
+
+def own_imports(module: str) -> set[str]:
+    """The modules of this package that a module imports when it is loaded."""
+    names = {name.removeprefix(f"{NAME}.") for name in imports_at_load(TREES[module])}
+    return (names & set(FILES)) - {module}
+
+
+OWN = {module: own_imports(module) for module in FILES}
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def loads(module: str, libraries: frozenset[str]) -> bool:
+    """Whether importing a module imports a library, by itself or through what it imports."""
+    seen: set[str] = set()
+    pending = {module}
+    while pending:
+        each = pending.pop()
+        seen.add(each)
+        if {name.partition(".")[0] for name in imports_at_load(TREES[each])} & libraries:
+            return True
+        pending |= (OWN[each] | ({each.rpartition(".")[0]} & set(FILES))) - seen
+    return False
+
+
+def loading(libraries: frozenset[str], *rooms: str) -> set[str]:
+    """The modules of some rooms, tables of parts included, that load a library."""
+    asked = {m for m in FILES if room(m) in rooms} | {f"parts.{kind}" for kind in KINDS}
+    return {module for module in asked | {"optim", "__main__"} if loads(module, libraries)}
+
+
+KINDS = ("models", "datasets", "tasks", "schedules")
+
+
+def test_a_room_uses_only_those_before_it() -> None:
+    assert {room(module) for module in FILES} - {"__init__", "__main__"} == set(ROOMS)
+    place = {name: number for number, name in enumerate(ROOMS)} | {"__init__": -1, "__main__": 99}
+    upwards = {
+        (module, each)
+        for module, own in OWN.items()
+        for each in own
+        if place[room(each)] > place[room(module)]
+    }
+    assert upwards == TURNED_ROUND_SOON
+    assert len(FILES) > 100 and OWN["training.trainer"] >= {"training.checkpoint"}
+
+
+def test_nothing_goes_in_a_circle() -> None:
+    assert len(list(TopologicalSorter(OWN).static_order())) == len(FILES)
+    kinds = {f"parts.{kind}" for kind in KINDS}
+    for module in FILES:
+        kind = ".".join(module.split(".")[:2])
+        if kind in kinds:
+            others = {".".join(each.split(".")[:2]) for each in OWN[module]} & kinds
+            assert others <= {kind}, module
+
+
+def test_a_library_is_loaded_only_where_it_is_used() -> None:
+    planning = ("core", "spec", "runs", "plan", "terminal", "launch", "slurm", "search")
+    assert loading(TORCH | ARRAYS | EXTRAS, *planning) <= {
+        "launch.rehearsal.parts",
+        "terminal.compare_view",
+    }
+    assert loading(TORCH, "results", "report", "tensorboard", "commands") == set()
+    assert loading(EXTRAS, *ROOMS) == set()
+    assert loads("training.trainer", TORCH) and loads("report.page", ARRAYS)
+
+
+def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
+    drawers = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
+    assert [module for module in FILES if drawers & set(module.split("."))] == []
+
+
+def test_functions_are_short_and_say_what_they_return() -> None:
+    functions = [
+        (f"{module}.{node.name}", node)
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for _, node in functions)
+    assert len(lengths) > 300
+    assert statistics.median(lengths) <= 12
+    assert lengths[int(len(lengths) * 0.95)] <= 45
+    assert [name for name, node in functions if node.returns is None] == []
+
+
+def test_what_is_public_is_described() -> None:
+    silent = [module for module, tree in TREES.items() if not ast.get_docstring(tree)]
+    silent += [
+        f"{module}.{node.name}"
+        for module, tree in TREES.items()
+        for node in tree.body
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef))
+        and not node.name.startswith("_")
+        and not ast.get_docstring(node)
+    ]
+    assert silent == []
