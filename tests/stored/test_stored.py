@@ -24,7 +24,7 @@ import pytest
 from cases import ELSEWHERE, HELP, READING, SHIPPED, SLURM, SPECS, WRITING
 from typer.testing import CliRunner, Result
 
-from deltagclip_cli.cli.app import app
+from deltagclip_cli.commands.app import app
 
 importlib.import_module("typer.rich_utils")  # which looks at the variables of the moment
 
