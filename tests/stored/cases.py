@@ -105,7 +105,18 @@ READING = {
     "reproduce-one": "reproduce blobs",
     "tensorboard-unknown": "tensorboard nothing",
     "tensorboard-group-wrong": "tensorboard logs --group (",
+    "data-prepare": "data prepare blobs",
+    "data-prepare-json": "data prepare blobs theorem --json",
     # What is wrong with the words.
+    "usage-worker": "worker nothing",
+    "usage-job": "job nothing.jsonl",
+    "usage-data": "data fetch",
+    "usage-clean": "clean nothing --dry-run",
+    "usage-cancel": "cancel nothing",
+    "usage-certify": "certify nothing",
+    "usage-report": "report nothing",
+    "usage-report-format": "report blobs --format gif",
+    "usage-report-style": "report blobs --style nowhere.mplstyle",
     "usage-command": "fly",
     "usage-option": "train --fly",
     "usage-train-unknown": "train nothing",
@@ -131,6 +142,17 @@ ELSEWHERE = {
     "sweep-elsewhere": "sweep blobs",
     "status-nothing": "status",
     "compare-nothing": "compare",
+}
+
+# In the folder ``paper``.
+PAPER = {
+    "reproduce-paper": "reproduce",
+    "reproduce-paper@80": "reproduce",
+    "reproduce-paper-json": "reproduce --json",
+    "compare-paper": "compare --published",
+    "compare-paper-json": "compare --published --json --metric test/loss",
+    "status-paper": "status",
+    "list-paper-of-one": "list --tag paper",
 }
 
 WRITING = {

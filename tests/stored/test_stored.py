@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from cases import ELSEWHERE, HELP, READING, SHIPPED, SLURM, SPECS, WRITING
+from cases import ELSEWHERE, HELP, PAPER, READING, SHIPPED, SLURM, SPECS, WRITING
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.commands.app import app
@@ -35,6 +35,7 @@ EXPERIMENTS = HERE.parents[1] / "experiments.yaml"
 # What differs between days, machines and versions, and what stands for it.
 VARIABLE = [
     (r"\d{8}-\d{6}-[0-9a-f]{8}", "<submission>"),
+    (r'"submitted": \d+(\.\d+)?', '"submitted": "<time>"'),
     (r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\+00:00| UTC)?", "<time>"),
     (r"\b20\d\d-\d\d-\d\d\b", "<day>"),
     (r"deltagclip(_cli)? \d+\.\d+\.\d+[\w.+]*", r"deltagclip\1 <version>"),
@@ -59,7 +60,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def copy_to(folder: Path) -> Path:
     """The stored folders, as old as they were."""
-    for name in ("runs", "logs"):
+    for name in ("runs", "logs", "paper"):
         shutil.copytree(HERE / name, folder / name)
     shutil.copy(HERE / "experiments.yaml", folder)
     for path in folder.rglob("*"):
@@ -142,16 +143,16 @@ def test_what_is_read_of_stored_runs(
     check(name, told(words, result), request)
 
 
-@cases(ELSEWHERE)
-def test_what_is_read_without_a_file_of_experiments(
+@cases(ELSEWHERE | PAPER)
+def test_what_is_read_in_other_folders(
     name: str,
     words: str,
     copied: Path,
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.chdir(copied / "logs")
-    check(name, told(words, say(words)), request)
+    monkeypatch.chdir(copied / ("paper" if name in PAPER else "logs"))
+    check(name, told(words, say(words, terminal_of(name))), request)
 
 
 @cases(SHIPPED)
@@ -202,6 +203,30 @@ def test_what_slurm_would_be_told(
 ) -> None:
     monkeypatch.chdir(copy_to(tmp_path))
     check(name, told(words, say(words, terminal_of(name))), request)
+
+
+@pytest.mark.usefixtures("fake_slurm")
+def test_what_slurm_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.chdir(copy_to(tmp_path))
+    parts = []
+    for words in [
+        "sweep broken --launcher slurm --retry-failed --slurm time=60 --slurm gpus=0",
+        "sweep broken --launcher slurm --retry-failed",
+        "status broken",
+        "status broken --json",
+        "sweep broken --dry-run --jobs 1",
+        "cancel broken --dry-run",
+        "cancel broken",
+        "status broken",
+    ]:
+        before = contents(tmp_path)
+        result = say(words)
+        new = [path for path in contents(tmp_path) if path not in before]
+        texts = {path: Path(path).read_text() for path in new if "/.slurm/" in path}
+        parts.append(told(words, result, **texts))
+    check("slurm-in-turn", "\n".join(parts), request)
 
 
 # ------------------------------------------------------------------ what writes
