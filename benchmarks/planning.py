@@ -23,7 +23,7 @@ from machine import describe_machine, torch_import_seconds
 from rich.console import Console
 from rich.table import Table
 
-from deltagclip_cli.core.files import write_text
+from deltagclip_cli.core import write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import expand

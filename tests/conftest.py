@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from slurm_fakes import FakeSlurm
 
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import claimed
 
 # Several processes run tests at once, each of which would else take all cores for small sums.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

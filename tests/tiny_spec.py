@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
 

@@ -25,7 +25,7 @@ from deltagclip_cli.commands.tensorboard import tensorboard
 from deltagclip_cli.commands.train import train
 from deltagclip_cli.commands.validate import validate
 from deltagclip_cli.commands.worker import worker
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 
 app = typer.Typer(
     help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import UsageError, plural
 from deltagclip_cli.slurm.client import SlurmError, Task, cancel
 from deltagclip_cli.slurm.jobs import Jobs, find_jobs
 from deltagclip_cli.spec.faults import nearest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deltagclip_cli.commands.compare_session import Place, read_runs, tell
-from deltagclip_cli.core.errors import ClaimedError, ExitCode, NotYetError, UsageError
+from deltagclip_cli.core import ClaimedError, ExitCode, NotYetError, UsageError
 from deltagclip_cli.terminal.compare_view import print_sheets
 from deltagclip_cli.terminal.console import make_console
 from deltagclip_cli.terminal.streams import print_json

@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core.errors import ClaimedError, ExitCode, UnwritableError, UsageError
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, plural
 from deltagclip_cli.plan.status import experiments_in, survey
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import is_worked_on

@@ -42,7 +42,7 @@ def _reworded(error: typer.BadParameter) -> str:
     """The message of a wrong value, without the words of the library that found it."""
     from pydantic import ValidationError
 
-    from deltagclip_cli.core.wording import shortened
+    from deltagclip_cli.core import shortened
     from deltagclip_cli.spec.faults import nearest
     from deltagclip_cli.spec.sentences import rule
 

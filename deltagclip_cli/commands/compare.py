@@ -91,7 +91,7 @@ def compare(
 
 def _format(asked: Format | None, output: Path | None, as_json: bool) -> Format:
     """What was asked for, else what the ending of the file says, else a table."""
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
 
     if as_json and asked not in (None, Format.JSON):
         raise UsageError(f"--json and --format {asked}: say one of them.")

@@ -84,7 +84,7 @@ def two_settings(text: str | None) -> tuple[str, str] | None:
     Raises:
         UsageError: they are not two.
     """
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
 
     if text is None:
         return None

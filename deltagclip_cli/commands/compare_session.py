@@ -14,8 +14,7 @@ from typing import Any
 
 from rich.progress import track
 
-from deltagclip_cli.core.errors import ExitCode, NotYetError, UsageError
-from deltagclip_cli.core.files import subfolders, write_text
+from deltagclip_cli.core import ExitCode, NotYetError, UsageError, subfolders, write_text
 from deltagclip_cli.results.compare.answer import Answer, Request, answer
 from deltagclip_cli.results.compare.export import csv_text, json_text
 from deltagclip_cli.results.compare.markup import latex, markdown

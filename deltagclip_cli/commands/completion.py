@@ -41,7 +41,7 @@ def metrics(ctx: typer.Context, incomplete: str) -> list[str]:
     """Metrics of the first run that has any."""
     from pydantic_core import from_json
 
-    from deltagclip_cli.core.files import open_file
+    from deltagclip_cli.core import open_file
 
     runs = _path(ctx, "runs", options.RUNS)
     there = _names(runs)
@@ -65,7 +65,7 @@ def _named(ctx: typer.Context) -> list[str]:
 
 def _written(ctx: typer.Context) -> dict[str, object]:
     """The experiments of the spec, as they are written there."""
-    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.core import SpecError
     from deltagclip_cli.spec.document import read_document
 
     try:
@@ -81,7 +81,7 @@ def _path(ctx: typer.Context, option: str, default: Path) -> Path:
 
 
 def _names(folder: Path) -> list[str]:
-    from deltagclip_cli.core.files import subfolders
+    from deltagclip_cli.core import subfolders
 
     try:
         return subfolders(folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core.errors import DataError, UsageError
+from deltagclip_cli.core import DataError, UsageError
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import waiting

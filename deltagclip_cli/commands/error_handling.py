@@ -8,7 +8,7 @@ from typing import ParamSpec, TypeVar
 
 import typer
 
-from deltagclip_cli.core.errors import DeltaGClipError, ExitCode
+from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.terminal.streams import check_output
 
 P = ParamSpec("P")

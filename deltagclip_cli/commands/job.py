@@ -40,7 +40,7 @@ def job(
     """Run the trials of one task of an array job. Exit codes: 0, 1, 2 and 75 as sweep."""
     stop = StopRequest()
     with stop.listening():  # before anything slow is imported
-        from deltagclip_cli.core.errors import UsageError
+        from deltagclip_cli.core import UsageError
         from deltagclip_cli.runs.ownership import current_job
         from deltagclip_cli.slurm.submission import Array
         from deltagclip_cli.slurm.task import JobSession

@@ -43,7 +43,7 @@ def list_components(
     debug: options.Debug = False,
 ) -> None:
     """List the experiments of a file, or the parts that they can be made of."""
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
     from deltagclip_cli.terminal.listing import print_listing
     from deltagclip_cli.terminal.streams import print_json
 
@@ -75,10 +75,10 @@ def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str 
 
 
 def _components(table_target: str) -> list[dict[str, str | list[str]]]:
-    from deltagclip_cli.core.registry import Table, load
+    from deltagclip_cli.core import Catalogue, load_target
     from deltagclip_cli.core.signatures import read_signature
 
-    table: Table = load(table_target)
+    table: Catalogue = load_target(table_target)
     rows: list[dict[str, str | list[str]]] = []
     for name, target in table.all().items():
         signature = read_signature(target)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deltagclip_cli.commands.compare_session import Place, not_ended, read_runs, tell
-from deltagclip_cli.core.errors import ExitCode, UsageError
-from deltagclip_cli.core.wording import plural, printable
+from deltagclip_cli.core import ExitCode, UsageError, plural, printable
 from deltagclip_cli.report.anchors import FileNames, plain_name
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figures import FORMATS, figures, save

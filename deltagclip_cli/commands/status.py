@@ -47,7 +47,7 @@ def status(
     The run folders tell it, and for trials that were submitted, Slurm's queue. Without a spec, what
     is in the runs folder is all that is known.
     """
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
     from deltagclip_cli.plan.status import experiments_in
     from deltagclip_cli.slurm.jobs import asked_rarely
     from deltagclip_cli.terminal.console import make_console
@@ -79,7 +79,7 @@ def _trials(
     there: Sequence[str],
 ) -> tuple[list[str], list[Trial]]:
     """The experiments to show, and those of their trials that the spec knows."""
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
     from deltagclip_cli.spec.faults import nearest
     from deltagclip_cli.spec.trial import expand
 
@@ -101,7 +101,7 @@ def _experiments(
     spec: Path | None, chosen: Sequence[str], sets: Sequence[str]
 ) -> Mapping[str, Experiment]:
     """The experiments of the spec; of a default one that is missing or has faults, none."""
-    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.core import SpecError
     from deltagclip_cli.spec.load import load_spec
 
     if spec is None and not options.SPEC.exists():

@@ -116,7 +116,7 @@ def sweep(
     With --launcher slurm: 0 submitted, or nothing left to submit;
     1 nothing left, and some failed or diverged.
     """
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
     from deltagclip_cli.launch import SLURM, find_launcher
     from deltagclip_cli.launch.sweep_session import SweepSession
     from deltagclip_cli.search.problem import find_subjects
@@ -186,8 +186,7 @@ def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
         typer.Exit: the answer was no.
         UsageError: there is nobody to answer.
     """
-    from deltagclip_cli.core.errors import ExitCode, UsageError
-    from deltagclip_cli.core.wording import plural
+    from deltagclip_cli.core import ExitCode, UsageError, plural
 
     of = f", of {plural(trials, 'trial')}" if trials else ""
     there = f"{spec.name} has {len(spec.experiments)} experiments{of}."
@@ -216,7 +215,7 @@ def _trials(
 
 
 def _refuse_with_search(**options: bool) -> None:
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
 
     for name, wanted in options.items():
         if wanted:
@@ -227,7 +226,7 @@ def _refuse_with_search(**options: bool) -> None:
 
 
 def _refuse_with_slurm(**options: object) -> None:
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
 
     hints = {
         "search": "A search reads results before it goes on: run it within a job of your own.",
@@ -243,7 +242,7 @@ def _refuse_with_slurm(**options: object) -> None:
 
 
 def _refuse_without_slurm(**options: object) -> None:
-    from deltagclip_cli.core.errors import UsageError
+    from deltagclip_cli.core import UsageError
 
     for name, value in options.items():
         if value:
@@ -251,7 +250,7 @@ def _refuse_without_slurm(**options: object) -> None:
 
 
 def _check_labels(labels: Sequence[str], experiments: Mapping[str, Experiment]) -> None:
-    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.core import SpecError
     from deltagclip_cli.spec.faults import nearest
 
     there = list(dict.fromkeys(label for each in experiments.values() for label in each.optimizers))

@@ -89,7 +89,7 @@ def train(
 
 def _choose(spec: Spec, experiment: str, label: str | None, seed: int | None) -> Trial:
     """The trial that the options name: as written under ``optimizers``, whatever the grid."""
-    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.core import SpecError
     from deltagclip_cli.spec.faults import nearest
     from deltagclip_cli.spec.trial import make_trial
 

@@ -12,8 +12,13 @@ import yaml
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core.errors import ClaimedError, DeltaGClipError, ExitCode, RunFolderError
-from deltagclip_cli.core.files import is_disk_full
+from deltagclip_cli.core import (
+    ClaimedError,
+    DeltaGClipError,
+    ExitCode,
+    RunFolderError,
+    is_disk_full,
+)
 from deltagclip_cli.launch.rehearsal.check import check_parts
 from deltagclip_cli.launch.rehearsal.refusals import Stage
 from deltagclip_cli.runs.folder import RunFolder, State

@@ -10,7 +10,7 @@ import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.commands.error_handling import reports_errors
-from deltagclip_cli.core.wording import plural, printable
+from deltagclip_cli.core import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,7 +33,7 @@ def validate(
     Models, optimizers and schedules are built once, without data: for --device, or for the GPUs of
     a cluster where an experiment has 'slurm:'. Exit code 0 if there is no error, else 2.
     """
-    from deltagclip_cli.core.errors import SpecError
+    from deltagclip_cli.core import SpecError
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.terminal.streams import print_json
 

@@ -1,7 +1,7 @@
 """Tables of names: what a spec may call a model, a data set, an optimizer, ..., and where it lives.
 
-Each kind of component has a folder, and the folder's ``__init__`` holds its :class:`Table`, called
-``TABLE``. One more component is one more file and one more line in that table. A target is written
+Each kind of component has a folder, and the folder's ``__init__`` holds its :class:`Catalogue`,
+called ``TABLE``. One more component is one more file and one more line in it. A target is written
 ``"module:attribute"`` and is imported only when it is used, so that planning never imports torch.
 """
 
@@ -18,7 +18,7 @@ def _nothing() -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
-class Table:
+class Catalogue:
     """The components of one kind.
 
     Args:
@@ -52,7 +52,7 @@ class Table:
         return self.installed().get(self.spelling(name))
 
 
-def load(target: str) -> Any:
+def load_target(target: str) -> Any:
     """Import ``"module:attribute"`` and return the attribute."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)

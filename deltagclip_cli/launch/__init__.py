@@ -6,11 +6,10 @@ this sense Slurm is none: trials are handed to it, and in its jobs the local lau
 
 from __future__ import annotations
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.registry import Table
+from deltagclip_cli.core import Catalogue, UsageError
 from deltagclip_cli.spec.faults import nearest
 
-TABLE = Table(
+TABLE = Catalogue(
     "launcher",
     {
         "local": "deltagclip_cli.launch.local:LocalLauncher",

@@ -24,9 +24,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.core.errors import DeltaGClipError, TrialError, UsageError
-from deltagclip_cli.core.files import open_file
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import DeltaGClipError, TrialError, UsageError, open_file, printable
 from deltagclip_cli.launch.server_process import PARENT
 
 _SECONDS_BETWEEN_LOOKS = 0.2

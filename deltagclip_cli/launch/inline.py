@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from functools import partial
 
-from deltagclip_cli.core.errors import DeltaGClipError, ExitCode, UsageError
+from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError
 from deltagclip_cli.launch.launcher import Launch
 from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot

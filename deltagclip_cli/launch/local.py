@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.core.errors import DeviceError, UsageError
+from deltagclip_cli.core import DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, Nursery
 from deltagclip_cli.launch.launcher import Launch
 from deltagclip_cli.launch.queue import Queue

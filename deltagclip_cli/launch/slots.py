@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from deltagclip_cli.core.errors import DeviceError
+from deltagclip_cli.core import DeviceError
 from deltagclip_cli.runs.starts import THREADS
 
 CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # Linux's, of containers and batch jobs

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from typing import Protocol
 
-from deltagclip_cli.core.errors import (
+from deltagclip_cli.core import (
     ClaimedError,
     ExitCode,
     RunFolderError,
     TrialError,
     UnwritableError,
+    is_disk_full,
 )
-from deltagclip_cli.core.files import is_disk_full
 from deltagclip_cli.launch.queue import End, Queue
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.plan.planned import Planned

@@ -11,8 +11,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core.errors import ExitCode
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import ExitCode, plural
 from deltagclip_cli.plan.planned import Estimates, Planned, longest_first, pending
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.starts import THREADS, read_starts, threads_of

@@ -12,10 +12,7 @@ from itertools import chain
 from typing import Any
 
 from deltagclip_cli.commands.train_session import Session
-from deltagclip_cli.core.errors import ExitCode
-from deltagclip_cli.core.files import check_writable
-from deltagclip_cli.core.registry import load
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import ExitCode, check_writable, load_target, plural
 from deltagclip_cli.launch.launcher import Launch, Launcher
 from deltagclip_cli.launch.queue import PlannedQueue, Queue
 from deltagclip_cli.launch.rehearsal.check import check_parts
@@ -111,7 +108,7 @@ class SweepSession(Sweep):
             work=lambda each, give_up: session.work(each.folder, give_up, force=each.afresh),
             **self.resources,
         )
-        launcher: Launcher = load(self.launcher)(launch)
+        launcher: Launcher = load_target(self.launcher)(launch)
         return launcher
 
     @property

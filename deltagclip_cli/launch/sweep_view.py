@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import Watcher

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core.registry import Table, compact, load
+from deltagclip_cli.core import Catalogue, compact, load_target
 
 if TYPE_CHECKING:
     from deltagclip_cli.optim.delta_gclip import DeltaGClip, GClip
@@ -33,7 +33,7 @@ _NOT_BY_NAME = {"Optimizer", "SparseAdam"}
 def __getattr__(name: str) -> Any:
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return load(_CLASSES[name])
+    return load_target(_CLASSES[name])
 
 
 @cache
@@ -55,7 +55,7 @@ def _torch_optimizers() -> Mapping[str, str]:
     }
 
 
-TABLE = Table(
+TABLE = Catalogue(
     "optimizer",
     entries={
         "delta_gclip": _CLASSES["DeltaGClip"],

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.files import subfolders
+from deltagclip_cli.core import UsageError, subfolders
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import Heartbeat, is_worked_on, last_heartbeat, read_heartbeat

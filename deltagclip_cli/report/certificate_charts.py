@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.compare.text_table import Sheet
 from deltagclip_cli.results.read.run import Curve, Numbers, Run

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.report.figure_legend import Entry, add_legend, entry, line_entry
 from deltagclip_cli.report.figure_lines import PALE, clock, draw_line, ends_of, set_limits, set_x
 from deltagclip_cli.report.figure_settings import Setting, note

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.report.figure_legend import add_legend, entry
 from deltagclip_cli.report.figure_settings import colour, marker
 from deltagclip_cli.report.figure_text import as_label, drawable, letters, shortened

@@ -13,8 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import UsageError, printable
 from deltagclip_cli.report.figure_text import shortened
 from deltagclip_cli.report.line_styles import COLOURS
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import printable
 
 LITERAL: dict[str, Any] = {"parse_math": False}  # a dollar sign is a dollar sign
 _LETTERS_IN_AN_INCH = 17.5  # of a legend in the paper's look

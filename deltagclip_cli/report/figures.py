@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core.files import written_whole
+from deltagclip_cli.core import written_whole
 from deltagclip_cli.report.figure_curves import draw_curves
 from deltagclip_cli.report.figure_maps import draw_heat_map
 from deltagclip_cli.report.figure_profiles import draw_profiles

@@ -11,9 +11,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.files import open_file, read_file
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import UsageError, claimed, open_file, read_file
 
 MANIFEST = ".deltagclip-report.json"
 """Names each file that was written, with its SHA-256."""

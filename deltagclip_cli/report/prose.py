@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deltagclip_cli.core.wording import listed, plural
+from deltagclip_cli.core import listed, plural
 from deltagclip_cli.report.step_sizes import CLIP_RATIO
 from deltagclip_cli.results.compare.circumstances import circumstances_note
 from deltagclip_cli.results.compare.comparison import Comparison

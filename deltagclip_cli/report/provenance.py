@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from deltagclip_cli.core.files import read_file
-from deltagclip_cli.core.wording import listed, plural, printable
+from deltagclip_cli.core import listed, plural, printable, read_file
 from deltagclip_cli.report.anchors import FileNames
 from deltagclip_cli.results.read.run import Outcome, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder

@@ -33,9 +33,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.core.errors import RunFolderError
-from deltagclip_cli.core.files import open_file
-from deltagclip_cli.core.locks import is_claimed
+from deltagclip_cli.core import RunFolderError, is_claimed, open_file
 from deltagclip_cli.runs.formats import read_records, read_result
 from deltagclip_cli.spec.trial import Trial, differing_keys, read_trial
 

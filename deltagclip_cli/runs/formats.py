@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from deltagclip_cli.core.files import open_file, read_file
+from deltagclip_cli.core import open_file, read_file
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
 """How JSON is read that this program wrote: of the right types, and without what is no number."""

@@ -14,8 +14,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from deltagclip_cli.core.errors import TakenOverError
-from deltagclip_cli.core.files import Check, read_file, unchecked
+from deltagclip_cli.core import Check, TakenOverError, read_file, unchecked
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.formats import STRICT
 

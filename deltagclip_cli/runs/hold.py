@@ -16,9 +16,14 @@ from pathlib import Path
 
 import yaml
 
-from deltagclip_cli.core.errors import RunFolderError, UnwritableError
-from deltagclip_cli.core.files import Check, unchecked, write_text
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import (
+    Check,
+    RunFolderError,
+    UnwritableError,
+    claimed,
+    unchecked,
+    write_text,
+)
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 

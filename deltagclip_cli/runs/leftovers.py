@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltagclip_cli.core.files import Check, unchecked
+from deltagclip_cli.core import Check, unchecked
 from deltagclip_cli.runs.folder import RunFolder
 
 

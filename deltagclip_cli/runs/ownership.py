@@ -22,8 +22,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from deltagclip_cli.core.errors import TakenOverError
-from deltagclip_cli.core.files import read_file, write_text
+from deltagclip_cli.core import TakenOverError, read_file, write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.formats import STRICT
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from pydantic_core import from_json  # four times as fast as the standard library's
 
-from deltagclip_cli.core.files import read_file
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import printable, read_file
 from deltagclip_cli.runs.folder import RunFolder
 
 Start = Mapping[str, Any]

@@ -16,8 +16,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalFileOpenLock
 from pydantic_core import from_json
 
-from deltagclip_cli.core.errors import RunFolderError
-from deltagclip_cli.core.files import read_file
+from deltagclip_cli.core import RunFolderError, read_file
 
 _MOST_BYTES = 2**30
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from deltagclip_cli.core.errors import SpecError, UsageError
+from deltagclip_cli.core import SpecError, UsageError
 from deltagclip_cli.spec.distributions import Distribution, as_written, extremes
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.schema import Experiment

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import State

@@ -11,9 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core.errors import ExitCode, RunFolderError, UsageError
-from deltagclip_cli.core.locks import claimed
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
 from deltagclip_cli.launch.sweep_session import SweepSession
 from deltagclip_cli.plan.planned import Estimates
 from deltagclip_cli.search.problem import Subject

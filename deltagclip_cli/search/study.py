@@ -21,8 +21,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from deltagclip_cli.core.errors import RunFolderError
-from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.core import RunFolderError, derive_seed
 from deltagclip_cli.search.journal import read_journal, writing
 from deltagclip_cli.search.problem import Subject
 from deltagclip_cli.search.space import as_optuna, chosen

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 
 _TIMEOUT_SECONDS = 60.0  # squeue itself gives up after ten, sbatch later
 _SACCT_TIMEOUT_SECONDS = 10.0  # what it tells can be done without

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.runs.ownership import read_owner
 from deltagclip_cli.slurm.client import (

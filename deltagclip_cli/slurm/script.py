@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.slurm.submission import Array, Head
 from deltagclip_cli.spec.slurm_settings import Resources
 

@@ -30,8 +30,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.files import read_file, subfolders, write_text
+from deltagclip_cli.core import UsageError, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.formats import STRICT
 from deltagclip_cli.spec.trial import Trial

@@ -14,10 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core.errors import ExitCode
-from deltagclip_cli.core.files import check_writable
-from deltagclip_cli.core.locks import claimed
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
 from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
 from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
 from deltagclip_cli.launch.sweep_plan import Sweep

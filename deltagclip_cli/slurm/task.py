@@ -13,8 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core.errors import DeltaGClipError, ExitCode, UsageError
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError, plural
 from deltagclip_cli.launch.launcher import Launch
 from deltagclip_cli.launch.local import LocalLauncher
 from deltagclip_cli.launch.slots import count_gpus

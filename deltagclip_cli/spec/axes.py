@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.core import derive_seed
 from deltagclip_cli.spec.component import Settings
 from deltagclip_cli.spec.distributions import (
     WORDS,

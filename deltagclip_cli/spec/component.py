@@ -1,6 +1,6 @@
 """Parts of an experiment that are chosen by name: ``{name: adam, lr: 1e-3}``.
 
-The name is looked up in a :class:`~deltagclip_cli.core.registry.Table`; the other keys are checked
+The name is looked up in a :class:`~deltagclip_cli.core.Catalogue`; the other keys are checked
 against the real signature of what it names, and filled up with the defaults found there.
 """
 
@@ -26,7 +26,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import registry
+from deltagclip_cli.core import Catalogue, load_target
 from deltagclip_cli.core.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import (
@@ -79,9 +79,9 @@ class Component(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
     @classmethod
-    def table(cls) -> registry.Table:
+    def table(cls) -> Catalogue:
         """The table that the name is looked up in."""
-        return cast(registry.Table, registry.load(cls.table_target))
+        return cast(Catalogue, load_target(cls.table_target))
 
     @property
     def target(self) -> str:
@@ -223,7 +223,7 @@ def _carry_over(option: str, source: dict[str, Any], target: dict[str, Any]) -> 
 class _Checker:
     """Checks the options of one target, and knows their defaults."""
 
-    def __init__(self, signature: Signature, table: registry.Table) -> None:
+    def __init__(self, signature: Signature, table: Catalogue) -> None:
         options = {k: o for k, o in signature.options.items() if k not in table.supplied}
         self._supplied = table.supplied
         self._open = signature.open
@@ -272,7 +272,7 @@ def _extra(name: str, value: object) -> InitErrorDetails:
     return InitErrorDetails(type="extra_forbidden", loc=(name,), input=value)
 
 
-def _field(name: str, option: Option, table: registry.Table) -> tuple[Any, Any]:
+def _field(name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:
     default: Any = ... if option.default is REQUIRED else None
     has_limits = name in table.bounds and not _holds_list(option.annotation)
     limits = cast(dict[str, Any], table.bounds[name]) if has_limits else {}
@@ -300,14 +300,14 @@ def _holds_list(annotation: Any) -> bool:
 
 @cache
 def _checker(table_target: str, target: str) -> _Checker:
-    return _Checker(read_signature(target), registry.load(table_target))
+    return _Checker(read_signature(target), load_target(table_target))
 
 
 def _as_yaml(value: Any) -> Any:
     return [_as_yaml(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _unknown_name(table: registry.Table, name: str) -> ValidationError:
+def _unknown_name(table: Catalogue, name: str) -> ValidationError:
     names = list(table.all())
     kinds = f"{table.kind}s"
     more = len(names) - len(table.entries)

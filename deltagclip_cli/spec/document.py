@@ -10,9 +10,8 @@ from typing import Any
 import yaml
 from yaml.nodes import Node
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError, shortened, stopped
 from deltagclip_cli.core.files import MOST_BYTES
-from deltagclip_cli.core.wording import shortened, stopped
 from deltagclip_cli.spec.nodes import children, compose, construct, parse, problem
 
 Where = tuple[str | int, ...]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from deltagclip_cli.core.wording import shortened
+from deltagclip_cli.core import shortened
 from deltagclip_cli.spec.customary import nearest_word
 from deltagclip_cli.spec.document import Where
 

@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from deltagclip_cli.core.errors import SpecError
-from deltagclip_cli.core.wording import plural, shortened
+from deltagclip_cli.core import SpecError, plural, shortened
 from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
 from deltagclip_cli.spec.faults import MOST_FAULTS, nearest, raised
 from deltagclip_cli.spec.grid import VARIABLE

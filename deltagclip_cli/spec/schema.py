@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from deltagclip_cli.core.wording import shortened
+from deltagclip_cli.core import shortened
 from deltagclip_cli.spec.component import Component, Settings
 from deltagclip_cli.spec.customary import synonym
 from deltagclip_cli.spec.document import Where

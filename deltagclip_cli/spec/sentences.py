@@ -9,7 +9,7 @@ from reprlib import Repr
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from deltagclip_cli.core.wording import plural, shortened
+from deltagclip_cli.core import plural, shortened
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import nearest
 

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec.component import Component, Settings
 from deltagclip_cli.spec.document import parse_override
 from deltagclip_cli.spec.faults import collected, explained, raised, unknown_label

@@ -14,9 +14,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
-from deltagclip_cli.core.errors import RunFolderError
-from deltagclip_cli.core.files import read_file
-from deltagclip_cli.core.wording import shortened
+from deltagclip_cli.core import RunFolderError, read_file, shortened
 from deltagclip_cli.spec.component import AS_WRITTEN, Settings
 from deltagclip_cli.spec.nodes import parse
 from deltagclip_cli.spec.schema import (

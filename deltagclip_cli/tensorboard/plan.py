@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import printable
 from deltagclip_cli.report.bands import band
 from deltagclip_cli.results.compare.comparison import Comparison, compare_runs
 from deltagclip_cli.results.compare.metrics import told_by_name, usual_metric

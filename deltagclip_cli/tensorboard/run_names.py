@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import printable
 
 _MOST_BYTES = 180  # file systems allow 255; what tells equal names apart comes behind
 # A slash would make a folder. TensorBoard looks for the run of a line behind the first bracket.

@@ -19,7 +19,7 @@ from typing import NoReturn
 from rich.text import Text
 
 from deltagclip_cli.commands.compare_session import Place, read_runs, tell
-from deltagclip_cli.core.errors import DeltaGClipError, UsageError
+from deltagclip_cli.core import DeltaGClipError, UsageError
 from deltagclip_cli.results.read.cache import EventCache, default_cache_folder
 from deltagclip_cli.results.read.run import Reading
 from deltagclip_cli.tensorboard import server

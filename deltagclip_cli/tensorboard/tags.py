@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import printable
 from deltagclip_cli.results.read.cache import EventCache
 from deltagclip_cli.results.read.metric_names import standard_names
 from deltagclip_cli.results.read.run import Run

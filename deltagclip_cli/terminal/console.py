@@ -10,7 +10,7 @@ import rich.console
 from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import printable
 from deltagclip_cli.terminal.streams import LEAST_COLUMNS
 
 COLUMNS_OF_FILES = 160

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import printable
 from deltagclip_cli.terminal.console import make_console
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
-from deltagclip_cli.core.errors import DeltaGClipError
+from deltagclip_cli.core import DeltaGClipError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

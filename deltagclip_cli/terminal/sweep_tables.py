@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core.wording import plural, ranges
+from deltagclip_cli.core import plural, ranges
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.plan.summaries import Setting, summarize
 from deltagclip_cli.runs.folder import State

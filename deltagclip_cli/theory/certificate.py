@@ -11,8 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deltagclip_cli.core.errors import NotYetError, UsageError
-from deltagclip_cli.core.files import write_text
+from deltagclip_cli.core import NotYetError, UsageError, write_text
 from deltagclip_cli.results.read.run import Numbers, Run
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import hold

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.results.compare.comparison import by_size
 from deltagclip_cli.results.compare.formatting import NOTHING, short, with_error
 from deltagclip_cli.results.compare.text_table import Sheet, line

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 
 Weights = Mapping[str, Tensor]
 

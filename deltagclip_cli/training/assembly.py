@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deltagclip_cli.core.errors import DeviceError, UsageError
-from deltagclip_cli.core.seeds import derive_seed
-from deltagclip_cli.core.wording import stopped
+from deltagclip_cli.core import DeviceError, UsageError, derive_seed, stopped
 from deltagclip_cli.parts.datasets.batches import Batches
 from deltagclip_cli.parts.datasets.dataset import Dataset
 from deltagclip_cli.parts.datasets.token_batches import TokenBatches

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from deltagclip_cli.core.files import Check, unchecked, written_whole
+from deltagclip_cli.core import Check, unchecked, written_whole
 from deltagclip_cli.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)

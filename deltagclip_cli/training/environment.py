@@ -18,8 +18,7 @@ from typing import Any
 import torch
 
 from deltagclip_cli import __version__
-from deltagclip_cli.core.files import Check, unchecked, write_text
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import Check, plural, unchecked, write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.starts import Start, circumstances, read_starts, threads_of
 

@@ -10,9 +10,7 @@ from typing import Any
 
 import torch
 
-from deltagclip_cli.core.errors import DataError, UsageError
-from deltagclip_cli.core.registry import load
-from deltagclip_cli.core.wording import stopped
+from deltagclip_cli.core import DataError, UsageError, load_target, stopped
 from deltagclip_cli.parts.datasets.batches import Augmentation, Batches, place
 from deltagclip_cli.parts.datasets.dataset import Dataset
 from deltagclip_cli.parts.datasets.texts import TextDataset
@@ -37,7 +35,7 @@ def load_dataset(
         UsageError: the model is of texts and the data are not, or the other way round; or what it
             was pretrained as is missing.
     """
-    loader = load(data.target)
+    loader = load_target(data.target)
     takes_download = "download" in inspect.signature(loader).parameters
     supplied = {"download": download} if takes_download else {}
     loaded: Dataset | TextDataset = loader(data_dir, data.image_size, **supplied, **data.options)
@@ -163,6 +161,6 @@ def built(target: str, kind: str, name: str, options: Mapping[str, Any], *suppli
         UsageError: it refuses them.
     """
     try:
-        return load(target)(*supplied, **options)
+        return load_target(target)(*supplied, **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{kind} '{name}' refuses its options: {stopped(error)}") from None

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from deltagclip_cli.core.errors import ClaimedError, TakenOverError
-from deltagclip_cli.core.files import Check, unchecked
+from deltagclip_cli.core import Check, ClaimedError, TakenOverError, unchecked
 
 EPOCHS = "deltagclip_cli.epochs"  # the logger of a line an epoch
 SOURCES = ("deltagclip_cli", "py.warnings")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from deltagclip_cli.core.files import Check, unchecked, write_text
+from deltagclip_cli.core import Check, unchecked, write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.training.checkpoint import Checkpoints
 from deltagclip_cli.training.meter import REGIMES

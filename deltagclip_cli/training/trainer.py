@@ -13,8 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from deltagclip_cli.core.errors import RunFolderError
-from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.core import RunFolderError, derive_seed
 from deltagclip_cli.optim.observers import observer
 from deltagclip_cli.parts.tasks.loss import Outcome
 from deltagclip_cli.spec.trial import Trial

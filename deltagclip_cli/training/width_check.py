@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from deltagclip_cli.core.errors import DeviceError
+from deltagclip_cli.core import DeviceError
 
 
 def free_bytes(device: torch.device) -> int | None:

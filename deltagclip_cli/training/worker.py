@@ -10,9 +10,15 @@ from pathlib import Path
 
 import torch
 
-from deltagclip_cli.core.errors import FullDiskError, TakenOverError, TrialError, UsageError
-from deltagclip_cli.core.files import Check, is_disk_full
-from deltagclip_cli.core.wording import stopped
+from deltagclip_cli.core import (
+    Check,
+    FullDiskError,
+    TakenOverError,
+    TrialError,
+    UsageError,
+    is_disk_full,
+    stopped,
+)
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, hold

@@ -16,7 +16,7 @@ from tiny_spec import trials_of
 from torchvision import datasets as torchvision_datasets
 
 from deltagclip_cli.commands.data_session import DataSession
-from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core import DataError
 from deltagclip_cli.launch import local
 from deltagclip_cli.launch.inline import InlineLauncher
 from deltagclip_cli.launch.launcher import Launch

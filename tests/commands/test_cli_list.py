@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from tiny_spec import TINY
 
-from deltagclip_cli.core import registry
+from deltagclip_cli.core import load_target
 from deltagclip_cli.terminal.listing import print_listing
 
 TABLES = {
@@ -31,7 +31,7 @@ TABLES = {
 def test_each_component_has_a_line_and_each_of_ours_a_description(
     deltagclip: Invoke, kind: str
 ) -> None:
-    table = registry.load(TABLES[kind])
+    table = load_target(TABLES[kind])
     shown = deltagclip("list", kind)
     assert shown.exit_code == 0
     rows = [line.split("\t") for line in shown.stdout.splitlines()]
@@ -46,7 +46,7 @@ def test_each_component_has_a_line_and_each_of_ours_a_description(
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_the_options_are_those_that_a_spec_may_set(deltagclip: Invoke, kind: str) -> None:
-    supplied = registry.load(TABLES[kind]).supplied
+    supplied = load_target(TABLES[kind]).supplied
     for row in json.loads(deltagclip("list", kind, "--json").stdout):
         assert not {"self", *supplied} & set(row["options"])
 

@@ -16,7 +16,7 @@ from slurm_fakes import SILENCE, FakeSlurm, is_shell
 from tiny_spec import TINY, trials_of
 from typer.testing import Result
 
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import claimed
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, create

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deltagclip_cli.commands.compare_session import Place
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import pytest
 from made_runs import METRIC, run
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.read_at import Missing, Moment
 from deltagclip_cli.results.read.run import Outcome, Run
 

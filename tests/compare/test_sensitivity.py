@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from made_runs import answered, group, last_values, run
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.sensitivity import Margin, sensitivities
 from deltagclip_cli.results.compare.text_table import Sheet
 from deltagclip_cli.results.read.run import Outcome, Run

@@ -7,7 +7,7 @@ import math
 import pytest
 from made_runs import answered, group, last_values, run
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.mode import Mode
 from deltagclip_cli.results.compare.rows import Standing
 from deltagclip_cli.results.read.run import Outcome, Run

@@ -7,7 +7,7 @@ import math
 import pytest
 from made_runs import answered, group, run
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.metrics import Mode
 from deltagclip_cli.results.compare.target import NEVER, Cost, Target, cost, reached
 from deltagclip_cli.results.read.run import Outcome

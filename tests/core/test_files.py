@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 from obstacles import OBSTACLES
 
-from deltagclip_cli.core.files import (
-    open_file,
-    read_file,
-    subfolders,
-    write_text,
-    written_whole,
-)
+from deltagclip_cli.core import open_file, read_file, subfolders, write_text, written_whole
 
 
 def names(folder: Path) -> list[str]:

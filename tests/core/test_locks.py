@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.core.errors import ClaimedError
-from deltagclip_cli.core.locks import _tell_of_missing_locks, claimed, is_claimed
+from deltagclip_cli.core import ClaimedError, claimed, is_claimed
+from deltagclip_cli.core.locks import _tell_of_missing_locks
 
 HOLD = """
 import fcntl, os, sys
 from pathlib import Path
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import claimed
 if number := int(sys.argv[2]):  # a file system without locks
     def flock(file, how):
         raise OSError(number, os.strerror(number))

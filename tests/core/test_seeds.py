@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.core import derive_seed
 
 
 def test_seeds_do_not_change_between_versions() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltagclip_cli.core.wording import stopped
+from deltagclip_cli.core import stopped
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from sweep_cases import Place, wait_for
 from tiny_spec import trial_of
 
-from deltagclip_cli.core.errors import ExitCode
+from deltagclip_cli.core import ExitCode
 from deltagclip_cli.launch import forkserver as module
 from deltagclip_cli.launch.forkserver import Nursery
 from deltagclip_cli.runs.folder import RunFolder

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.core.errors import DeviceError
+from deltagclip_cli.core import DeviceError
 from deltagclip_cli.launch import slots
 from deltagclip_cli.launch.slots import available_cores, count_gpus, find_slots
 

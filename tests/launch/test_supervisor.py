@@ -15,7 +15,7 @@ import pytest
 from run_cases import result_text
 from tiny_spec import trials_of
 
-from deltagclip_cli.core.errors import ClaimedError
+from deltagclip_cli.core import ClaimedError
 from deltagclip_cli.launch import supervisor
 from deltagclip_cli.launch.queue import End, PlannedQueue
 from deltagclip_cli.launch.slots import Slot

@@ -13,8 +13,7 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop as TorchvisionCrop
 from torchvision.transforms.functional import resized_crop
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.registry import load
+from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.parts.datasets import AUGMENTATIONS
 from deltagclip_cli.parts.datasets.augment import Flip, RandomCrop, RandomResizedCrop
 
@@ -160,7 +159,7 @@ def test_rectangles_lie_in_the_image() -> None:
 
 @pytest.mark.parametrize("target", AUGMENTATIONS.entries.values())
 def test_an_augmentation_repeats_itself_and_draws_from_its_generator_alone(target: str) -> None:
-    augmentation = load(target)(9)
+    augmentation = load_target(target)(9)
     images = some_images(50, 9, 9)
     before, state = images.clone(), torch.get_rng_state()
     first = augmentation(images, seeded(1))
@@ -175,7 +174,7 @@ def test_an_augmentation_repeats_itself_and_draws_from_its_generator_alone(targe
 def test_augmentations_follow_one_another_in_any_order(first: str, second: str) -> None:
     images = some_images(3, 9, 9)
     for target in (first, second):
-        images = load(target)(9)(images, seeded())
+        images = load_target(target)(9)(images, seeded())
     assert images.shape == (3, 3, 9, 9)
 
 

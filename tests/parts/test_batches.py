@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.augment import Flip, RandomCrop, RandomResizedCrop
 from deltagclip_cli.parts.datasets.batches import Batches, place
 from deltagclip_cli.parts.datasets.dataset import Split

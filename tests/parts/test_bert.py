@@ -13,7 +13,7 @@ import torch
 from tiny_texts import rewrite_config, rewrite_weights, write_bert, write_emotion
 from torch import Tensor
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts import models
 from deltagclip_cli.parts.models.bert import TextClassifier
 from deltagclip_cli.parts.models.tokenizer import PretrainedTokenizer

@@ -19,8 +19,7 @@ from PIL import Image
 from tiny_data import write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
-from deltagclip_cli.core.errors import DataError
-from deltagclip_cli.core.registry import load
+from deltagclip_cli.core import DataError, load_target
 from deltagclip_cli.parts.datasets import TABLE, image_folder
 from deltagclip_cli.parts.datasets import staging as copies
 from deltagclip_cli.parts.datasets.staging import copied, folder_of
@@ -115,7 +114,7 @@ def test_only_what_is_asked_for_is_copied(source: Path, target: Path) -> None:
 
 def test_every_data_set_says_what_it_reads_or_needs_no_folder(tmp_path: Path) -> None:
     """One that is forgotten would be looked for in a folder that it was not copied to."""
-    marked = {name for name, entry in TABLE.entries.items() if hasattr(load(entry), "files")}
+    marked = {name for name, entry in TABLE.entries.items() if hasattr(load_target(entry), "files")}
     assert set(TABLE.entries) - marked == {"sphere", "synthetic"}
     for name in ("sphere", "synthetic"):
         assert len(load_dataset(data_of(name), tmp_path / "nowhere").train) > 0

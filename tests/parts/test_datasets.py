@@ -18,9 +18,7 @@ import torch
 from tiny_data import idx_file, write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
-from deltagclip_cli.core.errors import DataError
-from deltagclip_cli.core.locks import claimed
-from deltagclip_cli.core.registry import load
+from deltagclip_cli.core import DataError, claimed, load_target
 from deltagclip_cli.parts.datasets import TABLE, downloads, torchvision_sets
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.parts.datasets.sphere import sphere
@@ -36,7 +34,7 @@ def test_the_mnists_are_read_from_their_original_files(
     name: str, folder: str, tmp_path: Path
 ) -> None:
     content = write_mnist(tmp_path, folder)
-    made = load(TABLE.entries[name])(tmp_path, None)
+    made = load_target(TABLE.entries[name])(tmp_path, None)
     assert made.shape == (1, 28, 28)
     assert made.train.inputs.dtype == torch.uint8
     assert made.classes == 10
@@ -50,7 +48,7 @@ def test_the_cifars_are_read_from_their_original_files(
     name: str, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = write_cifar(tmp_path, getattr(torchvision_datasets, name.upper()), monkeypatch)
-    made = load(TABLE.entries[name])(tmp_path, None)
+    made = load_target(TABLE.entries[name])(tmp_path, None)
     assert made.classes == classes
     assert made.shape == (3, 32, 32)
     pixels = numpy.concatenate([part["data"] for part in written]).reshape(-1, 3, 32, 32)

@@ -19,7 +19,7 @@ import torch
 from obstacles import OBSTACLES, as_nobody
 from PIL import Image, TiffImagePlugin
 
-from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets import image_folder as module
 from deltagclip_cli.parts.datasets.dataset import channel_statistics
 from deltagclip_cli.parts.datasets.image_folder import image_folder

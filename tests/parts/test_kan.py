@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, vmap
 from torch.nn import functional
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts import models
 from deltagclip_cli.parts.models.kan import SplineLayer, spline_basis
 

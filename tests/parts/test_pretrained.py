@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.models import pretrained
 from deltagclip_cli.parts.models.pretrained import find_pretrained
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.optim import SGD
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.schedules import TABLE
 from deltagclip_cli.parts.schedules.driver import ScheduleDriver, build_schedule
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.models.vae import VAE
 from deltagclip_cli.parts.tasks.autoencode import Autoencode
 from deltagclip_cli.parts.tasks.classify import Classify

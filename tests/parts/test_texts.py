@@ -15,8 +15,7 @@ import torch
 from tiny_texts import WORDS, write_emotion
 from torch import Tensor
 
-from deltagclip_cli.core.errors import DataError, UsageError
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import DataError, UsageError, claimed
 from deltagclip_cli.parts.datasets import texts as texts_module
 from deltagclip_cli.parts.datasets.emotion import LABELS, emotion
 from deltagclip_cli.parts.datasets.staging import copied

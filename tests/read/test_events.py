@@ -33,7 +33,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_ndarray, make_tensor_proto
 
-from deltagclip_cli.core.files import open_file
+from deltagclip_cli.core import open_file
 from deltagclip_cli.results.read.events import event_files, read_events
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "vit-tiny"

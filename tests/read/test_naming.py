@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import UsageError, printable
 from deltagclip_cli.results.read.grouping import Found
 from deltagclip_cli.results.read.metric_names import name_in_set, standard_name, standard_names
 from deltagclip_cli.results.read.name_parts import Name, PartKind

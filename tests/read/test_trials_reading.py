@@ -15,7 +15,7 @@ import pytest
 from run_cases import Record, finish, lines, make_run, record
 from tiny_spec import TINY, trial_of, trials_of
 
-from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.results.read import run_folders as module
 from deltagclip_cli.results.read.run import Group, Outcome, Reading, Run
 from deltagclip_cli.results.read.run_folders import read_trials

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_spec import TINY, write_spec
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError
 from deltagclip_cli.launch.forkserver import Nursery
 from deltagclip_cli.launch.rehearsal import check
 from deltagclip_cli.launch.rehearsal.refusals import Stage

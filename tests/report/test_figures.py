@@ -12,7 +12,7 @@ import pytest
 from figure_cases import clipping, drawn, several, texts, trained
 from made_runs import METRIC, answered, group, last_values
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figures import FORMATS, figures, save
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from obstacles import OBSTACLES
 
-from deltagclip_cli.core.errors import ClaimedError, UsageError
+from deltagclip_cli.core import ClaimedError, UsageError
 from deltagclip_cli.report import output
 from deltagclip_cli.report.anchors import FileNames, plain_name
 from deltagclip_cli.report.output import MANIFEST, report_folder

@@ -13,7 +13,7 @@ import pytest
 from run_cases import result_text
 from tiny_spec import trial_of
 
-from deltagclip_cli.core.errors import ClaimedError, UnwritableError
+from deltagclip_cli.core import ClaimedError, UnwritableError
 from deltagclip_cli.runs import hold as held_folder
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create, hold, tidy

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from deltagclip_cli.core.errors import ClaimedError, ExitCode, TakenOverError
-from deltagclip_cli.core.files import write_text, written_whole
+from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError, write_text, written_whole
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder

@@ -16,7 +16,7 @@ from obstacles import OBSTACLES, as_nobody
 from run_cases import result_text
 from tiny_spec import trial_of
 
-from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import read_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, create, hold

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("optuna")
 
 from deltagclip_cli.commands.app import app
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import claimed
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import make_trial

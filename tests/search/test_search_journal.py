@@ -12,7 +12,7 @@ pytest.importorskip("optuna")
 from obstacles import OBSTACLES
 from search_cases import World, experiment_of, states, studied
 
-from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.search.journal import mend, open_journal, read_journal
 
 EXPERIMENT = experiment_of(pruner="none")

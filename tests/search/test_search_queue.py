@@ -31,8 +31,7 @@ from search_cases import (
     write_result,
 )
 
-from deltagclip_cli.core.errors import RunFolderError, UsageError
-from deltagclip_cli.core.locks import claimed
+from deltagclip_cli.core import RunFolderError, UsageError, claimed
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.plan.summaries import mean
 from deltagclip_cli.runs.folder import RunFolder, State

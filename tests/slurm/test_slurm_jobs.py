@@ -13,8 +13,7 @@ from run_cases import result_text
 from slurm_fakes import FakeSlurm, FakeTask, write_array
 from tiny_spec import trial_of, trials_of
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.files import read_file
+from deltagclip_cli.core import UsageError, read_file
 from deltagclip_cli.plan.planned import Planned, look_up, pending
 from deltagclip_cli.plan.status import survey
 from deltagclip_cli.runs.folder import RunFolder, State

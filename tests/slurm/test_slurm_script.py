@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from slurm_fakes import is_shell
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.slurm.planned_jobs import Submitter
 from deltagclip_cli.slurm.script import render

@@ -14,7 +14,7 @@ from tiny_spec import TINY, trials_of, write_spec
 from typer.testing import CliRunner
 
 from deltagclip_cli.commands.app import app
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.launch.launcher import Launch
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import RunFolder, State

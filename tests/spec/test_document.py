@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec.document import (
     Document,
     parse_override,

@@ -9,7 +9,7 @@ import pytest
 from tiny_spec import TINY, faults_of_text, write_spec
 from yaml.nodes import Node
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec import document
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.nodes import children

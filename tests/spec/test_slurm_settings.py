@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from tiny_spec import TINY, faults_of_text, write_spec
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec.load import Spec, load_spec
 from deltagclip_cli.spec.slurm_settings import Resources, Slurm, parse_overrides
 

@@ -11,7 +11,7 @@ from event_files import NAME, scalar, write
 from run_cases import make_events
 
 from deltagclip_cli.commands.compare_session import Place
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.tensorboard import server
 from deltagclip_cli.tensorboard import session as tensorboard_session
 from deltagclip_cli.tensorboard.session import Board

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.theory import kernel
 from deltagclip_cli.theory.kernel import extremes, tangent_kernel

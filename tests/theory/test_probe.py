@@ -20,7 +20,7 @@ from certificate_cases import (
     trial_of,
 )
 
-from deltagclip_cli.core.errors import DeviceError
+from deltagclip_cli.core import DeviceError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.landscape import Landscape

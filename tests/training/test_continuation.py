@@ -20,7 +20,7 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.core.errors import RunFolderError, TrialError, UsageError
+from deltagclip_cli.core import RunFolderError, TrialError, UsageError
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.training.trainer import Ending
 from deltagclip_cli.training.worker import run_trial

@@ -12,7 +12,7 @@ import torch
 from obstacles import OBSTACLES
 from training_cases import StopAt, assert_same_numbers, train, trial_of
 
-from deltagclip_cli.core.errors import RunFolderError
+from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
 from deltagclip_cli.training.trainer import Ending

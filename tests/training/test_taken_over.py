@@ -31,7 +31,7 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.core.errors import ExitCode, TakenOverError, TrialError
+from deltagclip_cli.core import ExitCode, TakenOverError, TrialError
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create

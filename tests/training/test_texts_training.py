@@ -20,7 +20,7 @@ from training_cases import (
     train_in_pieces,
 )
 
-from deltagclip_cli.core.errors import DataError, RunFolderError
+from deltagclip_cli.core import DataError, RunFolderError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.schema import Experiment

@@ -26,8 +26,7 @@ from training_cases import (
     trial_of,
 )
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.core import UsageError, derive_seed
 from deltagclip_cli.optim import TABLE
 from deltagclip_cli.parts.datasets.batches import Batches
 from deltagclip_cli.parts.tasks.classify import Classify

@@ -10,7 +10,7 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.core.errors import SpecError
+from deltagclip_cli.core import SpecError
 from deltagclip_cli.launch.forkserver import Call, KilledError, Nursery
 from deltagclip_cli.launch.rehearsal.choice import few
 from deltagclip_cli.launch.rehearsal.refusals import Refusal, Stage, fault_of, faults_of

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import SGD, Optimizer
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.registry import load
+from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.launch.rehearsal.attempts import Refused, said_by, tried
 from deltagclip_cli.launch.rehearsal.refusals import Refusal, Stage
 from deltagclip_cli.parts.datasets.outline import Outline
@@ -125,7 +124,7 @@ class Rehearsal:
 
         def attempt(trial: Trial) -> Outline | None:
             data = trial.data
-            outline = getattr(load(data.target), "outline", None)
+            outline = getattr(load_target(data.target), "outline", None)
             found = outline(self.data_dir, data.image_size, **data.options) if outline else None
             if not isinstance(found, Outline):
                 return None

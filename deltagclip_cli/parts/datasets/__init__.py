@@ -12,9 +12,9 @@ the images that the model gets, and called on a batch.
 
 from __future__ import annotations
 
-from deltagclip_cli.core.registry import Table
+from deltagclip_cli.core import Catalogue
 
-TABLE = Table(
+TABLE = Catalogue(
     "data set",
     {
         "cifar10": "deltagclip_cli.parts.datasets.torchvision_sets:cifar10",
@@ -42,7 +42,7 @@ TABLE = Table(
     },
 )
 
-AUGMENTATIONS = Table(
+AUGMENTATIONS = Catalogue(
     "augmentation",
     {
         "flip": "deltagclip_cli.parts.datasets.augment:Flip",

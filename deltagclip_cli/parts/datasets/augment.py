@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 
 _TRIES = 10  # as many as torchvision makes
 

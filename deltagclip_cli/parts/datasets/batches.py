@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.dataset import Split
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core import DataError
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from deltagclip_cli.core.errors import ClaimedError, DataError
-from deltagclip_cli.core.locks import claimed, is_claimed
+from deltagclip_cli.core import ClaimedError, DataError, claimed, is_claimed
 
 _LOG = logging.getLogger("deltagclip_cli")
 

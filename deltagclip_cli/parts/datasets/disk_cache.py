@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltagclip_cli.core.files import written_whole
+from deltagclip_cli.core import written_whole
 
 _LOG = logging.getLogger("deltagclip_cli")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.dataset_locks import locked
 
 _LOG = logging.getLogger("deltagclip_cli")

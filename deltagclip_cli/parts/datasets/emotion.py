@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from deltagclip_cli.core.errors import DataError, UsageError
+from deltagclip_cli.core import DataError, UsageError
 from deltagclip_cli.parts.datasets.downloads import Download
 from deltagclip_cli.parts.datasets.outline import Outline, outlined
 from deltagclip_cli.parts.datasets.staging import reading

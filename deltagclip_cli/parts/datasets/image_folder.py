@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
-from deltagclip_cli.core.errors import DataError
-from deltagclip_cli.core.files import file_status, open_file, subfolders
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import DataError, file_status, open_file, printable, subfolders
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
 from deltagclip_cli.parts.datasets.outline import Outline, outlined

@@ -10,9 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from deltagclip_cli.core.errors import DataError
-from deltagclip_cli.core.files import open_file
-from deltagclip_cli.core.registry import load
+from deltagclip_cli.core import DataError, load_target, open_file
 from deltagclip_cli.parts.datasets.dataset_locks import locked
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
 
 
 def _read_by(data: Data, root: Path) -> Sequence[str]:
-    files: Callable[..., Sequence[str]] | None = getattr(load(data.target), "files", None)
+    files: Callable[..., Sequence[str]] | None = getattr(load_target(data.target), "files", None)
     return files(root, data.image_size, **data.options) if files else []
 
 

@@ -14,8 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from deltagclip_cli.core.errors import DataError
-from deltagclip_cli.core.files import open_file
+from deltagclip_cli.core import DataError, open_file
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split
 from deltagclip_cli.parts.datasets.dataset_locks import locked
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from deltagclip_cli.core.errors import DataError
+from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split
 from deltagclip_cli.parts.datasets.downloads import Download
 from deltagclip_cli.parts.datasets.outline import Outline, outlined

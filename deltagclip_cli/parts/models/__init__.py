@@ -14,13 +14,13 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core.registry import Table, load
+from deltagclip_cli.core import Catalogue, load_target
 from deltagclip_cli.parts.models.torchvision_names import torchvision_names
 
 if TYPE_CHECKING:
     from torch import nn
 
-TABLE = Table(
+TABLE = Catalogue(
     "model",
     {
         "bert": "deltagclip_cli.parts.models.bert:bert",
@@ -64,13 +64,13 @@ def build(
         external = importlib.import_module("deltagclip_cli.parts.models.torchvision_models")
         external_model: nn.Module = external.build(target, shape, classes, options)
         return external_model
-    model: nn.Module = load(target)(shape, classes, **options)
+    model: nn.Module = load_target(target)(shape, classes, **options)
     return model
 
 
 def reads_texts(target: str) -> bool:
     """Whether the model behind a target reads texts."""
-    return not target.startswith("torchvision.") and hasattr(load(target), "tokenizer")
+    return not target.startswith("torchvision.") and hasattr(load_target(target), "tokenizer")
 
 
 def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any:
@@ -86,4 +86,4 @@ def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any
     """
     if not reads_texts(target):
         return None
-    return load(target).tokenizer(options["pretrained"], download=download)
+    return load_target(target).tokenizer(options["pretrained"], download=download)

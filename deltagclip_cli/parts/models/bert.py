@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.models.pretrained import READING, find_pretrained, transformers
 from deltagclip_cli.parts.models.tokenizer import PretrainedTokenizer, damaged, read_config
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 
 _IN_PACKAGE = re.compile(r"([A-Za-z_]\w*):([\w.-]+(?:/[\w.-]+)*)")
 _ON_HUB = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*")

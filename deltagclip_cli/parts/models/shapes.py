@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 
 
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.models.pretrained import READING, find_pretrained, transformers
 
 _FILES = (

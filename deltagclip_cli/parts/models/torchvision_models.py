@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.models.torchvision_names import PREFIX
 
 # These two return their auxiliary outputs too while they train, unless told not to, and warn

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from functools import cache
 
-from deltagclip_cli.core.registry import Table, compact
+from deltagclip_cli.core import Catalogue, compact
 from deltagclip_cli.core.signatures import parse_source
 
 _TORCH = "torch.optim.lr_scheduler"
@@ -27,7 +27,7 @@ def torch_schedules() -> Mapping[str, str]:
     }
 
 
-TABLE = Table(
+TABLE = Catalogue(
     "schedule",
     {
         "multistep": "deltagclip_cli.parts.schedules.multistep:multistep",

@@ -9,9 +9,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.registry import load
-from deltagclip_cli.core.wording import stopped
+from deltagclip_cli.core import UsageError, load_target, stopped
 from deltagclip_cli.parts.schedules import TABLE
 
 Unit = Literal["epoch", "step"]
@@ -89,7 +87,7 @@ def build_schedule(
     supplied = {"periods": periods, "warmup": warmup} if name in TABLE.entries else {}
     warm = _warm_up(optimizer, warmup)
     try:
-        schedule = load(target)(optimizer, **supplied, **options)
+        schedule = load_target(target)(optimizer, **supplied, **options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"schedule '{name}': {stopped(error)}") from None
     if isinstance(schedule, ReduceLROnPlateau) and (warm is not None or unit == "step"):

@@ -6,9 +6,9 @@ A task is made as ``Task(**options)`` and called as ``task(model, inputs, target
 
 from __future__ import annotations
 
-from deltagclip_cli.core.registry import Table
+from deltagclip_cli.core import Catalogue
 
-TABLE = Table(
+TABLE = Catalogue(
     "task",
     {
         "autoencode": "deltagclip_cli.parts.tasks.autoencode:Autoencode",

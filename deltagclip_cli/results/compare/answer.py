@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import UsageError, printable
 from deltagclip_cli.results.compare.comparison import Comparison, check_baseline, compare_runs
 from deltagclip_cli.results.compare.cost_table import cost_sheet
 from deltagclip_cli.results.compare.difference_table import difference_sheet

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from deltagclip_cli.core.wording import listed, ranges
+from deltagclip_cli.core import listed, ranges
 from deltagclip_cli.results.compare.comparison import Comparison
 
 _MOST_CAMPS = 3

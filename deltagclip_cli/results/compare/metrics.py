@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-from deltagclip_cli.core.errors import NotYetError, UsageError
+from deltagclip_cli.core import NotYetError, UsageError
 from deltagclip_cli.results.compare.mode import Mode
 from deltagclip_cli.results.read.metric_names import standard_name
 from deltagclip_cli.results.read.run import Run

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.read.run import Curve, Outcome, Run
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltagclip_cli.core.errors import UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.metrics import (
     choose_metric,
     higher_is_better,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.results.compare.circumstances import circumstances_note
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.compare.formatting import (

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.results.read.grouping import Sorted
 from deltagclip_cli.results.read.name_parts import DOUBTFUL, PartKind
 from deltagclip_cli.results.read.suggestion import suggested

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.results.read.events import event_files
 from deltagclip_cli.results.read.run import Group, Outcome, Run
 

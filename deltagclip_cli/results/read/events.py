@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from deltagclip_cli.core.files import is_folder, open_file
+from deltagclip_cli.core import is_folder, open_file
 from deltagclip_cli.results.read.points import Points, Scalars
 
 if TYPE_CHECKING:

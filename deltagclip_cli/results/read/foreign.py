@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import UsageError, printable
 from deltagclip_cli.results.read.cache import EventCache
 from deltagclip_cli.results.read.endings import Written, on_growth, with_outcomes
 from deltagclip_cli.results.read.events import Events, Option

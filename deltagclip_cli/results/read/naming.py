@@ -6,8 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deltagclip_cli.core.errors import UsageError
-from deltagclip_cli.core.wording import printable, stopped
+from deltagclip_cli.core import UsageError, printable, stopped
 from deltagclip_cli.results.read.doubts import notes_on
 from deltagclip_cli.results.read.grouping import Found, Sorted, sort_runs
 from deltagclip_cli.results.read.name_parts import Name

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltagclip_cli.core.wording import plural
+from deltagclip_cli.core import plural
 from deltagclip_cli.results.read.run import Numbers
 
 _MOST_TAGS = 3

@@ -16,9 +16,7 @@ from typing import Any
 import numpy as np
 from pydantic_core import from_json  # four times as fast as the standard library's
 
-from deltagclip_cli.core.errors import RunFolderError
-from deltagclip_cli.core.files import read_file
-from deltagclip_cli.core.wording import printable, stopped
+from deltagclip_cli.core import RunFolderError, printable, read_file, stopped
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.formats import lines_of

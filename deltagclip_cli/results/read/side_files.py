@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from deltagclip_cli.core.files import read_file
+from deltagclip_cli.core import read_file
 from deltagclip_cli.results.read.events import Option
 from deltagclip_cli.spec.nodes import parse
 

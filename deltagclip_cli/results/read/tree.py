@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from deltagclip_cli.core.files import is_folder
-from deltagclip_cli.core.wording import printable
+from deltagclip_cli.core import is_folder, printable
 from deltagclip_cli.results.read.cache import EventCache
 from deltagclip_cli.results.read.folding import EventFolder
 from deltagclip_cli.results.read.foreign import read_event_runs
