@@ -9,7 +9,6 @@ difference is read before it is committed::
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -25,8 +24,6 @@ from cases import ELSEWHERE, HELP, PAPER, READING, SHIPPED, SLURM, SPECS, WRITIN
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.commands.app import app
-
-importlib.import_module("typer.rich_utils")  # which looks at the variables of the moment
 
 HERE = Path(__file__).parent
 OUTPUTS = HERE / "outputs"
@@ -56,6 +53,8 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.setenv("HOME", "/home/me")
+    for name in ("FORCE_TERMINAL", "MAX_WIDTH"):  # of the variables that it was loaded with
+        monkeypatch.setattr(f"typer.rich_utils.{name}", None)
 
 
 def copy_to(folder: Path) -> Path:
