@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from deltagclip_cli.core import registry, signatures
+from deltagclip_cli.core import signatures
 from deltagclip_cli.core.signatures import REQUIRED, UNKNOWN, read_signature
 
 TABLES = {
@@ -24,7 +24,7 @@ TARGETS = sorted(
     {
         target
         for table in TABLES.values()
-        for target in registry.load(table).all().values()
+        for target in load_target(table).all().values()
         if not target.startswith("torchvision.")
     }
 )
@@ -43,7 +43,7 @@ def test_all_tables_are_looked_at() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_names_and_defaults_are_those_of_the_imported_object(target: str) -> None:
     read = read_signature(target)
-    real = dict(inspect.signature(registry.load(target)).parameters)
+    real = dict(inspect.signature(load_target(target)).parameters)
     variable = [name for name, each in real.items() if each.kind is each.VAR_KEYWORD]
     for name in variable:
         del real[name]
@@ -63,7 +63,7 @@ def test_names_and_defaults_are_those_of_the_imported_object(target: str) -> Non
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_a_spec_may_write_has_a_type(target: str) -> None:
-    supplied = frozenset[str]().union(*(registry.load(t).supplied for t in TABLES.values()))
+    supplied = frozenset[str]().union(*(load_target(t).supplied for t in TABLES.values()))
     untyped = {
         name
         for name, option in read_signature(target).options.items()
@@ -74,7 +74,7 @@ def test_what_a_spec_may_write_has_a_type(target: str) -> None:
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_each_of_our_own_components_is_described_in_a_line(kind: str) -> None:
-    for target in registry.load(TABLES[kind]).entries.values():
+    for target in load_target(TABLES[kind]).entries.values():
         summary = read_signature(target).summary
         assert 10 < len(summary) < 100
         assert not summary.endswith(".")
@@ -82,7 +82,7 @@ def test_each_of_our_own_components_is_described_in_a_line(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", TABLES)
 def test_every_default_fits_its_own_type(kind: str) -> None:
-    for target in registry.load(TABLES[kind]).all().values():
+    for target in load_target(TABLES[kind]).all().values():
         for option in read_signature(target).options.values():
             if option.default not in (REQUIRED, UNKNOWN, None):
                 TypeAdapter(option.annotation).validate_python(option.default)
