@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from deltagclip_cli.core import signatures
+from deltagclip_cli.core import load_target, signatures
 from deltagclip_cli.core.signatures import REQUIRED, UNKNOWN, read_signature
 
 TABLES = {
