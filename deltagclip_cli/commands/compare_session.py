@@ -19,7 +19,7 @@ from deltagclip_cli.results.compare.answer import Answer, Request, answer
 from deltagclip_cli.results.compare.export import csv_text, json_text
 from deltagclip_cli.results.compare.markup import latex, markdown
 from deltagclip_cli.results.read.cache import EventCache, default_cache_folder
-from deltagclip_cli.results.read.naming import Naming
+from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading, Run
 from deltagclip_cli.results.read.tree import read_tree
 from deltagclip_cli.spec.faults import nearest

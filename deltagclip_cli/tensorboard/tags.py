@@ -6,8 +6,7 @@ from pathlib import Path
 
 from deltagclip_cli.core import printable
 from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.metric_names import standard_names
-from deltagclip_cli.results.read.run import Run
+from deltagclip_cli.results.read.run import Run, standard_names
 
 
 class OwnTags:

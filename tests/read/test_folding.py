@@ -10,7 +10,7 @@ from event_files import NAME, scalar, session, version, write
 from run_cases import make_events
 
 from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.naming import Naming
+from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.read.tree import read_tree
 

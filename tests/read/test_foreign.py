@@ -13,9 +13,8 @@ from event_files import LATER, NAME, run_of, scalar, tensor, version, write
 from run_cases import by_folder, make_events
 
 from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.folding import EventFolder
-from deltagclip_cli.results.read.foreign import read_event_runs
-from deltagclip_cli.results.read.naming import Naming
+from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
+from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading
 
 

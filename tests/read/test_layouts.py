@@ -10,10 +10,9 @@ from collections.abc import Iterable
 import pytest
 from layouts import SUGGESTED, UNDERSTOOD, Layout
 
-from deltagclip_cli.results.read.events import Option
-from deltagclip_cli.results.read.grouping import Found
-from deltagclip_cli.results.read.name_parts import Name
-from deltagclip_cli.results.read.naming import Named, Naming
+from deltagclip_cli.results.read.grouping import Named, Naming
+from deltagclip_cli.results.read.names import Found, Name
+from deltagclip_cli.results.read.run import Option
 
 Groups = dict[str, list[str | None]]
 Options = dict[str, dict[str, Option]]

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from deltagclip_cli.core import UsageError, printable
-from deltagclip_cli.results.read.grouping import Found
-from deltagclip_cli.results.read.metric_names import name_in_set, standard_name, standard_names
-from deltagclip_cli.results.read.name_parts import Name, PartKind
-from deltagclip_cli.results.read.naming import Named, Naming
+from deltagclip_cli.results.read.grouping import Named, Naming
+from deltagclip_cli.results.read.names import Found, Name, PartKind
+from deltagclip_cli.results.read.run import name_in_set, standard_name, standard_names
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "vit-tiny"
 

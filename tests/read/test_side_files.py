@@ -11,7 +11,7 @@ from obstacles import as_nobody
 from run_cases import make_events
 
 from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.naming import Naming
+from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.tree import read_tree
 
 OPTIONS = [("adam", seed) for seed in range(2)] + [("sgd", seed) for seed in range(2)]

@@ -14,7 +14,7 @@ from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.results.read import run_folders as trials
 from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.naming import Naming
+from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading
 from deltagclip_cli.results.read.tree import read_tree
 

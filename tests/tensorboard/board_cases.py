@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_spec import trials_of
 
 from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.naming import Naming
+from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.tree import read_tree
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial

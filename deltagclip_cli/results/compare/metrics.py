@@ -8,8 +8,7 @@ from collections.abc import Iterable
 
 from deltagclip_cli.core import NotYetError, UsageError
 from deltagclip_cli.results.compare.mode import Mode
-from deltagclip_cli.results.read.metric_names import standard_name
-from deltagclip_cli.results.read.run import Run
+from deltagclip_cli.results.read.run import Run, standard_name
 from deltagclip_cli.spec.faults import nearest
 
 PREFERRED = ("test/accuracy", "test/loss", "val/accuracy", "val/loss", "train/loss")

@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 
 from deltagclip_cli.core import read_file
-from deltagclip_cli.results.read.events import Events, event_files, read_events
-from deltagclip_cli.results.read.points import Scalars
+from deltagclip_cli.results.read.events import Events, Scalars, event_files, read_events
 from deltagclip_cli.results.read.run import Numbers
 
 Fingerprint = list[list[Any]]

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from deltagclip_cli.core import is_folder, printable
 from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.folding import EventFolder
-from deltagclip_cli.results.read.foreign import read_event_runs
-from deltagclip_cli.results.read.naming import Naming
+from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
+from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Reading, Watch
 from deltagclip_cli.results.read.run_folders import read_trials
 from deltagclip_cli.runs.folder import RunFolder
