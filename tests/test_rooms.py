@@ -33,12 +33,7 @@ ROOMS = [
     "commands",
 ]
 TURNED_ROUND_SOON = {
-    ("launch.sweep_plan", "slurm.jobs"),
     ("launch.sweep_session", "commands.train_session"),
-    ("launch.sweep_session", "slurm.jobs"),
-    ("plan.planned", "slurm.jobs"),
-    ("plan.status", "slurm.client"),
-    ("plan.status", "slurm.jobs"),
     ("tensorboard.session", "commands.compare_session"),
 }
 

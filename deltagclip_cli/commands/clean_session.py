@@ -16,7 +16,6 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import is_worked_on
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.runs.leftovers import Leftover, leftovers, remove_leftovers
-from deltagclip_cli.slurm.jobs import Jobs
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.terminal.numbers import memory
 from deltagclip_cli.terminal.streams import print_json
@@ -76,14 +75,14 @@ def clean_up(console: Console, wish: Cleaning, *, ask: bool, as_json: bool) -> i
 
 def _folders(wish: Cleaning, problems: list[str]) -> Iterator[RunFolder]:
     """Run folders that no process works in, and that are reached without a link."""
-    there = experiments_in(wish.runs, Jobs())
+    there = experiments_in(wish.runs)
     for name in wish.experiments:
         if name not in there:
             raise UsageError(
                 f"{name}: there are no runs of such an experiment in {wish.runs}.\n"
                 f"  experiments: {', '.join(there) or 'none'}{nearest(name, there)}"
             )
-    seen = survey(wish.runs, (), wish.experiments or there, Jobs())
+    seen = survey(wish.runs, (), wish.experiments or there)
     problems += seen.unlisted
     for each in seen.sightings:
         path = each.folder.path

@@ -61,8 +61,9 @@ def status(
     there = experiments_in(runs, ask())
     names, trials = _trials(spec, experiments or (), sets or (), runs, there)
     if as_json:
-        found = _look(names, trials, runs, ask())
-        problem = "\n".join(filter(None, [found.problem, *found.unlisted])) or None
+        jobs = ask()
+        found = _look(names, trials, runs, jobs)
+        problem = "\n".join(filter(None, [jobs.problem, *found.unlisted])) or None
         answer = {"trials": status_records(found), "problem": problem}
         print_json(answer)
     elif watch:

@@ -161,7 +161,7 @@ def sweep(
         sweeping = SweepSession(
             launcher=find_launcher(launcher),
             resources=resources,
-            jobs=find_jobs(runs),
+            elsewhere=find_jobs(runs),
             fail_fast=fail_fast,
             **shared,
         )

@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.core import ExitCode, plural
-from deltagclip_cli.plan.planned import Estimates, Planned, longest_first, pending
+from deltagclip_cli.plan.planned import Elsewhere, Estimates, Planned, longest_first, pending
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.starts import THREADS, read_starts, threads_of
-from deltagclip_cli.slurm.jobs import Jobs
 from deltagclip_cli.spec.load import Spec
 
 
@@ -78,10 +77,10 @@ class Sweep:
                 f"{plural(len(todo), 'trial')}. New ones get {wanted}, or --threads N."
             )
 
-    def warn_of(self, jobs: Jobs) -> None:
+    def warn_of(self, elsewhere: Elsewhere) -> None:
         """Say why the queue of a cluster could not be asked, if it could not."""
-        if jobs.problem:
-            self.say(f"Slurm cannot be asked what is queued: {jobs.problem}")
+        if elsewhere.problem:
+            self.say(f"Slurm cannot be asked what is queued: {elsewhere.problem}")
 
     def say(self, line: str) -> None:
         """Print a line for people."""

@@ -20,10 +20,17 @@ from deltagclip_cli.launch.rehearsal.refusals import Stage
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.sweep_plan import Sweep
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView, View
-from deltagclip_cli.plan.planned import Estimates, Outlook, Planned, look_up, spread
+from deltagclip_cli.plan.planned import (
+    NOBODY,
+    Elsewhere,
+    Estimates,
+    Outlook,
+    Planned,
+    look_up,
+    spread,
+)
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.runs.hold import tidy
-from deltagclip_cli.slurm.jobs import Jobs
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import waiting
 from deltagclip_cli.terminal.messages import shown_messages
@@ -40,21 +47,21 @@ class SweepSession(Sweep):
     Args:
         launcher: the target of its class.
         resources: ``jobs``, ``gpus`` and ``trials_per_gpu`` for the launcher.
-        jobs: what the queue of a cluster says; what is in it is left to it.
+        elsewhere: knows which trials wait or run in jobs, to which they are left.
         fail_fast: stop after the first trial that does not finish.
         stop: remembers the signal that ended it.
     """
 
     launcher: str
     resources: dict[str, Any]
-    jobs: Jobs = field(default_factory=Jobs)
+    elsewhere: Elsewhere = NOBODY
     fail_fast: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
 
     def show(self, trials: Sequence[Trial]) -> int:
         """Print the plan, start nothing, and return the exit code."""
-        self.warn_of(self.jobs)
-        planned = look_up(trials, self.runs, self.jobs)
+        self.warn_of(self.elsewhere)
+        planned = look_up(trials, self.runs, self.elsewhere)
         todo, estimates = self.ordered(planned)
         slots = self._launcher.slots
         seconds_of_each = [estimates.seconds(each.trial) for each in todo]
@@ -72,8 +79,8 @@ class SweepSession(Sweep):
 
     def run(self, trials: Sequence[Trial]) -> int:
         """Run what is to be run, and return the exit code."""
-        self.warn_of(self.jobs)
-        planned = look_up(trials, self.runs, self.jobs)
+        self.warn_of(self.elsewhere)
+        planned = look_up(trials, self.runs, self.elsewhere)
         todo, estimates = self.ordered(planned)
         queue = PlannedQueue(todo)
         if todo:
@@ -82,7 +89,7 @@ class SweepSession(Sweep):
             self.tell_of_threads(todo)
             self.check_force(todo)
             self.launch(queue, trials_to_run, estimates)
-        planned = look_up(trials, self.runs, self.jobs)
+        planned = look_up(trials, self.runs, self.elsewhere)
         for each in planned:
             if each.result is not None:
                 tidy(each.folder)

@@ -15,8 +15,65 @@ from typing import Any
 
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.runs.heartbeat import is_worked_on
-from deltagclip_cli.slurm.jobs import Jobs, Standing
 from deltagclip_cli.spec.trial import Trial, distinguished
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """The state of a trial by its files and by what else works on it.
+
+    Args:
+        state: of the trial.
+        reason: why, if the queue knows that better than the files; else empty.
+        in_a_job: whether it waits or runs in a job, or may do so.
+        where: the machine that it runs on, as far as that is known.
+        job: what the queue tells of the job, for programs; None if it tells nothing.
+    """
+
+    state: State
+    reason: str = ""
+    in_a_job: bool = False
+    where: str = ""
+    job: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Trials that others were told to run; in itself none. The queue of a cluster says which.
+
+    Args:
+        problem: why the queue cannot be asked; empty if it was, or need not be.
+        unread: lists of trials that cannot be read, a sentence each.
+    """
+
+    problem: str = ""
+    unread: Sequence[str] = ()
+
+    @property
+    def experiments(self) -> Sequence[str]:
+        """The names of the experiments that these trials are of."""
+        return ()
+
+    def awaited(self, experiment: str) -> Sequence[str]:
+        """The run folders, relative to the runs folder, of trials that wait or run."""
+        return ()
+
+    def standing(self, name: str, folder: RunFolder, state: State) -> QueueState:
+        """Add what is known of a trial to what its files say.
+
+        Args:
+            name: of its run folder, relative to the runs folder.
+            folder: its run folder.
+            state: what the files there say.
+        """
+        return QueueState(state)
+
+    def hint(self, waiting: Sequence[QueueState]) -> str:
+        """Say how trials that wait for the same reason are let go; empty if they need no help."""
+        return ""
+
+
+NOBODY = Elsewhere()
 
 
 @dataclass(frozen=True)
@@ -38,7 +95,7 @@ class Planned:
     state: State
     settings: str = ""
     result: Mapping[str, Any] | None = None
-    standing: Standing | None = None
+    standing: QueueState | None = None
     afresh: bool = False
 
     @property
@@ -70,7 +127,7 @@ class Planned:
         return f"{self.trial.label} · seed {self.trial.seed}{settings}"
 
 
-def look_up(trials: Sequence[Trial], runs: Path, jobs: Jobs | None = None) -> list[Planned]:
+def look_up(trials: Sequence[Trial], runs: Path, elsewhere: Elsewhere = NOBODY) -> list[Planned]:
     """Look up what has become of trials.
 
     A result that belongs to another trial counts as none; the worker will say what differs.
@@ -78,7 +135,7 @@ def look_up(trials: Sequence[Trial], runs: Path, jobs: Jobs | None = None) -> li
     Args:
         trials: all of a plan.
         runs: the runs folder.
-        jobs: what the queue of a cluster says of them.
+        elsewhere: knows which of them wait or run in jobs.
     """
     there: dict[Path, frozenset[str] | None] = {}
     settings = distinguished(trials)
@@ -91,9 +148,8 @@ def look_up(trials: Sequence[Trial], runs: Path, jobs: Jobs | None = None) -> li
         names = there[parent]
         state, result = _state(trial, folder, names is None or folder.path.name in names)
         words = settings[trial.experiment, trial.label, trial.setting]
-        standing = jobs.standing(str(trial.folder), folder, state) if jobs else None
-        state = standing.state if standing else state
-        planned.append(Planned(trial, folder, state, words, result, standing))
+        standing = elsewhere.standing(str(trial.folder), folder, state)
+        planned.append(Planned(trial, folder, standing.state, words, result, standing))
     return planned
 
 

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deltagclip_cli.core import UsageError, subfolders
-from deltagclip_cli.plan.planned import Planned
+from deltagclip_cli.plan.planned import NOBODY, Elsewhere, Planned, QueueState
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import Heartbeat, is_worked_on, last_heartbeat, read_heartbeat
-from deltagclip_cli.slurm.client import Task
-from deltagclip_cli.slurm.jobs import Jobs, Standing
 
 _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
@@ -39,12 +37,7 @@ class Sighting:
     folder: RunFolder
     state: State
     beat: Heartbeat | None
-    standing: Standing | None = None
-
-    @property
-    def task(self) -> Task | None:
-        """The task of an array job that it waits or runs in."""
-        return self.standing.task if self.standing is not None else None
+    standing: QueueState | None = None
 
     @property
     def reason(self) -> str:
@@ -62,13 +55,13 @@ class Survey:
     Args:
         planned: the trials of the spec.
         sightings: one for each of those, then one for each other run folder.
-        problem: why the queue of a cluster could not be asked; empty if it was, or need not be.
+        elsewhere: was asked which trials wait or run in jobs.
         unlisted: folders and lists that may hold more, but cannot be read; a sentence each.
     """
 
     planned: Sequence[Planned]
     sightings: Sequence[Sighting]
-    problem: str = ""
+    elsewhere: Elsewhere = NOBODY
     unlisted: Sequence[str] = ()
 
     @property
@@ -78,7 +71,10 @@ class Survey:
 
 
 def survey(
-    runs: Path, planned: Sequence[Planned], experiments: Iterable[str], jobs: Jobs
+    runs: Path,
+    planned: Sequence[Planned],
+    experiments: Iterable[str],
+    elsewhere: Elsewhere = NOBODY,
 ) -> Survey:
     """Look at every run folder of some experiments.
 
@@ -86,16 +82,16 @@ def survey(
         runs: the runs folder.
         planned: the trials of the spec, looked up in ``runs``.
         experiments: names of folders in ``runs``; those that do not exist are empty.
-        jobs: what the queue of a cluster says.
+        elsewhere: knows which trials wait or run in jobs.
     """
     known = {each.folder.path for each in planned}
     sightings = [_planned_sighting(each) for each in planned]
-    unlisted = list(jobs.unread)
+    unlisted = list(elsewhere.unread)
     for experiment in experiments:
-        for folder in _run_folders(runs, experiment, jobs, unlisted):
+        for folder in _run_folders(runs, experiment, elsewhere, unlisted):
             if folder.path not in known:
-                sightings.append(_stranger(experiment, folder, runs, jobs))
-    return Survey(planned, sightings, jobs.problem, unlisted)
+                sightings.append(_stranger(experiment, folder, runs, elsewhere))
+    return Survey(planned, sightings, elsewhere, unlisted)
 
 
 def _planned_sighting(planned: Planned) -> Sighting:
@@ -112,11 +108,11 @@ def _planned_sighting(planned: Planned) -> Sighting:
     )
 
 
-def _stranger(experiment: str, folder: RunFolder, runs: Path, jobs: Jobs) -> Sighting:
+def _stranger(experiment: str, folder: RunFolder, runs: Path, elsewhere: Elsewhere) -> Sighting:
     label, run = folder.path.parent.name, folder.path.name
     ended = folder.result() is not None
     state = State.RUNNING if not ended and is_worked_on(folder) else folder.state
-    standing = jobs.standing(str(folder.path.relative_to(runs)), folder, state)
+    standing = elsewhere.standing(str(folder.path.relative_to(runs)), folder, state)
     return Sighting(
         experiment=experiment,
         label=label,
@@ -129,14 +125,14 @@ def _stranger(experiment: str, folder: RunFolder, runs: Path, jobs: Jobs) -> Sig
     )
 
 
-def _beat(folder: RunFolder, state: State, standing: Standing | None) -> Heartbeat | None:
+def _beat(folder: RunFolder, state: State, standing: QueueState | None) -> Heartbeat | None:
     if state is not State.RUNNING:
         return None
     in_a_job = standing is not None and standing.in_a_job  # where claims are not seen from here
     return last_heartbeat(folder) if in_a_job else read_heartbeat(folder)
 
 
-def experiments_in(runs: Path, jobs: Jobs) -> list[str]:
+def experiments_in(runs: Path, elsewhere: Elsewhere = NOBODY) -> list[str]:
     """The names of the experiments that have run folders, or will have when their jobs begin.
 
     What cannot be listed may have some.
@@ -151,12 +147,14 @@ def experiments_in(runs: Path, jobs: Jobs) -> list[str]:
     there = []
     for path in folders:
         before = len(unlisted)
-        if _run_folders(runs, path.name, jobs, unlisted) or len(unlisted) > before:
+        if _run_folders(runs, path.name, elsewhere, unlisted) or len(unlisted) > before:
             there.append(path.name)
-    return list(dict.fromkeys([*there, *jobs.experiments]))
+    return list(dict.fromkeys([*there, *elsewhere.experiments]))
 
 
-def _run_folders(runs: Path, experiment: str, jobs: Jobs, unlisted: list[str]) -> list[RunFolder]:
+def _run_folders(
+    runs: Path, experiment: str, elsewhere: Elsewhere, unlisted: list[str]
+) -> list[RunFolder]:
     """Those that are there, and those that jobs will make when they begin."""
     there = [
         path
@@ -164,7 +162,7 @@ def _run_folders(runs: Path, experiment: str, jobs: Jobs, unlisted: list[str]) -
         for path in _folders(label, unlisted)
         if _RUN.fullmatch(path.name)
     ]
-    there += [runs / name for name in jobs.awaited(experiment)]
+    there += [runs / name for name in elsewhere.awaited(experiment)]
     return [RunFolder(path) for path in dict.fromkeys(there)]
 
 

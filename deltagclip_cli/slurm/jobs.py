@@ -11,11 +11,12 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
 from deltagclip_cli.core import UsageError
+from deltagclip_cli.plan.planned import Elsewhere, QueueState
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.runs.ownership import read_owner
 from deltagclip_cli.slurm.client import (
@@ -51,24 +52,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a trial stands with Slurm added to what its files say.
-
-    Args:
-        state: of the trial.
-        reason: why, if the queue knows that better than the files; else empty.
-        in_a_job: whether it waits or runs in a job, or may do so.
-        task: the task that it waits or runs in, as Slurm tells of it.
-    """
-
-    state: State
-    reason: str = ""
-    in_a_job: bool = False
-    task: Task | None = None
-
-
-@dataclass(frozen=True)
-class Jobs:
+class Jobs(Elsewhere):
     """The submitted trials of a runs folder, and what Slurm says of their jobs.
 
     Args:
@@ -76,20 +60,16 @@ class Jobs:
             relative to the runs folder.
         tasks: by the name of the job and the number in the array; of one task submitted twice by
             hand, one that is alive.
-        problem: why Slurm could not be asked; empty if it was, or if nothing is submitted.
-        is_missing: whether that is because its commands are not here.
+        is_missing: whether Slurm could not be asked because its commands are not here.
         queue: all tasks that the queue tells of, also the second one of a place.
         arrays: those that were asked about, with the first lines of their lists.
-        unread: what is wrong with the lists that cannot be read, of whose trials nothing is known.
     """
 
     places: Mapping[str, Place] = field(default_factory=dict)
     tasks: Mapping[tuple[str, int], Task] = field(default_factory=dict)
-    problem: str = ""
     is_missing: bool = False
     queue: Sequence[Task] = ()
     arrays: Mapping[Array, Head] = field(default_factory=dict)
-    unread: Sequence[str] = ()
 
     @property
     def experiments(self) -> list[str]:
@@ -109,7 +89,7 @@ class Jobs:
         task = self.tasks.get((place.array.job_name, place.task))
         return task is not None and task.is_alive
 
-    def standing(self, name: str, folder: RunFolder, state: State) -> Standing:
+    def standing(self, name: str, folder: RunFolder, state: State) -> QueueState:
         """How a trial stands.
 
         Args:
@@ -119,31 +99,36 @@ class Jobs:
         """
         place = self.places.get(name)
         if place is None or self.is_missing or _ended_since(folder, state, place):
-            return Standing(state)
+            return QueueState(state)
         if self.problem:
             begun = os.path.exists(folder.owner_file)
-            return Standing(State.RUNNING if begun else State.QUEUED, _UNKNOWN, in_a_job=True)
+            return QueueState(State.RUNNING if begun else State.QUEUED, _UNKNOWN, in_a_job=True)
         task = self.tasks.get((place.array.job_name, place.task))
         if task is not None and task.is_alive:
             return _alive(task)
         return self._gone(place, folder, state, task)
 
-    def _gone(self, place: Place, folder: RunFolder, state: State, task: Task | None) -> Standing:
+    def _gone(self, place: Place, folder: RunFolder, state: State, task: Task | None) -> QueueState:
         job = task.id if task else f"{place.job}_{place.task}"
         if state is State.RUNNING and _is_last_beat_of(job, folder):
             state = folder.state
         if state in (State.RUNNING, *ENDED):
-            return Standing(state)  # a result that was to be replaced is kept
+            return QueueState(state)  # a result that was to be replaced is kept
         if task is None and not place.job:
-            return Standing(state)  # it is being submitted at this moment, or never was
+            return QueueState(state)  # it is being submitted at this moment, or never was
         words = ", ".join(filter(None, (task.state, task.reason))) if task else ""
         if folder.stopped_at not in (None, place.before.stopped):
-            return Standing(state)  # it has said itself why it ended
+            return QueueState(state)  # it has said itself why it ended
         if task.state == "CANCELLED" if task else place.is_cancelled:
-            return Standing(state, f"job {job} was cancelled")
+            return QueueState(state, f"job {job} was cancelled")
         log = place.array.logs / f"{job}.log"
         told = f", see {log}" if os.path.exists(log) else ", and has left no log"
-        return Standing(State.LOST, f"job {job} is gone{f' ({words})' if words else ''}{told}")
+        return QueueState(State.LOST, f"job {job} is gone{f' ({words})' if words else ''}{told}")
+
+    def hint(self, waiting: Sequence[QueueState]) -> str:
+        """Say how trials that are held are let go."""
+        held = [e.job["job"] for e in waiting if e.job and "held" in e.reason.lower()]
+        return f"scontrol release {','.join(sorted(set(held)))} lets them go" if held else ""
 
     def record_cancel(self, tasks: Iterable[Task]) -> None:
         """Remember that these were cancelled, which Slurm itself forgets after minutes."""
@@ -176,11 +161,11 @@ def _ended_since(folder: RunFolder, state: State, place: Place) -> bool:
     return state in ENDED and folder.ended_at != place.before.ended
 
 
-def _alive(task: Task) -> Standing:
+def _alive(task: Task) -> QueueState:
     again = f"restarted {task.restarts} ×" if task.restarts else ""
-    if task.is_pending:
-        return Standing(State.QUEUED, ", ".join(filter(None, (task.reason, again))), True, task)
-    return Standing(State.RUNNING, again, True, task)
+    state = State.QUEUED if task.is_pending else State.RUNNING
+    reasons = (task.reason, again) if task.is_pending else (again,)
+    return QueueState(state, ", ".join(filter(None, reasons)), True, task.node, asdict(task))
 
 
 def find_jobs(runs: Path) -> Jobs:
@@ -215,11 +200,11 @@ def jobs_in_sight(runs: Path) -> Jobs:
     except SlurmError as error:
         is_missing = isinstance(error, MissingError)
         places = _places(lists, {})
-        return Jobs(places, {}, str(error), is_missing, arrays=heads, unread=unread)
+        return Jobs(str(error), unread, places, is_missing=is_missing, arrays=heads)
     tasks = _by_place(queue)
     places = _places(lists, tasks)
     tasks = {**_forgotten(places, tasks), **tasks}
-    return Jobs(places, tasks, queue=queue, arrays=heads, unread=unread)
+    return Jobs("", unread, places, tasks, queue=queue, arrays=heads)
 
 
 def asked_rarely(runs: Path) -> Callable[[], Jobs]:

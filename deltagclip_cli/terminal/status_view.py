@@ -50,11 +50,11 @@ def _status(survey: Survey, *, what_happens_first: bool = False) -> RenderableTy
     running = [each for each in survey.sightings if each.state is State.RUNNING]
     if running:
         happening += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
-    happening += _queued(survey.sightings)
+    happening += _queued(survey)
     happening += _problems(survey.sightings)
     happening += [Text(each, "yellow") for each in survey.unlisted]
-    if survey.problem:
-        happening.append(Text(f"\n{_UNASKED}: {survey.problem}", "yellow"))
+    if survey.elsewhere.problem:
+        happening.append(Text(f"\n{_UNASKED}: {survey.elsewhere.problem}", "yellow"))
     parts = happening + tables if what_happens_first else tables + happening
     return Group(*parts) if parts else Text("There are no runs yet.")
 
@@ -72,9 +72,9 @@ def _running(running: Sequence[Sighting]) -> RenderableType:
 
 
 def _where(sighting: Sighting) -> str:
-    beat, task = sighting.beat, sighting.task
-    if task is not None:
-        return " ".join([task.node, *([beat.device] if beat else [])])
+    beat, standing = sighting.beat, sighting.standing
+    if standing is not None and standing.job is not None:
+        return " ".join([standing.where, *([beat.device] if beat else [])])
     return f"{beat.host} {beat.device}" if beat else ""
 
 
@@ -83,18 +83,18 @@ def _running_name(sighting: Sighting) -> str:
     return f"{sighting.experiment} · {sighting.name}{reason}"
 
 
-def _queued(sightings: Sequence[Sighting]) -> list[RenderableType]:
-    """How many wait for what: thousands wait for the same."""
-    queued = [each for each in sightings if each.state is State.QUEUED]
+def _queued(survey: Survey) -> list[RenderableType]:
+    """Say how many wait for what: thousands wait for the same."""
+    queued = [each for each in survey.sightings if each.state is State.QUEUED]
     if not queued:
         return []
     reasons = Counter(each.reason for each in queued)
     lines: list[RenderableType] = [Text(f"\nqueued: {len(queued)}", STYLES[State.QUEUED])]
     for reason, count in reasons.most_common(MOST_PROBLEMS):
-        jobs = {each.task.job for each in queued if each.reason == reason and each.task}
-        is_held = jobs and "held" in reason.lower()
-        hint = f" (scontrol release {','.join(sorted(jobs))} lets them go)" if is_held else ""
-        lines.append(Text(f"  {count}: {reason or 'no reason given'}{hint}"))
+        alike = [each.standing for each in queued if each.reason == reason and each.standing]
+        hint = survey.elsewhere.hint(alike)
+        words = f" ({hint})" if hint else ""
+        lines.append(Text(f"  {count}: {reason or 'no reason given'}{words}"))
     return lines
 
 
@@ -127,7 +127,7 @@ def status_records(survey: Survey) -> list[dict[str, Any]]:
             "state": each.state,
             "reason": each.reason,
             "progress": asdict(each.beat) if each.beat else None,
-            "job": asdict(each.task) if each.task else None,
+            "job": each.standing.job if each.standing else None,
         }
         for each in survey.sightings
     ]

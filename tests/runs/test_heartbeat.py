@@ -16,7 +16,6 @@ from deltagclip_cli.runs import heartbeat
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import Pulse, Start, read_heartbeat
 from deltagclip_cli.runs.hold import create, hold
-from deltagclip_cli.slurm.jobs import Jobs
 
 START = Start(epoch=1, batch=2, epochs=5, steps=4)
 
@@ -137,7 +136,7 @@ def test_a_process_on_another_machine_is_seen_by_what_it_said_lately(
     (planned,) = look_up([trial], tmp_path / "runs")
     assert (planned.state is State.RUNNING) is is_seen
     ((sighting,), (stranger,)) = (
-        survey(tmp_path / "runs", known, ["tiny"], Jobs()).sightings for known in ([planned], [])
+        survey(tmp_path / "runs", known, ["tiny"]).sightings for known in ([planned], [])
     )
     assert (sighting.beat is not None) is (stranger.beat is not None) is is_seen
     assert (stranger.state is State.RUNNING) is is_seen
