@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,12 @@ def group(
     **settings: str,
 ) -> Group:
     """A setting of an optimizer."""
-    return Group(experiment, optimizer, settings, conditions or {}, options or {})
+    return Group(experiment, optimizer, settings, conditions or {}, options or {}, bool(options))
 
 
 def run(
     of: Group | str,
-    seed: Hashable,
+    seed: int | str | None,
     values: Sequence[float],
     outcome: Outcome = Outcome.FINISHED,
     **others: Sequence[float],

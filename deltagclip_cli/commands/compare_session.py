@@ -126,7 +126,7 @@ def read_runs(place: Place, *, quiet: bool = False) -> Reading:
             f"{where}: there are no runs.\n  A run is a folder with trial.yaml, or with event files"
             f" of TensorBoard.{problems}"
         )
-    if place.pattern is not None and all(run.group.options for run in reading.runs):
+    if place.pattern is not None and all(run.group.is_ours for run in reading.runs):
         unused = "--group names the runs of other programs; here are run folders only."
         return replace(reading, problems=[*reading.problems, unused])
     return reading

@@ -165,7 +165,7 @@ def _row(run: Run) -> dict[str, str]:
     return {
         "experiment": f"{run.group.experiment} {conditions}".rstrip(),
         "optimizer": run.group.name,
-        "seed": str(run.seed) if isinstance(run.seed, (int, str)) else "–",
+        "seed": "–" if run.seed is None else str(run.seed),
         "state": run.outcome.value,
         "seconds": f"{_seconds(run):.0f}",
         "folder": printable(str(run.folder)),

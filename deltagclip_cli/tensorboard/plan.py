@@ -290,11 +290,11 @@ def _heading(comparison: Comparison) -> str:
 
 
 def _seed(run: Run) -> str:
-    return printable(run.folder.name if isinstance(run.seed, Path) else str(run.seed))
+    return printable(run.folder.name if run.seed is None else str(run.seed))
 
 
 def _name(run: Run) -> str:
-    seed = run.folder.name if isinstance(run.seed, Path) else f"seed-{run.seed}"
+    seed = run.folder.name if run.seed is None else f"seed-{run.seed}"
     return f"{seed}{_OUTCOMES.get(run.outcome, '')}"
 
 

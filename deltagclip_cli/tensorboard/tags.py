@@ -22,7 +22,7 @@ class OwnTags:
 
     def __call__(self, run: Run, metric: str) -> str:
         """The tag of a metric in the event files of a run; the metric's name if there is none."""
-        if run.group.options:  # a run folder of this program
+        if run.group.is_ours:
             return metric
         known = self._known.get(run.folder, {})
         if metric not in known and metric in run.curves:

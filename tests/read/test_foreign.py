@@ -46,12 +46,13 @@ def test_runs_are_grouped_by_what_their_names_have_in_common(logs: Path) -> None
     assert list(reading.problems) == []
 
 
-def test_a_run_without_a_seed_has_one_that_no_other_has(logs: Path) -> None:
+def test_runs_without_seeds_are_told_apart_by_their_folders(logs: Path) -> None:
     for name in ("adam_2025-05-19_14-35-48", "adam_2025-05-19_14-35-49"):
         make_events(logs / name, {"loss": [1.0]})
     one, other = read(logs).runs
     assert one.group == other.group
-    assert one.seed != other.seed
+    assert one.seed is None is other.seed
+    assert one.seed_or_folder != other.seed_or_folder
 
 
 def test_a_pattern_groups_runs_and_names_those_that_it_does_not_fit(logs: Path) -> None:

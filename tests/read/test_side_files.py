@@ -89,4 +89,4 @@ def test_a_file_in_the_folder_that_is_searched_is_of_no_single_run(tmp_path: Pat
     put(tmp_path / "logs" / "hparams.yaml", "seed: 7")
     make_events(tmp_path / "logs" / "adam", {"loss": [1]})
     (run,) = read_tree([tmp_path / "logs"], Naming(), EventCache(Path(os.devnull))).runs
-    assert run.seed == run.folder
+    assert run.seed is None

@@ -193,7 +193,7 @@ def test_a_loss_over_decades_has_a_logarithmic_axis_and_an_accuracy_never() -> N
 
 def test_steps_of_other_programs_are_called_so() -> None:
     steps = np.arange(1.0, 5.0)
-    curve = Curve(steps, steps, steps, np.array(ACCURACY))
+    curve = Curve(steps, steps, steps, np.array(ACCURACY), has_epochs=False)
     made = run("adam", 0, [])
     other = Run(made.folder, made.group, 0, Outcome.FINISHED, "", {"test/accuracy": curve})
     assert curves([other]).axes[0].get_xlabel() == "Step"

@@ -132,7 +132,7 @@ def racing_twice() -> list[Run]:
         for name, steps, seconds in (("a", 1.0, 4.0), ("b", 2.0, 2.0)):
             made = run(group(name, experiment), 0, [0.9])
             x = np.array([steps])
-            found = {"test/accuracy": Curve(x, x, np.array([seconds]), np.array([0.9]))}
+            found = {"test/accuracy": Curve(x, x, np.array([seconds]), np.array([0.9]), False)}
             runs.append(replace(made, curves=found))
     return runs
 

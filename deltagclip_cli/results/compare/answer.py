@@ -155,7 +155,7 @@ def _twice(comparisons: Sequence[Comparison]) -> list[str]:
     return [
         printable(
             f"{run.folder}: seed {run.seed} of {row.group.name} is there twice;"
-            f" {row.counted[run.seed].folder} is the one that counts."
+            f" {row.counted[run.seed_or_folder].folder} is the one that counts."
         )
         for comparison in comparisons
         for row in comparison.rows

@@ -48,7 +48,7 @@ def camps(comparison: Comparison) -> list[Camp]:
     seeds: dict[tuple[str, ...], dict[str, list[Hashable]]] = defaultdict(dict)
     for setting, run in counted:
         words = tuple(run.circumstances.get(name, "unknown") for name in differing)
-        seeds[words].setdefault(setting, []).append(run.seed)
+        seeds[words].setdefault(setting, []).append(run.seed_or_folder)
     sizes = {row.group.name: len(row.counted) for row in comparison.rows}
     found = [
         Camp(

@@ -99,14 +99,14 @@ def _versus(row: Row) -> dict[str, Any] | None:
 
 
 def _run(row: Row, run: Run) -> dict[str, Any]:
-    counts = row.counted.get(run.seed) is run
+    counts = row.counted.get(run.seed_or_folder) is run
     return {
         "folder": run.folder,
-        "seed": run.seed,
+        "seed": run.seed_or_folder,
         "outcome": run.outcome,
         "reason": run.reason,
         "counts": counts,
-        "value": row.values[run.seed] if counts else None,
+        "value": row.values[run.seed_or_folder] if counts else None,
         "circumstances": run.circumstances,
     }
 

@@ -44,11 +44,10 @@ class Published:
         return next((row for row in rows if row.summary and self._is(row)), None)
 
     def _is(self, row: Row) -> bool:
-        options = row.group.options
-        if not options:
+        if not row.group.is_ours:
             return self.runs is not None and bool(re.search(self.runs, row.group.name))
         told = self.optimizer.items()
-        return bool(told) and all(options.get(key) == value for key, value in told)
+        return bool(told) and all(row.group.options.get(key) == value for key, value in told)
 
 
 def published(experiment: str, metric: str) -> list[Published]:

@@ -104,8 +104,8 @@ class Row:
     Args:
         group: its names.
         runs: all of its runs.
-        values: of the metric, by seed; NaN for a run that diverged.
-        counted: the run behind each value, by seed.
+        values: of the metric, by seed or folder; NaN for a run that diverged.
+        counted: the run behind each value, likewise.
         left_out: how many runs have no value, and why.
         too_short: those of them that have the metric, only not so far.
         summary: of the values; None if there are none.
@@ -147,7 +147,7 @@ class Row:
     @property
     def twice(self) -> list[Run]:
         """The runs of seeds of which another run counts."""
-        return [run for run in self.runs if self.counted.get(run.seed, run) is not run]
+        return [run for run in self.runs if self.counted.get(run.seed_or_folder, run) is not run]
 
     @property
     def was_never_floored(self) -> bool:
@@ -171,11 +171,11 @@ def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
         value = question.value(run)
         if not isinstance(value, float):
             left_out[str(value)] += 1
-        elif run.seed in counted:
+        elif run.seed_or_folder in counted:
             left_out[TWICE] += 1
         else:
-            values[run.seed], counted[run.seed] = value, run
-    once = [run for run in runs if counted.get(run.seed, run) is run]
+            values[run.seed_or_folder], counted[run.seed_or_folder] = value, run
+    once = [run for run in runs if counted.get(run.seed_or_folder, run) is run]
     target = question.target(group.experiment)
     return Row(
         group=group,
@@ -183,7 +183,9 @@ def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
         values=values,
         counted=counted,
         left_out=left_out,
-        too_short=[r for r in runs if r.seed not in counted and question.metric in r.curves],
+        too_short=[
+            r for r in runs if r.seed_or_folder not in counted and question.metric in r.curves
+        ],
         summary=question.summarize(values),
         reached=reached(once, target) if target else None,
         epoch_seconds=_epoch_seconds(once),

@@ -70,11 +70,11 @@ def _mean(summary: Summary, show: Show, intervals: bool) -> Cell:
 
 
 def _seed(row: Row, value: float, show: Show) -> Cell:
-    """A value, and the seed that has it where seeds are numbers."""
+    """A value, and the seed that has it where seeds are known."""
     if not math.isfinite(value):
         return Cell("diverged")
-    seed = next(seed for seed, each in row.values.items() if each == value)
-    return Cell(show(value), f"({seed})" if isinstance(seed, (int, str)) else "")
+    run = next(row.counted[key] for key, each in row.values.items() if each == value)
+    return Cell(show(value), "" if run.seed is None else f"({run.seed})")
 
 
 def _others(row: Row) -> str:

@@ -13,7 +13,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -141,8 +141,7 @@ def _run(folder: EventFolder, named: Named, contents: Contents) -> Run:
             if name in curves:
                 name = printable(f"{tag} ({path.relative_to(folder.path).as_posix()})")
             curves[name] = _curve(events.scalars[tag], begin)
-    seed: Hashable = named.seed if named.seed is not None else folder.path
-    return Run(folder.path, named.group, seed, Outcome.FINISHED, "", curves, folder.parts)
+    return Run(folder.path, named.group, named.seed, Outcome.FINISHED, "", curves, folder.parts)
 
 
 def _metrics(path: Path, run: Path, tags: Sequence[str]) -> dict[str, str]:
@@ -151,7 +150,8 @@ def _metrics(path: Path, run: Path, tags: Sequence[str]) -> dict[str, str]:
 
 
 def _curve(scalars: Scalars, begin: float) -> Curve:
-    return Curve(scalars.steps, scalars.steps, scalars.wall_times - begin, scalars.values)
+    seconds = scalars.wall_times - begin
+    return Curve(scalars.steps, scalars.steps, seconds, scalars.values, has_epochs=False)
 
 
 _UNIX_TIME = re.compile(r"1\d{9}(?:\.\d+)?")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -39,17 +39,14 @@ class Curve:
         seconds: of the epochs, evaluation included, without what was waited in between; of other
             people's runs, since their first file was begun.
         values: float64; NaN or infinite where the metric was not finite.
+        has_epochs: whether epochs are known, and are not just the steps once more.
     """
 
     steps: Numbers
     epochs: Numbers
     seconds: Numbers
     values: Numbers
-
-    @property
-    def has_epochs(self) -> bool:
-        """Whether epochs are known, and not just the steps once more."""
-        return self.epochs is not self.steps
+    has_epochs: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,7 @@ class Group:
         conditions: what tells model, data, task, epochs and precision from those of other groups
             of the experiment, likewise. Only groups of the same conditions can be compared.
         options: all options of the optimizer, its name included; empty if nobody knows them.
+        is_ours: whether its runs are run folders of this program.
     """
 
     experiment: str
@@ -70,6 +68,7 @@ class Group:
     settings: Mapping[str, str] = field(default_factory=dict)
     conditions: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)
+    is_ours: bool = False
 
     def __hash__(self) -> int:
         return hash((self.experiment, self.name))
@@ -92,8 +91,8 @@ class Run:
     Args:
         folder: where its files are.
         group: what it has in common with runs of other seeds.
-        seed: tells it from those, and pairs it with runs of other groups. Where nobody knows it,
-            something that no other run has.
+        seed: tells it from those, and pairs it with runs of other groups; a word of other people's
+            runs, None where nobody knows it.
         outcome: how it ended.
         reason: why it did not finish; empty if it did, or if nothing is known.
         curves: by the names of the metrics.
@@ -105,13 +104,18 @@ class Run:
 
     folder: Path
     group: Group
-    seed: Hashable
+    seed: int | str | None
     outcome: Outcome
     reason: str
     curves: Mapping[str, Curve]
     parts: Sequence[Path] = ()
     circumstances: Mapping[str, str] = field(default_factory=dict)
     trial: Trial | None = None
+
+    @property
+    def seed_or_folder(self) -> int | str | Path:
+        """What no other run of its group has, unless a seed is there twice."""
+        return self.folder if self.seed is None else self.seed
 
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]

@@ -121,6 +121,7 @@ def _groups_of_experiment(trials: Mapping[str, Trial]) -> dict[str, Group]:
             settings=settings,
             conditions=conditions[key],
             options=trials[key].settings["optimizer"],
+            is_ours=True,
         )
         for each in alike.values()
         for key, settings in differing_settings(each).items()
