@@ -1,18 +1,39 @@
 """δ-GClip and GClip as ``torch.optim`` optimizers."""
 
+import math
 from collections.abc import Callable
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
-from deltagclip_cli.optim.gradients import Gradients, blocks, collect
-from deltagclip_cli.optim.options import check_options, check_same_scope, fill_in, place_lr
-from deltagclip_cli.optim.sharding import norms_over_shards
-from deltagclip_cli.optim.update import apply_update, gather_norms, step_sizes, tensor_norms
+from deltagclip_cli.optim.update import (
+    Gradients,
+    accumulation_dtype,
+    apply_update,
+    blocks,
+    collect,
+    gather_norms,
+    norms_over_shards,
+    step_sizes,
+    tensor_norms,
+)
 
 __all__ = ["DeltaGClip", "GClip"]
+
+_NormScope = Literal["global", "group", "parameter"]
+
+# What param_groups of a checkpoint written by an older version may lack.
+_NEWER: dict[str, Any] = {
+    "weight_decay": 0,
+    "norm_scope": "global",
+    "maximize": False,
+    "foreach": None,
+    "fused": None,
+    "capturable": False,
+    "differentiable": False,
+}
 
 
 class DeltaGClip(Optimizer):
@@ -113,7 +134,7 @@ class DeltaGClip(Optimizer):
             "capturable": capturable,
             "differentiable": differentiable,
         }
-        check_options(defaults)
+        _check_options(defaults)
         # In a dict, because torch.compile drops attributes that step() sets on an optimizer.
         self._observed: dict[str, Tensor] = {}
         super().__init__(params, defaults)
@@ -136,10 +157,10 @@ class DeltaGClip(Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, with defaults for the options it leaves out."""
         if isinstance(param_group, dict):
-            check_options({**self.defaults, **param_group})
-            check_same_scope(self.defaults["norm_scope"], param_group.get("norm_scope"))
+            _check_options({**self.defaults, **param_group})
+            _check_same_scope(self.defaults["norm_scope"], param_group.get("norm_scope"))
         super().add_param_group(param_group)
-        place_lr(self.param_groups[-1])
+        _place_lr(self.param_groups[-1])
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_observed": self._observed}
@@ -148,8 +169,8 @@ class DeltaGClip(Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("_observed", {})
         for group in self.param_groups:
-            fill_in(group)
-            place_lr(group)
+            _fill_in(group)
+            _place_lr(group)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -167,23 +188,17 @@ class DeltaGClip(Optimizer):
         Returns:
             The closure's loss, or None without a closure.
         """
-        self._check_graph_capture()
+        # Older versions of torch have only the second, newer ones deprecate it.
+        check = getattr(self, "_accelerator_graph_capture_health_check", None)
+        (check or self._cuda_graph_capture_health_check)()
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         found = [collect(group) for group in self.param_groups]
         found = [gradients for gradients in found if gradients.grads]
-        if found:
-            self._update(found)
-        return loss
-
-    def _check_graph_capture(self) -> None:
-        # Older versions of torch have only the second, newer ones deprecate it.
-        check = getattr(self, "_accelerator_graph_capture_health_check", None)
-        (check or self._cuda_graph_capture_health_check)()
-
-    def _update(self, found: list[Gradients]) -> None:
+        if not found:
+            return loss
         norms, observed = self._norms(found)
         step_size, regimes = [], []
         for (group, params, grads, _), norm in zip(found, norms, strict=True):
@@ -202,6 +217,7 @@ class DeltaGClip(Optimizer):
                     differentiable=group["differentiable"],
                 )
         self._observe(observed, torch.cat(step_size), torch.cat(regimes))
+        return loss
 
     def _norms(self, found: list[Gradients]) -> tuple[list[Tensor], Tensor]:
         """The norms that each group's step sizes follow from, and what ``grad_norm`` shows."""
@@ -277,3 +293,47 @@ class GClip(DeltaGClip):
             capturable=capturable,
             differentiable=differentiable,
         )
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    """Refuse what δ-GClip cannot work with, by name and value."""
+    lr = options["lr"]
+    if isinstance(lr, Tensor) and lr.numel() != 1:
+        raise ValueError(f"A tensor lr should have one element but has shape {tuple(lr.shape)}")
+    for name in ("lr", "gamma", "delta", "weight_decay"):
+        value = options[name]
+        if isinstance(value, Tensor):
+            value = value.detach().item()
+        above_zero = name == "gamma"
+        if not (value > 0 if above_zero else value >= 0) or not math.isfinite(value):
+            limit = "> 0" if above_zero else ">= 0"
+            raise ValueError(f"{name} should be {limit} and finite but is: {value}")
+    scopes = get_args(_NormScope)
+    if options["norm_scope"] not in scopes:
+        raise ValueError(f"norm_scope should be one of {scopes} but is: {options['norm_scope']!r}")
+    exclusive = [name for name in ("foreach", "fused", "differentiable") if options[name]]
+    if len(exclusive) > 1:
+        raise RuntimeError(f"{' and '.join(exclusive)} cannot be True together")
+
+
+def _check_same_scope(scope: str, scope_of_group: str | None) -> None:
+    """Refuse a parameter group that asks for another scope than the optimizer has."""
+    if scope_of_group not in (None, scope):
+        raise ValueError(
+            f"norm_scope belongs to the whole optimizer, where it is {scope!r}, "
+            f"but a parameter group has: {scope_of_group!r}"
+        )
+
+
+def _fill_in(group: dict[str, Any]) -> None:
+    """Complete a parameter group that an older version has written."""
+    for name, value in _NEWER.items():
+        group.setdefault(name, value)
+
+
+def _place_lr(group: dict[str, Any]) -> None:
+    """Keep the rate of a capturable group where a captured graph can read it."""
+    if group["capturable"] and group["params"]:
+        first = group["params"][0]
+        dtype = accumulation_dtype(first.dtype.to_real())
+        group["lr"] = torch.as_tensor(group["lr"], dtype=dtype, device=first.device)

@@ -1,4 +1,4 @@
-"""The arithmetic of δ-GClip as functions: norms, step sizes, and the update of the weights.
+"""The arithmetic of δ-GClip as functions: gradients, norms, step sizes, the update of the weights.
 
 Nothing here reads a value back from the device: a host that waits cannot queue the next step.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import compress
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -17,6 +17,13 @@ from torch.utils._foreach_utils import (
     _get_fused_kernels_supported_devices,
 )
 
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import Placement
+
+    # How a tensor is spread over several processes (a DTensor, as FSDP2 makes them).
+    Layout: TypeAlias = tuple[DeviceMesh, tuple[Placement, ...]]
+
 _Implementation: TypeAlias = Callable[[list[Tensor], list[Tensor], Tensor, float, bool], None]
 _Part: TypeAlias = tuple[_Implementation, list[Tensor], list[Tensor]]
 
@@ -25,6 +32,90 @@ _Part: TypeAlias = tuple[_Implementation, list[Tensor], list[Tensor]]
 # may be for that depends on the processor: of four times the length, it is wrong by 1e-5 on some.
 _SMALL = 2**15
 _PIECE = 2**20
+
+_NATIVE = (Tensor, torch.nn.Parameter)
+
+
+class Gradients(NamedTuple):
+    """The tensors of one parameter group that have a gradient, as local real tensors."""
+
+    group: dict[str, Any]
+    params: list[Tensor]
+    grads: list[Tensor]
+    layouts: list[Layout | None]
+
+
+def collect(group: dict[str, Any]) -> Gradients:
+    """The tensors of a parameter group that have a gradient."""
+    params: list[Tensor] = []
+    grads: list[Tensor] = []
+    layouts: list[Layout | None] = []
+    for param in group["params"]:
+        grad = param.grad
+        if grad is None:
+            continue
+        if grad.layout is not torch.strided:
+            raise RuntimeError(
+                "δ-GClip does not support sparse gradients, but a parameter of shape "
+                f"{tuple(param.shape)} has a gradient of layout {grad.layout}"
+            )
+        layout = None
+        if type(param) not in _NATIVE:
+            param, grad, layout = _local_shards(param, grad)
+        if param.is_complex():
+            param, grad = torch.view_as_real(param), torch.view_as_real(grad)
+        params.append(param)
+        grads.append(grad)
+        layouts.append(layout)
+    return Gradients(group, params, grads, layouts)
+
+
+def blocks(
+    params: list[Tensor], grads: list[Tensor], step_size: Tensor
+) -> list[tuple[list[Tensor], list[Tensor], Tensor]]:
+    """Tensors that share a step size, and that step size (0-dim)."""
+    if step_size.numel() == 1:
+        return [(params, grads, step_size[0])]
+    each = zip(params, grads, step_size.unbind(), strict=True)
+    return [([param], [grad], h) for param, grad, h in each]
+
+
+def _local_shards(param: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Layout | None]:
+    """This process's part of a parameter and of its gradient, and how the whole is laid out."""
+    if not torch.distributed.is_available():
+        return param, grad, None
+    # Only here, because the import takes a noticeable part of a second.
+    from torch.distributed.tensor import DTensor
+
+    if not (isinstance(param, DTensor) and isinstance(grad, DTensor)):
+        return param, grad, None
+    if grad.placements != param.placements:
+        grad = grad.redistribute(param.device_mesh, param.placements)
+    return param.to_local(), grad.to_local(), (param.device_mesh, tuple(param.placements))
+
+
+def norms_over_shards(norms: list[Tensor], layouts: list[Layout | None]) -> list[Tensor]:
+    """Turn the norms of local shards into the norms of the whole tensors.
+
+    One collective per layout, whatever the number of tensors. Every process must hold gradients
+    for the same tensors, as FSDP2 guarantees.
+    """
+    from torch.distributed.tensor import DTensor, Partial, Replicate
+
+    whole = list(norms)
+    for layout in dict.fromkeys(layouts):
+        if layout is None:
+            continue
+        mesh, placements = layout
+        members = [i for i, other in enumerate(layouts) if other == layout]
+        summed = [p if p.is_replicate() else Partial("sum") for p in placements]
+        if all(isinstance(p, Replicate) for p in summed):
+            continue
+        squares = torch.stack([norms[i] for i in members]).square()
+        total = DTensor.from_local(squares, mesh, summed, run_check=False).full_tensor().sqrt()
+        for i, norm in zip(members, total.unbind(), strict=True):
+            whole[i] = norm
+    return whole
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -55,7 +146,8 @@ def _norms_on_cpu(grads: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
 
 
 def _norm_by_pieces(grad: Tensor, dtype: torch.dtype) -> Tensor:
-    flat = grad.as_strided((grad.numel(),), (1,)) if _is_dense(grad) else grad.reshape(-1)
+    dense = torch._debug_has_internal_overlap(grad) == 0
+    flat = grad.as_strided((grad.numel(),), (1,)) if dense else grad.reshape(-1)
     if grad.numel() <= _PIECE:
         whole = flat.to(dtype)
         return whole.dot(whole).sqrt()
@@ -189,11 +281,8 @@ def _fused_supports(param: Tensor) -> bool:
 
 def _same_memory_order(param: Tensor, grad: Tensor) -> bool:
     """Whether a kernel that walks through memory pairs the right numbers."""
-    return param.stride() == grad.stride() and param.dtype == grad.dtype and _is_dense(param)
-
-
-def _is_dense(tensor: Tensor) -> bool:
-    return torch._debug_has_internal_overlap(tensor) == 0
+    dense = torch._debug_has_internal_overlap(param) == 0
+    return dense and param.stride() == grad.stride() and param.dtype == grad.dtype
 
 
 def _refuse_unfusable(params: list[Tensor], grads: list[Tensor]) -> None:

@@ -28,14 +28,17 @@ def test_listing_all_optimizers_does_not_import_torch():
     assert int(count) > 12 and imported == "False"
 
 
-def test_the_optimizer_needs_nothing_of_the_package_but_itself():
-    code = (
-        "import sys; from deltagclip_cli.optim import DeltaGClip;"
-        "print(*[m for m in sys.modules if m.startswith('deltagclip_cli.')])"
+def test_the_optimizer_loads_torch_alone_and_of_the_package_the_ground_floor():
+    loaded = "import sys; print(*sys.modules)"
+    with_torch = set(in_a_new_process(f"import torch; {loaded}").split())
+    ours = set(
+        in_a_new_process(f"from deltagclip_cli.optim import DeltaGClip, GClip; {loaded}").split()
     )
-    loaded = set(in_a_new_process(code).split())
-    others = {m for m in loaded if not m.startswith("deltagclip_cli.optim")}
-    assert {m for m in others if not m.startswith("deltagclip_cli.core")} == set()
+    package = {m for m in ours if m.startswith("deltagclip_cli.")}
+    allowed = ("deltagclip_cli.core", "deltagclip_cli.optim")
+    assert {m for m in package if not m.startswith(allowed)} == set()
+    outside = {m.partition(".")[0] for m in ours - with_torch} - set(sys.stdlib_module_names)
+    assert outside == {"deltagclip_cli"}
 
 
 def test_torchs_optimizers_but_the_sparse_one_are_found_as_torch_lists_them():
