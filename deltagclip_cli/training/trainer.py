@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
-from deltagclip_cli.optim.observers import observer
 from deltagclip_cli.parts.tasks.loss import Outcome
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import Parts
 from deltagclip_cli.training.checkpoint import Checkpoints
-from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions
+from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
 from deltagclip_cli.training.recorder import STEP_PREFIX, Recorder
 
 Values = dict[str, Tensor]

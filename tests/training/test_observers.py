@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from deltagclip_cli.optim import DeltaGClip, GClip
-from deltagclip_cli.optim.observers import observer
+from deltagclip_cli.training.meter import observer
 
 
 def parameters() -> list[nn.Parameter]:
