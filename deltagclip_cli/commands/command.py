@@ -43,8 +43,7 @@ def _reworded(error: typer.BadParameter) -> str:
     from pydantic import ValidationError
 
     from deltagclip_cli.core import shortened
-    from deltagclip_cli.spec.faults import nearest
-    from deltagclip_cli.spec.sentences import rule
+    from deltagclip_cli.spec.faults import nearest, rule
 
     words = error.message.removeprefix("Value error, ")
     choice = re.match(r"'(.*)' is not one of (.*)", words)
@@ -77,7 +76,7 @@ def _listed(words: str) -> Iterator[str]:
 
 def _meant(ctx: Any, option: str, args: Sequence[str]) -> str:
     """A hint on an option that a command has not."""
-    from deltagclip_cli.spec.customary import nearest_word
+    from deltagclip_cli.spec.faults import nearest_word
     from deltagclip_cli.spec.schema import setting_named
 
     own = [each for each in _options(ctx.command) if each != "--help"]

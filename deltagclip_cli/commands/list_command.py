@@ -76,7 +76,7 @@ def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str 
 
 def _components(table_target: str) -> list[dict[str, str | list[str]]]:
     from deltagclip_cli.core import Catalogue, load_target
-    from deltagclip_cli.core.signatures import read_signature
+    from deltagclip_cli.core.catalogue import read_signature
 
     table: Catalogue = load_target(table_target)
     rows: list[dict[str, str | list[str]]] = []

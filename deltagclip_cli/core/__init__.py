@@ -4,6 +4,7 @@ The rooms above import from here, not from the modules, so that what they use of
 is one line.
 """
 
+from deltagclip_cli.core.catalogue import Catalogue, compact, load_target
 from deltagclip_cli.core.errors import (
     ClaimedError,
     DataError,
@@ -22,7 +23,9 @@ from deltagclip_cli.core.errors import (
 from deltagclip_cli.core.files import (
     Check,
     check_writable,
+    claimed,
     file_status,
+    is_claimed,
     is_disk_full,
     is_folder,
     open_file,
@@ -32,8 +35,6 @@ from deltagclip_cli.core.files import (
     write_text,
     written_whole,
 )
-from deltagclip_cli.core.locks import claimed, is_claimed
-from deltagclip_cli.core.registry import Catalogue, compact, load_target
 from deltagclip_cli.core.seeds import derive_seed
 from deltagclip_cli.core.wording import listed, plural, printable, ranges, shortened, stopped
 

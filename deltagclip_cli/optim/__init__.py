@@ -40,7 +40,7 @@ def __getattr__(name: str) -> Any:
 def _torch_optimizers() -> Mapping[str, str]:
     """Torch's own optimizers, read from its source: importing torch takes more than a second."""
     # Here, so that the optimizers can be used without the rest of the package.
-    from deltagclip_cli.core.signatures import parse_source
+    from deltagclip_cli.core.catalogue import parse_source
 
     imports = [
         (node.module, alias.name)

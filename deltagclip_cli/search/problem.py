@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 
 from deltagclip_cli.core import SpecError, UsageError
-from deltagclip_cli.spec.distributions import Distribution, as_written, extremes
+from deltagclip_cli.spec.axes import Distribution, as_written, extremes
 from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.grid import Search
 from deltagclip_cli.spec.schema import Experiment
-from deltagclip_cli.spec.search_settings import Search
 from deltagclip_cli.spec.trial import Trial, make_trial
 
 

@@ -13,7 +13,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from deltagclip_cli.spec.distributions import (
+from deltagclip_cli.spec.axes import (
     Choice,
     Distribution,
     Integer,

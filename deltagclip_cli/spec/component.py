@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import Catalogue, load_target
-from deltagclip_cli.core.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
+from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, Option, Signature, read_signature
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import (
     explained,

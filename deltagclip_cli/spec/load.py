@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from deltagclip_cli.core import SpecError, plural, shortened
 from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
-from deltagclip_cli.spec.faults import MOST_FAULTS, nearest, raised
+from deltagclip_cli.spec.faults import MOST_FAULTS, nearest, raised, sentence
 from deltagclip_cli.spec.grid import VARIABLE
-from deltagclip_cli.spec.limits import faults_of_values
 from deltagclip_cli.spec.schema import NAME, NAMES, Experiment
-from deltagclip_cli.spec.sentences import sentence
 
 
 @dataclass(frozen=True)
@@ -234,3 +233,29 @@ def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) ->
     shown = where[1:] if where[0] == "experiments" else where
     trail, words = sentence(shown, all_details)
     return f"{document.place(where)}: {' › '.join(shortened(str(part)) for part in trail)}: {words}"
+
+
+_BITS = 63  # of a whole number besides its sign, in files and in torch
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+
+
+def faults_of_values(data: Any) -> Iterator[InitErrorDetails]:
+    """Every whole number of more than 64 bits and every text that no file can hold, once each."""
+    pending: list[tuple[Where, Any]] = [((), data)]
+    seen = set()
+    while pending:
+        where, value = pending.pop()
+        if isinstance(value, (dict, list)):
+            if id(value) in seen:  # an alias; and what many of them unfold to has no end
+                continue
+            seen.add(id(value))
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            pending += reversed([((*where, key), item) for key, item in items])
+        elif isinstance(value, int) and value.bit_length() > _BITS:
+            yield _limit("must be a whole number of at most 64 bits", where, value)
+        elif isinstance(value, str) and _NO_TEXT.search(value):
+            yield _limit(r"must be a text without \0 or half a surrogate pair", where, value)
+
+
+def _limit(rule: str, where: Where, value: Any) -> InitErrorDetails:
+    return InitErrorDetails(type=PydanticCustomError("limit", rule), loc=where, input=value)

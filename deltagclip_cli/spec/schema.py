@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -24,19 +24,21 @@ from pydantic import (
 
 from deltagclip_cli.core import shortened
 from deltagclip_cli.spec.component import Component, Settings
-from deltagclip_cli.spec.customary import synonym
 from deltagclip_cli.spec.document import Where
-from deltagclip_cli.spec.faults import explained, raised
-from deltagclip_cli.spec.grid import VARIABLE, Grid, Point, is_setting, read_grid
-from deltagclip_cli.spec.search_settings import Search, read_search
-from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
-from deltagclip_cli.spec.theorem import (
-    Obstacle,
-    obstacle_to_auto,
-    obstacles,
-    obstacles_of,
-    wants_auto,
+from deltagclip_cli.spec.faults import explained, raised, synonym
+from deltagclip_cli.spec.grid import (
+    VARIABLE,
+    Grid,
+    Point,
+    Search,
+    is_setting,
+    read_grid,
+    read_search,
 )
+from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 # Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -301,3 +303,87 @@ def _sections() -> dict[str, list[str]]:
         "schedule": [*Schedule.common(), "milestones", "factor"],
         "checkpoint": list(Checkpointing.model_fields),
     }
+
+
+AUTO = "auto"
+"""As a learning rate: 1/β, with β the largest eigenvalue of the Hessian at the first weights."""
+
+_DESCENTS = ("delta_gclip", "gclip", "sgd")
+
+
+class Obstacle(NamedTuple):
+    """A setting for which there is no certificate.
+
+    Args:
+        key: of the setting, with dots.
+        reason: why the theorem says nothing then.
+        remedy: what it may be instead.
+    """
+
+    key: str
+    reason: str
+    remedy: str
+
+
+def obstacles(experiment: Experiment | Trial) -> list[Obstacle]:
+    """What stands between an experiment, or a trial, and a certificate."""
+    found = [*_of_data(experiment.data), *_of_task(experiment.task)]
+    return found + list(_of_precision(experiment.precision))
+
+
+def obstacles_of(key: str, value: Any) -> list[Obstacle]:
+    """The same for one point of a grid: a key, and what a check made of its value."""
+    match key.split(".")[0]:
+        case "data":
+            return list(_of_data(value))
+        case "task":
+            return list(_of_task(value))
+        case "precision":
+            return list(_of_precision(value))
+    return []
+
+
+def wants_auto(optimizer: Optimizer) -> bool:
+    """Whether the learning rate is to be found out."""
+    return optimizer.options.get("lr") == AUTO
+
+
+def obstacle_to_auto(optimizer: Optimizer) -> Obstacle | None:
+    """Why a learning rate of 1/β means nothing to an optimizer; None if it does."""
+    if optimizer.name in _DESCENTS:
+        return None
+    reason = f"it is 1/β, a rate of gradient descent, which {optimizer.name} is not."
+    return Obstacle("lr", reason, f"give it a number; auto is for {', '.join(_DESCENTS)}")
+
+
+def _of_data(data: Data) -> Iterator[Obstacle]:
+    if data.batch_size != "full":
+        reason = "the theorem is about steps along the gradient of all points, not of a mini-batch."
+        remedy = f"write batch_size: full instead of {data.batch_size}"
+        yield Obstacle("data.batch_size", reason, remedy)
+    if data.augment:
+        reason = "the theorem is about fixed points, which augmentation changes at every step."
+        yield Obstacle("data.augment", reason, "leave it out")
+
+
+def _of_task(task: Task) -> Iterator[Obstacle]:
+    if task.name != "classify":
+        reason = f"the theorem is about the squared loss ½‖F(w) - y‖², which {task.name} has not."
+        yield Obstacle("task", reason, "task: {name: classify, loss: squared, reduction: sum}")
+        return
+    loss = task.options.get("loss")  # none in a trial that another version has written
+    if loss != "squared":
+        reason = (
+            "the theorem is about the squared loss ½‖F(w) - y‖²; "
+            f"{str(loss).replace('_', '-')} has no minimum to converge to."
+        )
+        yield Obstacle("task.loss", reason, "write loss: squared and reduction: sum")
+    elif task.options.get("reduction") != "sum":
+        reason = "the theorem's loss is the sum over the points; their mean has other μ and β."
+        yield Obstacle("task.reduction", reason, "write reduction: sum")
+
+
+def _of_precision(precision: str) -> Iterator[Obstacle]:
+    if precision not in ("fp64", "fp32"):
+        reason = f"{precision} rounds so coarsely that the least eigenvalues cannot be told."
+        yield Obstacle("precision", reason, "write precision: fp64, or fp32")

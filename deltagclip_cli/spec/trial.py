@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, Validation
 
 from deltagclip_cli.core import RunFolderError, read_file, shortened
 from deltagclip_cli.spec.component import AS_WRITTEN, Settings
-from deltagclip_cli.spec.nodes import parse
+from deltagclip_cli.spec.document import parse
+from deltagclip_cli.spec.faults import in_one_line
 from deltagclip_cli.spec.schema import (
     Certificate,
     Checkpointing,
@@ -29,7 +30,6 @@ from deltagclip_cli.spec.schema import (
     Seed,
     Task,
 )
-from deltagclip_cli.spec.sentences import in_one_line
 
 
 class Trial(Settings):

@@ -15,7 +15,7 @@ from deltagclip_cli.core import NotYetError, UsageError, write_text
 from deltagclip_cli.results.read.run import Numbers, Run
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import hold
-from deltagclip_cli.spec.theorem import obstacles
+from deltagclip_cli.spec.schema import obstacles
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.descent import floor_of, objection
 from deltagclip_cli.theory.trajectory import Course, course_of, is_measured

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from deltagclip_cli.spec.theorem import ROUNDING, falls_short, slack
 from deltagclip_cli.theory.landscape import Landscape
+from deltagclip_cli.theory.rounding import ROUNDING, falls_short, slack
 
 Numbers = dict[str, float]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deltagclip_cli.results.compare.rows import REGIMES
 from deltagclip_cli.results.read.run import Curve, Numbers
-from deltagclip_cli.spec.theorem import ROUNDING, slack
+from deltagclip_cli.theory.rounding import ROUNDING, slack
 
 
 @dataclass(frozen=True, eq=False)

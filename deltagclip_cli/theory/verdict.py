@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltagclip_cli.results.read.run import Numbers
-from deltagclip_cli.spec.theorem import EIGENVALUES, falls_short
+from deltagclip_cli.theory.rounding import EIGENVALUES, falls_short
 from deltagclip_cli.theory.trajectory import Course
 
 NO_FLOOR = "δ > 0: without a floor the theorem promises no rate"

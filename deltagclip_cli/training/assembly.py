@@ -20,7 +20,7 @@ from deltagclip_cli.parts.datasets.token_batches import TokenBatches
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.schedules.driver import ScheduleDriver, build_schedule
 from deltagclip_cli.parts.tasks.loss import Outcome
-from deltagclip_cli.spec.theorem import wants_auto
+from deltagclip_cli.spec.schema import wants_auto
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe

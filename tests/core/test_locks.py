@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from deltagclip_cli.core import ClaimedError, claimed, is_claimed
-from deltagclip_cli.core.locks import _tell_of_missing_locks
+from deltagclip_cli.core.files import _tell_of_missing_locks
 
 HOLD = """
 import fcntl, os, sys

@@ -40,7 +40,7 @@ from deltagclip_cli.search.leaderboard import Placed, Standing, take_stock
 from deltagclip_cli.search.problem import find_subjects
 from deltagclip_cli.search.space import as_optuna, chosen
 from deltagclip_cli.search.study import Outcome, read_tried
-from deltagclip_cli.spec.distributions import Choice, Integer, LogInteger, Uniform
+from deltagclip_cli.spec.axes import Choice, Integer, LogInteger, Uniform
 from deltagclip_cli.spec.trial import Trial
 
 UNPRUNED = experiment_of(pruner="none")

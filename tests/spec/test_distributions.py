@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deltagclip_cli.spec.distributions import (
+from deltagclip_cli.spec.axes import (
     Choice,
     Distribution,
     Integer,

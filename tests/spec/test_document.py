@@ -14,10 +14,10 @@ import yaml
 from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec.document import (
     Document,
+    parse,
     parse_override,
     read_document,
 )
-from deltagclip_cli.spec.nodes import parse
 
 WORDS = """
 on off yes no y N nullable inf nan 04:00:00 1:30 2024-01-01 1_000 010 +00 0x1F 0o17 1e e3 1.2.3 . =

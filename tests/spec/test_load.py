@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_spec import TINY, faults_of_text, write_spec
@@ -11,8 +12,8 @@ from yaml.nodes import Node
 
 from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec import document
+from deltagclip_cli.spec.document import children, construct
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.nodes import children
 
 WRONG = """\
 defaults: {precision: fp16, sees: [1]}
@@ -289,8 +290,12 @@ def test_a_place_is_looked_up_once_however_many_are_asked_for(
         looked.append(node)
         return children(node)
 
+    def construct_then_watch(root: Node | None) -> Any:
+        monkeypatch.setattr(document, "children", watched)
+        return construct(root)
+
     path = write_spec(tmp_path, TINY + "".join(f"    key_{number}: 1\n" for number in range(1000)))
-    monkeypatch.setattr(document, "children", watched)
+    monkeypatch.setattr(document, "construct", construct_then_watch)
     with pytest.raises(SpecError):
         load_spec(path)
     assert len(looked) == len(set(map(id, looked))) < 20

@@ -22,7 +22,7 @@ from deltagclip_cli.launch.rehearsal.refusals import Refusal, Stage
 from deltagclip_cli.parts.datasets.outline import Outline
 from deltagclip_cli.parts.models import build, reads_texts
 from deltagclip_cli.spec.component import Component
-from deltagclip_cli.spec.theorem import wants_auto
+from deltagclip_cli.spec.schema import wants_auto
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import (
     check_precision,

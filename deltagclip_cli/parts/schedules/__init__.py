@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from deltagclip_cli.core import Catalogue, compact
-from deltagclip_cli.core.signatures import parse_source
+from deltagclip_cli.core.catalogue import parse_source
 
 _TORCH = "torch.optim.lr_scheduler"
 

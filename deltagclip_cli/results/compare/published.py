@@ -14,7 +14,7 @@ from deltagclip_cli.results.compare.formatting import NOTHING, with_error
 from deltagclip_cli.results.compare.rows import Row
 from deltagclip_cli.results.compare.text_table import Sheet, line
 from deltagclip_cli.results.compare.value_table import ends_of
-from deltagclip_cli.spec.nodes import parse
+from deltagclip_cli.spec.document import parse
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from deltagclip_cli.results.read.run import (
     standard_name,
     standard_names,
 )
-from deltagclip_cli.spec.nodes import parse
+from deltagclip_cli.spec.document import parse
 
 Contents = Mapping[Path, Events]
 """What is in the event files of each folder of a run."""

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from deltagclip_cli.core import load_target, signatures
-from deltagclip_cli.core.signatures import REQUIRED, UNKNOWN, read_signature
+from deltagclip_cli.core import catalogue, load_target
+from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, read_signature
 
 TABLES = {
     "models": "deltagclip_cli.parts.models:TABLE",
@@ -129,7 +129,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (package / "__init__.py").write_text("raise ImportError('it must not be imported')")
     (package / "samples.py").write_text(f"raise ImportError\n{SOURCE}")
     monkeypatch.syspath_prepend(tmp_path)
-    for cached in (signatures.read_signature, signatures.parse_source):
+    for cached in (catalogue.read_signature, catalogue.parse_source):
         cached.cache_clear()
     return "signature_samples.samples"
 

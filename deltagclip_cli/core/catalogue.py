@@ -1,22 +1,74 @@
-"""What a function or class can be given, read from its source without importing it.
+"""Tables of names, and what the things that they name can be given, without importing them.
 
-Importing torch costs seconds and a spec must be checked in less, so the options of optimizers,
-schedules and models are read by parsing the file that defines them.
+Each kind of component has a folder, and the folder's ``__init__`` holds its :class:`Catalogue`,
+called ``TABLE``. One more component is one more file and one more line in it. A target is written
+``"module:attribute"`` and is imported only when it is used. Importing torch costs seconds and a
+spec must be checked in less, so options are read by parsing the file that defines the target.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import EllipsisType
 from typing import Annotated, Any, Literal, Optional, Union
 
-from pydantic import Strict
+
+def _nothing() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The components of one kind.
+
+    Args:
+        kind: what a component is called in messages (``"optimizer"``).
+        entries: our own components, ``name -> "module:attribute"``.
+        supplied: arguments of the targets that the runner supplies, so that a spec must not.
+        installed: finds what installed libraries add, in the form of ``entries``. It must not
+            import those libraries; it is called only when a name is not among ``entries`` or when
+            everything is listed.
+        bounds: limits of options by their name, as keyword arguments of ``pydantic.Field``.
+        words: of options by their name, a word that stands for a number which the runner finds out.
+        spelling: maps a name as a user may write it to the name in the table.
+    """
+
+    kind: str
+    entries: Mapping[str, str]
+    supplied: frozenset[str] = frozenset()
+    installed: Callable[[], Mapping[str, str]] = _nothing
+    bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    words: Mapping[str, str] = field(default_factory=dict)
+    spelling: Callable[[str], str] = str
+
+    def all(self) -> dict[str, str]:
+        """Every name with its target, our own first."""
+        return {**self.entries, **self.installed()}
+
+    def find(self, name: str) -> str | None:
+        """The target called ``name``, or None."""
+        if name in self.entries:
+            return self.entries[name]
+        return self.installed().get(self.spelling(name))
+
+
+def load_target(target: str) -> Any:
+    """Import ``"module:attribute"`` and return the attribute."""
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def compact(name: str) -> str:
+    """A class name as it may be written: in any case, with or without underscores."""
+    return name.lower().replace("_", "")
+
 
 REQUIRED = object()
 UNKNOWN = object()
@@ -153,6 +205,8 @@ def _generic(outer: str, inner: ast.expr) -> Any:
         case "list" | "sequence" | "iterable":
             return types.GenericAlias(list, (_type(inner),))
         case "tuple":
+            from pydantic import Strict  # here, for the optimizers are usable without pydantic
+
             # YAML has lists only; the items inside stay strict.
             inside = types.GenericAlias(tuple, tuple(_item(item) for item in items))
             return Annotated[inside, Strict(False)]
