@@ -1,59 +1,160 @@
-"""The command line: one file per command, listed here."""
+"""The command line: which commands there are, and what becomes of their errors.
+
+A command's module is imported when it is called, described or completed, and no other with it.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
+from typer.core import TyperGroup
 
 from deltagclip_cli import __version__
-from deltagclip_cli.commands import data
-from deltagclip_cli.commands.cancel import cancel
-from deltagclip_cli.commands.certify import certify
-from deltagclip_cli.commands.clean import clean
 from deltagclip_cli.commands.command import Command
-from deltagclip_cli.commands.compare import compare
-from deltagclip_cli.commands.error_handling import reports_errors
-from deltagclip_cli.commands.job import job
-from deltagclip_cli.commands.list_command import list_components
-from deltagclip_cli.commands.report import report
-from deltagclip_cli.commands.reproduce import reproduce
-from deltagclip_cli.commands.status import status
-from deltagclip_cli.commands.sweep import sweep
-from deltagclip_cli.commands.tensorboard import tensorboard
-from deltagclip_cli.commands.train import train
-from deltagclip_cli.commands.validate import validate
-from deltagclip_cli.commands.worker import worker
-from deltagclip_cli.core import UsageError
+from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError, load_target
+from deltagclip_cli.terminal.streams import check_output
 
-app = typer.Typer(
-    help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command("train", cls=Command)(train)
-app.command("sweep", cls=Command)(sweep)
-app.command("status", cls=Command)(status)
-app.command("compare", cls=Command)(compare)
-app.command("report", cls=Command)(report)
-app.command("certify", cls=Command)(certify)
-app.command("tensorboard", cls=Command)(tensorboard)
-app.command("reproduce", cls=Command)(reproduce)
-app.command("cancel", cls=Command)(cancel)
-app.command("clean", cls=Command)(clean)
-app.command("validate", cls=Command)(validate)
-app.command("list", cls=Command)(list_components)
-app.add_typer(data.app, name="data")
-app.command("worker", cls=Command, hidden=True)(worker)
-app.command("job", cls=Command, hidden=True)(job)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+# The function or the app of each command, and the first sentences of its help.
+COMMANDS = {
+    "train": ("train:train", "Train one trial: one optimizer and one seed of an experiment."),
+    "sweep": (
+        "sweep:sweep",
+        "Run every trial of experiments that is not finished: optimizers, grids, seeds.",
+    ),
+    "status": (
+        "status:status",
+        "Show what is finished, queued, running, interrupted, lost, failed or diverged.",
+    ),
+    "compare": (
+        "compare:compare",
+        "Compare optimizers over seeds: means, medians, tests, and what they cost.",
+    ),
+    "report": (
+        "report:report",
+        "Write a web page with the answer, its curves and tables, and figures for a paper.",
+    ),
+    "certify": (
+        "certify:certify",
+        "Say of full-batch runs which lines of the convergence theorem held.",
+    ),
+    "tensorboard": (
+        "tensorboard:tensorboard",
+        "Open TensorBoard: all optimizers in one chart, means over seeds and bands, HParams.",
+    ),
+    "reproduce": (
+        "reproduce:reproduce",
+        "Show the paper's figures: how to run each, what was published, what came out here.",
+    ),
+    "cancel": (
+        "cancel:cancel",
+        "End the Slurm jobs that were submitted for a runs folder, waiting or running.",
+    ),
+    "clean": (
+        "clean:clean",
+        "Remove checkpoints that nobody needs any more, and say how many bytes that frees.",
+    ),
+    "validate": (
+        "validate:validate",
+        "Check a file of experiments: every error at once, with its line. Nothing is run.",
+    ),
+    "list": (
+        "list:list_components",
+        "List the experiments of a file, or the parts that they can be made of.",
+    ),
+    "data": ("data:app", "Get the data of experiments ready."),
+    "worker": ("worker:worker", "Train the trial of a run folder."),
+    "job": ("job:job", "Run the trials of one task of an array job."),
+}
+_CALLED_BY_LAUNCHERS = {"worker", "job"}
+
+
+class LazyGroup(TyperGroup):
+    """Commands of which only the names and the first sentences are known until one is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command that the first word names, and import it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else load_command(name), rest
+
+
+@functools.cache
+def load_command(name: str) -> Any:
+    """The command of a name, with its options."""
+    target, _ = COMMANDS[name]
+    found = load_target(f"{__package__}.{target}")
+    if isinstance(found, typer.Typer):
+        return typer.main.get_group(found)
+    alone = typer.Typer(add_completion=False)
+    alone.command(name, cls=Command)(reports_errors(found))
+    return typer.main.get_command(alone)
+
+
+def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Show the errors of a command that has the option ``debug`` as messages, not tracebacks.
+
+    One that trains raises ``typer.Exit`` with the code of its trials, whatever became of what it
+    printed; of another, output that could not be written is an error.
+    """
+
+    @functools.wraps(command)
+    def reporting(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            answer = command(*args, **kwargs)
+            check_output()
+            return answer
+        except (KeyboardInterrupt, typer.Abort):
+            typer.echo("Interrupted.", err=True)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            if kwargs.get("debug"):
+                raise
+            _print_error(error)
+            code = error.exit_code if isinstance(error, DeltaGClipError) else ExitCode.FAILED
+            raise typer.Exit(code) from None
+
+    return reporting
+
+
+def _print_error(error: Exception) -> None:
+    from rich.style import Style
+    from rich.text import Text
+
+    from deltagclip_cli.terminal.console import make_console
+
+    message = str(error)
+    if not isinstance(error, DeltaGClipError):
+        message = (
+            f"this should not have happened: {type(error).__name__}: {error}\n"
+            "  The same command with --debug shows where."
+        )
+    line = Text("error: ", "bold red").append(message, Style.null())
+    make_console(stderr=True).print(line, soft_wrap=True)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"deltagclip {__version__}")
         raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, (_, _summary) in COMMANDS.items():
+    app.command(_name, help=_summary, hidden=_name in _CALLED_BY_LAUNCHERS)(lambda: None)
 
 
 @app.callback()
@@ -65,11 +166,8 @@ def _options(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    if context.invoked_subcommand != "worker":  # which has its paths, and can do without
-        _check_working_folder()
-
-
-def _check_working_folder() -> None:
+    if context.invoked_subcommand == "worker":  # which has its paths, and can do without
+        return
     try:
         os.getcwd()
     except OSError as error:

@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import completion, options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 
-@reports_errors
 def certify(
     targets: Annotated[
         list[str],

@@ -88,11 +88,16 @@ def _meant(ctx: Any, option: str, args: Sequence[str]) -> str:
         label = _value("--optimizer", args)
         key = key if label == "..." else key.replace("LABEL", label)
         return f" - did you mean '--set {key}={_value(option, args)}'?"
-    others = ctx.parent.command.commands if ctx.parent is not None else {}
-    having = [name for name, each in others.items() if not each.hidden and option in _options(each)]
+    having = [name for name, each in _others(ctx.parent) if option in _options(each)]
     if having:
         return f", which {' and '.join(having)} {'has' if len(having) == 1 else 'have'}."
     return "."
+
+
+def _others(group: Any) -> Iterator[tuple[str, Any]]:
+    for name, command in group.command.commands.items() if group is not None else ():
+        if not command.hidden:
+            yield name, group.command.resolve_command(group, [name])[1]
 
 
 def _options(command: Any) -> Iterator[str]:

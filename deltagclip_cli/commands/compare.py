@@ -10,7 +10,6 @@ import typer
 
 from deltagclip_cli.commands import compare_options as questions
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 
 class Format(StrEnum):
@@ -33,7 +32,6 @@ _ENDINGS = {
 }
 
 
-@reports_errors
 def compare(
     targets: questions.Targets = None,
     metric: questions.Metric = None,

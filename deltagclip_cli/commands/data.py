@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands.app import reports_errors
 from deltagclip_cli.commands.command import Command
-from deltagclip_cli.commands.error_handling import reports_errors
 
 app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
 

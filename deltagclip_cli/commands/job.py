@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 from deltagclip_cli.training.stopping import StopRequest
 
 
-@reports_errors
 def job(
     trials: Annotated[Path, typer.Argument(metavar="LIST")],
     task: Annotated[

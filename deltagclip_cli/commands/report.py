@@ -9,10 +9,8 @@ import typer
 
 from deltagclip_cli.commands import compare_options as questions
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 
-@reports_errors
 def report(
     targets: questions.Targets = None,
     metric: questions.Metric = None,

@@ -7,10 +7,8 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 
-@reports_errors
 def reproduce(
     experiments: Annotated[
         list[str] | None,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from deltagclip_cli.commands import completion, options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
 
 
-@reports_errors
 def sweep(
     experiments: Annotated[
         list[str] | None,

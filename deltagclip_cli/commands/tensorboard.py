@@ -8,10 +8,8 @@ import typer
 
 from deltagclip_cli.commands import compare_options as questions
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 
-@reports_errors
 def tensorboard(
     targets: questions.Targets = None,
     port: Annotated[

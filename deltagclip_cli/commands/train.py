@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltagclip_cli.commands import completion, options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.load import Spec
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 DEFAULT_EXPERIMENT = "quickstart"
 
 
-@reports_errors
 def train(
     experiment: Annotated[
         str,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 from deltagclip_cli.core import plural, printable
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
 
 
-@reports_errors
 def validate(
     file: Annotated[Path, typer.Argument(metavar="[FILE]")] = options.SPEC,
     sets: options.Sets = None,

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 
-@reports_errors
 def worker(
     folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER")],
     data: options.Data = options.DATA,

@@ -39,6 +39,7 @@ _AGAIN = "The same command goes on where this one ended."
 _LOADED_FIRST = "deltagclip_cli.launch.server_process"
 _LOADED = [
     "deltagclip_cli.commands.app",
+    "deltagclip_cli.commands.worker",
     "deltagclip_cli.commands.train_session",
     "deltagclip_cli.terminal.summary",
     "deltagclip_cli.training.worker",

@@ -16,12 +16,14 @@ from invocation import Invoke
 from tiny_spec import write_spec
 
 from deltagclip_cli import __version__
-from deltagclip_cli.commands.app import app
+from deltagclip_cli.commands.app import app, load_command
 
 
 def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     """Every command with its words, such as ``data prepare``."""
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.commands:
+        command = group.resolve_command(context, [name])[1]
         if hasattr(command, "commands"):
             yield from commands(command, f"{before}{name} ")
         else:
@@ -64,6 +66,13 @@ def test_these_are_all_commands_and_options() -> None:
             "worker": "folder --data --device --threads --force --no-download --debug",
         }.items()
     }
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    for name, listed in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        own = COMMANDS[name].help if name in COMMANDS else load_command(name).help
+        assert " ".join(own.split()).startswith(listed.help)
+        assert own.split("\n\n")[0].split() == listed.help.split() or listed.hidden
 
 
 def test_the_command_without_words_shows_its_help(deltagclip: Invoke) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.error_handling import reports_errors
 
 
 class Kind(StrEnum):
@@ -34,7 +33,6 @@ _TABLES = {
 }
 
 
-@reports_errors
 def list_components(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.EXPERIMENTS,
     spec: options.Spec = options.SPEC,
