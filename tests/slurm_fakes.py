@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.slurm.submission import FOLDER, Array, Entry, Head, Marks
+from deltagclip_cli.slurm.array import FOLDER, Array, Head, ListedTrial, Marks
 from deltagclip_cli.spec.trial import Trial
 
 SILENCE = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -178,7 +178,8 @@ def write_array(
     array = Array(runs.absolute() / FOLDER / submission / name)
     at = time.time() - 10 if submitted is None else submitted
     entries = [
-        Entry(trial.folder, trial, again, Marks.of(RunFolder.of(runs, trial))) for trial in trials
+        ListedTrial(trial.folder, trial, again, Marks.of(RunFolder.of(runs, trial)))
+        for trial in trials
     ]
     array.write(Head("tiny", pack, at, len(trials)), entries, "#!/bin/bash\n")
     if job:

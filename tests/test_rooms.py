@@ -33,7 +33,7 @@ ROOMS = [
     "commands",
 ]
 TURNED_ROUND_SOON = {
-    ("launch.sweep_session", "commands.train_session"),
+    ("launch.sweep", "commands.train_session"),
     ("tensorboard.session", "commands.compare_session"),
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from deltagclip_cli.core import UsageError, plural
-from deltagclip_cli.slurm.client import SlurmError, Task, cancel
+from deltagclip_cli.slurm.client import ArrayTask, SlurmError, cancel
 from deltagclip_cli.slurm.jobs import Jobs, find_jobs
 from deltagclip_cli.spec.faults import nearest
 
@@ -43,7 +43,7 @@ def _check_names(jobs: Jobs, experiments: Sequence[str], runs: Path) -> None:
             )
 
 
-def _said(tasks: Sequence[Task], arrays: Sequence[str], dry_run: bool) -> str:
+def _said(tasks: Sequence[ArrayTask], arrays: Sequence[str], dry_run: bool) -> str:
     if not tasks:
         return "No jobs wait or run."
     waiting = Counter(task.is_pending for task in tasks)

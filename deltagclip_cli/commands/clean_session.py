@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, plural
-from deltagclip_cli.plan.status import experiments_in, survey
+from deltagclip_cli.plan.run_status import experiments_in, find_status
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import is_worked_on
 from deltagclip_cli.runs.hold import hold
@@ -82,9 +82,9 @@ def _folders(wish: Cleaning, problems: list[str]) -> Iterator[RunFolder]:
                 f"{name}: there are no runs of such an experiment in {wish.runs}.\n"
                 f"  experiments: {', '.join(there) or 'none'}{nearest(name, there)}"
             )
-    seen = survey(wish.runs, (), wish.experiments or there)
+    seen = find_status(wish.runs, (), wish.experiments or there)
     problems += seen.unlisted
-    for each in seen.sightings:
+    for each in seen.trials:
         path = each.folder.path
         is_linked = any(part.is_symlink() for part in (path, path.parent, path.parent.parent))
         if not is_linked and not is_worked_on(each.folder):

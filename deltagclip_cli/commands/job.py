@@ -40,7 +40,7 @@ def job(
     with stop.listening():  # before anything slow is imported
         from deltagclip_cli.core import UsageError
         from deltagclip_cli.runs.ownership import current_job
-        from deltagclip_cli.slurm.submission import Array
+        from deltagclip_cli.slurm.array import Array
         from deltagclip_cli.slurm.task import JobSession
         from deltagclip_cli.terminal.console import make_console
 

@@ -12,7 +12,7 @@ from deltagclip_cli.commands import completion, options
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from deltagclip_cli.plan.status import Survey
+    from deltagclip_cli.plan.run_status import Status
     from deltagclip_cli.slurm.jobs import Jobs
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.spec.trial import Trial
@@ -46,7 +46,7 @@ def status(
     is in the runs folder is all that is known.
     """
     from deltagclip_cli.core import UsageError
-    from deltagclip_cli.plan.status import experiments_in
+    from deltagclip_cli.plan.run_status import experiments_in
     from deltagclip_cli.slurm.jobs import asked_rarely
     from deltagclip_cli.terminal.console import make_console
     from deltagclip_cli.terminal.status_view import print_status, status_records, watch_status
@@ -118,8 +118,8 @@ def _experiments(
         return {}
 
 
-def _look(names: Sequence[str], trials: Sequence[Trial], runs: Path, jobs: Jobs) -> Survey:
+def _look(names: Sequence[str], trials: Sequence[Trial], runs: Path, jobs: Jobs) -> Status:
     from deltagclip_cli.plan.planned import look_up
-    from deltagclip_cli.plan.status import survey
+    from deltagclip_cli.plan.run_status import find_status
 
-    return survey(runs, look_up(trials, runs, jobs), names, jobs)
+    return find_status(runs, look_up(trials, runs, jobs), names, jobs)

@@ -116,7 +116,7 @@ def sweep(
     """
     from deltagclip_cli.core import UsageError
     from deltagclip_cli.launch import SLURM, find_launcher
-    from deltagclip_cli.launch.sweep_session import SweepSession
+    from deltagclip_cli.launch.sweep import SweepSession
     from deltagclip_cli.search.problem import find_subjects
     from deltagclip_cli.search.session import SearchSession
     from deltagclip_cli.slurm.jobs import find_jobs

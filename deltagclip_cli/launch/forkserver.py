@@ -49,7 +49,7 @@ _LOADED = [
 
 
 Call = Callable[..., Any]
-"""Such as :meth:`Nursery.call`."""
+"""Such as :meth:`ForkServer.call`."""
 
 
 class KilledError(TrialError):
@@ -127,7 +127,7 @@ class Fork:
             return ""
 
 
-class Nursery:
+class ForkServer:
     """Starts processes from one that has loaded torch."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError
 from deltagclip_cli.launch.launcher import Launch
 from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import Supervisor, Watcher
+from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.spec.trial import Inputs
 
@@ -60,7 +60,7 @@ class InlineLauncher:
         for each in inputs:
             load_dataset(each.data, where, model=each.model, download=download)
 
-    def run(self, queue: Queue, watcher: Watcher) -> None:
+    def run(self, queue: Queue, watcher: SweepWatcher) -> None:
         """Run every trial of the queue."""
         launch = self._launch
         start = partial(self._start, queue)

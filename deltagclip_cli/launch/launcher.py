@@ -10,7 +10,7 @@ from typing import Protocol
 from deltagclip_cli.launch.forkserver import Call
 from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import Watcher
+from deltagclip_cli.launch.supervisor import SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.spec.trial import Inputs
 
@@ -69,5 +69,5 @@ class Launcher(Protocol):
             UsageError: one is missing or broken.
         """
 
-    def run(self, queue: Queue, watcher: Watcher) -> None:
+    def run(self, queue: Queue, watcher: SweepWatcher) -> None:
         """Run trials until there are none left, or until asked to stop."""

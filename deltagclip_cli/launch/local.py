@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.core import DeviceError, UsageError
-from deltagclip_cli.launch.forkserver import Fork, Nursery
+from deltagclip_cli.launch.forkserver import Fork, ForkServer
 from deltagclip_cli.launch.launcher import Launch
 from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot, find_slots
-from deltagclip_cli.launch.supervisor import Supervisor, Watcher
+from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.starts import THREADS
 from deltagclip_cli.spec.schema import Data
@@ -27,7 +27,7 @@ class LocalLauncher:
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
-        self._nursery = Nursery()
+        self._server = ForkServer()
 
     @cached_property
     def slots(self) -> Sequence[Slot]:
@@ -69,15 +69,13 @@ class LocalLauncher:
         asked = self._launch.should_stop
         if asked():
             return None
-        self._nursery.open()
+        self._server.open()
         gpus, self._unseen_gpus = self._unseen_gpus, []
         if gpus:
-            self._nursery.call(_check_gpus, gpus, should_stop=asked)
-        return self._nursery.call(
-            function, *arguments, should_stop=lambda: asked() or should_stop()
-        )
+            self._server.call(_check_gpus, gpus, should_stop=asked)
+        return self._server.call(function, *arguments, should_stop=lambda: asked() or should_stop())
 
-    def run(self, queue: Queue, watcher: Watcher) -> None:
+    def run(self, queue: Queue, watcher: SweepWatcher) -> None:
         """Run every trial of the queue."""
         launch = self._launch
         supervisor = Supervisor(
@@ -98,7 +96,7 @@ class LocalLauncher:
         words += ["--threads", str(self._launch.threads)] if self._launch.threads else []
         words += ["--force"] if planned.afresh else []
         words += [] if self._launch.download else ["--no-download"]
-        return self._nursery.start(words, folder.log_file)
+        return self._server.start(words, folder.log_file)
 
 
 def _check_gpus(gpus: Sequence[str]) -> None:

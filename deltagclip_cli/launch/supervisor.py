@@ -61,7 +61,7 @@ class Worker(Protocol):
         """What it said at last, asked for after its end; empty if nothing."""
 
 
-class Watcher(Protocol):
+class SweepWatcher(Protocol):
     """Somebody who is shown how a sweep goes on."""
 
     def started(self, planned: Planned, slot: Slot) -> None:
@@ -108,7 +108,7 @@ class Supervisor:
         queue: Queue,
         slots: Sequence[Slot],
         start: Callable[[Planned, Slot], Worker],
-        watcher: Watcher,
+        watcher: SweepWatcher,
         should_stop: Callable[[], bool],
         *,
         fail_fast: bool,

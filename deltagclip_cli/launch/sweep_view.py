@@ -16,7 +16,7 @@ from rich.text import Text
 from deltagclip_cli.core import plural
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import Watcher
+from deltagclip_cli.launch.supervisor import SweepWatcher
 from deltagclip_cli.plan.planned import Outlook, Planned
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.heartbeat import read_heartbeat
@@ -30,7 +30,7 @@ _WAITING = Text("Waiting for trials that other processes run.", "dim")
 _AS_HOPED = (State.FINISHED, State.PRUNED)
 
 
-class View(Watcher, AbstractContextManager["View"], Protocol):
+class View(SweepWatcher, AbstractContextManager["View"], Protocol):
     """A watcher that is shown something from beginning to end."""
 
 

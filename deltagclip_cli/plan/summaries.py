@@ -28,7 +28,7 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class Setting:
+class SettingSummary:
     """One optimizer setting of an experiment, with what became of its seeds.
 
     Args:
@@ -52,7 +52,7 @@ class Setting:
         return f"{self.label} {self.settings}".rstrip()
 
 
-def summarize(planned: Iterable[Planned]) -> list[Setting]:
+def summarize(planned: Iterable[Planned]) -> list[SettingSummary]:
     """Group trials by their setting, in the order of their first trials."""
     groups: dict[tuple[str, str, str], list[Planned]] = {}
     for each in planned:
@@ -61,11 +61,11 @@ def summarize(planned: Iterable[Planned]) -> list[Setting]:
     return [_summary(group) for group in groups.values()]
 
 
-def _summary(group: Sequence[Planned]) -> Setting:
+def _summary(group: Sequence[Planned]) -> SettingSummary:
     first = group[0]
     finished = [each.result for each in group if each.state is State.FINISHED and each.result]
     names = dict.fromkeys(name for result in finished for name in result["last"])
-    return Setting(
+    return SettingSummary(
         experiment=first.trial.experiment,
         label=first.trial.label,
         settings=first.settings,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
-from deltagclip_cli.launch.sweep_session import SweepSession
+from deltagclip_cli.launch.sweep import SweepSession
 from deltagclip_cli.plan.planned import Estimates
 from deltagclip_cli.search.problem import Subject
 from deltagclip_cli.search.views import ENDS, best_table, space_table, top_table

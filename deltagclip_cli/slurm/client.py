@@ -53,7 +53,7 @@ class UnansweredError(UnreachableError):
 
 
 @dataclass(frozen=True)
-class Task:
+class ArrayTask:
     """One task of an array job, as Slurm tells of it.
 
     Args:
@@ -122,7 +122,7 @@ def _environment() -> dict[str, str]:
     return {name: text for name, text in os.environ.items() if not name.startswith(_VARIABLES)}
 
 
-def tasks_named(names: Iterable[str]) -> list[Task]:
+def tasks_named(names: Iterable[str]) -> list[ArrayTask]:
     """The tasks of the array jobs of these names, also ended ones that Slurm still remembers.
 
     Raises:
@@ -134,7 +134,7 @@ def tasks_named(names: Iterable[str]) -> list[Task]:
     return [task for line in said.splitlines() if (task := _task(line.split("|"))) is not None]
 
 
-def _task(words: Sequence[str]) -> Task | None:
+def _task(words: Sequence[str]) -> ArrayTask | None:
     if len(words) <= len(_FIELDS):  # the name of a cluster above its jobs
         return None
     # An administrator's reason may hold what stands between the fields.
@@ -142,7 +142,7 @@ def _task(words: Sequence[str]) -> Task | None:
     if not task.isdecimal():  # somebody has submitted the script without its array
         return None
     reason = "" if reasons == ["None"] else "|".join(reasons)
-    return Task(name, job, int(task), state, reason, node, int(restarts or 0))
+    return ArrayTask(name, job, int(task), state, reason, node, int(restarts or 0))
 
 
 def cancel(jobs: Iterable[str]) -> None:

@@ -19,21 +19,21 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import Elsewhere, QueueState
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.runs.ownership import read_owner
+from deltagclip_cli.slurm.array import Array, Head, Marks, open_arrays
 from deltagclip_cli.slurm.client import (
+    ArrayTask,
     MissingError,
     SlurmError,
-    Task,
     recorded_states,
     tasks_named,
 )
-from deltagclip_cli.slurm.submission import Array, Head, Marks, open_arrays
 
 _SECONDS_BETWEEN_QUESTIONS = 10.0
 _UNKNOWN = "submitted; Slurm does not answer"
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayPlace:
     """Where a trial was submitted.
 
     Args:
@@ -65,10 +65,10 @@ class Jobs(Elsewhere):
         arrays: those that were asked about, with the first lines of their lists.
     """
 
-    places: Mapping[str, Place] = field(default_factory=dict)
-    tasks: Mapping[tuple[str, int], Task] = field(default_factory=dict)
+    places: Mapping[str, ArrayPlace] = field(default_factory=dict)
+    tasks: Mapping[tuple[str, int], ArrayTask] = field(default_factory=dict)
     is_missing: bool = False
-    queue: Sequence[Task] = ()
+    queue: Sequence[ArrayTask] = ()
     arrays: Mapping[Array, Head] = field(default_factory=dict)
 
     @property
@@ -85,7 +85,7 @@ class Jobs(Elsewhere):
             and (self.problem or self._is_alive(place))
         ]
 
-    def _is_alive(self, place: Place) -> bool:
+    def _is_alive(self, place: ArrayPlace) -> bool:
         task = self.tasks.get((place.array.job_name, place.task))
         return task is not None and task.is_alive
 
@@ -108,7 +108,9 @@ class Jobs(Elsewhere):
             return _alive(task)
         return self._gone(place, folder, state, task)
 
-    def _gone(self, place: Place, folder: RunFolder, state: State, task: Task | None) -> QueueState:
+    def _gone(
+        self, place: ArrayPlace, folder: RunFolder, state: State, task: ArrayTask | None
+    ) -> QueueState:
         job = task.id if task else f"{place.job}_{place.task}"
         if state is State.RUNNING and _is_last_beat_of(job, folder):
             state = folder.state
@@ -130,7 +132,7 @@ class Jobs(Elsewhere):
         held = [e.job["job"] for e in waiting if e.job and "held" in e.reason.lower()]
         return f"scontrol release {','.join(sorted(set(held)))} lets them go" if held else ""
 
-    def record_cancel(self, tasks: Iterable[Task]) -> None:
+    def record_cancel(self, tasks: Iterable[ArrayTask]) -> None:
         """Remember that these were cancelled, which Slurm itself forgets after minutes."""
         numbers: dict[str, list[int]] = {}
         for task in tasks:
@@ -140,7 +142,7 @@ class Jobs(Elsewhere):
                 with suppress(OSError):
                     array.record_cancel(numbers[array.job_name])
 
-    def alive(self, experiments: Iterable[str] = ()) -> list[Task]:
+    def alive(self, experiments: Iterable[str] = ()) -> list[ArrayTask]:
         """The tasks that wait or run, of all experiments or of some."""
         names = {
             array.job_name
@@ -156,12 +158,12 @@ def _is_last_beat_of(job: str, folder: RunFolder) -> bool:
     return owner is not None and owner.job == job and not folder.is_claimed()
 
 
-def _ended_since(folder: RunFolder, state: State, place: Place) -> bool:
+def _ended_since(folder: RunFolder, state: State, place: ArrayPlace) -> bool:
     """Whether a trial has ended since; one that was to be run again had ended before."""
     return state in ENDED and folder.ended_at != place.before.ended
 
 
-def _alive(task: Task) -> QueueState:
+def _alive(task: ArrayTask) -> QueueState:
     again = f"restarted {task.restarts} ×" if task.restarts else ""
     state = State.QUEUED if task.is_pending else State.RUNNING
     reasons = (task.reason, again) if task.is_pending else (again,)
@@ -234,15 +236,17 @@ class _List:
     def of(cls, array: Array) -> Self:
         return cls(array, *array.read(), array.job, array.cancelled)
 
-    def places(self) -> Iterator[tuple[str, Place]]:
+    def places(self) -> Iterator[tuple[str, ArrayPlace]]:
         for number, (folder, before) in enumerate(self.folders.items()):
             task = number // self.head.pack
-            yield folder, Place(self.array, self.job, task, task in self.cancelled, before)
+            yield folder, ArrayPlace(self.array, self.job, task, task in self.cancelled, before)
 
 
-def _places(lists: Iterable[_List], tasks: Mapping[tuple[str, int], Task]) -> dict[str, Place]:
+def _places(
+    lists: Iterable[_List], tasks: Mapping[tuple[str, int], ArrayTask]
+) -> dict[str, ArrayPlace]:
     alive = {key for key, task in tasks.items() if task.is_alive}
-    places: dict[str, Place] = {}
+    places: dict[str, ArrayPlace] = {}
     # Names of folders do not tell which is newer: two are of one second.
     for each in sorted(lists, key=lambda each: each.head.submitted):
         name = each.array.job_name
@@ -254,8 +258,8 @@ def _places(lists: Iterable[_List], tasks: Mapping[tuple[str, int], Task]) -> di
     return places
 
 
-def _by_place(tasks: Iterable[Task]) -> dict[tuple[str, int], Task]:
-    found: dict[tuple[str, int], Task] = {}
+def _by_place(tasks: Iterable[ArrayTask]) -> dict[tuple[str, int], ArrayTask]:
+    found: dict[tuple[str, int], ArrayTask] = {}
     for task in tasks:
         before = found.get((task.name, task.task))
         if before is None or not before.is_alive:
@@ -264,8 +268,8 @@ def _by_place(tasks: Iterable[Task]) -> dict[tuple[str, int], Task]:
 
 
 def _forgotten(
-    places: Mapping[str, Place], known: Mapping[tuple[str, int], Task]
-) -> dict[tuple[str, int], Task]:
+    places: Mapping[str, ArrayPlace], known: Mapping[tuple[str, int], ArrayTask]
+) -> dict[tuple[str, int], ArrayTask]:
     """Tasks that the queue has forgotten, as far as there is a database that has not."""
     gone = {
         (place.array.job_name, place.task, place.job)
@@ -276,7 +280,7 @@ def _forgotten(
         return {}
     states = recorded_states({job for *_, job in gone})
     return {
-        (name, task): Task(name, job, task, states[f"{job}_{task}"])
+        (name, task): ArrayTask(name, job, task, states[f"{job}_{task}"])
         for name, task, job in gone
         if f"{job}_{task}" in states
     }

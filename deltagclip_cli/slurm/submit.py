@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,29 @@ from rich.text import Text
 from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
 from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
 from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
-from deltagclip_cli.launch.sweep_plan import Sweep
+from deltagclip_cli.launch.sweep import Sweep
 from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.runs.folder import State
+from deltagclip_cli.runs.folder import ENDED, State
+from deltagclip_cli.slurm.array import (
+    FOLDER,
+    Array,
+    Head,
+    ListedTrial,
+    Marks,
+    new_submission,
+    render,
+)
 from deltagclip_cli.slurm.client import (
     DEFAULT_MAX_ARRAY_SIZE,
     MissingError,
     SlurmError,
+    UnansweredError,
+    UnreachableError,
     largest_array,
+    submit,
 )
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
-from deltagclip_cli.slurm.planned_jobs import Batch, Submitter
-from deltagclip_cli.slurm.submission import FOLDER
+from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.slurm_settings import Resources
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import waiting
@@ -239,3 +252,180 @@ def _table(batches: Sequence[Batch], numbers: Sequence[str]) -> Table:
             Text(" ".join([*words, *batch.resources.sbatch])),
         )
     return table
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Trials of one experiment that go into one array.
+
+    Args:
+        array: its files, which are not there yet.
+        head: of the list of trials.
+        resources: what all of them need.
+        trials: those that one task runs follow each other.
+        script: the text of the script.
+    """
+
+    array: Array
+    head: Head
+    resources: Resources
+    trials: Sequence[Planned]
+    script: str
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """Submits trials; in the jobs, the local launcher runs them.
+
+    Args:
+        spec: whose experiments they are of.
+        runs: the runs folder, which the nodes must see too.
+        data_dir: where data sets lie, likewise.
+        overrides: resources that the command line asks for.
+        threads: of the CPU, for each trial; None for as many as usual.
+    """
+
+    spec: Spec
+    runs: Path
+    data_dir: Path
+    overrides: Resources
+    threads: int | None = None
+
+    def batches(self, todo: Sequence[Planned], largest: int) -> list[Batch]:
+        """Put trials that need the same into arrays of at most ``largest`` tasks."""
+        groups: dict[tuple[str, str], list[Planned]] = {}
+        for each in todo:
+            key = each.trial.experiment, self._resources(each).model_dump_json()
+            groups.setdefault(key, []).append(each)
+        folder, counts = new_submission(self.runs), Counter[str]()
+        batches = []
+        for (experiment, _), group in groups.items():
+            resources = self._resources(group[0])
+            size = largest * (resources.pack or 1)
+            for start in range(0, len(group), size):
+                array = Array(folder / f"{experiment}-{counts[experiment]}")
+                counts[experiment] += 1
+                batches.append(self._batch(array, resources, group[start : start + size]))
+        return batches
+
+    def submit(self, batch: Batch) -> str:
+        """Submit an array, and return the number of its job.
+
+        Raises:
+            SlurmError: it is refused, and nothing of it is left; or Slurm does not answer.
+        """
+        entries = [_entry(each) for each in batch.trials]
+        batch.array.write(batch.head, entries, batch.script)
+        try:
+            job = submit(batch.array.script)
+        except SlurmError as error:
+            if not isinstance(error, UnansweredError):  # a job that came to be needs its files
+                batch.array.discard()
+            first = batch.trials[0]
+            experiment, label = first.trial.experiment, first.label
+            raise explained(error, self.spec, experiment, label, self.overrides) from None
+        batch.array.record_job(job)
+        return job
+
+    def _resources(self, planned: Planned) -> Resources:
+        slurm = self.spec.experiments[planned.trial.experiment].slurm
+        return slurm.of(planned.label, self.overrides)
+
+    def _batch(self, array: Array, resources: Resources, trials: Sequence[Planned]) -> Batch:
+        experiment = trials[0].trial.experiment
+        head = Head(experiment, resources.pack or 1, time.time(), len(trials))
+        script = render(array, head, resources, self._command(array, resources), Path.cwd())
+        return Batch(array, head, resources, trials, script)
+
+    def _command(self, array: Array, resources: Resources) -> list[str]:
+        # Without -P, a file of the folder that is called like a module would be taken for it.
+        words = [sys.executable, "-P", "-m", "deltagclip_cli", "job", str(array.list_file)]
+        words += ["--data", str(self.data_dir.absolute())]
+        if resources.gpus is not None:
+            words += ["--gpus" if resources.gpus else "--no-gpus"]
+        words += ["--threads", str(self.threads)] if self.threads else []
+        if resources.local_data is not None:
+            words += ["--local-data", resources.local_data]
+        return words
+
+
+def _entry(planned: Planned) -> ListedTrial:
+    before = Marks() if planned.state is State.NEW else Marks.of(planned.folder)
+    if planned.state not in (*ENDED, State.PRUNED):  # it has ended since it was looked up
+        before = replace(before, ended=None)
+    return ListedTrial(planned.trial.folder, planned.trial, _again(planned), before)
+
+
+def _again(planned: Planned) -> str:
+    if planned.afresh:
+        return "all"
+    return "failed" if planned.state is State.FAILED else ""
+
+
+# What refusals speak of, and the setting that is meant; Slurm has no numbers for them.
+_MEANT = {
+    "account": r"account or|invalid account",  # before the partition, which is named along with it
+    "qos": r"qos",
+    "partition": r"partition",
+    "time": r"time limit\b|time specification|--time",  # not "and/or time limits", said of all
+    "mem": r"memory|--mem",
+    "constraint": r"feature|constraint",
+    "gpus": r"gres|generic resource|gpu",
+    "cpus": r"cpu|processor",
+    "nodes": r"node(?! configuration)",  # which can be about anything
+}
+
+# Limits of how much somebody may have in the queue.
+_TOO_MANY = re.compile(r"MaxSubmit|Invalid job array", re.IGNORECASE)
+_FEWER = (
+    "So many jobs may not be submitted at once. Put trials together with --pack K, or submit fewer "
+    "with\n  --optimizer LABEL or --seed N, and the rest once these are over."
+)
+
+
+def explained(
+    error: SlurmError, spec: Spec, experiment: str, label: str, overrides: Resources
+) -> SlurmError:
+    """The same error with what caused it before its words.
+
+    Args:
+        error: of ``sbatch``.
+        spec: whose resources were asked for.
+        experiment: in the spec.
+        label: of an optimizer that has these resources.
+        overrides: of the command line.
+    """
+    words = "\n  ".join(line for line in str(error).splitlines() if line.strip())
+    if isinstance(error, MissingError):
+        return error
+    if isinstance(error, UnreachableError):
+        return SlurmError(f"{words}\n  The same command submits what is left, once Slurm answers.")
+    if _TOO_MANY.search(words):
+        return SlurmError(f"{words}\n  {_FEWER}")
+    asked = spec.experiments[experiment].slurm.of(label, overrides)
+    cause = _cause(_setting_meant(words, asked), spec, experiment, label, overrides)
+    return SlurmError(f"{cause}\n  {words}")
+
+
+def _cause(name: str, spec: Spec, experiment: str, label: str, overrides: Resources) -> str:
+    if name in overrides.model_fields_set:
+        value = getattr(overrides, name)
+        words = " ".join(value) if isinstance(value, list) else value
+        return f"--slurm {name}={words}: sbatch refuses this."
+    own = spec.experiments[experiment].slurm.optimizers.get(label)
+    branch = ["optimizers", label] if own and name in own.model_fields_set else []
+    keys = ["slurm", *branch, *([name] if name else [])]
+    trail = " › ".join([experiment, *keys])
+    return f"{spec.place(experiment, *keys)}: {trail}: sbatch refuses this."
+
+
+def _setting_meant(words: str, asked: Resources) -> str:
+    """The setting that a refusal speaks of; empty if that cannot be told."""
+    for option in asked.sbatch:
+        flag = re.escape(re.split(r"[= ]", option)[0])
+        if re.search(rf"(?<![\w-]){flag}(?![\w-])", words):
+            return "sbatch"
+    for name, pattern in _MEANT.items():
+        if getattr(asked, name) is not None and re.search(pattern, words, re.IGNORECASE):
+            return name
+    return ""

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from deltagclip_cli.plan.status import Sighting, Survey
+from deltagclip_cli.plan.run_status import RunStatus, Status
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.terminal.running import running_table
 from deltagclip_cli.terminal.sweep_tables import STYLES, counted, summary_tables
@@ -25,12 +25,12 @@ _PROBLEMS = (State.FAILED, State.LOST, State.INTERRUPTED, State.DIVERGED)
 _UNASKED = "Slurm cannot be asked, so this is what the files say"
 
 
-def print_status(console: Console, survey: Survey) -> None:
-    """Print a survey once."""
-    console.print(_status(survey))
+def print_status(console: Console, status: Status) -> None:
+    """Print a status once."""
+    console.print(_status(status))
 
 
-def watch_status(console: Console, look: Callable[[], Survey]) -> None:
+def watch_status(console: Console, look: Callable[[], Status]) -> None:
     """Keep what ``look`` gives on the screen until Ctrl-C, or until there is no screen any more."""
     first = _status(look(), what_happens_first=True)
     with (
@@ -42,24 +42,24 @@ def watch_status(console: Console, look: Callable[[], Survey]) -> None:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _status(survey: Survey, *, what_happens_first: bool = False) -> RenderableType:
-    """The survey; a screen cuts off what comes last, so there the tables do."""
-    tables: list[RenderableType] = [*summary_tables(survey.planned)]
-    tables += [Text(line) for line in _others(survey.others)]
+def _status(status: Status, *, what_happens_first: bool = False) -> RenderableType:
+    """The status; a screen cuts off what comes last, so there the tables do."""
+    tables: list[RenderableType] = [*summary_tables(status.planned)]
+    tables += [Text(line) for line in _others(status.others)]
     happening: list[RenderableType] = []
-    running = [each for each in survey.sightings if each.state is State.RUNNING]
+    running = [each for each in status.trials if each.state is State.RUNNING]
     if running:
         happening += [Text(f"\nrunning: {len(running)}", "bold"), _running(running)]
-    happening += _queued(survey)
-    happening += _problems(survey.sightings)
-    happening += [Text(each, "yellow") for each in survey.unlisted]
-    if survey.elsewhere.problem:
-        happening.append(Text(f"\n{_UNASKED}: {survey.elsewhere.problem}", "yellow"))
+    happening += _queued(status)
+    happening += _problems(status.trials)
+    happening += [Text(each, "yellow") for each in status.unlisted]
+    if status.elsewhere.problem:
+        happening.append(Text(f"\n{_UNASKED}: {status.elsewhere.problem}", "yellow"))
     parts = happening + tables if what_happens_first else tables + happening
     return Group(*parts) if parts else Text("There are no runs yet.")
 
 
-def _others(others: Sequence[Sighting]) -> list[str]:
+def _others(others: Sequence[RunStatus]) -> list[str]:
     """A line for each optimizer with run folders that belong to no trial of the spec."""
     counts: dict[str, Counter[str]] = {}
     for each in others:
@@ -67,41 +67,41 @@ def _others(others: Sequence[Sighting]) -> list[str]:
     return [f"{name}, settings outside of the spec: {counted(c)}" for name, c in counts.items()]
 
 
-def _running(running: Sequence[Sighting]) -> RenderableType:
+def _running(running: Sequence[RunStatus]) -> RenderableType:
     return running_table((_where(each), _running_name(each), each.beat) for each in running)
 
 
-def _where(sighting: Sighting) -> str:
-    beat, standing = sighting.beat, sighting.standing
+def _where(trial: RunStatus) -> str:
+    beat, standing = trial.beat, trial.standing
     if standing is not None and standing.job is not None:
         return " ".join([standing.where, *([beat.device] if beat else [])])
     return f"{beat.host} {beat.device}" if beat else ""
 
 
-def _running_name(sighting: Sighting) -> str:
-    reason = f", {sighting.reason}" if sighting.reason else ""
-    return f"{sighting.experiment} · {sighting.name}{reason}"
+def _running_name(trial: RunStatus) -> str:
+    reason = f", {trial.reason}" if trial.reason else ""
+    return f"{trial.experiment} · {trial.name}{reason}"
 
 
-def _queued(survey: Survey) -> list[RenderableType]:
+def _queued(status: Status) -> list[RenderableType]:
     """Say how many wait for what: thousands wait for the same."""
-    queued = [each for each in survey.sightings if each.state is State.QUEUED]
+    queued = [each for each in status.trials if each.state is State.QUEUED]
     if not queued:
         return []
     reasons = Counter(each.reason for each in queued)
     lines: list[RenderableType] = [Text(f"\nqueued: {len(queued)}", STYLES[State.QUEUED])]
     for reason, count in reasons.most_common(MOST_PROBLEMS):
         alike = [each.standing for each in queued if each.reason == reason and each.standing]
-        hint = survey.elsewhere.hint(alike)
+        hint = status.elsewhere.hint(alike)
         words = f" ({hint})" if hint else ""
         lines.append(Text(f"  {count}: {reason or 'no reason given'}{words}"))
     return lines
 
 
-def _problems(sightings: Sequence[Sighting]) -> list[RenderableType]:
+def _problems(trials: Sequence[RunStatus]) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for state in _PROBLEMS:
-        found = [each for each in sightings if each.state is state]
+        found = [each for each in trials if each.state is state]
         if found:
             lines.append(Text(f"\n{state}: {len(found)}", STYLES[state]))
         lines += [_problem(each) for each in found[:MOST_PROBLEMS]]
@@ -110,14 +110,14 @@ def _problems(sightings: Sequence[Sighting]) -> list[RenderableType]:
     return lines
 
 
-def _problem(sighting: Sighting) -> Text:
-    reason = sighting.reason
-    text = Text(f"  {sighting.experiment} · {sighting.name}")
+def _problem(trial: RunStatus) -> Text:
+    reason = trial.reason
+    text = Text(f"  {trial.experiment} · {trial.name}")
     return text.append(f": {reason}" if reason else "")
 
 
-def status_records(survey: Survey) -> list[dict[str, Any]]:
-    """The survey as plain data, one record for each trial."""
+def status_records(status: Status) -> list[dict[str, Any]]:
+    """The status as plain data, one record for each trial."""
     return [
         {
             "folder": str(each.folder.path),
@@ -129,5 +129,5 @@ def status_records(survey: Survey) -> list[dict[str, Any]]:
             "progress": asdict(each.beat) if each.beat else None,
             "job": each.standing.job if each.standing else None,
         }
-        for each in survey.sightings
+        for each in status.trials
     ]

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from deltagclip_cli.core import plural, ranges
 from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.plan.summaries import Setting, summarize
+from deltagclip_cli.plan.summaries import SettingSummary, summarize
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.terminal.numbers import mean, seconds
 
@@ -33,7 +33,7 @@ SHOWN_METRICS = ("test/loss", "test/accuracy")
 
 def summary_tables(planned: Sequence[Planned]) -> list[Table]:
     """A table of each experiment: means over seeds, and how many trials ended how."""
-    by_experiment: dict[str, list[Setting]] = {}
+    by_experiment: dict[str, list[SettingSummary]] = {}
     for setting in summarize(planned):
         by_experiment.setdefault(setting.experiment, []).append(setting)
     return [_summary_table(name, settings) for name, settings in by_experiment.items()]
@@ -44,7 +44,7 @@ def counted(states: Mapping[Any, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
-def _summary_table(experiment: str, settings: Sequence[Setting]) -> Table:
+def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table:
     metrics = [name for name in SHOWN_METRICS if any(name in each.metrics for each in settings)]
     finished = sum(each.states.get(State.FINISHED, 0) for each in settings)
     total = sum(sum(each.states.values()) for each in settings)

@@ -279,9 +279,11 @@ def test_a_local_launcher_passes_it_on(
 ) -> None:
     calls: list[tuple[Any, ...]] = []
     commands: list[list[str]] = []
-    monkeypatch.setattr(local.Nursery, "open", lambda self: None)
-    monkeypatch.setattr(local.Nursery, "call", lambda self, *call, should_stop: calls.append(call))
-    monkeypatch.setattr(local.Nursery, "start", lambda self, words, log: commands.append(words))
+    monkeypatch.setattr(local.ForkServer, "open", lambda self: None)
+    monkeypatch.setattr(
+        local.ForkServer, "call", lambda self, *call, should_stop: calls.append(call)
+    )
+    monkeypatch.setattr(local.ForkServer, "start", lambda self, words, log: commands.append(words))
     (trial, *_) = trials_of(Path())
     launcher = LocalLauncher(launch_of(jobs=1, download=download))
     inputs = distinct_inputs([trial])

@@ -20,7 +20,7 @@ from deltagclip_cli.core import claimed
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.slurm.submission import Array, open_arrays
+from deltagclip_cli.slurm.array import Array, open_arrays
 
 RESOURCES = """\
     slurm:

@@ -17,32 +17,32 @@ from tiny_spec import trial_of
 
 from deltagclip_cli.core import ExitCode
 from deltagclip_cli.launch import forkserver as module
-from deltagclip_cli.launch.forkserver import Nursery
+from deltagclip_cli.launch.forkserver import ForkServer
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create, hold
 
 CALL = """
 import time
-from deltagclip_cli.launch import forkserver as nursery
-nursery._LOADED = []  # torch takes seconds
-nursery.Nursery().call(time.sleep, 0, should_stop=lambda: False)
+from deltagclip_cli.launch import forkserver
+forkserver._LOADED = []  # torch takes seconds
+forkserver.ForkServer().call(time.sleep, 0, should_stop=lambda: False)
 """
 
 
 # Starts a process that will not stop, or a fork server that loads for long.
 STUBBORN = """
-from deltagclip_cli.launch import forkserver as nursery
-nursery._LOADED = []
-there = nursery.Nursery()
+from deltagclip_cli.launch import forkserver
+forkserver._LOADED = []
+there = forkserver.ForkServer()
 there.open()
 work = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
 there.call(exec, work, should_stop=lambda: False)
 """
 SLOW = """
 import os, time
-from deltagclip_cli.launch import forkserver as nursery
-nursery._LOADED = ["slow_to_load"]
-there = nursery.Nursery()
+from deltagclip_cli.launch import forkserver
+forkserver._LOADED = ["slow_to_load"]
+there = forkserver.ForkServer()
 there.open()
 there.call(time.sleep, 0, should_stop=lambda: False)
 """
@@ -115,16 +115,16 @@ def test_a_fork_server_that_is_killed_each_time_is_given_up(tmp_path: Path) -> N
 # It was sent to the group of the terminal, before the fork had left that.
 INTERRUPTED = """
 import multiprocessing, os, signal
-from deltagclip_cli.launch import forkserver as nursery
+from deltagclip_cli.launch import forkserver
 
 sentinel, _ = os.pipe()
 multiprocessing.parent_process = lambda: type("", (), {"sentinel": sentinel})
-signal.pthread_sigmask(signal.SIG_BLOCK, nursery._SIGNALS)
+signal.pthread_sigmask(signal.SIG_BLOCK, forkserver._SIGNALS)
 os.kill(os.getpid(), signal.SIGINT)
 if os.fork():
     os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 os.kill(os.getpid(), signal.SIGINT)
-nursery._become_independent()
+forkserver._become_independent()
 """
 
 
@@ -134,17 +134,17 @@ def test_an_interrupt_in_the_middle_of_a_fork_is_not_for_the_worker() -> None:
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Nursery:
-    return Nursery()
+def server() -> ForkServer:
+    return ForkServer()
 
 
 @pytest.mark.slow
 def test_the_last_words_of_a_worker_are_what_it_added_to_its_log(
-    nursery: Nursery, tmp_path: Path
+    server: ForkServer, tmp_path: Path
 ) -> None:
     log = tmp_path / "log.txt"
     log.write_text("epoch 1/2\n")
-    worker = nursery.start(["worker", str(tmp_path), "--nonsense"], log)
+    worker = server.start(["worker", str(tmp_path), "--nonsense"], log)
     wait([worker.sentinel])
     assert worker.exit_code == 2
     assert "No such option: --nonsense" in worker.last_words()
@@ -155,12 +155,12 @@ def test_the_last_words_of_a_worker_are_what_it_added_to_its_log(
 
 
 @pytest.mark.slow
-def test_a_worker_says_nothing_in_the_folder_of_another(nursery: Nursery, tmp_path: Path) -> None:
+def test_a_worker_says_nothing_in_the_folder_of_another(server: ForkServer, tmp_path: Path) -> None:
     trial = trial_of(tmp_path)
     folder = RunFolder.of(tmp_path / "runs", trial)
     create(folder, trial)
     with hold(folder):
-        worker = nursery.start(["worker", str(folder.path)], folder.log_file)
+        worker = server.start(["worker", str(folder.path)], folder.log_file)
         wait([worker.sentinel])
     assert worker.exit_code == ExitCode.CLAIMED
     assert worker.last_words() == ""

@@ -13,7 +13,7 @@ import pytest
 from tiny_spec import TINY, write_spec
 
 from deltagclip_cli.core import SpecError
-from deltagclip_cli.launch.forkserver import Nursery
+from deltagclip_cli.launch.forkserver import ForkServer
 from deltagclip_cli.launch.rehearsal import check
 from deltagclip_cli.launch.rehearsal.refusals import Stage
 from deltagclip_cli.spec.load import load_spec
@@ -33,7 +33,7 @@ def hang(trials: Sequence[Trial], stage: Stage, folder: Path, trial: Any) -> Non
 def check_tiny(folder: Path) -> None:
     spec = load_spec(write_spec(folder, TINY))
     trials = list(expand("tiny", spec.experiments["tiny"]))
-    check.check_parts(spec, trials, lambda trial: Stage("cpu"), folder, Nursery().call)
+    check.check_parts(spec, trials, lambda trial: Stage("cpu"), folder, ForkServer().call)
 
 
 @pytest.mark.parametrize(

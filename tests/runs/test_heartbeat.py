@@ -11,7 +11,7 @@ import pytest
 from tiny_spec import trials_of
 
 from deltagclip_cli.plan.planned import look_up
-from deltagclip_cli.plan.status import survey
+from deltagclip_cli.plan.run_status import find_status
 from deltagclip_cli.runs import heartbeat
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import Pulse, Start, read_heartbeat
@@ -135,8 +135,8 @@ def test_a_process_on_another_machine_is_seen_by_what_it_said_lately(
     assert (read_heartbeat(folder) is not None) is is_seen
     (planned,) = look_up([trial], tmp_path / "runs")
     assert (planned.state is State.RUNNING) is is_seen
-    ((sighting,), (stranger,)) = (
-        survey(tmp_path / "runs", known, ["tiny"]).sightings for known in ([planned], [])
+    ((planned_status,), (stranger,)) = (
+        find_status(tmp_path / "runs", known, ["tiny"]).trials for known in ([planned], [])
     )
-    assert (sighting.beat is not None) is (stranger.beat is not None) is is_seen
+    assert (planned_status.beat is not None) is (stranger.beat is not None) is is_seen
     assert (stranger.state is State.RUNNING) is is_seen

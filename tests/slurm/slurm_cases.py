@@ -13,9 +13,9 @@ from typing import Any
 
 from sweep_cases import PATIENCE_SECONDS, Done, Place, named_or_all, wait_for
 
-from deltagclip_cli.slurm.client import Task, tasks_named
+from deltagclip_cli.slurm.array import Array, open_arrays
+from deltagclip_cli.slurm.client import ArrayTask, tasks_named
 from deltagclip_cli.slurm.jobs import find_jobs
-from deltagclip_cli.slurm.submission import Array, open_arrays
 
 SLURM_UP = Path(__file__).parents[3] / "shared" / "slurm" / "slurm-up"
 FOLDER = Path(os.environ.get("SLURM_UP_DIR", "/var/lib/slurm-up"))
@@ -127,13 +127,13 @@ class SlurmPlace(Place):
         """The arrays that were submitted and are not closed."""
         return open_arrays(self.runs)
 
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[ArrayTask]:
         """All tasks that were ever submitted from here, as Slurm tells of them."""
         lists = (self.runs / ".slurm").glob("*/*.jsonl")
         names = {Array(file.with_suffix("")).job_name for file in lists}
         return tasks_named(names) if names else []
 
-    def task_of(self, name: str) -> Task:
+    def task_of(self, name: str) -> ArrayTask:
         """The live task of ``experiment/label`` or ``experiment/label/seed``."""
         experiment, label, seed = f"{name}/0".split("/")[:3]
         jobs = find_jobs(self.runs)

@@ -15,7 +15,7 @@ from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.core import UsageError, read_file
 from deltagclip_cli.plan.planned import Planned, look_up, pending
-from deltagclip_cli.plan.status import survey
+from deltagclip_cli.plan.run_status import find_status
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
@@ -440,7 +440,9 @@ def test_who_only_looks_is_told_of_a_list_that_cannot_be_read_and_of_the_others(
         find_jobs(runs)
     jobs = asked_rarely(runs)()
     assert list(jobs.places) == [str(first.folder)]
-    assert survey(runs, [], ["tiny"], jobs).unlisted == [f"{bad.list_file}: cannot be read: {why}."]
+    assert find_status(runs, [], ["tiny"], jobs).unlisted == [
+        f"{bad.list_file}: cannot be read: {why}."
+    ]
 
 
 def test_an_older_submission_that_is_alive_counts_and_is_ours_to_end(
@@ -468,7 +470,7 @@ def test_the_number_of_an_array_is_read_once_however_many_trials_it_has(
         told.append(path.suffix)
         return read_file(path, *most_bytes)
 
-    monkeypatch.setattr("deltagclip_cli.slurm.submission.read_file", read)
+    monkeypatch.setattr("deltagclip_cli.slurm.array.read_file", read)
     assert len(find_jobs(tmp_path / "runs").places) == 8
     assert sorted(told) == [".cancelled", ".job", ".jsonl"]
 

@@ -14,9 +14,8 @@ from slurm_fakes import is_shell
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import look_up
-from deltagclip_cli.slurm.planned_jobs import Submitter
-from deltagclip_cli.slurm.script import render
-from deltagclip_cli.slurm.submission import Array, Head
+from deltagclip_cli.slurm.array import Array, Head, render
+from deltagclip_cli.slurm.submit import Submitter
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.slurm_settings import Resources
 from deltagclip_cli.spec.trial import expand

@@ -21,7 +21,7 @@ from sweep_cases import assert_same_numbers, wait_for
 
 from deltagclip_cli.runs.heartbeat import read_heartbeat
 from deltagclip_cli.runs.ownership import read_owner
-from deltagclip_cli.slurm.client import Task
+from deltagclip_cli.slurm.client import ArrayTask
 
 pytestmark = pytest.mark.slurm
 
@@ -167,7 +167,7 @@ def is_gone(pid: int) -> bool:
     return process_facts(pid).get("State", "Z")[0] == "Z"
 
 
-def send(task: Task, *names: str) -> None:
+def send(task: ArrayTask, *names: str) -> None:
     """Send signals to what the script of a task runs; USR1 is what comes before the time limit."""
     # If others of the array wait, scancel sends the signal, is told that it could not, and sends it
     # again after five seconds.
@@ -236,13 +236,13 @@ def unfinished_save(folder: Path) -> bool:
     return any(name.startswith(".checkpoint.next") for name in os.listdir(folder))
 
 
-def running_task(place: SlurmPlace, trial: str) -> Task | None:
+def running_task(place: SlurmPlace, trial: str) -> ArrayTask | None:
     """The task of a trial if it runs."""
     task = place.task_of(trial)
     return task if task.state == "RUNNING" else None
 
 
-def processes_of(task: Task) -> list[int]:
+def processes_of(task: ArrayTask) -> list[int]:
     """The processes of a task."""
     words = {f"SLURM_ARRAY_JOB_ID={task.job}", f"SLURM_ARRAY_TASK_ID={task.task}"}
     found = []
@@ -349,12 +349,12 @@ def state_of(job: str) -> str:
     return run("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").strip()
 
 
-def exit_code(task: Task) -> str:
+def exit_code(task: ArrayTask) -> str:
     """What Slurm says of how a task ended."""
     return run("scontrol", "show", "job", task.id).partition("ExitCode=")[2].split()[0]
 
 
-def log_of(place: SlurmPlace, task: Task) -> str:
+def log_of(place: SlurmPlace, task: ArrayTask) -> str:
     """What a task has printed; nothing if it was ended before."""
     return "".join(file.read_text() for file in place.runs.glob(f".slurm/*/logs/{task.id}.log"))
 
@@ -394,7 +394,7 @@ class Struck:
     place: SlurmPlace
     stopped_early: list[str] = field(default_factory=list)
     coming_back: dict[str, Any] = field(default_factory=dict)
-    tasks: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, ArrayTask] = field(default_factory=dict)
     exits: dict[str, str] = field(default_factory=dict)
     logs: dict[str, str] = field(default_factory=dict)
     statuses: dict[str, Any] = field(default_factory=dict)

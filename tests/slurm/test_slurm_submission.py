@@ -20,19 +20,18 @@ from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.slurm import task as job_session
-from deltagclip_cli.slurm.client import SlurmError
-from deltagclip_cli.slurm.jobs import close_finished, find_jobs
-from deltagclip_cli.slurm.planned_jobs import Batch, Submitter
-from deltagclip_cli.slurm.submission import (
+from deltagclip_cli.slurm.array import (
     FOLDER,
     Array,
-    Entry,
     Head,
+    ListedTrial,
     Marks,
     new_submission,
     open_arrays,
 )
-from deltagclip_cli.slurm.submit import SlurmSession
+from deltagclip_cli.slurm.client import SlurmError
+from deltagclip_cli.slurm.jobs import close_finished, find_jobs
+from deltagclip_cli.slurm.submit import Batch, SlurmSession, Submitter
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.spec.trial import Trial
@@ -66,7 +65,7 @@ def test_a_list_gives_back_the_very_trials_that_were_written(tmp_path: Path) -> 
     for task, expected in ((0, trials[:4]), (1, trials[4:])):
         again, entries = array.entries(task)
         assert again == head
-        assert entries == [Entry(trial.folder, trial, "failed") for trial in expected]
+        assert entries == [ListedTrial(trial.folder, trial, "failed") for trial in expected]
         assert [e.trial.identity for e in entries] == [trial.identity for trial in expected]
 
 
@@ -212,7 +211,7 @@ def test_a_task_gives_its_trials_the_threads_that_were_asked_for(
     monkeypatch.setattr(launcher, "__init__", lambda self, how: launches.append(how))
     monkeypatch.setattr(launcher, "prepare", lambda self, inputs: None)
     monkeypatch.setattr(launcher, "run", lambda self, queue, watcher: None)
-    batch.array.write(batch.head, [Entry(e.trial.folder, e.trial) for e in batch.trials], "")
+    batch.array.write(batch.head, [ListedTrial(e.trial.folder, e.trial) for e in batch.trials], "")
     words = batch.script.splitlines()[-1].partition(" -m deltagclip_cli ")[2].split()
     CliRunner().invoke(app, [*words, "--task", "0"])
     assert [launch.threads for launch in launches] == [4]

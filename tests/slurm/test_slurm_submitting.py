@@ -13,7 +13,7 @@ import pytest
 from slurm_cases import FOLDER, Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, assert_tells_people, draw_pictures, wait_for
 
-from deltagclip_cli.slurm.client import Task
+from deltagclip_cli.slurm.client import ArrayTask
 
 pytestmark = pytest.mark.slurm
 
@@ -164,7 +164,7 @@ def test_a_script_that_was_edited_and_submitted_by_hand_twice_runs_each_trial_on
     assert "queued: 1" in place.call("status").out
 
 
-def _alive(place: SlurmPlace, jobs: list[str]) -> list[Task]:
+def _alive(place: SlurmPlace, jobs: list[str]) -> list[ArrayTask]:
     return [task for task in place.tasks() if task.is_alive and task.job in jobs]
 
 

@@ -20,7 +20,7 @@ from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs import heartbeat
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import create, hold
-from deltagclip_cli.slurm.task_queue import JobQueue
+from deltagclip_cli.slurm.task import JobQueue
 
 HERE, THERE = "here", "another-node"
 SELF, OTHER = "17_0", "18_3"

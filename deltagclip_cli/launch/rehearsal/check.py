@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.core import SpecError
-from deltagclip_cli.launch.forkserver import Call, KilledError, Nursery
+from deltagclip_cli.launch.forkserver import Call, ForkServer, KilledError
 from deltagclip_cli.launch.rehearsal.choice import few
 from deltagclip_cli.launch.rehearsal.refusals import Refusal, Stage, fault_of, faults_of
 from deltagclip_cli.spec.load import Spec
@@ -60,9 +60,9 @@ def call_with_torch(
         UsageError: it failed.
         TrialError: it was killed, each time, or no process can be started.
     """
-    nursery = Nursery()
-    nursery.open()
-    return nursery.call(function, *arguments, should_stop=should_stop)
+    server = ForkServer()
+    server.open()
+    return server.call(function, *arguments, should_stop=should_stop)
 
 
 def _faults(

@@ -16,7 +16,7 @@ _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
-class Sighting:
+class RunStatus:
     """A run folder as it is met on the disk, its trial unread.
 
     Args:
@@ -49,33 +49,33 @@ class Sighting:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Status:
     """What there is.
 
     Args:
         planned: the trials of the spec.
-        sightings: one for each of those, then one for each other run folder.
+        trials: one for each of those, then one for each other run folder.
         elsewhere: was asked which trials wait or run in jobs.
         unlisted: folders and lists that may hold more, but cannot be read; a sentence each.
     """
 
     planned: Sequence[Planned]
-    sightings: Sequence[Sighting]
+    trials: Sequence[RunStatus]
     elsewhere: Elsewhere = NOBODY
     unlisted: Sequence[str] = ()
 
     @property
-    def others(self) -> Sequence[Sighting]:
+    def others(self) -> Sequence[RunStatus]:
         """Run folders that belong to no trial of the spec: other settings, or a search's."""
-        return self.sightings[len(self.planned) :]
+        return self.trials[len(self.planned) :]
 
 
-def survey(
+def find_status(
     runs: Path,
     planned: Sequence[Planned],
     experiments: Iterable[str],
     elsewhere: Elsewhere = NOBODY,
-) -> Survey:
+) -> Status:
     """Look at every run folder of some experiments.
 
     Args:
@@ -85,18 +85,18 @@ def survey(
         elsewhere: knows which trials wait or run in jobs.
     """
     known = {each.folder.path for each in planned}
-    sightings = [_planned_sighting(each) for each in planned]
+    trials = [_planned_status(each) for each in planned]
     unlisted = list(elsewhere.unread)
     for experiment in experiments:
         for folder in _run_folders(runs, experiment, elsewhere, unlisted):
             if folder.path not in known:
-                sightings.append(_stranger(experiment, folder, runs, elsewhere))
-    return Survey(planned, sightings, elsewhere, unlisted)
+                trials.append(_stranger(experiment, folder, runs, elsewhere))
+    return Status(planned, trials, elsewhere, unlisted)
 
 
-def _planned_sighting(planned: Planned) -> Sighting:
+def _planned_status(planned: Planned) -> RunStatus:
     trial = planned.trial
-    return Sighting(
+    return RunStatus(
         experiment=trial.experiment,
         label=trial.label,
         seed=trial.seed,
@@ -108,12 +108,12 @@ def _planned_sighting(planned: Planned) -> Sighting:
     )
 
 
-def _stranger(experiment: str, folder: RunFolder, runs: Path, elsewhere: Elsewhere) -> Sighting:
+def _stranger(experiment: str, folder: RunFolder, runs: Path, elsewhere: Elsewhere) -> RunStatus:
     label, run = folder.path.parent.name, folder.path.name
     ended = folder.result() is not None
     state = State.RUNNING if not ended and is_worked_on(folder) else folder.state
     standing = elsewhere.standing(str(folder.path.relative_to(runs)), folder, state)
-    return Sighting(
+    return RunStatus(
         experiment=experiment,
         label=label,
         seed=int(run.split("-")[1]),

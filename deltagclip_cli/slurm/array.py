@@ -19,7 +19,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,6 +35,7 @@ from pydantic_core import from_json
 from deltagclip_cli.core import UsageError, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.formats import STRICT
+from deltagclip_cli.spec.slurm_settings import Resources
 from deltagclip_cli.spec.trial import Trial
 
 FOLDER = ".slurm"
@@ -63,7 +66,7 @@ class Marks:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedTrial:
     """A trial in the list of an array.
 
     Args:
@@ -181,7 +184,7 @@ class Array:
         """Write down the number that Slurm gave to it."""
         write_text(self.path.with_suffix(".job"), f"{job}\n")
 
-    def write(self, head: Head, entries: Sequence[Entry], script: str) -> None:
+    def write(self, head: Head, entries: Sequence[ListedTrial], script: str) -> None:
         """Make the files that a job needs, the folder for its logs first."""
         self.logs.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(asdict(head))]
@@ -209,7 +212,7 @@ class Array:
             written = map(_PLACE.validate_json, lines)
             return head, {each.folder: each.before for each in written}
 
-    def entries(self, task: int) -> tuple[Head, list[Entry]]:
+    def entries(self, task: int) -> tuple[Head, list[ListedTrial]]:
         """The trials of one task.
 
         Raises:
@@ -240,7 +243,7 @@ class Array:
             ) from None
 
 
-def _line(entry: Entry) -> str:
+def _line(entry: ListedTrial) -> str:
     return json.dumps(
         {
             "folder": entry.folder,
@@ -251,9 +254,9 @@ def _line(entry: Entry) -> str:
     )
 
 
-def _entry(line: bytes) -> Entry:
+def _entry(line: bytes) -> ListedTrial:
     place, written = _PLACE.validate_json(line), from_json(line)
-    return Entry(
+    return ListedTrial(
         place.folder, Trial.model_validate(written["trial"]), written["again"], place.before
     )
 
@@ -285,3 +288,88 @@ def _if_there(names: Callable[[Path], list[str]], folder: Path) -> list[str]:
         return names(folder)
     except FileNotFoundError:
         return []
+
+
+_GRES = "--gres="
+_SAME_NAMES = ("partition", "account", "qos", "constraint", "nodes", "mem", "time")
+
+
+def render(
+    array: Array, head: Head, resources: Resources, command: Sequence[str], folder: Path
+) -> str:
+    """The text of a script.
+
+    Args:
+        array: whose script it is.
+        head: of its list.
+        resources: what to ask for, and what to do before the trials.
+        command: what each task runs.
+        folder: where it runs.
+
+    Raises:
+        UsageError: a path cannot be given to Slurm.
+    """
+    _check_paths(array, folder)
+    trials = "1 trial" if head.count == 1 else f"{head.count} trials"
+    lines = [
+        "#!/bin/bash",
+        f"# {trials} of {head.experiment}, {head.pack} a task. To submit it by hand:",
+        f"#   sbatch {shlex.quote(str(array.script))}",
+        *(f"#SBATCH --{option}" for option in _options(array, head, resources, folder)),
+        *(f"#SBATCH {option}" for option in resources.sbatch if not option.startswith(_GRES)),
+        "",
+        "trap '' USR1  # comes before the time limit; the program has its own answer to it",
+        *resources.setup,
+        f"exec {shlex.join(command)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _check_paths(array: Array, folder: Path) -> None:
+    """Refuse a line break, after which would be another line of the script, and what Slurm does.
+
+    Where the name of a log has a backslash, Slurm replaces nothing and drops the backslashes.
+    """
+    if not str(folder).isprintable():
+        raise UsageError(
+            f"{str(folder)!r}: no job can be submitted from a folder with such a name.\n"
+            "  Rename it, or submit from another, with --spec FILE."
+        )
+    if not str(array.runs).isprintable() or "\\" in str(array.runs):
+        raise UsageError(
+            f"{str(array.runs)!r}: Slurm cannot write logs into a folder with such a name.\n"
+            "  Name another with --runs DIR; backslashes and line breaks are not for Slurm."
+        )
+
+
+def _options(array: Array, head: Head, resources: Resources, folder: Path) -> Iterator[str]:
+    throttle = f"%{resources.throttle}" if resources.throttle else ""
+    yield f"job-name={array.job_name}"
+    yield f"array=0-{head.tasks - 1}{throttle}"
+    yield f"output={_quoted(_as_pattern(array.logs))}/%A_%a.log"
+    yield f"chdir={_quoted(str(folder))}"
+    yield "open-mode=append"  # else a restart would delete what was printed before it
+    yield "requeue"
+    yield f"signal=B:USR1@{resources.notice_seconds}"
+    for name in _SAME_NAMES:
+        value = getattr(resources, name)
+        if value is not None:
+            yield f"{name}={_quoted(str(value))}"
+    if resources.cpus is not None:
+        yield f"cpus-per-task={resources.cpus}"
+    gres = [f"gpu:{resources.gpus}"] if resources.gpus else []
+    gres += [each.removeprefix(_GRES) for each in resources.sbatch if each.startswith(_GRES)]
+    if gres:
+        yield f"gres={','.join(gres)}"  # of two such options, sbatch would forget the first
+
+
+def _as_pattern(path: Path) -> str:
+    """A path as ``--output`` takes it, where a percent sign begins a replacement."""
+    return str(path).replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    """Text as sbatch reads it in a script, which is not quite as a shell does."""
+    if re.fullmatch(r"[A-Za-z0-9_./:-]+", text):
+        return text
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
