@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from deltagclip_cli.parts.tasks.loss import Outcome
+from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.theory.kernel import extremes
 from deltagclip_cli.theory.lanczos import Estimate, largest_eigenvalue
 from deltagclip_cli.theory.network import Network, Weights, flat
@@ -37,7 +37,7 @@ class Landscape:
     def __init__(
         self,
         model: nn.Module,
-        task: Callable[[nn.Module, Tensor, Tensor], Outcome],
+        task: Callable[[nn.Module, Tensor, Tensor], Loss],
         inputs: Tensor,
         targets: Tensor,
     ) -> None:

@@ -14,12 +14,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deltagclip_cli.core import DeviceError, UsageError, derive_seed, stopped
-from deltagclip_cli.parts.datasets.batches import Batches
-from deltagclip_cli.parts.datasets.dataset import Dataset
-from deltagclip_cli.parts.datasets.token_batches import TokenBatches
+from deltagclip_cli.parts.datasets.dataset import Batches, Dataset, TokenBatches
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.schedules.driver import ScheduleDriver, build_schedule
-from deltagclip_cli.parts.tasks.loss import Outcome
+from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.spec.schema import wants_auto
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.landscape import Landscape
@@ -33,7 +31,7 @@ from deltagclip_cli.training.loading import (
 )
 from deltagclip_cli.training.width_check import check_width, free_bytes
 
-Task = Callable[[nn.Module, Tensor, Tensor], Outcome]
+Task = Callable[[nn.Module, Tensor, Tensor], Loss]
 
 
 @dataclass(frozen=True)

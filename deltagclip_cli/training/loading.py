@@ -11,10 +11,14 @@ from typing import Any
 import torch
 
 from deltagclip_cli.core import DataError, UsageError, load_target, stopped
-from deltagclip_cli.parts.datasets.batches import Augmentation, Batches, place
-from deltagclip_cli.parts.datasets.dataset import Dataset
+from deltagclip_cli.parts.datasets.dataset import (
+    Augmentation,
+    Batches,
+    Dataset,
+    TokenBatches,
+    place,
+)
 from deltagclip_cli.parts.datasets.texts import TextDataset
-from deltagclip_cli.parts.datasets.token_batches import TokenBatches
 from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.spec.schema import Data, Model, Normalization
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
-from deltagclip_cli.parts.tasks.loss import Outcome
+from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import Parts
 from deltagclip_cli.training.checkpoint import Checkpoints
@@ -181,7 +181,7 @@ class Trainer:
         sums, observed = first[0]
         return sums, {**observed, **self.observer.after()}
 
-    def _forward(self, inputs: Tensor, targets: Tensor) -> Outcome:
+    def _forward(self, inputs: Tensor, targets: Tensor) -> Loss:
         with self._autocast():
             return self.parts.task(self.parts.model, inputs, targets)
 

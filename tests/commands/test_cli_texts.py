@@ -11,7 +11,7 @@ import pytest
 from invocation import Invoke
 from tiny_texts import write_bert, write_emotion
 
-from deltagclip_cli.parts.models import pretrained
+from deltagclip_cli.parts.models import bert as pretrained
 
 SPEC = """\
 experiments:

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts import models
-from deltagclip_cli.parts.models.bert import TextClassifier
-from deltagclip_cli.parts.models.tokenizer import PretrainedTokenizer
+from deltagclip_cli.parts.models.bert import PretrainedTokenizer, TextClassifier
 from deltagclip_cli.spec.schema import Data, Model
 from deltagclip_cli.training.loading import fingerprint, load_dataset
 

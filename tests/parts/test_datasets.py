@@ -19,7 +19,7 @@ from tiny_data import idx_file, write_cifar, write_mnist
 from torchvision import datasets as torchvision_datasets
 
 from deltagclip_cli.core import DataError, claimed, load_target
-from deltagclip_cli.parts.datasets import TABLE, downloads, torchvision_sets
+from deltagclip_cli.parts.datasets import TABLE, staging, torchvision_sets
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.parts.datasets.sphere import sphere
 from deltagclip_cli.parts.datasets.synthetic import synthetic
@@ -296,7 +296,7 @@ def test_a_process_waits_for_another_that_is_downloading(
 def test_waiting_for_a_download_ends(
     tmp_path: Path, fake_download: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads, "_LOCK_PATIENCE_S", 0.1)
+    monkeypatch.setattr(staging, "_PATIENCE_S", 0.1)
     with (
         claimed(tmp_path / ".MNIST.lock", ""),
         pytest.raises(DataError, match="another process has been downloading MNIST"),

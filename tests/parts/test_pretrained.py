@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.models import pretrained
-from deltagclip_cli.parts.models.pretrained import find_pretrained
+from deltagclip_cli.parts.models import bert as pretrained
+from deltagclip_cli.parts.models.bert import find_pretrained
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deltagclip_cli.parts.datasets.dataset import Split
-from deltagclip_cli.parts.datasets.token_batches import TokenBatches
+from deltagclip_cli.parts.datasets.dataset import Split, TokenBatches
 
 CPU = torch.device("cpu")
 PADDING = 9

@@ -19,7 +19,7 @@ from torch.optim import SGD, Optimizer
 from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.launch.rehearsal.attempts import Refused, said_by, tried
 from deltagclip_cli.launch.rehearsal.refusals import Refusal, Stage
-from deltagclip_cli.parts.datasets.outline import Outline
+from deltagclip_cli.parts.datasets.dataset import Outline
 from deltagclip_cli.parts.models import build, reads_texts
 from deltagclip_cli.spec.component import Component
 from deltagclip_cli.spec.schema import wants_auto

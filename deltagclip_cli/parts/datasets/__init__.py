@@ -4,7 +4,7 @@ A loader is called as ``loader(root, image_size, **options)`` and returns a
 ``datasets.dataset.Dataset``: everything in memory, images as they were stored
 (uint8). One of texts returns a ``datasets.texts.TextDataset``, which the
 tokenizer of a model turns into one. A loader says how large its data set is before it is loaded,
-with ``datasets.outline.outlined``; one that reads files says which, with
+with ``datasets.dataset.outlined``; one that reads files says which, with
 ``datasets.staging.reading``, and one that can fetch them takes ``download``. An
 augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side in pixels of
 the images that the model gets, and called on a batch.

@@ -1,13 +1,27 @@
-"""A data set in memory: two splits of inputs and targets."""
+"""A data set in memory, what is known of it before it is loaded, and its batches.
+
+The whole split lies on the device that trains, if it fits, so that a batch costs an index, a
+conversion and nothing that waits: no worker processes, no collation, no copy per sample.
+"""
 
 from __future__ import annotations
 
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from deltagclip_cli.core import DataError
+
+Augmentation = Callable[[Tensor, torch.Generator], Tensor]
+Loader = TypeVar("Loader", bound=Callable[..., Any])
+
+_WINDOW = 50  # batches whose texts are sorted together
 
 
 @dataclass(frozen=True)
@@ -119,3 +133,295 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         means.append(mean)
         deviations.append(float(share @ (values - mean).square()) ** 0.5 or 1.0)
     return tuple(means), tuple(deviations)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The sizes of a data set.
+
+    Args:
+        shape: of one input as it is stored.
+        classes: number of classes.
+        train: number of training samples.
+        test: number of test samples.
+        dtype: of the inputs.
+        making_bytes: the memory that making it takes, besides that of its samples.
+        texts: whether the inputs are texts, of ``shape[0]`` tokens at most.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    train: int
+    test: int
+    dtype: torch.dtype = torch.uint8
+    making_bytes: int = 0
+    texts: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes to have it."""
+        sample = math.prod(self.shape) * self.dtype.itemsize + torch.int64.itemsize
+        return (self.train + self.test) * sample + self.making_bytes
+
+    def limited(self, *, train_samples: int | None, test_samples: int | None) -> Outline:
+        """That of a part of the data set, as :meth:`Dataset.limited` makes it.
+
+        Raises:
+            DataError: more samples are asked for than there are.
+        """
+        return replace(
+            self,
+            train=check_samples(self.train, train_samples, "train_samples"),
+            test=check_samples(self.test, test_samples, "test_samples"),
+        )
+
+    def stand_in(self) -> Dataset:
+        """A data set of these sizes and no content; for a mode in which tensors have no memory."""
+        splits = [
+            Split(
+                torch.zeros((samples, *self.shape), dtype=self.dtype),
+                torch.zeros(samples, dtype=torch.int64),
+            )
+            for samples in (self.train, self.test)
+        ]
+        channels = self.shape[0] if len(self.shape) == 3 else 0
+        return Dataset(splits[0], splits[1], self.classes, (0.5,) * channels, (0.5,) * channels)
+
+
+def outlined(outline: Callable[..., Outline | None]) -> Callable[[Loader], Loader]:
+    """Say how large the data set of a loader is, without loading it.
+
+    Args:
+        outline: called with the arguments of the loader; None if it cannot be known yet.
+    """
+
+    def marked(loader: Loader) -> Loader:
+        loader.outline = outline  # type: ignore[attr-defined]
+        return loader
+
+    return marked
+
+
+def place(split: Split, device: torch.device) -> Split:
+    """Put a split on the device, or in pinned host memory where it takes over half of what is free.
+
+    Args:
+        split: on the host.
+        device: that trains.
+    """
+    if device.type == "cpu":
+        return split
+    if device.type == "cuda":
+        needed = split.inputs.nbytes + split.targets.nbytes
+        free, _ = torch.cuda.mem_get_info(device)
+        if needed > free // 2:
+            return Split(split.inputs.pin_memory(), split.targets.pin_memory())
+    return Split(split.inputs.to(device), split.targets.to(device))
+
+
+def batch_sizes(samples: int, batch_size: int) -> list[int]:
+    """Of the batches of so many samples; the last is as small as it must be."""
+    full, rest = divmod(samples, batch_size)
+    return [batch_size] * full + [rest] * (rest > 0)
+
+
+class Batches:
+    """Batches of one split in any order; images are augmented, resized and normalised.
+
+    Images become ``(value / 255 - mean) / std`` in one multiply-add. Floating point vectors are
+    converted to ``dtype`` once and passed on as they are. The last batch is as small as it must be.
+    A batch that holds the whole split and is not augmented is prepared once and is the same tensors
+    each time, whatever the order.
+
+    Args:
+        split: as :func:`place` returned it.
+        batch_size: number of samples in a batch.
+        device: that trains; batches come out there.
+        dtype: floating point type of the inputs that come out.
+        mean: of every channel, for values in [0, 1]; None only scales images to [0, 1].
+        std: belongs to ``mean``.
+        image_size: side in pixels that images are resized to (bilinear, antialiased), after the
+            augmentations; None keeps the size.
+        augmentations: applied in this order.
+
+    Raises:
+        DataError: images are to be augmented or resized, but the inputs are vectors.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        image_size: int | None = None,
+        augmentations: Sequence[Augmentation] = (),
+    ) -> None:
+        self.samples = len(split)
+        self.sizes = batch_sizes(self.samples, batch_size)
+        self.steps = len(self.sizes)
+        self._batch_size = batch_size
+        self._device = device
+        self._dtype = dtype
+        self._augmentations = tuple(augmentations)
+        self._kept: tuple[Tensor, Tensor] | None = None
+        self._inputs, self._targets = split.inputs, split.targets
+        self._images = not split.inputs.is_floating_point()
+        if self._images:
+            _, channels, height, width = split.inputs.shape
+            self._size = (image_size or height, image_size or width)
+            self._scale, self._shift = (
+                # Of full size, because a broadcast inside an image is slow on a CPU.
+                value.to(device, dtype).view(-1, 1, 1).expand(-1, *self._size).contiguous()
+                for value in _normalisation(channels, mean, std)
+            )
+        elif augmentations or image_size is not None:
+            raise DataError(
+                "augmentations and image_size are for images, but the inputs are vectors of shape "
+                f"{tuple(split.inputs.shape[1:])}.\n  Remove both from the data."
+            )
+        else:
+            self._inputs = split.inputs.to(dtype)
+
+    def iterate(
+        self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield inputs ``(B, ...)`` and targets ``(B,)`` of one pass; not to be changed in place.
+
+        Args:
+            order: an int64 permutation of all samples, or None for the order of the data.
+            generator: of the augmentations, on the device; not used without them.
+            start: number of the first batch. The generator must then be in the state it had there.
+        """
+        if self.steps == 1 and not self._augmentations:
+            if start == 0:
+                yield self._whole()
+            return
+        for inputs, targets in self._stored(order, start):
+            yield self._prepare(inputs, generator), targets
+
+    def _whole(self) -> tuple[Tensor, Tensor]:
+        if self._kept is None:
+            inputs = self._prepare(self._inputs.to(self._device), None)
+            self._kept = inputs, self._targets.to(self._device)
+        return self._kept
+
+    def _stored(self, order: Tensor | None, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches as they are stored, on the device that trains."""
+        if order is None:
+            slices = torch.split(self._inputs, self._batch_size)[start:]
+            chosen = (inputs.to(self._device, non_blocking=True) for inputs in slices)
+            targets = self._targets
+        else:
+            order = order.to(self._inputs.device)
+            chosen = (self._gather(index) for index in torch.split(order, self._batch_size)[start:])
+            targets = self._targets.index_select(0, order)
+        labels = torch.split(targets.to(self._device), self._batch_size)[start:]
+        yield from zip(chosen, labels, strict=True)
+
+    def _gather(self, index: Tensor) -> Tensor:
+        if self._inputs.device.type == self._device.type:
+            return self._inputs.index_select(0, index)
+        # Only from pinned memory can a copy overlap with what the device is computing.
+        shape = (len(index), *self._inputs.shape[1:])
+        staged = torch.empty(shape, dtype=self._inputs.dtype, pin_memory=True)
+        torch.index_select(self._inputs, 0, index, out=staged)
+        return staged.to(self._device, non_blocking=True)
+
+    def _prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not self._images:
+            return inputs
+        if self._augmentations:
+            assert generator is not None
+            for augmentation in self._augmentations:
+                inputs = augmentation(inputs, generator)
+        if inputs.shape[2:] != self._size:
+            inputs = functional.interpolate(
+                inputs.to(torch.float32), self._size, mode="bilinear", antialias=True
+            )
+        return torch.addcmul(self._shift, inputs, self._scale).to(self._dtype)
+
+
+def _normalisation(
+    channels: int, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift ``(C,)`` with which ``value * scale + shift`` is normalised."""
+    means = torch.tensor([0.0] * channels if mean is None else mean, dtype=torch.float64)
+    deviations = torch.tensor([1.0] * channels if std is None else std, dtype=torch.float64)
+    if not len(means) == len(deviations) == channels:
+        raise DataError(
+            f"mean and std must have one number for each of the {channels} channels "
+            f"(got {len(means)} and {len(deviations)})."
+        )
+    return 1 / (255 * deviations), -means / deviations
+
+
+class TokenBatches:
+    """Batches of one split of tokens, of texts that are about equally long.
+
+    What a network computes for padding is wasted, and texts differ in length severalfold. So the
+    order is cut into windows of 50 batches; within a window texts go into batches by their length,
+    and then all batches are shuffled. Epochs so differ as orders do, while hardly a token of
+    padding is left. Which batches there are follows from the order alone.
+
+    Args:
+        split: of tokens ``(N, L)``, as :func:`place` returned it.
+        batch_size: number of texts in a batch; the last batch is as small as it must be.
+        device: that trains; batches come out there.
+        padding: the token that rows are filled up with.
+    """
+
+    def __init__(
+        self, split: Split, *, batch_size: int, device: torch.device, padding: int
+    ) -> None:
+        self.samples = len(split)
+        self.sizes = batch_sizes(self.samples, batch_size)
+        self.steps = len(self.sizes)
+        self._batch_size = batch_size
+        self._device = device
+        self._tokens, self._targets = split.inputs, split.targets
+        self._lengths = _lengths(split.inputs, padding).cpu()
+
+    def iterate(
+        self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield tokens ``(B, L)``, int64, and targets ``(B,)`` of one pass.
+
+        Args:
+            order: an int64 permutation of all samples, on the CPU; None for the longest texts
+                first.
+            generator: not used: nothing here is random but the order.
+            start: number of the first batch.
+        """
+        for index in self._batches(order)[start:]:
+            longest = int(self._lengths[index].max())
+            index = index.to(self._tokens.device)
+            tokens = self._tokens[:, :longest].index_select(0, index)
+            targets = self._targets.index_select(0, index)
+            yield tokens.to(self._device).long(), targets.to(self._device)
+
+    def _batches(self, order: Tensor | None) -> list[Tensor]:
+        """The samples of each batch."""
+        if order is None:
+            by_length = self._lengths.argsort(descending=True, stable=True)
+            return list(torch.split(by_length, self._batch_size))
+        batches = [
+            batch
+            for window in torch.split(order, _WINDOW * self._batch_size)
+            for batch in torch.split(self._sorted(window), self._batch_size)
+        ]
+        *full, last = batches  # which may be smaller, and stays where it is
+        generator = torch.Generator().manual_seed(zlib.crc32(order.numpy().data))
+        return [full[i] for i in torch.randperm(len(full), generator=generator)] + [last]
+
+    def _sorted(self, window: Tensor) -> Tensor:
+        return window[self._lengths[window].argsort(stable=True)]
+
+
+def _lengths(tokens: Tensor, padding: int) -> Tensor:
+    """The number of tokens ``(N,)`` up to the last that is not padding, at least 1."""
+    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    return (places * (tokens != padding)).amax(dim=1).clamp(min=1)

@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 
 from deltagclip_cli.core import DataError, UsageError
-from deltagclip_cli.parts.datasets.downloads import Download
-from deltagclip_cli.parts.datasets.outline import Outline, outlined
-from deltagclip_cli.parts.datasets.staging import reading
+from deltagclip_cli.parts.datasets.dataset import Outline, outlined
+from deltagclip_cli.parts.datasets.staging import Download, reading
 from deltagclip_cli.parts.datasets.texts import TextDataset, read_texts, write_texts
 
 LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")

@@ -18,9 +18,14 @@ from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from deltagclip_cli.core import DataError, file_status, open_file, printable, subfolders
-from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
+from deltagclip_cli.parts.datasets.dataset import (
+    Dataset,
+    Outline,
+    Split,
+    channel_statistics,
+    outlined,
+)
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
-from deltagclip_cli.parts.datasets.outline import Outline, outlined
 from deltagclip_cli.parts.datasets.staging import reading
 
 _LOG = logging.getLogger("deltagclip_cli")

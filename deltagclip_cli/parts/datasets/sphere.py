@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deltagclip_cli.parts.datasets.dataset import Dataset, Split
-from deltagclip_cli.parts.datasets.outline import Outline, outlined
+from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Split, outlined
 
 _TEACHER_WIDTH = 32
 

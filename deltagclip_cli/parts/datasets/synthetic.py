@@ -7,8 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
-from deltagclip_cli.parts.datasets.outline import Outline, outlined
+from deltagclip_cli.parts.datasets.dataset import (
+    Dataset,
+    Outline,
+    Split,
+    channel_statistics,
+    outlined,
+)
 
 _CELLS = 4  # a prototype is a pattern of at most 4 x 4 even squares
 

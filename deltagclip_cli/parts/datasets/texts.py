@@ -16,8 +16,8 @@ from torch import Tensor
 
 from deltagclip_cli.core import DataError, open_file
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split
-from deltagclip_cli.parts.datasets.dataset_locks import locked
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
+from deltagclip_cli.parts.datasets.staging import locked
 
 HEADER = "text;label_name"
 

@@ -16,10 +16,8 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from deltagclip_cli.core import DataError
-from deltagclip_cli.parts.datasets.dataset import Dataset, Split
-from deltagclip_cli.parts.datasets.downloads import Download
-from deltagclip_cli.parts.datasets.outline import Outline, outlined
-from deltagclip_cli.parts.datasets.staging import reading
+from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Split, outlined
+from deltagclip_cli.parts.datasets.staging import Download, reading
 
 _NETWORK_TIMEOUT_S = 30
 _UNREADABLE = (

@@ -11,10 +11,10 @@ A builder that reads texts has an option ``pretrained`` and is marked with
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import Catalogue, load_target
+from deltagclip_cli.core import Catalogue, UsageError, load_target
 from deltagclip_cli.parts.models.torchvision_names import torchvision_names
 
 if TYPE_CHECKING:
@@ -87,3 +87,22 @@ def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any
     if not reads_texts(target):
         return None
     return load_target(target).tokenizer(options["pretrained"], download=download)
+
+
+def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """``(C, H, W)``, or a UsageError which says that ``model`` needs images."""
+    if len(shape) != 3:
+        raise UsageError(
+            f"model {model} needs images of shape (C, H, W), got inputs of shape {shape}.\n"
+            "  Choose a data set of images, or the model mlp or wide_mlp."
+        )
+    channels, height, width = shape
+    return channels, height, width
+
+
+def check_widths(model: str, hidden: Sequence[int]) -> None:
+    """Raise a UsageError unless every width in a list, which no bound reaches, is positive."""
+    if any(width < 1 for width in hidden):
+        raise UsageError(
+            f"model {model}: hidden must list widths of at least 1 (got {list(hidden)})."
+        )

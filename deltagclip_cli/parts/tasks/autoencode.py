@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.tasks.loss import Outcome, at_least_float32
+from deltagclip_cli.parts.tasks import Loss
 
 
 class Autoencode:
@@ -26,7 +27,7 @@ class Autoencode:
     def __init__(self, *, reduction: Literal["sum", "mean"] = "sum") -> None:
         self._mean = reduction == "mean"
 
-    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Outcome:
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Loss:
         """Apply the model to inputs ``(B, ...)``; targets are not used.
 
         Raises:
@@ -39,11 +40,14 @@ class Autoencode:
                 f"which {type(model).__name__} does not.\n"
                 "  Choose the model vae, or the task classify."
             )
-        decoded, mean, log_variance = map(at_least_float32, outputs)
+        # Half precision would lose digits of the sums.
+        decoded, mean, log_variance = (
+            each.to(torch.promote_types(each.dtype, torch.float32)) for each in outputs
+        )
         reconstruction = functional.mse_loss(decoded, inputs, reduction="sum")
         divergence = 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum()
         total = reconstruction + divergence
-        return Outcome(
+        return Loss(
             total / len(inputs) if self._mean else total,
             {
                 "loss": total.detach(),

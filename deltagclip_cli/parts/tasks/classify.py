@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.tasks.loss import Outcome, at_least_float32
+from deltagclip_cli.parts.tasks import Loss
 
 
 class Classify:
@@ -33,7 +34,7 @@ class Classify:
         self._loss = _cross_entropy if loss == "cross_entropy" else _squared
         self._reduction = reduction
 
-    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Outcome:
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Loss:
         """Apply the model to inputs ``(B, ...)`` and compare with classes ``(B,)``.
 
         Raises:
@@ -46,11 +47,12 @@ class Classify:
                 f"{type(outputs).__name__} from {type(model).__name__}.\n"
                 "  Choose another model, or the task autoencode for a variational autoencoder."
             )
-        logits = at_least_float32(outputs)
+        # Half precision would lose digits of the loss.
+        logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         objective = self._loss(logits, targets, self._reduction)
         samples = len(targets) if self._reduction == "mean" else 1
         correct = (logits.detach().argmax(dim=1) == targets).sum()
-        return Outcome(objective, {"loss": objective.detach() * samples, "accuracy": correct})
+        return Loss(objective, {"loss": objective.detach() * samples, "accuracy": correct})
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
