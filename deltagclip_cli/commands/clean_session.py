@@ -10,14 +10,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, plural
+from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, memory, plural
 from deltagclip_cli.plan.run_status import experiments_in, find_status
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import is_worked_on
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.runs.leftovers import Leftover, leftovers, remove_leftovers
 from deltagclip_cli.spec.faults import nearest
-from deltagclip_cli.terminal.numbers import memory
 from deltagclip_cli.terminal.streams import print_json
 
 

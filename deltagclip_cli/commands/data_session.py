@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core import DataError, UsageError
+from deltagclip_cli.core import DataError, UsageError, memory
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import waiting
 from deltagclip_cli.terminal.messages import shown_messages
-from deltagclip_cli.terminal.numbers import memory
 from deltagclip_cli.terminal.streams import print_json
 
 if TYPE_CHECKING:

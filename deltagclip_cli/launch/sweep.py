@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.commands.train_session import Session
-from deltagclip_cli.core import ExitCode, check_writable, load_target, plural
+from deltagclip_cli.core import ExitCode, check_writable, duration, load_target, plural
 from deltagclip_cli.launch.launcher import Launch, Launcher
 from deltagclip_cli.launch.queue import PlannedQueue, Queue
 from deltagclip_cli.launch.rehearsal.check import check_parts
@@ -42,7 +42,6 @@ from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import waiting
 from deltagclip_cli.terminal.messages import shown_messages
-from deltagclip_cli.terminal.numbers import seconds
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.terminal.sweep_tables import counted, print_plan, summary_tables
 from deltagclip_cli.training.stopping import StopRequest
@@ -299,9 +298,9 @@ class SweepSession(Sweep):
             return f"{outline}."
         unknown = sum(each is None for each in times)
         if not unknown:
-            return f"{outline}, about {seconds(end)}."
+            return f"{outline}, about {duration(end)}."
         known = len(times) - unknown
-        return f"{outline}: about {seconds(end)} for {known}, unknown for {unknown}."
+        return f"{outline}: about {duration(end)} for {known}, unknown for {unknown}."
 
     def _print_json(
         self,

@@ -13,16 +13,15 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from deltagclip_cli.core import plural
+from deltagclip_cli.core import TEST_METRICS, duration, plural, short
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import SweepWatcher
 from deltagclip_cli.plan.planned import Outlook, Planned
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.heartbeat import read_heartbeat
-from deltagclip_cli.terminal.numbers import metric, seconds
 from deltagclip_cli.terminal.running import running_table
-from deltagclip_cli.terminal.sweep_tables import SHOWN_METRICS, STYLES
+from deltagclip_cli.terminal.sweep_tables import STYLES
 
 LAST_SHOWN = 4
 
@@ -176,7 +175,7 @@ class LiveView(QuietView):
         left = self._outlook.seconds(
             [(planned.trial, beat.seconds_left if beat else None) for planned, _, beat in beats]
         )
-        words = "" if left is None else f"{seconds(left)} left"
+        words = "" if left is None else f"{duration(left)} left"
         self._progress.update(self._task, completed=self._done + part, left=words)
         rows = [(slot.name, self._name(planned), beat) for planned, slot, beat in beats]
         body = running_table(rows) if rows or not self._waiting else _WAITING
@@ -189,7 +188,7 @@ def _outcome(planned: Planned, end: End) -> Text:
     result = planned.folder.result()
     if result is None or end.reason:
         return text.append(f": {end.reason}" if end.reason else "")
-    words = [f" in {seconds(result['seconds']['epochs'])}"]
+    words = [f" in {duration(result['seconds']['epochs'])}"]
     last = result["last"]
-    words += [f"{each} {metric(each, last[each])}" for each in SHOWN_METRICS if each in last]
+    words += [f"{each} {short(last[each])}" for each in TEST_METRICS if each in last]
     return text.append(", ".join(words))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from deltagclip_cli.core import standard_error
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import State
 
@@ -77,5 +78,4 @@ def _summary(group: Sequence[Planned]) -> SettingSummary:
 def mean(values: Sequence[float | None]) -> Mean:
     """The mean and its standard error of the values that are there."""
     there = [value for value in values if value is not None]
-    error = statistics.stdev(there) / math.sqrt(len(there)) if len(there) > 1 else None
-    return Mean(len(there), statistics.fmean(there) if there else math.nan, error)
+    return Mean(len(there), statistics.fmean(there) if there else math.nan, standard_error(there))

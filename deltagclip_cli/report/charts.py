@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deltagclip_cli.core import TRAINED_METRICS
 from deltagclip_cli.report.bands import Band, band, thinned
 from deltagclip_cli.report.certificate_charts import PANELS, PREFIX, SHOWN, with_bounds
 from deltagclip_cli.report.step_sizes import (
@@ -24,7 +25,7 @@ from deltagclip_cli.results.statistics.across import Profile
 
 Chart = dict[str, Any]
 
-CURVES = ("train/loss", "test/loss", "train/accuracy", "test/accuracy")
+CURVES = sorted(TRAINED_METRICS, key=lambda name: name.endswith("/accuracy"))
 
 MOST_POINTS = 400  # of one line: a chart is hardly wider in pixels
 LEAST_POINTS = 20

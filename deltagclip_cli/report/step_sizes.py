@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from deltagclip_cli.results.compare.rows import REGIMES
+from deltagclip_cli.core import REGIME_FRACTIONS
 from deltagclip_cli.results.read.run import Run
 
 STEP_RATIO = "optim/step_size ÷ lr"
@@ -17,7 +17,7 @@ TITLES = {
 }
 """What curves of the steps show, by their names."""
 
-PLAIN, CLIPPED, FLOORED = (f"optim/{regime}_fraction" for regime in REGIMES)
+PLAIN, CLIPPED, FLOORED = REGIME_FRACTIONS.values()
 NOT_FLOORED = "optim/plain or clipped_fraction"
 FRACTIONS = (PLAIN, NOT_FLOORED, CLIPPED, FLOORED)
 """Names of the shares, from the longest steps to the shortest."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
+from deltagclip_cli.core import with_error
 from deltagclip_cli.search.problem import Subject
-from deltagclip_cli.terminal.numbers import mean
 from deltagclip_cli.terminal.sweep_tables import titled_table
 
 if TYPE_CHECKING:
@@ -87,5 +87,5 @@ def _cells(metric: str, placed: Placed | None) -> list[Text]:
 
     if placed is None or placed.result is None:
         return [Text("–"), Text("–"), Text("0")]
-    shown = mean(metric, placed.result)
+    shown = with_error(placed.result.value, placed.result.standard_error)
     return [Text(described(placed.options)), Text(shown), Text(str(placed.result.n))]

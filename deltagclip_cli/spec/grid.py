@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
+from deltagclip_cli.core import TrainedMetric, more_is_better
 from deltagclip_cli.spec.axes import (
     WORDS,
     AnyDistribution,
@@ -272,7 +273,6 @@ def _points(values: Mapping[str, list[Any]]) -> list[Point]:
     return [dict(zip(values, row, strict=True)) for row in rows]
 
 
-Metric = Literal["train/loss", "train/accuracy", "test/loss", "test/accuracy"]
 Space = Annotated[dict[str, AnyDistribution], Field(min_length=1)]
 
 
@@ -282,7 +282,7 @@ class Search(Settings):
     ``seed`` is that of the sampler; the trials have the seeds of the experiment.
     """
 
-    metric: Metric
+    metric: TrainedMetric
     direction: Literal["minimize", "maximize"]
     pruner: Literal["median", "halving", "none"] = "median"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -294,8 +294,8 @@ class Search(Settings):
         """More accuracy is better and less loss, unless the direction is written."""
         if not isinstance(value, dict):
             return value
-        accuracy = str(value.get("metric")).endswith("accuracy")
-        return {"direction": "maximize" if accuracy else "minimize", **value}
+        rises = more_is_better(str(value.get("metric")))
+        return {"direction": "maximize" if rises else "minimize", **value}
 
 
 def read_search(written: Any, optimizers: Mapping[str, Component] | None) -> Search:

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deltagclip_cli.core import printable
+from deltagclip_cli.core import more_is_better, printable
 from deltagclip_cli.report.bands import band
 from deltagclip_cli.results.compare.comparison import Comparison, compare_runs
-from deltagclip_cli.results.compare.metrics import told_by_name, usual_metric
+from deltagclip_cli.results.compare.metrics import usual_metric
 from deltagclip_cli.results.compare.read_at import Moment
 from deltagclip_cli.results.compare.rows import Question, Row
 from deltagclip_cli.results.read.events import event_files
@@ -264,7 +264,7 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
 def _question(runs: Sequence[Run]) -> Question:
     names = [name for run in runs for name in run.curves]
     metric = usual_metric(runs) or next(iter(names), "")
-    return Question(metric, bool(told_by_name(metric)), Moment())
+    return Question(metric, bool(more_is_better(metric)), Moment())
 
 
 def _metrics(comparison: Comparison) -> list[str]:

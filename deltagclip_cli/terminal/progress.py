@@ -93,4 +93,4 @@ def _shown(metrics: Mapping[str, float]) -> str:
     loss = f"loss {metrics['train/loss']:<9.4g}"
     if "test/loss" in metrics:
         loss += f" test {metrics['test/loss']:<9.4g}"
-    return loss + (f" acc {metrics['test/accuracy']:7.2%}" if "test/accuracy" in metrics else "")
+    return loss + (f" acc {metrics['test/accuracy']:<6.4g}" if "test/accuracy" in metrics else "")

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
+from deltagclip_cli.core import duration, short
 from deltagclip_cli.runs.heartbeat import Heartbeat
-from deltagclip_cli.terminal.numbers import metric, seconds
 
 STALE_SECONDS = 30.0
 
@@ -31,14 +31,14 @@ def _cells(beat: Heartbeat | None) -> list[Text]:
     loss, accuracy = beat.metrics.get("train/loss"), _accuracy(beat)
     cells = [
         f"{beat.epoch}/{beat.epochs}",
-        "" if loss is None else f"loss {metric('loss', loss)}",
-        "" if accuracy is None else metric("accuracy", accuracy),
+        "" if loss is None else f"loss {short(loss)}",
+        "" if accuracy is None else short(accuracy),
     ]
     if beat.age_seconds > STALE_SECONDS:
-        return [*map(Text, cells), Text("silent for", "yellow"), Text(seconds(beat.age_seconds))]
+        return [*map(Text, cells), Text("silent for", "yellow"), Text(duration(beat.age_seconds))]
     speed, left = beat.samples_per_second, beat.seconds_left
     cells.append("" if speed is None else f"{speed:,.0f}/s")
-    cells.append("" if left is None else seconds(left))
+    cells.append("" if left is None else duration(left))
     return [*map(Text, cells)]
 
 

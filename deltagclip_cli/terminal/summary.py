@@ -11,11 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core import plural
+from deltagclip_cli.core import TRAINED_METRICS, plural, short
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
-
-SHOWN = ("train/loss", "train/accuracy", "test/loss", "test/accuracy")
 
 
 def print_summary(
@@ -38,20 +36,13 @@ def _metrics_table(trial: Trial, result: Mapping[str, Any]) -> Table:
     table.add_column("last", justify="right")
     table.add_column("best", justify="right")
     table.add_column("at epoch", justify="right")
-    for name in SHOWN:
+    for name in TRAINED_METRICS:
         best = result["best"].get(name)
         if best is not None:
             last = result["last"].get(name)
-            table.add_row(
-                name, _number(name, last), _number(name, best["value"]), f"{best['epoch']}"
-            )
+            shown = "not finite" if last is None else short(last)
+            table.add_row(name, shown, short(best["value"]), f"{best['epoch']}")
     return table
-
-
-def _number(name: str, value: float | None) -> str:
-    if value is None:
-        return "not finite"
-    return f"{value:.2%}" if name.endswith("accuracy") else f"{value:.6g}"
 
 
 def _facts(result: Mapping[str, Any]) -> list[str]:

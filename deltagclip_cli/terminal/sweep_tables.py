@@ -11,11 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core import plural, ranges
+from deltagclip_cli.core import NOTHING, TEST_METRICS, duration, plural, ranges, with_error
 from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.plan.summaries import SettingSummary, summarize
+from deltagclip_cli.plan.summaries import Mean, SettingSummary, summarize
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.terminal.numbers import mean, seconds
 
 STYLES = {
     State.FINISHED: "green",
@@ -28,7 +27,6 @@ STYLES = {
     State.RUNNING: "cyan",
     State.PRUNED: "dim",
 }
-SHOWN_METRICS = ("test/loss", "test/accuracy")
 
 
 def summary_tables(planned: Sequence[Planned]) -> list[Table]:
@@ -45,7 +43,7 @@ def counted(states: Mapping[Any, int]) -> str:
 
 
 def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table:
-    metrics = [name for name in SHOWN_METRICS if any(name in each.metrics for each in settings)]
+    metrics = [name for name in TEST_METRICS if any(name in each.metrics for each in settings)]
     finished = sum(each.states.get(State.FINISHED, 0) for each in settings)
     total = sum(sum(each.states.values()) for each in settings)
     table = titled_table(
@@ -65,10 +63,14 @@ def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table
         table.add_row(
             title,
             str(each.states.get(State.FINISHED, 0)),
-            *(mean(name, each.metrics[name]) if name in each.metrics else "–" for name in metrics),
+            *(_mean(each.metrics.get(name)) for name in metrics),
             counted(others),
         )
     return table
+
+
+def _mean(found: Mean | None) -> str:
+    return NOTHING if found is None else with_error(found.value, found.standard_error)
 
 
 class _Named(Protocol):
@@ -142,7 +144,7 @@ def _plan_cells(
         Text(ranges([each.trial.seed for each in group])),
         Text(counted(counts)),
         Text(", ".join(dict.fromkeys(where[folder] for folder in folders if folder in where))),
-        Text(seconds(sum(each for each in known if each is not None)) if known else ""),
+        Text(duration(sum(each for each in known if each is not None)) if known else ""),
     ]
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from deltagclip_cli.core import plural
+from deltagclip_cli.core import NOTHING, plural, short, with_error
 from deltagclip_cli.results.compare.comparison import by_size
-from deltagclip_cli.results.compare.formatting import NOTHING, short, with_error
 from deltagclip_cli.results.compare.text_table import Sheet, line
 from deltagclip_cli.results.read.run import Group, in_words
 from deltagclip_cli.theory.certificate import Certificate

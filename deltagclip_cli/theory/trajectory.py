@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deltagclip_cli.results.compare.rows import REGIMES
+from deltagclip_cli.core import REGIME_FRACTIONS, REGIMES
 from deltagclip_cli.results.read.run import Curve, Numbers
 from deltagclip_cli.theory.rounding import ROUNDING, slack
 
@@ -119,7 +119,7 @@ def course_of(curves: Mapping[str, Curve], precision: str) -> Course:
 
 
 def _regimes(curves: Mapping[str, Curve]) -> dict[str, int] | None:
-    shares = {name: curves.get(f"optim/{name}_fraction") for name in REGIMES}
+    shares = {name: curves.get(REGIME_FRACTIONS[name]) for name in REGIMES}
     counts = {
         name: round(float(np.nansum(curve.values)))
         for name, curve in shares.items()

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
 
+from deltagclip_cli.core import REGIMES
 from deltagclip_cli.optim.delta_gclip import DeltaGClip
 from deltagclip_cli.optim.update import gather_norms, tensor_norms
 
 # A norm is one more pass over all gradients. For optimizers that do not make it themselves, every
 # tenth step tells the same story at a tenth of the price.
 NORM_EVERY = 10
-
-REGIMES = ("plain", "clipped", "floored")
 
 State = dict[str, dict[str, Any]]
 

@@ -9,10 +9,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from deltagclip_cli.core import Check, unchecked, write_text
+from deltagclip_cli.core import EPOCH_SECONDS, REGIMES, Check, more_is_better, unchecked, write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.training.checkpoint import Checkpoints
-from deltagclip_cli.training.meter import REGIMES
 from deltagclip_cli.training.recorder import checksum, is_step_record
 from deltagclip_cli.training.trainer import Ending, Trainer
 
@@ -101,7 +100,7 @@ def write_result(
         "regimes": dict(zip(REGIMES, totals, strict=True)) if any(totals) else None,
         "diverged": asdict(trainer.divergence) if trainer.divergence else None,
         "seconds": {
-            "epochs": sum(record["perf/epoch_seconds"] for record in records),
+            "epochs": sum(record[EPOCH_SECONDS] for record in records),
             "last_start": seconds,
         },
     }
@@ -114,13 +113,13 @@ def _metrics(record: Record) -> dict[str, Any]:
 
 
 def _best(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """The highest accuracy and the lowest of every loss, with their epochs; the first if equal."""
+    """Return the best value of every metric with its epoch; of equal ones the first."""
     best: dict[str, dict[str, Any]] = {}
     for name in records[0]:
         reached = [(r[name], r["epoch"]) for r in records if r.get(name) is not None]
         if not name.startswith(("train/", "test/")) or not reached:
             continue
-        pick = max if name.endswith("/accuracy") else min
+        pick = max if more_is_better(name) else min
         value, epoch = pick(reached, key=lambda pair: pair[0])
         best[name] = {"value": value, "epoch": epoch}
     return best

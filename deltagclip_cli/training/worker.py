@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from deltagclip_cli.core import (
+    SPEED,
+    TRAINED_METRICS,
     Check,
     FullDiskError,
     TakenOverError,
@@ -214,7 +216,7 @@ class _EpochLines:
 
     def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         shown = "  ".join(
-            f"{name} {metrics[name]:.4g}" for name in _LOGGED_METRICS if name in metrics
+            f"{name} {metrics[name]:.4g}" for name in (*TRAINED_METRICS, SPEED) if name in metrics
         )
         few = {"is_told": _part(epoch, self._epochs) > _part(epoch - 1, self._epochs)}
         epoch_logger.info("epoch %d/%d  %s", epoch, self._epochs, shown, extra=few)
@@ -223,12 +225,3 @@ class _EpochLines:
 def _part(epoch: int, epochs: int) -> int:
     """How many of the lines that are shown are due after an epoch."""
     return epoch * min(MOST_LINES, epochs) // epochs
-
-
-_LOGGED_METRICS = (
-    "train/loss",
-    "train/accuracy",
-    "test/loss",
-    "test/accuracy",
-    "perf/samples_per_second",
-)

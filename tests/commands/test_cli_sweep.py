@@ -110,7 +110,7 @@ def test_a_finished_sweep_does_nothing_in_a_moment(deltagclip: Invoke, tmp_path:
     assert time.perf_counter() - begin < 10  # loading torch and training would be longer
     assert done.returncode == 0
     assert "started" not in done.stdout
-    assert ["sgd", "1", "1", "50.00%"] in [line.split() for line in done.stdout.splitlines()]
+    assert ["sgd", "1", "1", "0.5"] in [line.split() for line in done.stdout.splitlines()]
     for command in ("compare", "report", "tensorboard"):
         assert f"{command:14}deltagclip {command} tiny" in done.stdout.splitlines()
     for path, modified in before.items():

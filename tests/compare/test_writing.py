@@ -7,7 +7,8 @@ import math
 import pytest
 from made_runs import answered, last_values
 
-from deltagclip_cli.results.compare.formatting import finite, p_value, short, shown_with, with_error
+from deltagclip_cli.core import finite, short, shown_with, with_error
+from deltagclip_cli.results.compare.formatting import p_value
 from deltagclip_cli.results.compare.markup import latex, markdown
 from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line
 

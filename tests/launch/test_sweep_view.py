@@ -89,7 +89,7 @@ def test_a_terminal_shows_the_whole_and_a_line_for_each_running_trial(
         screen.console.print(view.render())
     (first,) = [line for line in screen.lines if line.startswith("cpu 0")][-1:]
     assert first.startswith("cpu 0 sgd · seed 0 ")
-    assert "4/30 loss 0.5 75.00% " in first
+    assert "4/30 loss 0.5 0.75 " in first
     assert re.search(r"[\d,]+/s [\d.]+ (s|min)", first)
     (second,) = [line for line in screen.lines if line.startswith("cpu 1")][-1:]
     assert second.split() == ["cpu", "1", "delta-gclip", "·", "seed", "0", "starting"]
@@ -120,7 +120,7 @@ def test_finished_trials_are_shown_for_a_while_and_failures_for_good(
         view.ended(planned[1], End(State.FAILED, "the GPU's memory is full."))
         screen.console.print(view.render())
         shown = list(screen.lines)
-    finished = "finished in 12 s, test/loss 0.25, test/accuracy 87.50%: sgd · seed 0"
+    finished = "finished in 12 s, test/loss 0.25, test/accuracy 0.875: sgd · seed 0"
     failed = "[2/3] tiny · delta-gclip · seed 0: failed: the GPU's memory is full."
     assert finished in shown
     assert failed in shown
@@ -149,7 +149,7 @@ def test_elsewhere_every_start_and_every_end_is_a_line(planned: list[Planned]) -
         view.ended(planned[1], End(State.INTERRUPTED, "killed by SIGKILL"))
     assert screen.lines == [
         "        started tiny · sgd · seed 0 on cpu 1",
-        "[ 1/10] tiny · sgd · seed 0: finished in 12 s, test/loss 0.25, test/accuracy 87.50%",
+        "[ 1/10] tiny · sgd · seed 0: finished in 12 s, test/loss 0.25, test/accuracy 0.875",
         "[ 1/10] tiny · delta-gclip · seed 0: interrupted: killed by SIGKILL",
         "",
     ]

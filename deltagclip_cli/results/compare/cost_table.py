@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deltagclip_cli.core import NOTHING, REGIMES, short
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.formatting import NOTHING, amount, share, short
-from deltagclip_cli.results.compare.rows import REGIMES, Row
+from deltagclip_cli.results.compare.formatting import amount, share
+from deltagclip_cli.results.compare.rows import Row
 from deltagclip_cli.results.compare.text_table import Sheet, line
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deltagclip_cli.core import NOTHING, shown_with
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.formatting import NOTHING, interval, p_value, shown_with
+from deltagclip_cli.results.compare.formatting import interval, p_value
 from deltagclip_cli.results.compare.rows import Row, Versus
 from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line
 from deltagclip_cli.results.statistics.difference import Design, Difference

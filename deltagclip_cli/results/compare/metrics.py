@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable
 
-from deltagclip_cli.core import NotYetError, UsageError
+from deltagclip_cli.core import COMPARED_METRICS, NotYetError, UsageError, more_is_better
 from deltagclip_cli.results.compare.mode import Mode
 from deltagclip_cli.results.read.run import Run, standard_name
 from deltagclip_cli.spec.faults import nearest
 
-PREFERRED = ("test/accuracy", "test/loss", "val/accuracy", "val/loss", "train/loss")
-"""What is compared if nobody says what; the first that there is."""
-
-_HIGHER = (
-    "acc accuracy auc auroc f1 precision recall score reward return psnr ssim bleu rouge map iou"
-)
-_LOWER = "loss error err nll perplexity ppl mse rmse mae cer wer fid bpc bpd seconds"
 _MOST_NAMES = 12
 
 
@@ -27,7 +19,7 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
     Args:
         runs: whose metrics there are.
         asked: its name, or one that other people use for it; None takes the first of
-            :data:`PREFERRED` that there is.
+            :data:`COMPARED_METRICS` that there is.
         words: those of the user that ask for it.
 
     Raises:
@@ -35,7 +27,7 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
         NotYetError: no run has any.
     """
     there = _names(runs)
-    wanted = PREFERRED if asked is None else (asked, standard_name(asked))
+    wanted = COMPARED_METRICS if asked is None else (asked, standard_name(asked))
     found = next((name for name in wanted if name in there), None)
     if found is not None:
         return found
@@ -49,9 +41,9 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
 
 
 def usual_metric(runs: Iterable[Run]) -> str | None:
-    """The first of :data:`PREFERRED` that some run has."""
+    """The first of :data:`COMPARED_METRICS` that some run has."""
     there = _names(runs)
-    return next((name for name in PREFERRED if name in there), None)
+    return next((name for name in COMPARED_METRICS if name in there), None)
 
 
 def _names(runs: Iterable[Run]) -> dict[str, None]:
@@ -81,18 +73,10 @@ def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
     Raises:
         UsageError: nobody says it and the name does not tell.
     """
-    found = (mode is Mode.MAX) if mode is not None else told_by_name(metric)
+    found = (mode is Mode.MAX) if mode is not None else more_is_better(metric)
     if found is None:
         raise UsageError(
             f"{words}: the name of {metric} does not tell whether more of it is better.\n"
             "  Say --mode max or --mode min."
         )
     return found
-
-
-def told_by_name(metric: str) -> bool | None:
-    """Whether more of a metric is better, as far as its name tells."""
-    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
-    if words & set(_LOWER.split()):
-        return False
-    return True if words & set(_HIGHER.split()) else None

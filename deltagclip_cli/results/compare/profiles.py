@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from deltagclip_cli.core import plural
+from deltagclip_cli.core import NOTHING, plural
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.formatting import NOTHING, p_value
+from deltagclip_cli.results.compare.formatting import p_value
 from deltagclip_cli.results.compare.rows import Question, Row, order
 from deltagclip_cli.results.compare.target import Cost
 from deltagclip_cli.results.compare.text_table import Sheet, line

@@ -9,8 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from deltagclip_cli.core import NOTHING, with_error
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.formatting import NOTHING, with_error
 from deltagclip_cli.results.compare.rows import Row
 from deltagclip_cli.results.compare.text_table import Sheet, line
 from deltagclip_cli.results.compare.value_table import ends_of

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deltagclip_cli.core import NOTHING, finite, more_is_better, with_error
 from deltagclip_cli.results.compare.comparison import compare_runs
-from deltagclip_cli.results.compare.formatting import NOTHING, finite, with_error
-from deltagclip_cli.results.compare.metrics import told_by_name
 from deltagclip_cli.results.compare.published import Published, caveats, metrics, published
 from deltagclip_cli.results.compare.read_at import Moment
 from deltagclip_cli.results.compare.rows import Question, Row
@@ -80,7 +79,7 @@ def values(experiment: str, runs: Sequence[Run]) -> list[Value]:
 def _value(metric: str, figure: Published, runs: Sequence[Run]) -> Value:
     if not runs:
         return Value(metric, figure)
-    experiment, better = runs[0].group.experiment, bool(told_by_name(metric))
+    experiment, better = runs[0].group.experiment, bool(more_is_better(metric))
     for moment in (Moment.parse(f"epoch={figure.epoch}"), Moment()):
         question = Question(metric, better, moment)
         rows = [

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from deltagclip_cli.core import EPOCH_SECONDS, REGIME_FRACTIONS, REGIMES
 from deltagclip_cli.results.compare.read_at import Missing, Moment
 from deltagclip_cli.results.compare.target import Reached, Target, reached
 from deltagclip_cli.results.read.run import Group, Outcome, Run
@@ -17,7 +18,6 @@ from deltagclip_cli.results.statistics.difference import Difference
 from deltagclip_cli.results.statistics.summary import Summary, summarize
 
 TWICE = "there twice"
-REGIMES = ("plain", "clipped", "floored")
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _epoch_seconds(runs: Sequence[Run]) -> float | None:
 
 
 def _epoch_seconds_of(run: Run) -> float | None:
-    own = run.curves.get("perf/epoch_seconds")
+    own = run.curves.get(EPOCH_SECONDS)
     if own is not None:
         return float(np.mean(own.values))
     longest = max(run.curves.values(), key=lambda curve: len(curve.values), default=None)
@@ -211,7 +211,7 @@ def _epoch_seconds_of(run: Run) -> float | None:
 
 
 def _regimes(runs: Sequence[Run]) -> dict[str, float] | None:
-    names = [f"optim/{regime}_fraction" for regime in REGIMES]
+    names = REGIME_FRACTIONS.values()
     having = [run for run in runs if all(name in run.curves for name in names)]
     if not having:
         return None

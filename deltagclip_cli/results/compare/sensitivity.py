@@ -8,9 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from deltagclip_cli.core import UsageError
+from deltagclip_cli.core import NOTHING, UsageError, short
 from deltagclip_cli.results.compare.comparison import Comparison, by_size
-from deltagclip_cli.results.compare.formatting import NOTHING, short
 from deltagclip_cli.results.compare.metrics import nearest_first
 from deltagclip_cli.results.compare.rows import Question, Row, order
 from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line

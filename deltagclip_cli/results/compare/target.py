@@ -9,12 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deltagclip_cli.core import UsageError
-from deltagclip_cli.results.compare.metrics import (
-    choose_metric,
-    higher_is_better,
-    told_by_name,
-)
+from deltagclip_cli.core import UsageError, more_is_better
+from deltagclip_cli.results.compare.metrics import choose_metric, higher_is_better
 from deltagclip_cli.results.compare.mode import Mode
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.statistics.summary import median as middle
@@ -61,7 +57,7 @@ class Target:
                 "  or EXPERIMENT:METRIC=VALUE for one of several experiments."
             )
         metric = choose_metric(runs, metric, f"--target {text}")
-        told = told_by_name(metric)
+        told = more_is_better(metric)
         better = higher_is_better(metric, mode, f"--target {text}") if told is None else told
         return cls(metric, value, better, experiment if colon else None)
 

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from deltagclip_cli.core import plural
+from deltagclip_cli.core import NOTHING, plural, shown_with, with_error
 from deltagclip_cli.results.compare.circumstances import circumstances_note
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.formatting import (
-    NOTHING,
-    Show,
-    interval,
-    shown_with,
-    with_error,
-)
+from deltagclip_cli.results.compare.formatting import interval
 from deltagclip_cli.results.compare.rows import Row, Standing
 from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line
 from deltagclip_cli.results.read.run import Outcome, Run
@@ -63,13 +57,13 @@ def _cells(row: Row, summary: Summary, intervals: bool) -> list[str | Cell]:
     ]
 
 
-def _mean(summary: Summary, show: Show, intervals: bool) -> Cell:
+def _mean(summary: Summary, show: Callable[[float], str], intervals: bool) -> Cell:
     if intervals:
         return Cell(show(summary.mean), interval(summary.interval, show))
     return Cell(with_error(summary.mean, summary.standard_error))
 
 
-def _seed(row: Row, value: float, show: Show) -> Cell:
+def _seed(row: Row, value: float, show: Callable[[float], str]) -> Cell:
     """A value, and the seed that has it where seeds are known."""
     if not math.isfinite(value):
         return Cell("diverged")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
+from deltagclip_cli.core import standard_error
 from deltagclip_cli.results.statistics.sample import Magnitude, Numbers, finite, no_warnings, ranked
 
 LEAST_TO_RESAMPLE = 10
@@ -115,12 +116,7 @@ def _mean(numbers: Numbers) -> float:
 
 
 def _standard_error(numbers: Numbers, ddof: int) -> float | None:
-    n = len(numbers)
-    if n < 2:
-        return None
-    magnitude = Magnitude(numbers)
-    spread = statistics.stdev(magnitude.shrink(numbers).tolist())
-    return magnitude.restore(spread * math.sqrt((n - 1) / (n - ddof) / n))
+    return standard_error(numbers.tolist(), ddof)
 
 
 def mean_interval(values: Sequence[float] | Numbers, confidence: float = 0.95) -> Interval | None:

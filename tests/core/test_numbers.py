@@ -6,8 +6,7 @@ import math
 
 import pytest
 
-from deltagclip_cli.plan.summaries import Mean
-from deltagclip_cli.terminal.numbers import mean, memory, metric, seconds
+from deltagclip_cli.core import duration, memory, standard_error, with_error
 
 
 @pytest.mark.parametrize(
@@ -27,7 +26,7 @@ from deltagclip_cli.terminal.numbers import mean, memory, metric, seconds
     ],
 )
 def test_a_time_is_shown_in_its_two_largest_units(value: float, shown: str) -> None:
-    assert seconds(value) == shown
+    assert duration(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -47,14 +46,23 @@ def test_memory_is_shown_in_its_largest_unit(size: int, shown: str) -> None:
     assert memory(size) == shown
 
 
-def test_accuracies_are_percentages_and_what_is_not_there_is_a_dash() -> None:
-    assert metric("test/accuracy", 0.97838) == "97.84%"
-    assert metric("test/loss", 0.123456) == "0.1235"
-    assert metric("test/loss", None) == "–"
+@pytest.mark.parametrize(
+    ("mean", "error", "shown"),
+    [
+        (0.97838, None, "0.9784"),
+        (0.706, 0.0019, "0.7060 ± 0.0019"),
+        (0.45721, 0.00172, "0.4572 ± 0.0017"),
+        (math.nan, None, "–"),
+    ],
+)
+def test_a_mean_is_shown_with_its_standard_error_if_there_is_one(
+    mean: float, error: float | None, shown: str
+) -> None:
+    assert with_error(mean, error) == shown
 
 
-def test_a_mean_is_shown_with_its_standard_error_if_there_is_one() -> None:
-    assert mean("test/accuracy", Mean(3, 0.706, 0.0019)) == "70.60% ± 0.19%"
-    assert mean("test/loss", Mean(3, 0.45721, 0.00172)) == "0.4572 ± 0.0017"
-    assert mean("test/loss", Mean(1, 0.45721, None)) == "0.4572"
-    assert mean("test/loss", Mean(0, math.nan, None)) == "–"
+def test_a_standard_error_needs_two_values_and_no_small_numbers() -> None:
+    assert standard_error([0.1]) is None
+    assert standard_error([0.0, 2.0]) == pytest.approx(1.0)
+    assert standard_error([0.0, 2.0], ddof=0) == pytest.approx(math.sqrt(0.5))
+    assert standard_error([0.0, 2e200]) == pytest.approx(1e200)

@@ -1,0 +1,94 @@
+"""Numbers as people read them: no more digits than their error leaves a meaning."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+
+NOTHING = "–"
+"""Stands for a number that is not there."""
+
+_MOST_DECIMALS = 6
+_PLAIN = (1e-3, 1e6)  # what is smaller or larger is written with an exponent
+
+
+def standard_error(values: Sequence[float], ddof: int = 1) -> float | None:
+    """Return the standard error of the mean of finite values, s/√n; None for fewer than two.
+
+    Args:
+        values: one for each seed.
+        ddof: s has n - ``ddof`` degrees of freedom; 1 estimates the spread of all seeds that there
+            could be, 0 is what the paper gives.
+    """
+    n = len(values)
+    if n < 2:
+        return None
+    try:
+        spread = statistics.stdev(values)
+    except OverflowError:  # of values such as ±1.7e308
+        return math.inf
+    return spread * math.sqrt((n - 1) / (n - ddof) / n)
+
+
+def shown_with(error: float | None, scale: float) -> Callable[[float], str]:
+    """Return what writes values of a setting: the standard error has two digits that count.
+
+    Args:
+        error: the standard error; None or 0 if nobody knows it.
+        scale: a typical value.
+    """
+    scale = abs(scale) if math.isfinite(scale) else 1.0
+    if scale and not _PLAIN[0] <= scale < _PLAIN[1]:
+        return lambda value: finite(value, "{:.3e}")
+    if not error or not math.isfinite(error):
+        return short
+    decimals = min(max(0, 1 - math.floor(math.log10(error))), _MOST_DECIMALS)
+    return lambda value: finite(value, f"{{:.{decimals}f}}")
+
+
+def with_error(mean: float, error: float | None) -> str:
+    """Return ``mean ± error``, in the digits that the error leaves a meaning."""
+    show = shown_with(error, mean)
+    if error is None:
+        return show(mean)
+    is_hidden = error and not float(show(error))  # all of its digits were cut off
+    return f"{show(mean)} ± {error:.1e}" if is_hidden else f"{show(mean)} ± {show(error)}"
+
+
+def finite(value: float | None, form: str) -> str:
+    """Return a number in some form; a dash for none."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return form.format(value)
+
+
+def short(value: float | None) -> str:
+    """Return a number in four digits that count."""
+    return finite(value, "{:.4g}")
+
+
+def memory(size_bytes: int) -> str:
+    """Return an amount of memory in the largest decimal unit of which there is one."""
+    value, unit = float(size_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in its two largest units, of which the smallest is a second."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
