@@ -34,7 +34,6 @@ ROOMS = [
 ]
 TURNED_ROUND_SOON = {
     ("launch.sweep", "commands.train_session"),
-    ("tensorboard.session", "commands.compare_session"),
 }
 
 TORCH = frozenset({"torch", "torchvision", "tensorboard"})

@@ -31,7 +31,7 @@ def certify(
     Exit codes: 0 every line of every run holds; 1 some do not; 2 a run has no certificate.
     """
     from deltagclip_cli.commands.certify_session import certify as certify_runs
-    from deltagclip_cli.commands.compare_session import Place
+    from deltagclip_cli.results.read.tree import Place
 
     code = certify_runs(Place(targets, runs), as_json=as_json, quiet=quiet)
     if code:

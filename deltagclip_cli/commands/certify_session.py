@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deltagclip_cli.commands.compare_session import Place, read_runs, tell
 from deltagclip_cli.core import ClaimedError, ExitCode, NotYetError, UsageError
+from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.terminal.compare_view import print_sheets
-from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.theory.certificate import Certificate, certificate_of
 from deltagclip_cli.theory.certificate_tables import HOW_MEASURED, certificate_sheet, numbers_sheet
@@ -27,7 +27,7 @@ def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
     Raises:
         UsageError: there are no runs, none of them has a certificate, or it cannot be written.
     """
-    reading = read_runs(place, quiet=quiet)
+    reading = place.read(shown_reading(quiet=quiet))
     certificates: list[Certificate] = []
     refusals: list[str] = []
     waiting: list[str] = []
@@ -52,7 +52,7 @@ def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
         print_json(records)
     else:
         _print(certificates)
-    tell([*refusals, *waiting, *reading.problems])
+    print_problems([*refusals, *waiting, *reading.problems])
     if refusals:
         return ExitCode.USAGE
     all_hold = all(each.holds for each in certificates) and not waiting

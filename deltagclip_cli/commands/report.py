@@ -58,9 +58,9 @@ def report(
     The page is one file that needs no network: send it, keep it. Reads run folders of this program,
     and TensorBoard logs of any other.
     """
-    from deltagclip_cli.commands.compare_session import Place
     from deltagclip_cli.commands.report_session import Figures, write_report
     from deltagclip_cli.results.compare.answer import Request
+    from deltagclip_cli.results.read.tree import Place
 
     request = Request(
         metric=metric,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deltagclip_cli.commands.compare_session import Place, not_ended, read_runs, tell
+from deltagclip_cli.commands.compare_session import not_ended
 from deltagclip_cli.core import ExitCode, UsageError, plural, printable
 from deltagclip_cli.report.anchors import FileNames, plain_name
 from deltagclip_cli.report.figure_style import Style
@@ -20,7 +20,8 @@ from deltagclip_cli.results.compare.answer import Answer, Request, answer
 from deltagclip_cli.results.compare.export import json_text
 from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
 from deltagclip_cli.results.read.run import Outcome, Reading
-from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.results.read.tree import Place
+from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 
 PAGE = "report.html"
 
@@ -82,7 +83,7 @@ def write_report(
     Raises:
         UsageError: there are no runs, or not what is asked for, or nothing can be written.
     """
-    reading = read_runs(place, quiet=quiet)
+    reading = place.read(shown_reading(quiet=quiet))
     found = _answer(reading, request)
     problems = found.problems if found else reading.problems
     folder = output or _usual_folder(place)
@@ -97,12 +98,12 @@ def write_report(
     if not quiet:
         summary = _summary(folder, written, size)
         console.print(summary, soft_wrap=True)
-    tell(problems, all_in="the page")
+    print_problems(problems, all_in="the page")
     if opens and not webbrowser.open((folder / PAGE).resolve().as_uri()):
-        tell([f"--open: there is no browser here; the page is {folder / PAGE}."])
+        print_problems([f"--open: there is no browser here; the page is {folder / PAGE}."])
     if any(run.outcome in (Outcome.FINISHED, Outcome.DIVERGED) for run in reading.runs):
         return ExitCode.OK
-    tell([f"{not_ended(reading.runs)} The page says what there is."])
+    print_problems([f"{not_ended(reading.runs)} The page says what there is."])
     return ExitCode.FAILED
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from deltagclip_cli.commands.compare_session import Place, read_runs, tell
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.reproduction import Figure, as_data, overview, value_sheets
 from deltagclip_cli.results.read.run import Reading
+from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import expand
 from deltagclip_cli.terminal.compare_view import print_sheets
-from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 from deltagclip_cli.terminal.streams import print_json
 
 
@@ -38,7 +38,7 @@ def show_reproduction(
     else:
         sheets = [overview(figures, reading.runs), *value_sheets(figures, reading.runs)]
         print_sheets(make_console(), sheets)
-    tell(reading.problems)
+    print_problems(reading.problems)
 
 
 def _figures(spec: Path, experiments: Sequence[str]) -> list[Figure]:
@@ -61,4 +61,4 @@ def _figures(spec: Path, experiments: Sequence[str]) -> list[Figure]:
 def _read(figures: Sequence[Figure], runs: Path, *, quiet: bool) -> Reading:
     """The runs of the experiments that have some."""
     begun = [each.experiment for each in figures if any((runs / each.experiment).glob("*/*"))]
-    return read_runs(Place(begun, runs), quiet=quiet) if begun else Reading([], [])
+    return Place(begun, runs).read(shown_reading(quiet=quiet)) if begun else Reading([], [])

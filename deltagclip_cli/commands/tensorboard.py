@@ -29,8 +29,8 @@ def tensorboard(
 
     Reads run folders of this program, and TensorBoard logs of any other. Follows runs that go on.
     """
-    from deltagclip_cli.commands.compare_session import Place
     from deltagclip_cli.core import ExitCode
+    from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.tensorboard.session import Listening, show
 
     place = Place(targets or (), runs, group)

@@ -18,17 +18,17 @@ from typing import NoReturn
 
 from rich.text import Text
 
-from deltagclip_cli.commands.compare_session import Place, read_runs, tell
 from deltagclip_cli.core import DeltaGClipError, UsageError
 from deltagclip_cli.results.read.cache import EventCache, default_cache_folder
 from deltagclip_cli.results.read.run import Reading
+from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.tensorboard import server
 from deltagclip_cli.tensorboard.address import address_of_charts
 from deltagclip_cli.tensorboard.mirror import BoardFolder
 from deltagclip_cli.tensorboard.plan import Plan, Planner
 from deltagclip_cli.tensorboard.snapshot import snapshot
 from deltagclip_cli.tensorboard.tags import OwnTags
-from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 
 _SECONDS_BETWEEN = 30.0
 _SHARE_OF_TIME = 0.05  # that looking at the runs again may take
@@ -81,7 +81,7 @@ def show(place: Place, listening: Listening, *, opens: bool, quiet: bool) -> Non
         with TensorBoard.started(folder, listening, _options(reading)) as tensorboard:
             board.write(reading)
             if not quiet:
-                tell(board.problems(reading), all_in="deltagclip report")
+                print_problems(board.problems(reading), all_in="deltagclip report")
             plan, address = board.plan, tensorboard.open()
             address = address_of_charts(address, plan.runs, plan.metrics[:_MOST_PINNED])
             _announce(address, opens=opens, quiet=quiet)
@@ -116,7 +116,7 @@ class Board:
         Raises:
             UsageError: there are none.
         """
-        return read_runs(self._place, quiet=self._quiet)
+        return self._place.read(shown_reading(quiet=self._quiet))
 
     def write(self, reading: Reading) -> int:
         """Write what is to be shown of some runs; gives how many of TensorBoard's runs changed."""
@@ -133,7 +133,7 @@ class Board:
         with suppress(UsageError):
             seen = snapshot(self._place.folders())
             if seen != self._seen:
-                changed = self.write(read_runs(self._place, quiet=True))
+                changed = self.write(self._place.read())
                 self._seen = seen
         self.pause = max(_SECONDS_BETWEEN, (time.monotonic() - begin) / _SHARE_OF_TIME)
         return changed

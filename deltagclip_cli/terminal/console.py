@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich.console
 from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.progress import track
 from rich.segment import Segment
 
 from deltagclip_cli.core import printable
 from deltagclip_cli.terminal.streams import LEAST_COLUMNS
 
+if TYPE_CHECKING:
+    from deltagclip_cli.results.read.run import Watch
+
 COLUMNS_OF_FILES = 160
+_MOST_PROBLEMS = 20
 
 
 class Console(rich.console.Console):
@@ -64,3 +69,29 @@ def waiting(
     if quiet or not console.is_terminal:
         return nullcontext()
     return console.status(words)
+
+
+def shown_reading(*, quiet: bool) -> Watch:
+    """Return what shows on a terminal how far the reading of runs is."""
+    console = make_console(stderr=True)
+
+    def watch(runs: Sequence[Any]) -> Iterable[Any]:
+        disable = quiet or not console.is_terminal or not runs
+        return track(runs, "reading", console=console, transient=True, disable=disable)
+
+    return watch
+
+
+def print_problems(problems: Sequence[str], *, all_in: str = "--json") -> None:
+    """Print what is in doubt to stderr: stdout may be a file for a program.
+
+    Args:
+        problems: a sentence each; of very many, only the first are said.
+        all_in: what has all of them.
+    """
+    console = make_console(stderr=True)
+    for problem in problems[:_MOST_PROBLEMS]:
+        console.print(problem, style="yellow", soft_wrap=True)
+    if len(problems) > _MOST_PROBLEMS:
+        more = len(problems) - _MOST_PROBLEMS
+        console.print(f"and {more} more of these; {all_in} has all", style="yellow")

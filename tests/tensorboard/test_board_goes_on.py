@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 from board_cases import Curve, eventually, sweep
 
-from deltagclip_cli.commands.compare_session import Place
+from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.tensorboard.session import Board, Listening, TensorBoard
 
 pytestmark = pytest.mark.slow

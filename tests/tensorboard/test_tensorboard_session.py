@@ -10,8 +10,8 @@ import pytest
 from event_files import NAME, scalar, write
 from run_cases import make_events
 
-from deltagclip_cli.commands.compare_session import Place
 from deltagclip_cli.core import UsageError
+from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.tensorboard import server
 from deltagclip_cli.tensorboard import session as tensorboard_session
 from deltagclip_cli.tensorboard.session import Board
@@ -39,7 +39,7 @@ def refuse(*args: object, **kwargs: object) -> NoReturn:
 
 def test_nothing_is_read_while_nothing_changes(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = board_of(logs)
-    monkeypatch.setattr(tensorboard_session, "read_runs", refuse)
+    monkeypatch.setattr(Place, "read", refuse)
     assert board.refresh() == 0
     assert board.pause == 30.0
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from deltagclip_cli.commands.compare_session import Place
 from deltagclip_cli.core import UsageError
+from deltagclip_cli.results.read.tree import Place
 
 
 @pytest.fixture
