@@ -147,7 +147,7 @@ def look_up(trials: Sequence[Trial], runs: Path, elsewhere: Elsewhere = NOBODY) 
             there[parent] = _names(parent)
         names = there[parent]
         state, result = _state(trial, folder, names is None or folder.path.name in names)
-        words = settings[trial.experiment, trial.label, trial.setting]
+        words = settings[trial.experiment, trial.label, trial.setting_hash]
         standing = elsewhere.standing(str(trial.folder), folder, state)
         planned.append(Planned(trial, folder, standing.state, words, result, standing))
     return planned

@@ -57,7 +57,7 @@ def summarize(planned: Iterable[Planned]) -> list[SettingSummary]:
     """Group trials by their setting, in the order of their first trials."""
     groups: dict[tuple[str, str, str], list[Planned]] = {}
     for each in planned:
-        key = (each.trial.experiment, each.trial.label, each.trial.setting)
+        key = (each.trial.experiment, each.trial.label, each.trial.setting_hash)
         groups.setdefault(key, []).append(each)
     return [_summary(group) for group in groups.values()]
 

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import derive_seed
-from deltagclip_cli.spec.component import Settings
+from deltagclip_cli.spec.component import SpecSection
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import collected, explained, faults_of, nearest, raised
 
@@ -255,12 +255,12 @@ _PositiveReal = Annotated[float, Field(gt=0), WrapValidator(_keep_whole)]
 _Several = Annotated[int, Field(ge=2)]
 
 
-class _Range(Settings):
+class _Range(SpecSection):
     count: _Several
     range: Annotated[tuple[_Real, _Real], *_PAIR]
 
 
-class _LogRange(Settings):
+class _LogRange(SpecSection):
     count: _Several
     log_range: Annotated[tuple[_PositiveReal, _PositiveReal], *_PAIR]
 

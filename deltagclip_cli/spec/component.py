@@ -45,7 +45,7 @@ AS_WRITTEN = "as written"
 _CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class Settings(BaseModel):
+class SpecSection(BaseModel):
     """A frozen, strict group of settings that names the legal ones when it meets another."""
 
     model_config = _CONFIG

@@ -22,7 +22,7 @@ from deltagclip_cli.spec.axes import (
     read_axes,
     read_distribution,
 )
-from deltagclip_cli.spec.component import Component, Settings
+from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import collected, explained, nearest, raised, unknown_label
 
@@ -276,7 +276,7 @@ def _points(values: Mapping[str, list[Any]]) -> list[Point]:
 Space = Annotated[dict[str, AnyDistribution], Field(min_length=1)]
 
 
-class Search(Settings):
+class Search(SpecSection):
     """The best ``metric`` is looked for among the options in ``space``, for each label alone.
 
     ``seed`` is that of the sampler; the trials have the seeds of the experiment.

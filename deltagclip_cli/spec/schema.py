@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from deltagclip_cli.core import shortened
-from deltagclip_cli.spec.component import Component, Settings
+from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import explained, raised, synonym
 from deltagclip_cli.spec.grid import (
@@ -76,7 +76,7 @@ class Augmentation(Component):
     table_target: ClassVar[str] = "deltagclip_cli.parts.datasets:AUGMENTATIONS"
 
 
-class Normalization(Settings):
+class Normalization(SpecSection):
     """Mean and standard deviation per channel, for values in [0, 1]."""
 
     mean: Annotated[list[float], Field(min_length=1)]
@@ -127,13 +127,13 @@ class Optimizer(Component):
     schedule: Schedule | None = None
 
 
-class Certificate(Settings):
+class CertificateSettings(SpecSection):
     """The numbers of the convergence theorem, of which the costly ones every so many epochs."""
 
     every: PositiveInt = 10
 
 
-class Checkpointing(Settings):
+class Checkpointing(SpecSection):
     """How often a trial writes a checkpoint: every so many epochs, and every so many minutes.
 
     ``keep`` is what is left of them when it has ended; it needs none then.
@@ -152,7 +152,7 @@ class Variant:
     optimizer: Optimizer
 
 
-class Experiment(Settings):
+class Experiment(SpecSection):
     """One comparison: a model, data, and the optimizers that are to be compared on them.
 
     ``figure`` says which published table or figure it repeats, ``tags`` are words to choose by.
@@ -174,7 +174,7 @@ class Experiment(Settings):
     grid: Grid = Grid()
     search: Search | None = None
     log_every: PositiveInt | None = None
-    certificate: Certificate | None = None
+    certificate: CertificateSettings | None = None
     checkpoint: Checkpointing = Checkpointing()
     slurm: Slurm = Slurm()
 

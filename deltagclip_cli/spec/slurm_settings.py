@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import SpecError
-from deltagclip_cli.spec.component import Component, Settings
+from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.document import parse_override
 from deltagclip_cli.spec.faults import collected, explained, got, raised, sentence, unknown_label
 
@@ -167,7 +167,7 @@ _Shell = Annotated[
 ]
 
 
-class Resources(Settings):
+class Resources(SpecSection):
     """What a batch job asks Slurm for, and what it does before the trials.
 
     What is None, or written as null, is left to Slurm; see README for what each one means.

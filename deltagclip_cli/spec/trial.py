@@ -15,11 +15,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
 
 from deltagclip_cli.core import RunFolderError, read_file, shortened
-from deltagclip_cli.spec.component import AS_WRITTEN, Settings
+from deltagclip_cli.spec.component import AS_WRITTEN, SpecSection
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.faults import in_one_line
 from deltagclip_cli.spec.schema import (
-    Certificate,
+    CertificateSettings,
     Checkpointing,
     Data,
     Experiment,
@@ -32,7 +32,7 @@ from deltagclip_cli.spec.schema import (
 )
 
 
-class Trial(Settings):
+class Trial(SpecSection):
     """Everything that one run is made of; what the worker is given, as ``trial.yaml``.
 
     ``schedule`` is the one in force: the optimizer's own if it has one, else the experiment's.
@@ -49,7 +49,7 @@ class Trial(Settings):
     optimizer: Optimizer
     schedule: Schedule | None
     log_every: PositiveInt | None
-    certificate: Certificate | None = None
+    certificate: CertificateSettings | None = None
     checkpoint: Checkpointing
 
     @cached_property
@@ -94,7 +94,7 @@ class Trial(Settings):
         return _hash({**self.canonical, "seed": str(self.seed)})
 
     @cached_property
-    def setting(self) -> str:
+    def setting_hash(self) -> str:
         """A SHA-256 like :attr:`identity`, of all but the seed: what such trials have in common."""
         return _hash(self.canonical)
 
@@ -106,14 +106,14 @@ class Trial(Settings):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, without what was computed from the values that ``update`` replaces."""
         copied = super().model_copy(update=update, deep=deep)
-        for name in ("settings", "canonical", "identity", "setting"):
+        for name in ("settings", "canonical", "identity", "setting_hash"):
             copied.__dict__.pop(name, None)
         return copied
 
     def with_seed(self, seed: int) -> Self:
         """The same setting with another seed, sharing what was computed of the setting."""
         copied = self.model_copy(update={"seed": seed})
-        copied.__dict__.update(canonical=self.canonical, setting=self.setting)
+        copied.__dict__.update(canonical=self.canonical, setting_hash=self.setting_hash)
         return copied
 
 
@@ -228,8 +228,8 @@ def expand(
         for variant in experiment.variants(label):
             made = make_trial(name, variant.experiment, label, first, variant.optimizer)
             trial = made.sharing(trial)
-            if trial.setting not in seen:
-                seen.add(trial.setting)
+            if trial.setting_hash not in seen:
+                seen.add(trial.setting_hash)
                 yield trial
                 yield from map(trial.with_seed, others)
 
@@ -238,14 +238,15 @@ _SEEDS = TypeAdapter(list[Seed], config=ConfigDict(strict=True))
 
 
 def distinguished(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
-    """For each experiment, label and :attr:`Trial.setting` how it differs from others of the label.
+    """The words in which each setting differs from others of its experiment and label.
 
+    By the experiment, the label and :attr:`Trial.setting_hash`.
     Such as ``"lr=0.1 model.width=256"``: options of the optimizer by their bare names, and only
     keys in which two settings differ. Empty where a label has one setting.
     """
     by_label: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
     for trial in trials:
-        by_label[trial.experiment, trial.label].setdefault(trial.setting, trial)
+        by_label[trial.experiment, trial.label].setdefault(trial.setting_hash, trial)
     return {
         (*label, setting): " ".join(f"{key}={word}" for key, word in words.items())
         for label, settings in by_label.items()

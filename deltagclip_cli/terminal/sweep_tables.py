@@ -119,7 +119,7 @@ def print_plan(
     by_experiment: dict[str, dict[str, list[Planned]]] = {}
     for each in planned:
         groups = by_experiment.setdefault(each.trial.experiment, {})
-        groups.setdefault(each.trial.setting, []).append(each)
+        groups.setdefault(each.trial.setting_hash, []).append(each)
     for experiment, groups in by_experiment.items():
         table = titled_table(experiment)
         table.add_column("optimizer", no_wrap=True)
@@ -128,7 +128,7 @@ def print_plan(
         table.add_column("time", justify="right", no_wrap=True)
         firsts = [group[0] for group in groups.values()]
         for name, first in _named(firsts[:MOST_ROWS]):
-            cells = _plan_cells(groups[first.trial.setting], where, times) if first else []
+            cells = _plan_cells(groups[first.trial.setting_hash], where, times) if first else []
             table.add_row(name, *cells)
         table.caption = "; ".join(_more(firsts)) or None
         console.print(table)

@@ -155,7 +155,7 @@ def test_experiments_are_not_measured_by_each_other(tmp_path: Path) -> None:
 
 def test_two_labels_of_one_setting_are_two_groups(tmp_path: Path) -> None:
     one, two = trials_of(tmp_path, text=LABELS)
-    assert one.setting == two.setting
+    assert one.setting_hash == two.setting_hash
     assert told(groups_of(tmp_path, [one, two])) == [("one", {}, {}), ("two", {}, {})]
 
 

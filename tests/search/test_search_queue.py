@@ -56,7 +56,7 @@ def test_every_setting_is_run_with_one_seed_after_the_other(world: World) -> Non
     world.search(UNPRUNED, 4)
     seeds = [planned.trial.seed for planned in world.started]
     assert seeds == [0, 1] * 4
-    settings = [key for key, _ in groupby(world.started, lambda each: each.trial.setting)]
+    settings = [key for key, _ in groupby(world.started, lambda each: each.trial.setting_hash)]
     assert len(settings) == len(set(settings)) == 4
     assert states(world.runs) == ["COMPLETE"] * 4
 
@@ -107,14 +107,14 @@ def test_a_search_learns(world: World) -> None:
 def test_settings_fill_the_slots_and_the_seeds_of_one_never_do(world: World) -> None:
     queue = world.queue(UNPRUNED, 6, slots=4)
     running = [queue.take() for _ in range(4)]
-    assert len({each.trial.setting for each in running if each}) == 4
+    assert len({each.trial.setting_hash for each in running if each}) == 4
     assert [each.trial.seed for each in running if each] == [0] * 4
     while any(running):
         planned = running.pop(0)
         if planned:
             queue.ended(planned, world.run(queue, planned))
         running.append(queue.take())
-        settings = [each.trial.setting for each in running if each]
+        settings = [each.trial.setting_hash for each in running if each]
         assert len(settings) == len(set(settings))
     assert states(world.runs) == ["COMPLETE"] * 6
 

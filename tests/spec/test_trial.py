@@ -303,35 +303,35 @@ def test_the_identity_is_a_hash_of_all_settings_and_the_setting_of_all_but_the_s
     for trial in trials_of(tmp_path, *sets, "seeds=[0, 3]"):
         assert trial.identity == canonical_hash(trial.settings)
         without = {key: value for key, value in trial.settings.items() if key != "seed"}
-        assert trial.setting == canonical_hash(without)
+        assert trial.setting_hash == canonical_hash(without)
 
 
 def test_seeds_of_one_setting_share_it_and_settings_do_not(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "seeds=[1, 2, 3]", "grid.lr=[1, 2]")
     assert len({trial.identity for trial in trials}) == 12
-    settings = [trial.setting for trial in trials]
+    settings = [trial.setting_hash for trial in trials]
     assert [settings.count(setting) for setting in dict.fromkeys(settings)] == [3, 3, 3, 3]
 
 
 def test_a_copy_does_not_remember_what_it_was_copied_from(tmp_path: Path) -> None:
     trial = trial_of(tmp_path)
-    before = (trial.identity, trial.setting, trial.settings["epochs"])
+    before = (trial.identity, trial.setting_hash, trial.settings["epochs"])
     copied = trial.model_copy(update={"epochs": 9})
     assert copied.settings["epochs"] == 9
-    assert (copied.identity, copied.setting) == (
+    assert (copied.identity, copied.setting_hash) == (
         canonical_hash(copied.settings),
-        trial_of(tmp_path, "epochs=9").setting,
+        trial_of(tmp_path, "epochs=9").setting_hash,
     )
-    assert (trial.identity, trial.setting, trial.settings["epochs"]) == before
+    assert (trial.identity, trial.setting_hash, trial.settings["epochs"]) == before
     other = trial.with_seed(5)
     assert other == trial_of(tmp_path, "seeds=[5]")
     assert other.identity == trial_of(tmp_path, "seeds=[5]").identity
-    assert (other.setting, other.settings["seed"]) == (trial.setting, 5)
+    assert (other.setting_hash, other.settings["seed"]) == (trial.setting_hash, 5)
 
 
 def test_settings_that_differ_are_named_each_with_its_word(tmp_path: Path) -> None:
     trials = {
-        each.label + each.setting: each
+        each.label + each.setting_hash: each
         for sets in ((), ("epochs=3",), ("optimizers.sgd.lr=0.5", "model.hidden=[4]"))
         for each in trials_of(tmp_path, *sets, "seeds=[0]")
     }
@@ -350,10 +350,10 @@ def words(folder: Path, *sets: str) -> dict[str, list[str]]:
     """The texts of each label, in order."""
     trials = trials_of(folder, *sets)
     texts = distinguished(trials)
-    assert set(texts) == {("tiny", trial.label, trial.setting) for trial in trials}
+    assert set(texts) == {("tiny", trial.label, trial.setting_hash) for trial in trials}
     return {
         label: list(
-            dict.fromkeys(texts["tiny", label, t.setting] for t in trials if t.label == label)
+            dict.fromkeys(texts["tiny", label, t.setting_hash] for t in trials if t.label == label)
         )
         for label in dict.fromkeys(trial.label for trial in trials)
     }
@@ -407,8 +407,8 @@ def test_optimizers_of_one_label_are_told_apart_by_their_names(tmp_path: Path) -
     old = trial_of(tmp_path, "optimizers.sgd=adam")
     new = trial_of(tmp_path)
     assert distinguished([old, new]) == {
-        ("tiny", "sgd", old.setting): "optimizer=adam",
-        ("tiny", "sgd", new.setting): "optimizer=sgd",
+        ("tiny", "sgd", old.setting_hash): "optimizer=adam",
+        ("tiny", "sgd", new.setting_hash): "optimizer=sgd",
     }
 
 
@@ -482,7 +482,7 @@ def test_what_the_points_of_a_grid_share_is_written_out_once(
     monkeypatch.setattr(Model, "model_dump", watched)
     grid = "grid={sgd: {lr: {log_range: [1e-3, 1], count: 50}}}"
     trials = trials_of(tmp_path, grid)
-    assert len({trial.setting for trial in trials}) == 51
+    assert len({trial.setting_hash for trial in trials}) == 51
     assert len(dumped) == 2, "once for each optimizer"
     for trial in trials:
         alone = trial.model_copy()

@@ -41,7 +41,7 @@ def read_trials(paths: Iterable[Path], watch: Watch = iter) -> Reading:
         groups = _groups(trials.values())
         runs = []
         for path, trial in watch(list(trials.items())):
-            group = groups[trial.experiment, trial.label, trial.setting]
+            group = groups[trial.experiment, trial.label, trial.setting_hash]
             run, problem = _run(RunFolder(path), trial, group)
             runs.append(run)
             problems += problem
@@ -95,16 +95,16 @@ _Key = tuple[str, str, str]
 
 
 def _groups(trials: Iterable[Trial]) -> dict[_Key, Group]:
-    """The group of each experiment, label and :attr:`Trial.setting`."""
+    """The group of each experiment, label and :attr:`Trial.setting_hash`."""
     experiments: dict[str, dict[str, Trial]] = defaultdict(dict)
     for trial in trials:
-        key = f"{trial.label} {trial.setting}"  # labels of one setting are groups of their own
+        key = f"{trial.label} {trial.setting_hash}"  # labels of one setting are groups of their own
         experiments[trial.experiment].setdefault(key, trial)
     groups: dict[_Key, Group] = {}
     for settings in experiments.values():
         for key, group in _groups_of_experiment(settings).items():
             trial = settings[key]
-            groups[trial.experiment, trial.label, trial.setting] = group
+            groups[trial.experiment, trial.label, trial.setting_hash] = group
     return groups
 
 
