@@ -18,19 +18,17 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 import torch
 from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from deltagclip_cli.parts.models.wide_mlp import wide_mlp
 from deltagclip_cli.theory import kernel
-from deltagclip_cli.theory.network import Network
-
-Problem = tuple[Network, Tensor]
 
 
 def main() -> None:
@@ -69,9 +67,9 @@ def in_process(name: str, points: int, width: int, rounds: int) -> tuple[float, 
 def measure(answer: Connection, name: str, points: int, width: int, rounds: int) -> None:
     """Run one way for one round to warm up, and then for some."""
     torch.manual_seed(0)
-    network = Network(wide_mlp((16,), 1, width=width).double())
+    network = wide_mlp((16,), 1, width=width).double()
     inputs = torch.nn.functional.normalize(torch.randn(points, 16, dtype=torch.float64))
-    WAYS[name](Network(wide_mlp((16,), 1, width=8).double()), inputs[:2])  # loads what is lazy
+    WAYS[name](wide_mlp((16,), 1, width=8).double(), inputs[:2])  # loads what is lazy
     before = peak()
     times = []
     for _ in range(rounds + 1):
@@ -86,32 +84,27 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def whole(network: Network, inputs: Tensor) -> Tensor:
+def whole(network: nn.Module, inputs: Tensor) -> Tensor:
     """All rows of the Jacobian, and then their products."""
-    weights = {name: each.detach() for name, each in network.weights().items()}
+    weights = {name: each.detach() for name, each in network.named_parameters()}
 
     def output(weights: dict[str, Tensor], point: Tensor) -> Any:
-        return functional_call(network.model, weights, (point[None],))[0]
+        return functional_call(network, weights, (point[None],))[0]
 
     parts = vmap(jacrev(output), in_dims=(None, 0))(weights, inputs)
     rows = torch.cat([each.flatten(0, 1).flatten(1) for each in parts.values()], 1)
     return rows @ rows.T
 
 
-def factors(network: Network, inputs: Tensor) -> Tensor:
-    """What a certificate does for networks of linear maps."""
-    return kernel.tangent_kernel(network, network.weights(), inputs)
+def chunks(network: nn.Module, inputs: Tensor) -> Tensor:
+    """What a certificate does for all networks but those of linear maps."""
+    with mock.patch.object(kernel, "_is_linear_maps", return_value=False):
+        return kernel.tangent_kernel(network, inputs)
 
 
-def chunks(network: Network, inputs: Tensor) -> Tensor:
-    """What a certificate does for all other networks."""
-    derive = lambda points: kernel._Jacobian.of(network, network.weights(), points)  # noqa: E731
-    return kernel._from_chunks(derive, inputs, kernel.CHUNK_BYTES)
-
-
-WAYS: dict[str, Callable[[Network, Tensor], Tensor]] = {
+WAYS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "Jacobian as a whole": whole,
-    "ours, from factors": factors,
+    "ours, from factors": kernel.tangent_kernel,
     "ours, in chunks": chunks,
 }
 

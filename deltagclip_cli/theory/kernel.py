@@ -1,179 +1,121 @@
-"""The tangent kernel K = J Jᵀ, J the derivatives of all outputs by all weights, and its extremes.
+"""The tangent kernel of a network, and extreme eigenvalues of symmetric maps.
 
-J has n·C rows, one for each output of each point, and a column for each weight. It is never made as
-a whole: blocks of K come from chunks of the points.
+The kernel is K = J Jᵀ, J the derivatives of all outputs by all weights: n·C rows, one for each
+output of each point, and a column for each weight. J is never made as a whole: blocks of K come
+from chunks of the points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple, Protocol, Self, TypeVar
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
-from torch.func import jacrev, vmap
+from torch.func import functional_call, jacrev, vmap
+from torch.nn import functional
 
-from deltagclip_cli.theory.lanczos import Estimate, extreme_eigenvalues
-from deltagclip_cli.theory.network import Network, Weights
-
-MOST_EXACT = 4096
-"""Outputs n·C up to which all eigenvalues are computed: 134 MB, and seconds to a minute."""
+Product = Callable[[Tensor], Tensor]
 
 CHUNK_BYTES = 2**30
 """What the derivatives of one chunk of points may take; two of them are there at a time.
 
 The fewer chunks, the less is computed twice: n/2k times, for k points in a chunk."""
 
+TOLERANCE = 1e-8
+"""Relative, of an eigenvalue: two digits more than anybody compares."""
 
-def extremes(network: Network, weights: Weights, inputs: Tensor) -> tuple[Estimate, Estimate]:
-    """The least and the largest eigenvalue of the tangent kernel.
-
-    Up to :data:`MOST_EXACT` outputs all are computed, with an error by rounding alone; above that,
-    Lanczos' method looks for these two.
-
-    Args:
-        network: the function.
-        weights: where it is differentiated, float64.
-        inputs: all points, (n, ...), float64.
-    """
-    outputs = _outputs(network, weights, inputs)
-    if outputs > MOST_EXACT:
-        generator = torch.Generator().manual_seed(0)
-        start = torch.randn(outputs, dtype=torch.float64, generator=generator).to(inputs.device)
-        return extreme_eigenvalues(_product(network, weights, inputs), start)
-    kernel = tangent_kernel(network, weights, inputs)
-    if not bool(kernel.isfinite().all()):
-        return Estimate(float("nan"), 0.0), Estimate(float("nan"), 0.0)
-    values = torch.linalg.eigvalsh(kernel)
-    rounding = torch.finfo(torch.float64).eps * outputs * float(values[-1])
-    return Estimate(float(values[0]), rounding), Estimate(float(values[-1]), rounding)
+_ROUNDING = float(np.finfo(np.float64).eps)
 
 
-def tangent_kernel(
-    network: Network, weights: Weights, inputs: Tensor, chunk_bytes: int = CHUNK_BYTES
-) -> Tensor:
-    """K, (n·C, n·C), the outputs of a point beside one another.
+# ------------------------------------------------------------------------ the kernel
+
+
+def tangent_kernel(network: nn.Module, inputs: Tensor, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
+    """Return K, (n·C, n·C), the outputs of a point beside one another.
 
     Args:
-        network: the function.
-        weights: where it is differentiated, float64.
+        network: in float64, with outputs (B, C); K is about the weights that need a gradient.
         inputs: all points, (n, ...), float64.
         chunk_bytes: what the derivatives of one chunk may take; no less than those of one point.
     """
-    if _is_linear_maps(network, inputs):
-        return _from_chunks(partial(_Factors.of, network, weights), inputs, chunk_bytes)
-    return _from_chunks(partial(_Jacobian.of, network, weights), inputs, chunk_bytes)
-
-
-class _Derivatives(Protocol):
-    """The rows of J that belong to some points."""
-
-    @property
-    def nbytes(self) -> int: ...
-
-    def products(self, other: Self) -> Tensor:
-        """Of each row with each row of the other."""
-
-
-D = TypeVar("D", bound=_Derivatives)
-
-
-def _from_chunks(derive: Callable[[Tensor], D], inputs: Tensor, chunk_bytes: int) -> Tensor:
-    """K, of which a chunk of points gives some rows, and each chunk before it some columns."""
-    first = derive(inputs[:1])
-    outputs = len(first.products(first))
-    points = max(1, chunk_bytes // first.nbytes)
+    derive = _factors if _is_linear_maps(network, inputs) else _jacobian
+    one = derive(network, inputs[:1])
+    points = max(1, chunk_bytes // sum(part.nbytes for part in one))
     chunks = [slice(start, start + points) for start in range(0, len(inputs), points)]
-    kernel = inputs.new_empty(len(inputs) * outputs, len(inputs) * outputs)
-    blocks = kernel.view(len(inputs), outputs, len(inputs), outputs)
+    count, outputs = len(inputs), len(one[0].derivatives)
+    kernel = inputs.new_empty(count * outputs, count * outputs)
+    blocks = kernel.view(count, outputs, count, outputs)
     for number, across in enumerate(chunks):
-        rows = derive(inputs[across])
+        rows = derive(network, inputs[across])
         for down in chunks[: number + 1]:
-            columns = rows if down == across else derive(inputs[down])
-            block = rows.products(columns).view_as(blocks[across, :, down])
+            columns = rows if down == across else derive(network, inputs[down])
+            block = _products(rows, columns).view_as(blocks[across, :, down])
             blocks[across, :, down] = block
             blocks[down, :, across] = block.permute(2, 3, 0, 1)
     return kernel
 
 
-@dataclass(frozen=True)
-class _Jacobian:
-    """The rows as they are, (B·C, P): for any network."""
+class _Part(NamedTuple):
+    """The rows of J for the weights of one tensor, or of one linear map z = W a.
 
-    rows: tuple[Tensor, ...]  # for each tensor of weights, (B·C, its size)
-
-    @classmethod
-    def of(cls, network: Network, weights: Weights, inputs: Tensor) -> _Jacobian:
-        def output(weights: Weights, point: Tensor) -> Tensor:
-            return network.outputs(weights, point[None])[0]
-
-        fixed = {name: each.detach() for name, each in weights.items()}
-        derivatives = vmap(jacrev(output), in_dims=(None, 0))(fixed, inputs)
-        return cls(tuple(each.flatten(0, 1).flatten(1) for each in derivatives.values()))
-
-    @property
-    def nbytes(self) -> int:
-        return sum(each.nbytes for each in self.rows)
-
-    def products(self, other: _Jacobian) -> Tensor:
-        first, *others = zip(self.rows, other.rows, strict=True)
-        total = first[0] @ first[1].T
-        for mine, theirs in others:
-            total.addmm_(mine, theirs.T)
-        return total
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """A linear map z = W a + b: its inputs a (B, d), and the derivatives of outputs by z (B·C, w).
-
-    The derivative of an output by W is their outer product, and the product of two of those is
-    (a · a')(∂z · ∂z'), so that nothing as large as W is made.
+    The derivative of an output by W is the outer product of ∂z and a, and the product of two of
+    those is (∂z · ∂z')(a · a'), so that nothing as large as W is made.
     """
 
-    inputs: Tensor
-    derivatives: Tensor
-    has_bias: bool
-
-    def products(self, other: _Layer) -> Tensor:
-        inner = self.inputs @ other.inputs.T + self.has_bias
-        outer = self.derivatives @ other.derivatives.T
-        height, width = inner.shape
-        parts = outer.view(height, outer.shape[0] // height, width, outer.shape[1] // width)
-        return parts.mul_(inner[:, None, :, None]).view_as(outer)
-
-
-@dataclass(frozen=True)
-class _Factors:
-    """The rows in factors: for networks whose weights are those of linear maps alone."""
-
-    layers: tuple[_Layer, ...]
-
-    @classmethod
-    def of(cls, network: Network, weights: Weights, inputs: Tensor) -> _Factors:
-        with _calls(network.model) as calls:
-            outputs = network.outputs(weights, inputs)
-        made = [call.made for call in calls]
-        columns = [
-            torch.autograd.grad(column.sum(), made, retain_graph=True) for column in outputs.T
-        ]
-        derivatives = [torch.stack(each, 1).flatten(0, 1) for each in zip(*columns, strict=True)]
-        layers = zip(calls, derivatives, strict=True)
-        return cls(tuple(_Layer(c.given.detach(), d, c.module.bias is not None) for c, d in layers))
+    derivatives: Tensor  # of the outputs (B·C, ...): by the weights themselves, or by z
+    inputs: Tensor | None = None  # a, (B, ...), where the derivatives are those by z
 
     @property
     def nbytes(self) -> int:
-        return sum(each.inputs.nbytes + 2 * each.derivatives.nbytes for each in self.layers)
+        return self.derivatives.nbytes + (0 if self.inputs is None else self.inputs.nbytes)
 
-    def products(self, other: _Factors) -> Tensor:
-        pairs = zip(self.layers, other.layers, strict=True)
-        total, *others = (one.products(another) for one, another in pairs)
-        for each in others:
-            total += each
-        return total
+
+def _jacobian(network: nn.Module, inputs: Tensor) -> list[_Part]:
+    """Return the rows as they are: for any network."""
+
+    def output(weights: dict[str, Tensor], point: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(network, weights, (point[None],))
+        return outputs[0]
+
+    trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
+    derivatives = vmap(jacrev(output), in_dims=(None, 0))(trained, inputs)
+    return [_Part(each.flatten(0, 1).flatten(1)) for each in derivatives.values()]
+
+
+def _factors(network: nn.Module, inputs: Tensor) -> list[_Part]:
+    """Return the rows in factors: for networks whose weights are those of linear maps alone."""
+    with _noted_calls(network) as calls:
+        outputs = network(inputs)
+    made = [call.made for call in calls]
+    columns = [torch.autograd.grad(column.sum(), made, retain_graph=True) for column in outputs.T]
+    parts = []
+    for call, *derivatives in zip(calls, *columns, strict=True):
+        given = call.given.detach()
+        if call.module.bias is not None:  # the weight of one more input, which is always 1
+            given = functional.pad(given, (0, 1), value=1.0)
+        parts.append(_Part(torch.stack(derivatives, 1).flatten(0, 1), given))
+    return parts
+
+
+def _products(rows: Sequence[_Part], columns: Sequence[_Part]) -> Tensor:
+    """Return the products of each row of J with each of some others."""
+    total: Tensor | None = None
+    for mine, theirs in zip(rows, columns, strict=True):
+        products = mine.derivatives @ theirs.derivatives.T
+        if mine.inputs is not None and theirs.inputs is not None:
+            inner = mine.inputs @ theirs.inputs.T
+            height, width = inner.shape
+            by_point = products.view(height, len(products) // height, width, -1)
+            by_point.mul_(inner[:, None, :, None])
+        total = products if total is None else total.add_(products)
+    assert total is not None
+    return total
 
 
 class _Call(NamedTuple):
@@ -184,17 +126,20 @@ class _Call(NamedTuple):
     made: Tensor
 
 
+def _linear_maps(network: nn.Module) -> list[nn.Linear]:
+    return [each for each in network.modules() if isinstance(each, nn.Linear)]
+
+
 @contextmanager
-def _calls(model: nn.Module) -> Iterator[list[_Call]]:
-    """The calls of the linear maps of a model, in their order, while the context lasts."""
+def _noted_calls(network: nn.Module) -> Iterator[list[_Call]]:
+    """Note the calls of the linear maps of a network, in their order."""
     calls: list[_Call] = []
-
-    def note(module: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
-        assert isinstance(module, nn.Linear)
-        calls.append(_Call(module, *given, made))
-
-    maps = (each for each in model.modules() if isinstance(each, nn.Linear))
-    hooks = [each.register_forward_hook(note) for each in maps]
+    hooks = [
+        each.register_forward_hook(
+            lambda module, given, made: calls.append(_Call(module, given[0], made))
+        )
+        for each in _linear_maps(network)
+    ]
     try:
         yield calls
     finally:
@@ -203,35 +148,117 @@ def _calls(model: nn.Module) -> Iterator[list[_Call]]:
 
 
 @torch.no_grad()
-def _is_linear_maps(network: Network, inputs: Tensor) -> bool:
+def _is_linear_maps(network: nn.Module, inputs: Tensor) -> bool:
     """Whether all weights are those of linear maps, each trained and applied once to vectors."""
-    maps = [each for each in network.model.modules() if isinstance(each, nn.Linear)]
+    maps = _linear_maps(network)
     theirs = [parameter for each in maps for parameter in each.parameters()]
-    everything = list(network.model.parameters())
+    everything = list(network.parameters())
     if len(theirs) != len(everything) or not all(each.requires_grad for each in theirs):
         return False
-    with _calls(network.model) as calls:
-        network.outputs({}, inputs[:1])
+    with _noted_calls(network) as calls:
+        network(inputs[:1])
     is_once = sorted(id(call.module) for call in calls) == sorted(map(id, maps))
     return is_once and all(call.given.dim() == 2 for call in calls)
 
 
-@torch.no_grad()
-def _outputs(network: Network, weights: Weights, inputs: Tensor) -> int:
-    """How many outputs there are for all inputs."""
-    return network.outputs(weights, inputs[:1]).numel() * len(inputs)
-
-
-def _product(network: Network, weights: Weights, inputs: Tensor) -> Callable[[Tensor], Tensor]:
-    """Products K u = J (Jᵀ u): Jᵀ u is linear in u, and the derivative of that gives J."""
-    tensors = list(weights.values())
-    outputs = network.outputs(weights, inputs).flatten()
+def kernel_product(network: nn.Module, inputs: Tensor) -> Product:
+    """Return the products K u = J (Jᵀ u): Jᵀ u is linear in u, and its derivative gives J."""
+    trained = [each for each in network.parameters() if each.requires_grad]
+    outputs = network(inputs).flatten()
     anywhere = torch.zeros_like(outputs, requires_grad=True)
-    pulled = torch.autograd.grad(outputs, tensors, anywhere, create_graph=True)
+    pulled = torch.autograd.grad(outputs, trained, anywhere, create_graph=True)
 
     def product(vector: Tensor) -> Tensor:
-        directions = torch.autograd.grad(outputs, tensors, vector, retain_graph=True)
+        directions = torch.autograd.grad(outputs, trained, vector, retain_graph=True)
         (image,) = torch.autograd.grad(pulled, anywhere, directions, retain_graph=True)
         return image
 
     return product
+
+
+# ---------------------------------------------------------------------- eigenvalues
+
+
+class Estimate(NamedTuple):
+    """An eigenvalue, known to within an error.
+
+    There is one so near to the value. That it is the first or the last, too, is sure enough when
+    the error has become small; a search that was cut short may have stopped at another.
+    """
+
+    value: float
+    error: float
+
+
+def largest_eigenvalue(product: Product, start: Tensor, *, steps: int = 300) -> Estimate:
+    """Return the largest eigenvalue of a symmetric map.
+
+    Args:
+        product: of the map with a vector of the shape of ``start``.
+        start: any vector (P,) that is not orthogonal to the eigenvector, float64.
+        steps: the most products.
+    """
+    top = Estimate(math.nan, math.nan)
+    for values, residuals in _approximations(product, start, steps):
+        top = _first(values[::-1], residuals[::-1])
+        if top.error <= TOLERANCE * abs(top.value):
+            break
+    return top
+
+
+def extreme_eigenvalues(
+    product: Product, start: Tensor, *, steps: int = 1000
+) -> tuple[Estimate, Estimate]:
+    """Return the least and the largest eigenvalue, as :func:`largest_eigenvalue` does the largest.
+
+    The least one is found last where many lie close to it, and an error is left then.
+    """
+    low = top = Estimate(math.nan, math.nan)
+    for values, residuals in _approximations(product, start, steps):
+        low, top = _first(values, residuals), _first(values[::-1], residuals[::-1])
+        resolved = TOLERANCE * abs(low.value) + _ROUNDING * len(start) * abs(top.value)
+        if low.error <= resolved and top.error <= TOLERANCE * abs(top.value):
+            break
+    return low, top
+
+
+def _approximations(
+    product: Product, start: Tensor, steps: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield better and better approximations of eigenvalues, ascending, and their residuals' norms.
+
+    Lanczos' method. Not ARPACK, which would keep twenty vectors as long as all weights, and on the
+    host. Nothing is made orthogonal again here, so three vectors do: what rounding then adds are
+    copies of eigenvalues that were found, which does no harm at the ends (Paige 1980).
+    """
+    diagonal: list[float] = []
+    beside: list[float] = []
+    vector, before = start / start.norm(), torch.zeros_like(start)
+    due = 1
+    for step in range(1, steps + 1):
+        image = product(vector)
+        if beside:
+            image = image - beside[-1] * before
+        diagonal.append(float(image @ vector))
+        image = image - diagonal[-1] * vector
+        norm = float(image.norm())
+        if not math.isfinite(norm):
+            return
+        is_whole = norm <= _ROUNDING * max(map(abs, diagonal))  # the space holds no more
+        if step >= due or is_whole or step == steps:
+            due = step + max(1, step // 10)
+            values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside))
+            yield values, norm * np.abs(vectors[-1])
+        if is_whole:
+            return
+        beside.append(norm)
+        vector, before = image / norm, vector
+
+
+def _first(values: NDArray[np.float64], residuals: NDArray[np.float64]) -> Estimate:
+    """Return the first value with the better bound of its error: |r|, or Kato's |r|²/gap."""
+    residual = float(residuals[0])
+    if len(values) == 1:
+        return Estimate(float(values[0]), residual)
+    gap = abs(float(values[0] - values[1])) - float(residuals[1])
+    return Estimate(float(values[0]), min(residual, residual**2 / gap) if gap > 0 else residual)

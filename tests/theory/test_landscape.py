@@ -16,10 +16,9 @@ from torch.nn import functional
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.theory import kernel
-from deltagclip_cli.theory.kernel import extremes, tangent_kernel
-from deltagclip_cli.theory.lanczos import extreme_eigenvalues, largest_eigenvalue
+from deltagclip_cli.theory import landscape as landscapes
+from deltagclip_cli.theory.kernel import extreme_eigenvalues, largest_eigenvalue, tangent_kernel
 from deltagclip_cli.theory.landscape import Landscape
-from deltagclip_cli.theory.network import Network
 
 MODELS: dict[str, Any] = {
     "wide_mlp": {"name": "wide_mlp", "width": 24},
@@ -80,30 +79,26 @@ def dense_hessian(model: nn.Module, inputs: Tensor, targets: Tensor) -> NDArray[
 @pytest.mark.parametrize("name", [*MODELS, "convolution"])
 def test_the_kernel_is_that_of_the_dense_jacobian(name: str) -> None:
     model, inputs = network_and_inputs(name)
-    network = Network(model)
-    found = tangent_kernel(network, network.weights(), inputs).numpy()
+    found = tangent_kernel(model, inputs).numpy()
     np.testing.assert_allclose(found, dense_kernel(model, inputs), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["wide_mlp", "convolution"])
 def test_in_chunks_of_a_few_points_it_is_the_same(name: str) -> None:
     model, inputs = network_and_inputs(name)
-    network = Network(model)
-    whole = tangent_kernel(network, network.weights(), inputs)
+    whole = tangent_kernel(model, inputs)
     for size in (1, 30_000):
-        chunked = tangent_kernel(network, network.weights(), inputs, chunk_bytes=size)
+        chunked = tangent_kernel(model, inputs, chunk_bytes=size)
         torch.testing.assert_close(chunked, whole, rtol=1e-12, atol=1e-13)
 
 
 def test_linear_maps_never_make_the_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = network_and_inputs("wide_mlp")
-    network = Network(model)
-    expected = tangent_kernel(network, network.weights(), inputs)
     with monkeypatch.context() as patch:
-        patch.delattr(kernel._Jacobian, "of")
-        tangent_kernel(network, network.weights(), inputs)
+        patch.delattr(kernel, "jacrev")
+        expected = tangent_kernel(model, inputs)
     monkeypatch.setattr(kernel, "_is_linear_maps", lambda network, inputs: False)
-    generic = tangent_kernel(network, network.weights(), inputs)
+    generic = tangent_kernel(model, inputs)
     torch.testing.assert_close(generic, expected, rtol=1e-12, atol=1e-13)
 
 
@@ -120,8 +115,7 @@ def test_a_linear_map_that_is_used_twice_is_not_taken_for_one(
 
     torch.manual_seed(0)
     model, inputs = Twice().double(), torch.randn(5, 6, dtype=torch.float64)
-    network = Network(model)
-    found = tangent_kernel(network, network.weights(), inputs).numpy()
+    found = tangent_kernel(model, inputs).numpy()
     np.testing.assert_allclose(found, dense_kernel(model, inputs), rtol=1e-10)
 
 
@@ -129,11 +123,11 @@ def test_a_linear_map_that_is_used_twice_is_not_taken_for_one(
 def test_its_extremes_agree_with_numpy_by_blocks_and_by_lanczos(
     most_exact: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "MOST_EXACT", most_exact)
-    model, inputs = network_and_inputs("wide_mlp")
-    network = Network(model)
-    low, high = extremes(network, network.weights(), inputs)
-    expected = np.linalg.eigvalsh(dense_kernel(model, inputs))
+    monkeypatch.setattr(landscapes, "MOST_EXACT", most_exact)
+    parts = parts_of(trial_of(model=MODELS["wide_mlp"]))
+    inputs, targets = next(parts.train.iterate(None, None))
+    low, high = Landscape(parts.model, parts.task, inputs, targets).kernel_extremes()
+    expected = np.linalg.eigvalsh(dense_kernel(parts.model, inputs))
     assert low.value == pytest.approx(expected[0], rel=1e-6)
     assert high.value == pytest.approx(expected[-1], rel=1e-9)
     assert abs(low.value - expected[0]) <= low.error + 1e-12

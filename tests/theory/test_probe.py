@@ -23,8 +23,7 @@ from certificate_cases import (
 from deltagclip_cli.core import DeviceError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.theory.landscape import Landscape
-from deltagclip_cli.theory.probe import CertificateProbe
+from deltagclip_cli.theory.landscape import CertificateProbe, Landscape
 from deltagclip_cli.training import assembly
 from deltagclip_cli.training.trainer import Ending
 
@@ -166,6 +165,7 @@ def test_of_weights_that_are_not_finite_nothing_is_known() -> None:
     landscape = Landscape(parts.model, parts.task, *next(parts.train.iterate(None, None)))
     with torch.no_grad():
         next(parts.model.parameters()).fill_(torch.inf)
+    landscape.update()
     low, high = landscape.kernel_extremes()
     assert math.isnan(low.value) and math.isnan(high.value)
     assert math.isnan(landscape.smoothness())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.theory.smooth import has_smooth_operations_only
+from deltagclip_cli.theory.landscape import has_smooth_operations_only
 from deltagclip_cli.theory.verdict import Verdict
 
 NEEDS_SMOOTHNESS = ("rate", "descent", "decay", "path", "ball")

@@ -59,8 +59,9 @@ class WideMLP(nn.Module):
         *hidden, last = self.layers
         features = inputs.flatten(1)
         for layer in hidden:
-            features = self.activation(_applied(layer, features))
-        return _applied(last, features)
+            features = self.activation(layer(features / math.sqrt(features.shape[1])))
+        outputs: Tensor = last(features / math.sqrt(features.shape[1]))
+        return outputs
 
 
 class _Layer(nn.Linear):
@@ -68,8 +69,3 @@ class _Layer(nn.Linear):
 
     def reset_parameters(self) -> None:
         nn.init.normal_(self.weight)
-
-
-def _applied(layer: nn.Module, features: Tensor) -> Tensor:
-    outputs: Tensor = layer(features / math.sqrt(features.shape[1]))
-    return outputs
