@@ -9,8 +9,13 @@ from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.terminal.compare_view import print_sheets
 from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 from deltagclip_cli.terminal.streams import print_json
-from deltagclip_cli.theory.certificate import Certificate, certificate_of
-from deltagclip_cli.theory.certificate_tables import HOW_MEASURED, certificate_sheet, numbers_sheet
+from deltagclip_cli.theory.certificate import (
+    HOW_MEASURED,
+    Certificate,
+    certificate_of,
+    certificate_sheet,
+    numbers_sheet,
+)
 
 
 def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:

@@ -11,9 +11,13 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.compare.text_table import Sheet
 from deltagclip_cli.results.read.run import Curve, Numbers, Run
-from deltagclip_cli.theory.certificate import Certificate, certificate_of
-from deltagclip_cli.theory.certificate_tables import numbers_sheet, verdict_sheet
-from deltagclip_cli.theory.trajectory import is_measured
+from deltagclip_cli.theory.certificate import (
+    Certificate,
+    certificate_of,
+    numbers_sheet,
+    verdict_sheet,
+)
+from deltagclip_cli.theory.verdict import is_measured
 
 PREFIX = "theory/"
 

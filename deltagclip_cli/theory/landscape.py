@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.theory.rounding import ROUNDING, falls_short, slack
 from deltagclip_cli.theory.kernel import (
     Estimate,
     extreme_eigenvalues,
@@ -21,6 +20,7 @@ from deltagclip_cli.theory.kernel import (
     largest_eigenvalue,
     tangent_kernel,
 )
+from deltagclip_cli.theory.rounding import ROUNDING, falls_short, slack
 
 MOST_EXACT = 4096
 """Outputs n·C up to which all eigenvalues are computed: 134 MB, and seconds to a minute."""
