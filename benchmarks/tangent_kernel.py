@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from deltagclip_cli.parts.models.wide_mlp import wide_mlp
-from deltagclip_cli.theory import kernel
+from deltagclip_cli.theory import landscape
 
 
 def main() -> None:
@@ -98,13 +98,13 @@ def whole(network: nn.Module, inputs: Tensor) -> Tensor:
 
 def chunks(network: nn.Module, inputs: Tensor) -> Tensor:
     """What a certificate does for all networks but those of linear maps."""
-    with mock.patch.object(kernel, "_is_linear_maps", return_value=False):
-        return kernel.tangent_kernel(network, inputs)
+    with mock.patch.object(landscape, "_is_linear_maps", return_value=False):
+        return landscape.tangent_kernel(network, inputs)
 
 
 WAYS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "Jacobian as a whole": whole,
-    "ours, from factors": kernel.tangent_kernel,
+    "ours, from factors": landscape.tangent_kernel,
     "ours, in chunks": chunks,
 }
 

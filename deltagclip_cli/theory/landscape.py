@@ -1,29 +1,44 @@
-"""The loss around the weights of a model, and what is measured of it while a trial is trained."""
+"""The loss around the weights of a model: the kernel, the curvature, the smoothness of operations.
+
+The tangent kernel is K = J Jᵀ, J the derivatives of all outputs by all weights: n·C rows, one for
+each output of each point, and a column for each weight. J is never made as a whole: blocks of K
+come from chunks of the points.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
+from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.theory.kernel import (
-    Estimate,
-    extreme_eigenvalues,
-    kernel_product,
-    largest_eigenvalue,
-    tangent_kernel,
-)
-from deltagclip_cli.theory.rounding import ROUNDING, falls_short, slack
+
+Product = Callable[[Tensor], Tensor]
 
 MOST_EXACT = 4096
 """Outputs n·C up to which all eigenvalues are computed: 134 MB, and seconds to a minute."""
+
+CHUNK_BYTES = 2**30
+"""What the derivatives of one chunk of points may take; two of them are there at a time.
+
+The fewer chunks, the less is computed twice: n/2k times, for k points in a chunk."""
+
+TOLERANCE = 1e-8
+"""Relative, of an eigenvalue: two digits more than anybody compares."""
+
+_ROUNDING = float(np.finfo(np.float64).eps)
 
 
 class Landscape:
@@ -138,6 +153,239 @@ def _check(model: nn.Module) -> None:
         )
 
 
+# ------------------------------------------------------------------------ the kernel
+
+
+def tangent_kernel(network: nn.Module, inputs: Tensor, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
+    """Return K, (n·C, n·C), the outputs of a point beside one another.
+
+    Args:
+        network: in float64, with outputs (B, C); K is about the weights that need a gradient.
+        inputs: all points, (n, ...), float64.
+        chunk_bytes: what the derivatives of one chunk may take; no less than those of one point.
+    """
+    derive = _factors if _is_linear_maps(network, inputs) else _jacobian
+    one = derive(network, inputs[:1])
+    points = max(1, chunk_bytes // sum(part.nbytes for part in one))
+    chunks = [slice(start, start + points) for start in range(0, len(inputs), points)]
+    count, outputs = len(inputs), len(one[0].derivatives)
+    kernel = inputs.new_empty(count * outputs, count * outputs)
+    blocks = kernel.view(count, outputs, count, outputs)
+    for number, across in enumerate(chunks):
+        rows = derive(network, inputs[across])
+        for down in chunks[: number + 1]:
+            columns = rows if down == across else derive(network, inputs[down])
+            block = _products(rows, columns).view_as(blocks[across, :, down])
+            blocks[across, :, down] = block
+            blocks[down, :, across] = block.permute(2, 3, 0, 1)
+    return kernel
+
+
+class _Part(NamedTuple):
+    """The rows of J for the weights of one tensor, or of one linear map z = W a.
+
+    The derivative of an output by W is the outer product of ∂z and a, and the product of two of
+    those is (∂z · ∂z')(a · a'), so that nothing as large as W is made.
+    """
+
+    derivatives: Tensor  # of the outputs (B·C, ...): by the weights themselves, or by z
+    inputs: Tensor | None = None  # a, (B, ...), where the derivatives are those by z
+
+    @property
+    def nbytes(self) -> int:
+        return self.derivatives.nbytes + (0 if self.inputs is None else self.inputs.nbytes)
+
+
+def _jacobian(network: nn.Module, inputs: Tensor) -> list[_Part]:
+    """Return the rows as they are: for any network."""
+
+    def output(weights: dict[str, Tensor], point: Tensor) -> Tensor:
+        outputs: Tensor = functional_call(network, weights, (point[None],))
+        return outputs[0]
+
+    trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
+    derivatives = vmap(jacrev(output), in_dims=(None, 0))(trained, inputs)
+    return [_Part(each.flatten(0, 1).flatten(1)) for each in derivatives.values()]
+
+
+def _factors(network: nn.Module, inputs: Tensor) -> list[_Part]:
+    """Return the rows in factors: for networks whose weights are those of linear maps alone."""
+    with _noted_calls(network) as calls:
+        outputs = network(inputs)
+    made = [call.made for call in calls]
+    columns = [torch.autograd.grad(column.sum(), made, retain_graph=True) for column in outputs.T]
+    parts = []
+    for call, *derivatives in zip(calls, *columns, strict=True):
+        given = call.given.detach()
+        if call.module.bias is not None:  # the weight of one more input, which is always 1
+            given = functional.pad(given, (0, 1), value=1.0)
+        parts.append(_Part(torch.stack(derivatives, 1).flatten(0, 1), given))
+    return parts
+
+
+def _products(rows: Sequence[_Part], columns: Sequence[_Part]) -> Tensor:
+    """Return the products of each row of J with each of some others."""
+    total: Tensor | None = None
+    for mine, theirs in zip(rows, columns, strict=True):
+        products = mine.derivatives @ theirs.derivatives.T
+        if mine.inputs is not None and theirs.inputs is not None:
+            inner = mine.inputs @ theirs.inputs.T
+            height, width = inner.shape
+            by_point = products.view(height, len(products) // height, width, -1)
+            by_point.mul_(inner[:, None, :, None])
+        total = products if total is None else total.add_(products)
+    assert total is not None
+    return total
+
+
+class _Call(NamedTuple):
+    """A linear map, what it was given and what it made of it."""
+
+    module: nn.Linear
+    given: Tensor
+    made: Tensor
+
+
+def _linear_maps(network: nn.Module) -> list[nn.Linear]:
+    return [each for each in network.modules() if isinstance(each, nn.Linear)]
+
+
+@contextmanager
+def _noted_calls(network: nn.Module) -> Iterator[list[_Call]]:
+    """Note the calls of the linear maps of a network, in their order."""
+    calls: list[_Call] = []
+    hooks = [
+        each.register_forward_hook(
+            lambda module, given, made: calls.append(_Call(module, given[0], made))
+        )
+        for each in _linear_maps(network)
+    ]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def _is_linear_maps(network: nn.Module, inputs: Tensor) -> bool:
+    """Whether all weights are those of linear maps, each trained and applied once to vectors."""
+    maps = _linear_maps(network)
+    theirs = [parameter for each in maps for parameter in each.parameters()]
+    everything = list(network.parameters())
+    if len(theirs) != len(everything) or not all(each.requires_grad for each in theirs):
+        return False
+    with _noted_calls(network) as calls:
+        network(inputs[:1])
+    is_once = sorted(id(call.module) for call in calls) == sorted(map(id, maps))
+    return is_once and all(call.given.dim() == 2 for call in calls)
+
+
+def kernel_product(network: nn.Module, inputs: Tensor) -> Product:
+    """Return the products K u = J (Jᵀ u): Jᵀ u is linear in u, and its derivative gives J."""
+    trained = [each for each in network.parameters() if each.requires_grad]
+    outputs = network(inputs).flatten()
+    anywhere = torch.zeros_like(outputs, requires_grad=True)
+    pulled = torch.autograd.grad(outputs, trained, anywhere, create_graph=True)
+
+    def product(vector: Tensor) -> Tensor:
+        directions = torch.autograd.grad(outputs, trained, vector, retain_graph=True)
+        (image,) = torch.autograd.grad(pulled, anywhere, directions, retain_graph=True)
+        return image
+
+    return product
+
+
+# ---------------------------------------------------------------------- eigenvalues
+
+
+class Estimate(NamedTuple):
+    """An eigenvalue, known to within an error.
+
+    There is one so near to the value. That it is the first or the last, too, is sure enough when
+    the error has become small; a search that was cut short may have stopped at another.
+    """
+
+    value: float
+    error: float
+
+
+def largest_eigenvalue(product: Product, start: Tensor, *, steps: int = 300) -> Estimate:
+    """Return the largest eigenvalue of a symmetric map.
+
+    Args:
+        product: of the map with a vector of the shape of ``start``.
+        start: any vector (P,) that is not orthogonal to the eigenvector, float64.
+        steps: the most products.
+    """
+    top = Estimate(math.nan, math.nan)
+    for values, residuals in _approximations(product, start, steps):
+        top = _first(values[::-1], residuals[::-1])
+        if top.error <= TOLERANCE * abs(top.value):
+            break
+    return top
+
+
+def extreme_eigenvalues(
+    product: Product, start: Tensor, *, steps: int = 1000
+) -> tuple[Estimate, Estimate]:
+    """Return the least and the largest eigenvalue, as :func:`largest_eigenvalue` does the largest.
+
+    The least one is found last where many lie close to it, and an error is left then.
+    """
+    low = top = Estimate(math.nan, math.nan)
+    for values, residuals in _approximations(product, start, steps):
+        low, top = _first(values, residuals), _first(values[::-1], residuals[::-1])
+        resolved = TOLERANCE * abs(low.value) + _ROUNDING * len(start) * abs(top.value)
+        if low.error <= resolved and top.error <= TOLERANCE * abs(top.value):
+            break
+    return low, top
+
+
+def _approximations(
+    product: Product, start: Tensor, steps: int
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield better and better approximations of eigenvalues, ascending, and their residuals' norms.
+
+    Lanczos' method. Not ARPACK, which would keep twenty vectors as long as all weights, and on the
+    host. Nothing is made orthogonal again here, so three vectors do: what rounding then adds are
+    copies of eigenvalues that were found, which does no harm at the ends (Paige 1980).
+    """
+    diagonal: list[float] = []
+    beside: list[float] = []
+    vector, before = start / start.norm(), torch.zeros_like(start)
+    due = 1
+    for step in range(1, steps + 1):
+        image = product(vector)
+        if beside:
+            image = image - beside[-1] * before
+        diagonal.append(float(image @ vector))
+        image = image - diagonal[-1] * vector
+        norm = float(image.norm())
+        if not math.isfinite(norm):
+            return
+        is_whole = norm <= _ROUNDING * max(map(abs, diagonal))  # the space holds no more
+        if step >= due or is_whole or step == steps:
+            due = step + max(1, step // 10)
+            values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside))
+            yield values, norm * np.abs(vectors[-1])
+        if is_whole:
+            return
+        beside.append(norm)
+        vector, before = image / norm, vector
+
+
+def _first(values: NDArray[np.float64], residuals: NDArray[np.float64]) -> Estimate:
+    """Return the first value with the better bound of its error: |r|, or Kato's |r|²/gap."""
+    residual = float(residuals[0])
+    if len(values) == 1:
+        return Estimate(float(values[0]), residual)
+    gap = abs(float(values[0] - values[1])) - float(residuals[1])
+    return Estimate(float(values[0]), min(residual, residual**2 / gap) if gap > 0 else residual)
+
+
+# ------------------------------------------------------------------ smooth operations
+
 _SMOOTH = {
     # that move numbers only
     "AccumulateGrad", "Alias", "AsStrided", "Cat", "Clone", "ConstantPadNd", "Copy", "Expand",
@@ -186,89 +434,3 @@ def _is_smooth(node: Any) -> bool:
         is_number = isinstance(exponent, (int, float))
         return is_number and float(exponent).is_integer() and exponent >= 0
     return name in _SMOOTH or name.startswith("ScaledDotProduct")
-
-
-class CertificateProbe:
-    """Gives ``theory/...`` metrics of the weights that an epoch begins with.
-
-    A trial with a certificate makes one step an epoch, so these are the weights at which the record
-    of the epoch has its ``train/loss``, its ``optim/grad_norm`` and its step size. The last record
-    is that of the weights before the last step.
-
-    ============================  =====================================================
-    ``theory/distance``           ‖w_t - w_0‖, at every step
-    ``theory/lambda_min``         least eigenvalue of the tangent kernel
-    ``theory/lambda_max``         its largest one
-    ``theory/lambda_error``       how far rounding, or a search cut short, may have put them off
-    ``theory/beta``               largest eigenvalue of the Hessian
-    ``theory/points``             n, by which ``train/loss`` is to be multiplied for L(w)
-    ``theory/smooth``             1 if the network is known to be smooth, else 0
-    ============================  =====================================================
-
-    All but the first are there for the first epoch, every so many after it, and the last. So they
-    are for a step whose PL* ratio ‖∇L‖²/(2L) is below every λ_min that was measured, for there the
-    kernel tells whether PL* is violated or λ_min is less than was known; but as often again as
-    planned at the most.
-
-    Args:
-        landscape: at the first weights of the trial, w_0, of which a copy is kept.
-        every: so many epochs.
-        epochs: of the whole trial.
-        precision: of the training, ``fp64`` or ``fp32``.
-    """
-
-    def __init__(self, landscape: Landscape, *, every: int, epochs: int, precision: str) -> None:
-        self._landscape = landscape
-        self._start = landscape.position()
-        self._every = every
-        self._last = epochs - 1
-        self._rounding = ROUNDING[precision]
-        self._smooth = float(landscape.is_smooth())
-        self._least = math.inf  # λ_min so far
-        self._first_loss = math.nan
-        self._credit = 0  # how many measurements may be made beside those that are planned
-
-    def before(self, epoch: int) -> dict[str, float]:
-        """Return the metrics of the weights that come after so many finished epochs."""
-        self._landscape.update()
-        numbers = {"theory/distance": float((self._landscape.position() - self._start).norm())}
-        if epoch % self._every == 0 or epoch == self._last:
-            self._credit += 1
-            numbers |= self._spectra()
-        return numbers
-
-    def after(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return more metrics of the same weights, if the step that was made there asks for it."""
-        loss = self._landscape.points * metrics["train/loss"]
-        if math.isnan(self._first_loss):
-            self._first_loss = loss
-        norm = metrics.get("optim/grad_norm", math.nan)
-        if "theory/lambda_min" in metrics or not self._credit or not 0 < loss < math.inf:
-            return {}
-        doubt = slack(self._first_loss, self._rounding) / math.sqrt(loss)
-        if not falls_short(norm**2 / (2 * loss), self._least, doubt):
-            return {}
-        self._credit -= 1
-        return self._spectra()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a continuation needs to measure at the same steps."""
-        return {"least": self._least, "first_loss": self._first_loss, "credit": self._credit}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
-        self._least = state["least"]
-        self._first_loss = state["first_loss"]
-        self._credit = state["credit"]
-
-    def _spectra(self) -> dict[str, float]:
-        low, high = self._landscape.kernel_extremes()
-        self._least = min(self._least, low.value)
-        return {
-            "theory/lambda_min": low.value,
-            "theory/lambda_max": high.value,
-            "theory/lambda_error": low.error,
-            "theory/beta": self._landscape.smoothness(),
-            "theory/points": self._landscape.points,
-            "theory/smooth": self._smooth,
-        }

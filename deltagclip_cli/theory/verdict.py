@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deltagclip_cli.core import REGIME_FRACTIONS, REGIMES
 from deltagclip_cli.results.read.run import Curve, Numbers
-from deltagclip_cli.theory.rounding import EIGENVALUES, ROUNDING, falls_short, slack
+from deltagclip_cli.theory.probe import EIGENVALUES, ROUNDING, falls_short, slack
 
 NO_FLOOR = "δ > 0: without a floor the theorem promises no rate"
 

@@ -20,7 +20,8 @@ from deltagclip_cli.parts.schedules.driver import ScheduleDriver, build_schedule
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.spec.schema import wants_auto
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.theory.landscape import CertificateProbe, Landscape
+from deltagclip_cli.theory.landscape import Landscape
+from deltagclip_cli.theory.probe import CertificateProbe
 from deltagclip_cli.training.loading import (
     built,
     fingerprint,

@@ -15,10 +15,13 @@ from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.tasks.classify import Classify
-from deltagclip_cli.theory import kernel
-from deltagclip_cli.theory import landscape as landscapes
-from deltagclip_cli.theory.kernel import extreme_eigenvalues, largest_eigenvalue, tangent_kernel
-from deltagclip_cli.theory.landscape import Landscape
+from deltagclip_cli.theory import landscape
+from deltagclip_cli.theory.landscape import (
+    Landscape,
+    extreme_eigenvalues,
+    largest_eigenvalue,
+    tangent_kernel,
+)
 
 MODELS: dict[str, Any] = {
     "wide_mlp": {"name": "wide_mlp", "width": 24},
@@ -95,9 +98,9 @@ def test_in_chunks_of_a_few_points_it_is_the_same(name: str) -> None:
 def test_linear_maps_never_make_the_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
     model, inputs = network_and_inputs("wide_mlp")
     with monkeypatch.context() as patch:
-        patch.delattr(kernel, "jacrev")
+        patch.delattr(landscape, "jacrev")
         expected = tangent_kernel(model, inputs)
-    monkeypatch.setattr(kernel, "_is_linear_maps", lambda network, inputs: False)
+    monkeypatch.setattr(landscape, "_is_linear_maps", lambda network, inputs: False)
     generic = tangent_kernel(model, inputs)
     torch.testing.assert_close(generic, expected, rtol=1e-12, atol=1e-13)
 
@@ -123,7 +126,7 @@ def test_a_linear_map_that_is_used_twice_is_not_taken_for_one(
 def test_its_extremes_agree_with_numpy_by_blocks_and_by_lanczos(
     most_exact: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landscapes, "MOST_EXACT", most_exact)
+    monkeypatch.setattr(landscape, "MOST_EXACT", most_exact)
     parts = parts_of(trial_of(model=MODELS["wide_mlp"]))
     inputs, targets = next(parts.train.iterate(None, None))
     low, high = Landscape(parts.model, parts.task, inputs, targets).kernel_extremes()
@@ -154,10 +157,10 @@ def test_what_is_trained_in_float32_is_measured_in_float64() -> None:
 
 def test_measuring_draws_no_random_numbers_and_moves_no_weight() -> None:
     parts = parts_of(trial_of())
-    landscape = Landscape(parts.model, parts.task, *next(parts.train.iterate(None, None)))
+    measured = Landscape(parts.model, parts.task, *next(parts.train.iterate(None, None)))
     before = [each.clone() for each in parts.model.parameters()]
     state = torch.get_rng_state()
-    landscape.kernel_extremes(), landscape.smoothness()
+    measured.kernel_extremes(), measured.smoothness()
     assert torch.equal(torch.get_rng_state(), state)
     assert all(map(torch.equal, parts.model.parameters(), before))
     assert all(each.grad is None for each in parts.model.parameters())

@@ -23,7 +23,8 @@ from certificate_cases import (
 from deltagclip_cli.core import DeviceError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.theory.landscape import CertificateProbe, Landscape
+from deltagclip_cli.theory.landscape import Landscape
+from deltagclip_cli.theory.probe import CertificateProbe
 from deltagclip_cli.training import assembly
 from deltagclip_cli.training.trainer import Ending
 
