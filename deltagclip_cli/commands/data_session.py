@@ -17,7 +17,7 @@ from deltagclip_cli.core import DataError, UsageError, memory
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import waiting
-from deltagclip_cli.terminal.messages import shown_messages
+from deltagclip_cli.terminal.console import shown_messages
 from deltagclip_cli.terminal.streams import print_json
 
 if TYPE_CHECKING:

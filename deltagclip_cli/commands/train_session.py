@@ -25,8 +25,7 @@ from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, hold, tidy
 from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.terminal.console import waiting
-from deltagclip_cli.terminal.messages import shown_messages
+from deltagclip_cli.terminal.console import shown_messages, waiting
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.terminal.summary import print_summary
 from deltagclip_cli.training.logs import left_to_others

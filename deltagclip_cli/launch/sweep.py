@@ -40,8 +40,7 @@ from deltagclip_cli.runs.hold import tidy
 from deltagclip_cli.runs.starts import THREADS, read_starts, threads_of
 from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
-from deltagclip_cli.terminal.console import waiting
-from deltagclip_cli.terminal.messages import shown_messages
+from deltagclip_cli.terminal.console import shown_messages, waiting
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.terminal.sweep_tables import counted, print_plan, summary_tables
 from deltagclip_cli.training.stopping import StopRequest

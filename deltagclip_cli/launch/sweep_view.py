@@ -20,7 +20,7 @@ from deltagclip_cli.launch.supervisor import SweepWatcher
 from deltagclip_cli.plan.planned import Outlook, Planned
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.heartbeat import read_heartbeat
-from deltagclip_cli.terminal.running import running_table
+from deltagclip_cli.terminal.progress import running_table
 from deltagclip_cli.terminal.sweep_tables import STYLES
 
 LAST_SHOWN = 4

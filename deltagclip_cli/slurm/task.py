@@ -28,7 +28,7 @@ from deltagclip_cli.runs.ownership import Owner, current_restart, read_owner
 from deltagclip_cli.slurm.array import Array, Head, ListedTrial, Marks
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
 from deltagclip_cli.spec.trial import distinct_inputs
-from deltagclip_cli.terminal.messages import shown_messages
+from deltagclip_cli.terminal.console import shown_messages
 from deltagclip_cli.training.stopping import StopRequest
 
 _PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit

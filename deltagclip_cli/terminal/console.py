@@ -1,18 +1,21 @@
-"""The console that commands print to."""
+"""The console that commands print to, and log messages as lines on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import rich.console
 from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import track
 from rich.segment import Segment
+from rich.text import Text
 
 from deltagclip_cli.core import printable
 from deltagclip_cli.terminal.streams import LEAST_COLUMNS
+from deltagclip_cli.training.logs import EPOCHS, SOURCES, handled_by
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Watch
@@ -95,3 +98,37 @@ def print_problems(problems: Sequence[str], *, all_in: str = "--json") -> None:
     if len(problems) > _MOST_PROBLEMS:
         more = len(problems) - _MOST_PROBLEMS
         console.print(f"and {more} more of these; {all_in} has all", style="yellow")
+
+
+class _ConsoleHandler(logging.Handler):
+    def __init__(self, console: rich.console.Console, level: int) -> None:
+        super().__init__(level)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else ""
+        self._console.print(Text(record.getMessage(), style=style), soft_wrap=True)
+
+
+@contextmanager
+def shown_messages(console: rich.console.Console, *, quiet: bool = False) -> Iterator[None]:
+    """Print what the package and Python's ``warnings`` have to say while the context lasts.
+
+    On a terminal the progress display tells of the epochs; elsewhere some are a line. Within
+    another such context, which shows them already, this does nothing.
+    """
+    handlers = logging.getLogger(SOURCES[0]).handlers
+    if any(isinstance(each, _ConsoleHandler) for each in handlers):
+        yield
+        return
+    handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
+    told = not console.is_terminal
+    handler.addFilter(lambda each: each.name != EPOCHS or (told and each.__dict__["is_told"]))
+    for name in SOURCES:
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        with handled_by(handler):
+            yield
+    finally:
+        logging.captureWarnings(False)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deltagclip_cli.plan.run_status import RunStatus, Status
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.terminal.running import running_table
+from deltagclip_cli.terminal.progress import running_table
 from deltagclip_cli.terminal.sweep_tables import STYLES, counted, summary_tables
 
 MOST_PROBLEMS = 10

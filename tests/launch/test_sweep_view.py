@@ -22,7 +22,7 @@ from deltagclip_cli.runs import heartbeat
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import create, hold
-from deltagclip_cli.terminal import running
+from deltagclip_cli.terminal import progress
 
 SLOTS = [Slot("cpu 0", "cpu"), Slot("cpu 1", "cpu")]
 FINISHED = End(State.FINISHED)
@@ -102,7 +102,7 @@ def test_a_trial_that_says_nothing_for_long_is_marked(
 ) -> None:
     screen = Screen()
     beat(stack, planned[0], monkeypatch)
-    monkeypatch.setattr(running, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "STALE_SECONDS", 0.0)
     with live(screen, planned, 1) as view:
         view.looked([(planned[0], SLOTS[0])])
         screen.console.print(view.render())
