@@ -1,1 +1,4 @@
-"""The commands. Each maps its options to one call; nothing heavy is imported before it runs."""
+"""The commands, a file each, imported when they are called, described or completed.
+
+Help and completion wait for what a file imports at its head: neither torch nor numpy.
+"""

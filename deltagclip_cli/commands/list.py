@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from deltagclip_cli.commands import options
+from deltagclip_cli.core import Catalogue, UsageError, load_target, printable
+from deltagclip_cli.core.catalogue import read_signature
+from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.terminal.streams import print_json
+
+Row = dict[str, str | list[str]]
 
 
 class Kind(StrEnum):
@@ -41,10 +52,6 @@ def list_components(
     debug: options.Debug = False,
 ) -> None:
     """List the experiments of a file, or the parts that they can be made of."""
-    from deltagclip_cli.core import UsageError
-    from deltagclip_cli.terminal.listing import print_listing
-    from deltagclip_cli.terminal.streams import print_json
-
     if kind is Kind.EXPERIMENTS:
         rows = _experiments(spec, tags or ())
     elif tags:
@@ -57,9 +64,7 @@ def list_components(
         print_listing(rows)
 
 
-def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str | list[str]]]:
-    from deltagclip_cli.spec.load import load_spec
-
+def _experiments(path: Path, tags: Sequence[str]) -> list[Row]:
     return [
         {
             "name": name,
@@ -72,12 +77,9 @@ def _experiments(path: options.Spec, tags: Sequence[str]) -> list[dict[str, str 
     ]
 
 
-def _components(table_target: str) -> list[dict[str, str | list[str]]]:
-    from deltagclip_cli.core import Catalogue, load_target
-    from deltagclip_cli.core.catalogue import read_signature
-
+def _components(table_target: str) -> list[Row]:
     table: Catalogue = load_target(table_target)
-    rows: list[dict[str, str | list[str]]] = []
+    rows: list[Row] = []
     for name, target in table.all().items():
         signature = read_signature(target)
         supplied = table.supplied
@@ -90,3 +92,29 @@ def _components(table_target: str) -> list[dict[str, str | list[str]]]:
             }
         )
     return rows
+
+
+def print_listing(
+    rows: Sequence[Mapping[str, str | list[str]]], console: Console | None = None
+) -> None:
+    """Print rows with the same keys, each a name, what it is, and more, which goes on below that.
+
+    To a file or pipe, a row is one line, separated by tabs.
+    """
+    console = console or make_console()
+    if not console.is_terminal:
+        for row in rows:
+            print("\t".join(map(_text, row.values())), file=console.file)
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column()
+    for row in rows:
+        (_, name), (_, about), *others = row.items()
+        more = "".join(f"\n{key}: {_text(value)}" for key, value in others if value)
+        table.add_row(Text(_text(name)), Text(_text(about)).append(more, style="dim"))
+    console.print(table)
+
+
+def _text(value: str | list[str]) -> str:
+    return printable(value if isinstance(value, str) else ", ".join(value))

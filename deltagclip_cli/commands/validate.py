@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import plural, printable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from deltagclip_cli.spec.load import Spec
-    from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.core import SpecError, plural, printable
+from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
+from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
+from deltagclip_cli.search.problem import find_subjects
+from deltagclip_cli.spec.load import Spec, load_spec
+from deltagclip_cli.spec.slurm_settings import Slurm
+from deltagclip_cli.spec.trial import Trial, expand
+from deltagclip_cli.terminal.console import make_console, waiting
+from deltagclip_cli.terminal.streams import print_json
 
 
 def validate(
@@ -31,10 +34,6 @@ def validate(
     Models, optimizers and schedules are built once, without data: for --device, or for the GPUs of
     a cluster where an experiment has 'slurm:'. Exit code 0 if there is no error, else 2.
     """
-    from deltagclip_cli.core import SpecError
-    from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.terminal.streams import print_json
-
     try:
         spec = load_spec(file, sets=sets or ())
         counts = dict.fromkeys(spec.experiments, 0)
@@ -55,8 +54,6 @@ def validate(
 
 def _counted(spec: Spec, counts: dict[str, int]) -> Iterator[Trial]:
     """Every trial, of which only the number is kept."""
-    from deltagclip_cli.spec.trial import expand
-
     for name, experiment in spec.experiments.items():
         for trial in expand(name, experiment):
             counts[name] += 1
@@ -65,11 +62,6 @@ def _counted(spec: Spec, counts: dict[str, int]) -> Iterator[Trial]:
 
 def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -> None:
     """Build the parts of all trials, searched ones too, for where each is to be trained."""
-    from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
-    from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
-    from deltagclip_cli.search.problem import find_subjects
-    from deltagclip_cli.spec.slurm_settings import Slurm
-    from deltagclip_cli.terminal.console import make_console, waiting
 
     def stage(trial: Trial) -> Stage:
         slurm = spec.experiments[trial.experiment].slurm

@@ -15,7 +15,7 @@ from tiny_data import write_mnist
 from tiny_spec import trials_of
 from torchvision import datasets as torchvision_datasets
 
-from deltagclip_cli.commands.data_session import DataSession
+from deltagclip_cli.commands.data import prepare_data
 from deltagclip_cli.core import DataError
 from deltagclip_cli.launch import local
 from deltagclip_cli.launch.inline import InlineLauncher
@@ -217,7 +217,7 @@ def test_a_terminal_shows_what_is_being_prepared(
         return status(words)
 
     monkeypatch.setattr(console, "status", noted)
-    DataSession(tmp_path, console).prepare(trials_of(tmp_path))
+    prepare_data(trials_of(tmp_path), tmp_path, console)
     assert waited == ["Preparing synthetic"]
     assert "synthetic: 8 + 8 samples" in console.export_text()
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 from tiny_spec import TINY
 
+from deltagclip_cli.commands.list import print_listing
 from deltagclip_cli.core import load_target
-from deltagclip_cli.terminal.listing import print_listing
 
 TABLES = {
     "models": "deltagclip_cli.parts.models:TABLE",
