@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands import options
 
 
 def cancel(
@@ -16,7 +16,7 @@ def cancel(
             metavar="EXPERIMENT",
             help="Whose jobs to end.",
             show_default="all",
-            autocompletion=completion.read_experiments,
+            autocompletion=options.offer_read_experiments,
         ),
     ] = None,
     runs: options.Runs = options.RUNS,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands import options
 
 
 def certify(
@@ -15,7 +15,7 @@ def certify(
         typer.Argument(
             metavar="RUN|EXPERIMENT...",
             help="Run folders, or experiments of the runs folder.",
-            autocompletion=completion.read_experiments,
+            autocompletion=options.offer_read_experiments,
         ),
     ],
     runs: options.Runs = options.RUNS,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands import options
 
 
 def clean(
@@ -17,7 +17,7 @@ def clean(
             metavar="EXPERIMENT",
             help="Whose run folders.",
             show_default="all",
-            autocompletion=completion.read_experiments,
+            autocompletion=options.offer_read_experiments,
         ),
     ] = None,
     runs: options.Runs = options.RUNS,

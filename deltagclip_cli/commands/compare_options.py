@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.commands import completion
+from deltagclip_cli.commands import options
 from deltagclip_cli.results.compare.mode import Mode
 
 Targets = Annotated[
@@ -15,7 +15,7 @@ Targets = Annotated[
         metavar="EXPERIMENT|FOLDER",
         help="Experiments of the runs folder, or folders with runs or with TensorBoard logs.",
         show_default="all experiments",
-        autocompletion=completion.read_experiments,
+        autocompletion=options.offer_read_experiments,
     ),
 ]
 Metric = Annotated[
@@ -24,7 +24,7 @@ Metric = Annotated[
         "--metric",
         help="What to compare.",
         show_default="test/accuracy or test/loss",
-        autocompletion=completion.metrics,
+        autocompletion=options.offer_metrics,
     ),
 ]
 At = Annotated[
@@ -36,7 +36,7 @@ Baseline = Annotated[
         "--baseline",
         metavar="OPTIMIZER",
         help="Test every other one against this.",
-        autocompletion=completion.labels,
+        autocompletion=options.offer_labels,
     ),
 ]
 Target = Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands import options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def status(
             metavar="EXPERIMENT",
             help="Experiments to show.",
             show_default="all",
-            autocompletion=completion.read_experiments,
+            autocompletion=options.offer_read_experiments,
         ),
     ] = None,
     spec: Annotated[

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands import options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def sweep(
             metavar="EXPERIMENT",
             help="Experiments of the spec.",
             show_default="the only one",
-            autocompletion=completion.experiments,
+            autocompletion=options.offer_experiments,
         ),
     ] = None,
     tags: options.Tags = None,
@@ -36,7 +36,7 @@ def sweep(
         typer.Option(
             metavar="LABEL",
             help="Only this optimizer. Repeatable.",
-            autocompletion=completion.labels,
+            autocompletion=options.offer_labels,
         ),
     ] = None,
     seed: Annotated[

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltagclip_cli.commands import completion, options
+from deltagclip_cli.commands import options
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.load import Spec
@@ -21,7 +21,7 @@ def train(
         typer.Argument(
             help="An experiment of the spec.",
             show_default=True,
-            autocompletion=completion.experiments,
+            autocompletion=options.offer_experiments,
         ),
     ] = DEFAULT_EXPERIMENT,
     optimizer: Annotated[
@@ -30,7 +30,7 @@ def train(
             metavar="LABEL",
             help="One of its optimizers.",
             show_default="the first",
-            autocompletion=completion.labels,
+            autocompletion=options.offer_labels,
         ),
     ] = None,
     seed: Annotated[
