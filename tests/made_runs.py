@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deltagclip_cli.results.compare.answer import Answer, Request, answer
+from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
 from deltagclip_cli.results.read.run import Curve, Group, Outcome, Reading, Run
 
 METRIC = "test/accuracy"
@@ -50,6 +50,6 @@ def last_values(of: Group | str, values: Sequence[float]) -> list[Run]:
     return [run(of, seed, [0.0, value]) for seed, value in enumerate(values)]
 
 
-def answered(runs: Sequence[Run], **request: object) -> Answer:
+def answered(runs: Sequence[Run], **request: object) -> Analysis:
     """What comes of a request, by default for the accuracy."""
-    return answer(Reading(runs, []), Request(**{"metric": METRIC, **request}))  # type: ignore[arg-type]
+    return analyse(Reading(runs, []), Request(**{"metric": METRIC, **request}))  # type: ignore[arg-type]

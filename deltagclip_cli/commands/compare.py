@@ -66,7 +66,7 @@ def compare(
     Exit codes: 0 compared; 1 no run has come to its end yet; 2 wrong input.
     """
     from deltagclip_cli.commands.compare_session import compare_and_write
-    from deltagclip_cli.results.compare.answer import Request
+    from deltagclip_cli.results.compare.analysis import Request
     from deltagclip_cli.results.read.tree import Place
 
     request = Request(

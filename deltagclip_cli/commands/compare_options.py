@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.results.compare.mode import Mode
+from deltagclip_cli.core import Mode
 
 Targets = Annotated[
     list[str] | None,

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deltagclip_cli.core import ExitCode, UsageError, write_text
-from deltagclip_cli.results.compare.answer import Answer, Request, answer
-from deltagclip_cli.results.compare.export import csv_text, json_text
-from deltagclip_cli.results.compare.markup import latex, markdown
+from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
+from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.terminal.compare_view import print_sheets
@@ -55,7 +54,7 @@ def compare_and_write(
         NotYetError: no run has come to the end of its first epoch.
     """
     reading = place.read(shown_reading(quiet=quiet))
-    found = answer(reading, request)
+    found = analyse(reading, request)
     if output is None and format_ == "table":
         print_sheets(make_console(), found.sheets())
     elif output is None:
@@ -71,7 +70,7 @@ def compare_and_write(
     return ExitCode.FAILED
 
 
-def _text(found: Answer, format_: str) -> str:
+def _text(found: Analysis, format_: str) -> str:
     match format_:
         case "csv":
             return csv_text(found)

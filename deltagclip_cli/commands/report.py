@@ -59,7 +59,7 @@ def report(
     and TensorBoard logs of any other.
     """
     from deltagclip_cli.commands.report_session import Figures, write_report
-    from deltagclip_cli.results.compare.answer import Request
+    from deltagclip_cli.results.compare.analysis import Request
     from deltagclip_cli.results.read.tree import Place
 
     request = Request(

@@ -16,7 +16,7 @@ from deltagclip_cli.report.figures import FORMATS, figures, save
 from deltagclip_cli.report.output import report_folder
 from deltagclip_cli.report.page import page
 from deltagclip_cli.report.page_tables import all_tables
-from deltagclip_cli.results.compare.answer import Answer, Request, answer
+from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
 from deltagclip_cli.results.compare.export import json_text
 from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
 from deltagclip_cli.results.read.run import Outcome, Reading
@@ -107,11 +107,11 @@ def write_report(
     return ExitCode.FAILED
 
 
-def _answer(reading: Reading, request: Request) -> Answer | None:
+def _answer(reading: Reading, request: Request) -> Analysis | None:
     """What the runs came to; None if none of them has come to the end of its first epoch."""
     if not any(run.curves for run in reading.runs):
         return None
-    found = answer(reading, request)
+    found = analyse(reading, request)
     if request.heat_map is None:
         return replace(found, heat_maps=usual_heat_maps(found.comparisons))
     return found
@@ -139,7 +139,7 @@ def _usual_folder(place: Place) -> Path:
     return shared / plain_name(folder.resolve().name)
 
 
-def _write_beside(draft: Path, found: Answer, wanted: Figures | None) -> None:
+def _write_beside(draft: Path, found: Analysis, wanted: Figures | None) -> None:
     """Tables, figures, and every number for programs."""
     (draft / "comparison.json").write_text(json_text(found), encoding="utf-8")
     (draft / "tables").mkdir()

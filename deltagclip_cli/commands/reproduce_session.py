@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.results.compare.reproduction import Figure, as_data, overview, value_sheets
+from deltagclip_cli.results.compare.published import Figure, as_data, overview, value_sheets
 from deltagclip_cli.results.read.run import Reading
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.spec.load import load_spec

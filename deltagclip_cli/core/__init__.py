@@ -43,6 +43,7 @@ from deltagclip_cli.core.metrics import (
     SPEED,
     TEST_METRICS,
     TRAINED_METRICS,
+    Mode,
     TrainedMetric,
     more_is_better,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "DeviceError",
     "ExitCode",
     "FullDiskError",
+    "Mode",
     "NotYetError",
     "RunFolderError",
     "SpecError",

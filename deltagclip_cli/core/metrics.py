@@ -8,6 +8,7 @@ Every metric is shown by :func:`~deltagclip_cli.core.numbers.short`, and a mean 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from typing import Literal, get_args
 
 TrainedMetric = Literal["train/loss", "train/accuracy", "test/loss", "test/accuracy"]
@@ -30,6 +31,14 @@ REGIME_FRACTIONS = {regime: f"optim/{regime}_fraction" for regime in REGIMES}
 
 EPOCH_SECONDS = "perf/epoch_seconds"
 SPEED = "perf/samples_per_second"
+
+
+class Mode(StrEnum):
+    """Which values of a metric are good ones."""
+
+    MAX = "max"
+    MIN = "min"
+
 
 _MORE = (
     "acc accuracy auc auroc f1 precision recall score reward return psnr ssim bleu rouge map iou"

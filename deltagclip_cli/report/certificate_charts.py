@@ -9,7 +9,7 @@ import numpy as np
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.text_table import Sheet
+from deltagclip_cli.results.compare.tables import Sheet
 from deltagclip_cli.results.read.run import Curve, Numbers, Run
 from deltagclip_cli.theory.certificate import (
     Certificate,

@@ -8,8 +8,7 @@ from typing import Any
 
 from deltagclip_cli.report.figure_text import drawable, letters, shortened
 from deltagclip_cli.report.line_styles import COLOURS, DASHES, Look, Looks, shown
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.rows import Row
+from deltagclip_cli.results.compare.comparison import Comparison, Row
 from deltagclip_cli.results.read.run import Outcome
 
 # Of those for which there is no colour left: solid, dotted and dashed tell train, test and val.

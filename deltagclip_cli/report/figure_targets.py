@@ -17,9 +17,8 @@ from deltagclip_cli.report.figure_text import (
     shortened,
     told_apart,
 )
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.rows import Row
-from deltagclip_cli.results.compare.target import Cost, Reached, Target, cost
+from deltagclip_cli.results.compare.comparison import Comparison, Row
+from deltagclip_cli.results.compare.question import Cost, Reached, Target, cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

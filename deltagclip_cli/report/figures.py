@@ -18,7 +18,7 @@ from deltagclip_cli.report.figure_steps import draw_steps
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figure_targets import draw_targets
 from deltagclip_cli.report.line_styles import Looks
-from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.analysis import Analysis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ class Drawing:
     figure: Figure
 
 
-def figures(answer: Answer, style: Style) -> Iterator[Drawing]:
+def figures(answer: Analysis, style: Style) -> Iterator[Drawing]:
     """Draw the figures of an answer, one at a time.
 
     Args:
@@ -66,7 +66,7 @@ def figures(answer: Answer, style: Style) -> Iterator[Drawing]:
             yield Drawing(title, kind, figure)
 
 
-def _plans(answer: Answer) -> Iterator[tuple[str, str, Callable[[], Figure | None]]]:
+def _plans(answer: Analysis) -> Iterator[tuple[str, str, Callable[[], Figure | None]]]:
     """What might be drawn."""
     looks = Looks.of(answer.comparisons)
     for each in answer.comparisons:

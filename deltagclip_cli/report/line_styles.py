@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.rows import Row
+from deltagclip_cli.results.compare.comparison import Comparison, Row
 
 MOST_SETTINGS = 12  # with a train and a test line of each, nobody could follow more in a panel
 

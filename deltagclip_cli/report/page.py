@@ -16,7 +16,7 @@ from deltagclip_cli.report.page_tables import Table, tables_across, tables_of
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
 from deltagclip_cli.report.sensitivity_charts import sensitivity_charts
-from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.compare.profiles import Overall
 from deltagclip_cli.results.read.run import Run
@@ -41,7 +41,7 @@ class Section:
     tables: Sequence[Table]
 
 
-def page(title: str, runs: Sequence[Run], answer: Answer | None, problems: Sequence[str]) -> str:
+def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]) -> str:
     """A report as HTML.
 
     Args:
@@ -88,14 +88,14 @@ def _asset(name: str) -> str:
     return files(__package__ or "").joinpath("assets", name).read_text("utf-8")
 
 
-def _sections(answer: Answer) -> list[Section]:
+def _sections(answer: Analysis) -> list[Section]:
     return [
         Section(f"comparison-{number}", each.title, sentences(each), tables_of(each, answer))
         for number, each in enumerate(answer.comparisons)
     ]
 
 
-def _data(answer: Answer, sections: Sequence[Section], charts: Charts) -> dict[str, Any]:
+def _data(answer: Analysis, sections: Sequence[Section], charts: Charts) -> dict[str, Any]:
     """What the charts show; their axes come last, when all lines have been made."""
     looks = Looks.of(answer.comparisons)
     return {

@@ -8,17 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from deltagclip_cli.report.certificate_charts import certificate_sheets, certificates_across
-from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.cost_table import cost_sheet
-from deltagclip_cli.results.compare.difference_table import difference_sheet
-from deltagclip_cli.results.compare.export import csv_text
-from deltagclip_cli.results.compare.markup import latex, markdown
+from deltagclip_cli.results.compare.export import csv_text, latex, markdown
 from deltagclip_cli.results.compare.profiles import overall_sheet
 from deltagclip_cli.results.compare.published import published_sheets
 from deltagclip_cli.results.compare.sensitivity import heat_map_sheet, sensitivity_sheets
-from deltagclip_cli.results.compare.text_table import Sheet
-from deltagclip_cli.results.compare.value_table import value_sheet
+from deltagclip_cli.results.compare.tables import Sheet, cost_sheet, difference_sheet, value_sheet
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class Table:
         return markdown([self.sheet])
 
 
-def tables_of(comparison: Comparison, answer: Answer) -> list[Table]:
+def tables_of(comparison: Comparison, answer: Analysis) -> list[Table]:
     """Those of one comparison, first that of the values."""
     sheets: list[tuple[str, Iterable[Sheet | None]]] = [
         ("values", [value_sheet(comparison, intervals=answer.request.intervals)]),
@@ -65,7 +61,7 @@ def tables_of(comparison: Comparison, answer: Answer) -> list[Table]:
     ]
 
 
-def tables_across(answer: Answer) -> list[Table]:
+def tables_across(answer: Analysis) -> list[Table]:
     """Those that belong to no comparison alone."""
     maps = [("heat-map", heat_map_sheet(each)) for each in answer.heat_maps]
     overall = [("across", overall_sheet(answer.across))] if answer.across is not None else []
@@ -74,7 +70,7 @@ def tables_across(answer: Answer) -> list[Table]:
     return [Table(kind, each.title, each, _csv(each)) for kind, each in sheets]
 
 
-def all_tables(answer: Answer) -> Iterator[tuple[str, Table]]:
+def all_tables(answer: Analysis) -> Iterator[tuple[str, Table]]:
     """Every table, with the title of the comparison that it belongs to."""
     for comparison in answer.comparisons:
         for table in tables_of(comparison, answer):

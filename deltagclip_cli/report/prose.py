@@ -10,10 +10,14 @@ import numpy as np
 
 from deltagclip_cli.core import listed, plural, shown_with, with_error
 from deltagclip_cli.report.step_sizes import CLIP_RATIO
-from deltagclip_cli.results.compare.circumstances import circumstances_note
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.formatting import p_value
-from deltagclip_cli.results.compare.rows import Behind, Row, Standing
+from deltagclip_cli.results.compare.comparison import (
+    Behind,
+    Comparison,
+    Row,
+    Standing,
+    circumstances_note,
+)
+from deltagclip_cli.results.compare.tables import p_value
 from deltagclip_cli.results.read.run import Outcome
 from deltagclip_cli.results.statistics.difference import Design
 

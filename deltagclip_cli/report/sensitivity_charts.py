@@ -9,8 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from deltagclip_cli.report.line_styles import Looks
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.rows import Row
+from deltagclip_cli.results.compare.comparison import Comparison, Row
 
 LEAST_VALUES = 3  # two make no curve
 

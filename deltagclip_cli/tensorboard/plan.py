@@ -22,10 +22,8 @@ import numpy as np
 
 from deltagclip_cli.core import more_is_better, printable
 from deltagclip_cli.report.bands import band
-from deltagclip_cli.results.compare.comparison import Comparison, compare_runs
-from deltagclip_cli.results.compare.metrics import usual_metric
-from deltagclip_cli.results.compare.read_at import Moment
-from deltagclip_cli.results.compare.rows import Question, Row
+from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
+from deltagclip_cli.results.compare.question import Moment, Question, usual_metric
 from deltagclip_cli.results.read.events import event_files
 from deltagclip_cli.results.read.run import Numbers, Outcome, Reading, Run
 from deltagclip_cli.tensorboard.event_file import event_file

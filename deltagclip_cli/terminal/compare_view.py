@@ -12,8 +12,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.results.compare.rows import Standing
-from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet
+from deltagclip_cli.results.compare.comparison import Standing
+from deltagclip_cli.results.compare.tables import Cell, Line, Sheet
 
 _STYLES = {Standing.BEST: "bold green", Standing.LIKE_BEST: "green"}
 _DARK, _BRIGHT = (68, 1, 84), (253, 231, 37)  # the ends of viridis

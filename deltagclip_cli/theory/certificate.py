@@ -22,7 +22,7 @@ from deltagclip_cli.core import (
     write_text,
 )
 from deltagclip_cli.results.compare.comparison import by_size
-from deltagclip_cli.results.compare.text_table import Sheet, line
+from deltagclip_cli.results.compare.tables import Sheet, line
 from deltagclip_cli.results.read.run import Group, Numbers, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import hold

@@ -8,7 +8,7 @@ from dataclasses import replace
 from made_runs import answered, last_values
 
 from deltagclip_cli.report.prose import sentences
-from deltagclip_cli.results.compare.circumstances import camps
+from deltagclip_cli.results.compare.comparison import camps
 from deltagclip_cli.results.compare.export import json_text
 from deltagclip_cli.results.read.run import Run
 

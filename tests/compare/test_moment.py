@@ -8,7 +8,7 @@ import pytest
 from made_runs import METRIC, run
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.results.compare.read_at import Missing, Moment
+from deltagclip_cli.results.compare.question import Missing, Moment
 from deltagclip_cli.results.read.run import Outcome, Run
 
 VALUES = [0.1, 0.5, 0.3]

@@ -7,7 +7,7 @@ import math
 import pytest
 from made_runs import group, last_values, run
 
-from deltagclip_cli.results.compare.reproduction import (
+from deltagclip_cli.results.compare.published import (
     Figure,
     as_data,
     overview,

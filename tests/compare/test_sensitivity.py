@@ -7,7 +7,7 @@ from made_runs import answered, group, last_values, run
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.sensitivity import Margin, sensitivities
-from deltagclip_cli.results.compare.text_table import Sheet
+from deltagclip_cli.results.compare.tables import Sheet
 from deltagclip_cli.results.read.run import Outcome, Run
 
 GRID = {("0.1", "1"): 0.50, ("0.1", "2"): 0.90, ("10", "1"): 0.895, ("10", "2"): 0.88}

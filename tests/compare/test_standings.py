@@ -7,9 +7,8 @@ import math
 import pytest
 from made_runs import answered, group, last_values, run
 
-from deltagclip_cli.core import UsageError
-from deltagclip_cli.results.compare.mode import Mode
-from deltagclip_cli.results.compare.rows import Standing
+from deltagclip_cli.core import Mode, UsageError
+from deltagclip_cli.results.compare.comparison import Standing
 from deltagclip_cli.results.read.run import Outcome, Run
 
 GOOD, SAME, BAD = [0.90, 0.91, 0.92, 0.93], [0.93, 0.90, 0.92, 0.90], [0.60, 0.61, 0.62, 0.64]

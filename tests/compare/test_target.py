@@ -8,8 +8,7 @@ import pytest
 from made_runs import answered, group, run
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.results.compare.metrics import Mode
-from deltagclip_cli.results.compare.target import NEVER, Cost, Target, cost, reached
+from deltagclip_cli.results.compare.question import NEVER, Cost, Mode, Target, cost, reached
 from deltagclip_cli.results.read.run import Outcome
 
 RUNS = [run("adam", 0, [0.1], test__loss=[1.0], sharpness=[1.0])]

@@ -8,9 +8,8 @@ import pytest
 from made_runs import answered, last_values
 
 from deltagclip_cli.core import finite, short, shown_with, with_error
-from deltagclip_cli.results.compare.formatting import p_value
-from deltagclip_cli.results.compare.markup import latex, markdown
-from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line
+from deltagclip_cli.results.compare.export import latex, markdown
+from deltagclip_cli.results.compare.tables import Cell, Line, Sheet, line, p_value
 
 NASTY = "a_b|c*d `e` <f> [g] 100% $x_1$ & {h} \\i #j ~k ^l δ ∞ 中"
 

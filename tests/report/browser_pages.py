@@ -10,7 +10,7 @@ import numpy as np
 from made_runs import METRIC, answered, group, run
 
 from deltagclip_cli.report.page import page
-from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
 from deltagclip_cli.results.read.run import Group, Outcome, Run
 
@@ -61,7 +61,7 @@ def grid_runs() -> list[Run]:
     ]
 
 
-def answer_of(runs: Sequence[Run], **request: object) -> Answer:
+def answer_of(runs: Sequence[Run], **request: object) -> Analysis:
     """What the command makes of runs: with maps of what makes a grid."""
     found = answered(runs, **request)
     return replace(found, heat_maps=usual_heat_maps(found.comparisons))

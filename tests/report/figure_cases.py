@@ -10,7 +10,7 @@ from made_runs import group, run
 
 from deltagclip_cli.report.figure_style import Style
 from deltagclip_cli.report.figures import figures
-from deltagclip_cli.results.compare.answer import Answer
+from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.read.run import Outcome, Run
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def clipping(name: str, seeds: int = 2) -> list[Run]:
     ]
 
 
-def drawn(answer: Answer, style: Style | None = None) -> dict[str, Figure]:
+def drawn(answer: Analysis, style: Style | None = None) -> dict[str, Figure]:
     """The figures of an answer by kind; of several of a kind the last."""
     return {each.kind: each.figure for each in figures(answer, style or Style.read())}
 

@@ -10,7 +10,7 @@ from figure_cases import drawn
 from made_runs import answered, group, last_values, run
 from matplotlib.figure import Figure
 
-from deltagclip_cli.results.compare.mode import Mode
+from deltagclip_cli.core import Mode
 from deltagclip_cli.results.read.run import Outcome
 
 

@@ -19,9 +19,8 @@ from tiny_spec import TINY, trials_of
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.commands.app import app
-from deltagclip_cli.results.compare.export import csv_text
-from deltagclip_cli.results.compare.markup import latex, markdown
-from deltagclip_cli.results.compare.value_table import value_sheet
+from deltagclip_cli.results.compare.export import csv_text, latex, markdown
+from deltagclip_cli.results.compare.tables import value_sheet
 from deltagclip_cli.results.read.run import Outcome, Run
 
 pytestmark = pytest.mark.slow  # some seconds each on two cores

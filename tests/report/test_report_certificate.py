@@ -15,7 +15,7 @@ from tiny_spec import trials_of
 from deltagclip_cli.report.charts import Charts
 from deltagclip_cli.report.page import page
 from deltagclip_cli.report.page_tables import Table, tables_across, tables_of
-from deltagclip_cli.results.compare.answer import Answer, Request, answer
+from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
 from deltagclip_cli.results.read.run import Reading, Run
 from deltagclip_cli.results.read.run_folders import read_trials
 
@@ -62,15 +62,15 @@ def certified_runs(root: Path, *sets: str) -> Sequence[Run]:
     return read_trials(paths).runs
 
 
-def answered(runs: Sequence[Run]) -> Answer:
-    return answer(Reading(runs, []), Request(metric="test/loss"))
+def answered(runs: Sequence[Run]) -> Analysis:
+    return analyse(Reading(runs, []), Request(metric="test/loss"))
 
 
 def texts(table: Table) -> list[list[str]]:
     return [[cell.text for cell in line.cells] for line in table.sheet.lines]
 
 
-def certificates(found: Answer) -> list[Table]:
+def certificates(found: Analysis) -> list[Table]:
     (comparison,) = found.comparisons
     return [table for table in tables_of(comparison, found) if table.kind == "certificate"]
 

@@ -11,13 +11,14 @@ import pytest
 from scipy import special, stats
 
 from deltagclip_cli.results.statistics.difference import (
+    LARGEST_EXACT,
     Design,
     Difference,
     compare,
     holm,
     noncentrality,
+    rank_sum_p,
 )
-from deltagclip_cli.results.statistics.ranks import LARGEST_EXACT, rank_sum_p
 from deltagclip_cli.results.statistics.summary import Interval
 
 Compare = Callable[..., Difference]

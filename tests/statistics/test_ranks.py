@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deltagclip_cli.results.statistics.difference import Difference, compare
-from deltagclip_cli.results.statistics.ranks import LARGEST_EXACT, rank_sum_p, signed_rank_p
+from deltagclip_cli.results.statistics.difference import (
+    LARGEST_EXACT,
+    Difference,
+    compare,
+    rank_sum_p,
+    signed_rank_p,
+)
 
 INF = math.inf
 

@@ -8,8 +8,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from deltagclip_cli.results.compare.rows import Standing
-from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line
+from deltagclip_cli.results.compare.comparison import Standing
+from deltagclip_cli.results.compare.tables import Cell, Line, Sheet, line
 from deltagclip_cli.terminal.compare_view import print_sheets
 
 LONG = "vit-tiny_cifar.dgclip.0.2.1.0.0.001.0.0"

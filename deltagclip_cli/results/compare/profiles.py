@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deltagclip_cli.core import NOTHING, plural
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.formatting import p_value
-from deltagclip_cli.results.compare.rows import Question, Row, order
-from deltagclip_cli.results.compare.target import Cost
-from deltagclip_cli.results.compare.text_table import Sheet, line
+from deltagclip_cli.results.compare.comparison import Comparison, Row, order
+from deltagclip_cli.results.compare.question import Cost, Question
+from deltagclip_cli.results.compare.tables import Sheet, line, p_value
 from deltagclip_cli.results.statistics.across import Profile, Ranking, performance_profile, ranks
 
 CLOCKS = ("epochs", "steps", "seconds")

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deltagclip_cli.core import NOTHING, UsageError, short
-from deltagclip_cli.results.compare.comparison import Comparison, by_size
-from deltagclip_cli.results.compare.metrics import nearest_first
-from deltagclip_cli.results.compare.rows import Question, Row, order
-from deltagclip_cli.results.compare.text_table import Cell, Line, Sheet, line
+from deltagclip_cli.results.compare.comparison import Comparison, Row, by_size, order
+from deltagclip_cli.results.compare.question import Question, nearest_first
+from deltagclip_cli.results.compare.tables import Cell, Line, Sheet, line
 from deltagclip_cli.results.read.run import in_words
 
 

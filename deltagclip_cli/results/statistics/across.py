@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from deltagclip_cli.results.statistics.sample import no_warnings, ranked
+from deltagclip_cli.results.statistics.summary import no_warnings, ranked
 
 LIMIT = 4.0
 """How many times as slow as the fastest an optimizer may be, and still count: AlgoPerf's."""

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special, stats
 
 from deltagclip_cli.results.statistics.difference import Design, Difference, Seed
-from deltagclip_cli.results.statistics.sample import Magnitude, Numbers, ranked
+from deltagclip_cli.results.statistics.summary import Magnitude, Numbers, ranked
 
 _USUAL = 0.25
 """The quantile of the spreads of all settings that each has at the least."""

@@ -6,20 +6,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from deltagclip_cli.core import UsageError, printable
+from deltagclip_cli.core import Mode, UsageError, printable
 from deltagclip_cli.results.compare.comparison import Comparison, check_baseline, compare_runs
-from deltagclip_cli.results.compare.cost_table import cost_sheet
-from deltagclip_cli.results.compare.difference_table import difference_sheet
-from deltagclip_cli.results.compare.metrics import (
+from deltagclip_cli.results.compare.profiles import Overall, overall, overall_sheet
+from deltagclip_cli.results.compare.published import experiments, published_sheets
+from deltagclip_cli.results.compare.question import (
+    Moment,
+    Question,
+    Target,
+    check_once,
     choose_metric,
     higher_is_better,
     usual_metric,
 )
-from deltagclip_cli.results.compare.mode import Mode
-from deltagclip_cli.results.compare.profiles import Overall, overall, overall_sheet
-from deltagclip_cli.results.compare.published import experiments, published_sheets
-from deltagclip_cli.results.compare.read_at import Moment
-from deltagclip_cli.results.compare.rows import Question
 from deltagclip_cli.results.compare.sensitivity import (
     HeatMap,
     Margin,
@@ -27,9 +26,7 @@ from deltagclip_cli.results.compare.sensitivity import (
     heat_maps,
     sensitivity_sheets,
 )
-from deltagclip_cli.results.compare.target import Target, check_once
-from deltagclip_cli.results.compare.text_table import Sheet
-from deltagclip_cli.results.compare.value_table import value_sheet
+from deltagclip_cli.results.compare.tables import Sheet, cost_sheet, difference_sheet, value_sheet
 from deltagclip_cli.results.read.run import Reading, Run
 
 
@@ -63,7 +60,7 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class Analysis:
     """What came of a request.
 
     Args:
@@ -99,7 +96,7 @@ class Answer:
         return sheets
 
 
-def answer(reading: Reading, request: Request) -> Answer:
+def analyse(reading: Reading, request: Request) -> Analysis:
     """Compare runs.
 
     Raises:
@@ -112,7 +109,7 @@ def answer(reading: Reading, request: Request) -> Answer:
         check_baseline(comparisons, request.baseline)
     maps = heat_maps(comparisons, request.heat_map) if request.heat_map else []
     problems = [*reading.problems, *_twice(comparisons), *_unmet(comparisons, request)]
-    return Answer(request, comparisons, overall(comparisons), maps, margin, problems)
+    return Analysis(request, comparisons, overall(comparisons), maps, margin, problems)
 
 
 def _questions(reading: Reading, request: Request) -> dict[str, Question]:

@@ -1,0 +1,348 @@
+"""What is asked of runs: a metric, when it is read, and a value of it to be reached."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from deltagclip_cli.core import COMPARED_METRICS, Mode, NotYetError, UsageError, more_is_better
+from deltagclip_cli.results.read.run import Curve, Outcome, Run, standard_name
+from deltagclip_cli.results.statistics.summary import Summary, summarize
+from deltagclip_cli.results.statistics.summary import median as middle
+from deltagclip_cli.spec.faults import nearest
+
+_MOST_NAMES = 12
+
+
+def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric") -> str:
+    """The name of a metric that some run has.
+
+    Args:
+        runs: whose metrics there are.
+        asked: its name, or one that other people use for it; None takes the first of
+            :data:`COMPARED_METRICS` that there is.
+        words: those of the user that ask for it.
+
+    Raises:
+        UsageError: no run has it; the message lists those there are, nearest first.
+        NotYetError: no run has any.
+    """
+    there = _names(runs)
+    wanted = COMPARED_METRICS if asked is None else (asked, standard_name(asked))
+    found = next((name for name in wanted if name in there), None)
+    if found is not None:
+        return found
+    if not there:
+        raise NotYetError(
+            "There is nothing to compare yet: no run has come to the end of its first epoch.\n"
+            "  deltagclip status shows how far they are."
+        )
+    what = f"{words} is needed" if asked is None else f"{words}: no run has that metric"
+    raise UsageError(f"{what}.\n  metrics: {nearest_first(asked or '', there)}")
+
+
+def usual_metric(runs: Iterable[Run]) -> str | None:
+    """The first of :data:`COMPARED_METRICS` that some run has."""
+    there = _names(runs)
+    return next((name for name in COMPARED_METRICS if name in there), None)
+
+
+def _names(runs: Iterable[Run]) -> dict[str, None]:
+    return dict.fromkeys(name for run in runs for name in run.curves)
+
+
+def nearest_first(word: str, names: Iterable[str]) -> str:
+    """Names in the order of their likeness to a word, as a list for a message, with a hint."""
+
+    def likeness(name: str) -> float:
+        return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
+
+    ordered = sorted(names, key=likeness, reverse=True) if word else list(names)
+    more = len(ordered) - _MOST_NAMES
+    listed = ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{listed}{nearest(word, ordered)}" if word and word not in ordered else listed
+
+
+def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
+    """Whether more of a metric is better.
+
+    Args:
+        metric: its name.
+        mode: what the user says; None leaves it to the name.
+        words: those of the user that ask for the metric.
+
+    Raises:
+        UsageError: nobody says it and the name does not tell.
+    """
+    found = (mode is Mode.MAX) if mode is not None else more_is_better(metric)
+    if found is None:
+        raise UsageError(
+            f"{words}: the name of {metric} does not tell whether more of it is better.\n"
+            "  Say --mode max or --mode min."
+        )
+    return found
+
+
+class _Kind(StrEnum):
+    LAST = "last"
+    BEST = "best"
+    EPOCH = "epoch"
+    STEP = "step"
+
+
+class Missing(StrEnum):
+    """Why a run that did not fail has no value at a moment."""
+
+    SHORTER = "shorter"
+    EARLIER = "not yet measured"
+    WITHOUT = "without the metric"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The last epoch, the best one, or a given epoch or step.
+
+    Args:
+        kind: which of these.
+        at: the number of the epoch or step; None for the other two.
+        unit: what is counted: ``epoch``, or ``step`` where nobody knows what an epoch is.
+    """
+
+    kind: _Kind = _Kind.LAST
+    at: int | None = None
+    unit: str = "epoch"
+
+    @classmethod
+    def parse(cls, text: str) -> Moment:
+        """``last``, ``best``, ``epoch=N`` or ``step=N``.
+
+        Raises:
+            UsageError: it is something else.
+        """
+        kind, equals, number = text.partition("=")
+        if kind in (_Kind.LAST, _Kind.BEST) and not equals:
+            return cls(_Kind(kind))
+        if kind in (_Kind.EPOCH, _Kind.STEP) and number.isascii() and number.isdigit():
+            return cls(_Kind(kind), int(number))
+        raise UsageError(f"--at {text}: say last, best, epoch=N or step=N.")
+
+    def __str__(self) -> str:
+        if self.at is not None:
+            return f"at {self.kind} {self.at}"
+        return f"at the {self.kind} {self.unit}"
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the moment is chosen by the value that is read there, which flatters it."""
+        return self.kind is _Kind.BEST
+
+    def value(self, run: Run, metric: str, *, higher_is_better: bool) -> float | Outcome | Missing:
+        """A metric of a run; NaN if the run has diverged; or why there is none.
+
+        A run that ended early counts where a given epoch or step came before its end.
+        """
+        curve = run.curves.get(metric)
+        if self.at is not None and curve is not None and self._positions(curve)[-1] >= self.at:
+            return _until(self._positions(curve), curve.values, self.at)
+        if run.outcome is Outcome.DIVERGED:
+            return math.nan
+        if run.outcome is not Outcome.FINISHED:
+            return run.outcome
+        if curve is None:
+            return Missing.WITHOUT
+        if self.at is not None:
+            return Missing.SHORTER
+        return _best(curve, higher_is_better) if self.is_chosen else float(curve.values[-1])
+
+    @property
+    def option(self) -> str:
+        """The words of the user that ask for it."""
+        return f"--at {self.kind}" + ("" if self.at is None else f"={self.at}")
+
+    def end(self, curve: Curve) -> float:
+        """Where a curve ends, in epochs or steps as the moment is."""
+        return float(self._positions(curve)[-1])
+
+    def _positions(self, curve: Curve) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return curve.epochs if self.kind is _Kind.EPOCH else curve.steps
+
+
+def _until(positions: np.ndarray, values: np.ndarray, at: int) -> float | Missing:
+    """The last value that was recorded until then."""
+    index = int(np.searchsorted(positions, at, side="right")) - 1
+    return float(values[index]) if index >= 0 else Missing.EARLIER
+
+
+def _best(curve: Curve, higher_is_better: bool) -> float:
+    finite = curve.values[np.isfinite(curve.values)]
+    if not len(finite):
+        return math.nan
+    return float(finite.max() if higher_is_better else finite.min())
+
+
+@dataclass(frozen=True)
+class Target:
+    """A value of a metric that is to be reached.
+
+    Args:
+        metric: its name.
+        value: the least of an accuracy that counts as reached, the most of a loss.
+        higher_is_better: so of an accuracy.
+        experiment: for which it holds; None for all.
+    """
+
+    metric: str
+    value: float
+    higher_is_better: bool
+    experiment: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, runs: Iterable[Run], mode: Mode | None = None) -> Target:
+        """``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``.
+
+        Args:
+            text: what the user wrote.
+            runs: of which some has the metric.
+            mode: which values are good ones if the name of the metric does not tell.
+
+        Raises:
+            UsageError: it is something else, no run has the metric, or it is not known which
+                values are good ones.
+        """
+        name, _, number = text.rpartition("=")
+        experiment, colon, metric = name.rpartition(":")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not metric or not math.isfinite(value):
+            raise UsageError(
+                f"--target {text}: say METRIC=VALUE, such as test/accuracy=0.7,\n"
+                "  or EXPERIMENT:METRIC=VALUE for one of several experiments."
+            )
+        metric = choose_metric(runs, metric, f"--target {text}")
+        told = more_is_better(metric)
+        better = higher_is_better(metric, mode, f"--target {text}") if told is None else told
+        return cls(metric, value, better, experiment if colon else None)
+
+    def __str__(self) -> str:
+        return f"{self.metric} {'≥' if self.higher_is_better else '≤'} {self.value:g}"
+
+
+def check_once(targets: Iterable[Target]) -> None:
+    """Check that no experiment has two targets.
+
+    Raises:
+        UsageError: one has.
+    """
+    counts = Counter(each.experiment for each in targets)
+    for experiment, count in counts.items():
+        if count > 1:
+            raise UsageError(
+                f"--target: {count} of them for {experiment or 'all experiments'}; say one, or"
+                " EXPERIMENT:METRIC=VALUE for each experiment."
+            )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run, or the median one of several, took until it reached a target; ∞ for never."""
+
+    epochs: float
+    steps: float
+    seconds: float
+
+
+NEVER = Cost(math.inf, math.inf, math.inf)
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How the runs of a setting did with a target.
+
+    Args:
+        count: how many reached it.
+        n: of how many that have ended by themselves.
+        median: the middle of their costs, in which those that missed it have ∞; None if n is 0.
+    """
+
+    count: int
+    n: int
+    median: Cost | None
+
+
+def cost(run: Run, target: Target) -> Cost | None:
+    """What a run took until the first record that reached a target.
+
+    None if it did not end, or did not tell of the metric. A run that diverged may have done so
+    before it could tell.
+    """
+    curve = run.curves.get(target.metric)
+    if run.outcome not in (Outcome.FINISHED, Outcome.DIVERGED):
+        return None
+    if curve is None:
+        return NEVER if run.outcome is Outcome.DIVERGED else None
+    with np.errstate(invalid="ignore"):
+        there = (
+            curve.values >= target.value
+            if target.higher_is_better
+            else curve.values <= target.value
+        )
+    if not there.any():
+        return NEVER
+    first = int(there.argmax())
+    return Cost(float(curve.epochs[first]), float(curve.steps[first]), float(curve.seconds[first]))
+
+
+def reached(runs: Sequence[Run], target: Target) -> Reached:
+    """How the runs of a setting did with a target."""
+    costs = [each for each in (cost(run, target) for run in runs) if each is not None]
+    if not costs:
+        return Reached(0, 0, None)
+    columns = np.array([(each.epochs, each.steps, each.seconds) for each in costs])
+    median = Cost(*(middle(column) for column in columns.T))
+    return Reached(int(np.isfinite(columns[:, 0]).sum()), len(costs), median)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every experiment.
+
+    Args:
+        metric: the name of what is compared.
+        higher_is_better: so of an accuracy, not so of a loss.
+        moment: when it is read.
+        targets: at most one of them counts in each experiment.
+        baseline: what every setting is tested against: a label, or a label and its settings.
+        ddof: of the standard error; 1 estimates the spread of all seeds, 0 is the paper's.
+    """
+
+    metric: str
+    higher_is_better: bool
+    moment: Moment
+    targets: Sequence[Target] = ()
+    baseline: str | None = None
+    ddof: int = 1
+
+    def target(self, experiment: str) -> Target | None:
+        """The target of an experiment: the one that names it, else the one for all."""
+        by_experiment = {each.experiment: each for each in self.targets}
+        return by_experiment.get(experiment) or by_experiment.get(None)
+
+    def value(self, run: Run) -> float | Outcome | Missing:
+        """The value of a run; NaN if it has diverged; or why there is none."""
+        return self.moment.value(run, self.metric, higher_is_better=self.higher_is_better)
+
+    def summarize(self, values: Mapping[Hashable, float]) -> Summary | None:
+        """The values of a setting taken together; None if there are none."""
+        if not values:
+            return None
+        return summarize(
+            list(values.values()), higher_is_better=self.higher_is_better, ddof=self.ddof
+        )
