@@ -243,6 +243,8 @@ class Waits:
     def is_over(self) -> bool:
         return self._over
 
+    def begin(self, start: Any) -> None: ...
+
     def advanced(self, epoch: int, batch: int, samples: int) -> None:
         if epoch == 2 and batch == 1:
             self._look()
@@ -300,6 +302,8 @@ class Speed:
 
     def is_late(self) -> bool:
         return time.monotonic() > self._end
+
+    def begin(self, start: Any) -> None: ...
 
     def advanced(self, epoch: int, batch: int, samples: int) -> None: ...
 
@@ -503,7 +507,7 @@ def train(
             data_dir=root / "data",
             device=session.device,
             download=False,
-            watch=lambda start: [watcher],
+            watchers=[watcher],
             should_stop=should_stop,
         )
     except Exception as error:

@@ -32,9 +32,7 @@ ROOMS = [
     "tensorboard",
     "commands",
 ]
-TURNED_ROUND_SOON = {
-    ("launch.sweep", "commands.train_session"),
-}
+TURNED_ROUND_SOON: set[tuple[str, str]] = set()
 
 TORCH = frozenset({"torch", "torchvision", "tensorboard"})
 ARRAYS = frozenset({"numpy", "scipy", "PIL", "matplotlib"})

@@ -9,6 +9,9 @@ import typer
 from deltagclip_cli.commands import options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.spec.load import Spec
     from deltagclip_cli.spec.trial import Trial
 
@@ -62,27 +65,78 @@ def train(
     Exit codes: 0 finished; 1 failed or diverged; 2 wrong input; 75 stopped early, run it again;
     130 interrupted by Ctrl-C, with a checkpoint.
     """
-    from deltagclip_cli.commands.train_session import Session
+    from rich.text import Text
+
+    from deltagclip_cli.core import ExitCode
+    from deltagclip_cli.launch.rehearsal.check import check_parts
+    from deltagclip_cli.launch.rehearsal.refusals import Stage
+    from deltagclip_cli.runs.folder import RunFolder, State
+    from deltagclip_cli.runs.hold import tidy
     from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.terminal.console import make_console
+    from deltagclip_cli.terminal.console import make_console, shown_messages, waiting
+    from deltagclip_cli.terminal.progress import shown_progress
+    from deltagclip_cli.terminal.streams import print_json
+    from deltagclip_cli.terminal.summary import print_summary
+    from deltagclip_cli.training.stopping import StopRequest
 
     read = load_spec(spec, [experiment], sets or ())
     trial = _choose(read, experiment, optimizer, seed)
-    session = Session(
-        runs=runs,
-        data=data.expanduser(),
-        device=device,
-        threads=threads,
-        console=make_console(stderr=as_json),
-        as_json=as_json,
-        quiet=quiet,
-        spec=read,
-    )
+    folder, console = RunFolder.of(runs, trial), make_console(stderr=as_json)
+    state, data_dir = folder.state, data.expanduser()
     if dry_run:
-        session.show(trial)
+        _show(trial, folder, console, as_json=as_json)
         return
-    code = session.train(trial, force=force)
-    raise typer.Exit(code)
+    if state in (State.FINISHED, State.DIVERGED) and not force:
+        folder.check(trial)
+        tidy(folder)
+        if not quiet:
+            words = f"{folder.path} is {state} already; --force runs it again."
+            console.print(Text(words), soft_wrap=True)
+    else:
+        with waiting(console, "loading torch and trying the parts out", quiet=quiet):
+            check_parts(read, [trial], lambda trial: Stage(device), data_dir)
+        stop = StopRequest()
+        with (
+            shown_messages(console, quiet=quiet),
+            stop.listening(),
+            shown_progress(console, quiet=quiet) as watchers,
+        ):
+            from deltagclip_cli.training.worker import run_trial  # which loads torch
+
+            ending = run_trial(
+                folder,
+                trial,
+                data_dir=data_dir,
+                device=device,
+                threads=threads,
+                force=force,
+                watchers=watchers,
+                should_stop=stop,
+            )
+        if ending == "stopped":
+            raise typer.Exit(stop.exit_code)
+    result = folder.result()
+    assert result is not None, "it was there before, or run_trial has written it"
+    if as_json:
+        print_json({"folder": str(folder.path), **result})
+    elif not quiet:
+        print_summary(console, trial, folder, result, runs)
+    raise typer.Exit(ExitCode.FAILED if result["status"] == State.DIVERGED else ExitCode.OK)
+
+
+def _show(trial: Trial, folder: RunFolder, console: Console, *, as_json: bool) -> None:
+    """Print the resolved trial, its folder and its state."""
+    import yaml
+    from rich.text import Text
+
+    from deltagclip_cli.terminal.streams import print_json
+
+    resolved = trial.model_dump(mode="json")
+    if as_json:
+        print_json({"folder": str(folder.path), "state": folder.state, "trial": resolved})
+        return
+    text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+    console.print(Text(f"# {folder.path} ({folder.state})\n{text}"), soft_wrap=True, end="")
 
 
 def _choose(spec: Spec, experiment: str, label: str | None, seed: int | None) -> Trial:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -27,17 +29,19 @@ def worker(
 
     Exit codes as those of train, and 76 if another process has the folder.
     """
-    from deltagclip_cli.commands.train_session import Session
     from deltagclip_cli.runs.folder import RunFolder
-    from deltagclip_cli.terminal.console import make_console
+    from deltagclip_cli.training.logs import shown_by
+    from deltagclip_cli.training.stopping import StopRequest
+    from deltagclip_cli.training.worker import work
 
-    session = Session(
-        runs=(folder / "../../..").resolve(),
-        data=data.expanduser(),
-        device=device,
-        threads=threads,
-        download=not no_download,
-        console=make_console(),
-    )
-    code = session.work(RunFolder(folder), force=force)
+    with shown_by(logging.StreamHandler(sys.stdout)):
+        code = work(
+            RunFolder(folder),
+            data_dir=data.expanduser(),
+            device=device,
+            threads=threads,
+            force=force,
+            download=not no_download,
+            stop=StopRequest(),
+        )
     raise typer.Exit(code)

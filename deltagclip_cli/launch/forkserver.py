@@ -40,8 +40,6 @@ _LOADED_FIRST = "deltagclip_cli.launch.server_process"
 _LOADED = [
     "deltagclip_cli.commands.app",
     "deltagclip_cli.commands.worker",
-    "deltagclip_cli.commands.train_session",
-    "deltagclip_cli.terminal.summary",
     "deltagclip_cli.training.worker",
     "torch._dynamo",  # the first optimizer step would load it
     "torchvision",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -16,7 +16,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.commands.train_session import Session
 from deltagclip_cli.core import ExitCode, check_writable, duration, load_target, plural
 from deltagclip_cli.launch.launcher import Launch, Launcher
 from deltagclip_cli.launch.queue import PlannedQueue, Queue
@@ -41,7 +40,9 @@ from deltagclip_cli.runs.starts import THREADS, read_starts, threads_of
 from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import shown_messages, waiting
+from deltagclip_cli.terminal.progress import shown_progress
 from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.summary import print_summary
 from deltagclip_cli.terminal.sweep_tables import counted, print_plan, summary_tables
 from deltagclip_cli.training.stopping import StopRequest
 
@@ -174,25 +175,36 @@ class SweepSession(Sweep):
 
     @cached_property
     def _launcher(self) -> Launcher:
-        session = Session(
-            runs=self.runs,
-            data=self.data,
-            device="auto",
-            console=self.console,
-            quiet=self.quiet,
-            threads=self.threads,
-            stop=self.stop,
-        )
         launch = Launch(
             data_dir=self.data,
             should_stop=self.stop,
             fail_fast=self.fail_fast,
             threads=self.threads,
-            work=lambda each, give_up: session.work(each.folder, give_up, force=each.afresh),
+            work=self._work,
             **self.resources,
         )
         launcher: Launcher = load_target(self.launcher)(launch)
         return launcher
+
+    def _work(self, planned: Planned, give_up: Callable[[], bool]) -> int:
+        """Run a trial in this process, and show it."""
+        with shown_progress(self.console, quiet=self.quiet) as watchers:
+            from deltagclip_cli.training.worker import work  # which loads torch
+
+            code = work(
+                planned.folder,
+                data_dir=self.data,
+                device="auto",
+                threads=self.threads,
+                force=planned.afresh,
+                stop=self.stop,
+                give_up=give_up,
+                watchers=watchers,
+            )
+        result = planned.folder.result()
+        if result is not None and code in (ExitCode.OK, ExitCode.FAILED) and not self.quiet:
+            print_summary(self.console, planned.trial, planned.folder, result, self.runs)
+        return code
 
     @property
     def slots(self) -> Sequence[Slot]:

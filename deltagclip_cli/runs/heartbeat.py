@@ -128,6 +128,8 @@ class Pulse:
         )
         self._write()
 
+    def begin(self, start: Start) -> None: ...
+
     def advanced(self, epoch: int, batch: int, samples: int) -> None:
         """A batch was trained on."""
         self._samples += samples

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deltagclip_cli.core import printable
 from deltagclip_cli.terminal.streams import LEAST_COLUMNS
-from deltagclip_cli.training.logs import EPOCHS, SOURCES, handled_by
+from deltagclip_cli.training.logs import EPOCHS, SOURCES, shown_by
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Watch
@@ -124,11 +124,5 @@ def shown_messages(console: rich.console.Console, *, quiet: bool = False) -> Ite
     handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
     told = not console.is_terminal
     handler.addFilter(lambda each: each.name != EPOCHS or (told and each.__dict__["is_told"]))
-    for name in SOURCES:
-        logging.getLogger(name).setLevel(logging.INFO)
-    logging.captureWarnings(True)
-    try:
-        with handled_by(handler):
-            yield
-    finally:
-        logging.captureWarnings(False)
+    with shown_by(handler):
+        yield

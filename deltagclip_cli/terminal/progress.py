@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
@@ -51,7 +52,7 @@ class ProgressWatcher:
     ) -> None:
         self._progress.stop()
 
-    def begin(self, start: Start) -> ProgressWatcher:
+    def begin(self, start: Start) -> None:
         """Show a trial from where it begins."""
         self._steps, self._epochs = start.steps, start.epochs
         self._progress.reset(
@@ -62,7 +63,6 @@ class ProgressWatcher:
         )
         self._shown_at = time.monotonic()
         self._samples = 0
-        return self
 
     def _epoch(self, epoch: int) -> str:
         return f"epoch {epoch}/{self._epochs}"
@@ -90,6 +90,16 @@ class ProgressWatcher:
             speed=f"{metrics['perf/samples_per_second']:,.0f}/s",
         )
         self._shown_at, self._samples = time.monotonic(), 0
+
+
+@contextmanager
+def shown_progress(console: Console, *, quiet: bool = False) -> Iterator[Sequence[ProgressWatcher]]:
+    """Give the watchers of a trial that this terminal wants; none where there is no terminal."""
+    if quiet or not console.is_terminal:
+        yield []
+    else:
+        with ProgressWatcher(console) as watcher:
+            yield [watcher]
 
 
 def _shown(metrics: Mapping[str, float]) -> str:

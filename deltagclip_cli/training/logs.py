@@ -48,6 +48,22 @@ def handled_by(handler: logging.Handler) -> Iterator[None]:
 
 
 @contextmanager
+def shown_by(handler: logging.Handler) -> Iterator[None]:
+    """Let the package and Python's ``warnings`` say all that they have to say, to a handler too.
+
+    For the outermost of contexts, which has the process to itself.
+    """
+    for name in SOURCES:
+        logging.getLogger(name).setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        with handled_by(handler):
+            yield
+    finally:
+        logging.captureWarnings(False)
+
+
+@contextmanager
 def logged_to(path: Path, check: Check = unchecked) -> Iterator[None]:
     """Append all messages, with the time, to a file while the context lasts.
 

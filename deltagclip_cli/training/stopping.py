@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from deltagclip_cli.core import ExitCode
+
 logger = logging.getLogger(__name__)
 
 _Handler = Callable[[int, FrameType | None], object]
@@ -36,6 +38,12 @@ class StopRequest:
     def __call__(self) -> bool:
         """Whether a signal has come."""
         return self.signal is not None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The code of a command that stopped early: its work can be gone on with."""
+        interrupted = self.signal == signal.SIGINT
+        return ExitCode.INTERRUPTED if interrupted else ExitCode.STOPPED
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
 from deltagclip_cli.parts.tasks import Loss
+from deltagclip_cli.runs.heartbeat import Start
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import Parts
 from deltagclip_cli.training.checkpoint import Checkpoints
@@ -43,6 +44,9 @@ class Divergence:
 
 class Watcher(Protocol):
     """Somebody who is shown how a training goes on."""
+
+    def begin(self, start: Start) -> None:
+        """The training begins, or goes on where an earlier one was."""
 
     def advanced(self, epoch: int, batch: int, samples: int) -> None:
         """Batch number ``batch`` of ``epoch``, both from 1, was trained on: so many samples."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -14,7 +14,11 @@ from deltagclip_cli.core import (
     SPEED,
     TRAINED_METRICS,
     Check,
+    ClaimedError,
+    DeltaGClipError,
+    ExitCode,
     FullDiskError,
+    RunFolderError,
     TakenOverError,
     TrialError,
     UsageError,
@@ -34,9 +38,87 @@ from deltagclip_cli.training.environment import record_start
 from deltagclip_cli.training.logs import EPOCHS, left_to_others, logged_to
 from deltagclip_cli.training.recorder import Recorder
 from deltagclip_cli.training.resume import where_to_continue, write_result
+from deltagclip_cli.training.stopping import StopRequest
 from deltagclip_cli.training.trainer import Ending, Trainer, Watcher
 
+logger = logging.getLogger(__name__)
 epoch_logger = logging.getLogger(EPOCHS)
+
+
+def work(
+    folder: RunFolder,
+    *,
+    data_dir: Path,
+    device: str,
+    threads: int | None = None,
+    force: bool = False,
+    download: bool = True,
+    stop: StopRequest,
+    give_up: Callable[[], bool] = lambda: False,
+    watchers: Sequence[Watcher] = (),
+) -> ExitCode:
+    """Run the trial that a folder was made for, unless it has a result; for launchers.
+
+    Why it could not begin is written down in the folder, which nobody else would do.
+
+    Args:
+        folder: of the trial.
+        data_dir, device, threads, download, watchers: as for :func:`run_trial`.
+        force: run it although it has a result.
+        stop: listens to signals while the trial runs, and stops it.
+        give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
+
+    Raises:
+        UsageError, TrialError: as :func:`run_trial`.
+    """
+    trial = folder.trial_to_run()  # before a lock is made in what is no run folder
+    try:
+        with left_to_others(folder.log_file), hold(folder) as held:
+            result = folder.result()
+            if not force and result is not None:
+                if result.get("identity") != trial.identity:
+                    raise RunFolderError(
+                        f"{folder.result_file}: the result of another trial.\n"
+                        "  Move or delete the run folder."
+                    )
+                held.remove_leavings()
+                return _exit_code(result["status"], stop)
+            held.forget_reasons()
+            try:
+                with stop.listening():
+                    ending = run_trial(
+                        folder,
+                        trial,
+                        data_dir=data_dir,
+                        device=device,
+                        threads=threads,
+                        held=held,
+                        force=force,
+                        download=download,
+                        watchers=watchers,
+                        should_stop=lambda: stop() or give_up(),
+                    )
+            except ClaimedError:
+                raise
+            except DeltaGClipError as error:
+                # Before the training begins nobody writes it down. After that a file is there, even
+                # if the disk was too full to say more in it, or to make it.
+                if not (folder.error_file.exists() or folder.stopped_file.exists()):
+                    if is_disk_full(error):
+                        held.record_stop("the disk is full")
+                    else:
+                        held.record_failure(error, str(error))
+                raise
+            return _exit_code(ending, stop)
+    except ClaimedError as error:
+        error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
+        raise
+
+
+def _exit_code(ending: str, stop: StopRequest) -> ExitCode:
+    if ending == Ending.STOPPED:
+        return stop.exit_code
+    return ExitCode.FAILED if ending == Ending.DIVERGED else ExitCode.OK
 
 
 def run_trial(
@@ -49,7 +131,7 @@ def run_trial(
     held: HeldFolder | None = None,
     force: bool = False,
     download: bool = True,
-    watch: Callable[[Start], list[Watcher]],
+    watchers: Sequence[Watcher] = (),
     should_stop: Callable[[], bool],
 ) -> Ending:
     """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
@@ -67,7 +149,7 @@ def run_trial(
         held: the same folder, if this process holds it already.
         force: delete what is there and start again, once nothing speaks against it.
         download: fetch data that are missing.
-        watch: called when the training begins; gives those who are shown the progress.
+        watchers: are shown the progress.
         should_stop: asked after every step.
 
     Raises:
@@ -76,6 +158,7 @@ def run_trial(
         TrialError: the trial failed; ``error.txt`` says why, with the traceback.
     """
     started = time.perf_counter()
+    logger.info("%s · %s · seed %d → %s", trial.experiment, trial.label, trial.seed, folder.path)
     if not force:
         folder.check_files()
     where = find_device(device)
@@ -96,13 +179,15 @@ def run_trial(
         mine.remove_unfinished(check)
         torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
         record_start(folder, where, threads, check)
-        trainer, ending = _train(folder, trial, parts, check, watch, should_stop)
+        trainer, ending = _train(folder, trial, parts, check, watchers, should_stop)
         if ending is not Ending.STOPPED:
             write_result(folder, trainer, ending, time.perf_counter() - started, check)
             with suppress(OSError):  # they only take room, and deltagclip clean removes them, too
                 keep_last = trial.checkpoint.keep == "last"
                 remove_leftovers(folder, keep_last=keep_last, check=check)
-        return ending
+    if ending is Ending.STOPPED:
+        logger.info("Stopped with a checkpoint in %s. The same command continues.", folder.path)
+    return ending
 
 
 def _train(
@@ -110,7 +195,7 @@ def _train(
     trial: Trial,
     parts: Parts,
     check: Check,
-    watch: Callable[[Start], list[Watcher]],
+    watchers: Sequence[Watcher],
     should_stop: Callable[[], bool],
 ) -> tuple[Trainer, Ending]:
     """Go on where an earlier start ended, until the end or until asked to stop."""
@@ -121,8 +206,10 @@ def _train(
         closing(Recorder(folder, trial, kept, check)) as recorder,
         closing(Pulse(folder, str(parts.device), start, check)) as pulse,
     ):
-        watchers: list[Watcher] = [_EpochLines(trial.epochs), pulse, *watch(start)]
-        trainer = Trainer(trial, parts, recorder, checkpoints, watchers, should_stop)
+        all_watchers: list[Watcher] = [_EpochLines(), pulse, *watchers]
+        for each in all_watchers:
+            each.begin(start)
+        trainer = Trainer(trial, parts, recorder, checkpoints, all_watchers, should_stop)
         if state is not None:
             trainer.load_state_dict(state)
         ending = trainer.train()
@@ -209,8 +296,8 @@ MOST_LINES = 20
 class _EpochLines:
     """Logs a line an epoch, of which a file or pipe is shown few: ``log.txt`` has them all."""
 
-    def __init__(self, epochs: int) -> None:
-        self._epochs = epochs
+    def begin(self, start: Start) -> None:
+        self._epochs = start.epochs
 
     def advanced(self, epoch: int, batch: int, samples: int) -> None: ...
 

@@ -55,7 +55,6 @@ def train(trial: Trial, runs: Path, stop: Callable[[], bool] = lambda: False) ->
         trial,
         data_dir=Path("nowhere"),
         device="cpu",
-        watch=lambda start: [],
         should_stop=stop,
     )
 

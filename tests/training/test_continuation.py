@@ -103,7 +103,6 @@ def test_force_deletes_nothing_while_something_speaks_against_a_new_start(runs: 
             data_dir=Path("nowhere"),
             device=device,
             force=True,
-            watch=lambda start: [],
             should_stop=lambda: False,
         )
 
@@ -141,7 +140,6 @@ def on_gpu() -> Callable[..., Ending]:
             trial,
             data_dir=Path("nowhere"),
             device="cuda",
-            watch=lambda start: [],
             should_stop=stop,
         )
 

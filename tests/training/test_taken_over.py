@@ -162,6 +162,8 @@ def test_who_ends_as_it_should_gives_the_folder_back(
     owners = []
 
     class Looking:
+        def begin(self, start: Any) -> None: ...
+
         def advanced(self, epoch: int, batch: int, samples: int) -> None:
             owners.append(read_owner(folder))
 

@@ -449,6 +449,8 @@ def test_watchers_are_told_of_every_batch_and_every_epoch(runs: Path) -> None:
             self.batches: list[tuple[int, int, int]] = []
             self.epochs: list[int] = []
 
+        def begin(self, start: Any) -> None: ...
+
         def advanced(self, epoch: int, batch: int, samples: int) -> None:
             self.batches.append((epoch, batch, samples))
 

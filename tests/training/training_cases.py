@@ -90,7 +90,7 @@ def train(
         device="cpu",
         threads=threads,
         force=force,
-        watch=lambda start: list(watchers),
+        watchers=watchers,
         should_stop=stop,
     )
 
