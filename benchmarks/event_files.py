@@ -24,8 +24,7 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.events import Events, read_events
+from deltagclip_cli.results.read.events import EventCache, Events, read_events
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "vit-tiny"
 BASELINE = "EventAccumulator"

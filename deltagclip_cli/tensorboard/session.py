@@ -19,7 +19,7 @@ from typing import NoReturn
 from rich.text import Text
 
 from deltagclip_cli.core import DeltaGClipError, UsageError
-from deltagclip_cli.results.read.cache import EventCache, default_cache_folder
+from deltagclip_cli.results.read.events import EventCache, default_cache_folder
 from deltagclip_cli.results.read.run import Reading
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.tensorboard import server

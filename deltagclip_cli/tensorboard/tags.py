@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deltagclip_cli.core import printable
-from deltagclip_cli.results.read.cache import EventCache
+from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.run import Run, standard_names
 
 

@@ -65,7 +65,6 @@ def test_scalars_of_the_old_form_are_read(tmp_path: Path) -> None:
     events = read_events(tmp_path)
     assert ours(tmp_path) == {"loss": [(3.0, 1e9 + 0.25, 0.5)]}
     assert list(events.problems) == []
-    assert events.lasting
 
 
 def test_scalars_of_the_new_form_are_read(tmp_path: Path) -> None:
@@ -232,15 +231,6 @@ def test_restarts_with_purge_steps_are_read_as_tensorboard_reads_them(
         write(tmp_path / f"tfevents.{number}", *events)
         step = dice.randrange(step + 3)
     assert ours(tmp_path) == accumulated(tmp_path) != {}
-
-
-def test_without_a_version_steps_that_go_back_are_read_as_tensorboard_reads_them(
-    tmp_path: Path,
-) -> None:
-    again = [scalar("loss", 3, 0.1), scalar("loss", 3, 0.2), scalar("other", 8), scalar("loss", 9)]
-    write(tmp_path / NAME, *run_of("loss", range(6)), *run_of("other", [1, 9, 20]), *again)
-    assert ours(tmp_path) == accumulated(tmp_path)
-    assert points(read_events(tmp_path))[3:] == [(3, pytest.approx(0.2)), (9, 0)]
 
 
 def test_without_a_version_equal_steps_are_kept_where_tensorboard_keeps_them(
@@ -417,7 +407,6 @@ def test_damage_in_one_file_does_not_keep_the_next_from_being_read(tmp_path: Pat
     events = read_events(tmp_path)
     assert steps(events) == [1, 2]
     assert list(events.problems) == [f"{path}: damaged after record 2; what follows was not read."]
-    assert events.lasting
 
 
 def test_records_of_no_length_and_empty_files_are_nothing_special(tmp_path: Path) -> None:
@@ -461,7 +450,6 @@ def test_a_link_that_leads_nowhere_is_a_problem(tmp_path: Path) -> None:
     assert list(events.problems) == [
         f"{tmp_path / NAME}: cannot be read: No such file or directory."
     ]
-    assert not events.lasting
 
 
 def test_a_file_that_must_not_be_read_is_a_problem(
@@ -479,7 +467,6 @@ def test_a_file_that_must_not_be_read_is_a_problem(
     events = read_events(tmp_path)
     assert steps(events) == [2]
     assert list(events.problems) == [f"{tmp_path / NAME}: cannot be read: Permission denied."]
-    assert not events.lasting
 
 
 def test_a_folder_that_cannot_be_listed_is_a_problem(tmp_path: Path) -> None:
@@ -488,7 +475,6 @@ def test_a_folder_that_cannot_be_listed_is_a_problem(tmp_path: Path) -> None:
     assert list(events.problems) == [
         f"{tmp_path / 'missing'}: cannot be listed: No such file or directory."
     ]
-    assert not events.lasting
 
 
 def test_neither_torch_nor_tensorflow_is_loaded(tmp_path: Path) -> None:

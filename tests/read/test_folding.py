@@ -9,7 +9,7 @@ import pytest
 from event_files import NAME, scalar, session, version, write
 from run_cases import make_events
 
-from deltagclip_cli.results.read.cache import EventCache
+from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.read.tree import read_tree

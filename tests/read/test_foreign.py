@@ -12,7 +12,7 @@ import pytest
 from event_files import LATER, NAME, run_of, scalar, tensor, version, write
 from run_cases import by_folder, make_events
 
-from deltagclip_cli.results.read.cache import EventCache
+from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading

@@ -10,7 +10,7 @@ import pytest
 from obstacles import as_nobody
 from run_cases import make_events
 
-from deltagclip_cli.results.read.cache import EventCache
+from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.tree import read_tree
 

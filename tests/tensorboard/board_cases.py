@@ -20,7 +20,7 @@ from run_cases import finish, lines, make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_spec import trials_of
 
-from deltagclip_cli.results.read.cache import EventCache
+from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.tree import read_tree
 from deltagclip_cli.runs.folder import RunFolder

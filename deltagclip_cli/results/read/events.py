@@ -1,48 +1,71 @@
 """The TensorBoard scalars that any program wrote into a folder.
 
-What a record holds is taken apart by TensorBoard's own code. Its readers of whole files are not
-used: they open the file three times for each record and allocate what a damaged length says.
+Records are taken apart by TensorBoard's own code. Its readers of whole files are not used: they
+take twice the time, pass over damage without a word, and know one rule of the two below.
 
-A program that goes on from a checkpoint writes some steps a second time, in a new
-file or further on in the same one. What it wrote before from there on is superseded. Two rules say
-what that is; a point that either of them drops is dropped.
+A program that goes on from a checkpoint writes some steps a second time, in a new file or further
+on in the same one. What it wrote from there on before is superseded:
 
-1. TensorBoard's, as in its ``EventAccumulator``: the start of a session drops the points of *all*
-   tags from its step on, if the file names a version of at least 2. In files that do not, a step
-   below the highest one so far drops the points of the event's own tags from that step on.
+1. The start of a session drops the points of *all* tags from its step on, as in TensorBoard.
 2. For programs that start again without a word: a point drops those of *its own* tag with a higher
    step, and those with the same step if they are from an earlier file. This does not go for an
    earlier file that was still written when the later one began: that is no restart, but two
    writers, and the points of both are kept.
 
-Points of one tag that have the same step and lie in one file are therefore all kept, in the order
-in which they were written: that is how programs write that do not count. Order is that of the
-files' names and of the records in them; clocks, which may differ between hosts, only tell whether
-two files overlap. Points that were dropped and whose steps were not written again are told of, and
-so are two writers of one tag.
+Points of one tag that have the same step and lie in one file are therefore all kept, as they were
+written: that is how programs write that do not count. Order is that of the files' names and of the
+records in them; clocks, which may differ between hosts, only tell whether two files overlap.
+Points that were dropped and whose steps were not written again are told of, and so are two writers
+of one tag.
+
+What was read is remembered, so that a second look at thousands of runs is quick: 0.1 ms a run
+instead of 5. The cache holds one file for each run, named by a hash of the run's path::
+
+    deltagclip events 5 8d3f11a6        format, version, checksum of everything below
+    {"files": ..., "tags": ...}         what was read, when it was as it is now, in JSON
+    float64, little-endian              (3, N): steps, wall times and values of all tags
+
+It may be deleted at any time. A file that is damaged, or that another version wrote, counts as
+absent; where nothing can be written, nothing is remembered.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
+import secrets
+import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltagclip_cli.core import is_folder, open_file, plural
+from deltagclip_cli.core import is_folder, open_file, plural, read_file
 from deltagclip_cli.results.read.run import Numbers, Option
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-_MOST_TAGS = 3
+_HEADER = 8 + 4  # the length of the record and its checksum
+_FOOTER = 4  # the checksum of the record
+_CUT_OFF = (
+    "ends in the middle of a record, after {} whole ones; it is cut off, or still being written"
+)
+_DAMAGED = "damaged after record {}; what follows was not read"
+_OPTIONS_TAG = "_hparams_/session_start_info"
+_MOST_TAGS = 3  # that are named
+# To be counted up with every change of the format, and of what is read from the same files.
+_FORMAT = "deltagclip events 5"
+_MOST_BYTES = 2**32
+_FLOAT = np.dtype("<f8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,90 +83,67 @@ class Scalars:
     values: Numbers
 
 
-class Points:
-    """The points of all tags of a run, in the order in which its files have them."""
+@dataclass(frozen=True, eq=False)
+class Events:
+    """What the event files of a folder hold.
 
-    def __init__(self) -> None:
-        self._points: dict[str, list[_Part]] = {}  # by tag, those of each file
-        self._file = -1
-        self._current: dict[str, _Part] = {}  # those of the file that is being read
-        self._ends: dict[int, float] = {}  # of each file with points, the time of the last
-        self._beside: set[int] = set()  # files that were still written when this one began
-        self._mixed: dict[str, None] = {}
+    Args:
+        scalars: by tag, in order of first appearance; each has at least one point.
+        problems: a sentence for each file that is cut off, damaged or cannot be read, and on what
+            restarts dropped; it begins with the path of a file, or of the folder if that cannot be
+            listed.
+        begin: when the first of the files was begun, in seconds since 1970; None if none says so.
+        options: hyperparameters that the program wrote for TensorBoard's HParams.
+        whole: whether all files could be read to their ends.
+    """
 
-    def begin_file(self, number: int) -> None:
-        """The next points are from the file of that number."""
-        self._file = number
-        self._current = {}
+    scalars: Mapping[str, Scalars]
+    problems: Sequence[str] = ()
+    begin: float | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+    whole: bool = True
 
-    def add(self, tag: str, step: int, wall_time: float, value: float) -> None:
-        """Add a point, and drop what it supersedes."""
-        part = self._current.get(tag)
-        if part is None:
-            part = self._begin(tag, wall_time)
-        if wall_time > self._ends[self._file]:
-            self._ends[self._file] = wall_time
-        if part.earlier:
-            self._drop_earlier(part, tag, step)
-        part.add(step, wall_time, value)
 
-    def drop_from(self, step: int, tags: Iterable[str] | None = None) -> None:
-        """Drop the points of some tags, or of all, from a step on."""
-        for tag in self._points if tags is None else tags:
-            for part in self._points.get(tag, ()):
-                part.drop_from(step)
+def event_files(folder: Path) -> list[Path]:
+    """Return the files directly in a folder that TensorBoard would read, in order of their names.
 
-    def scalars(self) -> dict[str, Scalars]:
-        """What has not been superseded so far."""
-        remaining = {
-            tag: [part for part in parts if part.steps] for tag, parts in self._points.items()
-        }
-        return {tag: _frozen(parts) for tag, parts in remaining.items() if parts}
+    Links that lead nowhere are among them, since their data are missing, and so is what will be
+    found to be no file; folders are not.
 
-    def lost(self) -> str:
-        """What was dropped and not written again, in words; empty if nothing was."""
-        lost: dict[str, set[int]] = {}
-        for tag, parts in self._points.items():
-            if any(part.dropped for part in parts):
-                again = set[int]().union(*(part.steps for part in parts))
-                if steps := set[int]().union(*(part.dropped for part in parts)) - again:
-                    lost[tag] = steps
-        if not lost:
-            return ""
-        numbers = set[int]().union(*lost.values())
-        first, last = min(numbers), max(numbers)
-        where = f"step {first}" if first == last else f"steps between {first} and {last}"
-        return (
-            "a restart went back and did not write all steps again;"
-            f" of {_named(lost)}, {where} from before it are left out"
-        )
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        names = [each.name for each in entries if "tfevents" in each.name and not is_folder(each)]
+    return [folder / name for name in sorted(names)]
 
-    def mixed(self) -> str:
-        """Which tags two writers wrote at the same time, in words; empty if there are none."""
-        if not self._mixed:
-            return ""
-        return (
-            f"two writers wrote {_named(self._mixed)} at the same time; the points of both are kept"
-        )
 
-    def _begin(self, tag: str, wall_time: float) -> _Part:
-        """Make room for the points of a tag in a file, of which this is the first."""
-        if not self._current:  # no tag has any yet
-            self._beside = {n for n, end in self._ends.items() if wall_time < end}
-            self._ends[self._file] = wall_time
-        parts = self._points.setdefault(tag, [])
-        part = self._current[tag] = _Part(self._file, tuple(parts))
-        parts.append(part)
-        return part
+def read_events(folder: Path) -> Events:
+    """Read all scalars of a run, which is all event files directly in a folder.
 
-    def _drop_earlier(self, new: _Part, tag: str, step: int) -> None:
-        """Drop what a point supersedes in earlier files."""
-        for part in new.earlier:
-            if part.steps and step <= part.steps[-1]:
-                if part.file in self._beside:
-                    self._mixed[tag] = None
-                else:
-                    part.drop_from(step)
+    Every point is read, none is sampled. Of a file that is cut off or damaged, everything before
+    that is kept; what went wrong is among the problems, and nothing is raised.
+    """
+    try:
+        paths = event_files(folder)
+    except OSError as error:
+        return Events({}, [f"{folder}: cannot be listed: {error.strerror or error}."])
+    stream, problems = _Stream(), []
+    for number, path in enumerate(paths):
+        try:
+            stream.read(path, number)
+        except _BrokenError as error:
+            problems.append(f"{path}: {error}.")
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror or error}.")
+    whole = not problems
+    # Of the last file, which is the one that went back, or was written beside others.
+    problems += [f"{paths[-1]}: {each}." for each in (stream.lost(), stream.mixed()) if each]
+    return Events(stream.scalars(), problems, stream.begin, stream.options, whole)
+
+
+class _BrokenError(Exception):
+    """A file ends in the middle of a record, or goes on with something else; says which."""
 
 
 class _Part:
@@ -178,120 +178,19 @@ class _Part:
             del numbers[kept:]
 
 
-def _named(tags: Iterable[str]) -> str:
-    """The first of some tags, and how many more there are."""
-    first, more = list(tags)[:_MOST_TAGS], len(list(tags)) - _MOST_TAGS
-    return ", ".join(first) + (f" and {plural(more, 'more tag')}" if more > 0 else "")
-
-
-def _frozen(parts: Sequence[_Part]) -> Scalars:
-    """The points of all files in order of their steps; of equal ones, in order of the files."""
-    steps, *others = (
-        np.concatenate([np.array(getattr(part, name), dtype=np.float64) for part in parts])
-        for name in ("steps", "wall_times", "values")
-    )
-    if len(parts) > 1:
-        order = np.argsort(steps, kind="stable")
-        steps, *others = (numbers[order] for numbers in (steps, *others))
-    for numbers in (steps, *others):
-        numbers.flags.writeable = False
-    return Scalars(steps, *others)
-
-
-_HEADER = 8 + 4  # the length of the record and its checksum
-_FOOTER = 4  # the checksum of the record
-_CUT_OFF = (
-    "ends in the middle of a record, after {} whole ones; it is cut off, or still being written"
-)
-_DAMAGED = "damaged after record {}; what follows was not read"
-_OPTIONS_TAG = "_hparams_/session_start_info"
-
-
-@dataclass(frozen=True, eq=False)
-class Events:
-    """What the event files of a folder hold.
-
-    Args:
-        scalars: by tag, in order of first appearance; each has at least one point.
-        problems: a sentence for each file that is cut off, damaged or cannot be read, and on what
-            restarts dropped; it begins with the path of a file, or of the folder if that cannot be
-            listed.
-        begin: when the first of the files was begun, in seconds since 1970; None if none says so.
-        options: hyperparameters that the program wrote for TensorBoard's HParams.
-        whole: whether all files could be read to their ends.
-        lasting: whether reading the same files again would say the same; not after an error of the
-            disk or of permissions.
-    """
-
-    scalars: Mapping[str, Scalars]
-    problems: Sequence[str] = ()
-    begin: float | None = None
-    options: Mapping[str, Option] = field(default_factory=dict)
-    whole: bool = True
-    lasting: bool = True
-
-
-def event_files(folder: Path) -> list[Path]:
-    """The files directly in a folder that TensorBoard would read, in order of their names.
-
-    Links that lead nowhere are among them, since their data are missing, and so is what will be
-    found to be no file; folders are not.
-
-    Raises:
-        OSError: the folder cannot be listed.
-    """
-    with os.scandir(folder) as entries:
-        return [
-            folder / name
-            for name in sorted(entry.name for entry in entries if _is_event_file(entry))
-        ]
-
-
-def read_events(folder: Path) -> Events:
-    """Read all scalars of a run, which is all event files directly in a folder.
-
-    Every point is read, none is sampled. Of a file that is cut off or damaged, everything before
-    that is kept; what went wrong is among the problems, and nothing is raised.
-    """
-    try:
-        paths = event_files(folder)
-    except OSError as error:
-        return Events(
-            {}, [f"{folder}: cannot be listed: {error.strerror or error}."], lasting=False
-        )
-    stream, problems, lasting = _Stream(), [], True
-    for number, path in enumerate(paths):
-        try:
-            stream.read(path, number)
-        except _BrokenError as error:
-            problems.append(f"{path}: {error}.")
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror or error}.")
-            lasting = False
-    points, whole = stream.points, not problems
-    # Of the last file, which is the one that went back, or was written beside others.
-    problems += [f"{paths[-1]}: {each}." for each in (points.lost(), points.mixed()) if each]
-    return Events(points.scalars(), problems, stream.begin, stream.options, whole, lasting)
-
-
-def _is_event_file(entry: os.DirEntry[str]) -> bool:
-    return "tfevents" in entry.name and not is_folder(entry)
-
-
-class _BrokenError(Exception):
-    """A file ends in the middle of a record, or goes on with something else; says which."""
-
-
 class _Stream:
-    """All events of a run, one after the other."""
+    """All events of a run, one after the other, and what remains of their points."""
 
     def __init__(self) -> None:
         self.begin: float | None = None
         self.options: dict[str, Option] = {}
-        self.points = Points()
         self._plugins: dict[str, str] = {}
-        self._version = 0.0
-        self._highest_step = -1
+        self._parts: dict[str, list[_Part]] = {}  # by tag, those of each file
+        self._file = -1
+        self._current: dict[str, _Part] = {}  # those of the file that is being read
+        self._ends: dict[int, float] = {}  # of each file with points, the time of the last
+        self._beside: set[int] = set()  # files that were still written when this one began
+        self._mixed: dict[str, None] = {}
 
     def read(self, path: Path, number: int) -> None:
         """Add the events of a file, the ``number``-th.
@@ -303,7 +202,7 @@ class _Stream:
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from tensorboard.compat.proto.event_pb2 import Event
 
-        self.points.begin_file(number)
+        self._file, self._current = number, {}
         with open_file(path) as file:
             for before, record in enumerate(_records(file)):
                 try:
@@ -312,32 +211,78 @@ class _Stream:
                     raise _BrokenError(_DAMAGED.format(before)) from None
                 self._add(event)
 
+    def scalars(self) -> dict[str, Scalars]:
+        """Return what has not been superseded."""
+        remaining = {
+            tag: [part for part in parts if part.steps] for tag, parts in self._parts.items()
+        }
+        return {tag: _joined(parts) for tag, parts in remaining.items() if parts}
+
+    def lost(self) -> str:
+        """Tell in words what was dropped and not written again; nothing if nothing was."""
+        lost: dict[str, set[int]] = {}
+        for tag, parts in self._parts.items():
+            again = {step for part in parts for step in part.steps}
+            if steps := {step for part in parts for step in part.dropped} - again:
+                lost[tag] = steps
+        if not lost:
+            return ""
+        numbers = set[int]().union(*lost.values())
+        first, last = min(numbers), max(numbers)
+        where = f"step {first}" if first == last else f"steps between {first} and {last}"
+        return (
+            "a restart went back and did not write all steps again;"
+            f" of {_listed(lost)}, {where} from before it are left out"
+        )
+
+    def mixed(self) -> str:
+        """Tell in words which tags two writers wrote at the same time; nothing if none."""
+        if not self._mixed:
+            return ""
+        tags = _listed(self._mixed)
+        return f"two writers wrote {tags} at the same time; the points of both are kept"
+
     def _add(self, event: Event) -> None:
-        self._drop_superseded(event)
+        kind = event.WhichOneof("what")
+        if kind == "file_version":
+            self.begin = min(event.wall_time, self.begin or math.inf)
+        elif kind == "session_log" and event.session_log.status == event.session_log.START:
+            for parts in self._parts.values():
+                for part in parts:
+                    part.drop_from(event.step)
         step, wall_time = event.step, event.wall_time
         for value in event.summary.value:
             scalar = self._scalar(value)
             if scalar is not None:
-                self.points.add(value.tag, step, wall_time, scalar)
+                self._add_point(value.tag, step, wall_time, scalar)
 
-    def _drop_superseded(self, event: Event) -> None:
-        """TensorBoard's rule; the other one is in the points."""
-        kind = event.WhichOneof("what")
-        if kind == "file_version":
-            from tensorboard.backend.event_processing.event_util import ParseFileVersion
+    def _add_point(self, tag: str, step: int, wall_time: float, value: float) -> None:
+        """Add a point, and drop what it supersedes."""
+        part = self._current.get(tag)
+        if part is None:
+            part = self._begin(tag, wall_time)
+        if wall_time > self._ends[self._file]:
+            self._ends[self._file] = wall_time
+        for each in part.earlier:
+            if each.steps and step <= each.steps[-1]:
+                if each.file in self._beside:
+                    self._mixed[tag] = None
+                else:
+                    each.drop_from(step)
+        part.add(step, wall_time, value)
 
-            self._version = ParseFileVersion(event.file_version)
-            self.begin = min(event.wall_time, self.begin or math.inf)
-        if self._version >= 2:
-            if kind == "session_log" and event.session_log.status == event.session_log.START:
-                self.points.drop_from(event.step)
-        elif event.step < self._highest_step and kind == "summary":
-            self.points.drop_from(event.step, {value.tag for value in event.summary.value})
-        else:
-            self._highest_step = event.step
+    def _begin(self, tag: str, wall_time: float) -> _Part:
+        """Make room for the points of a tag in a file, of which this is the first."""
+        if not self._current:  # no tag has any yet
+            self._beside = {n for n, end in self._ends.items() if wall_time < end}
+            self._ends[self._file] = wall_time
+        parts = self._parts.setdefault(tag, [])
+        part = self._current[tag] = _Part(self._file, tuple(parts))
+        parts.append(part)
+        return part
 
     def _scalar(self, value: Summary.Value) -> float | None:
-        """The number of a value, or None if it is no scalar."""
+        """Return the number of a value, or None if it is no scalar."""
         # Only the first value of a tag says what it is, and only that of the run's first counts.
         if value.HasField("metadata"):
             self._plugins.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
@@ -349,6 +294,26 @@ class _Stream:
         if kind == "tensor" and self._plugins.get(value.tag) == "scalars":
             return _number(value.tensor)
         return None
+
+
+def _listed(tags: Iterable[str]) -> str:
+    """The first of some tags, and how many more there are."""
+    first, more = list(tags)[:_MOST_TAGS], len(list(tags)) - _MOST_TAGS
+    return ", ".join(first) + (f" and {plural(more, 'more tag')}" if more > 0 else "")
+
+
+def _joined(parts: Sequence[_Part]) -> Scalars:
+    """The points of all files in order of their steps; of equal ones, in order of the files."""
+    steps, *others = (
+        np.concatenate([np.array(getattr(part, name), dtype=np.float64) for part in parts])
+        for name in ("steps", "wall_times", "values")
+    )
+    if len(parts) > 1:
+        order = np.argsort(steps, kind="stable")
+        steps, *others = (numbers[order] for numbers in (steps, *others))
+    for numbers in (steps, *others):
+        numbers.flags.writeable = False
+    return Scalars(steps, *others)
 
 
 def _number(tensor: Any) -> float | None:
@@ -402,10 +367,102 @@ def _records(file: IO[bytes]) -> Iterator[bytes]:
                 raise _BrokenError(_DAMAGED.format(records))
             good_headers.add(header)
         left -= _HEADER + length + _FOOTER
-        if left < 0:
+        if left < 0:  # before so much memory is asked for as a damaged length says
             raise _BrokenError(_CUT_OFF.format(records))
         record = file.read(length)
         if masked_crc32c(record) != int.from_bytes(file.read(_FOOTER), "little"):
             raise _BrokenError(_DAMAGED.format(records))
         yield record
         records += 1
+
+
+def default_cache_folder() -> Path:
+    """Return where events are remembered: below ``$XDG_CACHE_HOME``, or below ``~/.cache``."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(caches, "deltagclip", "events")
+
+
+class EventCache:
+    """Event files that were read before.
+
+    Several processes may use one at the same time.
+
+    Args:
+        folder: holds the cache; made when something is first written there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, run: Path) -> Events:
+        """Return the same as :func:`read_events`, from the cache if no event file has changed.
+
+        A change is one of the names, sizes and times of the files. What has problems is not
+        remembered: most of it is about to change.
+        """
+        # Taken before the files are read: if one grows meanwhile, this is no longer true of it.
+        fingerprint = _fingerprint(run)
+        if not fingerprint:
+            return read_events(run)
+        name = hashlib.sha256(os.fsencode(os.path.realpath(run))).hexdigest()[:32]
+        events = _load(self._folder / name, fingerprint)
+        if events is None:
+            events = read_events(run)
+            if not events.problems:
+                _save(self._folder / name, fingerprint, events)
+        return events
+
+
+def _fingerprint(run: Path) -> list[list[Any]]:
+    """Name, size and time of change in ns of each event file; nothing if there are none."""
+    try:
+        found = [(path, path.stat()) for path in event_files(run)]
+    except OSError:
+        return []
+    return [[path.name, status.st_size, status.st_mtime_ns] for path, status in found]
+
+
+def _load(path: Path, fingerprint: list[list[Any]]) -> Events | None:
+    """What is remembered of a run with this fingerprint, or None."""
+    try:
+        first, _, rest = read_file(path, _MOST_BYTES).partition(b"\n")
+    except OSError:
+        return None
+    if first != f"{_FORMAT} {zlib.crc32(rest):08x}".encode():
+        return None
+    # From here on it is what _save wrote, byte for byte.
+    header, _, numbers = rest.partition(b"\n")
+    known = json.loads(header)
+    if known["files"] != fingerprint:
+        return None
+    points = np.frombuffer(numbers, dtype=_FLOAT).reshape(3, -1)
+    ends = np.cumsum([0, *known["tags"].values()])
+    scalars = {
+        tag: Scalars(*points[:, ends[i] : ends[i + 1]]) for i, tag in enumerate(known["tags"])
+    }
+    return Events(scalars, begin=known["begin"], options=known["options"])
+
+
+def _save(path: Path, fingerprint: list[list[Any]], events: Events) -> None:
+    """Remember a run, or do nothing if that cannot be written."""
+    known = {
+        "files": fingerprint,
+        "begin": events.begin,
+        "options": dict(events.options),
+        "tags": {tag: len(scalars.steps) for tag, scalars in events.scalars.items()},
+    }
+    rows = [[s.steps, s.wall_times, s.values] for s in events.scalars.values()]
+    points = np.concatenate([np.zeros((3, 0)), *map(np.stack, rows)], axis=1)
+    rest = json.dumps(known).encode() + b"\n" + points.astype(_FLOAT).tobytes()
+    first = f"{_FORMAT} {zlib.crc32(rest):08x}\n".encode()
+    # Not core's written_whole: it waits for the disk, which takes longer than to read the run, and
+    # is for what cannot be made again. The checksum finds what a crash left of a file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(first + rest)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise

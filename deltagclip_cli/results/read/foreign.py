@@ -23,8 +23,7 @@ import numpy as np
 import yaml
 
 from deltagclip_cli.core import UsageError, plural, printable, read_file
-from deltagclip_cli.results.read.cache import EventCache
-from deltagclip_cli.results.read.events import Events, Scalars, event_files
+from deltagclip_cli.results.read.events import EventCache, Events, Scalars, event_files
 from deltagclip_cli.results.read.grouping import Named, Naming
 from deltagclip_cli.results.read.names import Found, Name
 from deltagclip_cli.results.read.run import (

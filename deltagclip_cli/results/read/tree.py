@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deltagclip_cli.core import NotYetError, UsageError, is_folder, printable, subfolders
-from deltagclip_cli.results.read.cache import EventCache, default_cache_folder
+from deltagclip_cli.results.read.events import EventCache, default_cache_folder
 from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Reading, Watch
