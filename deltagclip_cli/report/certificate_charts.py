@@ -86,20 +86,20 @@ def with_bounds(run: Run) -> Run:
     found = certificates_of([run])
     if not found:
         return run
-    theorem, course = found[0].theorem, found[0].course
+    theorem, trajectory = found[0].theorem, found[0].trajectory
     whole = run.curves["train/loss"]
     dense = {
-        "theory/loss": course.losses,
+        "theory/loss": trajectory.losses,
         "theory/loss_bound": theorem.loss_bounds,
-        "theory/pl_ratio": course.ratios,
-        "theory/distance": _positive(course.distances),
+        "theory/pl_ratio": trajectory.ratios,
+        "theory/distance": _positive(trajectory.distances),
         "theory/distance_bound": _positive(theorem.distance_bounds),
     }
     sparse = ("theory/lambda_min", "theory/lambda_max", "theory/beta")
     curves = {
         **run.curves,
         **{name: replace(whole, values=values) for name, values in dense.items()},
-        **{name: _at(run.curves[name], course.measured) for name in sparse},
+        **{name: _at(run.curves[name], trajectory.measured) for name in sparse},
     }
     known = {name: curve for name, curve in curves.items() if np.isfinite(curve.values).any()}
     return replace(run, curves=known)

@@ -14,10 +14,12 @@ import numpy as np
 
 from deltagclip_cli.core import (
     NOTHING,
+    REGIMES,
     NotYetError,
     UsageError,
     plural,
     short,
+    standard_error,
     with_error,
     write_text,
 )
@@ -29,14 +31,15 @@ from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.spec.schema import obstacles
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.verdict import (
-    Course,
-    Line,
+    FORMULAS,
+    Statement,
     Theorem,
+    Trajectory,
     Verdict,
-    course_of,
     floor_of,
     is_measured,
-    objection,
+    objection_to,
+    trajectory_of,
 )
 
 HOW_MEASURED = (
@@ -60,56 +63,56 @@ class Certificate:
     theorem: Theorem
 
     @property
-    def course(self) -> Course:
+    def trajectory(self) -> Trajectory:
         """Of the run."""
-        return self.theorem.course
+        return self.theorem.trajectory
 
     @cached_property
-    def lines(self) -> Sequence[Line]:
-        """Every statement of the theorem."""
-        return self.theorem.lines()
+    def statements(self) -> Sequence[Statement]:
+        """Of the theorem, every one."""
+        return self.theorem.statements()
 
     @property
     def holds(self) -> bool:
-        """Whether every line does."""
-        return all(line.verdict is Verdict.HOLDS for line in self.lines)
+        """Whether every statement does."""
+        return all(each.verdict is Verdict.HOLDS for each in self.statements)
 
     def record(self) -> dict[str, Any]:
-        """Everything as plain data; a number that is not finite is null."""
-        course, theorem = self.course, self.theorem
+        """Return everything as plain data; a number that is not finite is null."""
+        trajectory, theorem = self.trajectory, self.theorem
         record = {
             "experiment": self.trial.experiment,
             "optimizer": self.trial.label,
             "seed": self.trial.seed,
             "identity": self.trial.identity,
             "folder": str(self.run.folder),
-            "steps": len(course.steps),
-            "measured_at": course.steps[course.measured].tolist(),
+            "steps": len(trajectory.steps),
+            "measured_at": trajectory.steps[trajectory.measured].tolist(),
             "holds": self.holds,
             "lines": [
                 {
-                    "name": line.name,
-                    "statement": line.statement,
-                    "verdict": str(line),
-                    "step": line.step,
-                    "measured": line.measured,
-                    "bound": line.bound,
-                    "reason": line.reason,
+                    "name": each.name,
+                    "statement": each.formula,
+                    "verdict": str(each),
+                    "step": each.step,
+                    "measured": each.measured,
+                    "bound": each.bound,
+                    "reason": each.reason,
                 }
-                for line in self.lines
+                for each in self.statements
             ],
-            "lambda_min": _ends(course.lambda_min),
-            "lambda_max": _ends(course.lambda_max),
-            "beta": _ends(course.beta),
-            "eta": _ends(course.rates),
+            "lambda_min": _ends(trajectory.lambda_min),
+            "lambda_max": _ends(trajectory.lambda_max),
+            "beta": _ends(trajectory.beta),
+            "eta": _ends(trajectory.rates),
             "delta": None if theorem.objection else theorem.delta,
             "mu": theorem.mu,
-            "smallest_ratio": course.empirical_mu,
-            "loss": _ends(course.losses),
-            "distance": _ends(course.distances),
-            "factor": course.factor,
+            "smallest_ratio": trajectory.empirical_mu,
+            "loss": _ends(trajectory.losses),
+            "distance": _ends(trajectory.distances),
+            "factor": trajectory.factor,
             "factor_bound": theorem.rate,
-            "regimes": course.regimes,
+            "regimes": trajectory.regimes,
         }
         plain: dict[str, Any] = _finite(record)
         return plain
@@ -132,7 +135,7 @@ class Certificate:
 
 @cache
 def certificate_of(run: Run) -> Certificate:
-    """The certificate of a run, which a report asks for in several places.
+    """Return the certificate of a run, which a report asks for in several places.
 
     Raises:
         UsageError: there is none: the theorem says nothing about such runs, or its numbers were not
@@ -157,18 +160,19 @@ def certificate_of(run: Run) -> Certificate:
             "  Write certificate: {every: 10} into the experiment, and train it with --force."
         )
     options = trial.settings["optimizer"]
-    reason = objection(options)
-    delta = 0.0 if reason else floor_of(options)
-    course = course_of(run.curves, trial.precision)
-    return Certificate(run, trial, Theorem(course, delta, reason, _kinks(course, trial)))
+    objection = objection_to(options)
+    delta = 0.0 if objection else floor_of(options)
+    trajectory = trajectory_of(run.curves, trial.precision)
+    kinks = _kinks(trajectory.is_smooth, trial)
+    return Certificate(run, trial, Theorem(trajectory, delta, objection, kinks))
 
 
-def _kinks(course: Course, trial: Trial) -> str:
-    """Why L need not be β-smooth; empty if it is."""
-    if course.is_smooth:
+def _kinks(is_smooth: bool | None, trial: Trial) -> str:
+    """Say why L need not be β-smooth; empty if it is."""
+    if is_smooth:
         return ""
     activation = trial.model.options.get("activation")
-    if course.is_smooth is None:
+    if is_smooth is None:
         return "nobody looked whether the network is smooth, and L β-smooth"
     named = f" (activation: {activation})" if activation else ", such as ReLU"
     return f"L need not be β-smooth: the network has operations that are not smooth{named}"
@@ -196,157 +200,108 @@ def _finite(value: Any) -> Any:
     return value
 
 
-# ---- tables
+# ------------------------------------------------------------------------ tables
 
 
 def certificate_sheet(certificate: Certificate) -> Sheet:
-    """Every line of a run's certificate with its numbers."""
-    run, course = certificate.run, certificate.course
+    """Return every statement of a run's certificate with its numbers."""
+    run, trajectory, statements = certificate.run, certificate.trajectory, certificate.statements
     words = " ".join([run.group.name, *in_words(run.group.conditions)])
+    reasons: dict[str, list[str]] = {}
+    for each in statements:
+        if each.reason:
+            reasons.setdefault(each.reason, []).append(each.name)
+    spectrum = {"λ_min": trajectory.lambda_min, "λ_max": trajectory.lambda_max}
+    spectrum["β"] = trajectory.beta
+    ranges = [f"{name} {short(each[0])} to {short(each[-1])}" for name, each in spectrum.items()]
+    times = plural(len(trajectory.measured), "time")
+    ratio = short(trajectory.empirical_mu)
+    training = f"loss {short(trajectory.losses[0])} to {short(trajectory.losses[-1])}"
+    if trajectory.regimes is not None:
+        counts = [f"{count} {name}" for name, count in trajectory.regimes.items()]
+        training += f"; steps: {', '.join(counts)}"
     return Sheet(
         title=f"{run.group.experiment} · {words} · seed {run.seed}: "
-        f"{plural(len(course.steps), 'step')}",
+        f"{plural(len(trajectory.steps), 'step')}",
         columns=["line", "verdict", "measured", "bound"],
         lines=[
-            line([f"{each.name}: {each.statement}", str(each), *map(short, each.numbers)])
-            for each in certificate.lines
+            line([f"{s.name}: {s.formula}", str(s), short(s.measured), short(s.bound)])
+            for s in statements
         ],
-        notes=[*_reasons(certificate), _spectrum(certificate), _steps(certificate)],
+        notes=[
+            *(f"{', '.join(names)}: {reason}." for reason, names in reasons.items()),
+            f"{', '.join(ranges)}, measured {times}; smallest PL* ratio {ratio}.",
+            f"{training}.",
+        ],
     )
-
-
-def _reasons(certificate: Certificate) -> list[str]:
-    names: dict[str, list[str]] = {}
-    for each in certificate.lines:
-        if each.reason:
-            names.setdefault(each.reason, []).append(each.name)
-    return [f"{', '.join(lines)}: {reason}." for reason, lines in names.items()]
-
-
-def _spectrum(certificate: Certificate) -> str:
-    course = certificate.course
-    parts = [
-        f"{name} {short(values[0])} to {short(values[-1])}"
-        for name, values in (
-            ("λ_min", course.lambda_min),
-            ("λ_max", course.lambda_max),
-            ("β", course.beta),
-        )
-    ]
-    times = plural(len(course.measured), "time")
-    return f"{', '.join(parts)}, measured {times}; smallest PL* ratio {short(course.empirical_mu)}."
-
-
-def _steps(certificate: Certificate) -> str:
-    course = certificate.course
-    words = [f"loss {short(course.losses[0])} to {short(course.losses[-1])}"]
-    if course.regimes is not None:
-        words.append(", ".join(f"{count} {name}" for name, count in course.regimes.items()))
-    return f"{'; steps: '.join(words)}."
 
 
 def verdict_sheet(title: str, certificates: Sequence[Certificate]) -> Sheet:
-    """What each line came to for each setting, over its seeds."""
-    names = [each.name for each in certificates[0].lines]
-    name = _names(certificates)
-    return Sheet(
-        title=title,
-        columns=["optimizer", "n", *names, "plain", "clipped", "floored"],
-        lines=[
-            line(
-                [
-                    name(group),
-                    str(len(own)),
-                    *(_verdict([each.lines[place] for each in own]) for place in range(len(names))),
-                    *_regimes(own),
-                ]
-            )
-            for group, own in _by_group(certificates)
-        ],
-        notes=[
-            "; ".join(f"{each.name}: {each.statement}" for each in certificates[0].lines) + ".",
-            HOW_MEASURED,
-        ],
-    )
+    """Return what each statement came to for each setting, over its seeds."""
+    lines = []
+    for name, own in _by_setting(certificates):
+        judged = zip(*(each.statements for each in own), strict=True)
+        regimes = [counts for each in own if (counts := each.trajectory.regimes) is not None]
+        steps = [NOTHING] * len(REGIMES)
+        if regimes:
+            steps = [short(float(np.mean([each[kind] for each in regimes]))) for kind in REGIMES]
+        lines.append(line([name, str(len(own)), *map(_verdict, judged), *steps]))
+    formulas = [f"{name}: {formula}" for name, formula in FORMULAS.items()]
+    notes = ["; ".join(formulas) + ".", HOW_MEASURED]
+    return Sheet(title, ["optimizer", "n", *FORMULAS, *REGIMES], lines, notes)
 
 
-def _verdict(lines: Sequence[object]) -> str:
-    """The one verdict of all seeds, or how many have which."""
-    counts = Counter(map(str, lines))
-    if len(counts) == 1:
-        return next(iter(counts))
-    short_words = Counter(word.partition(" at ")[0] for word in map(str, lines))
-    return ", ".join(f"{count} {word}" for word, count in short_words.items())
-
-
-def _regimes(certificates: Sequence[Certificate]) -> list[str]:
-    known = [each.course.regimes for each in certificates if each.course.regimes is not None]
-    if not known:
-        return [NOTHING] * 3
-    return [short(float(np.mean([each[name] for each in known]))) for name in known[0]]
+def _verdict(statements: Sequence[Statement]) -> str:
+    """Return the one verdict of all seeds, or how many have which."""
+    words = list(map(str, statements))
+    if len(set(words)) == 1:
+        return words[0]
+    counts = Counter(each.verdict for each in statements)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
 def numbers_sheet(title: str, certificates: Sequence[Certificate]) -> Sheet:
-    """λ_min, μ, β and the rate of each setting, over its seeds: such as against the width."""
+    """Return λ_min, μ, β and the rate of each setting: such as against the width."""
     columns: dict[str, Callable[[Certificate], float]] = {
-        "λ_min at w_0": lambda each: float(each.course.lambda_min[0]),
+        "λ_min at w_0": lambda each: float(each.trajectory.lambda_min[0]),
         "μ": lambda each: each.theorem.mu,
-        "PL* ratio": lambda each: each.course.empirical_mu,
-        "β at w_0": lambda each: float(each.course.beta[0]),
+        "PL* ratio": lambda each: each.trajectory.empirical_mu,
+        "β at w_0": lambda each: float(each.trajectory.beta[0]),
         "β": lambda each: each.theorem.beta,
-        "L ratio a step": lambda each: each.course.factor,
+        "L ratio a step": lambda each: each.trajectory.factor,
         "1 - ηδμ": lambda each: each.theorem.rate,
     }
-    name = _names(certificates)
-    return Sheet(
-        title=title,
-        columns=["optimizer", "n", "lines that hold", *columns],
-        lines=[
-            line(
-                [
-                    name(group),
-                    str(len(own)),
-                    _held(own),
-                    *(_mean([value(each) for each in own]) for value in columns.values()),
-                ]
-            )
-            for group, own in _by_group(certificates)
-        ],
-        notes=[
-            "Means ± standard errors over seeds. μ is the least λ_min and β the largest curvature"
-            " along the way; the PL* ratio is the smallest. The last two: by what a step multiplied"
-            " the loss (geometric mean), and by what the theorem says it does at least.",
-        ],
-    )
-
-
-def _held(certificates: Sequence[Certificate]) -> str:
-    held = [sum(e.verdict is Verdict.HOLDS for e in each.lines) for each in certificates]
-    low, high, total = min(held), max(held), len(certificates[0].lines)
-    return f"{low} of {total}" if low == high else f"{low} to {high} of {total}"
+    lines = []
+    for name, own in _by_setting(certificates):
+        held = [sum(s.verdict is Verdict.HOLDS for s in each.statements) for each in own]
+        most = f"{min(held)} to {max(held)}" if min(held) < max(held) else str(held[0])
+        means = [_mean([value(each) for each in own]) for value in columns.values()]
+        lines.append(line([name, str(len(own)), f"{most} of {len(FORMULAS)}", *means]))
+    notes = [
+        "Means ± standard errors over seeds. μ is the least λ_min and β the largest curvature"
+        " along the way; the PL* ratio is the smallest. The last two: by what a step multiplied"
+        " the loss (geometric mean), and by what the theorem says it does at least.",
+    ]
+    return Sheet(title, ["optimizer", "n", "lines that hold", *columns], lines, notes)
 
 
 def _mean(values: Sequence[float]) -> str:
     finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return NOTHING
-    error = float(np.std(finite, ddof=1)) / math.sqrt(len(finite)) if len(finite) > 1 else None
-    return with_error(float(np.mean(finite)), error)
+    return with_error(float(np.mean(finite)), standard_error(finite)) if finite else NOTHING
 
 
-def _names(certificates: Sequence[Certificate]) -> Callable[[Group], str]:
-    """What names a group: with its conditions, where they differ."""
-    several = len({tuple(each.run.group.conditions.values()) for each in certificates}) > 1
-    return lambda group: " ".join([group.name, *(in_words(group.conditions) if several else [])])
-
-
-def _by_group(certificates: Sequence[Certificate]) -> list[tuple[Group, list[Certificate]]]:
+def _by_setting(certificates: Sequence[Certificate]) -> list[tuple[str, list[Certificate]]]:
+    """Gather by optimizer, and then from the narrowest network to the widest."""
     groups: dict[Group, list[Certificate]] = {}
     for each in certificates:
         groups.setdefault(each.run.group, []).append(each)
-    return sorted(groups.items(), key=lambda item: _order(item[0]))
 
+    def order(group: Group) -> tuple[Any, ...]:
+        values = (*group.conditions.values(), *group.settings.values())
+        return group.optimizer, *map(by_size, values)
 
-def _order(group: Group) -> tuple[Any, ...]:
-    """By optimizer, and then from the narrowest network to the widest."""
-    return group.optimizer, *map(by_size, (*group.conditions.values(), *group.settings.values()))
+    several = len({tuple(group.conditions.values()) for group in groups}) > 1
+    return [
+        (" ".join([group.name, *(in_words(group.conditions) if several else [])]), groups[group])
+        for group in sorted(groups, key=order)
+    ]

@@ -14,7 +14,7 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.theory.certificate import Certificate, certificate_of
-from deltagclip_cli.theory.verdict import Line
+from deltagclip_cli.theory.verdict import Statement
 from deltagclip_cli.training.assembly import Parts, assemble
 from deltagclip_cli.training.trainer import Ending
 from deltagclip_cli.training.worker import run_trial
@@ -81,9 +81,9 @@ def certified(folder: RunFolder) -> Certificate:
     return certificate_of(run)
 
 
-def lines(folder: RunFolder) -> dict[str, Line]:
-    """The lines of a certificate by their names."""
-    return {line.name: line for line in certified(folder).lines}
+def lines(folder: RunFolder) -> dict[str, Statement]:
+    """The statements of a certificate by their names."""
+    return {each.name: each for each in certified(folder).statements}
 
 
 def verdicts(folder: RunFolder) -> dict[str, str]:

@@ -19,6 +19,6 @@ def test_the_certificate_of_the_quickstart_holds_line_by_line(seed: int, tmp_pat
     experiment = load_spec(FILE, ["quickstart"]).experiments["quickstart"]
     folder = trained(make_trial("quickstart", experiment, "delta-gclip", seed), tmp_path)
     assert set(verdicts(folder).values()) == {"holds"}
-    regimes = certified(folder).course.regimes
+    regimes = certified(folder).trajectory.regimes
     assert regimes is not None
     assert min(regimes.values()) >= 10, regimes

@@ -40,7 +40,7 @@ def test_every_line_of_delta_gclip_holds_over_all_three_regimes(finished: RunFol
     assert verdicts(finished) == HOLDS
     certificate = certified(finished)
     assert certificate.holds
-    regimes = certificate.course.regimes
+    regimes = certificate.trajectory.regimes
     assert regimes is not None
     assert sum(regimes.values()) == 60
     assert min(regimes.values()) > 0, regimes
@@ -213,6 +213,19 @@ def test_of_what_is_not_plain_descent_only_the_kernel_is_judged(
 
 
 # --------------------------------------------------------------------- rounding
+
+
+@pytest.mark.parametrize(("doubts", "verdict"), [(2, "holds"), (8, "violated at step 31")])
+def test_a_ratio_below_mu_violates_it_by_more_than_rounding_only(
+    doubts: int, verdict: str, folder: RunFolder
+) -> None:
+    """At a loss of which rounding may have changed the root by a thousandth."""
+    trajectory, mu = certified(folder).trajectory, certified(folder).theorem.mu
+    loss = (trajectory.slack / 1e-3) ** 2
+    ratio = mu * (1 - doubts * 1e-3)
+    change(folder, 31, train__loss=loss / 8, optim__grad_norm=math.sqrt(2 * loss * ratio))
+    assert certified(folder).trajectory.ratios[30] == pytest.approx(ratio)
+    assert verdicts(folder)["PL*"] == verdict
 
 
 @pytest.mark.slow
