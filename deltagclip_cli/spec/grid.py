@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -27,24 +27,7 @@ from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import collected, explained, nearest, raised, unknown_label
 
 MOST_POINTS = 100_000
-VARIABLE = ("model", "data", "task", "epochs", "precision", "schedule")
-_NO_NUMBERS = "it does not change the numbers"
-_VARIES_ITSELF = "it says itself what is varied"
-FIXED = {
-    "seeds": "every point of a grid is run with every seed",
-    "optimizers": "what is varied of one stands below its label: {LABEL: {lr: [0.1, 1]}}",
-    "title": _NO_NUMBERS,
-    "figure": _NO_NUMBERS,
-    "tags": _NO_NUMBERS,
-    "slurm": _NO_NUMBERS,
-    "checkpoint": _NO_NUMBERS,
-    "log_every": _NO_NUMBERS,
-    "certificate": _NO_NUMBERS,
-    "grid": _VARIES_ITSELF,
-    "search": _VARIES_ITSELF,
-    "name": "other optimizers have other options; give another one its own label",
-}
-"""Why the other settings of an experiment, and the names of optimizers, cannot be varied."""
+_EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
 
 Point = dict[str, Any]
 """For each key what a check made of its value: of a setting of the experiment the value itself, of
@@ -82,21 +65,23 @@ def read_grid(
     written: Any,
     optimizers: Mapping[str, Component] | None,
     settings: Mapping[str, Any],
+    fixed: Mapping[str, str],
     check: Callable[[str, Any], Any],
 ) -> Grid:
-    """The grid of an experiment; what has faults of its own is not varied, only read.
+    """Read the grid of an experiment; what has faults of its own is not varied, only read.
 
     Args:
         written: as in the file.
         optimizers: all of them by their labels; None if any has a fault.
-        settings: those of the experiment among :data:`VARIABLE` that have none.
-        check: what the value of such a setting becomes; raises ``ValidationError``.
+        settings: those of the experiment that have no fault.
+        fixed: why each setting of an experiment cannot be varied; empty if it can.
+        check: what the value of a setting becomes; raises ``ValidationError``.
 
     Raises:
         ValidationError: it has faults; all of them.
     """
     if not isinstance(written, dict):
-        raise raised([explained("'grid' must be a mapping.", _HINT, (), written)])
+        raise raised([explained("'grid' must be a mapping.", _EXAMPLE, (), written)])
     faults: list[InitErrorDetails] = []
     labels = optimizers or {}
     blocks = {
@@ -107,13 +92,10 @@ def read_grid(
     shared = read_axes(rest, (), faults) if rest else []
     grid = Grid()
     if optimizers is not None:
-        grid = _Check(optimizers, settings, check, faults).grid(shared, own)
+        grid = _Check(optimizers, settings, fixed, check, faults).grid(shared, own)
     if faults:
         raise raised(faults)
     return grid
-
-
-_HINT = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
 
 
 def _is_block(key: object, value: object) -> bool:
@@ -131,21 +113,34 @@ class _Check:
 
     optimizers: Mapping[str, Component]
     settings: Mapping[str, Any]
+    fixed: Mapping[str, str]
     check: Callable[[str, Any], Any]
     faults: list[InitErrorDetails]
 
     def grid(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> Grid:
         self._refuse_too_many(shared, own)
         self._refuse_repeated(shared, own)
-        self._refuse_unknown(own)
+        for label in own:
+            if label not in self.optimizers:
+                self._refuse_block(label)
         for_each = [self._for_each(axis) for axis in shared]
         return Grid(
             {label: [axis[label] for axis in for_each] for label in self.optimizers},
             {
-                label: [self._own(optimizer, axis) for axis in own.get(label, ())]
+                label: [
+                    _points({c.key: self._of_component(optimizer, c.key, c) for c in axis})
+                    for axis in own.get(label, ())
+                ]
                 for label, optimizer in self.optimizers.items()
             },
         )
+
+    def _blame(self, message: str, hint: str, where: Where) -> None:
+        self.faults.append(explained(message, hint, where))
+
+    def _reason(self, key: str) -> str | None:
+        """Why a key cannot be varied; empty if it is a setting that can, None if it is none."""
+        return self.fixed.get(key.partition(".")[0])
 
     def _refuse_too_many(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> None:
         points = sum(
@@ -154,45 +149,41 @@ class _Check:
         )
         if points > MOST_POINTS:
             message = f"the grid would have {points:,} points, and {MOST_POINTS:,} are the most."
-            self.faults.append(explained(message, "", ()))
+            self._blame(message, "", ())
 
     def _refuse_repeated(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> None:
         everywhere = self._distinct(shared, [])
-        options = [key for key in everywhere if not is_setting(key)]
+        options = [key for key in everywhere if self._reason(key) != ""]
         for axes in own.values():
             self._distinct(axes, options)
 
     def _distinct(self, axes: list[Axis], before: list[str]) -> list[str]:
         keys = list(before)
         for column in itertools.chain.from_iterable(axes):
-            other = next((key for key in keys if _overlap(key, column.key)), None)
+            key = f"{column.key}."
+            other = next(
+                (k for k in keys if key.startswith(f"{k}.") or f"{k}.".startswith(key)), None
+            )
             if other is not None:
-                message = f"'{column.key}' is varied twice."
                 hint = "" if other == column.key else f"'{other}' is varied too"
-                self.faults.append(explained(message, hint, column.where))
+                self._blame(f"'{column.key}' is varied twice.", hint, column.where)
             keys.append(column.key)
         return keys
 
-    def _refuse_unknown(self, labels: Iterable[str]) -> None:
-        for label in labels:
-            if label in self.optimizers:
-                continue
-            if label in VARIABLE:
-                message = f"'{label}' must be a list of values."
-                hint = f"one of its options is varied by {label}.OPTION: [...]"
-                self.faults.append(explained(message, hint, (label,)))
-            elif label in FIXED:
-                self.faults.append(_fixed(label, (label,)))
-            else:
-                self.faults.append(unknown_label(label, list(self.optimizers), (label,)))
-
-    def _own(self, optimizer: Component, axis: Axis) -> list[Point]:
-        return _points({c.key: self._of_component(optimizer, c.key, c) for c in axis})
+    def _refuse_block(self, label: str) -> None:
+        reason = self.fixed.get(label)
+        if reason is None:
+            self.faults.append(unknown_label(label, list(self.optimizers), (label,)))
+        elif reason:
+            self._blame(f"a grid cannot vary '{label}'.", reason, (label,))
+        else:
+            hint = f"one of its options is varied by {label}.OPTION: [...]"
+            self._blame(f"'{label}' must be a list of values.", hint, (label,))
 
     def _for_each(self, axis: Axis) -> Mapping[str, list[Point]]:
         """The points of a shared axis for each label; settings are checked once for all."""
-        settings = {c.key: self._of_experiment(c) for c in axis if is_setting(c.key)}
-        options = [c for c in axis if not is_setting(c.key) and self._all_have(c)]
+        settings = {c.key: self._of_experiment(c) for c in axis if self._reason(c.key) == ""}
+        options = [c for c in axis if c.key not in settings and self._all_have(c)]
         return {
             label: _points(
                 settings | {c.key: self._of_component(optimizer, c.key, c) for c in options}
@@ -203,20 +194,18 @@ class _Check:
     def _all_have(self, column: Column) -> bool:
         key = column.key
         lacking = [label for label, each in self.optimizers.items() if each.refusal(key, ())]
-        if key.partition(".")[0] in FIXED:
-            fault = _fixed(key, column.where)
+        reason = self._reason(key)
+        if reason:
+            self._blame(f"a grid cannot vary '{key}'.", reason, column.where)
         elif len(lacking) == len(self.optimizers):
-            names = [*self.optimizers, *VARIABLE]
+            names = [*self.optimizers, *(name for name, why in self.fixed.items() if not why)]
             legal = [name for each in self.optimizers.values() for name in each.legal()]
             hint = f"optimizers and settings: {', '.join(names)}{nearest(key, names + legal)}"
-            fault = explained(f"there is no '{key}' that could be varied.", hint, column.where)
+            self._blame(f"there is no '{key}' that could be varied.", hint, column.where)
         elif lacking:
             hint = "here it is varied for all; for some, it stands below their labels"
-            fault = explained(f"'{key}' is no option of {', '.join(lacking)}.", hint, column.where)
-        else:
-            return True
-        self.faults.append(fault)
-        return False
+            self._blame(f"'{key}' is no option of {', '.join(lacking)}.", hint, column.where)
+        return not (reason or lacking)
 
     def _of_experiment(self, column: Column) -> list[Any]:
         top, dot, option = column.key.partition(".")
@@ -227,9 +216,8 @@ class _Check:
             return self._checked(column, partial(self.check, top))
         if isinstance(section, Component):
             return self._of_component(section, option, column)
-        hint = f"the whole is varied by {top}: [...]"
         message = f"'{top}' has no options here that could be varied."
-        self.faults.append(explained(message, hint, column.where))
+        self._blame(message, f"the whole is varied by {top}: [...]", column.where)
         return []
 
     def _of_component(self, component: Component, option: str, column: Column) -> list[Any]:
@@ -251,20 +239,6 @@ class _Check:
                 with collected(self.faults, place):
                     values.append(check(value))
         return values
-
-
-def is_setting(key: str) -> bool:
-    """Whether this is varied in the experiment itself, not in an optimizer."""
-    return key.partition(".")[0] in VARIABLE
-
-
-def _fixed(key: str, where: Where) -> InitErrorDetails:
-    reason = FIXED[key.partition(".")[0]]
-    return explained(f"a grid cannot vary '{key}'.", reason, where)
-
-
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _points(values: Mapping[str, list[Any]]) -> list[Point]:

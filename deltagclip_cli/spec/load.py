@@ -14,8 +14,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from deltagclip_cli.core import SpecError, plural, shortened
 from deltagclip_cli.spec.document import Document, Override, Where, parse_override, read_document
 from deltagclip_cli.spec.faults import MOST_FAULTS, nearest, raised, sentence
-from deltagclip_cli.spec.grid import VARIABLE
-from deltagclip_cli.spec.schema import NAME, NAMES, Experiment
+from deltagclip_cli.spec.schema import NAME, NAMES, Experiment, is_variable
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ def _in_grid(override: Override) -> Override:
     """
     where = override.where
     at = 2 if where[1:2] in (("zip",), ("random",)) else 1
-    if where[0] != "grid" or len(where) < at + 2 or where[at] not in VARIABLE:
+    if where[0] != "grid" or len(where) < at + 2 or not is_variable(str(where[at])):
         return override
     return replace(override, where=(*where[:at], f"{where[at]}.{where[at + 1]}", *where[at + 2 :]))
 

@@ -21,17 +21,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from deltagclip_cli.core import shortened
 from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.document import Where
 from deltagclip_cli.spec.faults import explained, raised, synonym
 from deltagclip_cli.spec.grid import (
-    VARIABLE,
     Grid,
     Point,
     Search,
-    is_setting,
     read_grid,
     read_search,
 )
@@ -152,31 +151,61 @@ class Variant:
     optimizer: Optimizer
 
 
-class Experiment(SpecSection):
-    """One comparison: a model, data, and the optimizers that are to be compared on them.
+@dataclass(frozen=True)
+class Role:
+    """What a setting is to a trial; a part of the annotation of its field.
 
-    ``figure`` says which published table or figure it repeats, ``tags`` are words to choose by.
+    Args:
+        identity: whether trials that differ in it are different trials, of settings that they have.
+            A value of None counts like none, so that a setting which is new leaves the identities
+            of trials as they were where it is None.
+        fixed: why a grid cannot vary it; empty if it can.
     """
 
-    title: str = ""
-    figure: str = ""
-    tags: list[Name] = Field(default_factory=list)
+    identity: bool = True
+    fixed: str = ""
+
+
+NUMBERS_STAY = Role(identity=False, fixed="it does not change the numbers")
+_EACH_SEED = Role(fixed="every point of a grid is run with every seed")
+_BY_LABEL = Role(fixed="what is varied of one stands below its label: {LABEL: {lr: [0.1, 1]}}")
+_VARIES_ITSELF = Role(fixed="it says itself what is varied")
+
+
+class TrialSettings(SpecSection):
+    """The settings that an experiment hands on to each of its trials.
+
+    Each says on its own field, by a :class:`Role`, what it is to the trial; without one it is part
+    of the identity and a grid may vary it.
+    """
+
     model: Model
     data: Data
     task: Annotated[Task, BeforeValidator(_classifying)] = Field(
         default_factory=dict, validate_default=True
     )
     epochs: PositiveInt
-    seeds: Annotated[list[Seed], Field(min_length=1)] = Field(default_factory=lambda: [0])
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
-    optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1)]
     schedule: Schedule | None = None
-    grid: Grid = Grid()
-    search: Search | None = None
-    log_every: PositiveInt | None = None
-    certificate: CertificateSettings | None = None
-    checkpoint: Checkpointing = Checkpointing()
-    slurm: Slurm = Slurm()
+    log_every: Annotated[PositiveInt | None, NUMBERS_STAY] = None
+    certificate: Annotated[CertificateSettings | None, NUMBERS_STAY] = None
+    checkpoint: Annotated[Checkpointing, NUMBERS_STAY] = Checkpointing()
+
+
+class Experiment(TrialSettings):
+    """One comparison: a model, data, and the optimizers that are to be compared on them.
+
+    ``figure`` says which published table or figure it repeats, ``tags`` are words to choose by.
+    """
+
+    title: Annotated[str, NUMBERS_STAY] = ""
+    figure: Annotated[str, NUMBERS_STAY] = ""
+    tags: Annotated[list[Name], NUMBERS_STAY] = Field(default_factory=list)
+    seeds: Annotated[list[Seed], _EACH_SEED] = Field(default_factory=lambda: [0], min_length=1)
+    optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), _BY_LABEL]
+    grid: Annotated[Grid, _VARIES_ITSELF] = Grid()
+    search: Annotated[Search | None, _VARIES_ITSELF] = None
+    slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm()
 
     @classmethod
     def elsewhere(cls, option: str) -> str | None:
@@ -188,8 +217,7 @@ class Experiment(SpecSection):
     @classmethod
     def _read_grid(cls, written: Any, info: ValidationInfo) -> Grid:
         checked = info.data
-        settings = {name: checked[name] for name in VARIABLE if name in checked}
-        return read_grid(written, checked.get("optimizers"), settings, _check_setting)
+        return read_grid(written, checked.get("optimizers"), checked, FIXED, _check_setting)
 
     @field_validator("search", mode="plain")
     @classmethod
@@ -244,7 +272,7 @@ class Experiment(SpecSection):
         """The optimizer called ``label`` at every point of the grid; without a grid, as it is."""
         optimizer = self.optimizers[label]
         for shared in self.grid.shared_points(label):
-            settings = {key: value for key, value in shared.items() if is_setting(key)}
+            settings = {key: value for key, value in shared.items() if is_variable(key)}
             options = {key: value for key, value in shared.items() if key not in settings}
             experiment = self._with(settings)
             for point in self.grid.own_points(label):
@@ -263,6 +291,23 @@ class Experiment(SpecSection):
             for section, options in changes.items()
         }
         return self.model_copy(update=update)
+
+
+def role(field: FieldInfo) -> Role:
+    """The role of a setting, as its annotation says it."""
+    return next((each for each in field.metadata if isinstance(each, Role)), Role())
+
+
+FIXED = {
+    **{name: role(field).fixed for name, field in Experiment.model_fields.items()},
+    "name": "other optimizers have other options; give another one its own label",
+}
+"""Why each setting of an experiment, and a name, cannot be varied; empty if it can."""
+
+
+def is_variable(key: str) -> bool:
+    """Whether this is varied in the experiment itself, not in an optimizer."""
+    return FIXED.get(key.partition(".")[0]) == ""
 
 
 def _check_setting(name: str, value: Any) -> Any:

@@ -9,53 +9,50 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 
 from deltagclip_cli.core import RunFolderError, read_file, shortened
-from deltagclip_cli.spec.component import AS_WRITTEN, SpecSection
+from deltagclip_cli.spec.component import AS_WRITTEN
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.faults import in_one_line
 from deltagclip_cli.spec.schema import (
-    CertificateSettings,
-    Checkpointing,
+    NUMBERS_STAY,
     Data,
     Experiment,
     Model,
     Name,
     Optimizer,
-    Schedule,
     Seed,
-    Task,
+    TrialSettings,
+    role,
 )
 
 
-class Trial(SpecSection):
+class Trial(TrialSettings):
     """Everything that one run is made of; what the worker is given, as ``trial.yaml``.
 
     ``schedule`` is the one in force: the optimizer's own if it has one, else the experiment's.
     """
 
-    experiment: Name
-    label: Name
+    experiment: Annotated[Name, NUMBERS_STAY]
+    label: Annotated[Name, NUMBERS_STAY]
     seed: Seed
-    epochs: PositiveInt
-    precision: Literal["fp32", "tf32", "bf16", "fp64"]
-    model: Model
-    data: Data
-    task: Task
     optimizer: Optimizer
-    schedule: Schedule | None
-    log_every: PositiveInt | None
-    certificate: CertificateSettings | None = None
-    checkpoint: Checkpointing
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What changes the numbers, as plain data: no names, no rhythm of writing files."""
-        plain = self.model_dump(mode="json", exclude=_NOT_IDENTITY)
+        plain = self.model_dump(mode="json", include={*_IDENTITY})
         plain["optimizer"].pop("schedule", None)  # the one in force stands beside it
         return plain
 
@@ -72,7 +69,9 @@ class Trial(SpecSection):
     def _canonical_beside(self, other: Trial | None) -> dict[str, str]:
         """:attr:`canonical`, where the parts that another trial has too are those of the other."""
         texts = {}
-        for key in _CANONICAL:
+        for key in _IDENTITY:
+            if key == "seed":
+                continue
             part = getattr(self, key)
             if other is not None and key in other.canonical and part is getattr(other, key):
                 texts[key] = other.canonical[key]
@@ -97,6 +96,12 @@ class Trial(SpecSection):
     def setting_hash(self) -> str:
         """A SHA-256 like :attr:`identity`, of all but the seed: what such trials have in common."""
         return _hash(self.canonical)
+
+    @model_serializer(mode="wrap")
+    def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The data of ``trial.yaml``: who it is first, then what is told of every trial."""
+        plain = handler(self)
+        return {**{name: plain[name] for name in _FIRST if name in plain}, **plain}
 
     @property
     def folder(self) -> str:
@@ -162,9 +167,14 @@ def distinct_inputs(users: Iterable[Trial | Experiment]) -> list[Inputs]:
     return [Inputs(each.data, each.model) for each in found.values()]
 
 
-_NOT_IDENTITY = {"experiment", "label", "log_every", "certificate", "checkpoint"}
-_CANONICAL = [name for name in Trial.model_fields if name not in {*_NOT_IDENTITY, "seed"}]
-
+_FIRST = (
+    "experiment", "label", "seed", "epochs", "precision", "model", "data", "task", "optimizer",
+)  # fmt: skip
+_IDENTITY = [
+    name
+    for name in dict.fromkeys([*_FIRST, *Trial.model_fields])
+    if role(Trial.model_fields[name]).identity
+]
 
 _JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)
 
@@ -187,21 +197,10 @@ def make_trial(
 ) -> Trial:
     """The trial of one optimizer setting, by default the one written under ``optimizers``."""
     optimizer = optimizer or experiment.optimizers[label]
-    own = "schedule" in optimizer.model_fields_set
-    return Trial(
-        experiment=name,
-        label=label,
-        seed=seed,
-        optimizer=optimizer,
-        schedule=optimizer.schedule if own else experiment.schedule,
-        **{key: getattr(experiment, key) for key in _SHARED},
-    )
-
-
-_SHARED = (
-    *("epochs", "precision", "model", "data", "task"),
-    *("log_every", "certificate", "checkpoint"),
-)
+    shared = {key: getattr(experiment, key) for key in TrialSettings.model_fields}
+    if "schedule" in optimizer.model_fields_set:
+        shared["schedule"] = optimizer.schedule
+    return Trial(experiment=name, label=label, seed=seed, optimizer=optimizer, **shared)
 
 
 def expand(

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deltagclip_cli.spec.grid import FIXED, VARIABLE, Grid
-from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.grid import Grid
+from deltagclip_cli.spec.schema import Experiment, role
 from deltagclip_cli.spec.slurm_settings import Slurm
+from deltagclip_cli.spec.trial import Trial
 
 SMALLEST: dict[str, Any] = {
     "model": "mlp",
@@ -121,6 +122,13 @@ def test_an_ordinary_label_is_a_name(name: str) -> None:
     assert list(experiment(optimizers={name: "adam"}).optimizers) == [name]
 
 
-def test_a_grid_knows_of_every_setting_whether_it_can_vary_it() -> None:
-    assert {*VARIABLE, *FIXED} == {*Experiment.model_fields, "name"}
-    assert set(VARIABLE).isdisjoint(FIXED)
+def test_each_setting_says_whether_it_varies_and_is_part_of_a_trials_identity() -> None:
+    settings = {name: role(field) for name, field in Experiment.model_fields.items()}
+    assert [name for name, each in settings.items() if not each.fixed] == [
+        *("model", "data", "task", "epochs", "precision", "schedule"),
+    ]
+    trial = {name: role(field) for name, field in Trial.model_fields.items()}
+    assert [name for name, each in trial.items() if each.identity] == [
+        *("model", "data", "task", "epochs", "precision", "schedule"),
+        *("seed", "optimizer"),
+    ]
