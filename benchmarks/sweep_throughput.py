@@ -21,8 +21,7 @@ from machine import describe_machine, torch_import_seconds
 from rich.console import Console
 from rich.table import Table
 
-from deltagclip_cli.launch.launcher import Launch
-from deltagclip_cli.launch.local import LocalLauncher
+from deltagclip_cli.launch.local import LocalRunner
 from deltagclip_cli.launch.queue import End, PlannedQueue
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.plan.planned import Planned, look_up
@@ -81,11 +80,10 @@ def one_after_another(trials: Sequence[Trial], runs: Path, threads: int) -> floa
 
 
 def sweep(trials: Sequence[Trial], runs: Path, clock: Clock) -> float:
-    launch = Launch(data_dir=runs, should_stop=never, jobs=2)
-    launcher = LocalLauncher(launch)
-    launcher.prepare(distinct_inputs(trials))
+    runner = LocalRunner(runs, never, jobs=2)
+    runner.prepare(distinct_inputs(trials))
     begin = time.perf_counter()
-    launcher.run(PlannedQueue(look_up(trials, runs)), clock)
+    runner.run(PlannedQueue(look_up(trials, runs)), clock)
     return time.perf_counter() - begin
 
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from deltagclip_cli.commands import options
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from deltagclip_cli.spec.load import Spec
-    from deltagclip_cli.spec.schema import Experiment
-    from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.core import ExitCode, SpecError, UsageError, plural
+from deltagclip_cli.launch import TABLE, find_launcher
+from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
+from deltagclip_cli.search.problem import find_subjects
+from deltagclip_cli.search.session import SearchSession
+from deltagclip_cli.slurm.jobs import find_jobs
+from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.load import Spec, load_spec
+from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.trial import Trial, expand
+from deltagclip_cli.terminal.console import make_console
 
 
 def sweep(
@@ -46,7 +52,7 @@ def sweep(
     launcher: Annotated[
         str,
         typer.Option(
-            metavar="local|inline|slurm", help="Worker processes, this process, or batch jobs."
+            metavar="|".join(TABLE.entries), help="Worker processes, this process, or batch jobs."
         ),
     ] = "local",
     jobs: Annotated[
@@ -114,17 +120,6 @@ def sweep(
     With --launcher slurm: 0 submitted, or nothing left to submit;
     1 nothing left, and some failed or diverged.
     """
-    from deltagclip_cli.core import UsageError
-    from deltagclip_cli.launch import SLURM, find_launcher
-    from deltagclip_cli.launch.sweep import SweepSession
-    from deltagclip_cli.search.problem import find_subjects
-    from deltagclip_cli.search.session import SearchSession
-    from deltagclip_cli.slurm.jobs import find_jobs
-    from deltagclip_cli.slurm.submit import SlurmSession
-    from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.spec.slurm_settings import parse_overrides
-    from deltagclip_cli.terminal.console import make_console
-
     if everything and (experiments or tags):
         raise UsageError("--all: not with the names or tags of experiments.")
     read = load_spec(spec, experiments or (), sets or (), tags or ())
@@ -135,46 +130,48 @@ def sweep(
     can_ask = sys.stdin.isatty()
     if not (named or everything or dry_run) and len(chosen) > 1:
         _ask_for_all(read, len(trials), can_ask)
-    shared: dict[str, Any] = {
-        "spec": read,
-        "runs": runs,
-        "data": data.expanduser(),
-        "threads": threads,
-        "console": make_console(stderr=as_json),
-        "retry_failed": retry_failed,
-        "force": force,
-        "ask": not yes and can_ask,
-        "as_json": as_json,
-        "quiet": quiet,
-        "options": options.said(spec, runs, sets=sets or ()),
+    given = {
+        "search": search,
+        "fail_fast": fail_fast,
+        "jobs": jobs,
+        "gpus": gpus,
+        "trials_per_gpu": trials_per_gpu > 1,
+        "slurm": slurm,
+        "pack": pack,
     }
-    resources = {"jobs": jobs, "gpus": gpus, "trials_per_gpu": trials_per_gpu}
-    sweeping: SweepSession | SlurmSession
-    if launcher == SLURM:
-        _refuse_with_slurm(search=search, fail_fast=fail_fast, **resources)
-        words = [*(slurm or ()), *([f"pack={pack}"] if pack else [])]
-        sweeping = SlurmSession(overrides=parse_overrides(words), **shared)
-    else:
-        _refuse_without_slurm(slurm=slurm, pack=pack)
-        sweeping = SweepSession(
-            launcher=find_launcher(launcher),
-            resources=resources,
-            elsewhere=find_jobs(runs),
+    make = find_launcher(launcher, [option for option, value in given.items() if value])
+    launching = make(
+        SweepRequest(
+            spec=read,
+            runs=runs,
+            data=data.expanduser(),
+            console=make_console(stderr=as_json),
+            elsewhere=partial(find_jobs, runs),
+            words=options.said(spec, runs, sets=sets or ()),
+            threads=threads,
+            jobs=jobs,
+            gpus=gpus,
+            trials_per_gpu=trials_per_gpu,
             fail_fast=fail_fast,
-            **shared,
+            slurm=[*(slurm or ()), *([f"pack={pack}"] if pack else [])],
+            retry_failed=retry_failed,
+            force=force,
+            ask=not yes and can_ask,
+            as_json=as_json,
+            quiet=quiet,
         )
-        if search is not None:
-            _refuse_with_search(retry_failed=retry_failed, force=force)
-            subjects = find_subjects(
-                chosen, named=bool(experiments), labels=labels, seeds=seed or ()
-            )
-            searching = SearchSession(sweeping, subjects, search)
-            _exit(searching.show() if dry_run else searching.run())
-    _exit(sweeping.show(trials) if dry_run else sweeping.run(trials))
-
-
-def _exit(code: int) -> NoReturn:
-    raise typer.Exit(code)
+    )
+    if search is None:
+        raise typer.Exit(launching.show(trials) if dry_run else launching.run(trials))
+    if retry_failed or force:
+        raise UsageError(
+            f"--{'retry-failed' if retry_failed else 'force'}: a search runs no trial twice.\n"
+            "  To run one again, delete its run folder and the experiment's search.journal."
+        )
+    assert isinstance(launching, StayingLauncher), "others take no --search"
+    subjects = find_subjects(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
+    searching = SearchSession(launching, subjects, search)
+    raise typer.Exit(searching.show() if dry_run else searching.run())
 
 
 def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
@@ -184,7 +181,6 @@ def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
         typer.Exit: the answer was no.
         UsageError: there is nobody to answer.
     """
-    from deltagclip_cli.core import ExitCode, UsageError, plural
 
     of = f", of {plural(trials, 'trial')}" if trials else ""
     there = f"{spec.name} has {len(spec.experiments)} experiments{of}."
@@ -201,7 +197,6 @@ def _trials(
     experiments: Mapping[str, Experiment], labels: Sequence[str], seeds: Sequence[int]
 ) -> list[Trial]:
     """Every trial, or those of some labels, which not every experiment needs to have."""
-    from deltagclip_cli.spec.trial import expand
 
     return [
         trial
@@ -212,44 +207,7 @@ def _trials(
     ]
 
 
-def _refuse_with_search(**options: bool) -> None:
-    from deltagclip_cli.core import UsageError
-
-    for name, wanted in options.items():
-        if wanted:
-            raise UsageError(
-                f"--{name.replace('_', '-')}: a search runs no trial twice.\n"
-                "  To run one again, delete its run folder and the experiment's search.journal."
-            )
-
-
-def _refuse_with_slurm(**options: object) -> None:
-    from deltagclip_cli.core import UsageError
-
-    hints = {
-        "search": "A search reads results before it goes on: run it within a job of your own.",
-        "fail_fast": "Jobs do not know of each other: see deltagclip status, and cancel.",
-        "jobs": "Ask for CPUs with slurm: {cpus: N}, and put trials together with --pack K.",
-        "gpus": "Ask for GPUs with slurm: {gpus: N}.",
-        "trials_per_gpu": "Put trials together with --pack K.",
-    }
-    for name, value in options.items():
-        if value and (name, value) != ("trials_per_gpu", 1):
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option}: not with --launcher slurm.\n  {hints[name]}")
-
-
-def _refuse_without_slurm(**options: object) -> None:
-    from deltagclip_cli.core import UsageError
-
-    for name, value in options.items():
-        if value:
-            raise UsageError(f"--{name}: only with --launcher slurm.")
-
-
 def _check_labels(labels: Sequence[str], experiments: Mapping[str, Experiment]) -> None:
-    from deltagclip_cli.core import SpecError
-    from deltagclip_cli.spec.faults import nearest
 
     there = list(dict.fromkeys(label for each in experiments.values() for label in each.optimizers))
     for label in labels:

@@ -1,36 +1,48 @@
-"""Where trials run: in this process, in workers on this machine.
-
-A launcher takes trials from a :class:`~deltagclip_cli.launch.queue.Queue` until it is empty. In
-this sense Slurm is none: trials are handed to it, and in its jobs the local launcher runs them.
-"""
+"""Where trials run: in this process, in workers on this machine, in the jobs of a cluster."""
 
 from __future__ import annotations
 
-from deltagclip_cli.core import Catalogue, UsageError
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from deltagclip_cli.core import Catalogue, UsageError, load_target
 from deltagclip_cli.spec.faults import nearest
+
+if TYPE_CHECKING:
+    from deltagclip_cli.launch.launcher import Launcher
 
 TABLE = Catalogue(
     "launcher",
     {
         "local": "deltagclip_cli.launch.local:LocalLauncher",
         "inline": "deltagclip_cli.launch.inline:InlineLauncher",
+        "slurm": "deltagclip_cli.slurm.submit:SlurmLauncher",
     },
 )
 
-SLURM = "slurm"
 
+def find_launcher(name: str, given: Iterable[str]) -> type[Launcher]:
+    """Find a launcher that takes some options of ``sweep``.
 
-def find_launcher(name: str) -> str:
-    """The target of the launcher called ``name``.
+    Args:
+        name: of the launcher.
+        given: the options, of those that only some launchers take.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or it does not take one of the options.
     """
-    target = TABLE.find(name)
-    if target is None:
-        names = [*TABLE.all(), SLURM]
+    if name not in TABLE.entries:
         raise UsageError(
             f"--launcher {name}: there is no such launcher.\n"
-            f"  launchers: {', '.join(names)}{nearest(name, names)}"
+            f"  launchers: {', '.join(TABLE.entries)}{nearest(name, TABLE.entries)}"
         )
-    return target
+    launchers: dict[str, type[Launcher]] = {
+        each: load_target(target) for each, target in TABLE.entries.items()
+    }
+    launcher = launchers[name]
+    for option in given:
+        if option not in launcher.takes:
+            taking = [each for each, other in launchers.items() if option in other.takes]
+            only = f"--{option.replace('_', '-')}: only with --launcher {' or '.join(taking)}."
+            raise UsageError(launcher.refusals.get(option, only))
+    return launcher

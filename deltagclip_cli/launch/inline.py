@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
+from pathlib import Path
 
-from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError
-from deltagclip_cli.launch.launcher import Launch
+from deltagclip_cli.core import DeltaGClipError, ExitCode
+from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.spec.trial import Inputs
+from deltagclip_cli.terminal.progress import shown_progress
+from deltagclip_cli.terminal.summary import print_summary
 
 
 class Done:
@@ -39,40 +43,82 @@ class Done:
         return self._words
 
 
-class InlineLauncher:
+class InlineLauncher(StayingLauncher):
     """Runs the trials in this process; an error in one is recorded and the others go on."""
 
-    def __init__(self, launch: Launch) -> None:
-        if launch.jobs or launch.gpus or launch.trials_per_gpu > 1:
-            raise UsageError(
-                "--launcher inline: one trial at a time.\n"
-                "  --jobs, --gpus and --trials-per-gpu are for --launcher local."
+    refusals = dict.fromkeys(
+        ("jobs", "gpus", "trials_per_gpu"),
+        "--launcher inline: one trial at a time.\n"
+        "  --jobs, --gpus and --trials-per-gpu are for --launcher local.",
+    )
+
+    @cached_property
+    def runner(self) -> InlineRunner:
+        """Runs one trial at a time."""
+        asked = self.request
+        return InlineRunner(asked.data, self.stop, self._work, fail_fast=asked.fail_fast)
+
+    def _work(self, planned: Planned, give_up: Callable[[], bool]) -> int:
+        asked = self.request
+        with shown_progress(asked.console, quiet=asked.quiet) as watchers:
+            from deltagclip_cli.training.worker import work  # which loads torch
+
+            code = work(
+                planned.folder,
+                data_dir=asked.data,
+                device="auto",
+                threads=asked.threads,
+                force=planned.afresh,
+                stop=self.stop,
+                give_up=give_up,
+                watchers=watchers,
             )
-        self._launch = launch
-        self.slots: Sequence[Slot] = [Slot("here", "auto")]
-        self.call = None
+        result = planned.folder.result()
+        if result is not None and code in (ExitCode.OK, ExitCode.FAILED) and not asked.quiet:
+            print_summary(asked.console, planned.trial, planned.folder, result, asked.runs)
+        return code
+
+
+@dataclass
+class InlineRunner:
+    """Runs one trial after the other in this process.
+
+    Args:
+        data_dir: where data sets lie.
+        should_stop: when it says yes, the trial is stopped with a checkpoint.
+        work: runs a trial until the function given to it says that the trial is to be given up, and
+            returns the exit code.
+        fail_fast: stop after the first trial that does not finish.
+        download: fetch data that are missing.
+    """
+
+    data_dir: Path
+    should_stop: Callable[[], bool]
+    work: Callable[[Planned, Callable[[], bool]], int]
+    _: KW_ONLY
+    fail_fast: bool = False
+    download: bool = True
+
+    slots = (Slot("here", "auto"),)
+    call = None
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, so that what is missing is said before anything is begun."""
         from deltagclip_cli.training.loading import load_dataset
 
-        where, download = self._launch.data_dir, self._launch.download
         for each in inputs:
-            load_dataset(each.data, where, model=each.model, download=download)
+            load_dataset(each.data, self.data_dir, model=each.model, download=self.download)
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:
         """Run every trial of the queue."""
-        launch = self._launch
-        start = partial(self._start, queue)
-        fail_fast = launch.fail_fast
-        Supervisor(queue, self.slots, start, watcher, launch.should_stop, fail_fast=fail_fast).run()
 
-    def _start(self, queue: Queue, planned: Planned, slot: Slot) -> Done:
-        assert self._launch.work is not None, "whoever wants this launcher says how to work"
-        try:
-            code = self._launch.work(planned, lambda: bool(queue.give_up(planned)))
-        except DeltaGClipError as error:
-            return Done(error.exit_code, str(error))
-        except Exception as error:
-            return Done(ExitCode.FAILED, f"{type(error).__name__}: {error}")
-        return Done(code)
+        def start(planned: Planned, slot: Slot) -> Done:
+            try:
+                return Done(self.work(planned, lambda: bool(queue.give_up(planned))))
+            except DeltaGClipError as error:
+                return Done(error.exit_code, str(error))
+            except Exception as error:
+                return Done(ExitCode.FAILED, f"{type(error).__name__}: {error}")
+
+        stop, fail_fast = self.should_stop, self.fail_fast
+        Supervisor(queue, self.slots, start, watcher, stop, fail_fast=fail_fast).run()

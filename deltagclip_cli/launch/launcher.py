@@ -1,54 +1,174 @@
-"""What a launcher is, and what it is told."""
+"""What a launcher is: it is handed what ``sweep`` was asked for, and has the trials run somewhere.
+
+A launcher whose process stays until the trials have ended is a :class:`StayingLauncher`, which says
+with what :class:`Runner` they are run; one that hands them to a queue is a :class:`Launcher`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shlex
+import signal
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from deltagclip_cli.core import ExitCode, check_writable, duration, plural
 from deltagclip_cli.launch.forkserver import Call
-from deltagclip_cli.launch.queue import Queue
+from deltagclip_cli.launch.queue import PlannedQueue, Queue
+from deltagclip_cli.launch.rehearsal.check import check_parts
+from deltagclip_cli.launch.rehearsal.refusals import Stage
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import SweepWatcher
-from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.spec.trial import Inputs
+from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
+from deltagclip_cli.plan.planned import (
+    Elsewhere,
+    Estimates,
+    Outlook,
+    Planned,
+    longest_first,
+    look_up,
+    pending,
+    spread,
+)
+from deltagclip_cli.runs.folder import ENDED, State
+from deltagclip_cli.runs.hold import tidy
+from deltagclip_cli.runs.starts import THREADS, read_starts, threads_of
+from deltagclip_cli.spec.load import Spec
+from deltagclip_cli.spec.trial import Inputs, Trial, distinct_inputs
+from deltagclip_cli.terminal.console import shown_messages, waiting
+from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.sweep_tables import counted, print_plan, summary_tables
+from deltagclip_cli.training.stopping import StopRequest
 
 
-@dataclass(frozen=True)
-class Launch:
-    """How trials are run.
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest:
+    """What one ``sweep`` is asked for.
 
     Args:
-        data_dir: where data sets lie.
-        should_stop: when it says yes, trials are stopped with a checkpoint.
-        jobs: trials at a time on the CPU.
-        gpus: ``all``, or numbers such as ``0,2``.
-        trials_per_gpu: how many share a GPU.
+        spec: whose experiments these are.
+        runs: where run folders go.
+        data: where data sets lie.
+        console: where everything for people goes.
+        elsewhere: asks a queue, if there is one, which trials wait or run there.
+        words: of the command line, that other commands need to mean the same experiments.
         threads: of the CPU, for each trial; None for as many as usual.
-        local_data: a folder of this machine that data are copied to first; workers read it there.
+        jobs: trials at a time on the CPU; None for GPUs, if there are any.
+        gpus: ``all``, or numbers such as ``0,2``; None for all there are.
+        trials_per_gpu: how many share a GPU.
         fail_fast: stop after the first trial that does not finish.
-        download: fetch data that are missing.
-        work: runs a trial in this process until the function given to it says that the trial is to
-            be given up, and returns the exit code.
+        slurm: keys of the spec's ``slurm`` with other values, ``KEY=VALUE``.
+        retry_failed: run failed trials again.
+        force: run all trials again.
+        ask: ask before results are replaced.
+        as_json: print the answer as JSON on stdout.
+        quiet: print warnings and errors only.
     """
 
-    data_dir: Path
-    should_stop: Callable[[], bool]
+    spec: Spec
+    runs: Path
+    data: Path
+    console: Console
+    elsewhere: Callable[[], Elsewhere] = Elsewhere
+    words: Sequence[str] = ()
+    threads: int | None = None
     jobs: int | None = None
     gpus: str | None = None
     trials_per_gpu: int = 1
-    threads: int | None = None
-    local_data: Path | None = None
     fail_fast: bool = False
-    download: bool = True
-    work: Callable[[Planned, Callable[[], bool]], int] | None = None
+    slurm: Sequence[str] = ()
+    retry_failed: bool = False
+    force: bool = False
+    ask: bool = False
+    as_json: bool = False
+    quiet: bool = False
 
 
-class Launcher(Protocol):
+class Launcher(ABC):
+    """Has trials run somewhere.
+
+    Attributes:
+        takes: the options that this launcher follows, of those that only some do.
+        refusals: what is said of others of these options; by default, which launchers take them.
+    """
+
+    takes: ClassVar[Set[str]] = frozenset()
+    refusals: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, request: SweepRequest) -> None:
+        self.request = request
+        self.stop = StopRequest()
+
+    @abstractmethod
+    def show(self, trials: Sequence[Trial]) -> int:
+        """Print what would be done, start nothing, and return the exit code."""
+
+    @abstractmethod
+    def run(self, trials: Sequence[Trial]) -> int:
+        """Have those trials run that are to be run, and return the exit code."""
+
+    def ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], Estimates]:
+        """The trials to run, in their order, and what is known of their times."""
+        asked = self.request
+        todo = pending(planned, retry_failed=asked.retry_failed, force=asked.force)
+        estimates = Estimates(planned if todo else ())
+        return longest_first(todo, estimates), estimates
+
+    def check_force(self, todo: Sequence[Planned]) -> None:
+        """Say how many results are replaced, and ask whoever can answer.
+
+        Raises:
+            typer.Exit: the answer was no.
+        """
+        results = sum(each.result is not None for each in todo)
+        if results:
+            self.say(f"--force replaces {plural(results, 'result')}.")
+            if self.request.ask and not typer.confirm("Go on?", err=self.request.as_json):
+                raise typer.Exit(ExitCode.FAILED)
+
+    def tell_of_threads(self, todo: Sequence[Planned]) -> None:
+        """Say which trials go on with other threads than those that are begun now."""
+        wanted = self.request.threads or THREADS
+        begun = (each for each in todo if each.state is not State.NEW and not each.afresh)
+        kept = [threads_of(read_starts(each.folder)) for each in begun]
+        for threads, count in Counter(each for each in kept if each not in (None, wanted)).items():
+            self.say(
+                f"Begun with {plural(threads, 'thread')}, and going on with as many: {count} of "
+                f"{plural(len(todo), 'trial')}. New ones get {wanted}, or --threads N."
+            )
+
+    def warn_of(self, elsewhere: Elsewhere) -> None:
+        """Say why the queue of a cluster could not be asked, if it could not."""
+        if elsewhere.problem:
+            self.say(f"Slurm cannot be asked what is queued: {elsewhere.problem}")
+
+    def command_for(self, command: str, experiments: Iterable[str]) -> str:
+        """The words of another command on the same run folders."""
+        runs = ["--runs", str(self.request.runs)] if "--runs" in self.request.words else []
+        return shlex.join(["deltagclip", command, *experiments, *runs])
+
+    def status_command(self, planned: Iterable[Planned]) -> str:
+        """The words that show how these trials stand."""
+        experiments = dict.fromkeys(each.trial.experiment for each in planned)
+        return shlex.join(["deltagclip", "status", *experiments, *self.request.words])
+
+    def say(self, line: str) -> None:
+        """Print a line for people."""
+        if not self.request.quiet:
+            self.request.console.print(Text(line), soft_wrap=True)
+
+
+class Runner(Protocol):
     """Runs the trials of a queue somewhere."""
-
-    def __init__(self, launch: Launch) -> None: ...
 
     @property
     def slots(self) -> Sequence[Slot]:
@@ -71,3 +191,172 @@ class Launcher(Protocol):
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:
         """Run trials until there are none left, or until asked to stop."""
+
+
+class StayingLauncher(Launcher):
+    """Runs trials, and shows how they go on, in a process that stays until they have ended."""
+
+    takes = frozenset({"search", "fail_fast"})
+
+    @cached_property
+    @abstractmethod
+    def runner(self) -> Runner:
+        """Runs the trials."""
+
+    def show(self, trials: Sequence[Trial]) -> int:
+        """Print the plan, start nothing, and return the exit code."""
+        planned, todo, estimates = self._plan(trials)
+        slots = self.runner.slots
+        seconds_of_each = [estimates.seconds(each.trial) for each in todo]
+        chosen, _ = spread(seconds_of_each, len(slots))
+        folders = [each.trial.folder for each in todo]
+        times = dict(zip(folders, seconds_of_each, strict=True))
+        where = {folder: slots[n].name for folder, n in zip(folders, chosen, strict=True)}
+        if self.request.as_json:
+            _print_json(planned, where, times)
+            return ExitCode.OK
+        print_plan(self.request.console, planned, where, times)
+        self.say(self._outline(planned, seconds_of_each))
+        self.tell_of_threads(todo)
+        return ExitCode.OK
+
+    def run(self, trials: Sequence[Trial]) -> int:
+        """Run what is to be run, and return the exit code."""
+        planned, todo, estimates = self._plan(trials)
+        queue = PlannedQueue(todo)
+        if todo:
+            trials_to_run = [each.trial for each in todo]
+            self.say(self._outline(planned, list(map(estimates.seconds, trials_to_run))))
+            self.tell_of_threads(todo)
+            self.check_force(todo)
+            self.launch(queue, trials_to_run, estimates)
+        planned = look_up(trials, self.request.runs, self._elsewhere)
+        for each in planned:
+            if each.result is not None:
+                tidy(each.folder)
+        self._conclude(planned)
+        return self._exit_code({each.state for each in planned}, queue.any_failed)
+
+    @cached_property
+    def _elsewhere(self) -> Elsewhere:
+        return self.request.elsewhere()
+
+    def _plan(self, trials: Sequence[Trial]) -> tuple[list[Planned], list[Planned], Estimates]:
+        self.warn_of(self._elsewhere)
+        planned = look_up(trials, self.request.runs, self._elsewhere)
+        return planned, *self.ordered(planned)
+
+    def launch(
+        self,
+        queue: Queue,
+        trials: Sequence[Trial],
+        estimates: Estimates,
+        tried: Iterable[Trial] = (),
+    ) -> None:
+        """Run a queue, and show how it goes on.
+
+        Args:
+            queue: what to run.
+            trials: that it will hand out at most; where they are drawn later, others like them.
+            estimates: of their times.
+            tried: others whose parts are built before.
+
+        Raises:
+            SpecError: a part refuses its options.
+            UsageError: data are missing or broken.
+        """
+        asked, runner = self.request, self.runner
+        stage = Stage(runner.slots[0].device)
+        with self.stop.listening(), shown_messages(asked.console, quiet=asked.quiet):
+            try:
+                with waiting(asked.console, "Loading torch and the data", quiet=asked.quiet):
+                    each = chain(trials, tried)
+                    check_parts(asked.spec, each, lambda trial: stage, asked.data, runner.call)
+                    runner.prepare(distinct_inputs(trials))
+                if not self.stop():
+                    check_writable(asked.runs)
+                    with self._view(trials, estimates) as view:
+                        runner.run(queue, view)
+            except KeyboardInterrupt:
+                self.say("The workers were killed.")
+
+    def _view(self, trials: Sequence[Trial], estimates: Estimates) -> QuietView:
+        console = self.request.console
+        if not self.request.quiet and console.is_terminal:
+            outlook = Outlook(trials, estimates, len(self.runner.slots))
+            return LiveView(console, len(trials), outlook)
+        return (QuietView if self.request.quiet else PlainView)(console, len(trials))
+
+    def _conclude(self, planned: Sequence[Planned]) -> None:
+        if self.request.as_json:
+            _print_json(planned, {}, {})
+        elif not self.request.quiet:
+            self.request.console.print(*summary_tables(planned), sep="")
+            for line in self._next_commands(planned):
+                self.say(line)
+
+    def _exit_code(self, states: Set[State], any_failed: bool) -> int:
+        if self.stop.signal == signal.SIGINT:
+            return ExitCode.INTERRUPTED
+        if self.stop.signal is not None:
+            return ExitCode.STOPPED
+        if any_failed or State.FAILED in states or State.DIVERGED in states:
+            return ExitCode.FAILED
+        return ExitCode.OK if states <= {State.FINISHED} else ExitCode.STOPPED
+
+    def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
+        counts = Counter(each.state for each in planned)
+        queued = sum(each.in_a_job for each in planned)
+        left = sum(counts[state] for state in counts if state not in ENDED) - queued
+        experiments = dict.fromkeys(each.trial.experiment for each in planned)
+        lines = [
+            f"{command:14}{self.command_for(command, experiments)}"
+            for command in ("compare", "report", "tensorboard")
+            if counts[State.FINISHED] or counts[State.DIVERGED]
+        ]
+        if queued:
+            lines.append(f"in Slurm      {queued}: left to the jobs that were submitted for them")
+        if left:
+            forced = self.request.force
+            again = "the same command without --force" if forced else "the same command"
+            lines.append(f"not finished  {left}: {again} goes on with them")
+        if counts[State.FAILED]:
+            lines.append(f"failed        {counts[State.FAILED]}: --retry-failed runs them again")
+        if left or queued or counts[State.FAILED]:
+            lines.append(f"why           {self.status_command(planned)}")
+        return lines
+
+    def _outline(self, planned: Sequence[Planned], times: Sequence[float | None]) -> str:
+        states = counted(Counter(each.state for each in planned))
+        slots = self.runner.slots
+        where = slots[0].name if len(slots) == 1 else f"{len(slots)} slots"
+        outline = f"{plural(len(planned), 'trial')}: {states}. {len(times)} to run on {where}"
+        _, end = spread(times, len(slots))
+        if end is None:
+            return f"{outline}."
+        unknown = sum(each is None for each in times)
+        if not unknown:
+            return f"{outline}, about {duration(end)}."
+        known = len(times) - unknown
+        return f"{outline}: about {duration(end)} for {known}, unknown for {unknown}."
+
+
+def _print_json(
+    planned: Sequence[Planned], where: Mapping[str, str], times: Mapping[str, float | None]
+) -> None:
+    trials = [
+        {
+            "folder": str(each.folder.path),
+            "experiment": each.trial.experiment,
+            "optimizer": each.trial.label,
+            "settings": each.trial.optimizer.model_dump(mode="json"),
+            "seed": each.trial.seed,
+            "state": each.state,
+            "reason": each.reason,
+            "runs_on": where.get(each.trial.folder),
+            "seconds": times.get(each.trial.folder),
+            "last": each.result["last"] if each.result else None,
+        }
+        for each in planned
+    ]
+    print_json({"trials": trials})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.core import DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, ForkServer
-from deltagclip_cli.launch.launcher import Launch
+from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot, find_slots
 from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
@@ -22,19 +23,62 @@ from deltagclip_cli.spec.trial import Inputs
 logger = logging.getLogger(__name__)
 
 
-class LocalLauncher:
-    """Runs each trial in a worker process of its own, as many at a time as there are slots."""
+class LocalLauncher(StayingLauncher):
+    """Runs each trial in a worker process of its own."""
 
-    def __init__(self, launch: Launch) -> None:
-        self._launch = launch
-        self._server = ForkServer()
+    takes = StayingLauncher.takes | {"jobs", "gpus", "trials_per_gpu"}
+
+    @cached_property
+    def runner(self) -> LocalRunner:
+        """Runs as many workers at a time as there are slots."""
+        asked = self.request
+        return LocalRunner(
+            asked.data,
+            self.stop,
+            jobs=asked.jobs,
+            gpus=asked.gpus,
+            trials_per_gpu=asked.trials_per_gpu,
+            threads=asked.threads,
+            fail_fast=asked.fail_fast,
+        )
+
+
+@dataclass
+class LocalRunner:
+    """Runs each trial in a worker process of its own, as many at a time as there are slots.
+
+    Args:
+        data_dir: where data sets lie.
+        should_stop: when it says yes, trials are stopped with a checkpoint.
+        jobs: trials at a time on the CPU.
+        gpus: ``all``, or numbers such as ``0,2``.
+        trials_per_gpu: how many share a GPU.
+        threads: of the CPU, for each trial; None for as many as usual.
+        local_data: a folder of this machine that data are copied to first; workers read it there.
+        fail_fast: stop after the first trial that does not finish.
+        download: fetch data that are missing.
+    """
+
+    data_dir: Path
+    should_stop: Callable[[], bool]
+    _: KW_ONLY
+    jobs: int | None = None
+    gpus: str | None = None
+    trials_per_gpu: int = 1
+    threads: int | None = None
+    local_data: Path | None = None
+    fail_fast: bool = False
+    download: bool = True
 
     @cached_property
     def slots(self) -> Sequence[Slot]:
         """GPUs, shares of them, or shares of the CPU."""
-        launch = self._launch
-        threads = launch.threads or THREADS
-        return find_slots(launch.jobs, launch.gpus, launch.trials_per_gpu, threads)
+        threads = self.threads or THREADS
+        return find_slots(self.jobs, self.gpus, self.trials_per_gpu, threads)
+
+    @cached_property
+    def _server(self) -> ForkServer:
+        return ForkServer()
 
     @cached_property
     def _unseen_gpus(self) -> list[str]:
@@ -43,16 +87,16 @@ class LocalLauncher:
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, which downloads, copies and decodes what is not there yet."""
-        if self._launch.local_data is not None:
-            logger.info("copying data to %s", self._launch.local_data)
+        if self.local_data is not None:
+            logger.info("copying data to %s", self.local_data)
             data = [each.data for each in inputs]
-            self.call(_copy, data, self._launch.data_dir, self._launch.local_data)
+            self.call(_copy, data, self.data_dir, self.local_data)
         for each in inputs:
-            self.call(_load, each, self._data_dir, self._launch.download)
+            self.call(_load, each, self._data_dir, self.download)
 
     @property
     def _data_dir(self) -> Path:
-        return self._launch.local_data or self._launch.data_dir
+        return self.local_data or self.data_dir
 
     def call(
         self,
@@ -66,7 +110,7 @@ class LocalLauncher:
             UsageError: it failed.
             TrialError: it was killed, each time, or no process can be started.
         """
-        asked = self._launch.should_stop
+        asked = self.should_stop
         if asked():
             return None
         self._server.open()
@@ -77,25 +121,17 @@ class LocalLauncher:
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:
         """Run every trial of the queue."""
-        launch = self._launch
-        supervisor = Supervisor(
-            queue,
-            self.slots,
-            self._start,
-            watcher,
-            launch.should_stop,
-            fail_fast=launch.fail_fast,
-        )
-        supervisor.run()
+        stop, fail_fast = self.should_stop, self.fail_fast
+        Supervisor(queue, self.slots, self._start, watcher, stop, fail_fast=fail_fast).run()
 
     def _start(self, planned: Planned, slot: Slot) -> Fork:
         folder = planned.folder
         path = str(folder.path)
         words = ["worker", f"./{path}" if path.startswith("-") else path]  # it is no option
         words += ["--data", str(self._data_dir), "--device", slot.device]
-        words += ["--threads", str(self._launch.threads)] if self._launch.threads else []
+        words += ["--threads", str(self.threads)] if self.threads else []
         words += ["--force"] if planned.afresh else []
-        words += [] if self._launch.download else ["--no-download"]
+        words += [] if self.download else ["--no-download"]
         return self._server.start(words, folder.log_file)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
-from deltagclip_cli.launch.sweep import SweepSession
+from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.plan.planned import Estimates
 from deltagclip_cli.search.problem import Subject
 from deltagclip_cli.search.views import ENDS, best_table, space_table, top_table
@@ -36,7 +36,7 @@ class SearchSession:
         settings: how many each is to be tried with, those of earlier searches included.
     """
 
-    sweep: SweepSession
+    sweep: StayingLauncher
     subjects: Sequence[Subject]
     settings: int
 
@@ -50,12 +50,12 @@ class SearchSession:
         from deltagclip_cli.search.study import read_tried
 
         tried = [read_tried(each, self._journal(each.name)) for each in self.subjects]
-        if self.sweep.as_json:
+        if self.sweep.request.as_json:
             self._print_json(tried)
             return ExitCode.OK
         for name in self._experiments:
             rows = [(s, t) for s, t in zip(self.subjects, tried, strict=True) if s.name == name]
-            self.sweep.console.print(space_table(name, rows, self.settings))
+            self.sweep.request.console.print(space_table(name, rows, self.settings))
         return ExitCode.OK
 
     def run(self) -> int:
@@ -69,13 +69,13 @@ class SearchSession:
         from deltagclip_cli.search.search_queue import SearchQueue
         from deltagclip_cli.search.study import Study
 
-        slots = len(self.sweep.slots)
+        slots = len(self.sweep.runner.slots)
         with self._claimed():
             journals = self._open_journals()
             studies = [
                 Study(each, self._journal(each.name), journals[each.name]) for each in self.subjects
             ]
-            queue = SearchQueue(studies, self.sweep.runs, self.settings, slots)
+            queue = SearchQueue(studies, self.sweep.request.runs, self.settings, slots)
             if not queue.is_over():
                 most = queue.most_trials()
                 on = plural(slots, "slot")
@@ -89,7 +89,7 @@ class SearchSession:
         return list(dict.fromkeys(each.name for each in self.subjects))
 
     def _journal(self, name: str) -> Path:
-        return self.sweep.runs / name / JOURNAL
+        return self.sweep.request.runs / name / JOURNAL
 
     def _open_journals(self) -> dict[str, Any]:
         from deltagclip_cli.search.journal import open_journal
@@ -100,7 +100,7 @@ class SearchSession:
     def _claimed(self) -> Iterator[None]:
         with ExitStack() as claims:
             for name in self._experiments:
-                folder = self.sweep.runs / name
+                folder = self.sweep.request.runs / name
                 message = (
                     f"{folder}: another process searches this experiment.\n"
                     "  Wait until it has ended, or stop it: the search can be continued."
@@ -125,12 +125,12 @@ class SearchSession:
         from deltagclip_cli.search.leaderboard import take_stock
 
         standings = [
-            take_stock(subject, each, self.sweep.runs)
+            take_stock(subject, each, self.sweep.request.runs)
             for subject, each in zip(self.subjects, tried, strict=True)
         ]
-        if self.sweep.as_json:
+        if self.sweep.request.as_json:
             print_json({"searches": [_searched(each, self.settings) for each in standings]})
-        elif not self.sweep.quiet:
+        elif not self.sweep.request.quiet:
             for name in self._experiments:
                 self._print_standings(name, [s for s in standings if s.subject.name == name])
         return self._exit_code(standings)
@@ -153,14 +153,14 @@ class SearchSession:
         )
 
     def _print_standings(self, name: str, standings: Sequence[Standing]) -> None:
-        console = self.sweep.console
+        console = self.sweep.request.console
         console.print(best_table(name, standings))
         for each in standings:
             if each.ranking:
                 console.print(top_table(each))
         for each in standings:
             if each.ranking:
-                self.sweep.say(f"the best     {_train_command(each, self.sweep.options)}")
+                self.sweep.say(f"the best     {_train_command(each, self.sweep.request.words)}")
         self.sweep.say(f"tensorboard  {self.sweep.command_for('tensorboard', [name])}")
         if left := self._left(standings):
             self.sweep.say(f"not finished {left}: the same command goes on with them")

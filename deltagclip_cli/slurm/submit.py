@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
+from deltagclip_cli.launch.launcher import Launcher, SweepRequest
 from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
 from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
-from deltagclip_cli.launch.sweep import Sweep
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.slurm.array import (
@@ -42,7 +41,7 @@ from deltagclip_cli.slurm.client import (
 )
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.spec.load import Spec
-from deltagclip_cli.spec.slurm_settings import Resources
+from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import waiting
 from deltagclip_cli.terminal.streams import print_json
@@ -52,22 +51,32 @@ _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder
 _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlurmSession(Sweep):
-    """How a sweep is submitted.
+class SlurmLauncher(Launcher):
+    """Submits trials as array jobs, in which the local launcher's workers run them."""
 
-    Args:
-        overrides: resources that the command line asks for.
-    """
+    takes = frozenset({"slurm", "pack"})
+    refusals: ClassVar[Mapping[str, str]] = {
+        "search": "--search: not with --launcher slurm.\n"
+        "  A search reads results before it goes on: run it within a job of your own.",
+        "fail_fast": "--fail-fast: not with --launcher slurm.\n"
+        "  Jobs do not know of each other: see deltagclip status, and cancel.",
+        "jobs": "--jobs: not with --launcher slurm.\n"
+        "  Ask for CPUs with slurm: {cpus: N}, and put trials together with --pack K.",
+        "gpus": "--gpus: not with --launcher slurm.\n  Ask for GPUs with slurm: {gpus: N}.",
+        "trials_per_gpu": "--trials-per-gpu: not with --launcher slurm.\n"
+        "  Put trials together with --pack K.",
+    }
 
-    overrides: Resources
+    def __init__(self, request: SweepRequest) -> None:
+        super().__init__(request)
+        self.overrides = parse_overrides(request.slurm)
 
     def show(self, trials: Sequence[Trial]) -> int:
         """Print the scripts, submit nothing, and return the exit code."""
-        jobs = find_jobs(self.runs)
-        planned = look_up(trials, self.runs, jobs)
+        jobs = find_jobs(self.request.runs)
+        planned = look_up(trials, self.request.runs, jobs)
         batches = self._submitter.batches(self._todo(planned), _largest_array())
-        if self.as_json:
+        if self.request.as_json:
             records = [{**_record(batch), "script": batch.script} for batch in batches]
             self._print_json(planned, records, jobs.problem)
             return ExitCode.OK
@@ -85,14 +94,14 @@ class SlurmSession(Sweep):
             SlurmError: Slurm cannot be asked, or refuses an array; those before it are submitted.
             UnwritableError: nothing can be written in the runs folder.
         """
-        check_writable(self.runs / FOLDER)
+        check_writable(self.request.runs / FOLDER)
         with self._alone():
-            jobs = find_jobs(self.runs)
+            jobs = find_jobs(self.request.runs)
             if jobs.is_missing:
                 raise MissingError(jobs.problem)
             if jobs.problem:
                 raise SlurmError(f"{jobs.problem}\n  Nothing was submitted.")
-            planned = look_up(trials, self.runs, jobs)
+            planned = look_up(trials, self.request.runs, jobs)
             todo = self._todo(planned)
             self.check_force(todo)
             self._check_parts(todo)
@@ -100,19 +109,20 @@ class SlurmSession(Sweep):
             self.say(self._outline(planned, batches))
             self.tell_of_threads(todo)
             numbers = self._submit(batches)
-            close_finished(self.runs, jobs)
+            close_finished(self.request.runs, jobs)
         self._conclude(planned, batches, numbers)
         ended_badly = any(each.state in (State.FAILED, State.DIVERGED) for each in planned)
         return ExitCode.FAILED if ended_badly and not batches else ExitCode.OK
 
     @property
     def _submitter(self) -> Submitter:
-        return Submitter(self.spec, self.runs, self.data, self.overrides, self.threads)
+        asked = self.request
+        return Submitter(asked.spec, asked.runs, asked.data, self.overrides, asked.threads)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Plan and submit while nobody else does, who would submit the same."""
-        folder = self.runs / FOLDER
+        folder = self.request.runs / FOLDER
         message = (
             f"{folder}: another sweep has been submitting from here for {_PATIENCE_SECONDS:.0f} s."
             "\n  Wait for it, or end it, and run this again."
@@ -133,14 +143,14 @@ class SlurmSession(Sweep):
         """Find out here what would fail on the nodes, as far as that can be known."""
 
         def stage(trial: Trial) -> Stage:
-            slurm = self.spec.experiments[trial.experiment].slurm
+            slurm = self.request.spec.experiments[trial.experiment].slurm
             return elsewhere(slurm.of(trial.label, self.overrides))
 
         if todo:
             trials = [each.trial for each in todo]
             words = "loading torch and trying the parts out"
-            with waiting(self.console, words, quiet=self.quiet):
-                check_parts(self.spec, trials, stage, self.data, call_with_torch)
+            with waiting(self.request.console, words, quiet=self.request.quiet):
+                check_parts(self.request.spec, trials, stage, self.request.data, call_with_torch)
 
     def _submit(self, batches: Sequence[Batch]) -> list[str]:
         numbers: list[str] = []
@@ -169,31 +179,26 @@ class SlurmSession(Sweep):
     def _conclude(
         self, planned: Sequence[Planned], batches: Sequence[Batch], numbers: Sequence[str]
     ) -> None:
-        if self.as_json:
+        if self.request.as_json:
             jobs = zip(batches, numbers, strict=True)
             self._print_json(planned, [{**_record(batch), "job": job} for batch, job in jobs])
-        elif not self.quiet:
+        elif not self.request.quiet:
             if batches:
-                self.console.print(_table(batches, numbers))
+                self.request.console.print(_table(batches, numbers))
             for line in self._next_commands(planned, batches):
                 self.say(line)
 
     def _next_commands(self, planned: Sequence[Planned], batches: Sequence[Batch]) -> list[str]:
-        experiments = list(dict.fromkeys(each.trial.experiment for each in planned))
-        runs = ["--runs", str(self.runs)] if "--runs" in self.options else []
-        lines = [
-            f"how it goes   {shlex.join(['deltagclip', 'status', *experiments, *self.options])}"
-        ]
+        lines = [f"how it goes   {self.status_command(planned)}"]
         if batches:
             lines.append(f"scripts, logs {batches[0].array.path.parent}")
         if batches or any(each.in_a_job for each in planned):
-            lines.append(
-                f"end all       {shlex.join(['deltagclip', 'cancel', *experiments, *runs])}"
-            )
+            experiments = dict.fromkeys(each.trial.experiment for each in planned)
+            lines.append(f"end all       {self.command_for('cancel', experiments)}")
             again = "the same command submits what is neither finished nor queued"
             lines.append(f"go on         {again}")
         failed = sum(each.state is State.FAILED for each in planned)
-        if failed and not self.retry_failed:
+        if failed and not self.request.retry_failed:
             lines.append(f"failed        {failed}: --retry-failed submits them again")
         return lines
 

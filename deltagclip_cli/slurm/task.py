@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError, plural
-from deltagclip_cli.launch.launcher import Launch
-from deltagclip_cli.launch.local import LocalLauncher
+from deltagclip_cli.launch.local import LocalRunner
 from deltagclip_cli.launch.queue import End, PlannedQueue
 from deltagclip_cli.launch.slots import count_gpus
 from deltagclip_cli.launch.sweep_view import PlainView
@@ -87,21 +86,21 @@ class JobSession:
 
     def _launch(self, queue: JobQueue, todo: Sequence[Planned], head: Head) -> None:
         try:
-            launcher = LocalLauncher(self._how(head))
-            launcher.prepare(distinct_inputs(each.trial for each in todo))
-            launcher.run(queue, PlainView(self.console, len(todo)))
+            runner = self._runner(head)
+            runner.prepare(distinct_inputs(each.trial for each in todo))
+            runner.run(queue, PlainView(self.console, len(todo)))
         except DeltaGClipError as error:
             for each in todo:
                 if not queue.is_elsewhere(each):
                     _record_stop(each, f"{self._here}: {' '.join(str(error).split())}")
             raise
 
-    def _how(self, head: Head) -> Launch:
+    def _runner(self, head: Head) -> LocalRunner:
         gpus = count_gpus() if self.gpus is not False else 0
         on_gpus = bool(gpus or self.gpus)
-        return Launch(
-            data_dir=self.data,
-            should_stop=self.stop,
+        return LocalRunner(
+            self.data,
+            self.stop,
             jobs=None if on_gpus else head.pack,
             gpus="all" if on_gpus else None,
             threads=self.threads,

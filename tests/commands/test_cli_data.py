@@ -18,9 +18,8 @@ from torchvision import datasets as torchvision_datasets
 from deltagclip_cli.commands.data import prepare_data
 from deltagclip_cli.core import DataError
 from deltagclip_cli.launch import local
-from deltagclip_cli.launch.inline import InlineLauncher
-from deltagclip_cli.launch.launcher import Launch
-from deltagclip_cli.launch.local import LocalLauncher
+from deltagclip_cli.launch.inline import InlineRunner
+from deltagclip_cli.launch.local import LocalRunner
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.runs.folder import RunFolder
@@ -260,15 +259,11 @@ def test_a_worker_downloads_unless_it_is_told_not_to(
     assert len(downloads) == 1
 
 
-def launch_of(**options: Any) -> Launch:
-    return Launch(data_dir=Path("data"), should_stop=lambda: False, **options)
-
-
 @pytest.mark.usefixtures("forbidden")
 def test_an_inline_launcher_without_download_tries_none() -> None:
     (trial, *_) = trials_of(Path(), text=SPEC.replace("digits:", "tiny:", 1))
     with pytest.raises(DataError, match="nothing is downloaded here"):
-        InlineLauncher(launch_of(download=False, work=lambda *_: 0)).prepare(
+        InlineRunner(Path("data"), lambda: False, lambda *_: 0, download=False).prepare(
             distinct_inputs([trial])
         )
 
@@ -285,7 +280,7 @@ def test_a_local_launcher_passes_it_on(
     )
     monkeypatch.setattr(local.ForkServer, "start", lambda self, words, log: commands.append(words))
     (trial, *_) = trials_of(Path())
-    launcher = LocalLauncher(launch_of(jobs=1, download=download))
+    launcher = LocalRunner(Path("data"), lambda: False, jobs=1, download=download)
     inputs = distinct_inputs([trial])
     launcher.prepare(inputs)
     (planned,) = look_up([trial], Path("runs"))

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.launch.launcher import Launch
+from deltagclip_cli.launch.launcher import SweepRequest
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
@@ -31,9 +31,9 @@ from deltagclip_cli.slurm.array import (
 )
 from deltagclip_cli.slurm.client import SlurmError
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
-from deltagclip_cli.slurm.submit import Batch, SlurmSession, Submitter
+from deltagclip_cli.slurm.submit import Batch, SlurmLauncher, Submitter
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
+from deltagclip_cli.spec.slurm_settings import parse_overrides
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import make_console
 
@@ -206,15 +206,14 @@ def test_a_task_gives_its_trials_the_threads_that_were_asked_for(
     submitter = replace(launcher_of(tmp_path), threads=4)
     (batch,) = submitter.batches(planned_of(tmp_path), 1001)
     assert batch.script.endswith(" --threads 4\n")
-    launches: list[Launch] = []
-    launcher = job_session.LocalLauncher
-    monkeypatch.setattr(launcher, "__init__", lambda self, how: launches.append(how))
-    monkeypatch.setattr(launcher, "prepare", lambda self, inputs: None)
-    monkeypatch.setattr(launcher, "run", lambda self, queue, watcher: None)
+    threads: list[int | None] = []
+    runner = job_session.LocalRunner
+    monkeypatch.setattr(runner, "prepare", lambda self, inputs: threads.append(self.threads))
+    monkeypatch.setattr(runner, "run", lambda self, queue, watcher: None)
     batch.array.write(batch.head, [ListedTrial(e.trial.folder, e.trial) for e in batch.trials], "")
     words = batch.script.splitlines()[-1].partition(" -m deltagclip_cli ")[2].split()
     CliRunner().invoke(app, [*words, "--task", "0"])
-    assert [launch.threads for launch in launches] == [4]
+    assert threads == [4]
 
 
 def test_the_longest_trials_come_first(
@@ -227,15 +226,14 @@ def test_the_longest_trials_come_first(
         create(folder, trial)
         text = result_text(identity=trial.identity, seconds={"epochs": seconds})
         folder.result_file.write_text(text)
-    session = SlurmSession(
+    request = SweepRequest(
         spec=load_spec(tmp_path / "spec.yaml"),
-        overrides=Resources(),
         runs=tmp_path / "runs",
         data=tmp_path,
         console=make_console(),
         quiet=True,
     )
-    assert session.run(trials) == 0
+    assert SlurmLauncher(request).run(trials) == 0
     (array,) = open_arrays(tmp_path / "runs")
     labels = [entry.trial.label for task in (0, 1) for entry in array.entries(task)[1]]
     assert labels == ["delta-gclip", "sgd"]
