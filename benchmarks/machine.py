@@ -10,7 +10,7 @@ import time
 
 import torch
 
-from deltagclip_cli.training.environment import processor
+from deltagclip_cli.runs.environment import processor
 
 
 def describe_machine() -> str:

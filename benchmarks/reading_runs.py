@@ -27,11 +27,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from deltagclip_cli.core import write_text
 from deltagclip_cli.results.read.run_folders import read_trials
+from deltagclip_cli.runs.environment import describe
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.training.environment import describe
 from deltagclip_cli.training.recorder import Recorder
 
 SPEC = """

@@ -129,7 +129,7 @@ def test_nothing_goes_in_a_circle() -> None:
 def test_a_library_is_loaded_only_where_it_is_used() -> None:
     planning = ("core", "spec", "runs", "plan", "terminal", "launch", "slurm", "search")
     assert loading(TORCH | ARRAYS | EXTRAS, *planning) <= {
-        "launch.rehearsal.parts",
+        "launch.rehearsal.building",
         "terminal.compare_view",
     }
     assert loading(TORCH, "results", "report", "tensorboard", "commands") == set()

@@ -14,8 +14,7 @@ from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageEr
 from deltagclip_cli.plan.run_status import experiments_in, find_status
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import is_worked_on
-from deltagclip_cli.runs.hold import hold
-from deltagclip_cli.runs.leftovers import Leftover, leftovers, remove_leftovers
+from deltagclip_cli.runs.hold import Leftover, hold, leftovers, remove_leftovers
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.terminal.streams import print_json
 

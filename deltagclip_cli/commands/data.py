@@ -156,7 +156,7 @@ def _by_content(trials: Iterable[Trial]) -> dict[str, _Uses]:
 
 def _prepared(uses: _Uses, root: Path, faults: _Faults) -> Prepared | None:
     """Load a data set, and add what is wrong with it, or with a use of it, to the faults."""
-    from deltagclip_cli.training.loading import fitted, load_dataset  # which load torch
+    from deltagclip_cli.training.assembly import fitted, load_dataset  # which load torch
 
     first = next(iter(uses.values()))
     data = first.data

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.training.stopping import StopRequest
+from deltagclip_cli.training.process import StopRequest
 
 
 def job(
@@ -39,7 +39,7 @@ def job(
     stop = StopRequest()
     with stop.listening():  # before anything slow is imported
         from deltagclip_cli.core import UsageError
-        from deltagclip_cli.runs.ownership import current_job
+        from deltagclip_cli.runs.hold import current_job
         from deltagclip_cli.slurm.array import Array
         from deltagclip_cli.slurm.task import JobSession
         from deltagclip_cli.terminal.console import make_console

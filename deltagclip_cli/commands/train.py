@@ -68,8 +68,7 @@ def train(
     from rich.text import Text
 
     from deltagclip_cli.core import ExitCode
-    from deltagclip_cli.launch.rehearsal.check import check_parts
-    from deltagclip_cli.launch.rehearsal.refusals import Stage
+    from deltagclip_cli.launch.rehearsal import Stage, check_parts
     from deltagclip_cli.runs.folder import RunFolder, State
     from deltagclip_cli.runs.hold import tidy
     from deltagclip_cli.spec.load import load_spec
@@ -77,7 +76,7 @@ def train(
     from deltagclip_cli.terminal.progress import shown_progress
     from deltagclip_cli.terminal.streams import print_json
     from deltagclip_cli.terminal.summary import print_summary
-    from deltagclip_cli.training.stopping import StopRequest
+    from deltagclip_cli.training.process import StopRequest
 
     read = load_spec(spec, [experiment], sets or ())
     trial = _choose(read, experiment, optimizer, seed)

@@ -11,8 +11,7 @@ import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import SpecError, plural, printable
-from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
-from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
+from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
 from deltagclip_cli.search.problem import find_subjects
 from deltagclip_cli.spec.load import Spec, load_spec
 from deltagclip_cli.spec.slurm_settings import Slurm

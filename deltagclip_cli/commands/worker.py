@@ -30,8 +30,7 @@ def worker(
     Exit codes as those of train, and 76 if another process has the folder.
     """
     from deltagclip_cli.runs.folder import RunFolder
-    from deltagclip_cli.training.logs import shown_by
-    from deltagclip_cli.training.stopping import StopRequest
+    from deltagclip_cli.training.process import StopRequest, shown_by
     from deltagclip_cli.training.worker import work
 
     with shown_by(logging.StreamHandler(sys.stdout)):

@@ -104,7 +104,7 @@ class InlineRunner:
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Load every data set once, so that what is missing is said before anything is begun."""
-        from deltagclip_cli.training.loading import load_dataset
+        from deltagclip_cli.training.assembly import load_dataset
 
         for each in inputs:
             load_dataset(each.data, self.data_dir, model=each.model, download=self.download)

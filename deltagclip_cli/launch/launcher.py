@@ -24,8 +24,7 @@ from rich.text import Text
 from deltagclip_cli.core import ExitCode, check_writable, duration, plural
 from deltagclip_cli.launch.forkserver import Call
 from deltagclip_cli.launch.queue import PlannedQueue, Queue
-from deltagclip_cli.launch.rehearsal.check import check_parts
-from deltagclip_cli.launch.rehearsal.refusals import Stage
+from deltagclip_cli.launch.rehearsal import Stage, check_parts
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import SweepWatcher
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
@@ -39,15 +38,15 @@ from deltagclip_cli.plan.planned import (
     pending,
     spread,
 )
+from deltagclip_cli.runs.environment import THREADS, read_starts, threads_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.runs.hold import tidy
-from deltagclip_cli.runs.starts import THREADS, read_starts, threads_of
 from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.trial import Inputs, Trial, distinct_inputs
 from deltagclip_cli.terminal.console import shown_messages, waiting
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.terminal.sweep_tables import counted, print_plan, summary_tables
-from deltagclip_cli.training.stopping import StopRequest
+from deltagclip_cli.training.process import StopRequest
 
 
 @dataclass(frozen=True, kw_only=True)

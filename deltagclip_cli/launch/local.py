@@ -16,7 +16,7 @@ from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot, find_slots
 from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.runs.starts import THREADS
+from deltagclip_cli.runs.environment import THREADS
 from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.spec.trial import Inputs
 
@@ -155,7 +155,7 @@ def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
 
 
 def _load(inputs: Inputs, data_dir: Path, download: bool) -> None:
-    from deltagclip_cli.training.loading import load_dataset
+    from deltagclip_cli.training.assembly import load_dataset
 
     try:
         load_dataset(inputs.data, data_dir, model=inputs.model, download=download)

@@ -12,7 +12,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from deltagclip_cli.core import DeviceError
-from deltagclip_cli.runs.starts import THREADS
+from deltagclip_cli.runs.environment import THREADS
 
 CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # Linux's, of containers and batch jobs
 MOST_DEFAULT_JOBS = 8  # each holds a copy of torch and of the data

@@ -25,8 +25,7 @@ from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import last_heartbeat
-from deltagclip_cli.runs.hold import HeldFolder, create, hold
-from deltagclip_cli.runs.ownership import Owner, read_owner
+from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import Any
 from deltagclip_cli.core import listed, plural, printable, read_file
 from deltagclip_cli.report.anchors import FileNames
 from deltagclip_cli.results.read.run import Outcome, Run, in_words
+from deltagclip_cli.runs.environment import Start, read_starts
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.starts import Start, read_starts
 
 
 @dataclass(frozen=True)

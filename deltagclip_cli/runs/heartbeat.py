@@ -15,8 +15,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, TypeAdapter
 
 from deltagclip_cli.core import Check, TakenOverError, read_file, unchecked
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.formats import STRICT
+from deltagclip_cli.runs.folder import STRICT, RunFolder
 
 SECONDS_BETWEEN_BEATS = 1.0
 _LONG_SILENCE_SECONDS = 60.0  # after which a beat proves nothing

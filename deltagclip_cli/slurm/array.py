@@ -33,8 +33,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
 
 from deltagclip_cli.core import UsageError, read_file, subfolders, write_text
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.formats import STRICT
+from deltagclip_cli.runs.folder import STRICT, RunFolder
 from deltagclip_cli.spec.slurm_settings import Resources
 from deltagclip_cli.spec.trial import Trial
 

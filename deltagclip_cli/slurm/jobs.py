@@ -18,7 +18,7 @@ from typing import Self
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import Elsewhere, QueueState
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
-from deltagclip_cli.runs.ownership import read_owner
+from deltagclip_cli.runs.hold import read_owner
 from deltagclip_cli.slurm.array import Array, Head, Marks, open_arrays
 from deltagclip_cli.slurm.client import (
     ArrayTask,

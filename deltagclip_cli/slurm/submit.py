@@ -17,8 +17,7 @@ from rich.text import Text
 
 from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
 from deltagclip_cli.launch.launcher import Launcher, SweepRequest
-from deltagclip_cli.launch.rehearsal.check import call_with_torch, check_parts
-from deltagclip_cli.launch.rehearsal.refusals import Stage, elsewhere
+from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.slurm.array import (

@@ -22,13 +22,12 @@ from deltagclip_cli.launch.sweep_view import PlainView
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import ENDED
 from deltagclip_cli.runs.heartbeat import Heartbeat, last_heartbeat
-from deltagclip_cli.runs.hold import hold, tidy
-from deltagclip_cli.runs.ownership import Owner, current_restart, read_owner
+from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner, tidy
 from deltagclip_cli.slurm.array import Array, Head, ListedTrial, Marks
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
 from deltagclip_cli.spec.trial import distinct_inputs
 from deltagclip_cli.terminal.console import shown_messages
-from deltagclip_cli.training.stopping import StopRequest
+from deltagclip_cli.training.process import StopRequest
 
 _PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit
 _SECONDS_BETWEEN_REQUESTS = 3.0

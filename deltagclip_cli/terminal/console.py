@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deltagclip_cli.core import printable
 from deltagclip_cli.terminal.streams import LEAST_COLUMNS
-from deltagclip_cli.training.logs import EPOCHS, SOURCES, shown_by
+from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Watch

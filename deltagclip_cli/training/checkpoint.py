@@ -5,14 +5,20 @@ from __future__ import annotations
 import errno
 import logging
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from deltagclip_cli.core import Check, unchecked, written_whole
+from deltagclip_cli.core import (
+    Check,
+    unchecked,
+    written_whole,
+)
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.training.recorder import checksum, is_step_record
 
 logger = logging.getLogger(__name__)
 
@@ -92,3 +98,60 @@ class Checkpoints:
         if state.get("identity") != self._identity:
             raise ValueError("it belongs to another trial")
         return state
+
+
+logger = logging.getLogger(__name__)
+
+Record = Mapping[str, Any]
+
+
+def where_to_continue(
+    folder: RunFolder, checkpoints: Checkpoints, check: Check = unchecked
+) -> tuple[dict[str, Any] | None, Sequence[Record]]:
+    """The newest checkpoint whose metrics are all there, and the records that it covers.
+
+    A checkpoint is written after the metrics that it counts on, but a disk can lose, tear or change
+    what came before; then the one before it serves, and without any the trial starts again.
+
+    Args:
+        folder: the run folder.
+        checkpoints: of the same folder.
+        check: called before damaged metrics are put aside; raises an error if the folder is
+            another's now.
+    """
+    records = list(folder.metrics())
+    refused = False
+    for state in checkpoints.newest_first():
+        kept = [record for record in records if _is_covered(record, state)]
+        reason = _objection(kept, state)
+        if not reason:
+            return state, kept
+        refused = True
+        logger.warning(
+            "The checkpoint at step %d cannot be used: %s %s.",
+            *(state["step"], folder.metrics_file, reason),
+        )
+    if refused:
+        check()
+        with suppress(FileNotFoundError):
+            folder.metrics_file.replace(folder.damaged_metrics_file)
+            logger.warning("What it has is kept as %s.", folder.damaged_metrics_file.name)
+    if refused or records:
+        logger.warning("%s: no checkpoint can be used; starting again at epoch 1.", folder.path)
+    return None, []
+
+
+def _objection(kept: Sequence[Record], state: Mapping[str, Any]) -> str:
+    """Why records are not those that a checkpoint counts on; empty if they are."""
+    if len(kept) < state["records"]:
+        return f"has only {len(kept)} of its {state['records']} records"
+    # Checkpoints of earlier versions know of the number alone.
+    known = state.get("checksum")
+    if len(kept) > state["records"] or known not in (None, checksum(kept)):
+        return "is not what it was then"
+    return ""
+
+
+def _is_covered(record: Record, state: Mapping[str, Any]) -> bool:
+    axis = "step" if is_step_record(record) else "epoch"
+    return bool(record[axis] <= state[axis])

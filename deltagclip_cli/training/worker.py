@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from deltagclip_cli.core import (
+    EPOCH_SECONDS,
+    REGIMES,
     SPEED,
     TRAINED_METRICS,
     Check,
@@ -23,22 +28,20 @@ from deltagclip_cli.core import (
     TrialError,
     UsageError,
     is_disk_full,
+    more_is_better,
     stopped,
+    unchecked,
+    write_text,
 )
+from deltagclip_cli.runs.environment import decided_threads, read_starts, record_start
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import Pulse, Start
-from deltagclip_cli.runs.hold import HeldFolder, hold
-from deltagclip_cli.runs.leftovers import remove_leftovers
-from deltagclip_cli.runs.ownership import Ownership
-from deltagclip_cli.runs.starts import decided_threads, read_starts
+from deltagclip_cli.runs.hold import HeldFolder, Ownership, hold, remove_leftovers
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import Parts, assemble, find_device
-from deltagclip_cli.training.checkpoint import Checkpoints
-from deltagclip_cli.training.environment import record_start
-from deltagclip_cli.training.logs import EPOCHS, left_to_others, logged_to
-from deltagclip_cli.training.recorder import Recorder
-from deltagclip_cli.training.resume import where_to_continue, write_result
-from deltagclip_cli.training.stopping import StopRequest
+from deltagclip_cli.training.checkpoint import Checkpoints, where_to_continue
+from deltagclip_cli.training.process import EPOCHS, StopRequest, left_to_others, logged_to
+from deltagclip_cli.training.recorder import Recorder, is_step_record
 from deltagclip_cli.training.trainer import Ending, Trainer, Watcher
 
 logger = logging.getLogger(__name__)
@@ -288,6 +291,59 @@ def _explained(error: Exception) -> str:
         f"{type(error).__name__}: {stopped(error)}\n"
         "  The traceback is in error.txt there. The same command tries again."
     )
+
+
+def write_result(
+    folder: RunFolder,
+    trainer: Trainer,
+    ending: Ending,
+    seconds: float,
+    check: Check = unchecked,
+) -> None:
+    """Write ``result.json``, the mark of a finished or diverged trial.
+
+    Args:
+        folder: whose ``metrics.jsonl`` is complete.
+        trainer: at its end.
+        ending: finished or diverged.
+        seconds: wall time of this start, loading included.
+        check: called before every write; raises an error if the folder is another's now.
+    """
+    records = [record for record in folder.metrics() if not is_step_record(record)]
+    totals = trainer.regime_totals.tolist()
+    result = {
+        "status": ending,
+        "identity": trainer.trial.identity,
+        "epochs": trainer.epoch,
+        "steps": trainer.step,
+        "last": _metrics(records[-1]),
+        "best": _best(records),
+        "regimes": dict(zip(REGIMES, totals, strict=True)) if any(totals) else None,
+        "diverged": asdict(trainer.divergence) if trainer.divergence else None,
+        "seconds": {
+            "epochs": sum(record[EPOCH_SECONDS] for record in records),
+            "last_start": seconds,
+        },
+    }
+    text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+    write_text(folder.result_file, text, check)
+
+
+def _metrics(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if "/" in name}
+
+
+def _best(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the best value of every metric with its epoch; of equal ones the first."""
+    best: dict[str, dict[str, Any]] = {}
+    for name in records[0]:
+        reached = [(r[name], r["epoch"]) for r in records if r.get(name) is not None]
+        if not name.startswith(("train/", "test/")) or not reached:
+            continue
+        pick = max if more_is_better(name) else min
+        value, epoch = pick(reached, key=lambda pair: pair[0])
+        best[name] = {"value": value, "epoch": epoch}
+    return best
 
 
 MOST_LINES = 20

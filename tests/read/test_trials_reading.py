@@ -19,8 +19,7 @@ from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.results.read import run_folders as module
 from deltagclip_cli.results.read.run import Group, Outcome, Reading, Run
 from deltagclip_cli.results.read.run_folders import read_trials
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.formats import lines_of
+from deltagclip_cli.runs.folder import RunFolder, lines_of
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 from deltagclip_cli.spec.trial import Trial
 

@@ -13,9 +13,9 @@ import pytest
 from tiny_spec import TINY, write_spec
 
 from deltagclip_cli.core import SpecError
+from deltagclip_cli.launch import rehearsal
 from deltagclip_cli.launch.forkserver import ForkServer
-from deltagclip_cli.launch.rehearsal import check
-from deltagclip_cli.launch.rehearsal.refusals import Stage
+from deltagclip_cli.launch.rehearsal import Stage
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
 
@@ -33,7 +33,7 @@ def hang(trials: Sequence[Trial], stage: Stage, folder: Path, trial: Any) -> Non
 def check_tiny(folder: Path) -> None:
     spec = load_spec(write_spec(folder, TINY))
     trials = list(expand("tiny", spec.experiments["tiny"]))
-    check.check_parts(spec, trials, lambda trial: Stage("cpu"), folder, ForkServer().call)
+    rehearsal.check_parts(spec, trials, lambda trial: Stage("cpu"), folder, ForkServer().call)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,8 @@ def check_tiny(folder: Path) -> None:
 def test_a_process_that_builds_nothing_is_told_of_with_the_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any, patience: float, words: str
 ) -> None:
-    monkeypatch.setattr(check, "_rehearse_apart", end)
-    monkeypatch.setattr(check, "_PATIENCE_SECONDS", patience)
+    monkeypatch.setattr(rehearsal, "_rehearse_apart", end)
+    monkeypatch.setattr(rehearsal, "_PATIENCE_SECONDS", patience)
     with pytest.raises(SpecError) as caught:
         check_tiny(tmp_path)
     assert "spec.yaml:9:7: tiny › optimizers › delta-gclip: the process" in str(caught.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tiny_spec import trials_of, write_spec
 
-from deltagclip_cli.launch.rehearsal.choice import few
+from deltagclip_cli.launch.rehearsal import few
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import expand
 

@@ -9,8 +9,7 @@ import pytest
 from tiny_spec import TINY, write_spec
 
 from deltagclip_cli.core import SpecError
-from deltagclip_cli.launch.rehearsal.check import check_parts
-from deltagclip_cli.launch.rehearsal.refusals import Stage
+from deltagclip_cli.launch.rehearsal import Stage, check_parts
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import expand
 

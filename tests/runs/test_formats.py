@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from run_cases import DIVERGED, result_text
 
-from deltagclip_cli.runs.formats import read_result
+from deltagclip_cli.runs.folder import read_result
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -17,9 +17,8 @@ import pytest
 from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError, write_text, written_whole
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import Pulse, Start
-from deltagclip_cli.runs.hold import HeldFolder
-from deltagclip_cli.runs.ownership import Owner, Ownership, read_owner
-from deltagclip_cli.training.logs import EPOCHS, left_to_others, logged_to
+from deltagclip_cli.runs.hold import HeldFolder, Owner, Ownership, read_owner
+from deltagclip_cli.training.process import EPOCHS, left_to_others, logged_to
 
 SLURM = ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"]
 

@@ -19,8 +19,7 @@ from tiny_spec import trial_of
 from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import read_heartbeat
-from deltagclip_cli.runs.hold import HeldFolder, create, hold
-from deltagclip_cli.runs.ownership import read_owner
+from deltagclip_cli.runs.hold import HeldFolder, create, hold, read_owner
 from deltagclip_cli.spec.trial import Trial
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.starts import (
+from deltagclip_cli.runs.environment import (
     THREADS,
     circumstances,
     circumstances_of_all,
     decided_threads,
     read_starts,
 )
+from deltagclip_cli.runs.folder import RunFolder
 
 ON_CPU: dict[str, Any] = {
     "deltagclip_cli": "0.1.0",

@@ -14,7 +14,7 @@ import pytest
 from slurm_cases import Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, assert_tells_people, wait_for
 
-from deltagclip_cli.runs.ownership import read_owner
+from deltagclip_cli.runs.hold import read_owner
 
 pytestmark = pytest.mark.slurm
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from training_cases import StopAt, train, trial_of
 
+from deltagclip_cli.runs.environment import describe
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.training.environment import describe
 
 CPU = torch.device("cpu")
 

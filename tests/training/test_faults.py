@@ -29,7 +29,7 @@ from training_cases import (
 
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.training.stopping import StopRequest
+from deltagclip_cli.training.process import StopRequest
 from deltagclip_cli.training.trainer import Ending, Trainer
 
 Deltagclip = Callable[..., Any]

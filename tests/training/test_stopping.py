@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from deltagclip_cli.training import stopping
-from deltagclip_cli.training.stopping import StopRequest
+from deltagclip_cli.training.process import StopRequest
 
 
 class Interrupted(io.RawIOBase):

@@ -34,8 +34,7 @@ from training_cases import (
 from deltagclip_cli.core import ExitCode, TakenOverError, TrialError
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
-from deltagclip_cli.runs.ownership import read_owner
+from deltagclip_cli.runs.hold import create, read_owner
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.trainer import Ending, Trainer
 

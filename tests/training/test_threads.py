@@ -12,8 +12,8 @@ import pytest
 import torch
 from training_cases import Done, StopAt, assert_same_numbers, never, train, trial_of
 
+from deltagclip_cli.runs.environment import THREADS
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.starts import THREADS
 from deltagclip_cli.training import worker
 from deltagclip_cli.training.assembly import Parts, assemble
 

@@ -3,4 +3,306 @@
 What only torch knows of a spec is found out here: that an optimizer refuses an option or fails at
 its first step, that a schedule ends before the training does, that a network has no room. No
 memory is taken for it: networks are built on the meta device, optimizers get small parameters.
+That is done in :mod:`~deltagclip_cli.launch.rehearsal.building`, most often in another process.
 """
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import RawValue
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from deltagclip_cli.core import SpecError
+from deltagclip_cli.launch.forkserver import Call, ForkServer, KilledError
+from deltagclip_cli.spec.component import Component
+from deltagclip_cli.spec.load import Spec
+from deltagclip_cli.spec.slurm_settings import Resources
+from deltagclip_cli.spec.trial import Trial
+
+_PATIENCE_SECONDS = 60.0  # with the parts of one trial
+_LOADING_SECONDS = 300.0  # for torch, on a machine that is busy
+_MOST_BYTES = 8 * 2**30  # that building them may take: hardly any are needed
+
+
+def check_parts(
+    spec: Spec,
+    trials: Iterable[Trial],
+    stage_of: Callable[[Trial], Stage],
+    data_dir: Path,
+    call: Call | None = None,
+) -> None:
+    """Build the parts of trials once, without their data.
+
+    Args:
+        spec: where they were written.
+        trials: to build the parts of.
+        stage_of: says where a trial is to be trained.
+        data_dir: where data sets lie.
+        call: calls a function in another process; None builds them in this one.
+
+    Raises:
+        SpecError: something refuses them, or cannot be built; with all places in the spec.
+    """
+    staged: dict[Stage, list[Trial]] = defaultdict(list)
+    for trial in few(trials):
+        staged[stage_of(trial)].append(trial)
+    faults: dict[str, str] = {}
+    for stage, chosen in staged.items():
+        faults |= _faults(spec, chosen, stage, data_dir, call)
+    if faults:
+        raise SpecError("\n\n".join(faults.values()))
+
+
+def call_with_torch(
+    function: Callable[..., Any], *arguments: object, should_stop: Callable[[], bool]
+) -> Any:
+    """Call a function in a process of its own, which loads torch first.
+
+    Raises:
+        UsageError: it failed.
+        TrialError: it was killed, each time, or no process can be started.
+    """
+    server = ForkServer()
+    server.open()
+    return server.call(function, *arguments, should_stop=should_stop)
+
+
+def _faults(
+    spec: Spec, trials: Sequence[Trial], stage: Stage, data_dir: Path, call: Call | None
+) -> dict[str, str]:
+    """The faults of trials that are all trained at one stage."""
+    if call is None:
+        return faults_of(spec, trials, _rehearse(trials, stage, data_dir, lambda number: None))
+    clock = _Clock()
+    try:
+        found = call(_rehearse_apart, trials, stage, data_dir, clock.trial, should_stop=clock)
+    except KilledError:
+        return fault_of(spec, trials[max(0, clock.trial.value)], "was killed")
+    if clock.has_expired:
+        words = f"was not done within {_PATIENCE_SECONDS:.0f} s"
+        return fault_of(spec, trials[max(0, clock.trial.value)], words)
+    return faults_of(spec, trials, found or ())
+
+
+class _Clock:
+    """Says when the parts of one trial have taken too long.
+
+    Attributes:
+        trial: the number of the one whose turn it is, which the other process writes; -1 as long as
+            it loads torch.
+    """
+
+    def __init__(self) -> None:
+        self.trial = RawValue("i", -1)
+        self.has_expired = False
+        self._last = self.trial.value
+        self._since = time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if self.trial.value != self._last:
+            self._last, self._since = self.trial.value, now
+        patience = _PATIENCE_SECONDS if self._last >= 0 else _LOADING_SECONDS
+        self.has_expired |= now - self._since > patience
+        return self.has_expired
+
+
+def _rehearse_apart(
+    trials: Sequence[Trial], stage: Stage, data_dir: Path, trial: Any
+) -> list[Refusal]:
+    def begun(number: int) -> None:
+        trial.value = number
+
+    if stage.device == "cpu" or not stage.here:  # drivers of GPUs map more than they use
+        _, most = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, most))
+    return _rehearse(trials, stage, data_dir, begun)
+
+
+def _rehearse(
+    trials: Sequence[Trial], stage: Stage, data_dir: Path, begun: Callable[[int], None]
+) -> list[Refusal]:
+    from deltagclip_cli.launch.rehearsal.building import rehearse
+
+    return rehearse(trials, stage, data_dir, begun)
+
+
+_MOST_VALUES = 20  # of one real number
+_MOST_KEPT = 1000  # of them, as trials
+
+_Numbers = tuple[tuple[str, float], ...]
+
+
+def few(trials: Iterable[Trial]) -> list[Trial]:
+    """Trials among which is every combination of settings that are no real numbers.
+
+    Of a real number all values are there, alone, or of many some, with the least and the largest:
+    what a part takes of them is what lies between two limits. A number's sign counts as another
+    setting. Seeds make no difference.
+    """
+    kinds: dict[tuple[str, ...], dict[str, dict[float, Trial]]] = {}
+    last: list[tuple[Component | None, tuple[str, _Numbers]]] = [(None, ("", ()))] * 5
+    for trial in trials:
+        parts = (trial.model, trial.data, trial.task, trial.optimizer, trial.schedule)
+        last = [  # trials that follow one another have most of their parts in common
+            before if part is before[0] else (part, _split(part))
+            for part, before in zip(parts, last, strict=True)
+        ]
+        texts, numbers = zip(*(split for _, split in last), strict=True)
+        others = (trial.experiment, trial.label, str(trial.epochs), trial.precision)
+        values = kinds.setdefault((*others, *texts), {"": {0.0: trial}})
+        for place, each in enumerate(numbers):
+            for name, value in each:
+                by_value = values.setdefault(f"{place}.{name}", {})
+                by_value.setdefault(value, trial)
+                if len(by_value) > _MOST_KEPT:
+                    values[f"{place}.{name}"] = _spread(by_value)
+    chosen = [
+        trial
+        for values in kinds.values()
+        for by_value in values.values()
+        for trial in _spread(by_value).values()
+    ]
+    return list({id(trial): trial for trial in chosen}.values())
+
+
+def _split(part: Component | None) -> tuple[str, _Numbers]:
+    """All of a part but the size of its real numbers, as text; and those."""
+    if part is None:
+        return "", ()
+    plain = part.model_dump()
+    numbers = tuple((key, item) for key, item in plain.items() if isinstance(item, float))
+    signs = {key: (number > 0) - (number < 0) for key, number in numbers}
+    return json.dumps({**plain, **signs}, default=repr), numbers
+
+
+def _spread(by_value: Mapping[float, Trial]) -> dict[float, Trial]:
+    """Some of many values, with the least and the largest."""
+    values = sorted(by_value)
+    steps = min(len(values), _MOST_VALUES) - 1
+    places = {n * (len(values) - 1) // steps for n in range(steps + 1)} if steps else {0}
+    return {values[place]: by_value[values[place]] for place in sorted(places)}
+
+
+Keys = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where trials are to be trained.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        here: whether on this machine; of another nothing is known but that.
+    """
+
+    device: str
+    here: bool = True
+
+
+def elsewhere(resources: Resources) -> Stage:
+    """Where jobs with these resources train; on GPUs, unless they say that there are none."""
+    return Stage("cpu" if resources.gpus == 0 else "cuda", here=False)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A part that refuses a trial.
+
+    Args:
+        trial: its number among those that were tried.
+        part: a setting of the experiment, or ``optimizer``.
+        option: of the part, that is to blame; empty if none alone is.
+        reason: what the part says.
+    """
+
+    trial: int
+    part: str
+    option: str
+    reason: str
+
+
+def faults_of(spec: Spec, trials: Sequence[Trial], refusals: Iterable[Refusal]) -> dict[str, str]:
+    """The faults of a spec that these refusals are, by their places; of each the first counts."""
+    faults: dict[str, str] = {}
+    for refusal in refusals:
+        trial = trials[refusal.trial]
+        section, *option = _sought(spec, trial, refusal)
+        keys = _varied(spec, trial, refusal)
+        trail = keys or section
+        place = spec.place(trial.experiment, *(keys or (*section, *option)))
+        words = " › ".join([trial.experiment, *(key for key in trail if isinstance(key, str))])
+        faults.setdefault(f"{place} {words}", f"{place}: {words}: {refusal.reason}")
+    return faults
+
+
+def fault_of(spec: Spec, trial: Trial, end: str) -> dict[str, str]:
+    """The fault of a trial with whose parts a process came to an end, in words."""
+    keys = ("optimizers", trial.label)
+    place = spec.place(trial.experiment, *keys)
+    words = f"{place}: {' › '.join([trial.experiment, *keys])}: the process that built the parts of"
+    hint = "Look for a number of the model or the data that is too large."
+    return {place: f"{words} this trial {end}.\n  {hint}"}
+
+
+def _sought(spec: Spec, trial: Trial, refusal: Refusal) -> tuple[Any, ...]:
+    """The keys of a section, and the option in it that is to blame, if there is one."""
+    section: Keys = (refusal.part,)
+    if refusal.part == "optimizer":
+        section = ("optimizers", trial.label)
+    elif refusal.part == "schedule" and "schedule" in trial.optimizer.model_fields_set:
+        section = ("optimizers", trial.label, "schedule")
+    try:
+        spec.written(trial.experiment, *section)
+    except (LookupError, TypeError):  # a task that is the usual one
+        return (("model",),)
+    return (section, refusal.option) if refusal.option else (section,)
+
+
+def _varied(spec: Spec, trial: Trial, refusal: Refusal) -> Keys:
+    """The keys of what is to blame in a grid or a search; empty if that is not where it is."""
+    part = getattr(trial, refusal.part)
+    plain = part.model_dump() if isinstance(part, BaseModel) else part
+    names = {refusal.part: plain}
+    if refusal.option:
+        names = {f"{refusal.part}.{refusal.option}": plain.get(refusal.option), **names}
+        if refusal.part == "optimizer":
+            names = {refusal.option: plain.get(refusal.option)}
+    for above in ((trial.label,), ()):
+        for among in ((), ("zip",), ("random",)):
+            for name, value in names.items():
+                keys = ("grid", *above, *among, name)
+                with suppress(LookupError, TypeError):
+                    return (*keys, *_index(spec.written(trial.experiment, *keys), value))
+    option = refusal.option if refusal.part == "optimizer" else ""
+    usual = spec.experiments[trial.experiment].optimizers[trial.label].options
+    if option and usual.get(option) != trial.optimizer.options.get(option):
+        return ("search", "space", trial.label, option)
+    return ()
+
+
+def _index(written: Any, value: Any) -> Keys:
+    """Which of the values that were written became this one; empty if that is not known."""
+    values = written if isinstance(written, list) else []
+    return next(((n,) for n, each in enumerate(values) if _became(each, value)), ())
+
+
+def _became(written: Any, value: Any) -> bool:
+    """Whether a check can have made a value of what was written, by adding defaults to it."""
+    if isinstance(value, dict):
+        named = {"name": written} if isinstance(written, str) else written
+        return isinstance(named, dict) and all(
+            key in value and _became(item, value[key]) for key, item in named.items()
+        )
+    if isinstance(value, (list, tuple)):
+        return isinstance(written, list) and list(value) == written
+    return bool(written == value)

@@ -18,9 +18,8 @@ from pydantic_core import from_json  # four times as fast as the standard librar
 
 from deltagclip_cli.core import RunFolderError, printable, read_file, stopped
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
-from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.runs.formats import lines_of
-from deltagclip_cli.runs.starts import circumstances_of_all, read_starts
+from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
+from deltagclip_cli.runs.folder import RunFolder, State, lines_of
 from deltagclip_cli.spec.trial import Trial, differing_settings
 
 _SEED = re.compile(r"^seed: (\d{1,20})\n", re.MULTILINE)

@@ -1,4 +1,11 @@
-"""Where and with what a trial ran: enough to explain a number that will not come out again."""
+"""``environment.json``: with what a trial was begun and gone on with; an entry for each start.
+
+The identity of a trial says what is trained. What it is trained with is no part of it, for nobody
+who moves to another machine wants another trial; but the bits of its numbers hang on it. It is kept
+here, beside the identity: the number of threads is decided by the first start and never changes,
+and of all else (:func:`circumstances`) readers say where it differs. Only a process that trains
+calls :func:`describe`, and has loaded torch then.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +13,101 @@ import json
 import logging
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from pydantic_core import from_json  # four times as fast as the standard library's
 
 from deltagclip_cli import __version__
-from deltagclip_cli.core import Check, plural, unchecked, write_text
+from deltagclip_cli.core import Check, plural, printable, read_file, unchecked, write_text
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.starts import Start, circumstances, read_starts, threads_of
+
+if TYPE_CHECKING:
+    import torch
 
 logger = logging.getLogger(__name__)
+
+Start = Mapping[str, Any]
+"""What ``environment.describe`` told when a process began to work on a trial."""
+
+THREADS = 1
+"""Of the CPU, for each trial, where ``--threads`` says nothing else: the same on every machine and
+beside any number of other trials, so that the bits are the same. benchmarks/threads.py tells what
+that costs a trial that has a machine to itself, and what two threads cost on one that is busy."""
+
+MOST_THREADS = 1024
+
+
+def read_starts(folder: RunFolder) -> list[Start]:
+    """The starts of a trial, the oldest first; none if the file is missing or damaged."""
+    try:
+        starts = from_json(read_file(folder.environment_file))
+    except (OSError, ValueError):
+        return []
+    return [each for each in starts if isinstance(each, dict)] if isinstance(starts, list) else []
+
+
+def threads_of(starts: Sequence[Start]) -> int | None:
+    """The threads that a trial has; None if it never was begun, or if that cannot be read."""
+    for start in reversed(starts):
+        threads = start.get("threads")
+        if type(threads) is int and 1 <= threads <= MOST_THREADS:
+            return threads
+    return None
+
+
+def decided_threads(starts: Sequence[Start], wanted: int | None) -> int:
+    """The threads that a trial is trained with: once it was begun, those that it has."""
+    return threads_of(starts) or wanted or THREADS
+
+
+def circumstances(start: Start) -> dict[str, str]:
+    """All that changes the bits of a trial's numbers, in words; nothing that nobody knows.
+
+    On a GPU, threads and processor change nothing.
+    """
+    device = str(start.get("device") or "")
+    packages = start.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        device = re.sub(r"^cuda(:\d+)? ", "", device)  # which one of a kind is no matter
+        parts = {"CUDA": start.get("cuda"), "cuDNN": start.get("cudnn")}
+    else:
+        device = device.partition(" ")[0].upper()  # what follows tells less than the processor
+        parts = {"threads": start.get("threads"), "processor": start.get("processor")}
+    told = {
+        "device": device,
+        **parts,
+        "torch": packages.get("torch"),
+        "transformers": packages.get("transformers"),
+        "deltagclip_cli": start.get("deltagclip_cli"),
+        "variables": _joined(start.get("variables")),
+    }
+    return {name: printable(str(value)) for name, value in told.items() if value}
+
+
+def circumstances_of_all(starts: Sequence[Start]) -> dict[str, str]:
+    """The circumstances of a trial: ``2.11, then 2.14`` where it went on in others."""
+    found: dict[str, dict[str, None]] = {}
+    for start in starts:
+        for name, word in circumstances(start).items():
+            found.setdefault(name, {})[word] = None
+    return {name: ", then ".join(words) for name, words in found.items()}
+
+
+def _joined(variables: object) -> str:
+    if not isinstance(variables, dict):
+        return ""
+    return " ".join(f"{name}={value}" for name, value in variables.items()) or "none"
+
 
 _PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
 _VARIABLES = (  # that make libraries compute otherwise
@@ -43,6 +128,8 @@ def describe(device: torch.device) -> dict[str, Any]:
     Of the environment variables only SLURM's ids and those of numeric libraries are taken, and of
     git not the remote's address: both may hold secrets.
     """
+    import torch
+
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -131,6 +218,8 @@ def _version(package: str) -> str | None:
 
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
+        import torch
+
         return f"{device} {torch.cuda.get_device_name(device)}"
     return f"{device} {platform.processor() or platform.machine()}"
 
