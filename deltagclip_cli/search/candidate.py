@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.search.study import KEPT_OF_HALVING, Outcome, Study, Tried
-from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.spec.trial import Trial, in_a_word
 
 _PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task
 
@@ -154,10 +153,4 @@ def _curve(folder: RunFolder, metric: str) -> list[float | None]:
 
 def described(options: Mapping[str, Any]) -> str:
     """Options in few words, such as ``lr=0.1 gamma=1``."""
-    return " ".join(f"{name}={_word(value)}" for name, value in options.items())
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    return " ".join(f"{name}={in_a_word(value)}" for name, value in options.items())

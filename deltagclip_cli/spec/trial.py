@@ -308,12 +308,18 @@ def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[_Key, An
 def _words(values: list[Any]) -> list[str]:
     """Each value in few characters, unless different ones would then look the same."""
     plain = [_canonical(value) for value in values]
-    exact = [_word(value, repr) for value in plain]
-    short = [_word(value, "{:g}".format) for value in plain]
+    exact = [in_a_word(value, repr) for value in plain]
+    short = [in_a_word(value) for value in plain]
     return short if len(set(short)) == len(set(exact)) else exact
 
 
-def _word(value: Any, number: Callable[[float], str]) -> str:
+def in_a_word(value: Any, number: Callable[[float], str] = "{:g}".format) -> str:
+    """Return the value of a setting as tables and lines show it, such as ``1e-3`` or ``off``.
+
+    Args:
+        value: plain data.
+        number: writes a real number; by default with 6 digits.
+    """
     match value:
         case None:
             return "off"
@@ -321,10 +327,10 @@ def _word(value: Any, number: Callable[[float], str]) -> str:
             return str(value).lower()
         case float():
             return number(value).replace("e-0", "e-").replace("e+0", "e+")
-        case list():
-            return f"[{','.join(_word(item, number) for item in value)}]"
+        case list() | tuple():
+            return f"[{','.join(in_a_word(item, number) for item in value)}]"
         case dict():
-            items = (f"{key}:{_word(item, number)}" for key, item in value.items())
+            items = (f"{key}:{in_a_word(item, number)}" for key, item in value.items())
             return f"{{{','.join(items)}}}"
     return str(value)
 

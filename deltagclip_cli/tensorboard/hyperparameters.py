@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.results.read.run import Group
+from deltagclip_cli.spec.trial import in_a_word
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -28,13 +28,9 @@ def settings_of(groups: Sequence[Group]) -> list[Settings]:
     found = [_settings(group) for group in groups]
     words = {name for each in found for name, value in each.items() if isinstance(value, str)}
     return [
-        {name: _word(value) if name in words else value for name, value in each.items()}
+        {name: in_a_word(value) if name in words else value for name, value in each.items()}
         for each in found
     ]
-
-
-def _word(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _settings(group: Group) -> Settings:
@@ -49,7 +45,7 @@ def _plain(value: object) -> Value:
         return value
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
-    return json.dumps(value, default=str)
+    return in_a_word(value)
 
 
 def _number(word: str) -> Value:

@@ -295,7 +295,7 @@ def test_the_table_has_what_differs_the_seed_and_first_the_compared_metric(tmp_p
     assert seeds == ["0", "9", "10", "mean"]
     told = session(plan, "tiny/b/seed-10", tmp_path)
     assert (told["optimizer"], told["lr"], told["seed"]) == ("b", 0.2, "10")
-    assert told["betas"] == "[0.9, 0.999]" and told["nesterov"] is True
+    assert told["betas"] == "[0.9,0.999]" and told["nesterov"] is True
     assert session(plan, "tiny/b/mean", tmp_path)["seed"] == "mean"
 
 
