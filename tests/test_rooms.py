@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import statistics
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -46,7 +47,11 @@ def module_of(path: Path) -> str:
 
 
 FILES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
-TREES = {module: ast.parse(path.read_text(encoding="utf-8")) for module, path in FILES.items()}
+
+
+@functools.cache  # and not at once: whoever collects tests would wait for it
+def tree_of(module: str) -> ast.Module:
+    return ast.parse(FILES[module].read_text(encoding="utf-8"))
 
 
 def imports_at_load(tree: ast.Module) -> Iterator[str]:
@@ -68,13 +73,11 @@ def imports_at_load(tree: ast.Module) -> Iterator[str]:
             pending.extend(ast.iter_child_nodes(node))
 
 
+@functools.cache
 def own_imports(module: str) -> set[str]:
     """The modules of this package that a module imports when it is loaded."""
-    names = {name.removeprefix(f"{NAME}.") for name in imports_at_load(TREES[module])}
+    names = {name.removeprefix(f"{NAME}.") for name in imports_at_load(tree_of(module))}
     return (names & set(FILES)) - {module}
-
-
-OWN = {module: own_imports(module) for module in FILES}
 
 
 def room(module: str) -> str:
@@ -88,9 +91,9 @@ def loads(module: str, libraries: frozenset[str]) -> bool:
     while pending:
         each = pending.pop()
         seen.add(each)
-        if {name.partition(".")[0] for name in imports_at_load(TREES[each])} & libraries:
+        if {name.partition(".")[0] for name in imports_at_load(tree_of(each))} & libraries:
             return True
-        pending |= (OWN[each] | ({each.rpartition(".")[0]} & set(FILES))) - seen
+        pending |= (own_imports(each) | ({each.rpartition(".")[0]} & set(FILES))) - seen
     return False
 
 
@@ -108,21 +111,23 @@ def test_a_room_uses_only_those_before_it() -> None:
     place = {name: number for number, name in enumerate(ROOMS)} | {"__init__": -1, "__main__": 99}
     upwards = {
         (module, each)
-        for module, own in OWN.items()
-        for each in own
+        for module in FILES
+        for each in own_imports(module)
         if place[room(each)] > place[room(module)]
     }
     assert upwards == TURNED_ROUND_SOON
-    assert len(FILES) > 100 and OWN["training.trainer"] >= {"training.checkpoint"}
+    assert len(FILES) > 100 and own_imports("training.trainer") >= {"training.checkpoint"}
 
 
 def test_nothing_goes_in_a_circle() -> None:
-    assert len(list(TopologicalSorter(OWN).static_order())) == len(FILES)
+    assert len(
+        list(TopologicalSorter({module: own_imports(module) for module in FILES}).static_order())
+    ) == len(FILES)
     kinds = {f"parts.{kind}" for kind in KINDS}
     for module in FILES:
         kind = ".".join(module.split(".")[:2])
         if kind in kinds:
-            others = {".".join(each.split(".")[:2]) for each in OWN[module]} & kinds
+            others = {".".join(each.split(".")[:2]) for each in own_imports(module)} & kinds
             assert others <= {kind}, module
 
 
@@ -145,8 +150,8 @@ def test_no_module_is_a_drawer_for_odds_and_ends() -> None:
 def test_functions_are_short_and_say_what_they_return() -> None:
     functions = [
         (f"{module}.{node.name}", node)
-        for module, tree in TREES.items()
-        for node in ast.walk(tree)
+        for module in FILES
+        for node in ast.walk(tree_of(module))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
     ]
     lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for _, node in functions)
@@ -157,11 +162,11 @@ def test_functions_are_short_and_say_what_they_return() -> None:
 
 
 def test_what_is_public_is_described() -> None:
-    silent = [module for module, tree in TREES.items() if not ast.get_docstring(tree)]
+    silent = [module for module in FILES if not ast.get_docstring(tree_of(module))]
     silent += [
         f"{module}.{node.name}"
-        for module, tree in TREES.items()
-        for node in tree.body
+        for module in FILES
+        for node in tree_of(module).body
         if isinstance(node, (ast.ClassDef, ast.FunctionDef))
         and not node.name.startswith("_")
         and not ast.get_docstring(node)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 WORDS = {
     "sadness": "rotten sad lonely",

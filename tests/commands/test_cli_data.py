@@ -13,7 +13,6 @@ from PIL import Image
 from rich.console import Console
 from tiny_data import write_mnist
 from tiny_spec import trials_of
-from torchvision import datasets as torchvision_datasets
 
 from deltagclip_cli.commands.data import prepare_data
 from deltagclip_cli.core import DataError
@@ -25,7 +24,6 @@ from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
 from deltagclip_cli.spec.trial import distinct_inputs
-from deltagclip_cli.training import loading
 
 SPEC = """\
 experiments:
@@ -64,7 +62,7 @@ def downloads(deltagclip: Invoke, monkeypatch: pytest.MonkeyPatch) -> list[Path]
         calls.append(Path(self.root))
         write_mnist(Path(self.root), "MNIST")
 
-    monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", download)
     return calls
 
 
@@ -73,7 +71,7 @@ def unreachable(downloads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def download(self: Any) -> None:
         raise OSError("no route")
 
-    monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", download)
 
 
 @pytest.fixture
@@ -81,7 +79,7 @@ def forbidden(downloads: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     def download(self: Any) -> None:
         pytest.fail("a download was tried")
 
-    monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
+    monkeypatch.setattr("torchvision.datasets.MNIST.download", download)
 
 
 def draw_pictures() -> None:
@@ -96,6 +94,8 @@ def test_each_data_set_is_fetched_and_shown_once(
     deltagclip: Invoke, downloads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
+    from deltagclip_cli.training import loading  # which loads torch
+
     load_dataset = loading.load_dataset
 
     def noted(data: Any, *arguments: Any, **options: Any) -> Any:

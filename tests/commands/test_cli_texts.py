@@ -11,8 +11,6 @@ import pytest
 from invocation import Invoke
 from tiny_texts import write_bert, write_emotion
 
-from deltagclip_cli.parts.models import bert as pretrained
-
 SPEC = """\
 experiments:
   texts:
@@ -120,7 +118,7 @@ def test_planning_needs_neither_the_extra_nor_the_network(
     def forbidden(*_: Any, **__: Any) -> Any:
         pytest.fail("a pretrained network was looked for")
 
-    monkeypatch.setattr(pretrained, "find_pretrained", forbidden)
+    monkeypatch.setattr("deltagclip_cli.parts.models.bert.find_pretrained", forbidden)
     for name in ("transformers", "huggingface_hub"):
         monkeypatch.setitem(sys.modules, name, None)
     words = {

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util.tensor_util import make_ndarray
 
@@ -109,6 +108,8 @@ def curves(trial: Path) -> dict[str, list[list[float]]]:
 
 def outline(value: Any) -> Any:
     """The keys of what is saved, the shapes of its tensors and the kinds of the rest."""
+    import torch
+
     if isinstance(value, dict):
         return {str(key): outline(each) for key, each in value.items()}
     if isinstance(value, torch.Tensor):
@@ -116,6 +117,12 @@ def outline(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [outline(each) for each in value] if len(value) < 10 else f"{len(value)} values"
     return type(value).__name__
+
+
+def checkpoint(trial: Path) -> Any:
+    import torch
+
+    return outline(torch.load(trial / "checkpoint.pt", weights_only=True))
 
 
 def all_of(trial: Path) -> dict[str, Any]:
@@ -127,7 +134,7 @@ def all_of(trial: Path) -> dict[str, Any]:
         "result": result(trial),
         "environment": {key: type(value).__name__ for key, value in starts[-1].items()},
         "curves": curves(trial),
-        "checkpoint": outline(torch.load(trial / "checkpoint.pt", weights_only=True)),
+        "checkpoint": checkpoint(trial),
         "trial": (trial / "trial.yaml").read_text(),
         "log": [re.sub(r"^\S+ \S+ |perf/.*", "", line) for line in lines(trial / "log.txt")][1:],
     }
@@ -171,7 +178,7 @@ def test_it_continues_from_a_checkpoint_of_another_day(
     for part in (records, result, curves):
         assert_same(part(trial), stored[part.__name__], part.__name__)
     assert len(json.loads((trial / "environment.json").read_text())) == 2
-    assert outline(torch.load(trial / "checkpoint.pt", weights_only=True)) == stored["checkpoint"]
+    assert checkpoint(trial) == stored["checkpoint"]
 
 
 @pytest.mark.slow

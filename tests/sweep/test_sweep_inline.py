@@ -9,14 +9,11 @@ from contextlib import chdir
 from typing import Any
 
 import pytest
-import torch
 from sweep_cases import SHORT, Place, numbers, result
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.training import worker
-from deltagclip_cli.training.trainer import Trainer
 
 Sweep = Callable[..., Result]
 
@@ -24,6 +21,8 @@ Sweep = Callable[..., Result]
 @pytest.fixture
 def inline(place: Place) -> Iterator[Sweep]:
     """Sweeps in this process."""
+    import torch
+
     threads = torch.get_num_threads()
     with chdir(place.path):  # left before the place looks for processes that stayed there
         yield lambda *words: CliRunner().invoke(app, ["sweep", "--launcher", "inline", *words])
@@ -45,6 +44,8 @@ def test_trials_in_one_process_have_the_numbers_of_those_in_workers(
 def test_a_trial_that_fails_is_recorded_and_the_others_go_on(
     inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from deltagclip_cli.training.trainer import Trainer
+
     step = Trainer._step
 
     def failing(self: Trainer, *args: Any) -> Any:
@@ -63,6 +64,8 @@ def test_a_trial_that_fails_is_recorded_and_the_others_go_on(
 def test_an_error_before_a_training_that_nobody_foresaw_stops_no_other_trial(
     inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from deltagclip_cli.training import worker
+
     assemble = worker.assemble
 
     def unforeseen(trial: Trial, *words: Any, **options: Any) -> Any:
@@ -79,6 +82,8 @@ def test_an_error_before_a_training_that_nobody_foresaw_stops_no_other_trial(
 def test_an_interrupt_stops_the_trial_and_the_sweep(
     inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from deltagclip_cli.training.trainer import Trainer
+
     step, made = Trainer._step, []
 
     def interrupted(self: Trainer, *args: Any) -> Any:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.results.read.run_folders import read_trials
 from deltagclip_cli.runs.folder import RunFolder
@@ -15,9 +13,10 @@ from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.theory.certificate import Certificate, certificate_of
 from deltagclip_cli.theory.verdict import Statement
-from deltagclip_cli.training.assembly import Parts, assemble
-from deltagclip_cli.training.trainer import Ending
-from deltagclip_cli.training.worker import run_trial
+
+if TYPE_CHECKING:  # which load torch
+    from deltagclip_cli.training.assembly import Parts
+    from deltagclip_cli.training.trainer import Ending
 
 SMALL: dict[str, Any] = {
     "model": {"name": "wide_mlp", "width": 64},
@@ -45,11 +44,17 @@ def trial_of(optimizer: Mapping[str, Any] = DELTA_GCLIP, **settings: Any) -> Tri
 
 def parts_of(trial: Trial) -> Parts:
     """What a trial is made of, at its first weights."""
+    import torch
+
+    from deltagclip_cli.training.assembly import assemble
+
     return assemble(trial, Path("nowhere"), torch.device("cpu"))
 
 
 def train(trial: Trial, runs: Path, stop: Callable[[], bool] = lambda: False) -> Ending:
     """Run a trial in this process."""
+    from deltagclip_cli.training.worker import run_trial
+
     return run_trial(
         RunFolder.of(runs, trial),
         trial,

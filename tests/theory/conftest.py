@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from certificate_cases import trained, trial_of
 
 from deltagclip_cli.runs.folder import RunFolder
@@ -15,6 +14,8 @@ from deltagclip_cli.runs.folder import RunFolder
 
 @pytest.fixture(autouse=True)
 def settings_of_torch_restored() -> Iterator[None]:
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
