@@ -13,7 +13,7 @@ from deltagclip_cli.commands import options
 from deltagclip_cli.core import ExitCode, SpecError, UsageError, plural
 from deltagclip_cli.launch import TABLE, find_launcher
 from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
-from deltagclip_cli.search.problem import find_subjects
+from deltagclip_cli.search.searched import find_searched
 from deltagclip_cli.search.session import SearchSession
 from deltagclip_cli.slurm.jobs import find_jobs
 from deltagclip_cli.spec.faults import nearest
@@ -169,8 +169,8 @@ def sweep(
             "  To run one again, delete its run folder and the experiment's search.journal."
         )
     assert isinstance(launching, StayingLauncher), "others take no --search"
-    subjects = find_subjects(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
-    searching = SearchSession(launching, subjects, search)
+    optimizers = find_searched(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
+    searching = SearchSession(launching, optimizers, search)
     raise typer.Exit(searching.show() if dry_run else searching.run())
 
 

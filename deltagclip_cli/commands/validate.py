@@ -12,7 +12,7 @@ import typer
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import SpecError, plural, printable
 from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
-from deltagclip_cli.search.problem import find_subjects
+from deltagclip_cli.search.searched import find_searched
 from deltagclip_cli.spec.load import Spec, load_spec
 from deltagclip_cli.spec.slurm_settings import Slurm
 from deltagclip_cli.spec.trial import Trial, expand
@@ -69,7 +69,7 @@ def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -
         return elsewhere(slurm.of(trial.label))
 
     searched = {name: each for name, each in spec.experiments.items() if each.search}
-    subjects = find_subjects(searched, named=False) if searched else []
-    drawn = [trial for subject in subjects for trial in subject.extremes()]
+    optimizers = find_searched(searched, named=False) if searched else []
+    drawn = [trial for each in optimizers for trial in each.extremes()]
     with waiting(make_console(stderr=True), "loading torch and trying the parts out"):
         check_parts(spec, chain(trials, drawn), stage, data, call_with_torch)

@@ -1,4 +1,4 @@
 """Looking for the best setting of each optimizer: a study of Optuna, fed from run folders.
 
-Only :mod:`~deltagclip_cli.search.problem` can be imported without Optuna.
+Only ``searched`` and ``session`` can be imported without Optuna.
 """

@@ -1,7 +1,9 @@
-"""What a search has come to: the best settings of every optimizer, and how many ended how."""
+"""Leaderboards: what a search has come to, as tables and for programs."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +11,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+from rich.text import Text
+
+from deltagclip_cli.core import with_error
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.plan.summaries import Mean, mean
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.search.problem import Subject
-from deltagclip_cli.search.study import Outcome, Tried
+from deltagclip_cli.search.search_queue import described
+from deltagclip_cli.search.searched import SearchedOptimizer
+from deltagclip_cli.search.study import CandidateState, Tried
+from deltagclip_cli.terminal.sweep_tables import titled_table
+
+BEST_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -21,31 +31,47 @@ class Placed:
     """A setting with what its run folders hold.
 
     Args:
-        number: in its study, from 0.
-        options: of the optimizer.
-        outcome: what became of it.
+        tried: the setting, and how far it has come.
         result: the metric over seeds; None unless all are finished.
         planned: its trials.
     """
 
-    number: int
-    options: Mapping[str, Any]
-    outcome: Outcome
+    tried: Tried
     result: Mean | None
     planned: Sequence[Planned]
 
+    def as_data(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "number": self.tried.number,
+            "options": self.tried.options,
+            "outcome": self.tried.outcome,
+            "mean": self.result.value if self.result else None,
+            "standard_error": self.result.standard_error if self.result else None,
+            "n": self.result.n if self.result else 0,
+            "trials": [
+                {
+                    "folder": str(each.folder.path),
+                    "seed": each.trial.seed,
+                    "state": each.state,
+                    "last": each.result["last"] if each.result else None,
+                }
+                for each in self.planned
+            ],
+        }
+
 
 @dataclass(frozen=True)
-class Standing:
+class Leaderboard:
     """The settings of one optimizer, in the order in which they were drawn."""
 
-    subject: Subject
+    searched: SearchedOptimizer
     settings: Sequence[Placed]
 
     @property
     def counts(self) -> Mapping[str, int]:
         """How many settings ended how."""
-        return Counter(str(each.outcome) for each in self.settings)
+        return Counter(str(each.tried.outcome) for each in self.settings)
 
     @cached_property
     def ranking(self) -> list[Placed]:
@@ -53,24 +79,44 @@ class Standing:
 
         One that was given up may be drawn again, and finish.
         """
-        once = {str(each.options): each for each in reversed(self.settings) if each.result}
+        once = {str(each.tried.options): each for each in reversed(self.settings) if each.result}
         ranked = [(each.result.value, each) for each in once.values() if each.result]
-        sign = 1 if self.subject.minimizes else -1
-        ranked.sort(key=lambda pair: (sign * pair[0], pair[1].number))
+        sign = 1 if self.searched.minimizes else -1
+        ranked.sort(key=lambda pair: (sign * pair[0], pair[1].tried.number))
         return [each for _, each in ranked]
 
+    def train_command(self, options: Sequence[str]) -> str:
+        """The command that runs the best setting, with all its digits."""
+        searched = self.searched
+        words = ["deltagclip", "train", searched.name, "--optimizer", searched.label]
+        words += ["--seed", str(searched.seeds[0]), *options]
+        for option, value in self.ranking[0].tried.options.items():
+            text = json.dumps(value, ensure_ascii=False)
+            words += ["--set", f"optimizers.{searched.label}.{option}={text}"]
+        return shlex.join(words)
 
-def take_stock(subject: Subject, tried: Sequence[Tried], runs: Path) -> Standing:
+    def as_data(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "counts": {end: self.counts[end] for end in CandidateState},
+            "best": self.ranking[0].as_data() if self.ranking else None,
+            "tried": [each.as_data() for each in self.settings],
+        }
+
+
+def read_leaderboard(
+    searched: SearchedOptimizer, tried: Sequence[Tried], runs: Path
+) -> Leaderboard:
     """Read the run folders of everything that was tried."""
-    metric = subject.search.metric
-    trials = [subject.trials(each.options) for each in tried]
+    trials = [searched.trials(each.options) for each in tried]
     planned = iter(look_up([trial for each in trials for trial in each], runs))
     settings = []
     for each, seeds in zip(tried, trials, strict=True):
         there = [next(planned) for _ in seeds]
-        result = _over_seeds(there, metric) if each.outcome is Outcome.FINISHED else None
-        settings.append(Placed(each.number, each.options, each.outcome, result, there))
-    return Standing(subject, settings)
+        finished = each.outcome is CandidateState.FINISHED
+        result = _over_seeds(there, searched.search.metric) if finished else None
+        settings.append(Placed(each, result, there))
+    return Leaderboard(searched, settings)
 
 
 def _over_seeds(planned: Sequence[Planned], metric: str) -> Mean | None:
@@ -80,3 +126,63 @@ def _over_seeds(planned: Sequence[Planned], metric: str) -> Mean | None:
         if each.state is State.FINISHED and each.result
     ]
     return mean(finished) if len(finished) == len(planned) else None
+
+
+def space_table(
+    name: str, rows: Sequence[tuple[SearchedOptimizer, Sequence[Tried]]], budget: int
+) -> Table:
+    """The space of each optimizer, how many settings were tried, and how many are to be in all."""
+    table = titled_table(f"{name}: {_aim(rows[0][0])}")
+    for column in ("optimizer", "space", "seeds", "settings so far", "in all"):
+        table.add_column(column, justify="left" if column in ("optimizer", "space") else "right")
+    for searched, tried in rows:
+        space = "\n".join(
+            f"{option}: {word} {json.dumps(values, ensure_ascii=False, default=str)}"
+            for option, written in searched.premises["space"].items()
+            for word, values in written.items()
+        )
+        numbers = (len(searched.seeds), len(tried), max(budget, len(tried)))
+        table.add_row(Text(searched.label), Text(space), *map(str, numbers))
+    return table
+
+
+def _aim(searched: SearchedOptimizer) -> str:
+    extreme = "lowest" if searched.minimizes else "highest"
+    return f"search for the {extreme} {searched.search.metric}"
+
+
+def best_table(name: str, boards: Sequence[Leaderboard]) -> Table:
+    """The best setting of each optimizer, and how many settings ended how."""
+    metric = boards[0].searched.search.metric
+    ends = [end for end in CandidateState if any(each.counts[end] for each in boards)]
+    table = titled_table(
+        f"{name}: {_aim(boards[0].searched)}",
+        caption="Values that chose a setting flatter it: confirm it on other seeds.",
+    )
+    table.add_column("optimizer")
+    table.add_column("best setting")
+    for column in (f"{metric} ± s.e.", "n", *ends):
+        table.add_column(column, justify="right")
+    for each in boards:
+        cells = _cells(each.ranking[0]) if each.ranking else [Text("–"), Text("–"), Text("0")]
+        counts = [str(each.counts[end]) if each.counts[end] else "" for end in ends]
+        table.add_row(Text(each.searched.label), *cells, *counts)
+    return table
+
+
+def top_table(board: Leaderboard) -> Table:
+    """The best settings of one optimizer."""
+    best = board.ranking[:BEST_SHOWN]
+    table = titled_table(f"{board.searched.label}: the best {len(best)} of {len(board.settings)}")
+    for column in ("setting", f"{board.searched.search.metric} ± s.e.", "n"):
+        table.add_column(column, justify="left" if column == "setting" else "right")
+    for each in best:
+        table.add_row(*_cells(each))
+    return table
+
+
+def _cells(placed: Placed) -> list[Text]:
+    """A setting, its mean and how many seeds that is of."""
+    assert placed.result is not None, "only settings with one are ranked"
+    shown = with_error(placed.result.value, placed.result.standard_error)
+    return [Text(described(placed.tried.options)), Text(shown), Text(str(placed.result.n))]

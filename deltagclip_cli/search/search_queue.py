@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
-from deltagclip_cli.core import RunFolderError
+from deltagclip_cli.core import RunFolderError, UsageError
 from deltagclip_cli.launch.queue import End
-from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.runs.folder import State
+from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import hold
-from deltagclip_cli.search.candidate import Candidate
-from deltagclip_cli.search.study import Outcome, Study
-from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.search.study import KEPT_OF_HALVING, CandidateState, Study, Tried
+from deltagclip_cli.spec.trial import Trial, in_a_word
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task
 
 
 class SearchQueue:
@@ -29,21 +33,21 @@ class SearchQueue:
     Args:
         studies: one for each optimizer.
         runs: where run folders go.
-        settings: how many each study is to have in all.
+        budget: how many settings each study is to have in all.
         slots: how many settings are open at once. One that waits for another process is one of
             them: with a single slot, what is drawn next depends on nothing but what has ended.
     """
 
-    def __init__(self, studies: Sequence[Study], runs: Path, settings: int, slots: int = 1) -> None:
+    def __init__(self, studies: Sequence[Study], runs: Path, budget: int, slots: int = 1) -> None:
         self._studies = studies
         self._runs = runs
-        self._settings = settings
+        self._budget = budget
         self._slots = slots
         self._idle = [
             Candidate(study, tried, runs)
             for study in studies
             for tried in study.tried()
-            if tried.outcome is Outcome.OPEN
+            if tried.outcome is CandidateState.OPEN
         ]
         self._running: dict[Path, Candidate] = {}
         self._looked: dict[Path, float] = {}  # at folders where another process works
@@ -55,7 +59,7 @@ class SearchQueue:
         Those that are not drawn yet have the options that the spec writes out.
         """
         begun = [trial for each in self._idle for trial in each.trials_left()]
-        drawn = [self._missing(each) * each.subject.trials({}) for each in self._studies]
+        drawn = [self._missing(each) * each.searched.trials({}) for each in self._studies]
         return [*begun, *itertools.chain.from_iterable(drawn)]
 
     def take(self) -> Planned | None:
@@ -82,7 +86,7 @@ class SearchQueue:
             self._idle.append(candidate)
             return
         outcome = candidate.settle()
-        if outcome is not Outcome.OPEN:
+        if outcome is not CandidateState.OPEN:
             self._conclude(candidate, outcome)
         elif candidate.current is not planned:  # on to the next seed
             self._idle.insert(0, candidate)
@@ -92,7 +96,7 @@ class SearchQueue:
         return told
 
     def _missing(self, study: Study) -> int:
-        return max(0, self._settings - study.begun)
+        return max(0, self._budget - study.begun)
 
     def _has_room(self) -> bool:
         return len(self._idle) + len(self._running) < self._slots
@@ -124,13 +128,13 @@ class SearchQueue:
         """Whether the run folders say all that there is to know of an idle candidate."""
         before, left = candidate.current, len(candidate.trials_left())
         outcome = candidate.settle()
-        ended = outcome is not Outcome.OPEN or len(candidate.trials_left()) < left
+        ended = outcome is not CandidateState.OPEN or len(candidate.trials_left()) < left
         if ended and self._looked.pop(before.folder.path, None) is not None:
             self._ended_elsewhere.append(before)
-        if outcome is not Outcome.OPEN:
+        if outcome is not CandidateState.OPEN:
             self._idle.remove(candidate)
             self._conclude(candidate, outcome)
-        return outcome is not Outcome.OPEN
+        return outcome is not CandidateState.OPEN
 
     def _hand_out(self, candidate: Candidate) -> Planned:
         planned = candidate.current
@@ -138,11 +142,151 @@ class SearchQueue:
         self._running[planned.folder.path] = candidate
         return planned
 
-    def _conclude(self, candidate: Candidate, outcome: Outcome) -> None:
-        folder = candidate.current.folder if outcome is Outcome.PRUNED else None
+    def _conclude(self, candidate: Candidate, outcome: CandidateState) -> None:
+        folder = candidate.current.folder if outcome is CandidateState.PRUNED else None
         if folder and folder.state is State.INTERRUPTED:
             with suppress(RunFolderError), hold(folder) as held:
                 if folder.state is State.INTERRUPTED:
                     held.record_pruning(candidate.reason)
-        value = candidate.value if outcome is Outcome.FINISHED else None
+        value = candidate.value if outcome is CandidateState.FINISHED else None
         candidate.study.finish(candidate.number, outcome, value)
+
+
+class Candidate:
+    """A setting that was drawn and has not ended.
+
+    The value after an epoch of the second seed is the mean of the two seeds after that epoch, and
+    so on: one step has one meaning, whatever setting is looked at.
+
+    Args:
+        study: that it was drawn in.
+        tried: the setting.
+        runs: where run folders go.
+    """
+
+    def __init__(self, study: Study, tried: Tried, runs: Path) -> None:
+        self.study = study
+        self.number = tried.number
+        self.reason = ""
+        self._fault: UsageError | None = None
+        words = described(tried.options)
+        planned = look_up(study.searched.trials(tried.options), runs)
+        self._planned = [replace(each, settings=words) for each in planned]
+        self._runs = runs
+        self._done: list[tuple[Sequence[float | None], float | None]] = []
+        self._size = -1
+        self._reported = 0
+
+    @property
+    def current(self) -> Planned:
+        """The trial of the seed that it is at."""
+        return self._planned[len(self._done)]
+
+    def trials_left(self) -> list[Trial]:
+        """The trials of seeds that are not finished, as far as is known."""
+        return [each.trial for each in self._planned[len(self._done) :]]
+
+    def look(self) -> str:
+        """Tell the study of new epochs; why the setting is to be given up, or nothing.
+
+        Cheap while there are none, for it is asked after every step. What is wrong with the search
+        is kept for :meth:`settle` to say: in here it would count as the failure of a trial.
+        """
+        try:
+            size = self.current.folder.metrics_file.stat().st_size
+        except OSError:
+            return self.reason
+        if not self.reason and size != self._size:
+            self._size = size
+            try:
+                self._report(_curve(self.current.folder, self.study.searched.search.metric))
+            except UsageError as error:
+                self._fault = error
+                self.reason = str(error)
+        return self.reason
+
+    def settle(self) -> CandidateState:
+        """Go on to the first seed that is not finished; what became of the setting, if anything.
+
+        Raises:
+            UsageError: the trials do not measure the metric of the search.
+            RunFolderError: the journal cannot be written.
+        """
+        while True:
+            (there,) = look_up([self.current.trial], self._runs)
+            given_up = there.state is not State.NEW and self.look()
+            if self._fault is not None:
+                raise self._fault
+            if there.state is State.FAILED:
+                return CandidateState.FAILED
+            if given_up:
+                return CandidateState.PRUNED
+            if there.state is State.DIVERGED:
+                return CandidateState.DIVERGED
+            if there.state is not State.FINISHED or there.result is None:
+                return CandidateState.OPEN
+            if self._finish_seed(there.result):
+                return (
+                    CandidateState.FINISHED if self.value is not None else CandidateState.DIVERGED
+                )
+
+    @property
+    def value(self) -> float | None:
+        """The mean over the finished seeds at their last epochs; None if one is not finite."""
+        return _mean([last for _, last in self._done])
+
+    def _finish_seed(self, result: Mapping[str, Any]) -> bool:
+        """Whether it was the last."""
+        metric = self.study.searched.search.metric
+        curve = _curve(self.current.folder, metric)
+        self._done.append((curve, result["last"].get(metric)))
+        self._size, self._reported = -1, 0
+        return len(self._done) == len(self._planned)
+
+    def _report(self, curve: Sequence[float | None]) -> None:
+        epochs = self.current.trial.epochs
+        last = len(self._planned) * epochs
+        for epoch in range(self._reported + 1, len(curve) + 1):
+            self._reported = epoch
+            step = len(self._done) * epochs + epoch
+            seeds = [curve, *(each for each, _ in self._done)]
+            value = _mean([each[epoch - 1] if epoch <= len(each) else None for each in seeds])
+            if value is None:
+                continue
+            if self.study.report(self.number, step, value) and step < last:
+                self.reason = self._explained(epoch, value)
+                return
+
+    def _explained(self, epoch: int, value: float) -> str:
+        search = self.study.searched.search
+        where = f"epoch {epoch}"
+        if self._done:
+            where += f" of seed {self.current.trial.seed}"
+        worse = (
+            "worse than the median"
+            if search.pruner == "median"
+            else f"not among the best of {KEPT_OF_HALVING}"
+        )
+        return f"search: {search.metric} {value:.4g} at {where} is {worse}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return fmean(finite) if values and len(finite) == len(values) else None
+
+
+def _curve(folder: RunFolder, metric: str) -> list[float | None]:
+    """The metric after each epoch; None where it is not finite."""
+    records = [each for each in folder.metrics() if "train/loss" in each]
+    for record in records:
+        if metric not in record and record.get(_PROOF_OF_EVALUATION) is not None:
+            there = ", ".join(name for name in record if name.startswith(("train/", "test/")))
+            raise UsageError(
+                f"search.metric: {metric} is not measured by these trials.\n  metrics: {there}"
+            )
+    return [record.get(metric) for record in records]
+
+
+def described(options: Mapping[str, Any]) -> str:
+    """Options in few words, such as ``lr=0.1 gamma=1``."""
+    return " ".join(f"{name}={in_a_word(value)}" for name, value in options.items())

@@ -1,11 +1,9 @@
-"""One ``sweep --search`` in a terminal: what is run and printed, and the exit code."""
+"""One ``sweep --search``: what is run and printed, and the exit code."""
 
 from __future__ import annotations
 
-import json
-import shlex
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +12,11 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
 from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.plan.planned import Estimates
-from deltagclip_cli.search.problem import Subject
-from deltagclip_cli.search.views import ENDS, best_table, space_table, top_table
+from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.terminal.streams import print_json
 
 if TYPE_CHECKING:
-    from deltagclip_cli.search.leaderboard import Placed, Standing
-    from deltagclip_cli.search.study import Study, Tried
+    from deltagclip_cli.search.leaderboard import Leaderboard
 
 JOURNAL = "search.journal"
 LOCK = ".search.lock"
@@ -28,17 +24,17 @@ LOCK = ".search.lock"
 
 @dataclass(frozen=True)
 class SearchSession:
-    """How a search is run and shown.
+    """A search, and how it is shown.
 
     Args:
-        sweep: how its trials are.
-        subjects: the optimizers whose best settings are looked for.
-        settings: how many each is to be tried with, those of earlier searches included.
+        sweep: how its trials are run.
+        optimizers: those whose best settings are looked for.
+        budget: how many settings each is to be tried with, those of earlier searches included.
     """
 
     sweep: StayingLauncher
-    subjects: Sequence[Subject]
-    settings: int
+    optimizers: Sequence[SearchedOptimizer]
+    budget: int
 
     def show(self) -> int:
         """Print the spaces and how many settings were tried, start nothing; the exit code.
@@ -47,15 +43,22 @@ class SearchSession:
             UsageError: Optuna is not installed, or a journal is not for this search.
         """
         _require_optuna()
+        from deltagclip_cli.search.leaderboard import space_table
         from deltagclip_cli.search.study import read_tried
 
-        tried = [read_tried(each, self._journal(each.name)) for each in self.subjects]
+        rows = [(each, read_tried(each, self._journal(each))) for each in self.optimizers]
         if self.sweep.request.as_json:
-            self._print_json(tried)
+            self._print_json(
+                {
+                    "space": searched.premises["space"],
+                    "tried": [asdict(each) for each in tried],
+                }
+                for searched, tried in rows
+            )
             return ExitCode.OK
         for name in self._experiments:
-            rows = [(s, t) for s, t in zip(self.subjects, tried, strict=True) if s.name == name]
-            self.sweep.request.console.print(space_table(name, rows, self.settings))
+            of_this = [row for row in rows if row[0].name == name]
+            self.sweep.request.console.print(space_table(name, of_this, self.budget))
         return ExitCode.OK
 
     def run(self) -> int:
@@ -66,35 +69,35 @@ class SearchSession:
             ClaimedError: another process searches one of the experiments.
         """
         _require_optuna()
+        from deltagclip_cli.search.leaderboard import read_leaderboard
         from deltagclip_cli.search.search_queue import SearchQueue
         from deltagclip_cli.search.study import Study
 
         slots = len(self.sweep.runner.slots)
         with self._claimed():
-            journals = self._open_journals()
-            studies = [
-                Study(each, self._journal(each.name), journals[each.name]) for each in self.subjects
-            ]
-            queue = SearchQueue(studies, self.sweep.request.runs, self.settings, slots)
+            studies = [Study(each, self._journal(each)) for each in self.optimizers]
+            queue = SearchQueue(studies, self.sweep.request.runs, self.budget, slots)
             if not queue.is_over():
                 most = queue.most_trials()
-                on = plural(slots, "slot")
-                self._announce(studies, f"at most {plural(len(most), 'trial')} on {on}")
-                tried = [trial for each in self.subjects for trial in each.extremes()]
+                for study in studies:
+                    ended = f"{study.ended} of {plural(self.budget, 'setting')} ended"
+                    self.sweep.say(f"{study.searched.name} · {study.searched.label}: {ended}")
+                self.sweep.say(f"at most {plural(len(most), 'trial')} on {plural(slots, 'slot')}")
+                tried = [trial for each in self.optimizers for trial in each.extremes()]
                 self.sweep.launch(queue, most, Estimates(), tried)
-            return self._conclude([study.tried() for study in studies])
+            boards = [
+                read_leaderboard(each.searched, each.tried(), self.sweep.request.runs)
+                for each in studies
+            ]
+        self._print(boards)
+        return self._exit_code(boards)
 
     @property
     def _experiments(self) -> list[str]:
-        return list(dict.fromkeys(each.name for each in self.subjects))
+        return list(dict.fromkeys(each.name for each in self.optimizers))
 
-    def _journal(self, name: str) -> Path:
-        return self.sweep.request.runs / name / JOURNAL
-
-    def _open_journals(self) -> dict[str, Any]:
-        from deltagclip_cli.search.journal import open_journal
-
-        return {name: open_journal(self._journal(name)) for name in self._experiments}
+    def _journal(self, searched: SearchedOptimizer) -> Path:
+        return self.sweep.request.runs / searched.name / JOURNAL
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:
@@ -115,65 +118,53 @@ class SearchSession:
                     ) from None
             yield
 
-    def _announce(self, studies: Sequence[Study], most: str) -> None:
-        for study in studies:
-            name = f"{study.subject.name} · {study.subject.label}"
-            self.sweep.say(f"{name}: {study.ended} of {plural(self.settings, 'setting')} ended")
-        self.sweep.say(most)
-
-    def _conclude(self, tried: Sequence[Sequence[Tried]]) -> int:
-        from deltagclip_cli.search.leaderboard import take_stock
-
-        standings = [
-            take_stock(subject, each, self.sweep.request.runs)
-            for subject, each in zip(self.subjects, tried, strict=True)
-        ]
-        if self.sweep.request.as_json:
-            print_json({"searches": [_searched(each, self.settings) for each in standings]})
-        elif not self.sweep.request.quiet:
-            for name in self._experiments:
-                self._print_standings(name, [s for s in standings if s.subject.name == name])
-        return self._exit_code(standings)
-
-    def _exit_code(self, standings: Sequence[Standing]) -> int:
+    def _exit_code(self, boards: Sequence[Leaderboard]) -> int:
         if self.sweep.stop.signal == signal.SIGINT:
             return ExitCode.INTERRUPTED
         if self.sweep.stop.signal is not None:
             return ExitCode.STOPPED
-        counts = [each.counts for each in standings]
-        if any(each["failed"] for each in counts) or not all(s.ranking for s in standings):
+        if any(each.counts["failed"] for each in boards) or not all(b.ranking for b in boards):
             return ExitCode.FAILED
-        return ExitCode.STOPPED if self._left(standings) else ExitCode.OK
+        return ExitCode.STOPPED if self._left(boards) else ExitCode.OK
 
-    def _left(self, standings: Sequence[Standing]) -> int:
+    def _left(self, boards: Sequence[Leaderboard]) -> int:
         """How many settings are not drawn yet or not at their end."""
         return sum(
-            each.counts["not finished"] + max(0, self.settings - len(each.settings))
-            for each in standings
+            each.counts["not finished"] + max(0, self.budget - len(each.settings))
+            for each in boards
         )
 
-    def _print_standings(self, name: str, standings: Sequence[Standing]) -> None:
-        console = self.sweep.request.console
-        console.print(best_table(name, standings))
-        for each in standings:
-            if each.ranking:
-                console.print(top_table(each))
-        for each in standings:
-            if each.ranking:
-                self.sweep.say(f"the best     {_train_command(each, self.sweep.request.words)}")
-        self.sweep.say(f"tensorboard  {self.sweep.command_for('tensorboard', [name])}")
-        if left := self._left(standings):
-            self.sweep.say(f"not finished {left}: the same command goes on with them")
+    def _print(self, boards: Sequence[Leaderboard]) -> None:
+        from deltagclip_cli.search.leaderboard import best_table, top_table
 
-    def _print_json(self, tried: Sequence[Sequence[Tried]]) -> None:
-        searches = [
+        if self.sweep.request.as_json:
+            self._print_json(each.as_data() for each in boards)
+        if self.sweep.request.as_json or self.sweep.request.quiet:
+            return
+        for name in self._experiments:
+            of_this = [each for each in boards if each.searched.name == name]
+            ranked = [each for each in of_this if each.ranking]
+            self.sweep.request.console.print(best_table(name, of_this))
+            for each in ranked:
+                self.sweep.request.console.print(top_table(each))
+            for each in ranked:
+                self.sweep.say(f"the best     {each.train_command(self.sweep.request.words)}")
+            self.sweep.say(f"tensorboard  {self.sweep.command_for('tensorboard', [name])}")
+            if left := self._left(of_this):
+                self.sweep.say(f"not finished {left}: the same command goes on with them")
+
+    def _print_json(self, answers: Iterable[dict[str, Any]]) -> None:
+        heads = [
             {
-                **_head(subject, self.settings),
-                "space": subject.premises["space"],
-                "tried": [asdict(each) for each in settings],
+                "experiment": each.name,
+                "optimizer": each.label,
+                "metric": each.search.metric,
+                "direction": each.search.direction,
+                "settings": self.budget,
             }
-            for subject, settings in zip(self.subjects, tried, strict=True)
+            for each in self.optimizers
         ]
+        searches = [head | answer for head, answer in zip(heads, answers, strict=True)]
         print_json({"searches": searches})
 
 
@@ -185,55 +176,3 @@ def _require_optuna() -> None:
             f"--search: Optuna, which chooses the settings, cannot be loaded ({error}).\n"
             "  Install it: pip install 'deltagclip_cli[search]'"
         ) from None
-
-
-def _train_command(standing: Standing, options: Sequence[str]) -> str:
-    """How to run the best setting, with all its digits."""
-    subject, best = standing.subject, standing.ranking[0]
-    words = ["deltagclip", "train", subject.name, "--optimizer", subject.label]
-    words += ["--seed", str(subject.seeds[0]), *options]
-    for option, value in best.options.items():
-        text = json.dumps(value, ensure_ascii=False)
-        words += ["--set", f"optimizers.{subject.label}.{option}={text}"]
-    return shlex.join(words)
-
-
-def _searched(standing: Standing, settings: int) -> dict[str, Any]:
-    best = standing.ranking[0] if standing.ranking else None
-    return {
-        **_head(standing.subject, settings),
-        "counts": {end: standing.counts[end] for end in ENDS},
-        "best": _placed(best) if best else None,
-        "tried": [_placed(each) for each in standing.settings],
-    }
-
-
-def _head(subject: Subject, settings: int) -> dict[str, Any]:
-    return {
-        "experiment": subject.name,
-        "optimizer": subject.label,
-        "metric": subject.search.metric,
-        "direction": subject.search.direction,
-        "settings": settings,
-    }
-
-
-def _placed(placed: Placed) -> dict[str, Any]:
-    result = placed.result
-    return {
-        "number": placed.number,
-        "options": placed.options,
-        "outcome": placed.outcome,
-        "mean": result.value if result else None,
-        "standard_error": result.standard_error if result else None,
-        "n": result.n if result else 0,
-        "trials": [
-            {
-                "folder": str(each.folder.path),
-                "seed": each.trial.seed,
-                "state": each.state,
-                "last": each.result["last"] if each.result else None,
-            }
-            for each in placed.planned
-        ],
-    }

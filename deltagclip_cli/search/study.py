@@ -1,30 +1,47 @@
 """One study of Optuna: what was tried for one optimizer, what came of it, what to try next.
 
-Optuna thinks in memory; its journal is the record of what it has thought. What is told between the
-beginning and the end of a setting is told anew, from run folders, when a search goes on. So the
-next choice and every verdict depend on what the run folders hold and on nothing else, such as the
-moment at which an earlier search was killed.
+Optuna's journal is the record. A setting stands in it, whole, from the moment it is drawn; what it
+comes to after each epoch and how it ends follow. The next choice and every verdict depend on what
+is written there and on nothing else, such as the moment at which an earlier search was killed.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
-from optuna.samplers import RandomSampler, TPESampler
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from deltagclip_cli.core import RunFolderError, derive_seed
-from deltagclip_cli.search.journal import read_journal, writing
-from deltagclip_cli.search.problem import Subject
-from deltagclip_cli.search.space import as_optuna, chosen
+from deltagclip_cli.core import RunFolderError, derive_seed, file_status, read_file
+from deltagclip_cli.search.searched import SearchedOptimizer
+from deltagclip_cli.spec.axes import (
+    Choice,
+    Distribution,
+    Integer,
+    LogInteger,
+    LogUniform,
+    Uniform,
+    rounded,
+)
 from deltagclip_cli.spec.trial import differing_keys
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -32,10 +49,13 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 OPTIONS = "options"  # the attributes of trials and studies that are ours
 PREMISES = "premises"
 KEPT_OF_HALVING = 3  # one in so many
+DIGITS = 6
+
+_MOST_BYTES = 2**30  # of a journal
 
 
-class Outcome(StrEnum):
-    """What became of a setting."""
+class CandidateState(StrEnum):
+    """How far a setting has come."""
 
     FINISHED = "finished"
     PRUNED = "pruned"
@@ -51,13 +71,13 @@ class Tried:
     Args:
         number: in its study, from 0.
         options: of the optimizer.
-        outcome: what became of it.
+        outcome: how far it has come.
         value: of the metric, as a mean over seeds; None without one.
     """
 
     number: int
     options: dict[str, Any]
-    outcome: Outcome
+    outcome: CandidateState
     value: float | None
 
 
@@ -65,42 +85,44 @@ class Study:
     """The settings that are tried for one optimizer.
 
     Args:
-        subject: the optimizer and its space.
-        file: the journal.
-        storage: what the journal holds.
+        searched: the optimizer and its space.
+        file: the journal, which is made or mended as need be. Only who has claimed the search may
+            open it.
 
     Raises:
-        RunFolderError: the study there is of something else.
+        RunFolderError: the journal cannot be read or written, or is of something else.
     """
 
-    def __init__(self, subject: Subject, file: Path, storage: JournalStorage) -> None:
-        self.subject = subject
+    def __init__(self, searched: SearchedOptimizer, file: Path) -> None:
+        self.searched = searched
         self._file = file
-        with writing(file):
-            self._journal = _journal_of(subject, file, storage)
-        self._study = optuna.create_study(
-            sampler=RandomSampler(seed=0),  # until something is drawn
-            pruner=_pruner(subject),
-            direction=subject.search.direction,
-        )
-        self._told = [dict(each.intermediate_values) for each in self._journal.get_trials()]
-        for each in self._journal.get_trials(deepcopy=False):
-            self._study.add_trial(each if each.state.is_finished() else _begun(each))
-        self._trials: dict[int, Trial] = {}
+        with _writing(file):
+            _cut_off_half_a_line(file)
+            try:
+                self._study = _load(searched, file)
+            except KeyError:  # nothing was drawn for this optimizer
+                self._study = optuna.create_study(
+                    storage=_storage(file),
+                    study_name=searched.label,
+                    direction=searched.search.direction,
+                    pruner=_pruner(searched),
+                )
+            if PREMISES not in self._study.user_attrs:
+                self._study.set_user_attr(PREMISES, searched.premises)
 
     @property
     def begun(self) -> int:
         """How many settings were drawn."""
-        return len(self._told)
+        return len(self._trials())
 
     @property
     def ended(self) -> int:
         """How many of them have ended."""
-        return sum(each.outcome is not Outcome.OPEN for each in self.tried())
+        return sum(each.outcome is not CandidateState.OPEN for each in self.tried())
 
     def tried(self) -> list[Tried]:
         """Everything that was drawn, in this order."""
-        return [_tried(each) for each in self._study.get_trials(deepcopy=False)]
+        return list(map(_tried, self._trials()))
 
     def draw(self) -> Tried:
         """Choose the next setting and write down that it is begun.
@@ -108,20 +130,25 @@ class Study:
         Raises:
             RunFolderError: the journal cannot be written.
         """
-        search = self.subject.search
-        seed = derive_seed(search.seed, "search", self.subject.label, self.begun)
+        search, space = self.searched.search, self.searched.space
+        seed = derive_seed(search.seed, "search", self.searched.label, self.begun) % 2**32
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # options that older versions call experimental
-            self._study.sampler = TPESampler(
-                seed=seed % 2**32, multivariate=True, constant_liar=True
-            )
-        trial = self._study.ask(as_optuna(self.subject.space))
-        options = chosen(self.subject.space, trial.params)
-        trial.set_user_attr(OPTIONS, options)
-        with writing(self._file):
-            self._journal.add_trial(_begun(self._frozen(trial.number)))
-        self._told.append({})
-        return Tried(trial.number, options, Outcome.OPEN, None)
+            sampler = TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        # In memory, for the journal is to have all of a setting in one line, or nothing of it.
+        memory = optuna.create_study(sampler=sampler, direction=search.direction)
+        memory.add_trials(self._trials())
+        drawn = memory.ask(as_optuna(space))
+        options = chosen(space, drawn.params)
+        begun = create_trial(
+            state=TrialState.RUNNING,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            user_attrs={OPTIONS: options},
+        )
+        with _writing(self._file):
+            self._study.add_trial(begun)
+        return Tried(drawn.number, options, CandidateState.OPEN, None)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Tell what a setting has come to at a step; whether it is to be given up.
@@ -129,132 +156,213 @@ class Study:
         Raises:
             RunFolderError: the journal cannot be written.
         """
-        trial = self._trial(number)
-        trial.report(value, step)
-        pruned = trial.should_prune()
-        known = self._told[number]
-        # That it went on behind a step is decided, whatever others have come to since.
-        pruned = pruned and step >= max(known, default=0)
+        known = self._trials()[number].intermediate_values
+        trial = Trial(self._study, self._trials()[number]._trial_id)
         if step not in known:
-            known[step] = value
-            with writing(self._file):
-                self._in_journal(number).report(value, step)
-        return pruned
+            with _writing(self._file):
+                trial.report(value, step)
+        # That it went on behind a step is decided, whatever others have come to since.
+        return step >= max(known, default=0) and trial.should_prune()
 
-    def finish(self, number: int, outcome: Outcome, value: float | None = None) -> None:
+    def finish(self, number: int, outcome: CandidateState, value: float | None = None) -> None:
         """Tell what became of a setting; one that diverged is as bad as can be.
 
         Raises:
             RunFolderError: the journal cannot be written.
         """
-        worst = math.inf if self.subject.minimizes else -math.inf
-        told = worst if outcome is Outcome.DIVERGED else value
-        state = _STATES[outcome]
-        with writing(self._file):
-            for key, attribute in self._frozen(number).system_attrs.items():
-                if key.startswith("completed_rung"):
-                    self._in_journal(number).storage.set_trial_system_attr(
-                        self._in_journal(number)._trial_id, key, attribute
-                    )
-            self._journal.tell(number, told, state=state)
-        self._study.tell(number, told, state=state)
+        if outcome is CandidateState.DIVERGED:
+            value = math.inf if self.searched.minimizes else -math.inf
+        with _writing(self._file):
+            self._study.tell(number, value, state=_STATES[outcome])
 
-    def _trial(self, number: int) -> Trial:
-        if number not in self._trials:
-            self._trials[number] = Trial(self._study, self._frozen(number)._trial_id)
-        return self._trials[number]
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        return self._study.get_trials(deepcopy=False)[number]
-
-    def _in_journal(self, number: int) -> Trial:
-        return Trial(self._journal, self._journal.get_trials(deepcopy=False)[number]._trial_id)
+    def _trials(self) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False)
 
 
-def read_tried(subject: Subject, file: Path) -> list[Tried]:
+def read_tried(searched: SearchedOptimizer, file: Path) -> list[Tried]:
     """What was tried so far, whether a search goes on or not.
 
     Raises:
         RunFolderError: the journal cannot be read, or is of something else.
     """
     try:
-        journal = optuna.load_study(
-            study_name=subject.label, storage=read_journal(file), sampler=RandomSampler(seed=0)
-        )
-    except KeyError:  # there is none of this name
+        file_status(file)
+        study = _load(searched, file)
+    except (FileNotFoundError, KeyError):  # there is no journal, or in it no study of this name
         return []
-    _check_premises(subject, file, journal)
-    return [_tried(each) for each in journal.get_trials(deepcopy=False)]
+    except OSError as error:
+        raise _no_journal(file, error.strerror) from None
+    return list(map(_tried, study.get_trials(deepcopy=False)))
 
 
-def _journal_of(subject: Subject, file: Path, storage: JournalStorage) -> optuna.Study:
-    journal = optuna.create_study(
-        storage=storage,
-        study_name=subject.label,
-        direction=subject.search.direction,
-        sampler=RandomSampler(seed=0),
-        load_if_exists=True,
+def _load(searched: SearchedOptimizer, file: Path) -> optuna.Study:
+    """The study in a journal.
+
+    Raises:
+        KeyError: there is none.
+        RunFolderError: it is of something else.
+    """
+    study = optuna.load_study(
+        study_name=searched.label, storage=_storage(file), pruner=_pruner(searched)
     )
-    _check_premises(subject, file, journal)
-    if PREMISES not in journal.user_attrs:
-        journal.set_user_attr(PREMISES, subject.premises)
-    return journal
-
-
-def _check_premises(subject: Subject, file: Path, journal: optuna.Study) -> None:
-    then = journal.user_attrs.get(PREMISES)
-    if then is None and not journal.get_trials(deepcopy=False):
-        return
-    differences = ["all of it"] if then is None else differing_keys(then, subject.premises)
+    then = study.user_attrs.get(PREMISES)
+    if then is None and not study.get_trials(deepcopy=False):
+        return study
+    differences = ["all of it"] if then is None else differing_keys(then, searched.premises)
     if differences:
         raise RunFolderError(
-            f"{file}: the search of {subject.label} there was made from another spec: "
+            f"{file}: the search of {searched.label} there was made from another spec: "
             f"{', '.join(differences)}.\n"
             "  Move that file away to search anew, or name another folder with --runs DIR."
         )
-
-
-def _begun(trial: FrozenTrial) -> FrozenTrial:
-    """A trial as it was when it was drawn."""
-    return create_trial(
-        state=TrialState.RUNNING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs=trial.user_attrs,
-    )
+    return study
 
 
 def _tried(trial: FrozenTrial) -> Tried:
     diverged = trial.state is TrialState.COMPLETE and not math.isfinite(trial.values[0])
-    outcome = Outcome.DIVERGED if diverged else _OUTCOMES[trial.state]
-    value = trial.values[0] if outcome is Outcome.FINISHED else None
+    outcome = CandidateState.DIVERGED if diverged else _OUTCOMES[trial.state]
+    value = trial.values[0] if outcome is CandidateState.FINISHED else None
     return Tried(trial.number, trial.user_attrs[OPTIONS], outcome, value)
 
 
 _STATES = {
-    Outcome.FINISHED: TrialState.COMPLETE,
-    Outcome.DIVERGED: TrialState.COMPLETE,
-    Outcome.PRUNED: TrialState.PRUNED,
-    Outcome.FAILED: TrialState.FAIL,
+    CandidateState.FINISHED: TrialState.COMPLETE,
+    CandidateState.DIVERGED: TrialState.COMPLETE,
+    CandidateState.PRUNED: TrialState.PRUNED,
+    CandidateState.FAILED: TrialState.FAIL,
 }
 _OUTCOMES = {
-    TrialState.COMPLETE: Outcome.FINISHED,
-    TrialState.PRUNED: Outcome.PRUNED,
-    TrialState.FAIL: Outcome.FAILED,
-    TrialState.RUNNING: Outcome.OPEN,
-    TrialState.WAITING: Outcome.OPEN,
+    TrialState.COMPLETE: CandidateState.FINISHED,
+    TrialState.PRUNED: CandidateState.PRUNED,
+    TrialState.FAIL: CandidateState.FAILED,
+    TrialState.RUNNING: CandidateState.OPEN,
+    TrialState.WAITING: CandidateState.OPEN,
 }
 
 
-def _pruner(subject: Subject) -> BasePruner:
+def _pruner(searched: SearchedOptimizer) -> BasePruner:
     """Steps are epochs, counted through all seeds."""
-    epochs = subject.experiment.epochs
-    match subject.search.pruner:
+    epochs = searched.experiment.epochs
+    match searched.search.pruner:
         case "median":
             return MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(epochs / 10))
         case "halving":
-            first = epochs * len(subject.seeds) // KEPT_OF_HALVING**3
-            return SuccessiveHalvingPruner(
-                min_resource=max(1, first), reduction_factor=KEPT_OF_HALVING
-            )
+            return Halving(max(1, epochs * len(searched.seeds) // KEPT_OF_HALVING**3))
     return NopPruner()
+
+
+class Halving(BasePruner):
+    """Asynchronous successive halving that looks at nothing but the values told at its rungs.
+
+    Optuna's own writes into the study which rungs a trial has passed, and takes one that is asked
+    about again, after a kill, to have passed.
+
+    Args:
+        first: step of the first rung; each later one is KEPT_OF_HALVING times as far.
+
+    Source: Li et al. (2020), arXiv 1810.05934.
+    """
+
+    def __init__(self, first: int) -> None:
+        self._rungs = {first * KEPT_OF_HALVING**rung for rung in range(32)}
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether a trial is not among the best that have come to its last step."""
+        step = trial.last_step
+        if step is None or step not in self._rungs:
+            return False
+        sign = 1 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1
+        there = [each.intermediate_values for each in study.get_trials(deepcopy=False)]
+        ranked = sorted(sign * each[step] for each in there if step in each)
+        kept = max(1, len(ranked) // KEPT_OF_HALVING)
+        return sign * trial.intermediate_values[step] > ranked[kept - 1]
+
+
+def as_optuna(space: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
+    """The distributions that Optuna draws from."""
+    return {option: _distribution(each) for option, each in space.items()}
+
+
+def _distribution(distribution: Distribution) -> BaseDistribution:
+    match distribution:
+        case Uniform(low, high):
+            return FloatDistribution(low, high)
+        case LogUniform(low, high):
+            return FloatDistribution(low, high, log=True)
+        case Integer(low, high):
+            return IntDistribution(low, high)
+        case LogInteger(low, high):
+            return IntDistribution(low, high, log=True)
+        case Choice(values):
+            return CategoricalDistribution(list(_by_name(values)))
+
+
+def chosen(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a choice of Optuna's stands for; real numbers with few digits."""
+    return {option: _value(each, params[option]) for option, each in space.items()}
+
+
+def _value(distribution: Distribution, drawn: Any) -> Any:
+    match distribution:
+        case Uniform(low, high) | LogUniform(low, high):
+            return min(max(rounded(drawn, DIGITS), low), high)
+        case Choice(values):
+            return _by_name(values)[drawn]
+    return drawn
+
+
+def _by_name(values: tuple[Any, ...]) -> dict[str, Any]:
+    """Values by words of which no two are equal, as 1, 1.0 and true would be."""
+    return {json.dumps(value, default=str): value for value in values}
+
+
+class _Unlocked(JournalFileOpenLock):
+    """No lock: who writes the journal has claimed the search."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None: ...
+
+
+def _storage(file: Path) -> JournalStorage:
+    try:
+        return JournalStorage(JournalFileBackend(str(file), lock_obj=_Unlocked(str(file))))
+    except OSError:
+        raise
+    except Exception as error:  # whatever Optuna meets in records that it has not written
+        raise _no_journal(file, error) from None
+
+
+def _no_journal(file: Path, why: object) -> RunFolderError:
+    return RunFolderError(
+        f"{file}: not a journal of a search: {why}.\n"
+        "  Move it away; the same search then reads what its run folders hold, and goes on."
+    )
+
+
+@contextmanager
+def _writing(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{file}: the journal of the search cannot be written: {error.strerror}.\n"
+            "  Free space or permissions there; the same command then goes on."
+        ) from None
+
+
+def _cut_off_half_a_line(file: Path) -> None:
+    """Mend a journal that a killed process was writing; Optuna would append and never read again.
+
+    What the line told is told anew, from the run folders.
+    """
+    try:
+        data = read_file(file, _MOST_BYTES)
+    except FileNotFoundError:
+        return
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with file.open("r+b") as journal:
+            journal.truncate(whole)
+            os.fsync(journal.fileno())

@@ -16,9 +16,8 @@ from deltagclip_cli.launch.queue import End
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.search.journal import open_journal
-from deltagclip_cli.search.problem import Subject, find_subjects
 from deltagclip_cli.search.search_queue import SearchQueue
+from deltagclip_cli.search.searched import SearchedOptimizer, find_searched
 from deltagclip_cli.search.study import Study
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial
@@ -49,8 +48,8 @@ def experiment_of(**search: Any) -> Experiment:
     )
 
 
-def subjects_of(experiment: Experiment) -> list[Subject]:
-    return find_subjects({"tiny": experiment}, named=True)
+def optimizers_of(experiment: Experiment) -> list[SearchedOptimizer]:
+    return find_searched({"tiny": experiment}, named=True)
 
 
 Loss = Callable[[Trial, int], float]
@@ -108,8 +107,7 @@ class World:
     def studies(self, experiment: Experiment) -> list[Study]:
         journal = self.runs / "tiny" / "search.journal"
         journal.parent.mkdir(parents=True, exist_ok=True)
-        storage = open_journal(journal)
-        return [Study(subject, journal, storage) for subject in subjects_of(experiment)]
+        return [Study(each, journal) for each in optimizers_of(experiment)]
 
     def run(self, queue: SearchQueue, planned: Planned) -> End:
         """Be the worker of a trial, and the supervisor that asks whether to give it up."""
@@ -169,8 +167,10 @@ def studied(runs: Path) -> list[dict[str, Any]]:
     """What the journal says of every setting, without times."""
     import optuna
     from optuna.samplers import RandomSampler
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
-    storage = open_journal(runs / "tiny" / "search.journal")
+    storage = JournalStorage(JournalFileBackend(str(runs / "tiny" / "search.journal")))
     found: list[dict[str, Any]] = []
     for summary in optuna.get_all_study_summaries(storage):
         name = summary.study_name
@@ -184,7 +184,6 @@ def studied(runs: Path) -> list[dict[str, Any]]:
                 "params": trial.params,
                 "options": trial.user_attrs["options"],
                 "steps": trial.intermediate_values,
-                "rungs": {k: v for k, v in trial.system_attrs.items() if "rung" in k},
             }
             for trial in study.get_trials()
         ]

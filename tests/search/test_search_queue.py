@@ -9,6 +9,7 @@ import subprocess
 import sys
 from itertools import groupby
 from pathlib import Path
+from random import Random
 from statistics import fmean
 from typing import Any
 
@@ -16,6 +17,9 @@ import pytest
 
 pytest.importorskip("optuna")
 
+import optuna
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.trial import TrialState
 from search_cases import (
     EPOCHS,
     SPACE,
@@ -23,10 +27,10 @@ from search_cases import (
     bowl,
     experiment_of,
     interrupted_after,
+    optimizers_of,
     options_of,
     states,
     studied,
-    subjects_of,
     write_epoch,
     write_result,
 )
@@ -36,10 +40,16 @@ from deltagclip_cli.launch.queue import End
 from deltagclip_cli.plan.summaries import mean
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.search.leaderboard import Placed, Standing, take_stock
-from deltagclip_cli.search.problem import find_subjects
-from deltagclip_cli.search.space import as_optuna, chosen
-from deltagclip_cli.search.study import Outcome, read_tried
+from deltagclip_cli.search.leaderboard import Leaderboard, Placed, read_leaderboard
+from deltagclip_cli.search.searched import find_searched
+from deltagclip_cli.search.study import (
+    CandidateState,
+    Halving,
+    Tried,
+    as_optuna,
+    chosen,
+    read_tried,
+)
 from deltagclip_cli.spec.axes import Choice, Integer, LogInteger, Uniform
 from deltagclip_cli.spec.trial import Trial
 
@@ -153,6 +163,50 @@ def _begun(world: World, options: dict[str, Any]) -> dict[int, int]:
     return {max(seeds): len(seeds)}
 
 
+def test_a_setting_that_only_its_very_last_step_shows_to_be_worse_has_finished(
+    world: World,
+) -> None:
+    drawn: list[str] = []
+
+    def loss(trial: Trial, epoch: int) -> float:
+        """Of all but the last setting, little until the very end, where it is the best."""
+        if trial.setting_hash not in drawn:
+            drawn.append(trial.setting_hash)
+        if len(drawn) == 7:
+            return 9.0
+        return 0.0 if trial.seed == 1 and epoch == EPOCHS else 10.0
+
+    world.loss = loss
+    world.search(experiment_of(pruner="median"), 7)
+    assert states(world.runs) == ["COMPLETE"] * 7
+    last = studied(world.runs)[-1]
+    assert (last["values"], max(last["steps"])) == ([9.0], 2 * EPOCHS)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_halving_gives_the_verdicts_of_optunas_own(direction: str) -> None:
+    random = Random(direction)
+    ours, theirs = (
+        optuna.create_study(pruner=pruner, direction=direction)
+        for pruner in (Halving(2), SuccessiveHalvingPruner(min_resource=2, reduction_factor=3))
+    )
+    verdicts = []
+    for _ in range(60):
+        pair = ours.ask(), theirs.ask()
+        for step in range(1, 21):
+            value = random.choice([1.0, 2.0, random.random()])
+            for trial in pair:
+                trial.report(value, step)
+            verdicts.append(pair[0].should_prune())
+            assert verdicts[-1] == pair[1].should_prune()
+            if verdicts[-1]:
+                break
+        for study, trial in zip((ours, theirs), pair, strict=True):
+            state = TrialState.PRUNED if verdicts[-1] else TrialState.COMPLETE
+            study.tell(trial, None if verdicts[-1] else value, state=state)
+    assert 10 < sum(verdicts) < 60
+
+
 def test_the_folder_of_a_pruned_trial_says_why(world: World) -> None:
     world.search(experiment_of(), 20)
     pruned = [each.folder for each in world.started if each.folder.state is State.PRUNED]
@@ -175,8 +229,8 @@ def test_a_setting_that_diverges_is_the_worst_and_its_other_seeds_are_not_run(wo
     assert {each["state"] for each in diverged} == {"COMPLETE"}
     assert all(each["options"]["lr"] > 0.03 for each in diverged)
     assert len(world.started) == 2 * 25 - len(diverged)
-    (standing,) = _standings(world, experiment_of(pruner="none"))
-    assert standing.counts == {"diverged": len(diverged), "finished": 25 - len(diverged)}
+    (board,) = _boards(world, experiment_of(pruner="none"))
+    assert board.counts == {"diverged": len(diverged), "finished": 25 - len(diverged)}
 
 
 def test_the_worst_of_a_metric_that_is_maximized_is_minus_infinity(world: World) -> None:
@@ -185,11 +239,11 @@ def test_the_worst_of_a_metric_that_is_maximized_is_minus_infinity(world: World)
     assert [each["values"] for each in studied(world.runs)] == [[-math.inf]] * 12
 
 
-def _standings(world: World, experiment: Any) -> list[Any]:
+def _boards(world: World, experiment: Any) -> list[Any]:
     journal = world.runs / "tiny" / "search.journal"
     return [
-        take_stock(subject, read_tried(subject, journal), world.runs)
-        for subject in subjects_of(experiment)
+        read_leaderboard(each, read_tried(each, journal), world.runs)
+        for each in optimizers_of(experiment)
     ]
 
 
@@ -469,26 +523,29 @@ def test_a_journal_of_another_spec_is_refused_with_what_differs(world: World) ->
 
 def test_the_best_are_settings_whose_seeds_all_finished(world: World) -> None:
     world.search(experiment_of(), 20)
-    (standing,) = _standings(world, experiment_of())
-    ranked = [each.result.value for each in standing.ranking]
+    (board,) = _boards(world, experiment_of())
+    ranked = [each.result.value for each in board.ranking]
     assert ranked == sorted(ranked)
-    assert {each.outcome for each in standing.ranking} == {Outcome.FINISHED}
-    assert all(each.result.n == 2 and each.result.standard_error for each in standing.ranking)
+    assert {each.tried.outcome for each in board.ranking} == {CandidateState.FINISHED}
+    assert all(each.result.n == 2 and each.result.standard_error for each in board.ranking)
     complete = [each["values"][0] for each in studied(world.runs) if each["state"] == "COMPLETE"]
     assert ranked[0] == pytest.approx(min(complete), rel=1e-12)
 
-    best = standing.ranking[0]
+    best = board.ranking[0]
     best.planned[1].folder.result_file.unlink()
-    (standing,) = _standings(world, experiment_of())
-    assert standing.ranking[0].number != best.number
+    (board,) = _boards(world, experiment_of())
+    assert board.ranking[0].tried.number != best.tried.number
 
 
 def test_a_setting_that_was_given_up_and_later_finished_is_ranked() -> None:
-    options = {"lr": 0.1}
-    given_up = Placed(0, options, Outcome.PRUNED, None, ())
-    finished = Placed(1, options, Outcome.FINISHED, mean([1.0]), ())
-    again = Placed(2, options, Outcome.FINISHED, mean([1.0]), ())
-    worse = Placed(3, {"lr": 0.2}, Outcome.FINISHED, mean([2.0]), ())
-    (subject,) = find_subjects({"tiny": experiment_of()}, named=True)
-    standing = Standing(subject, [worse, given_up, finished, again])
-    assert standing.ranking == [finished, worse]
+    def placed(number: int, lr: float, outcome: CandidateState, value: float | None) -> Placed:
+        result = None if value is None else mean([value])
+        return Placed(Tried(number, {"lr": lr}, outcome, value), result, ())
+
+    given_up = placed(0, 0.1, CandidateState.PRUNED, None)
+    finished = placed(1, 0.1, CandidateState.FINISHED, 1.0)
+    again = placed(2, 0.1, CandidateState.FINISHED, 1.0)
+    worse = placed(3, 0.2, CandidateState.FINISHED, 2.0)
+    (searched,) = find_searched({"tiny": experiment_of()}, named=True)
+    board = Leaderboard(searched, [worse, given_up, finished, again])
+    assert board.ranking == [finished, worse]

@@ -1,4 +1,4 @@
-"""What is searched, and why it cannot be."""
+"""The optimizers whose best settings are looked for, as the spec has them; Optuna is not needed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deltagclip_cli.spec.trial import Trial, make_trial
 
 
 @dataclass(frozen=True)
-class Subject:
+class SearchedOptimizer:
     """One optimizer of an experiment, whose best setting is looked for.
 
     Args:
@@ -33,13 +33,13 @@ class Subject:
 
     @property
     def search(self) -> Search:
-        """How it is looked for."""
-        assert self.experiment.search is not None, "subjects are made of experiments with a search"
+        """The section of the spec that says how it is looked for."""
+        assert self.experiment.search is not None, "the experiment has a search"
         return self.experiment.search
 
     @property
     def space(self) -> Mapping[str, Distribution]:
-        """What the options are chosen from."""
+        """The distributions that the options are chosen from."""
         return self.search.space[self.label]
 
     @property
@@ -66,7 +66,7 @@ class Subject:
 
     @cached_property
     def premises(self) -> dict[str, Any]:
-        """What must stay the same for values of several searches to be comparable."""
+        """Everything that must stay the same for values of several searches to be comparable."""
         trial = make_trial(self.name, self.experiment, self.label, self.seeds[0])
         settings = {key: value for key, value in trial.settings.items() if key != "seed"}
         fixed = {k: v for k, v in settings["optimizer"].items() if k not in self.space}
@@ -82,14 +82,14 @@ class Subject:
         }
 
 
-def find_subjects(
+def find_searched(
     experiments: Mapping[str, Experiment],
     *,
     named: bool,
     labels: Sequence[str] = (),
     seeds: Iterable[int] = (),
-) -> list[Subject]:
-    """What is to be searched.
+) -> list[SearchedOptimizer]:
+    """Find the optimizers that are to be searched.
 
     Args:
         experiments: where to look.
@@ -115,7 +115,7 @@ def find_subjects(
             )
     chosen = tuple(dict.fromkeys(seeds))
     return [
-        Subject(name, experiment, label, chosen or tuple(dict.fromkeys(experiment.seeds)))
+        SearchedOptimizer(name, experiment, label, chosen or tuple(dict.fromkeys(experiment.seeds)))
         for name, experiment in searched.items()
         for label in spaces[name]
         if not labels or label in labels
