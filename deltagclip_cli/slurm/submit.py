@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections import Counter
@@ -39,7 +38,6 @@ from deltagclip_cli.slurm.client import (
     submit,
 )
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
-from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import waiting
@@ -47,7 +45,31 @@ from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.terminal.sweep_tables import counted, titled_table
 
 _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder
+_TOO_MANY = ("MaxSubmit", "Invalid job array")  # in what sbatch says of limits
+_FEWER = (
+    "So many jobs may not be submitted at once. Put trials together with --pack K, or submit fewer "
+    "with\n  --optimizer LABEL or --seed N, and the rest once these are over."
+)
 _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Trials of one experiment that go into one array.
+
+    Args:
+        array: its files, which are not there yet.
+        head: of the list of trials.
+        resources: what all of them need.
+        trials: those that one task runs follow each other.
+        script: the text of the script.
+    """
+
+    array: Array
+    head: Head
+    resources: Resources
+    trials: Sequence[Planned]
+    script: str
 
 
 class SlurmLauncher(Launcher):
@@ -74,7 +96,7 @@ class SlurmLauncher(Launcher):
         """Print the scripts, submit nothing, and return the exit code."""
         jobs = find_jobs(self.request.runs)
         planned = look_up(trials, self.request.runs, jobs)
-        batches = self._submitter.batches(self._todo(planned), _largest_array())
+        batches = self.batches(self._todo(planned), _largest_array())
         if self.request.as_json:
             records = [{**_record(batch), "script": batch.script} for batch in batches]
             self._print_json(planned, records, jobs.problem)
@@ -104,7 +126,7 @@ class SlurmLauncher(Launcher):
             todo = self._todo(planned)
             self.check_force(todo)
             self._check_parts(todo)
-            batches = self._submitter.batches(todo, largest_array()) if todo else []
+            batches = self.batches(todo, largest_array()) if todo else []
             self.say(self._outline(planned, batches))
             self.tell_of_threads(todo)
             numbers = self._submit(batches)
@@ -112,11 +134,6 @@ class SlurmLauncher(Launcher):
         self._conclude(planned, batches, numbers)
         ended_badly = any(each.state in (State.FAILED, State.DIVERGED) for each in planned)
         return ExitCode.FAILED if ended_badly and not batches else ExitCode.OK
-
-    @property
-    def _submitter(self) -> Submitter:
-        asked = self.request
-        return Submitter(asked.spec, asked.runs, asked.data, self.overrides, asked.threads)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -155,7 +172,7 @@ class SlurmLauncher(Launcher):
         numbers: list[str] = []
         for batch in batches:
             try:
-                numbers.append(self._submitter.submit(batch))
+                numbers.append(self.submit(batch))
             except SlurmError as error:
                 if not numbers:
                     raise
@@ -210,6 +227,79 @@ class SlurmLauncher(Launcher):
         ]
         print_json({"arrays": arrays, "trials": trials, "problem": problem or None})
 
+    def batches(self, todo: Sequence[Planned], largest: int) -> list[Batch]:
+        """Put trials that need the same into arrays of at most ``largest`` tasks."""
+        groups: dict[tuple[str, str], list[Planned]] = {}
+        for each in todo:
+            key = each.trial.experiment, self._resources(each).model_dump_json()
+            groups.setdefault(key, []).append(each)
+        folder, counts = new_submission(self.request.runs), Counter[str]()
+        batches = []
+        for (experiment, _), group in groups.items():
+            resources = self._resources(group[0])
+            size = largest * (resources.pack or 1)
+            for start in range(0, len(group), size):
+                array = Array(folder / f"{experiment}-{counts[experiment]}")
+                counts[experiment] += 1
+                batches.append(self._batch(array, resources, group[start : start + size]))
+        return batches
+
+    def submit(self, batch: Batch) -> str:
+        """Submit an array, and return the number of its job.
+
+        Raises:
+            SlurmError: it is refused, and nothing of it is left; or Slurm does not answer.
+        """
+        entries = [_entry(each) for each in batch.trials]
+        batch.array.write(batch.head, entries, batch.script)
+        try:
+            job = submit(batch.array.script)
+        except SlurmError as error:
+            if not isinstance(error, UnansweredError):  # a job that came to be needs its files
+                batch.array.discard()
+            raise self._explained(error, batch) from None
+        batch.array.record_job(job)
+        return job
+
+    def _explained(self, error: SlurmError, batch: Batch) -> SlurmError:
+        """The words of ``sbatch`` with what they are about, and what can be done."""
+        words = "\n  ".join(line for line in str(error).splitlines() if line.strip())
+        if isinstance(error, MissingError):
+            return error
+        if isinstance(error, UnreachableError):
+            again = "The same command submits what is left, once Slurm answers."
+            return SlurmError(f"{words}\n  {again}")
+        if any(limit in words for limit in _TOO_MANY):
+            return SlurmError(f"{words}\n  {_FEWER}")
+        trial = batch.trials[0].trial
+        own = self.request.spec.experiments[trial.experiment].slurm.optimizers
+        keys = ["slurm", "optimizers", trial.label] if trial.label in own else ["slurm"]
+        place = self.request.spec.place(trial.experiment, *keys)
+        trail = " › ".join([trial.experiment, *keys])
+        asked = f" with --slurm {' '.join(self.request.slurm)}" if self.request.slurm else ""
+        return SlurmError(f"{place}: {trail}{asked}: sbatch refuses this.\n  {words}")
+
+    def _resources(self, planned: Planned) -> Resources:
+        slurm = self.request.spec.experiments[planned.trial.experiment].slurm
+        return slurm.of(planned.label, self.overrides)
+
+    def _batch(self, array: Array, resources: Resources, trials: Sequence[Planned]) -> Batch:
+        experiment = trials[0].trial.experiment
+        head = Head(experiment, resources.pack or 1, time.time(), len(trials))
+        script = render(array, head, resources, self._command(array, resources), Path.cwd())
+        return Batch(array, head, resources, trials, script)
+
+    def _command(self, array: Array, resources: Resources) -> list[str]:
+        # Without -P, a file of the folder that is called like a module would be taken for it.
+        words = [sys.executable, "-P", "-m", "deltagclip_cli", "job", str(array.list_file)]
+        words += ["--data", str(self.request.data.absolute())]
+        if resources.gpus is not None:
+            words += ["--gpus" if resources.gpus else "--no-gpus"]
+        words += ["--threads", str(self.request.threads)] if self.request.threads else []
+        if resources.local_data is not None:
+            words += ["--local-data", resources.local_data]
+        return words
+
 
 def _remove_if_unused(folder: Path) -> None:
     """Delete the folder of submissions if there is none in it, and the runs folder if it is empty.
@@ -258,178 +348,10 @@ def _table(batches: Sequence[Batch], numbers: Sequence[str]) -> Table:
     return table
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Trials of one experiment that go into one array.
-
-    Args:
-        array: its files, which are not there yet.
-        head: of the list of trials.
-        resources: what all of them need.
-        trials: those that one task runs follow each other.
-        script: the text of the script.
-    """
-
-    array: Array
-    head: Head
-    resources: Resources
-    trials: Sequence[Planned]
-    script: str
-
-
-@dataclass(frozen=True)
-class Submitter:
-    """Submits trials; in the jobs, the local launcher runs them.
-
-    Args:
-        spec: whose experiments they are of.
-        runs: the runs folder, which the nodes must see too.
-        data_dir: where data sets lie, likewise.
-        overrides: resources that the command line asks for.
-        threads: of the CPU, for each trial; None for as many as usual.
-    """
-
-    spec: Spec
-    runs: Path
-    data_dir: Path
-    overrides: Resources
-    threads: int | None = None
-
-    def batches(self, todo: Sequence[Planned], largest: int) -> list[Batch]:
-        """Put trials that need the same into arrays of at most ``largest`` tasks."""
-        groups: dict[tuple[str, str], list[Planned]] = {}
-        for each in todo:
-            key = each.trial.experiment, self._resources(each).model_dump_json()
-            groups.setdefault(key, []).append(each)
-        folder, counts = new_submission(self.runs), Counter[str]()
-        batches = []
-        for (experiment, _), group in groups.items():
-            resources = self._resources(group[0])
-            size = largest * (resources.pack or 1)
-            for start in range(0, len(group), size):
-                array = Array(folder / f"{experiment}-{counts[experiment]}")
-                counts[experiment] += 1
-                batches.append(self._batch(array, resources, group[start : start + size]))
-        return batches
-
-    def submit(self, batch: Batch) -> str:
-        """Submit an array, and return the number of its job.
-
-        Raises:
-            SlurmError: it is refused, and nothing of it is left; or Slurm does not answer.
-        """
-        entries = [_entry(each) for each in batch.trials]
-        batch.array.write(batch.head, entries, batch.script)
-        try:
-            job = submit(batch.array.script)
-        except SlurmError as error:
-            if not isinstance(error, UnansweredError):  # a job that came to be needs its files
-                batch.array.discard()
-            first = batch.trials[0]
-            experiment, label = first.trial.experiment, first.label
-            raise explained(error, self.spec, experiment, label, self.overrides) from None
-        batch.array.record_job(job)
-        return job
-
-    def _resources(self, planned: Planned) -> Resources:
-        slurm = self.spec.experiments[planned.trial.experiment].slurm
-        return slurm.of(planned.label, self.overrides)
-
-    def _batch(self, array: Array, resources: Resources, trials: Sequence[Planned]) -> Batch:
-        experiment = trials[0].trial.experiment
-        head = Head(experiment, resources.pack or 1, time.time(), len(trials))
-        script = render(array, head, resources, self._command(array, resources), Path.cwd())
-        return Batch(array, head, resources, trials, script)
-
-    def _command(self, array: Array, resources: Resources) -> list[str]:
-        # Without -P, a file of the folder that is called like a module would be taken for it.
-        words = [sys.executable, "-P", "-m", "deltagclip_cli", "job", str(array.list_file)]
-        words += ["--data", str(self.data_dir.absolute())]
-        if resources.gpus is not None:
-            words += ["--gpus" if resources.gpus else "--no-gpus"]
-        words += ["--threads", str(self.threads)] if self.threads else []
-        if resources.local_data is not None:
-            words += ["--local-data", resources.local_data]
-        return words
-
-
 def _entry(planned: Planned) -> ListedTrial:
     before = Marks() if planned.state is State.NEW else Marks.of(planned.folder)
     if planned.state not in (*ENDED, State.PRUNED):  # it has ended since it was looked up
         before = replace(before, ended=None)
-    return ListedTrial(planned.trial.folder, planned.trial, _again(planned), before)
-
-
-def _again(planned: Planned) -> str:
-    if planned.afresh:
-        return "all"
-    return "failed" if planned.state is State.FAILED else ""
-
-
-# What refusals speak of, and the setting that is meant; Slurm has no numbers for them.
-_MEANT = {
-    "account": r"account or|invalid account",  # before the partition, which is named along with it
-    "qos": r"qos",
-    "partition": r"partition",
-    "time": r"time limit\b|time specification|--time",  # not "and/or time limits", said of all
-    "mem": r"memory|--mem",
-    "constraint": r"feature|constraint",
-    "gpus": r"gres|generic resource|gpu",
-    "cpus": r"cpu|processor",
-    "nodes": r"node(?! configuration)",  # which can be about anything
-}
-
-# Limits of how much somebody may have in the queue.
-_TOO_MANY = re.compile(r"MaxSubmit|Invalid job array", re.IGNORECASE)
-_FEWER = (
-    "So many jobs may not be submitted at once. Put trials together with --pack K, or submit fewer "
-    "with\n  --optimizer LABEL or --seed N, and the rest once these are over."
-)
-
-
-def explained(
-    error: SlurmError, spec: Spec, experiment: str, label: str, overrides: Resources
-) -> SlurmError:
-    """The same error with what caused it before its words.
-
-    Args:
-        error: of ``sbatch``.
-        spec: whose resources were asked for.
-        experiment: in the spec.
-        label: of an optimizer that has these resources.
-        overrides: of the command line.
-    """
-    words = "\n  ".join(line for line in str(error).splitlines() if line.strip())
-    if isinstance(error, MissingError):
-        return error
-    if isinstance(error, UnreachableError):
-        return SlurmError(f"{words}\n  The same command submits what is left, once Slurm answers.")
-    if _TOO_MANY.search(words):
-        return SlurmError(f"{words}\n  {_FEWER}")
-    asked = spec.experiments[experiment].slurm.of(label, overrides)
-    cause = _cause(_setting_meant(words, asked), spec, experiment, label, overrides)
-    return SlurmError(f"{cause}\n  {words}")
-
-
-def _cause(name: str, spec: Spec, experiment: str, label: str, overrides: Resources) -> str:
-    if name in overrides.model_fields_set:
-        value = getattr(overrides, name)
-        words = " ".join(value) if isinstance(value, list) else value
-        return f"--slurm {name}={words}: sbatch refuses this."
-    own = spec.experiments[experiment].slurm.optimizers.get(label)
-    branch = ["optimizers", label] if own and name in own.model_fields_set else []
-    keys = ["slurm", *branch, *([name] if name else [])]
-    trail = " › ".join([experiment, *keys])
-    return f"{spec.place(experiment, *keys)}: {trail}: sbatch refuses this."
-
-
-def _setting_meant(words: str, asked: Resources) -> str:
-    """The setting that a refusal speaks of; empty if that cannot be told."""
-    for option in asked.sbatch:
-        flag = re.escape(re.split(r"[= ]", option)[0])
-        if re.search(rf"(?<![\w-]){flag}(?![\w-])", words):
-            return "sbatch"
-    for name, pattern in _MEANT.items():
-        if getattr(asked, name) is not None and re.search(pattern, words, re.IGNORECASE):
-            return name
-    return ""
+    again = "failed" if planned.state is State.FAILED else ""
+    again = "all" if planned.afresh else again
+    return ListedTrial(planned.trial.folder, planned.trial, again, before)

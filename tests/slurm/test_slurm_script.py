@@ -13,12 +13,14 @@ import pytest
 from slurm_fakes import is_shell
 
 from deltagclip_cli.core import UsageError
+from deltagclip_cli.launch.launcher import SweepRequest
 from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.slurm.array import Array, Head, render
-from deltagclip_cli.slurm.submit import Submitter
+from deltagclip_cli.slurm.submit import SlurmLauncher
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.slurm_settings import Resources
 from deltagclip_cli.spec.trial import expand
+from deltagclip_cli.terminal.console import make_console
 
 PLACE = "/runs/.slurm/20260101-000000-abcd/tiny-0"
 
@@ -233,7 +235,8 @@ def test_the_readme_shows_the_script_of_its_own_settings(
     (tmp_path / "experiments.yaml").write_text(text + settings)
     spec = load_spec(tmp_path / "experiments.yaml")
     trials = expand("my-experiment", spec.experiments["my-experiment"])
-    submitter = Submitter(spec, Path("/home/me/runs"), Path("/home/me/data"), Resources())
-    batch = submitter.batches(look_up(list(trials), Path("/home/me/runs")), 1001)[0]
+    runs, data = Path("/home/me/runs"), Path("/home/me/data")
+    request = SweepRequest(spec=spec, runs=runs, data=data, console=make_console())
+    batch = SlurmLauncher(request).batches(look_up(list(trials), runs), 1001)[0]
     rendered = batch.script.replace(batch.array.path.parent.name, "20261123-180000-3f2a81c0")
     assert rendered.replace(f"--chdir={Path.cwd()}", "--chdir=/home/me") == script

@@ -31,18 +31,27 @@ from deltagclip_cli.slurm.array import (
 )
 from deltagclip_cli.slurm.client import SlurmError
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
-from deltagclip_cli.slurm.submit import Batch, SlurmLauncher, Submitter
+from deltagclip_cli.slurm.submit import Batch, SlurmLauncher
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.slurm_settings import parse_overrides
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import make_console
 
 TWO = TINY + TINY.partition("\n")[2].replace("tiny:", "other:")
 
 
-def launcher_of(folder: Path, text: str = TINY, *overrides: str) -> Submitter:
-    spec = load_spec(write_spec(folder, text))
-    return Submitter(spec, folder / "runs", folder / "data", parse_overrides(overrides))
+def launcher_of(
+    folder: Path, text: str = TINY, *overrides: str, threads: int | None = None
+) -> SlurmLauncher:
+    request = SweepRequest(
+        spec=load_spec(write_spec(folder, text)),
+        runs=folder / "runs",
+        data=folder / "data",
+        console=make_console(),
+        slurm=overrides,
+        threads=threads,
+        quiet=True,
+    )
+    return SlurmLauncher(request)
 
 
 def planned_of(folder: Path, *sets: str) -> list[Planned]:
@@ -203,8 +212,7 @@ def test_a_task_runs_its_list(tmp_path: Path, overrides: tuple[str, ...], words:
 def test_a_task_gives_its_trials_the_threads_that_were_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submitter = replace(launcher_of(tmp_path), threads=4)
-    (batch,) = submitter.batches(planned_of(tmp_path), 1001)
+    (batch,) = launcher_of(tmp_path, threads=4).batches(planned_of(tmp_path), 1001)
     assert batch.script.endswith(" --threads 4\n")
     threads: list[int | None] = []
     runner = job_session.LocalRunner
@@ -226,14 +234,7 @@ def test_the_longest_trials_come_first(
         create(folder, trial)
         text = result_text(identity=trial.identity, seconds={"epochs": seconds})
         folder.result_file.write_text(text)
-    request = SweepRequest(
-        spec=load_spec(tmp_path / "spec.yaml"),
-        runs=tmp_path / "runs",
-        data=tmp_path,
-        console=make_console(),
-        quiet=True,
-    )
-    assert SlurmLauncher(request).run(trials) == 0
+    assert launcher_of(tmp_path).run(trials) == 0
     (array,) = open_arrays(tmp_path / "runs")
     labels = [entry.trial.label for task in (0, 1) for entry in array.entries(task)[1]]
     assert labels == ["delta-gclip", "sgd"]
@@ -412,12 +413,13 @@ def timed_submission(folder: Path, planned: Sequence[Planned], copies: int) -> f
         for seed in range(copies)
         for each in planned
     ]
-    launcher = replace(launcher_of(folder), runs=folder / f"runs-{copies}")
+    launcher = launcher_of(folder)
+    launcher.request = replace(launcher.request, runs=folder / f"runs-{copies}")
     begin = time.process_time()
     batches = launcher.batches(many, 100)
     for batch in batches:
         launcher.submit(batch)
-    jobs = find_jobs(launcher.runs)
+    jobs = find_jobs(launcher.request.runs)
     assert len(jobs.places) == len(jobs.tasks) == len(many)
     assert len(batches) == -(-len(many) // 100)
     return time.process_time() - begin

@@ -36,20 +36,20 @@ experiments:
 @pytest.mark.parametrize(
     ("slurm", "words", "place", "refusal"),
     [
-        ("partition: nope", "", "slurm › partition", "Invalid partition name specified"),
-        ("{partition: short, time: 10}", "", "slurm › time", "Requested time limit is invalid"),
-        ("{mem: 100, sbatch: --mem-per-cpu=100}", "", "slurm › sbatch", "mutually exclusive"),
+        ("partition: nope", "", "slurm", "Invalid partition name specified"),
+        ("{partition: short, time: 10}", "", "slurm", "Requested time limit is invalid"),
+        ("{mem: 100, sbatch: --mem-per-cpu=100}", "", "slurm", "mutually exclusive"),
         ("{nodes: 1, gpus: 9}", "", "slurm", "node configuration is not available"),
         ("sbatch: --gres=foo:1", "", "slurm", "Invalid generic resource (gres)"),
-        ("constraint: nope", "", "slurm › constraint", "Invalid feature specification"),
-        ("{cpus: 99, time: 5}", "", "slurm › cpus", "More processors requested than permitted"),
+        ("constraint: nope", "", "slurm", "Invalid feature specification"),
+        ("{cpus: 99, time: 5}", "", "slurm", "More processors requested than permitted"),
         (
             "optimizers: {sgd: {partition: nope}}",
             "--optimizer sgd",
-            "slurm › optimizers › sgd › partition",
+            "slurm › optimizers › sgd",
             "Invalid partition name specified",
         ),
-        ("time: 5", "--slurm mem=900G", "mem=900G", "Memory specification can not be satisfied"),
+        ("time: 5", "--slurm mem=900G", "slurm", "Memory specification can not be satisfied"),
     ],
 )
 def test_what_slurm_refuses_is_said_in_its_words_with_the_line_that_caused_it(
@@ -60,12 +60,10 @@ def test_what_slurm_refuses_is_said_in_its_words_with_the_line_that_caused_it(
     assert_tells_people(done)
     _, cause, *told = done.out.splitlines()
     assert refusal in "\n".join(told)
-    if words.startswith("--slurm"):
-        assert cause == f"error: --slurm {place}: sbatch refuses this."
-    else:
-        line, column = _position(here, place.split(" › "))
-        at = f"experiments.yaml:{line}:{column}: tiny › {place}"
-        assert cause == f"error: {at}: sbatch refuses this."
+    line, column = _position(here, place.split(" › "))
+    asked = f" with {words}" if words.startswith("--slurm") else ""
+    at = f"experiments.yaml:{line}:{column}: tiny › {place}{asked}"
+    assert cause == f"error: {at}: sbatch refuses this."
     assert sorted(path.name for path in here.path.iterdir()) == ["experiments.yaml"]
 
 
