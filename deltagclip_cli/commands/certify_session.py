@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from deltagclip_cli.core import ClaimedError, ExitCode, NotYetError, UsageError
 from deltagclip_cli.results.read.tree import Place
-from deltagclip_cli.terminal.compare_view import print_sheets
+from deltagclip_cli.terminal.compare_view import print_tables
 from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.theory.certificate import (
     HOW_MEASURED,
     Certificate,
     certificate_of,
-    certificate_sheet,
-    numbers_sheet,
+    certificate_table,
+    numbers_table,
 )
 
 
@@ -66,8 +66,8 @@ def certify(place: Place, *, as_json: bool, quiet: bool) -> ExitCode:
 
 def _print(certificates: Sequence[Certificate]) -> None:
     console = make_console()
-    sheets = [certificate_sheet(each) for each in certificates]
+    tables = [certificate_table(each) for each in certificates]
     if len(certificates) > 1:
-        sheets.append(numbers_sheet("All of these runs", certificates))
-    print_sheets(console, sheets)
+        tables.append(numbers_table("All of these runs", certificates))
+    print_tables(console, tables)
     console.print(HOW_MEASURED, style="dim")

@@ -12,7 +12,7 @@ from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.read.tree import Place
-from deltagclip_cli.terminal.compare_view import print_sheets
+from deltagclip_cli.terminal.compare_view import print_tables
 from deltagclip_cli.terminal.console import (
     COLUMNS_OF_FILES,
     Console,
@@ -56,7 +56,7 @@ def compare_and_write(
     reading = place.read(shown_reading(quiet=quiet))
     found = analyse(reading, request)
     if output is None and format_ == "table":
-        print_sheets(make_console(), found.sheets())
+        print_tables(make_console(), found.tables())
     elif output is None:
         write = write_json if format_ == "json" else sys.stdout.write
         write(_text(found, format_))
@@ -77,12 +77,12 @@ def _text(found: Analysis, format_: str) -> str:
         case "json":
             return json_text(found)
         case "markdown":
-            return markdown(found.sheets())
+            return markdown(found.tables())
         case "latex":
-            return latex(found.sheets())
+            return latex(found.tables())
     file = io.StringIO()
     console = Console(file=file, width=COLUMNS_OF_FILES, highlight=False, color_system=None)
-    print_sheets(console, found.sheets())
+    print_tables(console, found.tables())
     return file.getvalue()
 
 

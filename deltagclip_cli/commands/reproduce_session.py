@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.results.compare.published import Figure, as_data, overview, value_sheets
+from deltagclip_cli.results.compare.published import Figure, as_data, overview, reproduction_tables
 from deltagclip_cli.results.read.run import Reading
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import expand
-from deltagclip_cli.terminal.compare_view import print_sheets
+from deltagclip_cli.terminal.compare_view import print_tables
 from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 from deltagclip_cli.terminal.streams import print_json
 
@@ -36,8 +36,8 @@ def show_reproduction(
     if as_json:
         print_json(as_data(figures, reading.runs))
     else:
-        sheets = [overview(figures, reading.runs), *value_sheets(figures, reading.runs)]
-        print_sheets(make_console(), sheets)
+        tables = [overview(figures, reading.runs), *reproduction_tables(figures, reading.runs)]
+        print_tables(make_console(), tables)
     print_problems(reading.problems)
 
 

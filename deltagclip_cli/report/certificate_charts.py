@@ -9,13 +9,13 @@ import numpy as np
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.tables import Sheet
+from deltagclip_cli.results.compare.tables import Table
 from deltagclip_cli.results.read.run import Curve, Numbers, Run
 from deltagclip_cli.theory.certificate import (
     Certificate,
     certificate_of,
-    numbers_sheet,
-    verdict_sheet,
+    numbers_table,
+    verdict_table,
 )
 from deltagclip_cli.theory.verdict import is_measured
 
@@ -63,22 +63,22 @@ def certificates_of(runs: Sequence[Run]) -> list[Certificate]:
     return found
 
 
-def certificate_sheets(comparison: Comparison) -> Iterator[Sheet]:
+def certificate_tables(comparison: Comparison) -> Iterator[Table]:
     """What each line came to for each setting, and its numbers; nothing if no run has any."""
     found = certificates_of([run for row in comparison.rows for run in row.once])
     if found:
-        yield verdict_sheet(f"{comparison.title}: certificate", found)
-        yield numbers_sheet(f"{comparison.title}: numbers of the certificate", found)
+        yield verdict_table(f"{comparison.title}: certificate", found)
+        yield numbers_table(f"{comparison.title}: numbers of the certificate", found)
 
 
-def certificates_across(comparisons: Sequence[Comparison]) -> Iterator[Sheet]:
+def certificates_across(comparisons: Sequence[Comparison]) -> Iterator[Table]:
     """For each experiment with several conditions, such as widths, the numbers of all."""
     for name in dict.fromkeys(each.experiment for each in comparisons):
         own = [each for each in comparisons if each.experiment == name]
         runs = [run for each in own for row in each.rows for run in row.once]
         found = certificates_of(runs) if len(own) > 1 else []
         if found:
-            yield numbers_sheet(f"{name}: numbers of the certificate", found)
+            yield numbers_table(f"{name}: numbers of the certificate", found)
 
 
 def with_bounds(run: Run) -> Run:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from deltagclip_cli import __version__
 from deltagclip_cli.report.charts import Charts, profiles
 from deltagclip_cli.report.line_styles import Looks
-from deltagclip_cli.report.page_tables import Table, tables_across, tables_of
+from deltagclip_cli.report.page_tables import PageTable, tables_across, tables_of
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
 from deltagclip_cli.report.sensitivity_charts import sensitivity_charts
@@ -38,7 +38,7 @@ class Section:
     name: str
     title: str
     sentences: Sequence[str]
-    tables: Sequence[Table]
+    tables: Sequence[PageTable]
 
 
 def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]) -> str:

@@ -1,19 +1,19 @@
-"""Sheets on a terminal: what does not fit beside the names continues below, under them again."""
+"""Tables on a terminal: what does not fit beside the names continues below, under them again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import rich.table
 from rich import box
 from rich.cells import cell_len
 from rich.color import Color
 from rich.console import Console
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.results.compare.comparison import Standing
-from deltagclip_cli.results.compare.tables import Cell, Line, Sheet
+from deltagclip_cli.results.compare.tables import Cell, Table
 
 _STYLES = {Standing.BEST: "bold green", Standing.LIKE_BEST: "green"}
 _DARK, _BRIGHT = (68, 1, 84), (253, 231, 37)  # the ends of viridis
@@ -21,34 +21,34 @@ _GAP = 2
 _LEAST_NAME = 20
 
 
-def print_sheets(console: Console, sheets: Iterable[Sheet]) -> None:
+def print_tables(console: Console, tables: Iterable[Table]) -> None:
     """Print tables with their titles and notes."""
-    for sheet in sheets:
-        console.print(Text(sheet.title, style="bold"))
-        layout = _Layout(sheet, console.width)
+    for table in tables:
+        console.print(Text(table.title, style="bold"))
+        layout = _Layout(table, console.width)
         for number, columns in enumerate(layout.chunks()):
             if number:
                 console.print()
-            console.print(layout.table(columns))
-        for note in sheet.notes:
+            console.print(layout.part(columns))
+        for note in table.notes:
             console.print(Text(note, style="dim"))
         console.print()
 
 
 class _Layout:
-    """How a sheet is laid out in a width.
+    """A table that is laid out in a width.
 
     Everything stands on one line if there is room. Else details go below their numbers, names are
     folded, and the columns that still do not fit make a table of their own.
     """
 
-    def __init__(self, sheet: Sheet, width: int) -> None:
-        self._sheet = sheet
-        self._has_marks = any(line.mark for line in sheet.lines)
+    def __init__(self, table: Table, width: int) -> None:
+        self._table = table
+        self._has_marks = any(name.mark for name, *_ in table.rows)
         self._width = width - (1 + _GAP if self._has_marks else 0)
-        widths = _widths(sheet, " ")
+        widths = _widths(table, " ")
         self._between = " " if _total(widths) <= self._width else "\n"
-        self._name, *self._numbers = _widths(sheet, self._between)
+        self._name, *self._numbers = _widths(table, self._between)
 
     def chunks(self) -> Iterator[list[int]]:
         """The columns of each table but the first, which names its rows."""
@@ -63,9 +63,9 @@ class _Layout:
             used += _GAP + width
         yield chunk
 
-    def table(self, columns: Sequence[int]) -> Table:
-        """The table of some columns, beside the names."""
-        table = Table(
+    def part(self, columns: Sequence[int]) -> rich.table.Table:
+        """Return some columns, beside the names."""
+        part = rich.table.Table(
             box=box.SIMPLE_HEAD,
             show_edge=False,
             pad_edge=False,
@@ -73,24 +73,23 @@ class _Layout:
             header_style="bold",
         )
         if self._has_marks:
-            table.add_column("", width=1)
+            part.add_column("", width=1)
         room = self._width - sum(self._numbers[column - 1] + _GAP for column in columns)
-        table.add_column(Text(self._sheet.columns[0]), max_width=max(room, 1), overflow="fold")
+        part.add_column(Text(self._table.headings[0]), max_width=max(room, 1), overflow="fold")
         for column in columns:
-            table.add_column(Text(self._sheet.columns[column]), justify="right")
-        for line in self._sheet.lines:
-            table.add_row(*self._cells(line, columns), style=_style(line))
-        return table
+            part.add_column(Text(self._table.headings[column]), justify="right")
+        for row in self._table.rows:
+            cells = [Text(row[0].mark)] if self._has_marks else []
+            for cell in (row[0], *(row[column] for column in columns)):
+                cells.append(Text(_text(cell, self._between), style=_shade(cell)))
+            style = _STYLES.get(row[0].standing) if row[0].standing else None
+            part.add_row(*cells, style=style)
+        return part
 
-    def _cells(self, line: Line, columns: Sequence[int]) -> list[Text]:
-        mark = [Text(line.mark)] if self._has_marks else []
-        shown = (line.cells[column] for column in (0, *columns))
-        return mark + [Text(_text(cell, self._between), style=_shade(cell)) for cell in shown]
 
-
-def _widths(sheet: Sheet, between: str) -> list[int]:
-    """Of each column, with something between texts and their details."""
-    rows = [[Cell(title) for title in sheet.columns], *(line.cells for line in sheet.lines)]
+def _widths(table: Table, between: str) -> list[int]:
+    """Return that of each column, with something between texts and their details."""
+    rows = [list(map(Cell, table.headings)), *table.rows]
     return [
         max(cell_len(part) for cell in column for part in _text(cell, between).split("\n"))
         for column in zip(*rows, strict=True)
@@ -103,10 +102,6 @@ def _total(widths: Sequence[int]) -> int:
 
 def _text(cell: Cell, between: str) -> str:
     return f"{cell.text}{between}{cell.detail}" if cell.detail else cell.text
-
-
-def _style(line: Line) -> str | None:
-    return _STYLES.get(line.standing) if line.standing else None
 
 
 def _shade(cell: Cell) -> Style:

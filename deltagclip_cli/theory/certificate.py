@@ -24,7 +24,7 @@ from deltagclip_cli.core import (
     write_text,
 )
 from deltagclip_cli.results.compare.comparison import by_size
-from deltagclip_cli.results.compare.tables import Sheet, line
+from deltagclip_cli.results.compare.tables import Column, Table, make_cells, make_table
 from deltagclip_cli.results.read.run import Group, Numbers, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import hold
@@ -203,7 +203,7 @@ def _finite(value: Any) -> Any:
 # ------------------------------------------------------------------------ tables
 
 
-def certificate_sheet(certificate: Certificate) -> Sheet:
+def certificate_table(certificate: Certificate) -> Table:
     """Return every statement of a run's certificate with its numbers."""
     run, trajectory, statements = certificate.run, certificate.trajectory, certificate.statements
     words = " ".join([run.group.name, *in_words(run.group.conditions)])
@@ -220,14 +220,17 @@ def certificate_sheet(certificate: Certificate) -> Sheet:
     if trajectory.regimes is not None:
         counts = [f"{count} {name}" for name, count in trajectory.regimes.items()]
         training += f"; steps: {', '.join(counts)}"
-    return Sheet(
+    columns: list[Column[Statement]] = [
+        Column("line", lambda each: f"{each.name}: {each.formula}"),
+        Column("verdict", str),
+        Column("measured", lambda each: short(each.measured)),
+        Column("bound", lambda each: short(each.bound)),
+    ]
+    return make_table(
         title=f"{run.group.experiment} · {words} · seed {run.seed}: "
         f"{plural(len(trajectory.steps), 'step')}",
-        columns=["line", "verdict", "measured", "bound"],
-        lines=[
-            line([f"{s.name}: {s.formula}", str(s), short(s.measured), short(s.bound)])
-            for s in statements
-        ],
+        columns=columns,
+        things=statements,
         notes=[
             *(f"{', '.join(names)}: {reason}." for reason, names in reasons.items()),
             f"{', '.join(ranges)}, measured {times}; smallest PL* ratio {ratio}.",
@@ -236,19 +239,19 @@ def certificate_sheet(certificate: Certificate) -> Sheet:
     )
 
 
-def verdict_sheet(title: str, certificates: Sequence[Certificate]) -> Sheet:
+def verdict_table(title: str, certificates: Sequence[Certificate]) -> Table:
     """Return what each statement came to for each setting, over its seeds."""
-    lines = []
+    rows = []
     for name, own in _by_setting(certificates):
         judged = zip(*(each.statements for each in own), strict=True)
         regimes = [counts for each in own if (counts := each.trajectory.regimes) is not None]
         steps = [NOTHING] * len(REGIMES)
         if regimes:
             steps = [short(float(np.mean([each[kind] for each in regimes]))) for kind in REGIMES]
-        lines.append(line([name, str(len(own)), *map(_verdict, judged), *steps]))
+        rows.append(make_cells([name, str(len(own)), *map(_verdict, judged), *steps]))
     formulas = [f"{name}: {formula}" for name, formula in FORMULAS.items()]
     notes = ["; ".join(formulas) + ".", HOW_MEASURED]
-    return Sheet(title, ["optimizer", "n", *FORMULAS, *REGIMES], lines, notes)
+    return Table(title, ["optimizer", "n", *FORMULAS, *REGIMES], rows, notes)
 
 
 def _verdict(statements: Sequence[Statement]) -> str:
@@ -260,7 +263,7 @@ def _verdict(statements: Sequence[Statement]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
 
 
-def numbers_sheet(title: str, certificates: Sequence[Certificate]) -> Sheet:
+def numbers_table(title: str, certificates: Sequence[Certificate]) -> Table:
     """Return λ_min, μ, β and the rate of each setting: such as against the width."""
     columns: dict[str, Callable[[Certificate], float]] = {
         "λ_min at w_0": lambda each: float(each.trajectory.lambda_min[0]),
@@ -271,18 +274,18 @@ def numbers_sheet(title: str, certificates: Sequence[Certificate]) -> Sheet:
         "L ratio a step": lambda each: each.trajectory.factor,
         "1 - ηδμ": lambda each: each.theorem.rate,
     }
-    lines = []
+    rows = []
     for name, own in _by_setting(certificates):
         held = [sum(s.verdict is Verdict.HOLDS for s in each.statements) for each in own]
         most = f"{min(held)} to {max(held)}" if min(held) < max(held) else str(held[0])
         means = [_mean([value(each) for each in own]) for value in columns.values()]
-        lines.append(line([name, str(len(own)), f"{most} of {len(FORMULAS)}", *means]))
+        rows.append(make_cells([name, str(len(own)), f"{most} of {len(FORMULAS)}", *means]))
     notes = [
         "Means ± standard errors over seeds. μ is the least λ_min and β the largest curvature"
         " along the way; the PL* ratio is the smallest. The last two: by what a step multiplied"
         " the loss (geometric mean), and by what the theorem says it does at least.",
     ]
-    return Sheet(title, ["optimizer", "n", "lines that hold", *columns], lines, notes)
+    return Table(title, ["optimizer", "n", "lines that hold", *columns], rows, notes)
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -29,8 +29,8 @@ def runs_of(optimizer: str, *words: str, n: int = 5) -> list[Run]:
 def note(runs: list[Run]) -> str:
     """What is said of circumstances below the table; empty if nothing is."""
     found = answered(runs)
-    (sheet, *_) = found.sheets()
-    said = [each for each in sheet.notes if "circumstances" in each]
+    (table, *_) = found.tables()
+    said = [each for each in table.notes if "circumstances" in each]
     assert said == [each for each in sentences(found.comparisons[0]) if "circumstances" in each]
     return "".join(said)
 

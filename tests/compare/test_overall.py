@@ -7,7 +7,7 @@ import math
 import pytest
 from made_runs import answered, group, last_values, run
 
-from deltagclip_cli.results.compare.profiles import Overall, overall_sheet
+from deltagclip_cli.results.compare.profiles import Overall, overall_table
 from deltagclip_cli.results.read.run import Run
 
 LAST = {
@@ -42,13 +42,13 @@ def test_an_optimizer_counts_with_its_best_setting_and_that_is_said() -> None:
     better = last_values(group("gclip", experiment="one", lr="9"), [1.0, 1.0])
     across = found([*runs(), *better])
     assert across.ranking.mean_rank["gclip"] == pytest.approx((1 + 3 + 2) / 3)
-    assert "Each optimizer counts with its best setting" in overall_sheet(across).notes[-1]
+    assert "Each optimizer counts with its best setting" in overall_table(across).notes[-1]
 
 
 def test_an_optimizer_that_is_not_in_all_experiments_is_left_out_and_named() -> None:
     across = found([*runs(), *last_values(group("muon", experiment="one"), [1.0, 1.0])])
     assert "muon" not in across.ranking.mean_rank
-    assert "left out: muon." in " ".join(overall_sheet(across).notes)
+    assert "left out: muon." in " ".join(overall_table(across).notes)
 
 
 def test_profiles_are_of_median_times_to_the_target() -> None:
@@ -67,7 +67,7 @@ def test_profiles_are_of_median_times_to_the_target() -> None:
         assert list(profiles["never"].ratios.values()) == [math.inf, math.inf]
         scores = {label: profile.score for label, profile in profiles.items()}
         assert scores == pytest.approx({"fast": 1.0, "slow": 2.5 / 3, "never": 0.0})
-    texts = [[cell.text for cell in line.cells] for line in overall_sheet(across).lines]
+    texts = [[cell.text for cell in row] for row in overall_table(across).rows]
     assert texts[1][5:] == ["0%", "100%", "100%", "100%"]
 
 

@@ -30,13 +30,13 @@ def test_ours_stand_beside_those_with_the_same_options() -> None:
     ours = group("d", experiment="vit-tiny-cifar10", options=PAPER)
     other = group("e", experiment="vit-tiny-cifar10", options={**PAPER, "lr": 0.3})
     runs = last_values(ours, [0.69, 0.71]) + last_values(other, [0.1, 0.2])
-    sheet = answered(runs, published=True).sheets()[-1]
-    assert [[cell.text for cell in line.cells][3:] for line in sheet.lines] == [
+    table = answered(runs, published=True).tables()[-1]
+    assert [[cell.text for cell in row][3:] for row in table.rows] == [
         ["0.7060 ± 0.0019", "–", "–", "–"],
         ["0.7021 ± 0.0016", "2", "2", "0.700 ± 0.010"],
         ["0.3479 ± 0.0026", "–", "–", "–"],
     ]
-    assert any("158/157" in note for note in sheet.notes)
+    assert any("158/157" in note for note in table.notes)
 
 
 def test_where_nothing_was_published_that_is_said() -> None:

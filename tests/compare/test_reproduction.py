@@ -11,7 +11,7 @@ from deltagclip_cli.results.compare.published import (
     Figure,
     as_data,
     overview,
-    value_sheets,
+    reproduction_tables,
     values,
 )
 from deltagclip_cli.results.read.run import Outcome, Run
@@ -27,16 +27,16 @@ def ours(accuracies: list[float], epochs: int = 100) -> list[Run]:
 
 
 def texts(runs: list[Run], metric: str = "test/accuracy") -> list[list[str]]:
-    (sheet,) = value_sheets([FIGURE], runs)
-    rows = [[cell.text for cell in line.cells] for line in sheet.lines]
+    (table,) = reproduction_tables([FIGURE], runs)
+    rows = [[cell.text for cell in row] for row in table.rows]
     return [row for row in rows if row[1] == metric]
 
 
 def test_what_was_not_run_is_said_to_be_so_with_the_command_that_runs_it() -> None:
-    (sheet,) = value_sheets([FIGURE], [])
-    assert {line.cells[4].text for line in sheet.lines} == {"not run"}
-    assert "What was not run: deltagclip sweep vit-tiny-cifar10" in sheet.notes
-    assert overview([FIGURE], []).lines[0].cells[1].text == "not run"
+    (table,) = reproduction_tables([FIGURE], [])
+    assert {row[4].text for row in table.rows} == {"not run"}
+    assert "What was not run: deltagclip sweep vit-tiny-cifar10" in table.notes
+    assert overview([FIGURE], []).rows[0][1].text == "not run"
 
 
 def test_every_published_value_is_there() -> None:
@@ -66,8 +66,8 @@ def test_ours_are_read_at_the_epoch_of_theirs() -> None:
 
 
 def test_shorter_runs_are_shown_and_said_to_be_shorter() -> None:
-    (sheet,) = value_sheets([FIGURE], ours([0.5, 0.6], epochs=3))
-    assert "Theirs is after epoch 100, ours after epoch 3." in sheet.notes
+    (table,) = reproduction_tables([FIGURE], ours([0.5, 0.6], epochs=3))
+    assert "Theirs is after epoch 100, ours after epoch 3." in table.notes
 
 
 def test_of_several_conditions_the_longest_runs_count() -> None:
@@ -82,15 +82,15 @@ def test_of_several_conditions_the_longest_runs_count() -> None:
 
 
 def test_the_caveats_stand_below() -> None:
-    (sheet,) = value_sheets([FIGURE], [])
-    assert any("158/157" in note for note in sheet.notes)
+    (table,) = reproduction_tables([FIGURE], [])
+    assert any("158/157" in note for note in table.notes)
 
 
 def test_runs_that_have_ended_are_counted_diverged_ones_too() -> None:
     lost = run(group("b", "vit-tiny-cifar10"), 0, [0.1], Outcome.DIVERGED)
     late = run(group("c", "vit-tiny-cifar10"), 0, [0.1], Outcome.UNFINISHED)
     runs = [*ours([0.5, 0.6]), lost, late]
-    assert overview([FIGURE], runs).lines[0].cells[1].text == "3 of 40"
+    assert overview([FIGURE], runs).rows[0][1].text == "3 of 40"
 
 
 def test_programs_get_everything_in_full_precision() -> None:

@@ -7,7 +7,7 @@ from made_runs import answered, group, last_values, run
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.results.compare.sensitivity import Margin, sensitivities
-from deltagclip_cli.results.compare.tables import Sheet
+from deltagclip_cli.results.compare.tables import Table
 from deltagclip_cli.results.read.run import Outcome, Run
 
 GRID = {("0.1", "1"): 0.50, ("0.1", "2"): 0.90, ("10", "1"): 0.895, ("10", "2"): 0.88}
@@ -22,8 +22,8 @@ def grid() -> list[Run]:
     return runs + last_values("adam", [0.7, 0.8])
 
 
-def heat_map(runs: list[Run], keys: tuple[str, str]) -> Sheet:
-    return next(s for s in answered(runs, heat_map=keys).sheets() if "down" in s.title)
+def heat_map(runs: list[Run], keys: tuple[str, str]) -> Table:
+    return next(s for s in answered(runs, heat_map=keys).tables() if "down" in s.title)
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_what_is_no_margin_is_refused(text: str) -> None:
 def test_a_heat_map_has_a_cell_for_each_pair_of_settings_in_their_order() -> None:
     runs = grid() + last_values(group("gclip", lr="2", gamma="1"), [0.1, 0.3])
     found = heat_map(runs, ("lr", "gamma"))
-    assert list(found.columns) == [r"lr \ gamma", "1", "2"]
-    assert [[cell.text for cell in line.cells] for line in found.lines] == [
+    assert list(found.headings) == [r"lr \ gamma", "1", "2"]
+    assert [[cell.text for cell in row] for row in found.rows] == [
         ["0.1", "0.5", "0.9"],
         ["2", "0.2", "–"],
         ["10", "0.895", "0.88"],
     ]
-    assert [[cell.shade for cell in line.cells] for line in found.lines] == [
+    assert [[cell.shade for cell in row] for row in found.rows] == [
         [None, 0.25, 1.0],
         [None, 0.0, None],
         [None, 0.75, 0.5],
@@ -73,16 +73,16 @@ def test_equal_means_have_the_same_shade_and_are_best_together() -> None:
     found = heat_map(
         [*runs, *last_values(group("gclip", lr="1", gamma="1"), [0.1])], ("lr", "gamma")
     )
-    assert [[cell.shade for cell in line.cells[1:]] for line in found.lines] == [
+    assert [[cell.shade for cell in row[1:]] for row in found.rows] == [
         [0.0, 1.0],
         [None, 1.0],
     ]
-    assert [line.cells[2].is_best for line in found.lines] == [True, True]
+    assert [row[2].is_best for row in found.rows] == [True, True]
 
 
 def test_a_diverged_setting_has_a_cross_in_the_heat_map() -> None:
     diverged = run(group("gclip", lr="10", gamma="2"), 9, [0.99], Outcome.DIVERGED)
-    assert heat_map([*grid(), diverged], ("gamma", "lr")).lines[1].cells[2].text == "×"
+    assert heat_map([*grid(), diverged], ("gamma", "lr")).rows[1][2].text == "×"
 
 
 def test_of_several_settings_in_a_cell_the_best_is_shown() -> None:
@@ -92,7 +92,7 @@ def test_of_several_settings_in_a_cell_the_best_is_shown() -> None:
             setting = group("gclip", lr=lr, gamma=gamma, delta=delta)
             runs += last_values(setting, [value + shift, value + shift])
     found = heat_map(runs, ("lr", "gamma"))
-    assert [cell.text for cell in found.lines[0].cells] == ["0.1", "0.55", "0.95"]
+    assert [cell.text for cell in found.rows[0]] == ["0.1", "0.55", "0.95"]
     assert "Each cell is the best over the other settings, which flatters." in found.notes
 
 
@@ -103,12 +103,12 @@ def test_conditions_of_the_experiment_can_be_an_axis() -> None:
             setting = group("gclip", conditions={"data.batch_size": size}, lr=lr)
             runs += last_values(setting, [0.1, 0.2])
     found = heat_map(runs, ("data.batch_size", "lr"))
-    assert [line.cells[0].text for line in found.lines] == ["8", "16"]
+    assert [row[0].text for row in found.rows] == ["8", "16"]
 
 
 def test_settings_that_are_the_same_everywhere_make_no_map() -> None:
     with pytest.raises(UsageError) as caught:
-        answered(grid(), heat_map=("lr", "delta")).sheets()
+        answered(grid(), heat_map=("lr", "delta")).tables()
     assert str(caught.value) == (
         "--heatmap lr,delta: no optimizer has several values of both.\n"
         "  settings that differ: lr, gamma"

@@ -190,13 +190,13 @@ def test_ties_of_few_seeds_make_no_difference_and_keep_the_caution() -> None:
     adam, sgd = found.comparisons[0].rows
     assert (adam.standing, sgd.standing) == (Standing.BEST, Standing.LIKE_BEST)
     assert sgd.versus is not None and sgd.versus.rank_test_p == pytest.approx(0.1)
-    notes = " ".join(note for sheet in found.sheets() for note in sheet.notes)
+    notes = " ".join(note for table in found.tables() for note in table.notes)
     assert "With 3 and 3 seeds Mann-Whitney's p cannot be below 0.1." in notes
 
 
 def test_where_sizes_differ_the_table_says_which_rank_test_counts() -> None:
     others = [run("sgd", 10 + seed, [0.5 + seed / 10]) for seed in range(3)]
-    sheet = answered([*last_values("adam", GOOD), *others], baseline="adam").sheets()[-1]
-    assert any("Brunner and Munzel" in note for note in sheet.notes)
-    sheet = answered(three()[:8], baseline="same").sheets()[-1]
-    assert sheet.notes and not any("Brunner" in note for note in sheet.notes)
+    table = answered([*last_values("adam", GOOD), *others], baseline="adam").tables()[-1]
+    assert any("Brunner and Munzel" in note for note in table.notes)
+    table = answered(three()[:8], baseline="same").tables()[-1]
+    assert table.notes and not any("Brunner" in note for note in table.notes)

@@ -9,7 +9,7 @@ from made_runs import answered, last_values
 
 from deltagclip_cli.core import finite, short, shown_with, with_error
 from deltagclip_cli.results.compare.export import latex, markdown
-from deltagclip_cli.results.compare.tables import Cell, Line, Sheet, line, p_value
+from deltagclip_cli.results.compare.tables import Cell, Table, make_cells, p_value
 
 NASTY = "a_b|c*d `e` <f> [g] 100% $x_1$ & {h} \\i #j ~k ^l δ ∞ 中"
 
@@ -51,13 +51,13 @@ def test_a_small_p_value_keeps_its_order() -> None:
     ]
 
 
-def sheet(*lines: Line) -> Sheet:
-    return Sheet("A title_1", ["name", "p %"], lines, ["One note.", "Another_one."])
+def table(*rows: list[Cell]) -> Table:
+    return Table("A title_1", ["name", "p %"], rows, ["One note.", "Another_one."])
 
 
 def test_markdown_is_a_table_of_github_s_with_what_means_something_there_escaped() -> None:
-    best = Line([Cell("a|b", is_best=True), Cell("1", "[0, 2]", is_best=True)])
-    assert markdown([sheet(best, line(["c_d", "-3"]))]) == (
+    best = [Cell("a|b", is_best=True), Cell("1", "[0, 2]", is_best=True)]
+    assert markdown([table(best, make_cells(["c_d", "-3"]))]) == (
         "### A title\\_1\n\n"
         "| name | p % |\n"
         "| --- | ---: |\n"
@@ -68,8 +68,8 @@ def test_markdown_is_a_table_of_github_s_with_what_means_something_there_escaped
 
 
 def test_latex_has_the_rules_of_booktabs_and_real_minus_signs() -> None:
-    best = Line([Cell("a&b", is_best=True), Cell("-1", "[-2, 1e-05]")])
-    text = latex([sheet(best)])
+    best = [Cell("a&b", is_best=True), Cell("-1", "[-2, 1e-05]")]
+    text = latex([table(best)])
     assert text.splitlines()[5:] == [
         r"\begin{tabular}{lr}",
         r"\toprule",
@@ -84,7 +84,7 @@ def test_latex_has_the_rules_of_booktabs_and_real_minus_signs() -> None:
 
 
 def test_a_latex_table_that_is_longer_than_a_page_goes_on_to_the_next() -> None:
-    text = latex([sheet(*[line(["a", "1"])] * 41)])
+    text = latex([table(*[make_cells(["a", "1"])] * 41)])
     assert r"\begin{longtable}{lr}" in text
     assert r"\begin{table}" not in text
     assert text.count(r"a & 1 \\") == 41
@@ -92,11 +92,14 @@ def test_a_latex_table_that_is_longer_than_a_page_goes_on_to_the_next() -> None:
 
 def test_no_name_breaks_a_table() -> None:
     for name in (NASTY, "", "\\", "**bold**"):
-        for text, ends in ((markdown([sheet(line([name, "1"]))]), "|"), (latex([sheet()]), "")):
+        for text, ends in (
+            (markdown([table(make_cells([name, "1"]))]), "|"),
+            (latex([table()]), ""),
+        ):
             rows = [each for each in text.splitlines() if each.startswith("|")]
             assert all(each.replace("\\|", "").count("|") == 3 for each in rows)
             assert all(each.endswith(ends) for each in rows)
-    written = latex([sheet(line([NASTY, "1"]))])
+    written = latex([table(make_cells([NASTY, "1"]))])
     row = next(each for each in written.splitlines() if each.startswith("a"))
     assert row.replace("\\&", "").count("&") == 1
     assert not set("δ∞中") & set(row)
@@ -104,7 +107,7 @@ def test_no_name_breaks_a_table() -> None:
 
 def test_the_best_is_bold_and_everything_is_marked() -> None:
     runs = last_values("good", [0.9, 0.91, 0.92]) + last_values("like", [0.92, 0.89, 0.91])
-    text = markdown(answered(runs).sheets())
+    text = markdown(answered(runs).tables())
     assert "| **• good** | 3 | **0.9100 ± 0.0058** |" in text
     assert "| ≈ like | 3 | 0.9067 ± 0.0088 |" in text
-    assert r"\textbf{{\textbullet} good} & 3 &" in latex(answered(runs).sheets())
+    assert r"\textbf{{\textbullet} good} & 3 &" in latex(answered(runs).tables())

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.results.compare.export import csv_text, latex, markdown
-from deltagclip_cli.results.compare.tables import value_sheet
+from deltagclip_cli.results.compare.tables import value_table
 from deltagclip_cli.results.read.run import Outcome, Run
 
 pytestmark = pytest.mark.slow  # some seconds each on two cores
@@ -131,8 +131,8 @@ def copied(browser: Browser, form: str) -> str:
 def forms() -> dict[str, str]:
     """The table of values in each form in which it can be copied."""
     answer = answer_of(usual_runs(), targets=[TARGET])
-    sheet = value_sheet(answer.comparisons[0], intervals=False)
-    return {"LaTeX": latex([sheet]), "Markdown": markdown([sheet]), "CSV": csv_text(answer)}
+    table = value_table(answer.comparisons[0])
+    return {"LaTeX": latex([table]), "Markdown": markdown([table]), "CSV": csv_text(answer)}
 
 
 @pytest.mark.parametrize("form", ["LaTeX", "Markdown", "CSV"])

@@ -14,7 +14,7 @@ from tiny_spec import trials_of
 
 from deltagclip_cli.report.charts import Charts
 from deltagclip_cli.report.page import page
-from deltagclip_cli.report.page_tables import Table, tables_across, tables_of
+from deltagclip_cli.report.page_tables import PageTable, tables_across, tables_of
 from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
 from deltagclip_cli.results.read.run import Reading, Run
 from deltagclip_cli.results.read.run_folders import read_trials
@@ -66,22 +66,22 @@ def answered(runs: Sequence[Run]) -> Analysis:
     return analyse(Reading(runs, []), Request(metric="test/loss"))
 
 
-def texts(table: Table) -> list[list[str]]:
-    return [[cell.text for cell in line.cells] for line in table.sheet.lines]
+def texts(table: PageTable) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in table.content.rows]
 
 
-def certificates(found: Analysis) -> list[Table]:
+def certificates(found: Analysis) -> list[PageTable]:
     (comparison,) = found.comparisons
     return [table for table in tables_of(comparison, found) if table.kind == "certificate"]
 
 
 def test_a_table_has_what_each_line_came_to_for_each_setting(tmp_path: Path) -> None:
     verdicts, numbers = certificates(answered(certified_runs(tmp_path)))
-    assert verdicts.sheet.columns[:5] == ["optimizer", "n", "rate", "kernel", "step size"]
+    assert verdicts.content.headings[:5] == ["optimizer", "n", "rate", "kernel", "step size"]
     adam, ours = texts(verdicts)
     assert ours == ["delta-gclip", "2", *["holds"] * 8, "0", "0", "20"]
     assert adam[:5] == ["adam", "2", "premise not met", "holds", "premise not met"]
-    assert numbers.sheet.columns[3:5] == ["λ_min at w_0", "μ"]
+    assert numbers.content.headings[3:5] == ["λ_min at w_0", "μ"]
     assert texts(numbers)[1][2:5] == ["8 of 8", "1.5 ± 0", "1.5 ± 0"]
 
 

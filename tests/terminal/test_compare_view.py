@@ -1,4 +1,4 @@
-"""Sheets on terminals of different widths."""
+"""Tables on terminals of different widths."""
 
 from __future__ import annotations
 
@@ -9,27 +9,31 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from deltagclip_cli.results.compare.comparison import Standing
-from deltagclip_cli.results.compare.tables import Cell, Line, Sheet, line
-from deltagclip_cli.terminal.compare_view import print_sheets
+from deltagclip_cli.results.compare.tables import Cell, Table, make_cells
+from deltagclip_cli.terminal.compare_view import print_tables
 
 LONG = "vit-tiny_cifar.dgclip.0.2.1.0.0.001.0.0"
-SHEET = Sheet(
+TABLE = Table(
     "A title",
     ["optimizer", "n", *(f"column {letter}" for letter in "abcd")],
     [
-        line([LONG, "10", *(Cell(f"0.{i}234", f"[0.{i}111, 0.{i}999]") for i in range(4))],
-             Standing.BEST),
-        line(["adam δ [red]x[/red]", "5", "1", "2", "3", "–"], Standing.LIKE_BEST),
-        line(["中文", "5", "1", "2", "3", "∞"]),
+        make_cells([
+            Cell(LONG, standing=Standing.BEST), "10",
+            *(Cell(f"0.{i}234", f"[0.{i}111, 0.{i}999]") for i in range(4)),
+        ]),
+        make_cells([
+            Cell("adam δ [red]x[/red]", standing=Standing.LIKE_BEST), "5", "1", "2", "3", "–",
+        ]),
+        make_cells(["中文", "5", "1", "2", "3", "∞"]),
     ],
     ["A note that is longer than a narrow terminal, and so goes on below on another line."],
 )  # fmt: skip
 
 
-def shown(width: int, *, terminal: bool = False, sheet: Sheet = SHEET) -> list[str]:
+def shown(width: int, *, terminal: bool = False, table: Table = TABLE) -> list[str]:
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, highlight=False)
-    print_sheets(console, [sheet])
+    print_tables(console, [table])
     return file.getvalue().splitlines()
 
 
@@ -49,8 +53,8 @@ def test_no_line_is_wider_than_the_terminal_and_nothing_is_lost(width: int) -> N
     lines = shown(width)
     assert max(map(cell_len, lines)) <= width
     everything = "".join("".join(lines).split())
-    for each in SHEET.lines:
-        for cell in each.cells[1:]:
+    for each in TABLE.rows:
+        for cell in each[1:]:
             assert cell.text in everything
             assert cell.detail.replace(" ", "") in everything
 
@@ -69,11 +73,11 @@ def test_markup_in_a_name_is_text() -> None:
 
 
 def test_a_shade_is_a_colour_on_a_terminal_only() -> None:
-    shaded = Sheet("t", ["a", "b"], [Line([Cell("x"), Cell("0.5", shade=0.9)])])
-    assert any("\x1b[" in each and "0.5" in each for each in shown(80, terminal=True, sheet=shaded))
-    assert not any("\x1b" in each for each in shown(80, sheet=shaded))
+    shaded = Table("t", ["a", "b"], [[Cell("x"), Cell("0.5", shade=0.9)]])
+    assert any("\x1b[" in each and "0.5" in each for each in shown(80, terminal=True, table=shaded))
+    assert not any("\x1b" in each for each in shown(80, table=shaded))
 
 
 def test_a_table_without_marks_has_no_room_for_them() -> None:
-    plain = Sheet("t", ["a", "b"], [line(["x", "1"])])
-    assert shown(80, sheet=plain)[1].startswith("a")
+    plain = Table("t", ["a", "b"], [make_cells(["x", "1"])])
+    assert shown(80, table=plain)[1].startswith("a")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 from deltagclip_cli.core import Mode, UsageError, printable
 from deltagclip_cli.results.compare.comparison import Comparison, check_baseline, compare_runs
-from deltagclip_cli.results.compare.profiles import Overall, overall, overall_sheet
-from deltagclip_cli.results.compare.published import experiments, published_sheets
+from deltagclip_cli.results.compare.profiles import Overall, overall, overall_table
+from deltagclip_cli.results.compare.published import experiments, published_table
 from deltagclip_cli.results.compare.question import (
     Moment,
     Question,
@@ -22,11 +22,16 @@ from deltagclip_cli.results.compare.question import (
 from deltagclip_cli.results.compare.sensitivity import (
     HeatMap,
     Margin,
-    heat_map_sheet,
+    heat_map_table,
     heat_maps,
-    sensitivity_sheets,
+    sensitivity_tables,
 )
-from deltagclip_cli.results.compare.tables import Sheet, cost_sheet, difference_sheet, value_sheet
+from deltagclip_cli.results.compare.tables import (
+    Table,
+    cost_table,
+    difference_table,
+    value_table,
+)
 from deltagclip_cli.results.read.run import Reading, Run
 
 
@@ -79,21 +84,18 @@ class Analysis:
     margin: Margin
     problems: Sequence[str]
 
-    def sheets(self) -> list[Sheet]:
-        """Everything as tables, in the order in which they are read."""
-        request = self.request
-        sheets: list[Sheet] = []
+    def tables(self) -> list[Table]:
+        """Return everything as tables, in the order in which they are read."""
+        found: list[Table | None] = []
         for each in self.comparisons:
-            found = (cost_sheet(each), difference_sheet(each))
-            sheets.append(value_sheet(each, intervals=request.intervals))
-            sheets += [sheet for sheet in found if sheet is not None]
-        sheets += sensitivity_sheets(self.comparisons, self.margin)
-        sheets += map(heat_map_sheet, self.heat_maps)
+            found += [value_table(each), cost_table(each), difference_table(each)]
+        found += sensitivity_tables(self.comparisons, self.margin)
+        found += map(heat_map_table, self.heat_maps)
         if self.across is not None:
-            sheets.append(overall_sheet(self.across))
-        if request.published:
-            sheets += published_sheets(self.comparisons)
-        return sheets
+            found.append(overall_table(self.across))
+        if self.request.published:
+            found += map(published_table, self.comparisons)
+        return [table for table in found if table is not None]
 
 
 def analyse(reading: Reading, request: Request) -> Analysis:
@@ -128,7 +130,9 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
         better = higher_is_better(own, request.mode, words)
         has_epochs = any(curve.has_epochs for run in runs for curve in run.curves.values())
         when = replace(moment, unit="epoch" if has_epochs else "step")
-        questions[name] = Question(own, better, when, targets, request.baseline, request.ddof)
+        questions[name] = Question(
+            own, better, when, targets, request.baseline, request.ddof, request.intervals
+        )
     return questions
 
 
@@ -176,7 +180,7 @@ def _unmet(comparisons: Sequence[Comparison], request: Request) -> list[str]:
             for each in comparisons
             if not any(row.versus for row in each.rows)
         ]
-    if request.published and not list(published_sheets(comparisons)):
+    if request.published and not any(map(published_table, comparisons)):
         problems.append(
             "--published: there are no figures of these experiments and metrics, but of"
             f" {', '.join(experiments())}."

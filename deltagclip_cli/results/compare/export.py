@@ -16,7 +16,7 @@ from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
 from deltagclip_cli.results.compare.profiles import Overall
 from deltagclip_cli.results.compare.published import Published, caveats, published
 from deltagclip_cli.results.compare.sensitivity import HeatMap, sensitivities
-from deltagclip_cli.results.compare.tables import Cell, Sheet, marked
+from deltagclip_cli.results.compare.tables import Cell, Column, Table, setting_columns
 from deltagclip_cli.results.read.run import Run
 
 
@@ -39,6 +39,7 @@ def json_text(answer: Analysis) -> str:
 
 
 def _experiment(comparison: Comparison, answer: Analysis) -> dict[str, Any]:
+    columns = setting_columns(comparison)
     record: dict[str, Any] = {
         "experiment": comparison.experiment,
         "conditions": comparison.conditions,
@@ -49,7 +50,10 @@ def _experiment(comparison: Comparison, answer: Analysis) -> dict[str, Any]:
         "unlike_circumstances": [
             {"circumstances": camp.circumstances, "seeds": camp.seeds} for camp in camps(comparison)
         ],
-        "settings": [_setting(row) for row in comparison.rows],
+        "settings": [
+            {**_setting(columns, row), "runs": [_run(row, run) for run in row.runs]}
+            for row in comparison.rows
+        ],
         "sensitivity": [
             {
                 "optimizer": each.optimizer,
@@ -72,29 +76,12 @@ def _experiment(comparison: Comparison, answer: Analysis) -> dict[str, Any]:
     return record
 
 
-def _setting(row: Row) -> dict[str, Any]:
+def _setting(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
     return {
-        "optimizer": row.group.optimizer,
-        "settings": row.group.settings,
-        "options": row.group.options,
-        "standing": row.standing,
-        "summary": asdict(row.summary) if row.summary else None,
-        "left_out": row.left_out,
-        "reached": asdict(row.reached) if row.reached else None,
-        "epoch_seconds": row.epoch_seconds,
-        "regimes": row.regimes,
-        "versus_baseline": _versus(row),
-        "runs": [_run(row, run) for run in row.runs],
-    }
-
-
-def _versus(row: Row) -> dict[str, Any] | None:
-    if row.versus is None:
-        return None
-    return {
-        **asdict(row.versus.difference),
-        "t_test_p_holm": row.versus.t_test_p,
-        "rank_test_p_holm": row.versus.rank_test_p,
+        name: value
+        for column in columns
+        if column.data is not None
+        for name, value in column.data(row).items()
     }
 
 
@@ -173,24 +160,26 @@ def csv_text(answer: Analysis) -> str:
 
 
 def _flat_row(comparison: Comparison, row: Row) -> dict[str, Any]:
-    question = comparison.question
+    question, known = comparison.question, _setting(setting_columns(comparison), row)
+    del known["options"]  # which settings tell apart
     record: dict[str, Any] = {
         "experiment": comparison.experiment,
         "conditions": _joined(comparison.conditions),
-        "optimizer": row.group.optimizer,
-        "settings": _joined(row.group.settings),
+        "optimizer": known.pop("optimizer"),
+        "settings": _joined(known.pop("settings")),
         "metric": question.metric,
         "at": str(question.moment),
-        "standing": row.standing,
-        **_flat("", asdict(row.summary) if row.summary else {"n": 0}),
+        "standing": known.pop("standing"),
+        **_flat("", known.pop("summary") or {"n": 0}),
         "ddof": question.ddof,
-        **{f"runs_{reason.replace(' ', '_')}": n for reason, n in row.left_out.items()},
+        **{f"runs_{why.replace(' ', '_')}": n for why, n in known.pop("left_out").items()},
         "target": comparison.target,
-        **_flat("reached_", asdict(row.reached) if row.reached else {}),
-        "epoch_seconds": row.epoch_seconds,
-        **_flat("", row.regimes or {}),
+        **_flat("reached_", known.pop("reached") or {}),
+        "epoch_seconds": known.pop("epoch_seconds"),
+        **_flat("", known.pop("regimes") or {}),
         "baseline": comparison.baseline.group.name if comparison.baseline else None,
-        **_flat("versus_", _versus(row) or {}),
+        **_flat("versus_", known.pop("versus_baseline") or {}),
+        **_flat("", known),
         "folders": ";".join(_written(str(run.folder)) for run in row.counted.values()),
     }
     return {name: "" if value is None else value for name, value in record.items()}
@@ -215,22 +204,21 @@ def _joined(settings: Mapping[str, str]) -> str:
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
 _MINUS = re.compile(r"(?<![^\s\[(])-(?=[\d∞])")
-_MOST_LINES = 40  # of a LaTeX table on one page
+_MOST_ROWS = 40  # of a LaTeX table on one page
 
 
-def markdown(sheets: Iterable[Sheet]) -> str:
-    """Tables in the form that GitHub reads, best in bold, each with its title and notes."""
-    return "\n".join(_markdown(sheet) for sheet in sheets)
+def markdown(tables: Iterable[Table]) -> str:
+    """Return tables in the form that GitHub reads, best in bold, with titles and notes."""
+    return "\n".join(map(_markdown, tables))
 
 
-def _markdown(sheet: Sheet) -> str:
-    rule = ["---", *["---:"] * (len(sheet.columns) - 1)]
-    rows = [[_escaped(column) for column in sheet.columns], rule]
-    for line in sheet.lines:
-        rows.append([_in_bold(cell, _escaped, "**{}**") for cell in marked(line)])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    notes = "".join(f"{_escaped(note)}  \n" for note in sheet.notes)
-    return f"### {_escaped(sheet.title)}\n\n{table}\n\n{notes}"
+def _markdown(table: Table) -> str:
+    rule = ["---", *["---:"] * (len(table.headings) - 1)]
+    rows = [[_escaped(heading) for heading in table.headings], rule]
+    rows += [[_in_bold(cell, _escaped, "**{}**") for cell in row] for row in table.rows]
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    notes = "".join(f"{_escaped(note)}  \n" for note in table.notes)
+    return f"### {_escaped(table.title)}\n\n{text}\n\n{notes}"
 
 
 def _escaped(text: str) -> str:
@@ -238,30 +226,30 @@ def _escaped(text: str) -> str:
 
 
 def _in_bold(cell: Cell, escape: Callable[[str], str], bold: str) -> str:
-    text = escape(cell.whole)
+    text = escape(f"{cell.mark} {cell.whole}".lstrip())
     return bold.format(text) if cell.is_best and text else text
 
 
-def latex(sheets: Iterable[Sheet]) -> str:
-    """Tables with the rules of booktabs, best in bold, no wider than the page.
+def latex(tables: Iterable[Table]) -> str:
+    """Return tables with the rules of booktabs, best in bold, no wider than the page.
 
-    Those of more lines than a page has go on to the next. The first line names the packages that
+    Those of more rows than a page has go on to the next. The first line names the packages that
     the document needs.
     """
     packages = "% needs \\usepackage{booktabs,graphicx,longtable} and \\usepackage[T1]{fontenc}\n"
-    return packages + "\n".join(_latex(sheet, _latex_escape()) for sheet in sheets)
+    return packages + "\n".join(_latex(table, _latex_escape()) for table in tables)
 
 
-def _latex(sheet: Sheet, escape: Callable[[str], str]) -> str:
-    head = [" & ".join(map(escape, sheet.columns)) + r" \\", r"\midrule"]
+def _latex(table: Table, escape: Callable[[str], str]) -> str:
+    head = [" & ".join(map(escape, table.headings)) + r" \\", r"\midrule"]
     body = []
-    for line in sheet.lines:
-        cells = (_in_bold(cell, escape, r"\textbf{{{}}}") for cell in marked(line))
+    for row in table.rows:
+        cells = (_in_bold(cell, escape, r"\textbf{{{}}}") for cell in row)
         body.append(" & ".join(cells) + r" \\")
-    caption = rf"\caption{{{escape(sheet.title)}}}"
-    columns = f"{{l{'r' * (len(sheet.columns) - 1)}}}"
-    layout = _short_table if len(sheet.lines) <= _MOST_LINES else _long_table
-    notes = " ".join(map(escape, sheet.notes))
+    caption = rf"\caption{{{escape(table.title)}}}"
+    columns = f"{{l{'r' * (len(table.headings) - 1)}}}"
+    layout = _short_table if len(table.rows) <= _MOST_ROWS else _long_table
+    notes = " ".join(map(escape, table.notes))
     return "\n".join(layout(caption, columns, head, body, rf"{{\footnotesize {notes}\par}}")) + "\n"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deltagclip_cli.core import NOTHING, plural
 from deltagclip_cli.results.compare.comparison import Comparison, Row, order
 from deltagclip_cli.results.compare.question import Cost, Question
-from deltagclip_cli.results.compare.tables import Sheet, line, p_value
+from deltagclip_cli.results.compare.tables import Column, Table, make_table, p_value
 from deltagclip_cli.results.statistics.across import Profile, Ranking, performance_profile, ranks
 
 CLOCKS = ("epochs", "steps", "seconds")
@@ -88,20 +88,29 @@ def _timed(rows: Mapping[str, Row]) -> dict[str, Cost]:
     }
 
 
-def overall_sheet(found: Overall) -> Sheet:
-    """Ranks and scores, a row for each optimizer, the best rank first."""
-    ranking = found.ranking
-    columns = ["optimizer", "mean rank"]
-    if found.profiles:
-        columns += [f"score ({clock})" for clock in CLOCKS]
-        columns += [f"≤ {tau:g} ×" for tau in _TAUS]
-    labels = sorted(ranking.mean_rank, key=ranking.mean_rank.__getitem__)
-    return Sheet(
-        title=f"{_of(found)} together",
-        columns=columns,
-        lines=[line([label, *_texts(found, label)]) for label in labels],
-        notes=_notes(found),
-    )
+def overall_table(found: Overall) -> Table:
+    """Return ranks and scores, a row for each optimizer, the best rank first."""
+    ranks = found.ranking.mean_rank
+    by_seconds = found.profiles.get("seconds", {})
+
+    def score(clock: str) -> Callable[[str], str]:
+        profiles = found.profiles.get(clock, {})
+        return lambda label: f"{profiles[label].score:.3f}" if label in profiles else NOTHING
+
+    def share(tau: float) -> Callable[[str], str]:
+        return lambda label: (
+            f"{by_seconds[label].share(tau):.0%}" if label in by_seconds else NOTHING
+        )
+
+    has_profiles = bool(found.profiles)
+    columns = [
+        Column[str]("optimizer", str),
+        Column("mean rank", lambda label: f"{ranks[label]:.2f}"),
+        *(Column(f"score ({each})", score(each), is_shown=has_profiles) for each in CLOCKS),
+        *(Column(f"≤ {tau:g} ×", share(tau), is_shown=has_profiles) for tau in _TAUS),
+    ]
+    labels = sorted(ranks, key=ranks.__getitem__)
+    return make_table(f"{_of(found)} together", columns, labels, _notes(found))
 
 
 def _of(found: Overall) -> str:
@@ -109,16 +118,6 @@ def _of(found: Overall) -> str:
     if found.experiments == count:
         return f"{count} experiments"
     return f"{count} comparisons of {plural(found.experiments, 'experiment')}"
-
-
-def _texts(found: Overall, label: str) -> list[str]:
-    texts = [f"{found.ranking.mean_rank[label]:.2f}"]
-    if found.profiles:
-        of_label = [found.profiles[clock].get(label) for clock in CLOCKS]
-        texts += [f"{each.score:.3f}" if each else NOTHING for each in of_label]
-        by_seconds = found.profiles["seconds"].get(label)
-        texts += [f"{by_seconds.share(tau):.0%}" if by_seconds else NOTHING for tau in _TAUS]
-    return texts
 
 
 def _notes(found: Overall) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from deltagclip_cli.core import NOTHING, finite, more_is_better, with_error
 from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
 from deltagclip_cli.results.compare.question import Moment, Question
-from deltagclip_cli.results.compare.tables import Cell, Sheet, ends_of, line
+from deltagclip_cli.results.compare.tables import Cell, Column, Table, ends_of, make_table
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.spec.document import parse
 
@@ -72,13 +72,13 @@ def values(experiment: str, runs: Sequence[Run]) -> list[Value]:
     """Everything that was published of an experiment, beside what its runs came to."""
     mine = [run for run in runs if run.group.experiment == experiment]
     return [
-        _value_of(metric, figure, mine)
+        _value(metric, figure, mine)
         for metric in metrics(experiment)
         for figure in published(experiment, metric)
     ]
 
 
-def _value_of(metric: str, figure: Published, runs: Sequence[Run]) -> Value:
+def _value(metric: str, figure: Published, runs: Sequence[Run]) -> Value:
     if not runs:
         return Value(metric, figure)
     experiment, better = runs[0].group.experiment, bool(more_is_better(metric))
@@ -100,17 +100,15 @@ def _end(row: Row, metric: str) -> float:
     return max(float(r.curves[metric].epochs[-1]) for r in row.runs if metric in r.curves)
 
 
-def overview(figures: Sequence[Figure], runs: Sequence[Run]) -> Sheet:
-    """Each figure with how many of its runs have come to their end."""
-    return Sheet(
-        title="The paper's figures",
-        columns=["experiment", "runs finished", "command"],
-        lines=[
-            line([Cell(each.experiment, each.about), _progress(each, runs), each.command])
-            for each in figures
-        ],
-        notes=["deltagclip report EXPERIMENT draws the figure of one."],
-    )
+def overview(figures: Sequence[Figure], runs: Sequence[Run]) -> Table:
+    """Return each figure with how many of its runs have come to their end."""
+    columns: list[Column[Figure]] = [
+        Column("experiment", lambda each: Cell(each.experiment, each.about)),
+        Column("runs finished", lambda each: _progress(each, runs)),
+        Column("command", lambda each: each.command),
+    ]
+    notes = ["deltagclip report EXPERIMENT draws the figure of one."]
+    return make_table("The paper's figures", columns, figures, notes)
 
 
 def _progress(figure: Figure, runs: Sequence[Run]) -> str:
@@ -123,36 +121,31 @@ def _finished(experiment: str, runs: Sequence[Run]) -> int:
     return sum(run.group.experiment == experiment and run.outcome in ends for run in runs)
 
 
-def value_sheets(figures: Sequence[Figure], runs: Sequence[Run]) -> Iterator[Sheet]:
-    """A sheet for each experiment of which numbers were published."""
-    for each in figures:
-        found = values(each.experiment, runs)
-        if found:
-            yield Sheet(
-                title=f"{each.experiment}: published and ours",
-                columns=["setting", "metric", "published", "n", "ours", "our n", "difference"],
-                lines=[line(_reproduction_texts(value)) for value in found],
-                notes=[*_reproduction_notes(each, found), *caveats(each.experiment)],
-            )
+def reproduction_tables(figures: Sequence[Figure], runs: Sequence[Run]) -> Iterator[Table]:
+    """Yield a table for each experiment of which numbers were published."""
+    columns: list[Column[Value]] = [
+        Column("setting", lambda each: each.published.title),
+        Column("metric", lambda each: each.metric),
+        Column("published", lambda each: each.published.text),
+        Column("n", lambda each: str(each.published.n)),
+        Column("ours", lambda each: _mean(each.row) if each.row else NOT_RUN),
+        Column("our n", lambda each: _n(each.row)),
+        Column("difference", lambda each: finite(each.distance, "{:+.1f} s.e.")),
+    ]
+    for figure in figures:
+        if found := values(figure.experiment, runs):
+            title = f"{figure.experiment}: published and ours"
+            notes = [*_reproduction_notes(figure, found), *caveats(figure.experiment)]
+            yield make_table(title, columns, found, notes)
 
 
-def _reproduction_texts(value: Value) -> list[str]:
-    figure = value.published
-    told = [
-        figure.title,
-        value.metric,
-        with_error(figure.mean, figure.standard_error),
-        str(figure.n),
-    ]
-    if value.row is None or value.row.summary is None:
-        return [*told, NOT_RUN, NOTHING, NOTHING]
-    ours = value.row.summary
-    return [
-        *told,
-        with_error(ours.mean, ours.standard_error),
-        str(ours.n),
-        finite(value.distance, "{:+.1f} s.e.") if value.distance is not None else NOTHING,
-    ]
+def _mean(row: Row | None) -> str:
+    summary = row.summary if row else None
+    return NOTHING if summary is None else with_error(summary.mean, summary.standard_error)
+
+
+def _n(row: Row | None) -> str:
+    return NOTHING if row is None or row.summary is None else str(row.summary.n)
 
 
 def _reproduction_notes(figure: Figure, found: Sequence[Value]) -> list[str]:
@@ -231,6 +224,11 @@ class Published:
     mean: float
     standard_error: float | None
 
+    @property
+    def text(self) -> str:
+        """The mean and its standard error."""
+        return with_error(self.mean, self.standard_error)
+
     def ours(self, rows: Sequence[Row]) -> Row | None:
         """Our setting, or the authors' own runs, of that name and with these options."""
         return next((row for row in rows if row.summary and self._is(row)), None)
@@ -277,38 +275,28 @@ def experiments() -> list[str]:
     return list(dict.fromkeys(figure["experiment"] for figure in _content()["figures"]))
 
 
-def published_sheets(comparisons: Sequence[Comparison]) -> Iterator[Sheet]:
-    """A sheet for each comparison of which something was published, our means beside it."""
-    for comparison in comparisons:
-        metric = comparison.question.metric
-        figures = published(comparison.experiment, metric)
-        if figures:
-            yield Sheet(
-                title=f"{comparison.title}: {metric}, published",
-                columns=["setting", "epoch", "n", "published", "our epoch", "our n", "ours"],
-                lines=[line(_texts(figure, comparison)) for figure in figures],
-                notes=caveats(comparison.experiment),
-            )
+def published_table(comparison: Comparison) -> Table | None:
+    """Return what was published of a comparison, our means beside it; None if nothing was."""
+    metric, at = comparison.question.metric, comparison.question.moment.at
+    figures = published(comparison.experiment, metric)
 
+    def epoch(row: Row | None) -> str:
+        if row is None:
+            return NOTHING
+        return f"{max(ends_of(row, comparison), default=0) if at is None else at:.0f}"
 
-def _texts(figure: Published, comparison: Comparison) -> list[str]:
-    texts = [
-        figure.title,
-        str(figure.epoch),
-        str(figure.n),
-        with_error(figure.mean, figure.standard_error),
+    columns: list[Column[tuple[Published, Row | None]]] = [
+        Column("setting", lambda pair: pair[0].title),
+        Column("epoch", lambda pair: str(pair[0].epoch)),
+        Column("n", lambda pair: str(pair[0].n)),
+        Column("published", lambda pair: pair[0].text),
+        Column("our epoch", lambda pair: epoch(pair[1])),
+        Column("our n", lambda pair: _n(pair[1])),
+        Column("ours", lambda pair: _mean(pair[1])),
     ]
-    ours = figure.ours(comparison.rows)
-    if ours is None or ours.summary is None:
-        return [*texts, *[NOTHING] * 3]
-    at = comparison.question.moment.at
-    epochs = {float(at)} if at is not None else ends_of(ours, comparison)
-    return [
-        *texts,
-        f"{max(epochs, default=0):.0f}",
-        str(ours.summary.n),
-        with_error(ours.summary.mean, ours.summary.standard_error),
-    ]
+    pairs = [(figure, figure.ours(comparison.rows)) for figure in figures]
+    title = f"{comparison.title}: {metric}, published"
+    return make_table(title, columns, pairs, caveats(comparison.experiment)) if pairs else None
 
 
 def _figures(experiment: str) -> list[Mapping[str, Any]]:

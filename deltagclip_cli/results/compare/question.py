@@ -321,6 +321,7 @@ class Question:
         targets: at most one of them counts in each experiment.
         baseline: what every setting is tested against: a label, or a label and its settings.
         ddof: of the standard error; 1 estimates the spread of all seeds, 0 is the paper's.
+        interval: show means with their 95 % intervals, not with their standard errors.
     """
 
     metric: str
@@ -329,6 +330,7 @@ class Question:
     targets: Sequence[Target] = ()
     baseline: str | None = None
     ddof: int = 1
+    interval: bool = False
 
     def target(self, experiment: str) -> Target | None:
         """The target of an experiment: the one that names it, else the one for all."""

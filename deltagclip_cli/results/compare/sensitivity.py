@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from deltagclip_cli.core import NOTHING, UsageError, short
 from deltagclip_cli.results.compare.comparison import Comparison, Row, by_size, order
 from deltagclip_cli.results.compare.question import Question, nearest_first
-from deltagclip_cli.results.compare.tables import Cell, Line, Sheet, line
+from deltagclip_cli.results.compare.tables import Cell, Column, Table, make_table
 from deltagclip_cli.results.read.run import in_words
 
 
@@ -100,40 +100,28 @@ def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
     )
 
 
-def sensitivity_sheets(comparisons: Sequence[Comparison], margin: Margin) -> Iterator[Sheet]:
-    """A sheet for each comparison in which an optimizer has several settings."""
-    for comparison in comparisons:
-        found = sensitivities(comparison, margin)
-        if found:
-            yield Sheet(
-                title=f"{comparison.title}: settings within {margin} of the best one's mean",
-                columns=[
-                    "optimizer",
-                    "within",
-                    "best",
-                    "worst",
-                    "diverged",
-                    "no value",
-                    "best one",
-                ],
-                lines=[line(_texts(each)) for each in found],
-                notes=[
-                    "Best and worst of those of which no seed diverged. The best of many settings"
-                    " flatters: confirm it on other seeds."
-                ],
-            )
-
-
-def _texts(each: Sensitivity) -> list[str]:
-    return [
-        each.optimizer,
-        f"{each.count} of {each.n}",
-        short(each.best.mean if each.best else None),
-        short(each.worst.mean if each.worst else None),
-        str(each.diverged),
-        str(each.missing),
-        " ".join(in_words(each.best.group.settings)) if each.best else NOTHING,
+def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Iterator[Table]:
+    """Yield a table for each comparison in which an optimizer has several settings."""
+    columns: list[Column[Sensitivity]] = [
+        Column("optimizer", lambda each: each.optimizer),
+        Column("within", lambda each: f"{each.count} of {each.n}"),
+        Column("best", lambda each: short(each.best.mean if each.best else None)),
+        Column("worst", lambda each: short(each.worst.mean if each.worst else None)),
+        Column("diverged", lambda each: str(each.diverged)),
+        Column("no value", lambda each: str(each.missing)),
+        Column(
+            "best one",
+            lambda each: " ".join(in_words(each.best.group.settings)) if each.best else NOTHING,
+        ),
     ]
+    notes = [
+        "Best and worst of those of which no seed diverged. The best of many settings flatters:"
+        " confirm it on other seeds."
+    ]
+    for comparison in comparisons:
+        if found := sensitivities(comparison, margin):
+            title = f"{comparison.title}: settings within {margin} of the best one's mean"
+            yield make_table(title, columns, found, notes)
 
 
 # ---------------------------------------------------------------- heat maps
@@ -268,8 +256,8 @@ def _heat_map(
     return HeatMap(title, keys, question, cells, len(rows) > len(cells))
 
 
-def heat_map_sheet(heat_map: HeatMap) -> Sheet:
-    """A cell for each pair, with a shade from the worst mean to the best."""
+def heat_map_table(heat_map: HeatMap) -> Table:
+    """Return a cell for each pair, with a shade from the worst mean to the best."""
     (down, across), (rows, columns) = heat_map.keys, heat_map.words
     shades = heat_map.shades
 
@@ -277,9 +265,9 @@ def heat_map_sheet(heat_map: HeatMap) -> Sheet:
         shade = shades.get(pair)
         return Cell(heat_map.text(pair), shade=shade, is_best=shade == 1)
 
-    return Sheet(
+    return Table(
         title=f"{heat_map.title}: {down} down, {across} across",
-        columns=[f"{down} \\ {across}", *columns],
-        lines=[Line([Cell(one), *(cell((one, other)) for other in columns)]) for one in rows],
+        headings=[f"{down} \\ {across}", *columns],
+        rows=[[Cell(one), *(cell((one, other)) for other in columns)] for one in rows],
         notes=heat_map.notes,
     )

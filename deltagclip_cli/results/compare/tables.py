@@ -1,10 +1,15 @@
-"""Tables of comparisons as they are shown, whatever they are written as."""
+"""Tables of comparisons, and the columns that they are made of.
+
+One list of columns says what is known of each setting. It makes the table of a terminal, of a page,
+of Markdown and LaTeX; and what a column has to say to programs goes into JSON and CSV.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar
 
 from deltagclip_cli.core import NOTHING, REGIMES, finite, plural, short, shown_with, with_error
 from deltagclip_cli.results.compare.comparison import (
@@ -15,58 +20,178 @@ from deltagclip_cli.results.compare.comparison import (
     circumstances_note,
 )
 from deltagclip_cli.results.read.run import Outcome, Run
-from deltagclip_cli.results.statistics.difference import SIGNIFICANT, Design, Difference
-from deltagclip_cli.results.statistics.summary import Interval, Summary, coverage_note
+from deltagclip_cli.results.statistics.difference import SIGNIFICANT, Design
+from deltagclip_cli.results.statistics.summary import Interval, Summary
+
+T = TypeVar("T")
+Show = Callable[[float], str]
+
+_MARKS = {Standing.BEST: "•", Standing.LIKE_BEST: "≈", Standing.UNTOLD: "?"}
 
 
-def value_sheet(comparison: Comparison, *, intervals: bool) -> Sheet:
-    """Means, medians, best and worst seeds, and what has no value.
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table.
 
     Args:
-        comparison: what is shown.
-        intervals: show the mean with its 95 % interval rather than with its standard error.
+        text: what it says.
+        detail: what belongs behind it, or below it where there is little room.
+        shade: how good it is, from 0 to 1, for a colour behind it; None for no colour.
+        is_best: whether it is to be printed in bold.
+        standing: that of its row, if it names one.
     """
-    question = comparison.question
-    spread = "[95 %]" if intervals else "± s.e."
-    columns = ["optimizer", "n", f"mean {spread}", "median", "IQM", "best", "worst"]
-    others = any(map(_others, comparison.rows))
-    return Sheet(
-        title=f"{comparison.title}: {question.metric} {question.moment}",
-        columns=[*columns, "others"] if others else columns,
-        lines=[_value_line(row, intervals, others) for row in comparison.rows],
-        notes=_value_notes(comparison, intervals),
-    )
+
+    text: str
+    detail: str = ""
+    shade: float | None = None
+    is_best: bool = False
+    standing: Standing | None = None
+
+    @property
+    def whole(self) -> str:
+        """The text and its detail."""
+        return f"{self.text} {self.detail}".rstrip()
+
+    @property
+    def mark(self) -> str:
+        """A sign for its standing; empty if it has none."""
+        return _MARKS.get(self.standing, "") if self.standing else ""
 
 
-def _value_line(row: Row, intervals: bool, others: bool) -> Line:
-    last = [_others(row)] if others else []
-    if row.summary is None:
-        return line([row.group.name, "0", *[NOTHING] * 5, *last])
-    return line([*_value_cells(row, row.summary, intervals), *last], row.standing)
+@dataclass(frozen=True)
+class Table:
+    """A table as it is shown, whatever it is written as.
+
+    Args:
+        title: what it is about.
+        headings: of its columns; the first column is text, the others are numbers.
+        rows: a cell for each column; the first of them names the row.
+        notes: sentences that belong below it.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    notes: Sequence[str] = ()
 
 
-def _value_cells(row: Row, summary: Summary, intervals: bool) -> list[str | Cell]:
-    show = shown_with(summary.standard_error, summary.mean)
-    is_best = row.standing is Standing.BEST
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """What is known of every thing that has a row, such as a setting.
+
+    Args:
+        heading: above it.
+        cell: what a table says of one.
+        data: what JSON and CSV say of it, by name; None if another column says it.
+        is_shown: whether tables have it.
+    """
+
+    heading: str
+    cell: Callable[[T], str | Cell]
+    data: Callable[[T], Mapping[str, object]] | None = None
+    is_shown: bool = True
+
+
+def make_table(
+    title: str, columns: Iterable[Column[T]], things: Iterable[T], notes: Sequence[str] = ()
+) -> Table:
+    """Return a table with a row for each of some things."""
+    shown = [column for column in columns if column.is_shown]
+    rows = [make_cells(column.cell(thing) for column in shown) for thing in things]
+    return Table(title, [column.heading for column in shown], rows, notes)
+
+
+def make_cells(cells: Iterable[str | Cell]) -> list[Cell]:
+    """Return a row of cells, of which some are plain texts."""
+    return [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
+
+
+def interval(bounds: Interval | None, show: Show) -> str:
+    """Return ``[low, high]``; nothing for none."""
+    return f"[{show(bounds.low)}, {show(bounds.high)}]" if bounds else ""
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value; a very small one by its order."""
+    return finite(p, "{:.4f}" if p is None or p >= 1e-3 else "{:.1e}")
+
+
+# ---------------------------------------------------------- what settings came to
+
+
+def setting_columns(comparison: Comparison) -> list[Column[Row]]:
+    """Return all that is known of each setting, in the order of JSON and CSV."""
     return [
-        Cell(row.group.name, is_best=is_best),
-        str(summary.n),
-        replace(_mean_cell(summary, show, intervals), is_best=is_best),
-        Cell(show(summary.median), interval(summary.median_interval, show)),
-        Cell(show(summary.iqm), interval(summary.iqm_interval, show)),
-        _seed_cell(row, summary.best, show),
-        _seed_cell(row, summary.worst, show),
+        *value_columns(comparison),
+        *cost_columns(comparison),
+        *difference_columns(comparison),
     ]
 
 
-def _mean_cell(summary: Summary, show: Callable[[float], str], intervals: bool) -> Cell:
-    if intervals:
-        return Cell(show(summary.mean), interval(summary.interval, show))
-    return Cell(with_error(summary.mean, summary.standard_error))
+def _name(row: Row) -> Cell:
+    return Cell(row.group.name, standing=row.standing)
 
 
-def _seed_cell(row: Row, value: float, show: Callable[[float], str]) -> Cell:
-    """A value, and the seed that has it where seeds are known."""
+def value_columns(comparison: Comparison) -> list[Column[Row]]:
+    """Return the values of each setting taken together, and how many runs have none."""
+    has_intervals = comparison.question.interval
+
+    def mean(summary: Summary, show: Show, row: Row) -> Cell:
+        is_best = row.standing is Standing.BEST
+        if has_intervals:
+            return Cell(show(summary.mean), interval(summary.interval, show), is_best=is_best)
+        return Cell(with_error(summary.mean, summary.standard_error), is_best=is_best)
+
+    return [
+        Column(
+            "optimizer",
+            lambda row: Cell(
+                row.group.name, is_best=row.standing is Standing.BEST, standing=row.standing
+            ),
+            lambda row: {
+                "optimizer": row.group.optimizer,
+                "settings": row.group.settings,
+                "options": row.group.options,
+                "standing": row.standing,
+            },
+        ),
+        Column(
+            "n",
+            lambda row: str(row.summary.n if row.summary else 0),
+            lambda row: {"summary": asdict(row.summary) if row.summary else None},
+        ),
+        Column("mean [95 %]" if has_intervals else "mean ± s.e.", _of_summary(mean)),
+        Column("median", _of_summary(lambda s, show, _: _sure(s.median, s.median_interval, show))),
+        Column("IQM", _of_summary(lambda s, show, _: _sure(s.iqm, s.iqm_interval, show))),
+        Column("best", _of_summary(lambda s, show, row: _seed(s.best, show, row))),
+        Column("worst", _of_summary(lambda s, show, row: _seed(s.worst, show, row))),
+        Column(
+            "others",
+            _others,
+            lambda row: {"left_out": row.left_out},
+            is_shown=any(map(_others, comparison.rows)),
+        ),
+    ]
+
+
+def _of_summary(cell: Callable[[Summary, Show, Row], Cell]) -> Callable[[Row], Cell]:
+    """Return what shows something of the values of a setting, in the digits that they have."""
+
+    def shown(row: Row) -> Cell:
+        if row.summary is None:
+            return Cell(NOTHING)
+        show = shown_with(row.summary.standard_error, row.summary.mean)
+        return cell(row.summary, show, row)
+
+    return shown
+
+
+def _sure(value: float, bounds: Interval | None, show: Show) -> Cell:
+    return Cell(show(value), interval(bounds, show))
+
+
+def _seed(value: float, show: Show, row: Row) -> Cell:
+    """Return a value, and the seed that has it where seeds are known."""
     if not math.isfinite(value):
         return Cell("diverged")
     run = next(row.counted[key] for key, each in row.values.items() if each == value)
@@ -74,16 +199,24 @@ def _seed_cell(row: Row, value: float, show: Callable[[float], str]) -> Cell:
 
 
 def _others(row: Row) -> str:
-    """How many runs have no value that a mean can count, and why."""
+    """Return how many runs have no value that a mean can count, and why."""
     diverged = row.summary.diverged if row.summary else 0
     counts = {**({Outcome.DIVERGED.value: diverged} if diverged else {}), **row.left_out}
     return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
-def _value_notes(comparison: Comparison, intervals: bool) -> list[str]:
+def value_table(comparison: Comparison) -> Table:
+    """Return means, medians, best and worst seeds, and what has no value."""
+    question = comparison.question
+    title = f"{comparison.title}: {question.metric} {question.moment}"
+    columns = value_columns(comparison)
+    return make_table(title, columns, comparison.rows, _value_notes(comparison))
+
+
+def _value_notes(comparison: Comparison) -> list[str]:
     spread = (
         "intervals of the mean by Student's t, too narrow where the noise is skewed"
-        if intervals
+        if comparison.question.interval
         else f"s.e.: standard error of the mean (ddof = {comparison.question.ddof})"
     )
     return [
@@ -120,11 +253,11 @@ def _notes_on_seeds(summaries: Sequence[Summary]) -> list[str]:
             "A diverged run is worse than any number in medians, IQMs and the order; means leave it"
             " out."
         )
-    resampled = [each for each in summaries if each.median_interval is not None]
-    if resampled:
-        notes.append("Medians and IQMs of ten seeds or more with 95 % intervals (BCa bootstrap).")
-        cautions = dict.fromkeys(coverage_note(each.n) for each in resampled)
-        notes += [f"{each[0].upper()}{each[1:]}." for each in cautions if each]
+    if any(each.median_interval is not None for each in summaries):
+        notes.append(
+            "Medians and IQMs of ten seeds or more with 95 % intervals (BCa bootstrap), which cover"
+            " them in 92 to 95 % of normal samples."
+        )
     return notes
 
 
@@ -169,213 +302,143 @@ def ends_of(row: Row, comparison: Comparison) -> set[float]:
     return {float(run.curves[metric].epochs[-1]) for run in counted if metric in run.curves}
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One cell.
-
-    Args:
-        text: what it says.
-        detail: what belongs behind it, or below it where there is little room.
-        shade: how good it is, from 0 to 1, for a colour behind it; None for no colour.
-        is_best: whether it is to be printed in bold.
-    """
-
-    text: str
-    detail: str = ""
-    shade: float | None = None
-    is_best: bool = False
-
-    @property
-    def whole(self) -> str:
-        """The text and its detail."""
-        return f"{self.text} {self.detail}".rstrip()
+# ------------------------------------------------------------ what settings cost
 
 
-@dataclass(frozen=True)
-class Line:
-    """One row of cells, a cell for each column.
-
-    Args:
-        cells: the first of them names the row.
-        standing: how the row is to be marked, if at all.
-    """
-
-    cells: Sequence[Cell]
-    standing: Standing | None = None
-
-    @property
-    def mark(self) -> str:
-        """A sign for its standing; empty if it has none."""
-        return _MARKS.get(self.standing, "") if self.standing else ""
-
-
-_MARKS = {Standing.BEST: "•", Standing.LIKE_BEST: "≈", Standing.UNTOLD: "?"}
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table.
-
-    Args:
-        title: what it is about.
-        columns: their titles; the first column is text, the others are numbers.
-        lines: its rows.
-        notes: sentences that belong below it.
-    """
-
-    title: str
-    columns: Sequence[str]
-    lines: Sequence[Line]
-    notes: Sequence[str] = ()
-
-
-def line(cells: Iterable[str | Cell], standing: Standing | None = None) -> Line:
-    """A row of cells, of which some are plain texts."""
-    return Line([cell if isinstance(cell, Cell) else Cell(cell) for cell in cells], standing)
-
-
-def marked(line: Line) -> list[Cell]:
-    """The cells of a row, the first behind the mark of its standing."""
-    first, *others = line.cells
-    return [replace(first, text=f"{line.mark} {first.text}".lstrip()), *others]
-
-
-def amount(value: float | None) -> str:
-    """How many epochs, steps or seconds: in four digits, or all that are before the point."""
-    is_large = value is not None and 1e3 <= value < 1e9
-    return finite(value, "{:.0f}" if is_large else "{:.4g}")
-
-
-def p_value(p: float | None) -> str:
-    """A p-value; a very small one by its order."""
-    return finite(p, "{:.4f}" if p is None or p >= 1e-3 else "{:.1e}")
-
-
-def share(part: float | None) -> str:
-    """A share in percent."""
-    return finite(part, "{:.1%}")
-
-
-def interval(bounds: Interval | None, show: Callable[[float], str]) -> str:
-    """``[low, high]``; nothing for none."""
-    return f"[{show(bounds.low)}, {show(bounds.high)}]" if bounds else ""
-
-
-def cost_sheet(comparison: Comparison) -> Sheet | None:
-    """The way to the target, the time of an epoch and the regimes; None if nothing is known."""
-    rows, target = comparison.rows, comparison.target
-    has_epochs = comparison.has_epochs
-    has_regimes = any(row.regimes for row in rows)
-    if not (target or has_regimes or any(row.epoch_seconds for row in rows)):
-        return None
-    columns = ["optimizer"]
-    if target:
-        columns += ["reached", *(["epochs"] if has_epochs else []), "steps", "seconds"]
-    columns.append("s/epoch" if has_epochs else "s/step")
-    columns += REGIMES if has_regimes else []
-    lines = []
-    for row in rows:
-        texts = [row.group.name, *(_way(row, has_epochs) if target else [])]
-        texts.append(short(row.epoch_seconds))
-        texts += _shares(row) if has_regimes else []
-        lines.append(line(texts, row.standing))
-    title = f"{comparison.title}: cost" + (f" of {target}" if target else "")
-    return Sheet(title, columns, lines, _cost_notes(comparison, has_epochs))
-
-
-def _way(row: Row, has_epochs: bool) -> list[str]:
-    if row.reached is None or row.reached.median is None:
-        return ["0 of 0", *[NOTHING] * (3 if has_epochs else 2)]
-    median = row.reached.median
+def cost_columns(comparison: Comparison) -> list[Column[Row]]:
+    """Return the way of each setting to the target, the time of an epoch and the regimes."""
+    has_target, has_epochs = comparison.target is not None, comparison.has_epochs
+    has_regimes = any(row.regimes for row in comparison.rows)
     return [
-        f"{row.reached.count} of {row.reached.n}",
-        *([amount(median.epochs)] if has_epochs else []),
-        amount(median.steps),
-        amount(median.seconds),
-    ]
-
-
-def _shares(row: Row) -> list[str]:
-    return [share(row.regimes[each]) if row.regimes else "" for each in REGIMES]
-
-
-def _cost_notes(comparison: Comparison, has_epochs: bool) -> list[str]:
-    notes = []
-    if comparison.target:
-        clock = "the epochs" if has_epochs else "the program's clock since its first file"
-        notes.append(
-            f"Until {comparison.target}: the median over seeds, ∞ for those that miss it; seconds"
-            f" of {clock}."
-        )
-    if any(row.regimes for row in comparison.rows):
-        notes.append("Shares of steps: plain at η, clipped at ηγ/‖g‖, floored at ηδ.")
-    return notes + _note_on_floor(comparison.rows)
-
-
-def _note_on_floor(rows: Sequence[Row]) -> list[str]:
-    names = [row.group.name for row in rows if row.was_never_floored]
-    if not names:
-        return []
-    return [
-        f"No step was floored, so that δ was never active and it was GClip: {', '.join(names)}."
-    ]
-
-
-def difference_sheet(comparison: Comparison) -> Sheet | None:
-    """Differences with their tests and effect sizes; None if nothing was tested."""
-    tested = [(row, row.versus) for row in comparison.rows if row.versus is not None]
-    baseline = comparison.baseline
-    if baseline is None or not tested:
-        return None
-    return Sheet(
-        title=(
-            f"{comparison.title}: {comparison.question.metric}, difference to {baseline.group.name}"
+        Column("optimizer", _name),
+        Column(
+            "reached",
+            lambda row: f"{row.reached.count} of {row.reached.n}" if row.reached else NOTHING,
+            lambda row: {"reached": asdict(row.reached) if row.reached else None},
+            is_shown=has_target,
         ),
-        columns=["optimizer", "seeds", "difference", "t p", "t Holm", "rank p", "rank Holm", "g"],
-        lines=[_difference_line(row, versus, baseline) for row, versus in tested],
-        notes=_difference_notes(comparison, baseline, [versus.difference for _, versus in tested]),
-    )
-
-
-def _difference_line(row: Row, versus: Versus, baseline: Row) -> Line:
-    found = versus.difference
-    effect = NOTHING if found.effect_size is None else f"{found.effect_size:.2f}"
-    cells: list[str | Cell] = [
-        row.group.name,
-        _seeds(found),
-        _difference_cell(found, any(_has_diverged(each) for each in (row, baseline))),
-        p_value(found.t_test_p),
-        p_value(versus.t_test_p),
-        p_value(found.rank_test_p),
-        p_value(versus.rank_test_p),
-        Cell(effect, interval(found.effect_interval, "{:.2f}".format)),
+        Column("epochs", _median_cost("epochs"), is_shown=has_target and has_epochs),
+        Column("steps", _median_cost("steps"), is_shown=has_target),
+        Column("seconds", _median_cost("seconds"), is_shown=has_target),
+        Column(
+            "s/epoch" if has_epochs else "s/step",
+            lambda row: short(row.epoch_seconds),
+            lambda row: {"epoch_seconds": row.epoch_seconds},
+        ),
+        *(Column(each, _share(each), _regimes, is_shown=has_regimes) for each in REGIMES),
     ]
-    return line(cells, row.standing)
 
 
-def _has_diverged(row: Row) -> bool:
-    return row.summary is not None and row.summary.diverged > 0
+def _median_cost(clock: str) -> Callable[[Row], str]:
+    """Return what shows the median over seeds, in four digits or all that are before the point."""
+
+    def shown(row: Row) -> str:
+        if row.reached is None or row.reached.median is None:
+            return NOTHING
+        cost: float = getattr(row.reached.median, clock)
+        return finite(cost, "{:.0f}" if 1e3 <= cost < 1e9 else "{:.4g}")
+
+    return shown
 
 
-def _difference_cell(found: Difference, has_diverged: bool) -> Cell:
-    """Nothing where a run diverged: what the others differ by would flatter one of the two."""
-    if found.interval is None and has_diverged:
-        return Cell(NOTHING)
-    error = (found.interval.high - found.interval.low) / 4 if found.interval else None
-    show = shown_with(error, max(abs(found.difference), error or 0.0))
-    return Cell(show(found.difference), interval(found.interval, show))
+def _share(regime: str) -> Callable[[Row], str]:
+    return lambda row: finite(row.regimes[regime], "{:.1%}") if row.regimes else ""
 
 
-def _seeds(found: Difference) -> str:
+def _regimes(row: Row) -> dict[str, object]:
+    return {"regimes": row.regimes}
+
+
+def cost_table(comparison: Comparison) -> Table | None:
+    """Return what is known of costs; None if nothing is."""
+    rows, target = comparison.rows, comparison.target
+    if not (target or any(row.regimes or row.epoch_seconds for row in rows)):
+        return None
+    notes = []
+    if target:
+        program = "the program's clock since its first file"
+        notes.append(
+            f"Until {target}: the median over seeds, ∞ for those that miss it; seconds of"
+            f" {'the epochs' if comparison.has_epochs else program}."
+        )
+    if any(row.regimes for row in rows):
+        notes.append("Shares of steps: plain at η, clipped at ηγ/‖g‖, floored at ηδ.")
+    if never := [row.group.name for row in rows if row.was_never_floored]:
+        notes.append(
+            f"No step was floored, so that δ was never active and it was GClip: {', '.join(never)}."
+        )
+    title = f"{comparison.title}: cost" + (f" of {target}" if target else "")
+    return make_table(title, cost_columns(comparison), rows, notes)
+
+
+# ------------------------------------------------- how far they are from a baseline
+
+
+def difference_columns(comparison: Comparison) -> list[Column[Row]]:
+    """Return the difference of each setting to the baseline, with its tests and effect size."""
+    baseline = comparison.baseline
+
+    def difference(versus: Versus, row: Row) -> Cell:
+        found = versus.difference
+        if found.interval is None and any(
+            each.summary and each.summary.diverged for each in (row, baseline) if each
+        ):
+            return Cell(NOTHING)  # what the others differ by would flatter one of the two
+        error = (found.interval.high - found.interval.low) / 4 if found.interval else None
+        show = shown_with(error, max(abs(found.difference), error or 0.0))
+        return _sure(found.difference, found.interval, show)
+
+    return [
+        Column("optimizer", _name),
+        Column("seeds", _of_versus(_seeds), _difference_data),
+        Column("difference", _of_versus(difference)),
+        Column("t p", _of_versus(lambda versus, _: p_value(versus.difference.t_test_p))),
+        Column("t Holm", _of_versus(lambda versus, _: p_value(versus.t_test_p))),
+        Column("rank p", _of_versus(lambda versus, _: p_value(versus.difference.rank_test_p))),
+        Column("rank Holm", _of_versus(lambda versus, _: p_value(versus.rank_test_p))),
+        Column("g", _of_versus(_effect)),
+    ]
+
+
+def _of_versus(cell: Callable[[Versus, Row], str | Cell]) -> Callable[[Row], str | Cell]:
+    """Return what shows something of a setting against the baseline."""
+    return lambda row: NOTHING if row.versus is None else cell(row.versus, row)
+
+
+def _difference_data(row: Row) -> dict[str, object]:
+    if row.versus is None:
+        return {"versus_baseline": None}
+    holm = {"t_test_p_holm": row.versus.t_test_p, "rank_test_p_holm": row.versus.rank_test_p}
+    return {"versus_baseline": {**asdict(row.versus.difference), **holm}}
+
+
+def _seeds(versus: Versus, _: Row) -> str:
+    found = versus.difference
     if found.design is not Design.PAIRED:
         return f"{found.n_ours} and {found.n_theirs}"
     of = max(found.n_ours, found.n_theirs)
     return f"{found.pairs} pairs" if found.pairs == of else f"{found.pairs} pairs of {of}"
 
 
-def _difference_notes(
-    comparison: Comparison, baseline: Row, found: Sequence[Difference]
-) -> list[str]:
+def _effect(versus: Versus, _: Row) -> Cell:
+    found = versus.difference
+    text = NOTHING if found.effect_size is None else f"{found.effect_size:.2f}"
+    return Cell(text, interval(found.effect_interval, "{:.2f}".format))
+
+
+def difference_table(comparison: Comparison) -> Table | None:
+    """Return the settings that were tested against the baseline; None if none was."""
+    tested = [row for row in comparison.rows if row.versus is not None]
+    baseline = comparison.baseline
+    if baseline is None or not tested:
+        return None
+    title = f"{comparison.title}: {comparison.question.metric}, difference to {baseline.group.name}"
+    notes = _difference_notes(comparison, baseline)
+    return make_table(title, difference_columns(comparison), tested, notes)
+
+
+def _difference_notes(comparison: Comparison, baseline: Row) -> list[str]:
+    found = [row.versus.difference for row in comparison.rows if row.versus]
     better = "More" if comparison.question.higher_is_better else "Less"
     notes = [
         f"{better} is better; intervals are of 95 % where the noise is normal, as t-tests assume;"
@@ -396,15 +459,11 @@ def _difference_notes(
         )
     if any(each.t_test_p is None and each.rank_test_p is not None for each in found):
         notes.append("Where a run diverged, or nothing varies, only ranks can be tested.")
-    notes += [f"{each[0].upper()}{each[1:]}." for each in _cautions(found)]
+    cautions = dict.fromkeys(each.caution for each in found if each.caution)
+    notes += [f"{each[0].upper()}{each[1:]}." for each in cautions]
     settings = sum(row.group.optimizer == baseline.group.optimizer for row in comparison.rows)
     if settings > 1:
         notes.append(
             f"The baseline is the best of {settings} settings, chosen by these very values."
         )
     return notes
-
-
-def _cautions(found: Sequence[Difference]) -> list[str]:
-    """What so few seeds cannot show, each once."""
-    return [each for each in dict.fromkeys(each.caution for each in found) if each]

@@ -14,7 +14,7 @@ from deltagclip_cli.results.statistics.summary import no_warnings, ranked
 LIMIT = 4.0
 """How many times as slow as the fastest an optimizer may be, and still count: AlgoPerf's."""
 
-Table = Mapping[str, Mapping[str, float]]
+Scores = Mapping[str, Mapping[str, float]]
 """A number for each optimizer of each experiment."""
 
 
@@ -38,7 +38,7 @@ class Ranking:
     p: float | None
 
 
-def ranks(scores: Table, higher_is_better: Mapping[str, bool]) -> Ranking:
+def ranks(scores: Scores, higher_is_better: Mapping[str, bool]) -> Ranking:
     """Rank the optimizers that all experiments have on each, and take the mean.
 
     Args:
@@ -62,7 +62,7 @@ def ranks(scores: Table, higher_is_better: Mapping[str, bool]) -> Ranking:
     return Ranking(means, len(scores), left_out, _friedman_p(table))
 
 
-def _everywhere(table: Table) -> tuple[list[str], tuple[str, ...]]:
+def _everywhere(table: Scores) -> tuple[list[str], tuple[str, ...]]:
     """The optimizers that all experiments have, and the others."""
     names = list(dict.fromkeys(name for row in table.values() for name in row))
     there = [name for name in names if all(name in row for row in table.values())]
@@ -103,7 +103,7 @@ class Profile:
         return taus, [self.share(tau) for tau in taus]
 
 
-def performance_profile(times: Table, limit: float = LIMIT) -> dict[str, Profile]:
+def performance_profile(times: Scores, limit: float = LIMIT) -> dict[str, Profile]:
     """Compare times to a target as AlgoPerf does.
 
     The profile is that of Dolan & Moré (2002), the score that of Dahl et al. (2023, "Benchmarking
