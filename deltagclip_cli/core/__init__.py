@@ -4,7 +4,7 @@ The rooms above import from here, not from the modules, so that what they use of
 is one line.
 """
 
-from deltagclip_cli.core.catalogue import Catalogue, compact, load_target
+from deltagclip_cli.core.catalogue import Catalogue, classes_in, compact, load_target, source_path
 from deltagclip_cli.core.errors import (
     ClaimedError,
     DataError,
@@ -88,6 +88,7 @@ __all__ = [
     "UsageError",
     "check_writable",
     "claimed",
+    "classes_in",
     "compact",
     "derive_seed",
     "duration",
@@ -108,6 +109,7 @@ __all__ = [
     "short",
     "shortened",
     "shown_with",
+    "source_path",
     "standard_error",
     "stopped",
     "subfolders",

@@ -3,7 +3,8 @@
 Each kind of component has a folder, and the folder's ``__init__`` holds its :class:`Catalogue`,
 called ``TABLE``. One more component is one more file and one more line in it. A target is written
 ``"module:attribute"`` and is imported only when it is used. Importing torch costs seconds and a
-spec must be checked in less, so options are read by parsing the file that defines the target.
+spec must be checked in less, so names and options of others are read by parsing the source that is
+installed, whatever its version.
 """
 
 from __future__ import annotations
@@ -16,12 +17,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import EllipsisType
 from typing import Annotated, Any, Literal, Optional, Union
 
-
-def _nothing() -> Mapping[str, str]:
-    return {}
+REQUIRED = object()
+UNKNOWN = object()
 
 
 @dataclass(frozen=True)
@@ -43,17 +42,17 @@ class Catalogue:
     kind: str
     entries: Mapping[str, str]
     supplied: frozenset[str] = frozenset()
-    installed: Callable[[], Mapping[str, str]] = _nothing
+    installed: Callable[[], Mapping[str, str]] = dict
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
     spelling: Callable[[str], str] = str
 
     def all(self) -> dict[str, str]:
-        """Every name with its target, our own first."""
+        """Return every name with its target, our own first."""
         return {**self.entries, **self.installed()}
 
     def find(self, name: str) -> str | None:
-        """The target called ``name``, or None."""
+        """Return the target called ``name``, or None."""
         if name in self.entries:
             return self.entries[name]
         return self.installed().get(self.spelling(name))
@@ -66,12 +65,57 @@ def load_target(target: str) -> Any:
 
 
 def compact(name: str) -> str:
-    """A class name as it may be written: in any case, with or without underscores."""
+    """Return a class name as it may be written: in any case, with or without underscores."""
     return name.lower().replace("_", "")
 
 
-REQUIRED = object()
-UNKNOWN = object()
+@cache
+def classes_in(module: str, *left_out: str) -> Mapping[str, str]:
+    """Return the classes of a module with their targets, by :func:`compact` names.
+
+    They are those that it defines, and those that it imports from the modules below it.
+
+    Raises:
+        LookupError: there is no such package or file.
+    """
+    found: dict[str, str] = {}
+    for node in parse_source(module).body:
+        if isinstance(node, ast.ClassDef):
+            found[node.name] = module
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{module}."):
+            found |= {alias.name: str(node.module) for alias in node.names}
+    return {
+        compact(name): f"{home}:{name}"
+        for name, home in found.items()
+        if name[0].isupper() and name not in left_out
+    }
+
+
+def source_path(module: str) -> Path:
+    """Return the file of a module, found without importing it or the packages around it.
+
+    Raises:
+        LookupError: there is no such package or file.
+    """
+    top, *rest = module.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        raise LookupError(f"the package {top} is not installed")
+    base = Path(spec.submodule_search_locations[0]).joinpath(*rest)
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    raise LookupError(f"there is no source file of {module}")
+
+
+@cache
+def parse_source(module: str) -> ast.Module:
+    """Return the syntax tree of a module that is not imported.
+
+    Raises:
+        LookupError: there is no such package or file.
+    """
+    return ast.parse(source_path(module).read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -93,14 +137,16 @@ class Signature:
 
 @cache
 def read_signature(target: str) -> Signature:
-    """The signature of ``"module:attribute"``; a class is read through its ``__init__``.
+    """Return the signature of ``"module:attribute"``; a class is read through its ``__init__``.
 
     Raises:
         LookupError: the module has no source file or does not define the attribute.
     """
     module, _, attribute = target.partition(":")
     definitions = {
-        node.name: node for node in parse_source(module).body if isinstance(node, _DEFINITION)
+        node.name: node
+        for node in parse_source(module).body
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef))
     }
     if attribute not in definitions:
         raise LookupError(f"{module} does not define {attribute}")
@@ -110,36 +156,6 @@ def read_signature(target: str) -> Signature:
     if function is None:
         return Signature(summary, {}, open=True)
     return Signature(summary, dict(_options(function.args)), open=function.args.kwarg is not None)
-
-
-_DEFINITION = (ast.FunctionDef, ast.ClassDef)
-
-
-def source_path(module: str) -> Path:
-    """The file of a module, found without importing it or the packages around it.
-
-    Raises:
-        LookupError: there is no such package or file.
-    """
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None or not spec.submodule_search_locations:
-        raise LookupError(f"the package {top} is not installed")
-    base = Path(spec.submodule_search_locations[0]).joinpath(*rest)
-    for path in (base.with_suffix(".py"), base / "__init__.py"):
-        if path.is_file():
-            return path
-    raise LookupError(f"there is no source file of {module}")
-
-
-@cache
-def parse_source(module: str) -> ast.Module:
-    """The syntax tree of a module that is not imported.
-
-    Raises:
-        LookupError: there is no such package or file.
-    """
-    return ast.parse(source_path(module).read_text(encoding="utf-8"))
 
 
 def _constructor(
@@ -178,7 +194,7 @@ _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
 
 
 def _type(node: ast.expr | None) -> Any:
-    """The pydantic type of an annotation; Any for what it does not know."""
+    """Return the type for pydantic of an annotation; Any for what it does not know."""
     match node:
         case ast.Constant(value=None):
             return None
@@ -189,32 +205,27 @@ def _type(node: ast.expr | None) -> Any:
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _union([left, right])
         case ast.Subscript(value=ast.Name(id=outer) | ast.Attribute(attr=outer), slice=inner):
-            return _generic(outer, inner)
+            return _generic(outer.lower(), inner.elts if isinstance(inner, ast.Tuple) else [inner])
     return Any
 
 
-def _generic(outer: str, inner: ast.expr) -> Any:
-    items = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
-    match outer.lower():
+def _generic(outer: str, inner: list[ast.expr]) -> Any:
+    match outer:
         case "optional":
-            return Optional[_type(inner)]  # noqa: UP045 - built at run time
+            return Optional[_type(inner[0])]  # noqa: UP045 - built at run time
         case "union":
-            return _union(items)
+            return _union(inner)
         case "literal":
-            return Literal[tuple(ast.literal_eval(item) for item in items)]
+            return Literal[tuple(ast.literal_eval(item) for item in inner)]
         case "list" | "sequence" | "iterable":
-            return types.GenericAlias(list, (_type(inner),))
+            return types.GenericAlias(list, (_type(inner[0]),))
         case "tuple":
             from pydantic import Strict  # here, for the optimizers are usable without pydantic
 
+            items = [... if ast.unparse(item) == "..." else _type(item) for item in inner]
             # YAML has lists only; the items inside stay strict.
-            inside = types.GenericAlias(tuple, tuple(_item(item) for item in items))
-            return Annotated[inside, Strict(False)]
+            return Annotated[types.GenericAlias(tuple, tuple(items)), Strict(False)]
     return Any
-
-
-def _item(node: ast.expr) -> Any | EllipsisType:
-    return ... if isinstance(node, ast.Constant) and node.value is ... else _type(node)
 
 
 def _union(nodes: list[ast.expr]) -> Any:

@@ -7,12 +7,10 @@ Neither this module nor :data:`TABLE` imports torch: that happens when a class i
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Mapping
-from functools import cache
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import Catalogue, compact, load_target
+from deltagclip_cli.core import Catalogue, classes_in, compact, load_target
 
 if TYPE_CHECKING:
     from deltagclip_cli.optim.delta_gclip import DeltaGClip, GClip
@@ -23,36 +21,15 @@ _CLASSES = {
     "DeltaGClip": "deltagclip_cli.optim.delta_gclip:DeltaGClip",
     "GClip": "deltagclip_cli.optim.delta_gclip:GClip",
 }
-_TORCH = "torch.optim"
-
 # The first is the base of all others; the second takes sparse gradients only, and no model here
 # has any.
-_NOT_BY_NAME = {"Optimizer", "SparseAdam"}
+_NOT_BY_NAME = ("Optimizer", "SparseAdam")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _CLASSES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return load_target(_CLASSES[name])
-
-
-@cache
-def _torch_optimizers() -> Mapping[str, str]:
-    """Torch's own optimizers, read from its source: importing torch takes more than a second."""
-    # Here, so that the optimizers can be used without the rest of the package.
-    from deltagclip_cli.core.catalogue import parse_source
-
-    imports = [
-        (node.module, alias.name)
-        for node in parse_source(_TORCH).body
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-    ]
-    return {
-        compact(name): f"{module}:{name}"
-        for module, name in imports
-        if module.startswith(f"{_TORCH}.") and name[0].isupper() and name not in _NOT_BY_NAME
-    }
 
 
 TABLE = Catalogue(
@@ -63,7 +40,7 @@ TABLE = Catalogue(
         "muon_adamw": "deltagclip_cli.optim.muon_adamw:MuonAdamW",
     },
     supplied=frozenset({"params"}),
-    installed=_torch_optimizers,
+    installed=partial(classes_in, "torch.optim", *_NOT_BY_NAME),
     bounds={
         "lr": {"gt": 0},
         "gamma": {"gt": 0},

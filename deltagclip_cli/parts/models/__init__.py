@@ -11,14 +11,40 @@ A builder that reads texts has an option ``pretrained`` and is marked with
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import Catalogue, UsageError, load_target
-from deltagclip_cli.parts.models.torchvision_names import torchvision_names
+from deltagclip_cli.core import Catalogue, UsageError, load_target, source_path
 
 if TYPE_CHECKING:
     from torch import nn
+
+PREFIX = "torchvision:"
+
+# Other decorators may stand between this one and the function, over several lines.
+_REGISTERED = re.compile(r"^@register_model\(\)$.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def torchvision_names() -> Mapping[str, str]:
+    """Return ``{"torchvision:resnet50": "torchvision.models.resnet:resnet50", ...}``, sorted.
+
+    Torchvision marks every builder with ``@register_model()``. The files directly in its folder
+    ``models`` are the classifiers; segmentation, detection and so on have folders of their own.
+    """
+    try:
+        folder = source_path("torchvision.models").parent
+    except LookupError:
+        return {}
+    found = {
+        f"{PREFIX}{name}": f"torchvision.models.{file.stem}:{name}"
+        for file in folder.glob("*.py")
+        for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))
+    }
+    return dict(sorted(found.items()))
+
 
 TABLE = Catalogue(
     "model",

@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.models.torchvision_names import PREFIX
+from deltagclip_cli.parts.models import PREFIX
 
 # These two return their auxiliary outputs too while they train, unless told not to, and warn
 # unless told how to initialise themselves.
