@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deltagclip_cli.training import stopping
+from deltagclip_cli.training import process
 from deltagclip_cli.training.process import StopRequest
 
 
@@ -43,9 +43,9 @@ def output() -> Iterator[io.BufferedWriter]:
             output.flush()
 
     handler = Handler()
-    stopping.logger.addHandler(handler)
+    process.logger.addHandler(handler)
     yield output
-    stopping.logger.removeHandler(handler)
+    process.logger.removeHandler(handler)
 
 
 def test_a_signal_in_the_middle_of_output_is_told_behind_it(output: io.BufferedWriter) -> None:
@@ -69,10 +69,10 @@ def test_a_signal_is_told_before_the_messages_are_shown_no_more() -> None:
             told.append(record.getMessage())
 
     handler, stop = Slow(), StopRequest()
-    stopping.logger.addHandler(handler)
+    process.logger.addHandler(handler)
     try:
         with stop.listening(), stop.listening():
             os.kill(os.getpid(), signal.SIGINT)
         assert told == ["Stopping after this step; Ctrl-C again stops at once."]
     finally:
-        stopping.logger.removeHandler(handler)
+        process.logger.removeHandler(handler)
