@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from deltagclip_cli.commands import options
+from deltagclip_cli.core import UsageError, plural
+from deltagclip_cli.slurm.client import ArrayTask, SlurmError, cancel_tasks
+from deltagclip_cli.slurm.jobs import find_jobs
+from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.terminal.console import make_console
 
 
 def cancel(
@@ -30,9 +37,32 @@ def cancel(
 
     Trials that run write a checkpoint first: the sweep, submitted again, goes on with them.
     """
-    from deltagclip_cli.commands.cancel_session import cancel_jobs
-    from deltagclip_cli.terminal.console import make_console
-
+    jobs = find_jobs(runs)
+    if jobs.problem:
+        raise SlurmError(f"{jobs.problem}\n  Nothing was ended.")
+    for name in experiments or ():
+        if name not in jobs.experiments:
+            raise UsageError(
+                f"{name}: no jobs of such an experiment were submitted for {runs}.\n"
+                f"  experiments with jobs: {', '.join(jobs.experiments) or 'none'}"
+                f"{nearest(name, jobs.experiments)}"
+            )
+    tasks = jobs.alive(experiments or ())
+    arrays = sorted({task.job for task in tasks}, key=int)
+    if arrays and not dry_run:
+        cancel_tasks(arrays)
+        jobs.record_cancel(tasks)
     console = make_console()
     console.quiet = quiet
-    cancel_jobs(console, runs, experiments or (), dry_run=dry_run)
+    console.print(_outcome(tasks, arrays, dry_run), soft_wrap=True)
+
+
+def _outcome(tasks: Sequence[ArrayTask], arrays: Sequence[str], dry_run: bool) -> str:
+    if not tasks:
+        return "No jobs wait or run."
+    waiting = Counter(task.is_pending for task in tasks)
+    running = plural(waiting[False], "running task")
+    what = f"{running} and {waiting[True]} waiting of {', '.join(arrays)}"
+    if dry_run:
+        return f"Would end {what}."
+    return f"Ended {what}." + (" What ran writes checkpoints first." if waiting[False] else "")

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from deltagclip_cli.commands import options
+from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, memory, plural
+from deltagclip_cli.plan.run_status import experiments_in, find_status
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.heartbeat import is_worked_on
+from deltagclip_cli.runs.hold import Leftover, hold, leftovers, remove_leftovers
+from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.terminal.streams import print_json
 
 
 def clean(
@@ -41,13 +53,77 @@ def clean(
 
     Exit codes: 0 all that could go is gone; 1 something cannot be removed; 2 wrong input.
     """
-    from deltagclip_cli.commands.clean_session import Cleaning, clean_up
-    from deltagclip_cli.terminal.console import make_console
-
     console = make_console(stderr=as_json)
     console.quiet = quiet
-    wish = Cleaning(runs, experiments or (), keep_last=not last, dry_run=dry_run)
-    ask = not yes and sys.stdin.isatty()
-    code = clean_up(console, wish, ask=ask, as_json=as_json)
-    if code:
-        raise typer.Exit(code)
+    problems: list[str] = []
+    there = {
+        folder: leftovers(folder, keep_last=not last)
+        for folder in _unused_folders(runs, experiments or (), problems)
+    }
+    found = {folder: some for folder, some in there.items() if some}
+    files = [each for some in found.values() for each in some]
+    if not files:
+        _say(console, "There is nothing to remove.")
+    elif dry_run:
+        for folder, some in found.items():
+            names = (f"{each.file.name} ({memory(each.size_bytes)})" for each in some)
+            _say(console, f"{folder.path}: {', '.join(names)}")
+        _say(console, f"Would remove {_sum(files)}.")
+    else:
+        if not yes and sys.stdin.isatty():
+            _say(console, f"{_sum(files)} can go.")
+            if not typer.confirm("Remove them?", err=as_json):
+                raise typer.Exit(ExitCode.FAILED)
+        files = list(_removed(found, problems, keep_last=not last))
+        _say(console, f"Removed {_sum(files)}.")
+    for each in problems:
+        _say(console, each)
+    if as_json:
+        total = sum(each.size_bytes for each in files)
+        records = [{"file": str(each.file), "bytes": each.size_bytes} for each in files]
+        print_json({"dry_run": dry_run, "bytes": total, "files": records, "problems": problems})
+    if problems:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _unused_folders(
+    runs: Path, experiments: Sequence[str], problems: list[str]
+) -> Iterator[RunFolder]:
+    """Run folders that no process works in, and that are reached without a link."""
+    there = experiments_in(runs)
+    for name in experiments:
+        if name not in there:
+            raise UsageError(
+                f"{name}: there are no runs of such an experiment in {runs}.\n"
+                f"  experiments: {', '.join(there) or 'none'}{nearest(name, there)}"
+            )
+    seen = find_status(runs, (), experiments or there)
+    problems += seen.unlisted
+    for each in seen.trials:
+        path = each.folder.path
+        is_linked = any(part.is_symlink() for part in (path, path.parent, path.parent.parent))
+        if not is_linked and not is_worked_on(each.folder):
+            yield each.folder
+
+
+def _removed(
+    folders: Iterable[RunFolder], problems: list[str], *, keep_last: bool
+) -> Iterator[Leftover]:
+    for folder in folders:
+        try:
+            with hold(folder):
+                yield from remove_leftovers(folder, keep_last=keep_last)
+        except ClaimedError:  # since it was looked at; then it is in use
+            continue
+        except UnwritableError as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{error.filename}: cannot be removed: {error.strerror}.")
+
+
+def _sum(files: Sequence[Leftover]) -> str:
+    return f"{plural(len(files), 'file')}, {memory(sum(each.size_bytes for each in files))}"
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(Text(line), soft_wrap=True)

@@ -181,7 +181,6 @@ def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
         typer.Exit: the answer was no.
         UsageError: there is nobody to answer.
     """
-
     of = f", of {plural(trials, 'trial')}" if trials else ""
     there = f"{spec.name} has {len(spec.experiments)} experiments{of}."
     if not can_ask:
@@ -197,7 +196,6 @@ def _trials(
     experiments: Mapping[str, Experiment], labels: Sequence[str], seeds: Sequence[int]
 ) -> list[Trial]:
     """Every trial, or those of some labels, which not every experiment needs to have."""
-
     return [
         trial
         for name, experiment in experiments.items()

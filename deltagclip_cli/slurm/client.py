@@ -145,7 +145,7 @@ def _task(words: Sequence[str]) -> ArrayTask | None:
     return ArrayTask(name, job, int(task), state, reason, node, int(restarts or 0))
 
 
-def cancel(jobs: Iterable[str]) -> None:
+def cancel_tasks(jobs: Iterable[str]) -> None:
     """End jobs; the numbers of arrays end all of their tasks.
 
     Raises:

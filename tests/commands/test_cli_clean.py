@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import nullcontext
-from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-import typer
 from invocation import Invoke
 from run_cases import result_text
 from tiny_spec import trials_of
 
-from deltagclip_cli.commands.clean_session import Cleaning, clean_up
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create, hold
-from deltagclip_cli.terminal.console import Console
 
 LAST, PREVIOUS, NEXT = "checkpoint.pt", "checkpoint.previous.pt", "checkpoint.next.pt"
 PART = ".checkpoint.next.pt.0a1b.part"
@@ -112,16 +108,16 @@ def test_only_the_experiments_that_are_named_are_cleaned(
 
 @pytest.mark.parametrize("answer", [True, False])
 def test_on_a_terminal_it_asks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bool
+    deltagclip: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bool
 ) -> None:
     folder = folder_of(tmp_path, 0, LAST, PREVIOUS)
     monkeypatch.setattr("typer.confirm", lambda *words, err: answer)
-    shown = Console(file=StringIO())
-    wish = Cleaning(tmp_path / "runs", (), keep_last=True, dry_run=False)
-    with nullcontext() if answer else pytest.raises(typer.Exit):
-        assert clean_up(shown, wish, ask=True, as_json=False) == 0
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("deltagclip_cli.commands.clean.sys", terminal)
+    done = deltagclip("clean")
+    assert done.exit_code == (0 if answer else 1)
     assert left(folder) == ({LAST} if answer else {LAST, PREVIOUS})
-    assert "1 file, 1 kB can go." in shown.file.getvalue()  # type: ignore[attr-defined]
+    assert "1 file, 1 kB can go." in done.stdout
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may delete everywhere")
