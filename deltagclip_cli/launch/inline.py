@@ -15,8 +15,7 @@ from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.spec.trial import Inputs
-from deltagclip_cli.terminal.progress import shown_progress
-from deltagclip_cli.terminal.summary import print_summary
+from deltagclip_cli.terminal.progress import print_summary, shown_progress
 
 
 class Done:
