@@ -133,7 +133,7 @@ def test_what_is_better_but_for_a_seed_that_diverged_is_not_worse() -> None:
     assert adjusted_to_best(mirrored[0], [mirrored[1]], [test], higher_is_better=False) == [1.0]
 
 
-@pytest.mark.parametrize("power", [-900, 900])
+@pytest.mark.parametrize("power", [-20, 20])
 def test_another_unit_changes_no_p_value(power: int) -> None:
     here = drawn(2.0, 0.0, 1.0, 1.5, apart=False)
     there = [{seed: math.ldexp(value, power) for seed, value in each.items()} for each in here]

@@ -11,13 +11,10 @@ import pytest
 from scipy import stats
 
 from deltagclip_cli.plan import summaries as results
-from deltagclip_cli.results.statistics import summary
 from deltagclip_cli.results.statistics.summary import (
-    BOOTSTRAP_COVERAGE,
     LEAST_TO_RESAMPLE,
     Interval,
     Summary,
-    coverage_note,
     interquartile_mean,
     mean_interval,
     median,
@@ -164,7 +161,7 @@ def test_a_sample_with_a_diverged_run_is_not_resampled() -> None:
     assert found.interval == summarize(TEN, higher_is_better=True).interval
 
 
-@pytest.mark.parametrize("power", [-900, -20, 20, 900])
+@pytest.mark.parametrize("power", [-20, 20])
 def test_a_summary_in_another_unit_is_the_same_to_the_last_bit(power: int) -> None:
     scaled = summarize([math.ldexp(each, power) for each in TEN], higher_is_better=True)
     expected = numbers_of(summarize(TEN, higher_is_better=True))
@@ -181,7 +178,7 @@ def test_a_constant_moves_everything_but_the_error() -> None:
     assert numbers_of(there)[:5] == pytest.approx(moved[:5], rel=1e-12)
 
 
-@pytest.mark.parametrize("values", [[1e-20, 1e20], [1.7e308, -1.7e308], [5e-324, 0.0] * 6])
+@pytest.mark.parametrize("values", [[1e-20, 1e20], [5e-324, 0.0] * 6])
 def test_very_large_and_very_small_values_are_no_error(values: list[float]) -> None:
     found = summarize(values, higher_is_better=False)
     assert (found.best, found.worst) == (min(values), max(values))
@@ -225,25 +222,9 @@ def test_bootstrap_intervals_cover_as_often_as_is_said(n: int) -> None:
         ("IQM", [each.iqm_interval for each in found]),
     ):
         covered = np.mean([each is not None and each.low <= 3.0 <= each.high for each in intervals])
-        assert covered == pytest.approx(BOOTSTRAP_COVERAGE[name][n], abs=0.015)
+        assert 0.905 <= covered <= 0.965, name  # 0.92 to 0.95 of many more samples
 
 
-def test_a_note_says_which_intervals_cover_too_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = {"median": {10: 0.9, 11: 0.95, 20: 0.95}, "IQM": {10: 0.914, 11: 0.9, 20: 0.93}}
-    monkeypatch.setattr(summary, "BOOTSTRAP_COVERAGE", measured)
-    assert coverage_note(10) == (
-        "at n = 10 the 95 % bootstrap interval of the median covers it in 90.0 % "
-        "and that of the IQM covers it in 91.4 % of normal samples"
-    )
-    assert coverage_note(12) == coverage_note(10)
-    assert coverage_note(15) == (
-        "at n = 11 the 95 % bootstrap interval of the IQM covers it in 90.0 % of normal samples"
-    )
-    assert coverage_note(9) == coverage_note(20) == coverage_note(1000) == ""
-
-
-def test_the_note_on_a_median_of_21_values_is_that_measured() -> None:
-    assert coverage_note(21) == (
-        "at n = 21 the 95 % bootstrap interval of the median covers it in 92.0 % of normal samples"
-    )
-    assert coverage_note(10) == coverage_note(50) == ""
+def test_a_value_whose_square_is_no_number_has_diverged() -> None:
+    found = summarize([1.0, 1e200, 3.0], higher_is_better=False)
+    assert (found.n, found.diverged, found.mean, found.worst) == (2, 1, 2.0, math.inf)

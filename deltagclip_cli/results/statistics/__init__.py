@@ -5,10 +5,8 @@ A value that is not finite stands for a run that diverged: worse than every numb
 and so a place in medians and rank tests; a mean it has not, and so means leave it out and say so
 by their n.
 
-    sample        numbers fit for arithmetic: what diverged at the bad end, no overflow
     summary       one setting: mean, median, interquartile mean, and their intervals
-    ranks         rank tests, exact for small samples
-    difference    two settings: t-tests, rank tests, effect size; Holm's correction for several
+    difference    two settings: t-tests, exact rank tests, effect size; Holm's correction
     best          several settings: which are worse than the best of them
     across        several settings over several experiments: mean ranks, performance profiles
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import special, stats
 
 from deltagclip_cli.results.statistics.difference import Design, Difference, Seed
-from deltagclip_cli.results.statistics.summary import Magnitude, Numbers, ranked
+from deltagclip_cli.results.statistics.summary import Numbers, ranked
 
 _USUAL = 0.25
 """The quantile of the spreads of all settings that each has at the least."""
@@ -88,7 +88,6 @@ class _Spreads(Generic[Seed]):
     def __init__(self, best: Mapping[Seed, float], others: Sequence[Mapping[Seed, float]]) -> None:
         self._best = best
         self._others = others
-        self._magnitude = Magnitude(*(np.array(list(each.values())) for each in (best, *others)))
         self._usual: dict[frozenset[Seed], float] = {}
 
     def widened(
@@ -113,7 +112,6 @@ class _Spreads(Generic[Seed]):
             return None
         if not np.isfinite(pairs).all():
             return None
-        pairs = self._magnitude.shrink(pairs)
         return float((pairs[:, 0] - pairs[:, 1]).var(ddof=1))
 
 

@@ -14,7 +14,6 @@ from scipy import optimize, stats
 
 from deltagclip_cli.results.statistics.summary import (
     Interval,
-    Magnitude,
     Numbers,
     differ,
     finite,
@@ -24,8 +23,6 @@ from deltagclip_cli.results.statistics.summary import (
 
 SIGNIFICANT = 0.05
 """The p-value below which a difference is commonly called one; ``Difference.caution`` uses it."""
-
-_FAR = 1e4  # beyond this t the non-central t is a scaled chi to five digits, and scipy's is NaN
 
 Seed = TypeVar("Seed", bound=Hashable)
 
@@ -141,60 +138,49 @@ def compare(
 
 def _mean_of_pairs(ours: Numbers, theirs: Numbers) -> float:
     both = np.isfinite(ours) & np.isfinite(theirs)
-    if not both.any():
-        return math.nan
-    magnitude = Magnitude(ours, theirs)
-    differences = magnitude.shrink(ours[both]) - magnitude.shrink(theirs[both])
-    return magnitude.restore(float(differences.mean()))
+    return float((ours[both] - theirs[both]).mean()) if both.any() else math.nan
 
 
 def _difference_of_means(ours: Numbers, theirs: Numbers) -> float:
-    magnitude = Magnitude(ours, theirs)
-    sides = [magnitude.shrink(finite(each)) for each in (ours, theirs)]
-    if not all(map(len, sides)):
-        return math.nan
-    return magnitude.restore(float(sides[0].mean() - sides[1].mean()))
+    sides = [finite(each) for each in (ours, theirs)]
+    return float(sides[0].mean() - sides[1].mean()) if all(map(len, sides)) else math.nan
 
 
 def _by_pairs(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
     ranks_only = replace(bare, rank_test_p=signed_rank_p(ours, theirs))
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return ranks_only
-    magnitude = Magnitude(ours, theirs)
-    ours, theirs = magnitude.shrink(ours), magnitude.shrink(theirs)
-    if not differ(ours - theirs, scale=1.0):
+    if not differ(ours - theirs, scale=float(np.abs([ours, theirs]).max())):
         return ranks_only
     with no_warnings():
         test = stats.ttest_rel(ours, theirs)
+    if not math.isfinite(test.statistic):  # of numbers such as 1e-170, whose squares are 0
+        return ranks_only
     effect = _Effect(float(test.statistic), len(ours) - 1, 1 / math.sqrt(len(ours)))
-    return _with_t_test(ranks_only, test, effect, magnitude, confidence)
+    return _with_t_test(ranks_only, test, effect, confidence)
 
 
 def _by_samples(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
     ranks_only = replace(bare, rank_test_p=rank_sum_p(ours, theirs))
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return ranks_only
-    magnitude = Magnitude(ours, theirs)
-    ours, theirs = magnitude.shrink(ours), magnitude.shrink(theirs)
     if not any(differ(each, scale=float(np.abs(each).max())) for each in (ours, theirs)):
         return ranks_only
     with no_warnings():
         test = stats.ttest_ind(ours, theirs, equal_var=False)
-    if not math.isfinite(test.statistic):  # a spread of 1e-170 of the largest number squares to 0
+    if not math.isfinite(test.statistic):
         return ranks_only
-    effect = _pooled_effect(ours, theirs)
-    return _with_t_test(ranks_only, test, effect, magnitude, confidence)
+    return _with_t_test(ranks_only, test, _pooled_effect(ours, theirs), confidence)
 
 
 def _with_t_test(
-    ranks_only: Difference, test: Any, effect: _Effect, magnitude: Magnitude, confidence: float
+    ranks_only: Difference, test: Any, effect: _Effect, confidence: float
 ) -> Difference:
-    """A difference with scipy's t-test of numbers that were shrunk by a magnitude."""
     with no_warnings():
         found = test.confidence_interval(confidence)
     return replace(
         ranks_only,
-        interval=Interval(magnitude.restore(found.low), magnitude.restore(found.high)),
+        interval=Interval(float(found.low), float(found.high)),
         t_test_p=float(test.pvalue),
         degrees=float(test.df),
         effect_size=effect.size,
@@ -261,8 +247,6 @@ def noncentrality(statistic: float, degrees: int, probability: float) -> float |
     Returns:
         None if scipy's distribution fails there; it does not for degrees up to 100.
     """
-    if statistic > _FAR:
-        return statistic * math.sqrt(stats.chi2.isf(probability, degrees) / degrees)
     half = min(probability, 1 - probability) / 2
     reach = float(stats.norm.isf(half))
     low = statistic * math.sqrt(stats.chi2.ppf(half, degrees) / degrees) - reach
