@@ -19,7 +19,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO, Protocol
 
-from deltagclip_cli.core.errors import ClaimedError, UnwritableError
+from deltagclip_cli.core.errors import ClaimedError, UnwritableError, UsageError
 
 Check = Callable[[], None]
 
@@ -167,13 +167,19 @@ class _Hold(Protocol):
 
 
 @contextmanager
-def claimed(file: Path, message: str, patience: float = _PATIENCE_SECONDS) -> Iterator[None]:
+def claimed(
+    file: Path,
+    message: str,
+    patience: float = _PATIENCE_SECONDS,
+    refusal: type[UsageError] = ClaimedError,
+) -> Iterator[None]:
     """Be the only process that holds ``file``, whose folder must exist.
 
     Args:
         file: made if it is not there.
         message: of the error.
         patience: how many seconds to wait for another process.
+        refusal: the error.
 
     Raises:
         ClaimedError: another process goes on holding it.
@@ -182,7 +188,7 @@ def claimed(file: Path, message: str, patience: float = _PATIENCE_SECONDS) -> It
     end = time.monotonic() + patience
     while (hold := _take(file)) is None:
         if time.monotonic() > end:
-            raise ClaimedError(message)
+            raise refusal(message)
         time.sleep(_SECONDS_BETWEEN_TRIES)
     with closing(hold):
         yield

@@ -260,14 +260,14 @@ def test_what_differs_from_the_original_is_copied_again_and_nothing_else(
 def test_several_at_once_copy_each_file_once(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy, written = shutil.copyfileobj, []
+    copy, written = shutil.copy2, []
 
-    def slow(original: Any, *arguments: Any) -> None:
-        written.append(original.name)
+    def slow(original: Path, copied_to: Path) -> None:
+        written.append(original)
         time.sleep(0.02)
-        copy(original, *arguments)
+        copy(original, copied_to)
 
-    monkeypatch.setattr(shutil, "copyfileobj", slow)
+    monkeypatch.setattr(shutil, "copy2", slow)
     threads = [threading.Thread(target=copied, args=([MNIST], source, target)) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -284,13 +284,12 @@ from pathlib import Path
 from deltagclip_cli.parts.datasets.staging import copied
 from deltagclip_cli.spec.schema import Data
 
-def half(original, copy, length):
-    copy.write(original.read()[:1000])
-    copy.flush()
+def half(original, copy):
+    copy.write_bytes(original.read_bytes()[:1000])
     print("half", flush=True)
     time.sleep(600)
 
-shutil.copyfileobj = half
+shutil.copy2 = half
 data = Data.model_validate({"name": "mnist", "batch_size": "full"})
 copied([data], Path(sys.argv[1]), Path(sys.argv[2]))
 """
@@ -323,7 +322,7 @@ def test_waiting_for_another_process_ends(
     monkeypatch.setattr(copies, "_PATIENCE_S", 0.1)
     target.mkdir(parents=True)
     with (
-        copies.locked(target / ".copying.lock", "", 1),
+        copies.locked(target / ".copying.lock", ""),
         pytest.raises(DataError, match="another process has been copying data there"),
     ):
         copied([MNIST], source, target)
@@ -336,16 +335,16 @@ def test_waiting_for_another_process_ends(
 def test_a_full_disk_says_what_to_do_and_keeps_what_is_whole(
     number: int, source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = shutil.copyfileobj
+    copy = shutil.copy2
 
-    def fill(original: Any, written: Any, length: int) -> None:
-        if "train" in Path(original.name).name:
-            written.write(b"half")
+    def fill(original: Path, written: Path) -> None:
+        if "train" in original.name:
+            written.write_bytes(b"half")
             raise OSError(number, os.strerror(number))
-        copy(original, written, length)
+        copy(original, written)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "copyfileobj", fill)
+        patch.setattr(shutil, "copy2", fill)
         with pytest.raises(DataError) as caught:
             copied([MNIST], source, target)
     message = str(caught.value)
@@ -360,11 +359,11 @@ def test_a_full_disk_says_what_to_do_and_keeps_what_is_whole(
 def test_an_interrupt_leaves_nothing_half_written(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(original: Any, written: Any, length: int) -> None:
-        written.write(b"half")
+    def interrupt(original: Path, written: Path) -> None:
+        written.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shutil, "copyfileobj", interrupt)
+    monkeypatch.setattr(shutil, "copy2", interrupt)
     with pytest.raises(KeyboardInterrupt):
         copied([MNIST], source, target)
     assert state(target) == {}

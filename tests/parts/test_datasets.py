@@ -168,49 +168,17 @@ def fail_to_load(root: Path) -> None:
         torchvision_sets.mnist(root, None)
 
 
-def test_a_failed_download_leaves_no_trace_of_a_folder_that_was_not_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fail_download(monkeypatch, URLError("no route"))
-    fail_to_load(tmp_path / "mistyped" / "data")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_download_leaves_a_folder_that_was_there_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fail_download(monkeypatch, URLError("no route"))
-    fail_to_load(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    (tmp_path / "other").touch()
-    fail_to_load(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["other"]
-
-
-def test_a_failed_download_keeps_what_another_put_into_the_new_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "new" / "data"
-
-    def download(self: Any) -> None:
-        (root.parent / "other").touch()
-        raise URLError("no route")
-
-    monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
-    fail_to_load(root)
-    assert [path.name for path in root.parent.iterdir()] == ["other"]
-
-
 def test_an_interrupted_download_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def download(self: Any) -> None:
+        Path(self.root, "half-written").touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torchvision_datasets.MNIST, "download", download)
     with pytest.raises(KeyboardInterrupt):
         torchvision_sets.mnist(tmp_path / "new", None)
-    assert list(tmp_path.iterdir()) == []
+    assert files_below(tmp_path) == []
 
 
 def test_after_a_failed_download_the_next_try_succeeds(

@@ -11,21 +11,14 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from deltagclip_cli.core import (
-    ClaimedError,
-    DataError,
-    claimed,
-    is_claimed,
-    load_target,
-    open_file,
-)
+from deltagclip_cli.core import DataError, claimed, file_status, is_claimed, load_target
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Data
@@ -34,35 +27,27 @@ Loader = TypeVar("Loader", bound=Callable[..., Any])
 
 _LOG = logging.getLogger("deltagclip_cli")
 _PATIENCE_S = 3600
-_CHUNK_BYTES = 16 * 2**20
 
 
-@contextmanager
-def locked(file: Path, doing: str, patience_s: float) -> Iterator[None]:
+def locked(file: Path, doing: str) -> AbstractContextManager[None]:
     """Hold the lock ``file``, after those who have it now; its folder must exist.
 
     Args:
         file: the lock. It stays behind, and means nothing then.
         doing: what the others may be doing, such as ``downloading MNIST``.
-        patience_s: how long to wait for them.
 
     Raises:
-        DataError: they take longer.
+        DataError: they take longer than an hour.
         OSError: the file cannot be made.
     """
     if is_claimed(file):
         _LOG.info("waiting for another process that is %s", doing)
     message = (
         f"{file.parent}: another process has been {doing} for more than "
-        f"{patience_s / 60:.0f} minutes.\n"
+        f"{_PATIENCE_S / 60:.0f} minutes.\n"
         "  Wait for it, or end it, and run this again."
     )
-    with ExitStack() as held:
-        try:
-            held.enter_context(claimed(file, message, patience_s))
-        except ClaimedError as error:
-            raise DataError(str(error)) from None
-        yield
+    return claimed(file, message, _PATIENCE_S, DataError)
 
 
 @dataclass(frozen=True)
@@ -99,8 +84,6 @@ class Download:
     def ensure(self, download: bool) -> None:
         """Fetch the files if some are missing.
 
-        A failure leaves nothing behind: the folder may be a mistyped one.
-
         Args:
             download: False where there is no network: what is missing is an error at once.
 
@@ -112,20 +95,16 @@ class Download:
         if not download:
             raise self._not_prepared()
         try:
-            self._fetch_once()
+            self.root.mkdir(parents=True, exist_ok=True)
+            with locked(self.root / f".{self.name}.lock", f"downloading {self.name}"):
+                if not self.is_complete:
+                    self._fetch()
         except (OSError, RuntimeError) as error:
-            raise self._not_fetched(error) from error
-
-    def _fetch_once(self) -> None:
-        """Download in one process, while others that want the same data set wait for it."""
-        lock = self.root / f".{self.name}.lock"
-        with (
-            _folder(self.root),
-            locked(lock, f"downloading {self.name}", _PATIENCE_S),
-            _removed_on_failure(lock),
-        ):
-            if not self.is_complete:
-                self._fetch()
+            raise self._absent(
+                f"downloading failed: {error}",
+                "Run this again where there is a network, or point --data DIR or $DELTAGCLIP_DATA "
+                "to a folder that has them.",
+            ) from error
 
     def _fetch(self) -> None:
         """Download into a folder of its own and move the files over when all of them are there."""
@@ -146,49 +125,12 @@ class Download:
             "such as on the login node of a cluster.",
         )
 
-    def _not_fetched(self, error: Exception) -> DataError:
-        return self._absent(
-            f"downloading failed: {error}",
-            "Run this again where there is a network, or point --data DIR or $DELTAGCLIP_DATA to a "
-            "folder that has them.",
-        )
-
     def _absent(self, reason: str, advice: str) -> DataError:
         expected = "\n".join(f"    {name}" for name in self.files)
         return DataError(
             f"{self.root}: the files of {self.name} are not there, and {reason}.\n"
             f"  expected in that folder:\n{expected}\n  {advice}"
         )
-
-
-@contextmanager
-def _folder(folder: Path) -> Iterator[None]:
-    """Make a folder, and remove it again, with the parents made for it, if the body fails.
-
-    Those that are not empty by then stay.
-    """
-    made = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except BaseException:
-        for each in made:
-            with suppress(OSError):
-                each.rmdir()
-        raise
-
-
-@contextmanager
-def _removed_on_failure(lock: Path) -> Iterator[None]:
-    """Remove the file of a lock, which is held, if the body fails."""
-    try:
-        yield
-    except BaseException:
-        # One who waited may now hold a lock that the next to come does not see. Then both download,
-        # each to a folder of its own.
-        with suppress(OSError):
-            lock.unlink()
-        raise
 
 
 def reading(files: Callable[..., Sequence[str]]) -> Callable[[Loader], Loader]:
@@ -242,12 +184,18 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
         target.mkdir(parents=True, exist_ok=True)
         if target.samefile(source):
             return target
-        with locked(target / ".copying.lock", "copying data there", _PATIENCE_S):
+        with locked(target / ".copying.lock", "copying data there"):
             for name in names:
                 current = target / name
-                _bring(source / name, current)
+                current.parent.mkdir(parents=True, exist_ok=True)
+                (_link if (source / name).is_dir() else _copy)(source / name, current)
     except OSError as error:
-        raise _not_copied(current, source, error) from error
+        at = f" ({error.filename})" if error.filename else ""
+        raise DataError(
+            f"{current}: cannot be copied there from {source}: {error.strerror or error}{at}.\n"
+            "  Free space there or name another folder; or leave out local_data, and the data are "
+            "read where they are."
+        ) from error
     return target
 
 
@@ -256,53 +204,28 @@ def _read_by(data: Data, root: Path) -> Sequence[str]:
     return files(root, data.image_size, **data.options) if files else []
 
 
-def _bring(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # One name, since the lock is held: what a killed process left is removed by the next.
-    temporary = target.with_name(f".{target.name}.copying")
-    temporary.unlink(missing_ok=True)
-    try:
-        (_link if source.is_dir() else _copy)(source, target, temporary)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _link(source: Path, target: Path, temporary: Path) -> None:
+def _link(source: Path, target: Path) -> None:
     if target.exists() and target.samefile(source):
         return
     if target.exists() and not target.is_symlink():
         raise FileExistsError(errno.EEXIST, "another one is there already")
-    temporary.symlink_to(source.resolve())
-    temporary.replace(target)
+    target.unlink(missing_ok=True)
+    target.symlink_to(source.resolve())
 
 
-def _copy(source: Path, target: Path, temporary: Path) -> None:
-    with open_file(source) as original:
-        status = os.fstat(original.fileno())
-        if _is_copied(target, status):
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, unless one of the same size and time is there."""
+    original = file_status(source)
+    if target.is_file():
+        there = target.stat()
+        if (there.st_size, there.st_mtime_ns) == (original.st_size, original.st_mtime_ns):
             return
-        _LOG.info("copying %s to %s", source, target)
-        with temporary.open("xb") as copy:
-            shutil.copyfileobj(original, copy, _CHUNK_BYTES)
-            copy.flush()
-            os.fsync(copy.fileno())
-    os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
-    temporary.replace(target)
-
-
-def _is_copied(target: Path, original: os.stat_result) -> bool:
+    _LOG.info("copying %s to %s", source, target)
+    # One name, since the lock is held: what a killed process left is written over.
+    temporary = target.with_name(f".{target.name}.copying")
     try:
-        copy = target.stat()
-    except FileNotFoundError:
-        return False
-    return (copy.st_size, copy.st_mtime_ns) == (original.st_size, original.st_mtime_ns)
-
-
-def _not_copied(file: Path, source: Path, error: OSError) -> DataError:
-    at = f" ({error.filename})" if error.filename else ""
-    return DataError(
-        f"{file}: cannot be copied there from {source}: {error.strerror or error}{at}.\n"
-        "  Free space there or name another folder; or leave out local_data, and the data are "
-        "read where they are."
-    )
+        shutil.copy2(source, temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

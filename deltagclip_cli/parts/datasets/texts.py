@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -24,7 +24,6 @@ HEADER = "text;label_name"
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 1  # of the kept file; part of its name
 _KEPT = "the tokens"
-_LOCK_PATIENCE_S = 3600
 
 
 class Tokenizer(Protocol):
@@ -82,7 +81,9 @@ class TextDataset:
         The file there is named by the texts and what cut them: any change cuts again.
         """
         file = self.root / ".tokens" / f"{self._key(tokenizer)}.pt"
-        with _alone(self.root):
+        with ExitStack() as held:
+            with suppress(OSError, DataError):  # where no lock can be had, several may cut
+                held.enter_context(locked(self.root / ".tokens.lock", "cutting texts into tokens"))
             content = load_kept(file, _KEPT)
             if content is None:
                 content = self._cut(tokenizer)
@@ -111,16 +112,6 @@ class TextDataset:
         tokens = tokenizer.encode(texts, self.max_length)
         number = len(self.train.texts)
         return {"train": tokens[:number], "test": tokens[number:]}
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """Make other processes wait that want tokens of this folder, if it takes a lock."""
-    with ExitStack() as held:
-        with suppress(OSError, DataError):
-            lock = locked(root / ".tokens.lock", "cutting texts into tokens", _LOCK_PATIENCE_S)
-            held.enter_context(lock)
-        yield
 
 
 def read_texts(file: Path, names: Sequence[str]) -> Texts:
