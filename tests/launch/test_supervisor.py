@@ -414,3 +414,48 @@ def test_a_folder_without_room_is_no_failure_and_one_without_permission_is(
     assert seen.ends["sgd"].state == state
     assert os.strerror(number) in seen.ends["sgd"].reason
     assert not planned[0].folder.path.exists()
+
+
+class Doubtful(PlannedQueue):
+    """Gives up every trial that it is asked about, once it has begun to doubt."""
+
+    doubts = True
+
+    def give_up(self, planned: Planned) -> str:
+        return "worse than the others" if self.doubts else ""
+
+
+def supervise(
+    queue: PlannedQueue, act: Act, seen: Seen, should_stop: Callable[[], bool] = lambda: False
+) -> None:
+    slots = [Slot("cpu", "cpu")]
+    Supervisor(
+        queue, slots, lambda each, slot: FakeWorker(act(each)), seen, should_stop, fail_fast=False
+    ).run()
+
+
+def test_a_trial_that_is_killed_or_fails_was_not_pruned(planned: list[Planned]) -> None:
+    """Nobody asked it to stop: it goes on later, or says why it failed."""
+    codes, seen = {"sgd": -9, "delta-gclip": 1}, Seen()
+    supervise(Doubtful(planned), lambda each: codes[each.label], seen)
+    states = {name: end.state for name, end in seen.ends.items()}
+    assert states == {"sgd": State.INTERRUPTED, "delta-gclip": State.FAILED}
+
+
+def test_a_trial_that_is_stopped_with_the_sweep_was_not_pruned(planned: list[Planned]) -> None:
+    queue, seen = Doubtful(planned[:1]), Seen()
+    queue.doubts = False
+
+    def should_stop() -> bool:
+        queue.doubts = bool(seen.started_names)
+        return queue.doubts
+
+    supervise(queue, lambda each: None, seen, should_stop)
+    assert seen.ends["sgd"] == End(State.INTERRUPTED, "stopped with a checkpoint")
+
+
+def test_a_trial_that_gives_itself_up_is_pruned(planned: list[Planned]) -> None:
+    """As one does that runs in this process, where nobody else can ask it to stop."""
+    seen = Seen()
+    supervise(Doubtful(planned), lambda each: 75, seen)
+    assert set(seen.ends.values()) == {End(State.PRUNED, "worse than the others")}
