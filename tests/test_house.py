@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from deltagclip_cli.commands.app import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,3 +60,33 @@ def test_the_source_keeps_its_limits(label: str, source: dict[str, float]) -> No
 @pytest.mark.parametrize("label", EXECUTED)
 def test_what_a_command_executes_keeps_its_limits(label: str, executed: dict[str, float]) -> None:
     assert 0 < executed[label] <= LIMITS[label]
+
+
+def repeated(names: Iterable[str]) -> set[str]:
+    return {name for name, count in Counter(names).items() if count > 1}
+
+
+CLASSES_SOON = {"Column", "Panel", "Section", "Spec"}
+MODULES_SOON = {"plan", "session"}
+
+
+def test_no_public_class_has_the_name_of_another(script: ModuleType) -> None:
+    classes = [
+        node.name
+        for module in script.House(ROOT).modules.values()
+        for node in module.nodes
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert len(classes) > 100
+    assert repeated(classes) <= CLASSES_SOON
+
+
+def test_no_module_has_the_name_of_another(script: ModuleType) -> None:
+    """But for a command, which is called what the room or the file that it calls is called."""
+    names = [name.split(".")[1:] for name in script.House(ROOT).modules]
+    found = [parts[-1] for parts in names if parts and parts[0] != "commands"]
+    commands = [parts[-1] for parts in names if len(parts) > 1 and parts[0] == "commands"]
+    assert len(found) > 100
+    assert repeated(found) <= MODULES_SOON
+    assert repeated(commands) == set()
+    assert set(commands) & set(found) <= set(COMMANDS)
