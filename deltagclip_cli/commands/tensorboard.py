@@ -31,10 +31,9 @@ def tensorboard(
     """
     from deltagclip_cli.core import ExitCode
     from deltagclip_cli.results.read.tree import Place
-    from deltagclip_cli.tensorboard.session import Listening, show
+    from deltagclip_cli.tensorboard.server import show
 
-    place = Place(targets or (), runs, group)
     try:
-        show(place, Listening(host, port), opens=opens, quiet=quiet)
+        show(Place(targets or (), runs, group), host, port, opens=opens, quiet=quiet)
     except KeyboardInterrupt:  # the usual way to end it, of which nothing is to be said
         raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from tiny_spec import trials_of
 
 from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
+from deltagclip_cli.results.read.run import Run
 from deltagclip_cli.results.read.tree import read_tree
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.tensorboard.plan import Plan, Planner
-from deltagclip_cli.tensorboard.tags import OwnTags
+from deltagclip_cli.tensorboard.contents import Contents, Files
 
 EPOCHS = 4
 METRICS = ("train/loss", "test/loss", "test/accuracy", "optim/lr")
@@ -80,15 +80,14 @@ def points_of(folder: Path, tag: str) -> Curve:
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]
 
 
-def planned(root: Path, planner: Planner | None = None, pattern: str | None = None) -> Plan:
-    """The plan of the runs in a folder."""
-    reading = read_tree([root], Naming(pattern), EventCache(root.parent / "cache"))
-    return (planner or make_planner(root)).plan(reading)
+def contents_of(root: Path, pattern: str | None = None) -> dict[str, Files]:
+    """What is shown of the runs in a folder."""
+    return Contents(1e9).of(runs_in(root, pattern))
 
 
-def make_planner(root: Path) -> Planner:
-    """One whose means begin at a fixed time."""
-    return Planner(1e9, OwnTags(EventCache(root.parent / "cache")))
+def runs_in(root: Path, pattern: str | None = None) -> Sequence[Run]:
+    """The runs in a folder."""
+    return read_tree([root], Naming(pattern), EventCache(root.parent / "cache")).runs
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
@@ -153,7 +152,7 @@ class Shown:
             return json.load(answer)
 
     def children(self) -> list[int]:
-        """TensorBoard and its data server: whatever names the temporary folder."""
+        """TensorBoard's data server: whatever names the temporary folder."""
         named = os.fsencode(self.temporary)
         found = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from board_cases import Shown, sweep
+from board_cases import Shown, eventually, sweep
 
 pytestmark = pytest.mark.slow
 
@@ -35,18 +34,10 @@ def test_a_signal_ends_tensorboard_and_removes_its_folder(
     assert shown.is_put_away()
 
 
-def test_who_is_killed_leaves_no_tensorboard_and_no_folder(shown: Shown) -> None:
+def test_who_is_killed_leaves_no_process(shown: Shown) -> None:
     assert shown.children()
     shown.process.kill()
-    assert shown.is_put_away()
-
-
-def test_a_tensorboard_that_dies_is_an_error_with_its_last_words(shown: Shown) -> None:
-    os.kill(min(shown.children()), signal.SIGKILL)
-    _, words = shown.process.communicate(timeout=30)
-    assert shown.process.returncode == 1
-    assert "error: TensorBoard ended by signal 9. Its last words:\n" in words
-    assert shown.is_put_away()
+    assert eventually(lambda: not shown.children())
 
 
 def test_ports_that_are_taken_are_passed_by_unless_they_were_asked_for(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from board_cases import Curve, eventually, sweep
 
 from deltagclip_cli.results.read.tree import Place
-from deltagclip_cli.tensorboard.session import Board, Listening, TensorBoard
+from deltagclip_cli.tensorboard.server import Board, refresh
 
 pytestmark = pytest.mark.slow
 
@@ -22,8 +24,11 @@ pytestmark = pytest.mark.slow
 class Open:
     """A board on ``runs`` in a folder, and the server that shows it."""
 
-    def __init__(self, folder: Path, board: Board, server: str, *, is_fast: bool) -> None:
-        self.folder, self.board, self.server, self.is_fast = folder, board, server, is_fast
+    def __init__(
+        self, folder: Path, board: Board, place: Place, server: str, *, is_fast: bool
+    ) -> None:
+        self.folder, self.server, self.is_fast = folder, server, is_fast
+        self.refresh = lambda: refresh(board, place)
 
     def get(self, path: str, **query: str) -> Any:
         with urlopen(f"{self.server}data/plugin/{path}?{urlencode(query)}", timeout=10) as answer:
@@ -45,27 +50,30 @@ def opened(
     """TensorBoard on a sweep of three seeds of which two epochs are over."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sweep(tmp_path / "runs", epochs=2)
-    (tmp_path / "made").mkdir()
-    board = Board(Place([], tmp_path / "runs"), tmp_path / "made" / "runs", quiet=True)
-    options = [
-        f"--load_fast={request.param}",
-        "--reload_interval=1",
-        "--samples_per_plugin=scalars=1000000",
-    ]
-    with TensorBoard.started(tmp_path / "made", Listening("localhost", 0), options) as tensorboard:
-        board.write(board.read())
-        yield Open(tmp_path, board, tensorboard.open(), is_fast=request.param == "true")
+    board, place = Board(tmp_path / "made"), Place([], tmp_path / "runs")
+    board.update(place.read().runs)
+    options = (f"--load_fast={request.param}", "--reload_interval=1", "--port=0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={tmp_path / 'made'}", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    server = next(word for line in process.stderr for word in line.split() if "http:/" in word)
+    yield Open(tmp_path, board, place, server, is_fast=request.param == "true")
+    process.terminate()
+    process.communicate()
 
 
 def test_means_that_change_are_shown_as_they_are_now(opened: Open) -> None:
     path = "tiny/sgd/mean"
     assert eventually(lambda: len(opened.curve(path, "test/loss")) == 2)
     sweep(opened.folder / "runs", epochs=3, seeds=2)
-    opened.board.refresh()
+    opened.refresh()
     assert eventually(lambda: len(opened.curve(path, "test/loss")) == 3)
     sweep(opened.folder / "runs", epochs=4, seeds=2)
     sweep(opened.folder / "runs", epochs=4, seeds=3)
-    opened.board.refresh()
+    opened.refresh()
     expected = [1 + (0 + 1 / 8 + 4 / 8) / 3 + 1 + 1 / 2**epoch for epoch in range(1, 5)]
     assert eventually(lambda: len(opened.curve(path, "test/loss")) == 4)
     assert [step for step, _ in opened.curve(path, "test/loss")] == [1, 2, 3, 4]
@@ -77,7 +85,7 @@ def test_runs_come_and_go_and_the_charts_with_them(opened: Open) -> None:
     assert eventually(lambda: "tiny/sgd/seed-2" in opened.runs())
     sweep(opened.folder / "runs", "optimizers.adam={name: adam}", epochs=2)
     shutil.rmtree(opened.folder / "runs" / "tiny" / "sgd")
-    opened.board.refresh()
+    opened.refresh()
     assert eventually(lambda: {"tiny/adam", "tiny/adam/mean", "tiny/adam/seed-0"} <= opened.runs())
     if opened.is_fast:  # the other one never forgets a run
         assert eventually(lambda: not any("sgd" in run for run in opened.runs()))

@@ -138,22 +138,13 @@ def test_the_page_opens_on_charts_with_train_and_test_of_all_optimizers(
     assert in_page(browser, "tf-custom-scalar-dashboard")[0].get_property("_smoothingWeight") == 0
 
 
-def test_the_page_of_time_series_opens_with_means_and_the_metrics_that_matter_on_top(
-    shown: Shown, browser: webdriver.Chrome
-) -> None:
+def test_the_page_of_time_series_opens_with_means(shown: Shown, browser: webdriver.Chrome) -> None:
     runs_of(shown)
     browser.get("about:blank")
     browser.get(shown.page.partition("#")[0] + "#timeseries")
     runs = "tb-data-table-content-row"
     assert eventually(lambda: "tiny/sgd/mean" in " ".join(texts(browser, runs)))
     assert "seed" not in " ".join(texts(browser, runs))
-    pinned = "metrics-pinned-view card-view"
-    assert eventually(lambda: len(in_page(browser, pinned)) == 3)
-    assert [next(m for m in METRICS if m in text) for text in texts(browser, pinned)] == [
-        "test/accuracy",
-        "test/loss",
-        "train/loss",
-    ]
 
 
 def test_the_page_of_hyper_parameters_has_a_table_with_the_values_of_metrics(

@@ -139,7 +139,9 @@ def _run(folder: EventFolder, named: Named, contents: Contents) -> Run:
             name = printable(name)
             if name in curves:
                 name = printable(f"{tag} ({path.relative_to(folder.path).as_posix()})")
-            curves[name] = _curve(events.scalars[tag], begin)
+            # Parts of a run may have the same tags.
+            own = tag if path == folder.path else ""
+            curves[name] = _curve(events.scalars[tag], begin, own)
     return Run(folder.path, named.group, named.seed, Outcome.FINISHED, "", curves, folder.parts)
 
 
@@ -148,9 +150,9 @@ def _metrics(path: Path, run: Path, tags: Sequence[str]) -> dict[str, str]:
     return standard_names(tags) if path == run else part_names(path, run, tags)
 
 
-def _curve(scalars: Scalars, begin: float) -> Curve:
+def _curve(scalars: Scalars, begin: float, tag: str) -> Curve:
     seconds = scalars.wall_times - begin
-    return Curve(scalars.steps, scalars.steps, seconds, scalars.values, has_epochs=False)
+    return Curve(scalars.steps, scalars.steps, seconds, scalars.values, has_epochs=False, tag=tag)
 
 
 _UNIX_TIME = re.compile(r"1\d{9}(?:\.\d+)?")

@@ -40,6 +40,7 @@ class Curve:
             people's runs, since their first file was begun.
         values: float64; NaN or infinite where the metric was not finite.
         has_epochs: whether epochs are known, and are not just the steps once more.
+        tag: what the event files of the run call the metric, if that is not its name.
     """
 
     steps: Numbers
@@ -47,6 +48,7 @@ class Curve:
     seconds: Numbers
     values: Numbers
     has_epochs: bool = True
+    tag: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,235 @@
+"""What TensorBoard shows of runs, and under which names.
+
+::
+
+    <experiment · conditions>/<setting>/seed-N                    a run as it is, by links
+    <experiment · conditions>/<setting>/mean                      over seeds, under the same tags
+    <experiment · conditions>/<setting>/mean ± standard error     likewise, one with +, one with -,
+                                                                  of the best of each optimizer
+    <experiment · conditions>/<setting>                           what charts show of the best
+                                                                  setting of each optimizer
+    !layout-N                                                     the charts, the HParams table
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deltagclip_cli.core import more_is_better, printable
+from deltagclip_cli.report.bands import Band, band
+from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
+from deltagclip_cli.results.compare.question import Moment, Question, usual_metric
+from deltagclip_cli.results.read.events import event_files
+from deltagclip_cli.results.read.run import Numbers, Outcome, Run
+from deltagclip_cli.tensorboard.event_files import (
+    Points,
+    Section,
+    Settings,
+    columns,
+    event_file,
+    layout,
+    session,
+    settings_of,
+)
+
+MEAN = "mean"
+_OUTCOMES = {Outcome.DIVERGED: " diverged", Outcome.FAILED: " failed"}
+_MOST_BYTES = 180  # file systems allow 255; what tells equal names apart comes behind
+# A slash would make a folder. TensorBoard looks for the run of a line behind the first bracket.
+_REPLACED = str.maketrans({"/": "_", "\\": "_", "(": "[", ")": "]"})
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is in the folder of one of TensorBoard's runs.
+
+    Args:
+        links: event files of the run itself, wherever they lie.
+        written: the content of one of ours; None for none.
+    """
+
+    links: Sequence[Path] = ()
+    written: bytes | None = None
+
+
+class Contents:
+    """What is shown of the same runs, over and over as they grow.
+
+    Args:
+        begin: when TensorBoard was started, in seconds since 1970; the time of the first points of
+            all means.
+    """
+
+    def __init__(self, begin: float) -> None:
+        self._begin = begin
+        self._names = Names()
+        self._layout = b""
+        self._layouts = 0
+
+    def of(self, runs: Sequence[Run]) -> dict[str, Files]:
+        """Return what there is to show of some runs, by the paths of TensorBoard's runs."""
+        comparisons = _comparisons(runs)
+        sections = [self._section(each) for each in comparisons]
+        groups = [row.group for comparison in comparisons for row in comparison.rows]
+        settings = dict(zip(groups, settings_of(groups), strict=True))
+        found: dict[str, Files] = {}
+        metrics: dict[str, None] = {}  # those that matter, by their own tags
+        for section, comparison in zip(sections, comparisons, strict=True):
+            best = _best_of_each(comparison)
+            for row in comparison.rows:
+                path = self._names.path(section.title, row.group, row.group.name)
+                bands = {m: each for m in section.metrics if (each := band(row.once, m))}
+                if bands and row in best:
+                    found[path] = self._chart(section, bands)
+                if bands and len(row.once) > 1:
+                    found |= self._mean(path, row, bands, settings[row.group])
+                    main = {m: bands[m] for m in section.main() if m in bands}
+                    if main and row in best:
+                        found |= self._edges(path, row, main)
+                found |= self._runs(path, row, settings[row.group])
+            for metric in section.main():
+                for row in comparison.rows:
+                    if any(metric in run.curves for run in row.runs):
+                        metrics[_tag(row, metric)] = None
+        seeds = [_seed(run) for run in runs]
+        described = [layout(sections), columns(list(settings.values()), [*seeds, MEAN], [*metrics])]
+        content = event_file(described)
+        # TensorBoard reads the columns of a run once: other ones need another run. It takes those
+        # of the first run that has some, and people's own runs may.
+        self._layouts += content != self._layout
+        self._layout = content
+        return {f"!layout-{self._layouts}": Files(written=content), **found}
+
+    def _section(self, comparison: Comparison) -> Section:
+        key = (comparison.experiment, *comparison.conditions.values())
+        title = self._names.path("", key, comparison.title)
+        metric = comparison.question.metric
+        names = dict.fromkeys(n for row in comparison.rows for r in row.runs for n in r.curves)
+        metrics = sorted(names, key=lambda name: name != metric)
+        heading = comparison.title
+        if len(_best_of_each(comparison)) < len(comparison.rows):
+            heading += f" · best setting of each by {metric}"
+        return Section(title, heading, metrics)
+
+    def _chart(self, section: Section, bands: Mapping[str, Band]) -> Files:
+        curves: dict[str, Points] = {}
+        for metric, each in bands.items():
+            curves[section.tag(metric)] = self._points(each, each.mean)
+            if metric in section.main():
+                error = np.nan_to_num(each.standard_error)  # all three at the same steps
+                for edge, values in (("lower", each.mean - error), ("upper", each.mean + error)):
+                    curves[section.tag(metric, edge)] = self._points(each, values)
+        return Files(written=event_file((), curves))
+
+    def _mean(
+        self, path: str, row: Row, bands: Mapping[str, Band], settings: Settings
+    ) -> dict[str, Files]:
+        curves = {_tag(row, m): self._points(each, each.mean) for m, each in bands.items()}
+        name = self._names.path(path, MEAN, MEAN)
+        return {name: Files(written=event_file([session(name, settings, MEAN)], curves))}
+
+    def _edges(self, path: str, row: Row, bands: Mapping[str, Band]) -> dict[str, Files]:
+        found: dict[str, Files] = {}
+        for sign, word in ((1, "+"), (-1, "-")):
+            curves = {
+                _tag(row, metric): self._points(each, each.mean + sign * each.standard_error)
+                for metric, each in bands.items()
+            }
+            text = f"{MEAN} {word} standard error"
+            found[self._names.path(path, text, text)] = Files(written=event_file((), curves))
+        return found
+
+    def _points(self, of: Band, values: Numbers) -> Points:
+        return of.epochs, self._begin + np.nan_to_num(of.seconds), values
+
+    def _runs(self, path: str, row: Row, settings: Settings) -> dict[str, Files]:
+        found = {}
+        for run in row.runs:
+            # A run that has diverged since the last time gets another name, and so another session.
+            seed = run.folder.name if run.seed is None else f"seed-{run.seed}"
+            text = seed + _OUTCOMES.get(run.outcome, "")
+            name = self._names.path(path, (run.folder, text), text)
+            summary = session(name, settings, _seed(run))
+            found[name] = Files(_event_files(run.folder), event_file([summary]))
+            for part in run.parts:  # whose tags may be those of another part
+                below = f"{name}/{printable(part.relative_to(run.folder).as_posix())}"
+                found[below] = Files(_event_files(part))
+        return found
+
+
+class Names:
+    """Names of runs in TensorBoard, which are paths of folders, each of one thing only.
+
+    A thing that comes again keeps its name, so that the folder of a run stays where it is while
+    other runs appear.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[str, Hashable], str] = {}
+        self._taken: set[str] = set()
+
+    def path(self, parent: str, key: Hashable, text: str) -> str:
+        """Return the path of a folder.
+
+        Args:
+            parent: the path of the folder around it; empty for none.
+            key: what tells the thing from all others there.
+            text: how people call it.
+        """
+        if (parent, key) not in self._given:
+            # Some file systems know no capitals, and some only one form of an accent.
+            number, name = 1, f"{parent}/{_safe(text)}".lstrip("/")
+            free = name
+            while free.casefold() in self._taken:
+                number += 1
+                free = f"{name} [{number}]"
+            self._taken.add(free.casefold())
+            self._given[parent, key] = free
+        return self._given[parent, key]
+
+
+def _safe(text: str) -> str:
+    """A text as the name of a folder, wherever it came from: one that leads nowhere else."""
+    name = printable(text).translate(_REPLACED).strip(". ")
+    return name.encode()[:_MOST_BYTES].decode(errors="ignore").strip(". ") or "_"
+
+
+def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
+    """The runs by experiment and conditions, each judged by its usual metric or by its first."""
+    by_experiment: dict[str, list[Run]] = {}
+    for run in runs:
+        by_experiment.setdefault(run.group.experiment, []).append(run)
+    questions = {}
+    for name, each in by_experiment.items():
+        metric = usual_metric(each) or next((name for run in each for name in run.curves), "")
+        questions[name] = Question(metric, bool(more_is_better(metric)), Moment())
+    return compare_runs(runs, questions)
+
+
+def _best_of_each(comparison: Comparison) -> list[Row]:
+    """The best setting of each optimizer; rows come in that order."""
+    best: dict[str, Row] = {}
+    for row in comparison.rows:
+        best.setdefault(row.group.optimizer, row)
+    return list(best.values())
+
+
+def _tag(row: Row, metric: str) -> str:
+    """What the files of a setting call a metric, of the first run that has it."""
+    curves = (run.curves[metric] for run in row.runs if metric in run.curves)
+    return next((curve.tag for curve in curves), "") or metric
+
+
+def _seed(run: Run) -> str:
+    return printable(run.folder.name if run.seed is None else str(run.seed))
+
+
+def _event_files(folder: Path) -> list[Path]:
+    try:
+        return [path.absolute() for path in event_files(folder)]
+    except OSError:
+        return []

@@ -1,0 +1,258 @@
+"""Event files of our own making, as bytes: curves, custom charts, and the table of HParams."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deltagclip_cli.results.read.run import Group, Numbers
+from deltagclip_cli.spec.trial import in_a_word
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+Value = bool | float | str
+Settings = dict[str, Value]
+Points = tuple[Numbers, Numbers, Numbers]
+"""Steps, times in seconds since 1970 and values of a curve, each (N,); NaN is left out."""
+
+SEED = "seed"
+_SETS = ("train", "val", "test")
+_MOST_OPEN = 3  # an open group of charts asks for all its curves at once
+_MOST_CHOICES = 20  # more numbers than these are an interval to filter by, not a list
+
+
+def event_file(
+    summaries: Iterable[Summary] = (), curves: Mapping[str, Points] | None = None
+) -> bytes:
+    """Return the content of an event file.
+
+    Args:
+        summaries: written first, at step 0.
+        curves: by tag.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    file = io.BytesIO()
+    records = RecordWriter(file)
+    records.write(Event(file_version="brain.Event:2").SerializeToString())
+    for summary in summaries:
+        records.write(Event(summary=summary).SerializeToString())
+    if curves:
+        # This file takes the place of an older one. TensorBoard's slow loader drops what that said
+        # when it is told that a session starts; the fast one does when a step comes again.
+        start = SessionLog(status=SessionLog.START)
+        records.write(Event(session_log=start).SerializeToString())
+    for tag, points in (curves or {}).items():
+        for step, time, value in zip(*(each.tolist() for each in points), strict=True):
+            if math.isfinite(value):
+                summary = Summary(value=[Summary.Value(tag=tag, simple_value=value)])
+                event = Event(wall_time=time, step=int(step), summary=summary)
+                records.write(event.SerializeToString())
+    return file.getvalue()
+
+
+# ---------------------------------------------------------------------------------- HParams
+
+
+def settings_of(groups: Sequence[Group]) -> list[Settings]:
+    """Return what the runs of each group have in common, by the names of the settings.
+
+    What is a word in one of them is a word in all: TensorBoard filters words and numbers apart.
+    """
+    found = [_settings(group) for group in groups]
+    kinds: dict[str, set[type]] = {}
+    for each in found:
+        for name, value in each.items():
+            kinds.setdefault(name, set()).add(type(value))
+    return [
+        {name: in_a_word(value) if len(kinds[name]) > 1 else value for name, value in each.items()}
+        for each in found
+    ]
+
+
+def _settings(group: Group) -> Settings:
+    words = {**group.conditions, **group.settings}
+    settings = {key: _number(word) for key, word in words.items()}
+    options = {key: _plain(value) for key, value in group.options.items() if value is not None}
+    return {"experiment": group.experiment, "optimizer": group.optimizer, **settings, **options}
+
+
+def _plain(value: object) -> Value:
+    if isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return in_a_word(value)
+
+
+def _number(word: str) -> Value:
+    """A number that TensorBoard can put into JSON, or the word as it is."""
+    try:
+        value = float(word)
+    except ValueError:
+        return word
+    return value if math.isfinite(value) else word
+
+
+def session(path: str, settings: Mapping[str, Value], seed: str) -> Summary:
+    """Return what TensorBoard is told of a run.
+
+    Args:
+        path: the name of the run.
+        settings: of its group.
+        seed: in words, since it may be ``mean`` as well.
+    """
+    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+    # TensorBoard takes runs with the same id for repetitions, and would show only their average.
+    found: Summary = hparams_pb({**settings, SEED: seed}, trial_id=path, start_time_secs=0.0)
+    return found
+
+
+def columns(
+    all_settings: Sequence[Settings], seeds: Iterable[str], metrics: Sequence[str]
+) -> Summary:
+    """Return the columns of the table: the optimizer, what differs, the seed, and some metrics.
+
+    Without these, TensorBoard shows every setting of every run, the same ones included, and every
+    metric. What one optimizer alone has, with the same value everywhere, tells nothing more than
+    its name.
+
+    Args:
+        all_settings: of each group.
+        seeds: all that there are.
+        metrics: their tags, in order.
+    """
+    from tensorboard.plugins.hparams.summary_v2 import (
+        Discrete,
+        HParam,
+        Metric,
+        RealInterval,
+        hparams_config_pb,
+    )
+
+    names = dict.fromkeys(name for settings in all_settings for name in settings)
+    shown = []
+    for name in names:
+        values = sorted({each[name] for each in all_settings if name in each})
+        if name == "optimizer" or (name != "name" and len(values) > 1):
+            is_long = len(values) > _MOST_CHOICES and type(values[0]) is float
+            domain = RealInterval(values[0], values[-1]) if is_long else Discrete(values)
+            shown.append(HParam(name, domain))
+    shown.append(HParam(SEED, Discrete(sorted(set(seeds)))))
+    named = [Metric(tag, display_name=tag) for tag in metrics]
+    found: Summary = hparams_config_pb(shown, named, time_created_secs=0.0)
+    return found
+
+
+# ---------------------------------------------------------------------------- Custom Scalars
+
+
+@dataclass(frozen=True)
+class Section:
+    """The charts of an experiment under one set of conditions.
+
+    Args:
+        title: its title, as the name of a folder.
+        heading: what its charts show.
+        metrics: the names of all metrics, the compared one first.
+    """
+
+    title: str
+    heading: str
+    metrics: Sequence[str]
+
+    def main(self) -> list[str]:
+        """Return the metrics that matter: the compared one, then test, validation, training."""
+        by_set = [m for each in reversed(_SETS) for m in self.metrics if _set_of(m) == each]
+        return list(dict.fromkeys([*self.metrics[:1], *by_set]))
+
+    def tag(self, metric: str, edge: str = "") -> str:
+        """Return what the mean of a metric is called in the runs that are made for charts.
+
+        TensorBoard's charts choose curves by their tags, never by their runs. So the tags of
+        different experiments must differ, or each chart would show all of them.
+
+        Args:
+            metric: its name.
+            edge: ``lower`` or ``upper``, of the band around the mean.
+        """
+        tag = f"{self.title} ± standard error/{metric} {edge}" if edge else f"{self.title}/{metric}"
+        # TensorBoard looks for the colour of a line behind the first bracket of its name.
+        return tag.replace("(", "[").replace(")", "]")
+
+
+def layout(sections: Sequence[Section]) -> Summary:
+    """Return the charts of all sections: the main metrics, and a closed group with the others."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+    from tensorboard.util.tensor_util import make_tensor_proto
+
+    content = layout_pb2.Layout(version=0)
+    for number, section in enumerate(sections):
+        charts = _main_charts(section)
+        content.category.add(title=section.heading, chart=charts, closed=number >= _MOST_OPEN)
+        others = [metric for metric in section.metrics if metric not in section.main()]
+        if others:
+            charts = [_lines(section, metric, [metric]) for metric in others]
+            content.category.add(title=f"{section.heading} · all else", chart=charts, closed=True)
+    value = Summary.Value(
+        tag=metadata.CONFIG_SUMMARY_TAG,
+        metadata=metadata.create_summary_metadata(),
+        tensor=make_tensor_proto(content.SerializeToString()),
+    )
+    return Summary(value=[value])
+
+
+def _main_charts(section: Section) -> list[Any]:
+    """For each quantity, such as the loss, one chart of all data sets; then a band for each set."""
+    metrics, charts, bands = section.main(), [], []
+    for quantity in dict.fromkeys(map(_quantity, metrics)):
+        alike = [metric for metric in metrics if _quantity(metric) == quantity]
+        alike.sort(key=lambda metric: _SETS.index(_set_of(metric)) if _set_of(metric) else -1)
+        sets = " and ".join(filter(None, map(_set_of, alike)))
+        charts.append(_lines(section, f"{quantity}: {sets}" if sets else quantity, alike))
+        bands += [_band(section, metric) for metric in reversed(alike)]
+    return charts + bands[::-1]  # for TensorBoard shows those with margins last, in reverse
+
+
+def _lines(section: Section, title: str, metrics: Sequence[str]) -> Any:
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    tags = [f"{re.escape(section.tag(metric))}$" for metric in metrics]
+    return layout_pb2.Chart(
+        title=f"{title}, mean over seeds", multiline=layout_pb2.MultilineChartContent(tag=tags)
+    )
+
+
+def _band(section: Section, metric: str) -> Any:
+    from tensorboard.plugins.custom_scalar import layout_pb2
+
+    # All optimizers have these tags. A second series would make TensorBoard warn of each run that
+    # lacks it.
+    series = layout_pb2.MarginChartContent.Series(
+        value=section.tag(metric),
+        lower=section.tag(metric, "lower"),
+        upper=section.tag(metric, "upper"),
+    )
+    return layout_pb2.Chart(
+        title=f"{metric}, mean ± standard error",
+        margin=layout_pb2.MarginChartContent(series=[series]),
+    )
+
+
+def _set_of(metric: str) -> str:
+    """The data that a metric was measured on; empty if its name does not say so."""
+    found = metric.partition("/")[0]
+    return found if found in _SETS and "/" in metric else ""
+
+
+def _quantity(metric: str) -> str:
+    return metric.partition("/")[2] if _set_of(metric) else metric
