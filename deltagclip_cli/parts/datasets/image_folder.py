@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -31,8 +32,6 @@ from deltagclip_cli.parts.datasets.staging import reading
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 2  # of the cache file; part of its name
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-_SPLITS = ("train", "test")
-_CHUNK = 64  # images that a thread takes at a time
 _TINY_BYTES = 16 * 1024
 _KEPT = "the decoded images"
 _MOST_PIXELS = 2**24  # of an image that is made larger than what is kept of it
@@ -51,10 +50,26 @@ class ImageFile:
     modified_ns: int
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The image files of both splits, class by class, by name."""
+
+    classes: Sequence[str]
+    train: Sequence[ImageFile]
+    test: Sequence[ImageFile]
+
+    def cache(self, root: Path, image_size: int | None) -> Path:
+        """The file of the decoded images, named by all that they depend on."""
+        digest = hashlib.sha256(f"{_FORMAT} {image_size}".encode())
+        for file in (*self.train, *self.test):
+            name = os.fsencode(file.name)  # which need not be UTF-8
+            digest.update(b"\0%b\0%d %d" % (name, file.size_bytes, file.modified_ns))
+        return root / ".decoded" / f"{digest.hexdigest()}.pt"
+
+
 def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
     """The folder, whose listing says which images are meant, and those images, if they are kept."""
-    folder = _inside(root, path)
-    cache = _cache(root, _scan_all(folder, _class_names(folder)), image_size)
+    cache = _listing(_inside(root, path)).cache(root, image_size)
     return [path, *([str(cache.relative_to(root))] if cache.is_file() else [])]
 
 
@@ -63,10 +78,9 @@ def _outline(root: Path, image_size: int | None, *, path: str) -> Outline | None
     folder = _inside(root, path)
     if image_size is None or not folder.is_dir():
         return None
-    names = _class_names(folder)
-    files = _scan_all(folder, names)
-    train, test = (len(files[split]) for split in _SPLITS)
-    return Outline((3, image_size, image_size), len(names), train, test)
+    there = _listing(folder)
+    shape = (3, image_size, image_size)
+    return Outline(shape, len(there.classes), len(there.train), len(there.test))
 
 
 @reading(_stored)
@@ -91,18 +105,17 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
             broken, too large or no file at all, or the images differ in size.
     """
     folder = _inside(root, path)
-    names = _class_names(folder)
-    files = _scan_all(folder, names)
-    cache = _cache(root, files, image_size)
+    there = _listing(folder)
+    cache = there.cache(root, image_size)
     content = load_kept(cache, _KEPT)
     if content is None:
-        content = _decode_all(folder, files, image_size)
+        content = _decode_all(folder, there, image_size)
         keep(content, cache, _KEPT)
     train, test = (
-        Split(content[split], torch.tensor([file.label for file in files[split]]))
-        for split in _SPLITS
+        Split(content[split], torch.tensor([file.label for file in files]))
+        for split, files in (("train", there.train), ("test", there.test))
     )
-    return Dataset(train, test, len(names), tuple(content["mean"]), tuple(content["std"]))
+    return Dataset(train, test, len(there.classes), tuple(content["mean"]), tuple(content["std"]))
 
 
 def _inside(root: Path, path: str) -> Path:
@@ -115,26 +128,24 @@ def _inside(root: Path, path: str) -> Path:
     return root / pure
 
 
-def _class_names(folder: Path) -> list[str]:
-    train, test = (_subfolders(folder / split) for split in _SPLITS)
+def _listing(folder: Path) -> Listing:
+    train, test = (_classes(folder / split) for split in ("train", "test"))
     if train != test:
         only = sorted(set(train) ^ set(test))
         raise DataError(
             f"{_shown(folder)}: train and test have different classes; only in one of them: "
             f"{printable(', '.join(only[:5]))}.\n  Both need the same folders, one for each class."
         )
-    return train
+    return Listing(train, _scan(folder, "train", train), _scan(folder, "test", train))
 
 
-def _subfolders(folder: Path) -> list[str]:
-    try:
+def _classes(folder: Path) -> list[str]:
+    advice = (
+        "image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
+        "(--data DIR or $DELTAGCLIP_DATA)."
+    )
+    with _readable(folder, advice):
         names = subfolders(folder)
-    except OSError as error:
-        raise DataError(
-            f"{_shown(folder)}: cannot be read ({error.strerror}).\n"
-            "  image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
-            "(--data DIR or $DELTAGCLIP_DATA)."
-        ) from error
     if not names:
         raise DataError(
             f"{_shown(folder)}: has no folders.\n  It needs one for each class, with images."
@@ -142,126 +153,83 @@ def _subfolders(folder: Path) -> list[str]:
     return names
 
 
-def _scan_all(folder: Path, names: Sequence[str]) -> dict[str, list[ImageFile]]:
-    return {split: _scan(folder, split, names) for split in _SPLITS}
-
-
-def _scan(folder: Path, split: str, names: Sequence[str]) -> list[ImageFile]:
+def _scan(folder: Path, split: str, classes: Sequence[str]) -> list[ImageFile]:
     """All image files of a split, class by class, by name."""
-    found: list[ImageFile] = []
-    for label, name in enumerate(names):
-        place = f"{split}/{name}"
-        names_there = [
-            each
-            for each in _listed(folder / place)
-            if each.lower().endswith(_SUFFIXES) and not each.startswith(".")
+    found = []
+    for label, name in enumerate(classes):
+        place = folder / split / name
+        with _readable(place, "Remove the folder from train and test, or allow it to be read."):
+            there = sorted(os.listdir(place))
+        images = [
+            each for each in there if each.lower().endswith(_SUFFIXES) and not each.startswith(".")
         ]
-        if not names_there:
+        if not images:
             raise DataError(
-                f"{_shown(folder / place)}: has no images ({', '.join(_SUFFIXES)}).\n"
+                f"{_shown(place)}: has no images ({', '.join(_SUFFIXES)}).\n"
                 "  Remove the folder from train and test, or put images there."
             )
-        found += [_found(folder, f"{place}/{each}", label) for each in names_there]
+        for image in images:
+            with _readable(place / image, _ADVICE):
+                status = file_status(place / image)
+            relative = f"{split}/{name}/{image}"
+            found.append(ImageFile(relative, label, status.st_size, status.st_mtime_ns))
     return found
 
 
-def _listed(folder: Path) -> list[str]:
+@contextmanager
+def _readable(path: Path, advice: str) -> Iterator[None]:
     try:
-        return sorted(os.listdir(folder))
+        yield
     except OSError as error:
         raise DataError(
-            f"{_shown(folder)}: cannot be read ({error.strerror}).\n"
-            "  Remove the folder from train and test, or allow it to be read."
+            f"{_shown(path)}: cannot be read ({error.strerror}).\n  {advice}"
         ) from error
-
-
-def _found(folder: Path, name: str, label: int) -> ImageFile:
-    try:
-        status = file_status(folder / name)
-    except OSError as error:
-        raise DataError(
-            f"{_shown(folder / name)}: cannot be read: {error.strerror}.\n  {_ADVICE}"
-        ) from error
-    return ImageFile(name, label, status.st_size, status.st_mtime_ns)
 
 
 def _shown(path: Path) -> str:
     return printable(str(path))
 
 
-def _cache(root: Path, files: dict[str, list[ImageFile]], image_size: int | None) -> Path:
-    return root / ".decoded" / f"{_key(files, image_size)}.pt"
-
-
-def _key(files: dict[str, list[ImageFile]], image_size: int | None) -> str:
-    digest = hashlib.sha256(f"{_FORMAT} {image_size}".encode())
-    for file in (file for split in _SPLITS for file in files[split]):
-        name = os.fsencode(file.name)  # which need not be UTF-8
-        digest.update(b"\0%b\0%d %d" % (name, file.size_bytes, file.modified_ns))
-    return digest.hexdigest()
-
-
-def _decode_all(
-    folder: Path, files: dict[str, list[ImageFile]], image_size: int | None
-) -> dict[str, Any]:
-    _LOG.info("decoding %d images in %s", sum(map(len, files.values())), _shown(folder))
+def _decode_all(folder: Path, there: Listing, image_size: int | None) -> dict[str, Any]:
+    number = len(there.train) + len(there.test)
+    _LOG.info("decoding %d images in %s", number, _shown(folder))
+    reference = there.train[0].name
+    shape = _decode(folder / reference, image_size).shape
     content: dict[str, Any] = {}
-    reference = files["train"][0]
-    first = _decode(folder / reference.name, image_size)
-    for split in _SPLITS:
-        images = numpy.empty((len(files[split]), *first.shape), dtype=numpy.uint8)
-        _decode_into(images, folder, files[split], image_size, reference)
+    for split, files in (("train", there.train), ("test", there.test)):
+        images = _decode_split(folder, files, image_size, reference, shape)
         content[split] = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     content["mean"], content["std"] = map(list, channel_statistics(content["train"]))
     return content
 
 
-def _decode_into(
-    images: Array,
+def _decode_split(
     folder: Path,
     files: Sequence[ImageFile],
     image_size: int | None,
-    reference: ImageFile,
-) -> None:
-    """Decode files to ``images`` ``(N, H, W, 3)``; all must have the size of the reference."""
+    reference: str,
+    shape: tuple[int, ...],
+) -> Array:
+    """Images ``(N, H, W, 3)``, all of the shape of the reference."""
+    images = numpy.empty((len(files), *shape), dtype=numpy.uint8)
 
-    def fill(indices: range) -> None:
-        for index in indices:
-            image = _decode(folder / files[index].name, image_size)
-            if image.shape != images.shape[1:]:
-                raise _sizes_differ(folder, reference.name, images[0], files[index].name, image)
-            images[index] = image
+    def fill(index: int) -> None:
+        image = _decode(folder / files[index].name, image_size)
+        if image.shape != shape:
+            raise DataError(
+                f"{_shown(folder)}: the images differ in size (height x width):\n"
+                f"    {printable(reference)}: {shape[0]} x {shape[1]}\n"
+                f"    {printable(files[index].name)}: {image.shape[0]} x {image.shape[1]}\n"
+                "  Set image_size in the data to bring all of them to one size."
+            )
+        images[index] = image
 
-    chunks = [
-        range(start, min(start + _CHUNK, len(files))) for start in range(0, len(files), _CHUNK)
-    ]
-    with ThreadPoolExecutor(_threads(files)) as threads:
-        pending = [threads.submit(fill, chunk) for chunk in chunks]
-        try:
-            for done in pending:
-                done.result()
-        except BaseException:
-            threads.shutdown(cancel_futures=True)
-            raise
-
-
-def _threads(files: Sequence[ImageFile]) -> int:
     # Tiny images take less time to decode than threads take to hand Python's lock around.
     tiny = sum(file.size_bytes for file in files) < _TINY_BYTES * len(files)
-    if tiny:
-        return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _sizes_differ(folder: Path, name: str, image: Array, other: str, second: Array) -> DataError:
-    return DataError(
-        f"{_shown(folder)}: the images differ in size (height x width):\n"
-        f"    {printable(name)}: {image.shape[0]} x {image.shape[1]}\n"
-        f"    {printable(other)}: {second.shape[0]} x {second.shape[1]}\n"
-        "  Set image_size in the data to bring all of them to one size."
-    )
+    with ThreadPoolExecutor(1 if tiny else torch.get_num_threads()) as threads:
+        for _ in threads.map(fill, range(len(files))):
+            pass
+    return images
 
 
 def _decode(file: Path, image_size: int | None) -> Array:
@@ -289,7 +257,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     if most is not None and image.width * image.height > most:
         raise _UnfitError(f"has {image.width} x {image.height} pixels, which is more than {most:,}")
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        grey, white = numpy.asarray(image, dtype=numpy.uint32), _white(image)
+        bits = image.tag_v2[BITSPERSAMPLE][0] if isinstance(image, TiffImageFile) else 16
+        grey, white = numpy.asarray(image, dtype=numpy.uint32), (1 << bits) - 1
         scaled = (grey * 255 + white // 2) // white
         return Image.fromarray(scaled.astype(numpy.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
@@ -298,12 +267,6 @@ def _rgb(image: Image.Image) -> Image.Image:
             f"has values of {values}, of which nobody knows which is white; 8 or 16 bits are read"
         )
     return image.convert("RGB")
-
-
-def _white(image: Image.Image) -> int:
-    """The largest value of a grey image of more than 8 bits."""
-    bits: int = image.tag_v2[BITSPERSAMPLE][0] if isinstance(image, TiffImageFile) else 16
-    return (1 << bits) - 1
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
