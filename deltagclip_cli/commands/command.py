@@ -1,4 +1,4 @@
-"""What a command says of words that it cannot read."""
+"""Hints on words of the command line that a command cannot read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_NUMBERS = 10  # of a range, that are written out
 
 
 class Command(TyperCommand):
-    """A command that knows what was meant by options that it has not, and by wrong values."""
+    """A command that answers unknown options and wrong values with a guess at what was meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line.
@@ -39,7 +39,7 @@ class Command(TyperCommand):
 
 
 def _reworded(error: typer.BadParameter) -> str:
-    """The message of a wrong value, without the words of the library that found it."""
+    """Return the message of a wrong value, without the words of the library that found it."""
     from pydantic import ValidationError
 
     from deltagclip_cli.core import shortened
@@ -64,9 +64,9 @@ def _reworded(error: typer.BadParameter) -> str:
 
 
 def _listed(words: str) -> Iterator[str]:
-    """What was written as one word, as a list or a range: both ends are in it, as Slurm has them.
+    """The values of a list or a range in one word; a range has both its ends, as Slurm's have.
 
-    Of a long range, which nobody would write out, nothing is made.
+    A long range, which nobody would write out, is left as it is.
     """
     for word in filter(None, map(str.strip, words.strip(" ()[]{}").split(","))):
         ends = re.fullmatch(r"(\d{1,9})(?:-|:|\.\.+)(\d{1,9})", word)
@@ -75,7 +75,7 @@ def _listed(words: str) -> Iterator[str]:
 
 
 def _meant(ctx: Any, option: str, args: Sequence[str]) -> str:
-    """A hint on an option that a command has not."""
+    """Return a hint on an option that a command has not."""
     from deltagclip_cli.spec.faults import nearest_word
     from deltagclip_cli.spec.schema import setting_named
 
@@ -105,7 +105,7 @@ def _options(command: Any) -> Iterator[str]:
 
 
 def _value(option: str, args: Sequence[str]) -> str:
-    """The value that was given to an option, in either form."""
+    """Return the value that was given to an option, in either form."""
     for number, word in enumerate(args):
         if word.startswith(f"{option}="):
             return word.partition("=")[2]

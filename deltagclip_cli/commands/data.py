@@ -74,7 +74,7 @@ def prepare(
         next_words = [
             *("deltagclip", "sweep", *(experiments or ())),
             *(word for tag in tags or () for word in ("--tag", tag)),
-            *options.said(spec, data=data, sets=sets or ()),
+            *options.option_words(spec, data=data, sets=sets or ()),
         ]
         line = f"No job needs the network for these. Next: {shlex.join(next_words)}"
         console.print(Text(line), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``deltagclip list``: what there is, with one line each."""
+"""``deltagclip list``: experiments and parts, with one line each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Row = dict[str, str | list[str]]
 
 
 class Kind(StrEnum):
-    """What can be listed."""
+    """The lists that there are."""
 
     EXPERIMENTS = "experiments"
     MODELS = "models"

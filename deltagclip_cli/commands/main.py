@@ -1,4 +1,4 @@
-"""The way in, which a Ctrl-C ends at any moment: with exit code 130, and without a traceback.
+"""The entry point, which a Ctrl-C ends at any moment: with exit code 130, without a traceback.
 
 Nothing slow is imported before that holds.
 """
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 class Interrupt:
-    """What a Ctrl-C does: it raises KeyboardInterrupt, but once the command is over, it exits.
+    """The handler of Ctrl-C: it raises KeyboardInterrupt and, once the command is over, exits.
 
     Attributes:
         has_come: whether there was one.
@@ -56,26 +56,26 @@ class Interrupt:
         raise KeyboardInterrupt
 
     def listen(self) -> None:
-        """Begin, unless whoever started this process wants it to hear no Ctrl-C."""
+        """Begin to listen, unless whoever started this process wants it to hear no Ctrl-C."""
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, self)
 
     def leave(self) -> None:
-        """Say so, and exit."""
+        """Print that the command was interrupted, and exit."""
         self.end()
         print("Interrupted.", file=sys.stderr, flush=True)
         raise SystemExit(_INTERRUPTED) from None
 
     def end(self) -> None:
-        """The command is over."""
+        """Take the command to be over."""
         self._is_over = True
 
 
 def interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
-    """Let a Ctrl-C that was lost come again in a moment; what else is ignored, tell as Python does.
+    """Repeat a Ctrl-C that was lost; of anything else that is ignored, tell as Python does.
 
-    In callbacks of compiled code, such as that which builds pydantic's models, Python has nobody to
-    pass a KeyboardInterrupt on to: it prints a traceback, and the program would just go on.
+    In callbacks of compiled code, such as that which builds pydantic's models, Python cannot pass a
+    KeyboardInterrupt on: it prints a traceback, and the program would go on.
     """
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         import threading

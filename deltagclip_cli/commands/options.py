@@ -59,10 +59,10 @@ RUNS = Path("runs")
 DATA = Path("~/.cache/deltagclip/data")
 
 
-def said(
+def option_words(
     spec: Path = SPEC, runs: Path = RUNS, data: Path = DATA, sets: Sequence[str] = ()
 ) -> list[str]:
-    """What another command must be told to mean the same experiments, runs and data."""
+    """Return the options by which another command means the same experiments, runs and data."""
     words: list[str] = []
     for option, path, default in (
         ("--spec", spec, SPEC),

@@ -147,7 +147,7 @@ def sweep(
             data=data.expanduser(),
             console=make_console(stderr=as_json),
             elsewhere=partial(find_jobs, runs),
-            words=options.said(spec, runs, sets=sets or ()),
+            words=options.option_words(spec, runs, sets=sets or ()),
             threads=threads,
             jobs=jobs,
             gpus=gpus,

@@ -1,1 +1,1 @@
-"""What a person sees in the terminal."""
+"""The terminal: streams, console, progress, tables."""

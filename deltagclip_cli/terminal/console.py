@@ -32,7 +32,7 @@ class Console(rich.console.Console):
 
     @property
     def size(self) -> ConsoleDimensions:
-        """Of the terminal, or what a table needs at least."""
+        """The size of the terminal, or what a table needs at least."""
         there = super().size
         return ConsoleDimensions(max(there.width, LEAST_COLUMNS), there.height)
 
@@ -43,7 +43,7 @@ class Console(rich.console.Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """What is printed of something, with what a terminal would obey written out."""
+        """Render something, with what a terminal would obey written out."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             if control or text.isprintable() or text == "\n":

@@ -116,7 +116,7 @@ def _shown(metrics: Mapping[str, float]) -> str:
 
 
 def running_table(rows: Iterable[tuple[str, str, Heartbeat | None]]) -> Table:
-    """Where each trial runs, its name, and how far it is; None if that is not known yet."""
+    """Return a table of running trials: where each runs, its name, and how far it is, if known."""
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)

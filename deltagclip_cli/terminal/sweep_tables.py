@@ -87,7 +87,7 @@ MOST_ROWS = 1_000
 
 
 def _more(settings: Sequence[object]) -> list[str]:
-    """What is said below a table that has not all of its rows."""
+    """Return what stands below a table that has not all of its rows."""
     more = len(settings) - MOST_ROWS
     return [f"{plural(more, 'more setting')} not shown: --json has all"] if more > 0 else []
 
