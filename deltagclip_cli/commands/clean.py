@@ -13,7 +13,7 @@ from rich.text import Text
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, memory, plural
-from deltagclip_cli.plan.run_status import experiments_in, find_status
+from deltagclip_cli.plan.planned import experiments_in, find_status
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.heartbeat import is_worked_on
 from deltagclip_cli.runs.hold import Leftover, hold, leftovers, remove_leftovers

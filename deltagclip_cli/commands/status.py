@@ -17,8 +17,7 @@ from rich.text import Text
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import SpecError, UsageError
-from deltagclip_cli.plan.planned import look_up
-from deltagclip_cli.plan.run_status import RunStatus, Status, experiments_in, find_status
+from deltagclip_cli.plan.planned import RunStatus, Status, experiments_in, find_status, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.slurm.jobs import asked_rarely
 from deltagclip_cli.spec.faults import nearest

@@ -28,16 +28,8 @@ from deltagclip_cli.launch.rehearsal import Stage, check_parts
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import SweepWatcher
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
-from deltagclip_cli.plan.planned import (
-    Elsewhere,
-    Estimates,
-    Outlook,
-    Planned,
-    longest_first,
-    look_up,
-    pending,
-    spread,
-)
+from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
+from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
 from deltagclip_cli.runs.environment import THREADS, read_starts, threads_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.runs.hold import tidy

@@ -17,7 +17,8 @@ from deltagclip_cli.core import TEST_METRICS, duration, plural, short
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import SweepWatcher
-from deltagclip_cli.plan.planned import Outlook, Planned
+from deltagclip_cli.plan.estimates import Outlook
+from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.heartbeat import read_heartbeat
 from deltagclip_cli.terminal.progress import running_table

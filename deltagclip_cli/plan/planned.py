@@ -1,21 +1,26 @@
-"""What there is to run: every trial of some experiments, what has become of it, how long it takes.
+"""What there is to run, what has become of it, and what else a runs folder holds.
 
 Torch is not needed to know it: 10,000 trials are looked up in a second.
 """
 
 from __future__ import annotations
 
-import heapq
+import math
 import os
+import re
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from deltagclip_cli.core import UsageError, standard_error, subfolders
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
-from deltagclip_cli.runs.heartbeat import is_worked_on
+from deltagclip_cli.runs.heartbeat import Heartbeat, is_worked_on, last_heartbeat, read_heartbeat
 from deltagclip_cli.spec.trial import Trial, distinguished
+
+_RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Planned:
         trial: what to run.
         folder: where.
         state: of the folder; or what the queue of a cluster knows better.
-        settings: what tells its setting from others of the same optimizer, such as ``lr=0.1``.
+        variant: what tells its setting from others of the same optimizer, such as ``lr=0.1``.
         result: what ``result.json`` holds, if the trial is finished or diverged.
         standing: with the queue; None if nobody has asked.
         afresh: delete what is in the folder and start again, once nothing speaks against it.
@@ -93,49 +98,44 @@ class Planned:
     trial: Trial
     folder: RunFolder
     state: State
-    settings: str = ""
+    variant: str = ""
     result: Mapping[str, Any] | None = None
     standing: QueueState | None = None
     afresh: bool = False
 
     @property
     def reason(self) -> str:
-        """Why it is in that state, in one line; empty if there is nothing to be said."""
+        """The reason of its state, in one line; empty if there is nothing to be said."""
         if self.standing is not None and self.standing.reason:
             return self.standing.reason
         return "" if self.state in (State.NEW, State.FINISHED) else self.folder.reason
 
     @property
     def in_a_job(self) -> bool:
-        """Whether it waits or runs in a job of a cluster, or may do so."""
+        """True if it waits or runs in a job of a cluster, or may do so."""
         return self.standing is not None and self.standing.in_a_job
 
     @property
     def label(self) -> str:
-        """Of the optimizer."""
+        """The label of the optimizer."""
         return self.trial.label
 
     @property
     def name(self) -> str:
-        """As shown to people."""
+        """The name that is shown to people."""
         return f"{self.trial.experiment} · {self.short_name}"
 
     @property
     def short_name(self) -> str:
-        """As shown where the experiment is known."""
-        settings = f" · {self.settings}" if self.settings else ""
-        return f"{self.trial.label} · seed {self.trial.seed}{settings}"
+        """The name where the experiment is known."""
+        variant = f" · {self.variant}" if self.variant else ""
+        return f"{self.trial.label} · seed {self.trial.seed}{variant}"
 
 
 def look_up(trials: Sequence[Trial], runs: Path, elsewhere: Elsewhere = NOBODY) -> list[Planned]:
-    """Look up what has become of trials.
+    """Look up what has become of all trials of a plan.
 
     A result that belongs to another trial counts as none; the worker will say what differs.
-
-    Args:
-        trials: all of a plan.
-        runs: the runs folder.
-        elsewhere: knows which of them wait or run in jobs.
     """
     there: dict[Path, frozenset[str] | None] = {}
     settings = distinguished(trials)
@@ -154,7 +154,7 @@ def look_up(trials: Sequence[Trial], runs: Path, elsewhere: Elsewhere = NOBODY) 
 
 
 def _names(folder: Path) -> frozenset[str] | None:
-    """What is in a folder, of which each run folder tells why where that cannot be known."""
+    """List a folder; None where that cannot be done, of which each run folder tells the reason."""
     try:
         return frozenset(os.listdir(folder))
     except FileNotFoundError:
@@ -177,14 +177,9 @@ def _state(trial: Trial, folder: RunFolder, exists: bool) -> tuple[State, Mappin
 def pending(
     planned: Iterable[Planned], *, retry_failed: bool = False, force: bool = False
 ) -> list[Planned]:
-    """The trials that are to be run: all but those that ended, as far as nothing else is asked.
+    """Choose the trials to run: those that have not ended, and failed ones or all if so asked.
 
-    What is in the queue of a cluster is left to it, whatever is asked.
-
-    Args:
-        planned: the trials.
-        retry_failed: also those that failed.
-        force: all of them, from their beginnings.
+    What is in the queue of a cluster is left to it. ``force`` begins all of them afresh.
     """
     skipped = set(ENDED) - ({State.FAILED} if retry_failed else set())
     return [
@@ -194,114 +189,198 @@ def pending(
     ]
 
 
-class Estimates:
-    """How long trials take, from finished ones of the same model on the same data.
-
-    Others say nothing: of a trial that none of those is like, the time is unknown.
+@dataclass(frozen=True)
+class RunStatus:
+    """A run folder as it is met on the disk, its trial unread.
 
     Args:
-        planned: trials, of which the finished ones are learnt from.
+        experiment: its name.
+        label: of the optimizer.
+        seed: of the trial.
+        name: label, setting as far as it is known, and seed, as shown to people.
+        folder: the run folder.
+        state: what its files say.
+        beat: how far it is, if it is running and has said so.
+        standing: with the queue of a cluster; None if nobody has asked.
     """
 
-    def __init__(self, planned: Iterable[Planned] = ()) -> None:
-        self._times: dict[_Kind, tuple[float, int]] = {}  # seconds of epochs, and how many
-        for each in planned:
-            if each.result is not None:
-                self.learn(each.trial, each.result)
+    experiment: str
+    label: str
+    seed: int
+    name: str
+    folder: RunFolder
+    state: State
+    beat: Heartbeat | None
+    standing: QueueState | None = None
 
-    def learn(self, trial: Trial, result: Mapping[str, Any]) -> None:
-        """Take what ``result.json`` says of a trial into account."""
-        if result["epochs"]:
-            epoch = result["seconds"]["epochs"] / result["epochs"]
-            for kind in _kinds(trial):
-                seconds, count = self._times.get(kind, (0.0, 0))
-                self._times[kind] = seconds + epoch, count + 1
+    @property
+    def reason(self) -> str:
+        """Why it is in that state, in one line; empty if there is nothing to be said."""
+        if self.standing is not None and self.standing.reason:
+            return self.standing.reason
+        silent = self.state in (State.NEW, State.RUNNING, State.FINISHED)
+        return "" if silent else self.folder.reason
 
-    def seconds(self, trial: Trial) -> float | None:
-        """The time of a whole trial; None if none like it is finished."""
-        for kind in _kinds(trial):
-            if kind in self._times:
-                seconds, count = self._times[kind]
-                return trial.epochs * seconds / count
+
+@dataclass(frozen=True)
+class Status:
+    """What there is.
+
+    Args:
+        planned: the trials of the spec.
+        trials: one for each of those, then one for each other run folder.
+        elsewhere: was asked which trials wait or run in jobs.
+        unlisted: folders and lists that may hold more, but cannot be read; a sentence each.
+    """
+
+    planned: Sequence[Planned]
+    trials: Sequence[RunStatus]
+    elsewhere: Elsewhere = NOBODY
+    unlisted: Sequence[str] = ()
+
+    @property
+    def others(self) -> Sequence[RunStatus]:
+        """Run folders that belong to no trial of the spec: other settings, or a search's."""
+        return self.trials[len(self.planned) :]
+
+
+def find_status(
+    runs: Path,
+    planned: Sequence[Planned],
+    experiments: Iterable[str],
+    elsewhere: Elsewhere = NOBODY,
+) -> Status:
+    """Look at every run folder of some experiments, which need not exist."""
+    known = {each.folder.path for each in planned}
+    trials = [_planned_status(each) for each in planned]
+    unlisted = list(elsewhere.unread)
+    for experiment in experiments:
+        for folder in _run_folders(runs, experiment, elsewhere, unlisted):
+            if folder.path not in known:
+                trials.append(_unplanned_status(folder, runs, elsewhere))
+    return Status(planned, trials, elsewhere, unlisted)
+
+
+def _planned_status(planned: Planned) -> RunStatus:
+    trial, folder, standing = planned.trial, planned.folder, planned.standing
+    beat = _beat(folder, planned.state, standing)
+    name = planned.short_name
+    return RunStatus(
+        trial.experiment, trial.label, trial.seed, name, folder, planned.state, beat, standing
+    )
+
+
+def _unplanned_status(folder: RunFolder, runs: Path, elsewhere: Elsewhere) -> RunStatus:
+    experiment, label, run = folder.path.parts[-3:]
+    ended = folder.result() is not None
+    state = State.RUNNING if not ended and is_worked_on(folder) else folder.state
+    standing = elsewhere.standing(str(folder.path.relative_to(runs)), folder, state)
+    state, seed = standing.state, int(run.split("-")[1])
+    beat = _beat(folder, state, standing)
+    return RunStatus(experiment, label, seed, f"{label} · {run}", folder, state, beat, standing)
+
+
+def _beat(folder: RunFolder, state: State, standing: QueueState | None) -> Heartbeat | None:
+    if state is not State.RUNNING:
         return None
+    in_a_job = standing is not None and standing.in_a_job  # where claims are not seen from here
+    return last_heartbeat(folder) if in_a_job else read_heartbeat(folder)
 
 
-_Kind = tuple[Any, ...]
+def experiments_in(runs: Path, elsewhere: Elsewhere = NOBODY) -> list[str]:
+    """Name the experiments that have run folders, may have, or will have when their jobs begin.
+
+    Raises:
+        UsageError: that is the runs folder itself.
+    """
+    unlisted: list[str] = []
+    folders = _folders(runs, unlisted)
+    if unlisted:
+        raise UsageError(f"{unlisted[0]}\n  Name another folder with --runs DIR.")
+    there = []
+    for path in folders:
+        before = len(unlisted)
+        if _run_folders(runs, path.name, elsewhere, unlisted) or len(unlisted) > before:
+            there.append(path.name)
+    return list(dict.fromkeys([*there, *elsewhere.experiments]))
 
 
-def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
-    """What trials that take equally long have in common: first the closest kin, then all kin."""
-    parts = (trial.canonical[key] for key in ("model", "data", "task", "precision"))
-    kin = (*parts, trial.certificate)
-    return (trial.optimizer.name, *kin), kin
+def _run_folders(
+    runs: Path, experiment: str, elsewhere: Elsewhere, unlisted: list[str]
+) -> list[RunFolder]:
+    """Find the run folders that are there, and those that jobs will make when they begin."""
+    there = [
+        path
+        for label in _folders(runs / experiment, unlisted)
+        for path in _folders(label, unlisted)
+        if _RUN.fullmatch(path.name)
+    ]
+    there += [runs / name for name in elsewhere.awaited(experiment)]
+    return [RunFolder(path) for path in dict.fromkeys(there)]
 
 
-class Outlook:
-    """When a sweep will be done, as far as that is known.
+def _folders(path: Path, unlisted: list[str]) -> list[Path]:
+    try:
+        return [path / name for name in subfolders(path)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        unlisted.append(f"{path}: cannot be listed: {error.strerror}.")
+        return []
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over seeds, with its standard error s/√n, where s has n - 1 degrees of freedom.
 
     Args:
-        trials: that are to be run, or as many that take as long.
-        estimates: of their times, which are bettered by every trial that ends.
-        slots: how many run at once.
+        n: how many values there were.
+        value: their mean.
+        standard_error: None for a single value.
     """
 
-    def __init__(self, trials: Sequence[Trial], estimates: Estimates, slots: int) -> None:
-        self._estimates = estimates
-        self._slots = slots
-        self._left = Counter(map(_length, trials))
-        self._examples = {_length(trial): trial for trial in trials}
-
-    def ended(self, trial: Trial, result: Mapping[str, Any] | None) -> None:
-        """A trial has ended, with a result if it came to one."""
-        self._left[_length(trial)] -= 1
-        if result is not None:
-            self._estimates.learn(trial, result)
-
-    def seconds(self, running: Sequence[tuple[Trial, float | None]]) -> float | None:
-        """How long it will take; None if that of one trial is not known.
-
-        Args:
-            running: the trials that run now, each with the seconds that it says are left.
-        """
-        waiting = self._left - Counter(_length(trial) for trial, _ in running)
-        times = [seconds for _, seconds in running]
-        for length, count in waiting.items():
-            seconds = self._estimates.seconds(self._examples[length])
-            times.append(None if seconds is None else count * seconds)
-        known = [each for each in times if each is not None]
-        return sum(known) / self._slots if len(known) == len(times) else None
+    n: int
+    value: float
+    standard_error: float | None
 
 
-def _length(trial: Trial) -> _Kind:
-    return (trial.epochs, *_kinds(trial)[0])
-
-
-def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Planned]:
-    """Order trials so that slots become free at about the same time; unknown ones come first."""
-
-    def length(planned: Planned) -> float:
-        seconds = estimates.seconds(planned.trial)
-        return float("inf") if seconds is None else seconds
-
-    return sorted(trials, key=length, reverse=True)
-
-
-def spread(seconds: Sequence[float | None], slots: int) -> tuple[list[int], float | None]:
-    """Give each trial, in order, to the slot that is free first.
+@dataclass(frozen=True)
+class SettingSummary:
+    """One optimizer setting of an experiment, with what became of its seeds.
 
     Args:
-        seconds: the time of each trial; those that are unknown are dealt out in turn.
-        slots: how many run at once.
-
-    Returns:
-        The slot of each trial, and when the last is done of which the time is known, as if there
-        were no others; None if no time is known.
+        experiment: its name.
+        label: of the optimizer.
+        variant: what tells it from other settings of the label; may be empty.
+        states: how many trials are in which state.
+        metrics: over the finished trials, at their last epoch. A diverged trial has no last value,
+            so that ``states`` has to be shown beside them.
     """
-    free = [(0.0, 0, slot) for slot in range(slots)]
-    chosen = []
-    for each in seconds:
-        at, trials, slot = heapq.heappop(free)
-        chosen.append(slot)
-        heapq.heappush(free, (at + (each or 0.0), trials + 1, slot))
-    known = any(each is not None for each in seconds)
-    return chosen, max(at for at, _, _ in free) if known else None
+
+    experiment: str
+    label: str
+    variant: str
+    states: Mapping[State, int]
+    metrics: Mapping[str, Mean]
+
+
+def summarize(planned: Iterable[Planned]) -> list[SettingSummary]:
+    """Group trials by their setting, in the order of their first trials."""
+    groups: dict[tuple[str, str, str], list[Planned]] = {}
+    for each in planned:
+        key = (each.trial.experiment, each.trial.label, each.trial.setting_hash)
+        groups.setdefault(key, []).append(each)
+    summaries = []
+    for (experiment, label, _), group in groups.items():
+        states = Counter(each.state for each in group)
+        finished = [each.result for each in group if each.state is State.FINISHED and each.result]
+        names = dict.fromkeys(name for result in finished for name in result["last"])
+        means = {name: mean([result["last"].get(name) for result in finished]) for name in names}
+        summaries.append(SettingSummary(experiment, label, group[0].variant, states, means))
+    return summaries
+
+
+def mean(values: Sequence[float | None]) -> Mean:
+    """Return the mean of the values that are there, and its standard error."""
+    there = [value for value in values if value is not None]
+    return Mean(len(there), statistics.fmean(there) if there else math.nan, standard_error(there))

@@ -15,8 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.core import with_error
-from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.plan.summaries import Mean, mean
+from deltagclip_cli.plan.planned import Mean, Planned, look_up, mean
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.search.search_queue import described
 from deltagclip_cli.search.searched import SearchedOptimizer

@@ -171,7 +171,7 @@ class Candidate:
         self._fault: UsageError | None = None
         words = described(tried.options)
         planned = look_up(study.searched.trials(tried.options), runs)
-        self._planned = [replace(each, settings=words) for each in planned]
+        self._planned = [replace(each, variant=words) for each in planned]
         self._runs = runs
         self._done: list[tuple[Sequence[float | None], float | None]] = []
         self._size = -1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
 from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.plan.planned import Estimates
+from deltagclip_cli.plan.estimates import Estimates
 from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.terminal.streams import print_json
 

@@ -12,8 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.core import NOTHING, TEST_METRICS, duration, plural, ranges, with_error
-from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.plan.summaries import Mean, SettingSummary, summarize
+from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
 from deltagclip_cli.runs.folder import State
 
 STYLES = {
@@ -78,7 +77,7 @@ class _Named(Protocol):
     def label(self) -> str: ...
 
     @property
-    def settings(self) -> str: ...
+    def variant(self) -> str: ...
 
 
 N = TypeVar("N", bound=_Named)
@@ -96,9 +95,9 @@ def _named(rows: Sequence[N]) -> Iterator[tuple[Text, N | None]]:
     """A name for each row; where an optimizer has several settings, below a row of its own."""
     before = None
     for row in rows:
-        if row.settings and row.label != before:
+        if row.variant and row.label != before:
             yield Text(row.label), None
-        yield Text(f"  {row.settings}" if row.settings else row.label), row
+        yield Text(f"  {row.variant}" if row.variant else row.label), row
         before = row.label
 
 

@@ -17,7 +17,8 @@ from tiny_spec import trials_of
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
-from deltagclip_cli.plan.planned import Estimates, Outlook, Planned, look_up
+from deltagclip_cli.plan.estimates import Estimates, Outlook
+from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs import heartbeat
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.heartbeat import Pulse, Start

@@ -9,15 +9,8 @@ import pytest
 from run_cases import result_text
 from tiny_spec import trials_of
 
-from deltagclip_cli.plan.planned import (
-    Estimates,
-    Outlook,
-    Planned,
-    longest_first,
-    look_up,
-    pending,
-    spread,
-)
+from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
+from deltagclip_cli.plan.planned import Planned, look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial

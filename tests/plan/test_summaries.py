@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from tiny_spec import trials_of
 
-from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.plan.summaries import mean, summarize
+from deltagclip_cli.plan.planned import Planned, mean, summarize
 from deltagclip_cli.runs.folder import RunFolder, State
 
 
@@ -44,9 +43,9 @@ def test_trials_are_grouped_by_setting_and_only_finished_ones_have_metrics(tmp_p
             planned(4, State.NEW),
         ]
     )
-    assert first.name == "sgd lr=0.1"
+    assert (first.label, first.variant) == ("sgd", "lr=0.1")
     assert first.states == {State.FINISHED: 2, State.DIVERGED: 1}
     assert first.metrics["test/loss"].value == 2.0
     assert first.metrics["test/loss"].n == 2
-    assert (second.name, second.metrics) == ("sgd lr=0.2", {})
+    assert (second.variant, second.metrics) == ("lr=0.2", {})
     assert second.states == {State.FAILED: 1, State.NEW: 1}

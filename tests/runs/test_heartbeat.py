@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_spec import trials_of
 
-from deltagclip_cli.plan.planned import look_up
-from deltagclip_cli.plan.run_status import find_status
+from deltagclip_cli.plan.planned import find_status, look_up
 from deltagclip_cli.runs import heartbeat
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import Pulse, Start, read_heartbeat

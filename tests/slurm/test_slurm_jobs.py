@@ -14,8 +14,7 @@ from slurm_fakes import FakeSlurm, FakeTask, write_array
 from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.core import UsageError, read_file
-from deltagclip_cli.plan.planned import Planned, look_up, pending
-from deltagclip_cli.plan.run_status import find_status
+from deltagclip_cli.plan.planned import Planned, find_status, look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, create, hold

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deltagclip_cli.plan import summaries as results
+from deltagclip_cli.plan import planned as results
 from deltagclip_cli.results.statistics.summary import (
     LEAST_TO_RESAMPLE,
     Interval,

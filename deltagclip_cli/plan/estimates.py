@@ -1,0 +1,123 @@
+"""How long trials take, by those that have ended, and when a sweep will be done."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from deltagclip_cli.plan.planned import Planned
+from deltagclip_cli.spec.trial import Trial
+
+_Kind = tuple[Any, ...]
+
+
+class Estimates:
+    """How long trials take, from finished ones of the same model on the same data.
+
+    Others say nothing: of a trial that none of those is like, the time is unknown.
+
+    Args:
+        planned: trials, of which the finished ones are learnt from.
+    """
+
+    def __init__(self, planned: Iterable[Planned] = ()) -> None:
+        self._times: dict[_Kind, tuple[float, int]] = {}  # seconds of epochs, and how many
+        for each in planned:
+            if each.result is not None:
+                self.learn(each.trial, each.result)
+
+    def learn(self, trial: Trial, result: Mapping[str, Any]) -> None:
+        """Take ``result.json`` of a trial into account."""
+        if result["epochs"]:
+            epoch = result["seconds"]["epochs"] / result["epochs"]
+            for kind in _kinds(trial):
+                seconds, count = self._times.get(kind, (0.0, 0))
+                self._times[kind] = seconds + epoch, count + 1
+
+    def seconds(self, trial: Trial) -> float | None:
+        """Return the time of a whole trial; None if none like it is finished."""
+        for kind in _kinds(trial):
+            if kind in self._times:
+                seconds, count = self._times[kind]
+                return trial.epochs * seconds / count
+        return None
+
+
+def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
+    """Return what trials that take equally long have in common: first the closest, then all."""
+    parts = (trial.canonical[key] for key in ("model", "data", "task", "precision"))
+    kin = (*parts, trial.certificate)
+    return (trial.optimizer.name, *kin), kin
+
+
+class Outlook:
+    """When a sweep will be done, as far as that is known.
+
+    Args:
+        trials: that are to be run, or as many that take as long.
+        estimates: of their times, which are bettered by every trial that ends.
+        slots: how many run at once.
+    """
+
+    def __init__(self, trials: Sequence[Trial], estimates: Estimates, slots: int) -> None:
+        self._estimates = estimates
+        self._slots = slots
+        self._left = Counter(map(_length, trials))
+        self._examples = {_length(trial): trial for trial in trials}
+
+    def ended(self, trial: Trial, result: Mapping[str, Any] | None) -> None:
+        """Count a trial that has ended, with a result if it came to one."""
+        self._left[_length(trial)] -= 1
+        if result is not None:
+            self._estimates.learn(trial, result)
+
+    def seconds(self, running: Sequence[tuple[Trial, float | None]]) -> float | None:
+        """Return how long it will take; None if that of one trial is not known.
+
+        Args:
+            running: the trials that run now, each with the seconds that it says are left.
+        """
+        waiting = self._left - Counter(_length(trial) for trial, _ in running)
+        times = [seconds for _, seconds in running]
+        for length, count in waiting.items():
+            seconds = self._estimates.seconds(self._examples[length])
+            times.append(None if seconds is None else count * seconds)
+        known = [each for each in times if each is not None]
+        return sum(known) / self._slots if len(known) == len(times) else None
+
+
+def _length(trial: Trial) -> _Kind:
+    return (trial.epochs, *_kinds(trial)[0])
+
+
+def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Planned]:
+    """Order trials so that slots become free at about the same time; unknown ones come first."""
+
+    def length(planned: Planned) -> float:
+        seconds = estimates.seconds(planned.trial)
+        return float("inf") if seconds is None else seconds
+
+    return sorted(trials, key=length, reverse=True)
+
+
+def spread(seconds: Sequence[float | None], slots: int) -> tuple[list[int], float | None]:
+    """Give each trial, in order, to the slot that is free first.
+
+    Args:
+        seconds: the time of each trial; those that are unknown are dealt out in turn.
+        slots: how many run at once.
+
+    Returns:
+        The slot of each trial, and when the last is done of which the time is known, as if there
+        were no others; None if no time is known.
+    """
+    free = [(0.0, 0, slot) for slot in range(slots)]
+    chosen = []
+    for each in seconds:
+        at, trials, slot = heapq.heappop(free)
+        chosen.append(slot)
+        heapq.heappush(free, (at + (each or 0.0), trials + 1, slot))
+    known = any(each is not None for each in seconds)
+    return chosen, max(at for at, _, _ in free) if known else None
