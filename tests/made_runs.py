@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
+from deltagclip_cli.results.compare.analysis import Analysis, analyse
+from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.read.run import Curve, Group, Outcome, Reading, Run
 
 METRIC = "test/accuracy"

@@ -1,15 +1,120 @@
-"""``deltagclip compare``: which optimizer is better, by how much, how sure, at what cost."""
+"""``deltagclip compare``: which optimizer is better, by how much, how sure, at what cost.
+
+What several commands ask about runs is described here once: ``report`` takes the same request.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import io
+import sys
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from deltagclip_cli.commands import compare_options as questions
 from deltagclip_cli.commands import options
+from deltagclip_cli.core import ExitCode, UsageError, write_text
+from deltagclip_cli.results.compare.request import Request
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.analysis import Analysis
+    from deltagclip_cli.results.read.run import Run
+
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="EXPERIMENT|FOLDER",
+        help="Experiments of the runs folder, or folders with runs or with TensorBoard logs.",
+        show_default="all experiments",
+        autocompletion=options.offer_read_experiments,
+    ),
+]
+Group = Annotated[
+    str | None,
+    typer.Option(
+        "--group",
+        metavar="REGEX",
+        help="How other people's runs are named: (?P<optimizer>…), (?P<seed>…), (?P<lr>…), ….",
+    ),
+]
+
+# Of a request, by its fields.
+OPTIONS: dict[str, Any] = {
+    "metric": typer.Option(
+        "--metric",
+        help="What to compare.",
+        show_default="test/accuracy or test/loss",
+        autocompletion=options.offer_metrics,
+    ),
+    "at": typer.Option("--at", metavar="last|best|epoch=N|step=N", help="When the metric is read."),
+    "baseline": typer.Option(
+        "--baseline",
+        metavar="OPTIMIZER",
+        help="Test every other one against this.",
+        autocompletion=options.offer_labels,
+    ),
+    "target": typer.Option(
+        "--target",
+        metavar="METRIC=VALUE",
+        help="Show what it took to reach a value. EXPERIMENT:METRIC=VALUE for one experiment."
+        " Repeatable for those.",
+    ),
+    "interval": typer.Option("--interval", help="Show 95 % intervals instead of standard errors."),
+    "ddof": typer.Option("--ddof", min=0, max=1, help="Of the standard error; 0 is the paper's."),
+    "mode": typer.Option(
+        "--mode", help="Which values of the metric are good.", show_default="by its name"
+    ),
+    "heatmap": typer.Option(
+        "--heatmap", metavar="KEY,KEY", help="A map over two settings, such as lr,gamma."
+    ),
+    "within": typer.Option(
+        "--within", metavar="DISTANCE", help="How far from the best a good setting may be."
+    ),
+    "published": typer.Option("--published", help="Add what the paper's authors got."),
+}
+
+
+def takes_request(**others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what gives a command an option for each field of a request, in its place.
+
+    Args:
+        others: options that are not as usual in this command; None for those that it has not.
+    """
+    chosen = {name: each for name, each in {**OPTIONS, **others}.items() if each is not None}
+    types = get_type_hints(Request)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        hints = get_type_hints(command, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        for name, parameter in inspect.signature(command).parameters.items():
+            if name == "request":
+                parameters += [
+                    inspect.Parameter(
+                        field,
+                        inspect.Parameter.KEYWORD_ONLY,
+                        default=getattr(Request, field),
+                        annotation=Annotated.__class_getitem__((types[field], option)),  # type: ignore[attr-defined]
+                    )
+                    for field, option in chosen.items()
+                ]
+            else:
+                kind = inspect.Parameter.KEYWORD_ONLY
+                parameters.append(parameter.replace(annotation=hints[name], kind=kind))
+
+        @functools.wraps(command)
+        def taking(**values: Any) -> None:
+            request = Request(**{field: values.pop(field) for field in chosen})
+            command(request=request, **values)
+
+        taking.__dict__["__signature__"] = inspect.Signature(parameters)
+        taking.__annotations__ = {each.name: each.annotation for each in parameters}
+        return taking
+
+    return decorate
 
 
 class Format(StrEnum):
@@ -32,21 +137,12 @@ _ENDINGS = {
 }
 
 
+@takes_request()
 def compare(
-    targets: questions.Targets = None,
-    metric: questions.Metric = None,
-    at: questions.At = "last",
-    baseline: questions.Baseline = None,
-    target: questions.Target = None,
-    interval: questions.Interval = False,
-    ddof: questions.Ddof = 1,
-    mode: questions.Better = None,
-    heatmap: questions.Heatmap = None,
-    within: questions.Within = "1%",
-    published: Annotated[
-        bool, typer.Option("--published", help="Add what the paper's authors got.")
-    ] = False,
-    group: questions.Group = None,
+    targets: Targets = None,
+    *,
+    request: Request,
+    group: Group = None,
     format_: Annotated[
         Format | None, typer.Option("--format", help="What to write.", show_default="table")
     ] = None,
@@ -65,33 +161,32 @@ def compare(
 
     Exit codes: 0 compared; 1 no run has come to its end yet; 2 wrong input.
     """
-    from deltagclip_cli.commands.compare_session import compare_and_write
-    from deltagclip_cli.results.compare.analysis import Request
+    from deltagclip_cli.results.compare.analysis import analyse
+    from deltagclip_cli.results.read.run import Outcome
     from deltagclip_cli.results.read.tree import Place
+    from deltagclip_cli.terminal.compare_view import print_tables
+    from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
+    from deltagclip_cli.terminal.streams import write_json
 
-    request = Request(
-        metric=metric,
-        at=at,
-        baseline=baseline,
-        targets=target or (),
-        ddof=ddof,
-        mode=mode,
-        intervals=interval,
-        heat_map=questions.two_settings(heatmap),
-        within=within,
-        published=published,
-    )
-    place = Place(targets or (), runs, group)
     written = _format(format_, output, as_json)
-    code = compare_and_write(place, request, written, output, quiet=quiet)
-    if code:
-        raise typer.Exit(code)
+    reading = Place(targets or (), runs, group).read(shown_reading(quiet=quiet))
+    found = analyse(reading, request)
+    if output is not None:
+        _write(output, _text(found, written))
+    elif written is Format.TABLE:
+        print_tables(make_console(), found.tables())
+    else:
+        write = write_json if written is Format.JSON else sys.stdout.write
+        write(_text(found, written))
+    print_problems(found.problems)
+    has_values = any(row.values for each in found.comparisons for row in each.rows)
+    if not has_values and all(run.outcome is not Outcome.DIVERGED for run in reading.runs):
+        print_problems([not_ended(reading.runs)])
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _format(asked: Format | None, output: Path | None, as_json: bool) -> Format:
-    """What was asked for, else what the ending of the file says, else a table."""
-    from deltagclip_cli.core import UsageError
-
+    """Return what was asked for, else what the ending of the file says, else a table."""
     if as_json and asked not in (None, Format.JSON):
         raise UsageError(f"--json and --format {asked}: say one of them.")
     if as_json or asked is not None or output is None:
@@ -102,3 +197,40 @@ def _format(asked: Format | None, output: Path | None, as_json: bool) -> Format:
             f"--output {output}: its ending is none of {known}.\n  Say the format with --format."
         )
     return _ENDINGS[output.suffix.lower()]
+
+
+def _text(found: Analysis, written: Format) -> str:
+    from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
+    from deltagclip_cli.terminal.compare_view import print_tables
+    from deltagclip_cli.terminal.console import COLUMNS_OF_FILES, Console
+
+    match written:
+        case Format.CSV:
+            return csv_text(found)
+        case Format.JSON:
+            return json_text(found)
+        case Format.MARKDOWN:
+            return markdown(found.tables())
+        case Format.LATEX:
+            return latex(found.tables())
+    file = io.StringIO()
+    console = Console(file=file, width=COLUMNS_OF_FILES, highlight=False, color_system=None)
+    print_tables(console, found.tables())
+    return file.getvalue()
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        write_text(output, text)
+    except (OSError, ValueError) as error:  # ValueError of a name such as '' or '.'
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"--output {output}: cannot be written: {why}.") from None
+
+
+def not_ended(runs: Sequence[Run]) -> str:
+    """Return what is said where no run has come to its end: how far they are."""
+    epochs = [
+        curve.epochs[-1] for run in runs for curve in run.curves.values() if len(curve.epochs)
+    ]
+    far = f" (the longest is at epoch {max(epochs):g})" if epochs else ""
+    return f"No run has come to its end yet{far}; deltagclip status shows how far they are."

@@ -7,29 +7,25 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.commands import compare_options as questions
 from deltagclip_cli.commands import options
+from deltagclip_cli.commands.compare import Group, Targets, takes_request
+from deltagclip_cli.results.compare.request import Request
 
 
+@takes_request(
+    heatmap=typer.Option(
+        "--heatmap",
+        metavar="KEY,KEY",
+        help="Maps over two settings, such as lr,gamma.",
+        show_default="the two with most values",
+    ),
+    published=None,
+)
 def report(
-    targets: questions.Targets = None,
-    metric: questions.Metric = None,
-    at: questions.At = "last",
-    baseline: questions.Baseline = None,
-    target: questions.Target = None,
-    interval: questions.Interval = False,
-    ddof: questions.Ddof = 1,
-    mode: questions.Better = None,
-    heatmap: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEY,KEY",
-            help="Maps over two settings, such as lr,gamma.",
-            show_default="the two with most values",
-        ),
-    ] = None,
-    within: questions.Within = "1%",
-    group: questions.Group = None,
+    targets: Targets = None,
+    *,
+    request: Request,
+    group: Group = None,
     format_: Annotated[
         str,
         typer.Option(
@@ -59,20 +55,8 @@ def report(
     and TensorBoard logs of any other.
     """
     from deltagclip_cli.commands.report_session import Figures, write_report
-    from deltagclip_cli.results.compare.analysis import Request
     from deltagclip_cli.results.read.tree import Place
 
-    request = Request(
-        metric=metric,
-        at=at,
-        baseline=baseline,
-        targets=target or (),
-        ddof=ddof,
-        mode=mode,
-        intervals=interval,
-        heat_map=questions.two_settings(heatmap),
-        within=within,
-    )
     place = Place(targets or (), runs, group)
     figures = Figures.parse(format_, style)
     code = write_report(place, request, figures, output, opens=opens, quiet=quiet)

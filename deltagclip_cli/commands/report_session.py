@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deltagclip_cli.commands.compare_session import not_ended
+from deltagclip_cli.commands.compare import not_ended
 from deltagclip_cli.core import ExitCode, UsageError, plural, printable
 from deltagclip_cli.report.anchors import FileNames, plain_name
 from deltagclip_cli.report.figure_style import Style
@@ -16,8 +16,9 @@ from deltagclip_cli.report.figures import FORMATS, figures, save
 from deltagclip_cli.report.output import report_folder
 from deltagclip_cli.report.page import page
 from deltagclip_cli.report.page_tables import all_tables
-from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
+from deltagclip_cli.results.compare.analysis import Analysis, analyse
 from deltagclip_cli.results.compare.export import json_text
+from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
 from deltagclip_cli.results.read.run import Outcome, Reading
 from deltagclip_cli.results.read.tree import Place
@@ -112,7 +113,7 @@ def _answer(reading: Reading, request: Request) -> Analysis | None:
     if not any(run.curves for run in reading.runs):
         return None
     found = analyse(reading, request)
-    if request.heat_map is None:
+    if request.heatmap is None:
         return replace(found, heat_maps=usual_heat_maps(found.comparisons))
     return found
 

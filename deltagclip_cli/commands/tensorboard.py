@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from deltagclip_cli.commands import compare_options as questions
 from deltagclip_cli.commands import options
+from deltagclip_cli.commands.compare import Group, Targets
 
 
 def tensorboard(
-    targets: questions.Targets = None,
+    targets: Targets = None,
     port: Annotated[
         int | None,
         typer.Option(min=0, max=65535, help="Where to listen.", show_default="a free one"),
@@ -20,7 +20,7 @@ def tensorboard(
         str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines do so.")
     ] = "localhost",
     opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
-    group: questions.Group = None,
+    group: Group = None,
     runs: options.Runs = options.RUNS,
     quiet: options.Quiet = False,
     debug: options.Debug = False,

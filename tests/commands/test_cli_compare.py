@@ -28,10 +28,10 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tiny_spec import TINY, trials_of
 from typer.testing import Result
 
-from deltagclip_cli.commands import compare_session
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.terminal import console as terminal_console
 
 EVENTS = "events.out.tfevents.1700000000.host"
 NASTY = ["[red]x", "$x_1$ 100% a&b", "a\x1b[31mb\nc", r"#~^\{}<i>|*`", "&lt;b&gt; **b** δ実験"]
@@ -611,7 +611,7 @@ def test_tables_fit_the_terminal(
     def console(*, stderr: bool = False) -> Console:
         return Console(stderr=stderr, width=width, highlight=False, force_terminal=True)
 
-    monkeypatch.setattr(compare_session, "make_console", console)
+    monkeypatch.setattr(terminal_console, "make_console", console)
     for words in (["runs", "--baseline", "sgd"], ["logs", "--baseline", "[red]x", "--interval"]):
         words = ["compare", *words, "--target", "test/accuracy=0.6", "--quiet"]
         shown = deltagclip(*words).stdout

@@ -60,7 +60,7 @@ def test_profiles_are_of_median_times_to_the_target() -> None:
     ]
     timed.append(run(group("never", experiment="one"), 0, [0.0]))
     timed.append(run(group("never", experiment="two"), 0, [0.0]))
-    across = found(timed, targets=["test/accuracy=0.9"])
+    across = found(timed, target=["test/accuracy=0.9"])
     for clock in ("epochs", "steps", "seconds"):
         profiles = across.profiles[clock]
         assert list(profiles["slow"].ratios.values()) == [1.5, 1.5]
@@ -72,7 +72,7 @@ def test_profiles_are_of_median_times_to_the_target() -> None:
 
 
 def test_an_experiment_without_a_target_has_no_part_in_the_profiles() -> None:
-    across = found(runs(), targets=["one:test/accuracy=0.75"])
+    across = found(runs(), target=["one:test/accuracy=0.75"])
     assert across.timed == 1
     assert len(across.profiles["seconds"]["adam"].ratios) == 1
 

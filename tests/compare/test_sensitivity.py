@@ -23,7 +23,7 @@ def grid() -> list[Run]:
 
 
 def heat_map(runs: list[Run], keys: tuple[str, str]) -> Table:
-    return next(s for s in answered(runs, heat_map=keys).tables() if "down" in s.title)
+    return next(s for s in answered(runs, heatmap=",".join(keys)).tables() if "down" in s.title)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_conditions_of_the_experiment_can_be_an_axis() -> None:
 
 def test_settings_that_are_the_same_everywhere_make_no_map() -> None:
     with pytest.raises(UsageError) as caught:
-        answered(grid(), heat_map=("lr", "delta")).tables()
+        answered(grid(), heatmap="lr,delta").tables()
     assert str(caught.value) == (
         "--heatmap lr,delta: no optimizer has several values of both.\n"
         "  settings that differ: lr, gamma"

@@ -33,7 +33,7 @@ def test_a_run_without_the_metric_says_nothing() -> None:
 
 def test_two_targets_of_one_experiment_are_refused() -> None:
     with pytest.raises(UsageError, match="2 of them for all experiments"):
-        answered(RUNS, targets=["test/accuracy=0.1", "test/loss=0.2"])
+        answered(RUNS, target=["test/accuracy=0.1", "test/loss=0.2"])
 
 
 def test_the_median_of_runs_of_which_most_get_there_is_finite() -> None:
@@ -56,13 +56,13 @@ def test_a_run_that_has_not_ended_says_nothing() -> None:
 def test_an_experiment_has_its_own_target_or_that_of_all() -> None:
     runs = [run(group("adam", experiment=name), 0, [0.5]) for name in ("one", "two")]
     targets = ["two:test/accuracy=0.6", "test/accuracy=0.4"]
-    one, two = answered(runs, targets=targets).comparisons
+    one, two = answered(runs, target=targets).comparisons
     assert (str(one.target), str(two.target)) == ("test/accuracy ≥ 0.4", "test/accuracy ≥ 0.6")
     assert [each.rows[0].reached.count for each in (one, two) if each.rows[0].reached] == [1, 0]
 
 
 def test_a_target_for_an_experiment_that_is_not_there_is_told() -> None:
-    found = answered([run("adam", 0, [0.5])], targets=["ghost:test/accuracy=0.6"])
+    found = answered([run("adam", 0, [0.5])], target=["ghost:test/accuracy=0.6"])
     assert found.problems == ["--target: there is no experiment ghost among tiny."]
 
 

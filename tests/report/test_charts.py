@@ -240,7 +240,7 @@ def test_the_page_has_the_looks_of_the_figures() -> None:
         for place, name in enumerate(("sgd lr=1", "adam lr=1", "adam lr=2", "adam lr=3"))
         for each in last_values(setting(name, f"e{number}"), [0.9 + number * place / 100])
     ]
-    found = answered(runs, targets=(f"{METRIC}=0.5",))
+    found = answered(runs, target=(f"{METRIC}=0.5",))
     expected = Looks.of(found.comparisons)
     text = page("", [], found, [])
     (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)

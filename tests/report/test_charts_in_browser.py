@@ -22,7 +22,7 @@ NAMES = ["adam", "sgd", "clip", "lost", "late"]
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("usual")
-    return save(folder / "report.html", usual_runs(), targets=[TARGET])
+    return save(folder / "report.html", usual_runs(), target=[TARGET])
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def test_profiles_rise_to_the_share_of_targets_that_are_reached(
         for name, end in ends.items()
         for seed in range(2)
     ]
-    browser.open(save(tmp_path / "report.html", runs, targets=[f"{METRIC}=0.8"]))
+    browser.open(save(tmp_path / "report.html", runs, target=[f"{METRIC}=0.8"]))
     browser.show_all()
     profile = drawn(browser, "Performance profile, epochs")
     assert set(profile["adam"]["y"]) == {1.0}

@@ -42,7 +42,7 @@ from deltagclip_cli.report.figure_style import Style
 assert "matplotlib" not in sys.modules  # the page does without
 style = Style.read()
 runs = several("adam", "δ-gclip") + clipping("gclip")
-for each in figures(answered(runs, targets=("test/accuracy=0.5",)), style):
+for each in figures(answered(runs, target=("test/accuracy=0.5",)), style):
     for ending in FORMATS:
         save(each, Path(sys.argv[1], each.kind).with_suffix("." + ending), style)
 assert "matplotlib.pyplot" not in sys.modules  # which looks for a display
@@ -139,7 +139,7 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
     runs = [trained(name, seed) for name in NASTY for seed in range(2)]
     grid = last_values(group("a", **{"$l": "$1$", "_g": "$x"}), [0.9])
     for found in figures(
-        answered([*runs, *grid], targets=("test/accuracy=0.5",), heat_map=("$l", "_g")),
+        answered([*runs, *grid], target=("test/accuracy=0.5",), heatmap="$l,_g"),
         Style.read(),
     ):
         save(found, tmp_path / "a.pdf", Style.read())  # no formula, no warning
@@ -274,7 +274,7 @@ def test_a_fault_of_our_own_is_not_blamed_on_a_style() -> None:
 def test_what_a_style_says_holds_for_all_figures(tmp_path: Path) -> None:
     own = style(tmp_path, "axes.facecolor: red")
     runs = several("adam", "sgd") + clipping("gclip")
-    found = drawn(answered(runs, targets=(f"{METRIC}=0.5",)), own)
+    found = drawn(answered(runs, target=(f"{METRIC}=0.5",)), own)
     for figure in found.values():
         assert {axes.get_facecolor() for axes in figure.axes} == {(1, 0, 0, 1)}
     assert len(found) == 3

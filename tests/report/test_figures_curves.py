@@ -118,7 +118,7 @@ def test_a_setting_looks_alike_in_all_figures() -> None:
     names = ("adam", "gclip", "sgd")
     runs = several(*names) + several(*reversed(names), experiment="other")
     steps = [replace(each, curves={**each.curves, **clipping("x")[0].curves}) for each in runs]
-    found = figures(answered(steps, targets=("test/accuracy=0.3",)), Style.read())
+    found = figures(answered(steps, target=("test/accuracy=0.3",)), Style.read())
     of_kinds = {(each.title, each.kind): each.figure for each in found}
     expected = looks(of_kinds["tiny", "curves"])
     assert len({expected[name] for name in names}) == 3

@@ -32,7 +32,7 @@ def xs(line: Line2D) -> list[float]:
 
 
 def targets(runs: list[Run]) -> Figure:
-    return drawn(answered(runs, targets=("test/accuracy=0.5",)))["time-to-target"]
+    return drawn(answered(runs, target=("test/accuracy=0.5",)))["time-to-target"]
 
 
 def racing() -> list[Run]:
@@ -74,7 +74,7 @@ def test_long_names_that_differ_in_the_middle_are_told_apart_in_a_narrow_figure(
     names = [f"an_optimizer lr={k} with_a_setting_that_is_long=0.0005" for k in range(3)]
     (tmp_path / "narrow.mplstyle").write_text("figure.figsize: 3.3, 2")
     runs = [run(group(name), 0, [0.1, 0.9]) for name in names]
-    found = answered(runs, targets=("test/accuracy=0.5",))
+    found = answered(runs, target=("test/accuracy=0.5",))
     figure = drawn(found, Style.read(tmp_path / "narrow.mplstyle"))["time-to-target"]
     shown = [each.get_text() for each in figure.axes[0].get_yticklabels()]
     assert len(set(shown)) == 3 and all(f"lr={k}" in "".join(shown) for k in range(3))
@@ -100,7 +100,7 @@ def test_of_many_settings_it_is_said_how_many_are_not_shown() -> None:
 
 
 def test_without_a_seed_that_reaches_it_there_is_no_figure_of_the_target() -> None:
-    found = drawn(answered([run("sgd", 0, [0.1])], targets=("test/accuracy=0.5",)))
+    found = drawn(answered([run("sgd", 0, [0.1])], target=("test/accuracy=0.5",)))
     assert set(found) == {"curves"}
     assert set(drawn(answered(racing()))) == {"curves"}
 
@@ -114,7 +114,7 @@ def test_a_profile_rises_to_the_share_of_targets_that_are_reached() -> None:
         fast, slow = ([0.0] * 1 + [0.6], [0.0] * (2 + 9 * number) + [0.6])
         runs += [run(group("fast", experiment), seed, fast) for seed in range(2)]
         runs += [run(group("slow", experiment), seed, slow) for seed in range(2)]
-    figure = drawn(answered(runs, targets=("test/accuracy=0.5",)))["profiles"]
+    figure = drawn(answered(runs, target=("test/accuracy=0.5",)))["profiles"]
     axes = figure.axes[0]
     assert axes.get_xscale() == "log" and axes.get_xlim() == (1, 4)
     slow_line, fast_line = axes.get_lines()
@@ -138,7 +138,7 @@ def racing_twice() -> list[Run]:
 
 
 def test_each_clock_has_its_own_profile() -> None:
-    figure = drawn(answered(racing_twice(), targets=("test/accuracy=0.5",)))["profiles"]
+    figure = drawn(answered(racing_twice(), target=("test/accuracy=0.5",)))["profiles"]
     assert [axes.get_xlabel() for axes in figure.axes] == [
         "Steps over the fastest's, τ",
         "Seconds over the fastest's, τ",
@@ -151,7 +151,7 @@ def test_each_clock_has_its_own_profile() -> None:
 
 def test_profiles_of_epochs_come_first() -> None:
     runs = [run(group(name, of), 0, [0.9]) for name in "ab" for of in ("one", "two")]
-    figure = drawn(answered(runs, targets=("test/accuracy=0.5",)))["profiles"]
+    figure = drawn(answered(runs, target=("test/accuracy=0.5",)))["profiles"]
     labels = [axes.get_xlabel().split()[0] for axes in figure.axes]
     assert labels == ["Epochs", "Steps", "Seconds"]
 
@@ -163,7 +163,7 @@ def test_many_optimizers_are_told_apart_in_profiles_as_they_are_elsewhere() -> N
         for of in ("one", "two")
         for place, name in enumerate(names)
     ]
-    found = drawn(answered(runs, targets=("test/accuracy=0.5",)))
+    found = drawn(answered(runs, target=("test/accuracy=0.5",)))
     assert looks(found["profiles"]) == {
         name: look for name, look in looks(found["curves"]).items() if name in names
     }

@@ -22,7 +22,7 @@ def grid(**request: object) -> Figure:
         for each in last_values(group("gclip", lr=lr, gamma=gamma), [value])
     ]
     runs.append(run(group("gclip", lr="2", gamma="1"), 0, [0.9], Outcome.DIVERGED))
-    return drawn(answered(runs, heat_map=("lr", "gamma"), **request))["heat-map-1"]
+    return drawn(answered(runs, heatmap="lr,gamma", **request))["heat-map-1"]
 
 
 def test_a_heat_map_has_a_cell_for_each_pair_of_settings_in_their_order() -> None:
@@ -47,7 +47,7 @@ def test_a_heat_map_says_that_the_best_of_several_settings_was_chosen() -> None:
         for gamma in ("1", "2")
         for delta in ("1", "2")
     ]
-    figure = drawn(answered(runs, heat_map=("lr", "gamma")))["heat-map-1"]
+    figure = drawn(answered(runs, heatmap="lr,gamma"))["heat-map-1"]
     words = figure.get_suptitle().replace("\n", " ")
     assert words.endswith("Each cell is the best over the other settings, which flatters.")
 
@@ -55,7 +55,7 @@ def test_a_heat_map_says_that_the_best_of_several_settings_was_chosen() -> None:
 def test_a_value_that_is_far_from_the_others_hides_no_differences() -> None:
     values = {("1", "1"): 0.1, ("1", "2"): 0.2, ("2", "1"): 0.3, ("2", "2"): 1e8}
     runs = [run(group("a", lr=lr, gamma=g), 0, [value]) for (lr, g), value in values.items()]
-    (image,) = drawn(answered(runs, heat_map=("lr", "gamma")))["heat-map-1"].axes[0].images
+    (image,) = drawn(answered(runs, heatmap="lr,gamma"))["heat-map-1"].axes[0].images
     assert np.unique(image.to_rgba(image.get_array()).reshape(4, 4), axis=0).shape == (4, 4)
 
 
@@ -66,7 +66,7 @@ def test_what_a_heat_map_says_is_within_it_and_long_labels_are_apart(rows: int) 
         for lr in range(rows)
         for k in range(3)
     ]
-    figure = drawn(answered(runs, heat_map=("lr", "schedule")))["heat-map-1"]
+    figure = drawn(answered(runs, heatmap="lr,schedule"))["heat-map-1"]
     figure.draw_without_rendering()
     (axes,) = figure.axes
     for box in (axes.get_tightbbox(), *(text.get_window_extent() for text in figure.texts)):
@@ -98,7 +98,7 @@ def test_the_best_is_the_brightest_with_letters_that_can_be_read(mode: str, best
         run(group("gclip", lr=lr, gamma=gamma), 0, [], train__loss=[loss])
         for lr, gamma, loss in (("1", "1", 0.1), ("2", "2", 5.0))
     ]
-    found = answered(runs, metric="train/loss", heat_map=("lr", "gamma"), mode=Mode(mode))
+    found = answered(runs, metric="train/loss", heatmap="lr,gamma", mode=Mode(mode))
     (axes,) = drawn(found)["heat-map-1"].axes
     (image,) = axes.images
     colours = image.to_rgba(image.get_array())

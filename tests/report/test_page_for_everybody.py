@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow  # some seconds each on two cores
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 
 PAGES: dict[str, Callable[[Path], Path]] = {
-    "usual": lambda path: save(path, usual_runs(), targets=[TARGET]),
+    "usual": lambda path: save(path, usual_runs(), target=[TARGET]),
     "grid": lambda path: save(path, grid_runs()),
     "sixty-optimizers": lambda path: save(path, many_runs(60, metrics=1)),
     "several-experiments": lambda path: save(

@@ -31,7 +31,7 @@ VALUES, COST = "figure[data-kind=values]", "figure[data-kind=cost]"
 @pytest.fixture(scope="module")
 def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("usual")
-    return save(folder / "report.html", usual_runs(), targets=[TARGET])
+    return save(folder / "report.html", usual_runs(), target=[TARGET])
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def copied(browser: Browser, form: str) -> str:
 @pytest.fixture(scope="module")
 def forms() -> dict[str, str]:
     """The table of values in each form in which it can be copied."""
-    answer = answer_of(usual_runs(), targets=[TARGET])
+    answer = answer_of(usual_runs(), target=[TARGET])
     table = value_table(answer.comparisons[0])
     return {"LaTeX": latex([table]), "Markdown": markdown([table]), "CSV": csv_text(answer)}
 
@@ -302,7 +302,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_page_of_strange_runs_works(name: str, browser: Browser, tmp_path: Path) -> None:
-    browser.open(save(tmp_path / "report.html", CASES[name], targets=[TARGET]))
+    browser.open(save(tmp_path / "report.html", CASES[name], target=[TARGET]))
     browser.show_all()
     assert browser.run(
         "return [...document.querySelectorAll('.chart > div')].every((each) => each.data)"

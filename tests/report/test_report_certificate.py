@@ -15,7 +15,8 @@ from tiny_spec import trials_of
 from deltagclip_cli.report.charts import Charts
 from deltagclip_cli.report.page import page
 from deltagclip_cli.report.page_tables import PageTable, tables_across, tables_of
-from deltagclip_cli.results.compare.analysis import Analysis, Request, analyse
+from deltagclip_cli.results.compare.analysis import Analysis, analyse
+from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.read.run import Reading, Run
 from deltagclip_cli.results.read.run_folders import read_trials
 

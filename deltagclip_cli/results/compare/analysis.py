@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from deltagclip_cli.core import Mode, UsageError, printable
+from deltagclip_cli.core import UsageError, printable
 from deltagclip_cli.results.compare.comparison import Comparison, check_baseline, compare_runs
 from deltagclip_cli.results.compare.profiles import Overall, overall, overall_table
 from deltagclip_cli.results.compare.published import experiments, published_table
@@ -19,6 +19,7 @@ from deltagclip_cli.results.compare.question import (
     higher_is_better,
     usual_metric,
 )
+from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.compare.sensitivity import (
     HeatMap,
     Margin,
@@ -33,35 +34,6 @@ from deltagclip_cli.results.compare.tables import (
     value_table,
 )
 from deltagclip_cli.results.read.run import Reading, Run
-
-
-@dataclass(frozen=True)
-class Request:
-    """What a user asks, in the user's words.
-
-    Args:
-        metric: None for the first of the usual ones that there is.
-        at: ``last``, ``best``, ``epoch=N`` or ``step=N``.
-        baseline: a label, or a label and its settings; None for no tests.
-        targets: each ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``.
-        ddof: of the standard error.
-        mode: which values are good ones; None leaves it to the metric's name.
-        intervals: show means with 95 % intervals.
-        heat_map: two settings; None for no map.
-        within: how far from the best a good setting may be: ``0.01`` or ``1%``.
-        published: add published figures.
-    """
-
-    metric: str | None = None
-    at: str = "last"
-    baseline: str | None = None
-    targets: Sequence[str] = field(default_factory=tuple)
-    ddof: int = 1
-    mode: Mode | None = None
-    intervals: bool = False
-    heat_map: tuple[str, str] | None = None
-    within: str = "1%"
-    published: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +76,12 @@ def analyse(reading: Reading, request: Request) -> Analysis:
     Raises:
         UsageError: the request is wrong, or does not fit the runs.
     """
-    margin = Margin.parse(request.within)
+    margin, keys = Margin.parse(request.within), request.heatmap_keys()
     comparisons = compare_runs(reading.runs, _questions(reading, request))
     _check_moment(comparisons)
     if request.baseline is not None:
         check_baseline(comparisons, request.baseline)
-    maps = heat_maps(comparisons, request.heat_map) if request.heat_map else []
+    maps = heat_maps(comparisons, keys) if keys else []
     problems = [*reading.problems, *_twice(comparisons), *_unmet(comparisons, request)]
     return Analysis(request, comparisons, overall(comparisons), maps, margin, problems)
 
@@ -119,7 +91,7 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
     moment = Moment.parse(request.at)
     words = f"--metric {request.metric}" if request.metric else "--metric"
     metric = choose_metric(reading.runs, request.metric, words)
-    targets = [Target.parse(each, reading.runs, request.mode) for each in request.targets]
+    targets = [Target.parse(each, reading.runs, request.mode) for each in request.target or ()]
     check_once(targets)
     by_experiment: dict[str, list[Run]] = defaultdict(list)
     for run in reading.runs:
@@ -131,7 +103,7 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
         has_epochs = any(curve.has_epochs for run in runs for curve in run.curves.values())
         when = replace(moment, unit="epoch" if has_epochs else "step")
         questions[name] = Question(
-            own, better, when, targets, request.baseline, request.ddof, request.intervals
+            own, better, when, targets, request.baseline, request.ddof, request.interval
         )
     return questions
 
