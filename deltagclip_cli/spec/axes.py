@@ -30,7 +30,7 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.core import derive_seed
 from deltagclip_cli.spec.component import SpecSection
 from deltagclip_cli.spec.document import Where
-from deltagclip_cli.spec.faults import collected, explained, faults_of, nearest, raised
+from deltagclip_cli.spec.faults import collected, explained, faults_of, nearest, raised, refused
 
 Number = TypeVar("Number", int, float)
 
@@ -116,7 +116,7 @@ def ascending(ends: tuple[Number, Number]) -> tuple[Number, Number]:
     """Refuse ends that are equal or the wrong way round."""
     if ends[0] >= ends[1]:
         message = f"its low end must be below its high end (got {ends[0]!r} and {ends[1]!r})."
-        raise raised([explained(message, "", ())])
+        raise refused(message)
     return ends
 
 
@@ -160,11 +160,11 @@ def read_distribution(written: Any) -> Distribution:
     words = f"distributions: {', '.join(_KINDS)}"
     if not isinstance(written, dict) or len(written) != 1:
         message = "a distribution is one word with its limits, such as {log_uniform: [1e-3, 1]}."
-        raise raised([explained(message, words, (), written)])
+        raise refused(message, words)
     ((word, arguments),) = written.items()
     if word not in _KINDS:
         hint = f"{words}{nearest(word, list(_KINDS))}"
-        raise raised([explained(f"there is no distribution '{word}'.", hint, (word,))])
+        raise refused(f"there is no distribution '{word}'.", hint, (word,))
     try:
         checked = _adapter(word).validate_python(arguments)
     except ValidationError as error:
@@ -242,7 +242,7 @@ def _column(key: Any, written: Any, where: Where) -> Column:
         return Column(str(key), where, evenly.count, make)
     message = f"'{key}' must be a list of values, or a range of numbers."
     random = isinstance(written, dict) and not written.keys().isdisjoint(WORDS)
-    raise raised([explained(message, _RANDOM_EXAMPLE if random else _EXAMPLES, (), written)])
+    raise refused(message, _RANDOM_EXAMPLE if random else _EXAMPLES)
 
 
 def _keep_whole(value: Any, check: Callable[[Any], float]) -> float:
@@ -293,7 +293,7 @@ def _spaced(
 def _zipped(_: str, written: Any, where: Where) -> Axis:
     if not isinstance(written, dict) or not written:
         hint = "such as zip: {lr: [0.1, 1], momentum: [0.9, 0]}"
-        raise raised([explained("'zip' pairs the values of several keys up.", hint, ())])
+        raise refused("'zip' pairs the values of several keys up.", hint)
     columns: list[Column] = []
     faults: list[InitErrorDetails] = []
     for key, values in written.items():
@@ -318,7 +318,7 @@ class _Random(BaseModel):
 def _drawn(_: str, written: Any, where: Where) -> Axis:
     read = _Random.model_validate(written)
     if not read.__pydantic_extra__:
-        raise raised([explained("'random' has no options to draw.", _RANDOM_EXAMPLE, ())])
+        raise refused("'random' has no options to draw.", _RANDOM_EXAMPLE)
     return tuple(
         Column(
             str(key),

@@ -34,8 +34,8 @@ from deltagclip_cli.spec.faults import (
     faults_of,
     naming_legal_options,
     nearest,
-    nowhere,
     raised,
+    refused,
     unknown_option,
 )
 
@@ -202,7 +202,7 @@ class Component(BaseModel):
             checked = checker.checked(options)
         except ValidationError as error:
             legal = [*checker.legal, *cls.common()]
-            raise naming_legal_options(error, f" for {known}", legal, nowhere) from None
+            raise naming_legal_options(error, f" for {known}", legal) from None
         return known, checker.completed(checked)
 
     @model_serializer
@@ -313,4 +313,4 @@ def _unknown_name(table: Catalogue, name: str) -> ValidationError:
     more = len(names) - len(table.entries)
     rest = f", and {more} more: deltagclip list {kinds.replace(' ', '')}" if more else ""
     hint = f"{kinds}: {', '.join(table.entries)}{rest}{nearest(table.spelling(name), names)}"
-    return raised([explained(f"there is no {table.kind} '{name}'.", hint, ("name",))])
+    return refused(f"there is no {table.kind} '{name}'.", hint, ("name",))

@@ -18,8 +18,6 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from deltagclip_cli.core import plural, shortened
 from deltagclip_cli.spec.document import Where
 
-_MOST_COMPARED = 60  # characters: likeness of long texts takes long
-
 # Whoever asks says which words are legal where, so that one word may stand for several things.
 _ELSEWHERE = {
     # sections of an experiment
@@ -99,9 +97,29 @@ _ELSEWHERE = {
     "trainloss trainingloss": "train/loss train_loss",
 }
 
+MOST_FAULTS = 100
+"""Of so many of a file is told what is wrong, and of the others how many they are."""
+
+_MOST_COMPARED = 60  # characters of a word: likeness of long texts takes long
+_MOST_WRITTEN = 200  # characters of words that are several
+_MOST_SEEDS = 10  # that are written out in a hint
+
+_SHORT = Repr()
+_SHORT.maxlevel = 3  # cut before, not after: what aliases unfold to is as long as it likes
+
+
+def nearest(word: object, words: Iterable[str]) -> str:
+    """Return ``" - did you mean 'x'?"``, or nothing if no word is near."""
+    words = list(words)
+    several = str(word)[:_MOST_WRITTEN].replace(" ", "").split(",")
+    if len(several) > 1 and all(each in words for each in several):
+        return f" - did you mean '{several[0]}' and '{several[1]}', each as a word of its own?"
+    found = nearest_word(word, words)
+    return f" - did you mean '{found}'?" if found else ""
+
 
 def nearest_word(word: object, words: Iterable[str]) -> str | None:
-    """The one of some legal words that is most likely meant by another one; None if none is near.
+    """Return the legal word that is most likely meant by another one; None if none is near.
 
     First comes what :func:`synonym` finds, then what looks alike.
     """
@@ -116,51 +134,36 @@ def nearest_word(word: object, words: Iterable[str]) -> str | None:
 
 
 def synonym(word: str, words: Iterable[str]) -> str | None:
-    """The legal word of the same meaning: in another spelling, or as other programs call it."""
+    """Return the legal word of the same meaning: spelt or called as other programs do."""
     plain: dict[str, str] = {}
     for each in words:
         plain.setdefault(_plain(each), each)
         plain.setdefault(_plain(each.rpartition(":")[2]), each)  # of what stands in a library
     text = _plain(word[:_MOST_COMPARED])
-    return next((plain[each] for each in [text, *_OURS.get(text, ())] if each in plain), None)
+    meant = [text]
+    for theirs, ours in _ELSEWHERE.items():
+        if text in theirs.split():
+            meant += map(_plain, ours.split())
+    return next((plain[each] for each in meant if each in plain), None)
 
 
 def _plain(word: str) -> str:
-    """Without hyphens, underscores, slashes and capitals."""
     return re.sub(r"[^a-z0-9]", "", word.lower())
 
 
-_OURS: dict[str, list[str]] = {}
-for _theirs, _ours in _ELSEWHERE.items():
-    for _word in _theirs.split():
-        _OURS.setdefault(_word, []).extend(map(_plain, _ours.split()))
+def explained(message: str, hint: str = "", where: Where = ()) -> InitErrorDetails:
+    """Return a fault in our own words."""
+    kind = PydanticCustomError("explained", "{message}", {"message": message, "hint": hint})
+    return InitErrorDetails(type=kind, loc=where, input=None)
 
 
-MOST_FAULTS = 100
-"""Of so many of a file is told what is wrong, and of the others how many they are."""
-
-_MOST_CHARACTERS = 200  # of words that are several
-
-
-def nearest(word: object, words: Iterable[str]) -> str:
-    """``" - did you mean 'x'?"``, or nothing if no word is near."""
-    words = list(words)
-    several = str(word)[:_MOST_CHARACTERS].replace(" ", "").split(",")
-    if len(several) > 1 and all(each in words for each in several):
-        return f" - did you mean '{several[0]}' and '{several[1]}', each as a word of its own?"
-    found = nearest_word(word, words)
-    return f" - did you mean '{found}'?" if found else ""
-
-
-def explained(message: str, hint: str, where: Where, value: object = None) -> InitErrorDetails:
-    """A fault in our own words."""
-    context = {"message": message, "hint": hint}
-    kind = PydanticCustomError("explained", "{message}", context)
-    return InitErrorDetails(type=kind, loc=where, input=value)
+def refused(message: str, hint: str = "", where: Where = ()) -> ValidationError:
+    """Return an error of one fault in our own words."""
+    return raised([explained(message, hint, where)])
 
 
 def raised(faults: list[InitErrorDetails]) -> ValidationError:
-    """One error of several faults."""
+    """Return one error of several faults."""
     return ValidationError.from_exception_data("spec", faults)
 
 
@@ -177,7 +180,7 @@ def collected(faults: list[InitErrorDetails], where: Where) -> Iterator[None]:
 
 
 def faults_of(error: ValidationError, where: Where = ()) -> Iterator[InitErrorDetails]:
-    """The faults of an error, each at its place below ``where``."""
+    """Yield the faults of an error, each at its place below ``where``."""
     for fault in error.errors(include_url=False):
         context = dict(fault.get("ctx", {}))
         kind: str | PydanticCustomError = fault["type"]
@@ -187,93 +190,93 @@ def faults_of(error: ValidationError, where: Where = ()) -> Iterator[InitErrorDe
         yield InitErrorDetails(type=kind, loc=place, input=fault["input"], ctx=context)
 
 
-def naming_legal_options(
-    error: ValidationError, owner: str, legal: list[str], elsewhere: Callable[[str], str | None]
-) -> ValidationError:
-    """The same error, in which every unknown option of the outermost level names the legal ones.
+def unknown_option(
+    name: object, owner: str, legal: list[str], where: Where, place: str | None = None
+) -> InitErrorDetails:
+    """Return the fault that there is no such option.
 
     Args:
-        error: of a group of settings.
-        owner: see :func:`unknown_option`.
+        name: as it was written.
+        owner: ``" for adam"``, or empty where the place says enough.
         legal: the options that there are.
-        elsewhere: where an option stands that is none of this group; None if it is not known.
+        where: it was written.
+        place: where it stands, if it is known that it is an option of something else.
     """
-    faults = list(faults_of(error))
-    for number, fault in enumerate(faults[:MOST_FAULTS]):
-        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
-            name, where = fault["loc"][0], fault["loc"]
-            faults[number] = unknown_option(name, owner, legal, where, elsewhere)
-    return raised(faults)
-
-
-def nowhere(option: str) -> None:
-    """No option stands elsewhere."""
-
-
-def unknown_option(
-    name: object,
-    owner: str,
-    legal: list[str],
-    where: Where,
-    elsewhere: Callable[[str], str | None] = nowhere,
-) -> InitErrorDetails:
-    """``owner`` reads ``" for adam"``, or is empty where the place says enough."""
-    place = elsewhere(str(name))
     near = f" - did you mean '{place}'?" if place else nearest(name, legal)
     hint = f"options: {', '.join(legal) or 'none'}{near}"
     return explained(f"unknown option '{shortened(str(name))}'{owner}.", hint, where)
 
 
-def unknown_label(label: object, labels: list[str], where: Where) -> InitErrorDetails:
-    """There is no such optimizer in the experiment."""
+def naming_legal_options(
+    error: ValidationError,
+    owner: str,
+    legal: list[str],
+    elsewhere: Callable[[str], str | None] = lambda option: None,
+) -> ValidationError:
+    """Return the same error, whose unknown options of the outermost level name the legal ones.
+
+    Args:
+        error: of a section.
+        owner: as for :func:`unknown_option`.
+        legal: the options that there are.
+        elsewhere: finds where an option stands that is none of this section.
+    """
+    faults = list(faults_of(error))
+    for number, fault in enumerate(faults[:MOST_FAULTS]):
+        if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+            name = str(fault["loc"][0])
+            faults[number] = unknown_option(name, owner, legal, fault["loc"], elsewhere(name))
+    return raised(faults)
+
+
+def unknown_label(label: object, labels: Iterable[str], where: Where) -> InitErrorDetails:
+    """Return the fault that there is no such optimizer in the experiment."""
+    labels = list(labels)
     hint = f"optimizers: {', '.join(labels)}{nearest(label, labels)}"
     return explained(f"there is no optimizer '{label}' in this experiment.", hint, where)
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:
-    """Faults of one place as the sections that lead there, and what is wrong in the last of them.
+    """Return the sections that lead to a fault, and what is wrong in the last of them.
 
     Args:
         where: the place; its last part is the setting.
         all_details: its faults, several if each kind of value that is legal has its own.
     """
-    first = all_details[0]
-    context = first.get("ctx", {})
-    if "message" in context:
-        trail, message = where[:-1] or where, context["message"]
-    elif first["type"] == "missing" and first["loc"][-1] == where[-1]:
-        trail, message = where[:-1], f"'{where[-1]}' is missing."
+    first, last = all_details[0], where[-1]
+    trail, hint = where[:-1], ""
+    if "message" in first.get("ctx", {}):
+        message, hint = first["ctx"]["message"], first["ctx"].get("hint", "")
+        trail = trail or where
+    elif first["type"] == "missing" and first["loc"][-1] == last:
+        message = f"'{last}' is missing."
     elif first["type"] == "missing":
-        trail, message = where[:-1], f"'{where[-1]}' has too few items (got {len(first['input'])})."
+        message = f"'{last}' has too few items (got {len(first['input'])})."
     else:
-        last = where[-1]
-        what = f"value {last + 1} of '{where[-2]}'" if isinstance(last, int) else f"'{last}'"
-        trail = where[: -2 if isinstance(last, int) else -1]
         rules = ", or ".join(dict.fromkeys(rule(details["msg"]) for details in all_details))
+        what = f"'{last}'"
+        if isinstance(last, int):
+            what, trail = f"value {last + 1} of '{where[-2]}'", where[:-2]
         message = f"{what} {rules} (got {got(first['input'])})."
-        context = {"hint": _hint(where[-1], all_details)}
-    hint = f"\n  {context['hint']}" if context.get("hint") else ""
-    return trail, f"{message}{hint}"
+        hint = _hint(last, all_details)
+    return trail, f"{message}\n  {hint}" if hint else message
 
 
 def _hint(key: object, all_details: Sequence[ErrorDetails]) -> str:
-    value, kinds = all_details[0]["input"], [each["type"] for each in all_details]
-    if kinds[0] in ("list_type", "tuple_type"):
-        return _list_of(key, value)
+    value = all_details[0]["input"]
+    if all_details[0]["type"] in ("list_type", "tuple_type"):
+        if key == "seeds" and type(value) is int and 1 < value <= _MOST_SEEDS:
+            return f"{value} seeds are {list(range(value))}; this one alone is [{value}]"
+        return "" if isinstance(value, dict) else f"a list is written [{shortened(str(value), 40)}]"
+    if not isinstance(value, str):
+        return ""
     literals = [each["ctx"]["expected"] for each in all_details if each["type"] == "literal_error"]
     words = [word for each in literals for word in re.findall(r"'([^']*)'", each)]
-    return nearest(value, words).removeprefix(" - ") if isinstance(value, str) else ""
-
-
-def _list_of(key: object, value: object) -> str:
-    """How one value is written where a list is wanted; ``seeds: 5`` means that there be five."""
-    if key == "seeds" and type(value) is int and 1 < value <= _MOST_SEEDS:
-        return f"{value} seeds are {list(range(value))}; this one alone is [{value}]"
-    return "" if isinstance(value, dict) else f"a list is written [{shortened(str(value), 40)}]"
+    return nearest(value, words).removeprefix(" - ")
 
 
 def in_one_line(error: ValidationError) -> str:
-    """The first fault of an error, and how many more there are; without a full stop."""
+    """Return the first fault of an error and how many more there are, without a full stop."""
     faults = error.errors(include_url=False)
     where = faults[0]["loc"] or ("the whole",)
     trail, message = sentence(where, [each for each in faults if each["loc"] == faults[0]["loc"]])
@@ -283,7 +286,7 @@ def in_one_line(error: ValidationError) -> str:
 
 
 def rule(message: str) -> str:
-    """pydantic's sentence as the end of ours: "must be a valid number"."""
+    """Return pydantic's sentence as the end of ours: "must be a valid number"."""
     ours = re.sub(r"^(Input|List|Dictionary|Value|Tuple) should", "must", message)
     ours = re.sub(r" (after validation, not \d+|or instance of \w+)$", "", ours)
     ours = re.sub(r"(valid (integer|number|boolean)), .*", r"\1", ours)
@@ -291,13 +294,7 @@ def rule(message: str) -> str:
 
 
 def got(value: object) -> str:
-    """A value for a message: short, and on one line whatever it holds."""
+    """Return a value for a message: short, and on one line whatever it holds."""
     if not isinstance(value, str):
         return _SHORT.repr(value)[:80]
     return f"the text '{shortened(value)}'"
-
-
-_MOST_SEEDS = 10  # that are written out in a hint
-
-_SHORT = Repr()
-_SHORT.maxlevel = 3  # cut before, not after: what aliases unfold to is as long as it likes

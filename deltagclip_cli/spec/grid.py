@@ -24,7 +24,7 @@ from deltagclip_cli.spec.axes import (
 )
 from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.document import Where
-from deltagclip_cli.spec.faults import collected, explained, nearest, raised, unknown_label
+from deltagclip_cli.spec.faults import collected, explained, nearest, raised, refused, unknown_label
 
 MOST_POINTS = 100_000
 _EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
@@ -81,7 +81,7 @@ def read_grid(
         ValidationError: it has faults; all of them.
     """
     if not isinstance(written, dict):
-        raise raised([explained("'grid' must be a mapping.", _EXAMPLE, (), written)])
+        raise refused("'grid' must be a mapping.", _EXAMPLE)
     faults: list[InitErrorDetails] = []
     labels = optimizers or {}
     blocks = {

@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from deltagclip_cli.core import shortened
 from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.document import Where
-from deltagclip_cli.spec.faults import explained, raised, synonym
+from deltagclip_cli.spec.faults import explained, raised, refused, synonym
 from deltagclip_cli.spec.grid import (
     Grid,
     Point,
@@ -46,7 +46,7 @@ NAMES = "names begin with a letter or digit and hold up to 200 letters, digits, 
 
 def _check_name(value: object) -> object:
     if isinstance(value, str) and not NAME.fullmatch(value):
-        raise raised([explained(f"'{shortened(value)}' cannot be a name.", NAMES, ())])
+        raise refused(f"'{shortened(value)}' cannot be a name.", NAMES)
     return value
 
 

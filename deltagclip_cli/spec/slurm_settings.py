@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -22,7 +23,15 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.core import SpecError
 from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.document import parse_override
-from deltagclip_cli.spec.faults import collected, explained, got, raised, sentence, unknown_label
+from deltagclip_cli.spec.faults import (
+    collected,
+    explained,
+    got,
+    raised,
+    refused,
+    sentence,
+    unknown_label,
+)
 
 _LOGS = "what a job prints goes to a log beside the run folders"
 _REQUEUE = "deltagclip requeues what was interrupted"
@@ -44,61 +53,30 @@ _OWN = {
     "clusters": "jobs are looked for in the cluster that this machine belongs to",
     "chdir": "jobs run in the folder that deltagclip was started in",
 }
-_WITH_KEY = {
-    **{key: key for key in ("partition", "account", "qos", "constraint", "nodes", "mem", "time")},
-    **dict.fromkeys(("gres", "gpus", "gpus-per-node"), "gpus"),
+"""Options of sbatch that jobs have anyway, and why."""
+
+_KEYS = {
+    "partition": "partition",
+    "account": "account",
+    "qos": "qos",
+    "constraint": "constraint",
+    "nodes": "nodes",
+    "mem": "mem",
+    "time": "time",
+    "gres": "gpus",
+    "gpus": "gpus",
+    "gpus-per-node": "gpus",
     "cpus-per-task": "cpus",
 }
-_SHORT = dict(
-    [
-        *(("a", "array"), ("o", "output"), ("e", "error"), ("J", "job-name"), ("W", "wait")),
-        *(("M", "clusters"), ("Q", "quiet")),
-        *(("D", "chdir"), ("p", "partition"), ("A", "account"), ("q", "qos"), ("C", "constraint")),
-        *(("N", "nodes"), ("G", "gpus"), ("c", "cpus-per-task"), ("t", "time")),
-    ]
-)
+"""Options of sbatch that have a key of the spec."""
+
+_SHORT = {
+    "a": "array", "o": "output", "e": "error", "J": "job-name", "W": "wait", "M": "clusters",
+    "Q": "quiet", "D": "chdir", "p": "partition", "A": "account", "q": "qos", "C": "constraint",
+    "N": "nodes", "G": "gpus", "c": "cpus-per-task", "t": "time",
+}  # fmt: skip
 _LONG_OPTION = re.compile(r"--([A-Za-z][A-Za-z0-9_-]*)(?:=(.*))?", re.DOTALL)
 _SHORT_OPTION = re.compile(r"-([A-Za-z])")
-
-
-def refusal(text: str) -> tuple[str, str] | None:
-    """Why this cannot stand behind ``#SBATCH``, and a hint; None if it can."""
-    found = _read(text)
-    if found is None:
-        message = f"one option of sbatch is expected (got {got(text)})."
-        return message, "write '--name=value', '--flag' or '-x value'; spaces of a value in quotes"
-    flag, name, value = found
-    for option, reason in _OWN.items():
-        if _means(name, option):
-            return f"deltagclip itself sets '{flag}'.", reason
-    for option, key in _WITH_KEY.items():
-        if _means(name, option) and (option != "gres" or re.search(r"\bgpu\b", value)):
-            return f"'{flag}' has a key of its own.", f"write `{key}: ...` instead"
-    return None
-
-
-def _read(text: str) -> tuple[str, str, str] | None:
-    """The option as written, its long name as far as it matters here, and its value.
-
-    None if these are several options, or none: short ones that are joined, ``-Hp gpu``, too.
-    """
-    try:
-        first, *rest = shlex.split(text)
-    except ValueError:
-        return None
-    long = _LONG_OPTION.fullmatch(first)
-    if long is not None and not rest:
-        return f"--{long[1]}", long[1], long[2] or ""
-    short = _SHORT_OPTION.fullmatch(first)
-    if short is not None and len(rest) <= 1 and not "".join(rest).startswith("-"):
-        return first, _SHORT.get(short[1], ""), "".join(rest)
-    return None
-
-
-def _means(name: str, option: str) -> bool:
-    """Whether sbatch may take ``name`` for ``option``: it knows beginnings of names, too."""
-    return name != "" and option.startswith(name)
-
 
 _NOTICE_SECONDS = 120
 _TIME = re.compile(r"(?=.*[1-9])([0-9]{1,9}-[0-9]{1,9}|[0-9]{1,9})(:[0-9]{1,9}){0,2}")
@@ -130,18 +108,43 @@ def _check_line(text: str, allowed: str = "") -> str:
     # A line more in a script is a command more, or an option that nobody has checked.
     if not text.strip():
         hint = "leave it out, or write null"
-        raise raised([explained("a text must not be empty here.", hint, (), text)])
+        raise refused("a text must not be empty here.", hint)
     if not all(each.isprintable() or each in allowed for each in text):
         message = f"a text must be one line without control characters here (got {got(text)})."
-        raise raised([explained(message, "", (), text)])
+        raise refused(message)
     return text
 
 
 def _check_option(text: str) -> str:
-    reason = refusal(_check_line(text))
-    if reason is not None:
-        raise raised([explained(*reason, (), text)])
+    """Refuse what cannot stand behind ``#SBATCH``, and what something else sets."""
+    option, name, value = _option(_check_line(text))
+    # sbatch knows options by the beginnings of their names, too.
+    meant = [each for each in (*_OWN, *_KEYS) if name and each.startswith(name)]
+    if "gres" in meant and not re.search(r"\bgpu\b", value):
+        meant.remove("gres")
+    if meant and meant[0] in _OWN:
+        raise refused(f"deltagclip itself sets '{option}'.", _OWN[meant[0]])
+    if meant:
+        hint = f"write `{_KEYS[meant[0]]}: ...` instead"
+        raise refused(f"'{option}' has a key of its own.", hint)
     return text
+
+
+def _option(text: str) -> tuple[str, str, str]:
+    """Return an option as it is written, its long name as far as it matters here, and its value.
+
+    Several in one text are none: short ones that are joined, ``-Hp gpu``, neither.
+    """
+    with suppress(ValueError):  # of quotes that are left open
+        first, *rest = shlex.split(text)
+        long = _LONG_OPTION.fullmatch(first)
+        if long is not None and not rest:
+            return f"--{long[1]}", long[1], long[2] or ""
+        short = _SHORT_OPTION.fullmatch(first)
+        if short is not None and len(rest) <= 1 and not "".join(rest).startswith("-"):
+            return first, _SHORT.get(short[1], ""), "".join(rest)
+    hint = "write '--name=value', '--flag' or '-x value'; spaces of a value in quotes"
+    raise refused(f"one option of sbatch is expected (got {got(text)}).", hint)
 
 
 def _check_shell(text: str) -> str:
@@ -215,13 +218,13 @@ class Resources(SpecSection):
         is_number = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if value is None or is_number or (isinstance(value, str) and pattern.fullmatch(value)):
             return value
-        raise raised([explained(f"'{key}' must be {what} (got {got(value)}).", hint, (), value)])
+        raise refused(f"'{key}' must be {what} (got {got(value)}).", hint)
 
     @model_validator(mode="after")
     def _notice_comes_in_time(self) -> Self:
-        refused = _late_notice(self)
-        if refused:
-            raise raised([explained(refused, "", ("notice",))])
+        late = _late_notice(self)
+        if late:
+            raise refused(late, "", ("notice",))
         return self
 
 
@@ -243,9 +246,9 @@ class Slurm(Resources):
             SpecError: together they make no sense.
         """
         merged = self._merged(label, overrides)
-        refused = _late_notice(merged)
-        if refused:
-            raise SpecError(f"slurm for {label}: {refused}")
+        late = _late_notice(merged)
+        if late:
+            raise SpecError(f"slurm for {label}: {late}")
         return merged
 
     def _merged(self, label: str, overrides: Resources | None = None) -> Resources:
@@ -260,10 +263,10 @@ class Slurm(Resources):
     def _optimizers_have_notice_in_time(self) -> Self:
         faults: list[InitErrorDetails] = []
         for label, own in self.optimizers.items():
-            refused = _late_notice(self._merged(label))
-            if refused:
+            late = _late_notice(self._merged(label))
+            if late:
                 key = "notice" if "notice" in own.model_fields_set else "time"
-                faults.append(explained(refused, "", ("optimizers", label, key)))
+                faults.append(explained(late, "", ("optimizers", label, key)))
         if faults:
             raise raised(faults)
         return self
