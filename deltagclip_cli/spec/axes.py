@@ -29,8 +29,15 @@ from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import derive_seed
 from deltagclip_cli.spec.component import SpecSection
-from deltagclip_cli.spec.document import Where
-from deltagclip_cli.spec.faults import collected, explained, faults_of, nearest, raised, refused
+from deltagclip_cli.spec.faults import (
+    Where,
+    collected,
+    explained,
+    faults_of,
+    nearest,
+    raised,
+    refused,
+)
 
 Number = TypeVar("Number", int, float)
 

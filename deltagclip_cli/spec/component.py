@@ -1,4 +1,4 @@
-"""Parts of an experiment that are chosen by name: ``{name: adam, lr: 1e-3}``.
+"""Sections of a spec, and parts of an experiment that are chosen by name: ``{name: adam, lr: 1}``.
 
 The name is looked up in a :class:`~deltagclip_cli.core.Catalogue`; the other keys are checked
 against the real signature of what it names, and filled up with the defaults found there.
@@ -6,9 +6,10 @@ against the real signature of what it names, and filled up with the defaults fou
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_origin
 
 from pydantic import (
@@ -27,9 +28,10 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import Catalogue, load_target
-from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, Option, Signature, read_signature
-from deltagclip_cli.spec.document import Where
+from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, Option, read_signature
 from deltagclip_cli.spec.faults import (
+    Where,
+    collected,
     explained,
     faults_of,
     naming_legal_options,
@@ -45,10 +47,30 @@ AS_WRITTEN = "as written"
 _CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class SpecSection(BaseModel):
-    """A frozen, strict group of settings that names the legal ones when it meets another."""
+class Frozen(BaseModel):
+    """What was checked and does not change any more."""
 
     model_config = _CONFIG
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy, without what was computed from the values that ``update`` replaces."""
+        copied = super().model_copy(update=update, deep=deep)
+        for name in copied.__dict__.keys() - type(self).model_fields.keys():
+            del copied.__dict__[name]
+        return copied
+
+    def plain(self) -> dict[str, Any]:
+        """Return what changes the numbers of a trial, as plain data."""
+        return self.model_dump(mode="json")
+
+    @cached_property
+    def as_canonical_json(self) -> str:
+        """:meth:`plain` as JSON that is the same for what is the same."""
+        return canonical_json(self.plain())
+
+
+class SpecSection(Frozen):
+    """A group of settings that names the legal ones when it meets another."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -61,18 +83,17 @@ class SpecSection(BaseModel):
 
     @classmethod
     def elsewhere(cls, option: str) -> str | None:
-        """Where an option stands that is not one of this group, if that is known."""
+        """Return where an option stands that is not one of this group, if that is known."""
         return None
 
 
-class Component(BaseModel):
+class Component(Frozen):
     """A name, its options, and in subclasses settings that every component of the kind has.
 
     Validated in the context :data:`AS_WRITTEN`, the name may mean nothing here and the options are
     taken as they are: so are trials read that another version of this program has run.
     """
 
-    model_config = _CONFIG
     table_target: ClassVar[str]
 
     name: str
@@ -80,28 +101,28 @@ class Component(BaseModel):
 
     @classmethod
     def table(cls) -> Catalogue:
-        """The table that the name is looked up in."""
+        """Return the table that the name is looked up in."""
         return cast(Catalogue, load_target(cls.table_target))
-
-    @property
-    def target(self) -> str:
-        """``"module:attribute"`` of what the name means."""
-        target = self.table().find(self.name)
-        assert target is not None, "the name was checked when the component was made"
-        return target
 
     @classmethod
     @cache
     def common(cls) -> tuple[str, ...]:
-        """The settings that every component of the kind has."""
+        """Return the settings that every component of the kind has."""
         return tuple(name for name in cls.model_fields if name not in ("name", "options"))
 
+    @property
+    def target(self) -> str:
+        """The ``"module:attribute"`` of what the name means."""
+        target = self.table().find(self.name)
+        assert target is not None, "the name was checked when the component was made"
+        return target
+
     def legal(self) -> list[str]:
-        """The names of all options of what the name means, and of the common settings."""
+        """Return the options of what the name means, and the common settings."""
         return [*_checker(self.table_target, self.target).legal, *self.common()]
 
     def refusal(self, option: str, where: Where) -> InitErrorDetails | None:
-        """Why ``option``, written at ``where``, cannot be varied whatever its values; or None."""
+        """Return why an option, written at ``where``, cannot be varied whatever its values."""
         if option == "name":
             hint = "other options go with another name; give it its own label, or vary the whole"
             return explained("a name cannot be varied without its options.", hint, where)
@@ -110,8 +131,16 @@ class Component(BaseModel):
             return None
         return unknown_option(option, f" for {self.name}", legal, where)
 
+    def varied(self, changes: Mapping[str, Any]) -> Self:
+        """Return this component with some options replaced, checked like the spec.
+
+        Raises:
+            ValidationError: an option is unknown or a value is wrong.
+        """
+        return self.model_validate({**self.model_dump(), **changes})
+
     def with_option(self, option: str, value: Any) -> Self:
-        """:meth:`varied` in one option; the places of faults are below the value.
+        """Return :meth:`varied` in one option; the places of faults are below the value.
 
         Raises:
             ValidationError: the value is wrong.
@@ -124,16 +153,8 @@ class Component(BaseModel):
             fault["loc"] = fault["loc"][1:]
         raise raised(faults)
 
-    def varied(self, changes: Mapping[str, Any]) -> Self:
-        """This component with some options or common settings replaced, checked like the spec.
-
-        Raises:
-            ValidationError: an option is unknown or a value is wrong.
-        """
-        return self.model_validate({**self.model_dump(), **changes})
-
     def simpler(self) -> Iterator[tuple[str, Self | None]]:
-        """What was written, option by option, and this component without it.
+        """Yield what was written, option by option, with this component without it.
 
         That is None for an option that must be there.
         """
@@ -146,18 +167,21 @@ class Component(BaseModel):
                 yield option, other
 
     def taking(self, changes: Mapping[str, Self]) -> Self:
-        """This component with each option as another, already checked component has it.
+        """Return this component with each option as another, already checked component has it.
 
         What was checked alone needs no check together: no limit of an option depends on another.
         """
         if not changes:
             return self
-        update: dict[str, Any] = {"options": dict(self.options)}
+        options = dict(self.options)
+        update: dict[str, Any] = {"options": options}
         for option, other in changes.items():
             if option in self.common():
                 update[option] = getattr(other, option)
-            else:
-                _carry_over(option, other.options, update["options"])
+            elif option in other.options:
+                options[option] = other.options[option]
+            else:  # a switch that is off by default and off there
+                options.pop(option, None)
         return self.model_copy(update=update)
 
     @model_validator(mode="wrap")
@@ -173,37 +197,38 @@ class Component(BaseModel):
         common = {key: item for key, item in value.items() if key in cls.common()}
         if not isinstance(value.get("name"), str):  # nor is it known which options there are
             return handler({**common, **{k: v for k, v in value.items() if k == "name"}})
+        name: str = value["name"]
         options = {key: item for key, item in value.items() if key not in (*common, "name")}
-        if info.context == AS_WRITTEN:
-            return handler({**common, "name": value["name"], "options": options})
         faults: list[InitErrorDetails] = []
-        name, complete = value["name"], options
-        try:
-            name, complete = cls._resolved(name, options)
-        except ValidationError as error:
-            faults += faults_of(error)
-        try:
-            component = handler({**common, "name": name, "options": complete})
-        except ValidationError as error:
-            faults += faults_of(error)
+        if info.context != AS_WRITTEN:
+            with collected(faults, ()):
+                name, options = cls._resolved(name, options)
+        with collected(faults, ()):
+            component = handler({**common, "name": name, "options": options})
         if faults:
             raise raised(faults)
         return component
 
     @classmethod
     def _resolved(cls, name: str, options: dict[Any, Any]) -> tuple[str, dict[str, Any]]:
+        """Return the name as the table has it, and the options with their defaults."""
         table = cls.table()
         target = table.find(name)
         if target is None:
-            raise _unknown_name(table, name)
+            names = list(table.all())
+            kinds = f"{table.kind}s"
+            more = len(names) - len(table.entries)
+            rest = f", and {more} more: deltagclip list {kinds.replace(' ', '')}" if more else ""
+            near = nearest(table.spelling(name), names)
+            hint = f"{kinds}: {', '.join(table.entries)}{rest}{near}"
+            raise refused(f"there is no {table.kind} '{name}'.", hint, ("name",))
         known = name if name in table.entries else table.spelling(name)
         checker = _checker(cls.table_target, target)
         try:
-            checked = checker.checked(options)
+            return known, checker.completed(checker.checked(options))
         except ValidationError as error:
             legal = [*checker.legal, *cls.common()]
             raise naming_legal_options(error, f" for {known}", legal) from None
-        return known, checker.completed(checked)
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
@@ -212,18 +237,29 @@ class Component(BaseModel):
         return {"name": self.name, **self.options, **said}
 
 
-def _carry_over(option: str, source: dict[str, Any], target: dict[str, Any]) -> None:
-    """A switch that is off by default and off in ``source`` is absent there, and so afterwards."""
-    if option in source:
-        target[option] = source[option]
-    else:
-        target.pop(option, None)
+def canonical(value: Any) -> Any:
+    """Return plain data in which what is the same looks the same.
+
+    1 and 1.0 are the same. An option that is null counts like one that is absent, so that an option
+    which a later version adds, off by default, leaves old identities as they were.
+    """
+    if isinstance(value, dict):
+        return {key: canonical(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def canonical_json(value: Any) -> str:
+    """Return :func:`canonical` data as JSON."""
+    return json.dumps(canonical(value), sort_keys=True, allow_nan=False)
 
 
 class _Checker:
     """Checks the options of one target, and knows their defaults."""
 
-    def __init__(self, signature: Signature, table: Catalogue) -> None:
+    def __init__(self, target: str, table: Catalogue) -> None:
+        signature = read_signature(target)
         options = {k: o for k, o in signature.options.items() if k not in table.supplied}
         self._supplied = table.supplied
         self._open = signature.open
@@ -242,24 +278,29 @@ class _Checker:
         }
 
     def takes_any(self, option: str) -> bool:
-        """Whether every keyword is accepted, this one too."""
+        """Return whether every keyword is accepted, this one too."""
         return self._open and option not in self._supplied
 
     def checked(self, options: dict[Any, Any]) -> dict[str, Any]:
-        """``options``, each of the right type and within its limits.
+        """Return ``options``, each of the right type and within its limits.
 
         Raises:
             ValidationError: one is not, is missing or is unknown.
         """
         supplied = [name for name in options if name in self._supplied]
         if supplied:
-            raise raised([_extra(name, options[name]) for name in supplied])
+            raise raised(
+                [
+                    InitErrorDetails(type="extra_forbidden", loc=(name,), input=options[name])
+                    for name in supplied
+                ]
+            )
         model: BaseModel = self._model.model_validate(options)
         # Without warnings, for a word may stand where a number does.
         return model.model_dump(by_alias=True, exclude_unset=True, warnings=False)
 
     def completed(self, options: dict[str, Any]) -> dict[str, Any]:
-        """``options`` and the defaults of the others, less what is off by default and stays off.
+        """Return ``options`` and the defaults of the others, less switches that stay off.
 
         A switch that a later version adds, off, so leaves the identity of old trials as it was.
         """
@@ -268,8 +309,9 @@ class _Checker:
         return {k: v for k, v in complete.items() if k not in off or v is not self.defaults[k]}
 
 
-def _extra(name: str, value: object) -> InitErrorDetails:
-    return InitErrorDetails(type="extra_forbidden", loc=(name,), input=value)
+@cache
+def _checker(table_target: str, target: str) -> _Checker:
+    return _Checker(target, load_target(table_target))
 
 
 def _field(name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:
@@ -278,39 +320,21 @@ def _field(name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:
     limits = cast(dict[str, Any], table.bounds[name]) if has_limits else {}
     if name not in table.words:
         return option.annotation, Field(default, alias=name, **limits)
-    number: Any = Annotated[
-        option.annotation, Field(**limits), WrapValidator(_or(table.words[name]))
-    ]
+    or_word = WrapValidator(_or(table.words[name]))
+    number: Any = Annotated[option.annotation, Field(**limits), or_word]
     return number, Field(default, alias=name)
 
 
 def _or(word: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
-    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        return value if value == word else handler(value)
-
-    return check
+    return lambda value, handler: value if value == word else handler(value)
 
 
 def _holds_list(annotation: Any) -> bool:
-    """Whether a value may be a list, to which the limits of a number do not apply."""
+    """Return whether a value may be a list, to which the limits of a number do not apply."""
     if get_origin(annotation) in (list, tuple):
         return True
     return any(_holds_list(part) for part in get_args(annotation))
 
 
-@cache
-def _checker(table_target: str, target: str) -> _Checker:
-    return _Checker(read_signature(target), load_target(table_target))
-
-
 def _as_yaml(value: Any) -> Any:
     return [_as_yaml(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _unknown_name(table: Catalogue, name: str) -> ValidationError:
-    names = list(table.all())
-    kinds = f"{table.kind}s"
-    more = len(names) - len(table.entries)
-    rest = f", and {more} more: deltagclip list {kinds.replace(' ', '')}" if more else ""
-    hint = f"{kinds}: {', '.join(table.entries)}{rest}{nearest(table.spelling(name), names)}"
-    return refused(f"there is no {table.kind} '{name}'.", hint, ("name",))

@@ -13,6 +13,7 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from deltagclip_cli.core import SpecError, shortened, stopped
 from deltagclip_cli.core.files import MOST_BYTES
+from deltagclip_cli.spec.faults import Where
 
 _MERGE = "tag:yaml.org,2002:merge"
 MOST_VALUES = 1_000_000
@@ -210,9 +211,6 @@ def children(node: Node | None) -> Iterator[tuple[str | int, Node, Node]]:
     elif isinstance(node, SequenceNode):
         for index, value in enumerate(node.value):
             yield index, value, value
-
-
-Where = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,17 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from reprlib import Repr
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core import (
+    ErrorDetails,
+    InitErrorDetails,
+    PydanticCustomError,
+    ValidationError,
+)
 
 from deltagclip_cli.core import plural, shortened
-from deltagclip_cli.spec.document import Where
+
+Where = tuple[str | int, ...]
+"""The keys and numbers that lead to a place in a spec."""
 
 # Whoever asks says which words are legal where, so that one word may stand for several things.
 _ELSEWHERE = {

@@ -23,8 +23,15 @@ from deltagclip_cli.spec.axes import (
     read_distribution,
 )
 from deltagclip_cli.spec.component import Component, SpecSection
-from deltagclip_cli.spec.document import Where
-from deltagclip_cli.spec.faults import collected, explained, nearest, raised, refused, unknown_label
+from deltagclip_cli.spec.faults import (
+    Where,
+    collected,
+    explained,
+    nearest,
+    raised,
+    refused,
+    unknown_label,
+)
 
 MOST_POINTS = 100_000
 _EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"

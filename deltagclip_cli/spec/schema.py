@@ -25,8 +25,7 @@ from pydantic.fields import FieldInfo
 
 from deltagclip_cli.core import shortened
 from deltagclip_cli.spec.component import Component, SpecSection
-from deltagclip_cli.spec.document import Where
-from deltagclip_cli.spec.faults import explained, raised, refused, synonym
+from deltagclip_cli.spec.faults import Where, explained, raised, refused, synonym
 from deltagclip_cli.spec.grid import (
     Grid,
     Point,
@@ -124,6 +123,10 @@ class Optimizer(Component):
     table_target: ClassVar[str] = "deltagclip_cli.optim:TABLE"
 
     schedule: Schedule | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what changes the numbers but the schedule, since a trial has the one in force."""
+        return {key: value for key, value in super().plain().items() if key != "schedule"}
 
 
 class CertificateSettings(SpecSection):

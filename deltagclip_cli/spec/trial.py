@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import (
-    BaseModel,
     ConfigDict,
     SerializerFunctionWrapHandler,
     TypeAdapter,
@@ -22,7 +20,7 @@ from pydantic import (
 )
 
 from deltagclip_cli.core import RunFolderError, read_file, shortened
-from deltagclip_cli.spec.component import AS_WRITTEN
+from deltagclip_cli.spec.component import AS_WRITTEN, Frozen, canonical, canonical_json
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.faults import in_one_line
 from deltagclip_cli.spec.schema import (
@@ -52,40 +50,20 @@ class Trial(TrialSettings):
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What changes the numbers, as plain data: no names, no rhythm of writing files."""
-        plain = self.model_dump(mode="json", include={*_IDENTITY})
-        plain["optimizer"].pop("schedule", None)  # the one in force stands beside it
-        return plain
+        parts = {key: getattr(self, key) for key in _IDENTITY}
+        return {
+            key: each.plain() if isinstance(each, Frozen) else each for key, each in parts.items()
+        }
 
     @cached_property
     def canonical(self) -> dict[str, str]:
-        """Each of :attr:`settings` but the seed, as JSON that is the same for what is the same.
-
-        1 and 1.0 are the same setting. An option that is null counts like one that is absent, so
-        that an option which a later version adds, off by default, leaves old identities as they
-        were.
-        """
-        return self._canonical_beside(None)
-
-    def _canonical_beside(self, other: Trial | None) -> dict[str, str]:
-        """:attr:`canonical`, where the parts that another trial has too are those of the other."""
-        texts = {}
-        for key in _IDENTITY:
-            if key == "seed":
-                continue
-            part = getattr(self, key)
-            if other is not None and key in other.canonical and part is getattr(other, key):
-                texts[key] = other.canonical[key]
-            elif part is not None:
-                plain = part.model_dump(mode="json") if isinstance(part, BaseModel) else part
-                if key == "optimizer":
-                    plain.pop("schedule", None)  # the one in force stands beside it
-                texts[key] = _JSON.encode(_canonical(plain))
-        return texts
-
-    def sharing(self, other: Trial | None) -> Self:
-        """This trial, with what was computed of the parts that another one has too."""
-        self.__dict__["canonical"] = self._canonical_beside(other)
-        return self
+        """Each of :attr:`settings` but the seed, as JSON that is the same for what is the same."""
+        parts = {key: getattr(self, key) for key in _IDENTITY if key != "seed"}
+        return {
+            key: each.as_canonical_json if isinstance(each, Frozen) else canonical_json(each)
+            for key, each in parts.items()
+            if each is not None
+        }
 
     @cached_property
     def identity(self) -> str:
@@ -107,13 +85,6 @@ class Trial(TrialSettings):
     def folder(self) -> str:
         """The run folder below the runs folder, with forward slashes."""
         return f"{self.experiment}/{self.label}/seed-{self.seed}-{self.identity[:8]}"
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy, without what was computed from the values that ``update`` replaces."""
-        copied = super().model_copy(update=update, deep=deep)
-        for name in ("settings", "canonical", "identity", "setting_hash"):
-            copied.__dict__.pop(name, None)
-        return copied
 
     def with_seed(self, seed: int) -> Self:
         """The same setting with another seed, sharing what was computed of the setting."""
@@ -176,20 +147,10 @@ _IDENTITY = [
     if role(Trial.model_fields[name]).identity
 ]
 
-_JSON = json.JSONEncoder(sort_keys=True, allow_nan=False)
-
 
 def _hash(canonical: Mapping[str, str]) -> str:
     parts = ", ".join(f'"{key}": {canonical[key]}' for key in sorted(canonical))
     return hashlib.sha256(f"{{{parts}}}".encode()).hexdigest()
-
-
-def _canonical(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _canonical(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_canonical(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def make_trial(
@@ -223,10 +184,8 @@ def expand(
     first, *others = dict.fromkeys(_SEEDS.validate_python(list(seeds)) or experiment.seeds)
     for label in dict.fromkeys(labels) or experiment.optimizers:
         seen = set()
-        trial = None
         for variant in experiment.variants(label):
-            made = make_trial(name, variant.experiment, label, first, variant.optimizer)
-            trial = made.sharing(trial)
+            trial = make_trial(name, variant.experiment, label, first, variant.optimizer)
             if trial.setting_hash not in seen:
                 seen.add(trial.setting_hash)
                 yield trial
@@ -307,7 +266,7 @@ def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[_Key, An
 
 def _words(values: list[Any]) -> list[str]:
     """Each value in few characters, unless different ones would then look the same."""
-    plain = [_canonical(value) for value in values]
+    plain = [canonical(value) for value in values]
     exact = [in_a_word(value, repr) for value in plain]
     short = [in_a_word(value) for value in plain]
     return short if len(set(short)) == len(set(exact)) else exact
