@@ -1,4 +1,4 @@
-"""Keeps every slot busy until there is nothing left to run, whatever becomes of the workers."""
+"""Keep every slot busy until there is nothing left to run, whatever becomes of the workers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.2
+_SECONDS_BETWEEN_LOOKS = 0.2
+_UNKNOWN = 255  # multiprocessing's exit code where the fork server was killed before the worker
+_NO_FAULTS = (ExitCode.STOPPED, ExitCode.INTERRUPTED, _UNKNOWN)
+_CRASHES = tuple(
+    signal.Signals[f"SIG{name}"] for name in ("ABRT", "BUS", "FPE", "ILL", "SEGV", "SYS")
+)
+_SAVED = "stopped with a checkpoint"
+_FULL = "the disk is full, or cannot be written any more"
+_DISK_FULL = ("disk is full", "No space left on device")
 
 
 class Worker(Protocol):
@@ -37,7 +45,7 @@ class Worker(Protocol):
 
     @property
     def pid(self) -> int:
-        """Its number on this machine; asked for when it has just been started."""
+        """The number of the process, which is asked for when it has just been started."""
 
     @property
     def sentinel(self) -> int:
@@ -57,20 +65,20 @@ class Worker(Protocol):
         """Free what it held, after its end or a kill."""
 
     def last_words(self) -> str:
-        """What it said at last, asked for after its end; empty if nothing."""
+        """Return what it said at last, after its end; empty if nothing."""
 
 
 class SweepWatcher(Protocol):
-    """Somebody who is shown how a sweep goes on."""
+    """Is told how a sweep goes on."""
 
     def started(self, planned: Planned, slot: Slot) -> None:
-        """A trial was started."""
+        """Be told that a trial was started."""
 
     def ended(self, planned: Planned, end: End) -> None:
-        """A trial ended, here or in another process."""
+        """Be told that a trial ended, here or in another process."""
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
-        """Some time has passed, and these are running."""
+        """Be told, again and again, which trials are running."""
 
 
 @dataclass
@@ -83,7 +91,7 @@ class _Job:
     pruned: str = ""
 
     def was_taken_over(self) -> bool:
-        """Whether the run folder belongs to a process that was neither there before nor ours."""
+        """Look whether a process has the run folder that was neither there before nor is ours."""
         owner = read_owner(self.planned.folder)
         if owner is None or owner == self.found:
             return False
@@ -180,9 +188,9 @@ class Supervisor:
 
     def _look(self) -> None:
         if self._jobs:
-            wait([job.worker.sentinel for job in self._jobs], timeout=SECONDS_BETWEEN_LOOKS)
+            wait([job.worker.sentinel for job in self._jobs], timeout=_SECONDS_BETWEEN_LOOKS)
         else:  # what is left is run by others
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
         for job in list(self._jobs):
             exit_code = job.worker.exit_code
             if exit_code is not None:
@@ -210,7 +218,7 @@ class Supervisor:
             self._stop()
 
     def _end(self, job: _Job, exit_code: int) -> End:
-        """Read from the files how a worker's trial ended, and write down what only we know."""
+        """Read from the files how a trial ended, and write down what is known only here."""
         folder = job.planned.folder
         result = folder.result()
         if result is not None and result != job.planned.result:
@@ -226,7 +234,7 @@ class Supervisor:
         return End(folder.state, elsewhere=True)
 
     def _written_down(self, job: _Job, exit_code: int, held: HeldFolder) -> End:
-        """How a trial ended, which is said in the folder if its worker did not do so."""
+        """Return how a trial ended, and say it in the folder if its worker did not do so."""
         folder, result = job.planned.folder, job.planned.folder.result()
         if result is not None:
             if result != job.planned.result:  # another process was faster
@@ -237,12 +245,12 @@ class Supervisor:
             held.record_pruning(job.pruned)
             return End(State.PRUNED, job.pruned)
         if not folder.reason:
-            self._write_down(job, exit_code, held)
+            self._write_reason(job, exit_code, held)
         if not folder.reason and folder.path.exists():
             return End(State.INTERRUPTED, _FULL)  # of which no file could be made
         return End(folder.state, folder.reason or _unexplained(folder))
 
-    def _write_down(self, job: _Job, exit_code: int, held: HeldFolder) -> None:
+    def _write_reason(self, job: _Job, exit_code: int, held: HeldFolder) -> None:
         """Say in the folder how a worker ended that did not say so itself."""
         words, reason = job.worker.last_words(), self._explained(exit_code)
         # The worker's own file, in which no word fits; or it had not come as far as that.
@@ -263,13 +271,16 @@ class Supervisor:
             return "how its worker ended is not known: the process that would tell was killed"
         if exit_code >= 0:
             return f"the worker ended with exit code {exit_code}"
-        name = _name(-exit_code)
-        hint = ", by hand or by the system for want of memory" if name == "SIGKILL" else ""
-        return f"killed by {name}{hint}"
+        if exit_code == -signal.SIGKILL:
+            return "killed by SIGKILL, by hand or by the system for want of memory"
+        try:
+            return f"killed by {signal.Signals(-exit_code).name}"
+        except ValueError:  # most of the real-time signals have no name
+            return f"killed by signal {-exit_code}"
 
 
 def _is_its_fault(job: _Job, exit_code: int) -> bool:
-    """Whether a worker ended by its own doing, so that it would again: nothing is gained by that.
+    """Judge whether a worker ended by its own doing, so that it would do so again.
 
     One that crashes while it trains goes on from its last checkpoint.
     """
@@ -281,7 +292,7 @@ def _is_its_fault(job: _Job, exit_code: int) -> bool:
 
 
 def _essence(words: str) -> str:
-    """Of an error message of ours its first line, of a traceback the last."""
+    """Return the first line of an error message of ours, or the last of a traceback."""
     lines = [line.strip("│ ") for line in words.splitlines()]
     lines = [line for line in lines if any(map(str.isalnum, line))]
     ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -304,34 +315,6 @@ def _not_started(folder: RunFolder, error: RunFolderError | OSError) -> End:
     return End(State.FAILED if is_its_own else folder.state, reason)
 
 
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most of the real-time signals have none
-        return f"signal {number}"
-
-
-_UNKNOWN = 255  # multiprocessing's exit code where the fork server was killed before the worker
-_SAVED = "stopped with a checkpoint"
-_NO_FAULTS = {
-    ExitCode.STOPPED,
-    ExitCode.INTERRUPTED,
-    _UNKNOWN,
-}
-_CRASHES = {
-    signal.SIGABRT,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGSEGV,
-    signal.SIGSYS,
-}
-_FULL = "the disk is full, or cannot be written any more"
-_DISK_FULL = ("disk is full", "No space left on device")
-
-
 def _unexplained(folder: RunFolder) -> str:
-    """Why there is no reason in the folder, although one was just written there."""
-    if not folder.path.exists():
-        return "the run folder was removed while the trial ran"
-    return _FULL
+    """Say why there is no reason in the folder, although one was just written there."""
+    return _FULL if folder.path.exists() else "the run folder was removed while the trial ran"

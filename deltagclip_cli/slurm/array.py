@@ -60,17 +60,15 @@ class Marks:
 
     @classmethod
     def of(cls, folder: RunFolder) -> Self:
-        """As they are now."""
+        """Look when they were written."""
         return cls(folder.begun_at, folder.stopped_at, folder.ended_at)
 
 
 @dataclass(frozen=True)
 class ListedTrial:
-    """A trial in the list of an array.
+    """A trial in the list of an array, with its run folder relative to the runs folder.
 
     Args:
-        folder: its run folder, relative to the runs folder.
-        trial: what to run.
         again: run it although it had ended when it was submitted: ``failed`` where it can go on,
             ``all`` from its beginning; else empty.
         before: how its run folder was when it was submitted.
@@ -84,13 +82,9 @@ class ListedTrial:
 
 @dataclass(frozen=True)
 class Head:
-    """The first line of a list.
+    """The first line of a list: ``count`` trials, of which each task runs ``pack``.
 
-    Args:
-        experiment: whose trials these are.
-        pack: how many of them each task runs.
-        submitted: when, in seconds since 1970.
-        count: how many trials there are.
+    They were ``submitted`` so many seconds after 1970 began.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -102,13 +96,13 @@ class Head:
 
     @property
     def tasks(self) -> int:
-        """How many tasks the array has."""
+        """The number of tasks."""
         return -(-self.count // self.pack)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """What of an entry tells where its trial stands."""
+    """The part of an entry that says where its trial stands, and is quickly read."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -133,17 +127,17 @@ class Array:
 
     @property
     def job_name(self) -> str:
-        """What Slurm calls the job."""
+        """The name of the job in Slurm."""
         return f"{self.path.name}.{self.path.parent.name}"
 
     @property
     def script(self) -> Path:
-        """What ``sbatch`` takes."""
+        """The file for ``sbatch``."""
         return self.path.with_suffix(".sbatch")
 
     @property
     def list_file(self) -> Path:
-        """What its tasks read."""
+        """The file that its tasks read."""
         return self.path.with_suffix(".jsonl")
 
     @property
@@ -160,7 +154,7 @@ class Array:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has been closed."""
+        """True if it has been closed."""
         return self.path.with_suffix(".over").exists()
 
     def close(self) -> None:
@@ -201,7 +195,7 @@ class Array:
                 self.path.parent.rmdir()
 
     def read(self) -> tuple[Head, dict[str, Marks]]:
-        """The first line of the list; and the run folders of its trials, as they were before.
+        """Read the first line of the list; and how the run folders of its trials were before.
 
         Raises:
             UsageError: the list cannot be read.
@@ -212,7 +206,7 @@ class Array:
             return head, {each.folder: each.before for each in written}
 
     def entries(self, task: int) -> tuple[Head, list[ListedTrial]]:
-        """The trials of one task.
+        """Read the trials of one task.
 
         Raises:
             UsageError: the list cannot be read, or there is no such task.
@@ -261,13 +255,13 @@ def _entry(line: bytes) -> ListedTrial:
 
 
 def new_submission(runs: Path) -> Path:
-    """A folder for a submission that nobody else has; it is made when the first array is."""
+    """Name a folder for a submission that nobody else has; it is made when the first array is."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return runs.absolute() / FOLDER / f"{stamp}-{secrets.token_hex(4)}"
 
 
 def open_arrays(runs: Path) -> list[Array]:
-    """Every array that has not been closed, by name.
+    """List every array that has not been closed, by name.
 
     Raises:
         UsageError: they cannot be listed.
@@ -296,14 +290,7 @@ _SAME_NAMES = ("partition", "account", "qos", "constraint", "nodes", "mem", "tim
 def render(
     array: Array, head: Head, resources: Resources, command: Sequence[str], folder: Path
 ) -> str:
-    """The text of a script.
-
-    Args:
-        array: whose script it is.
-        head: of its list.
-        resources: what to ask for, and what to do before the trials.
-        command: what each task runs.
-        folder: where it runs.
+    """Write the text of a script whose tasks run a command in a folder.
 
     Raises:
         UsageError: a path cannot be given to Slurm.
@@ -363,12 +350,12 @@ def _options(array: Array, head: Head, resources: Resources, folder: Path) -> It
 
 
 def _as_pattern(path: Path) -> str:
-    """A path as ``--output`` takes it, where a percent sign begins a replacement."""
+    """Write a path as ``--output`` takes it, where a percent sign begins a replacement."""
     return str(path).replace("%", "%%")
 
 
 def _quoted(text: str) -> str:
-    """Text as sbatch reads it in a script, which is not quite as a shell does."""
+    """Quote text for a script of sbatch, which reads it not quite as a shell does."""
     if re.fullmatch(r"[A-Za-z0-9_./:-]+", text):
         return text
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,4 +1,4 @@
-"""Slurm's own commands: the only place that runs them and reads what they print."""
+"""Slurm's own commands: the only file that runs them and reads what they print."""
 
 from __future__ import annotations
 
@@ -54,17 +54,7 @@ class UnansweredError(UnreachableError):
 
 @dataclass(frozen=True)
 class ArrayTask:
-    """One task of an array job, as Slurm tells of it.
-
-    Args:
-        name: of the job.
-        job: the number of the array.
-        task: the number in the array.
-        state: in Slurm's words, such as ``PENDING``.
-        reason: why it waits, or why it ended; empty if Slurm gives none.
-        node: where it runs.
-        restarts: how often it was started again.
-    """
+    """Task ``task`` of array ``job``, as Slurm tells of it, in a state such as ``PENDING``."""
 
     name: str
     job: str
@@ -76,17 +66,17 @@ class ArrayTask:
 
     @property
     def id(self) -> str:
-        """As Slurm's commands take it."""
+        """The words that Slurm's commands take for it."""
         return f"{self.job}_{self.task}"
 
     @property
     def is_alive(self) -> bool:
-        """Whether it waits, runs, or is just ending."""
+        """True while it waits, runs, or is just ending."""
         return self.state not in _ENDED
 
     @property
     def is_pending(self) -> bool:
-        """Whether it has yet to run, for the first time or again."""
+        """True while it has yet to run, for the first time or again."""
         return self.state.startswith(("PENDING", "REQUEUE", "SPECIAL_EXIT"))
 
 
@@ -96,15 +86,6 @@ def submit(script: Path) -> str:
     Raises:
         SlurmError: it was refused.
     """
-    said = _run("sbatch", "--parsable", str(script), environment=_environment_of(script))
-    found = re.search(r"^(\d+)(;\S+)?$", said, re.M)  # behind it, the name of a cluster
-    if found is None:
-        raise UnansweredError(f"sbatch did not tell the number of the job: {said.strip()!r}")
-    return found[1]
-
-
-def _environment_of(script: Path) -> dict[str, str]:
-    """The variables to submit a script with."""
     text = script.read_text("utf-8")
     environment = _environment()
     if "SLURM_JOB_ID" in environment:
@@ -115,7 +96,11 @@ def _environment_of(script: Path) -> dict[str, str]:
         name = f"SBATCH_{option.upper()}"
         if name in os.environ and f"\n#SBATCH --{option}=" not in text:
             environment[name] = os.environ[name]
-    return environment
+    said = _run("sbatch", "--parsable", str(script), environment=environment)
+    found = re.search(r"^(\d+)(;\S+)?$", said, re.M)  # behind it, the name of a cluster
+    if found is None:
+        raise UnansweredError(f"sbatch did not tell the number of the job: {said.strip()!r}")
+    return found[1]
 
 
 def _environment() -> dict[str, str]:
@@ -123,7 +108,7 @@ def _environment() -> dict[str, str]:
 
 
 def tasks_named(names: Iterable[str]) -> list[ArrayTask]:
-    """The tasks of the array jobs of these names, also ended ones that Slurm still remembers.
+    """List the tasks of the array jobs of these names, also ended ones that Slurm remembers.
 
     Raises:
         MissingError, UnreachableError: nothing is known.
@@ -164,7 +149,7 @@ def requeue(task: str) -> None:
 
 
 def is_preempted(task: str) -> bool:
-    """Whether Slurm has begun to end a running task for the sake of another.
+    """Ask whether Slurm has begun to end a running task for the sake of another.
 
     Raises:
         SlurmError: Slurm does not know the task, or does not answer.
@@ -175,7 +160,7 @@ def is_preempted(task: str) -> bool:
 
 
 def largest_array() -> int:
-    """How many tasks an array may have here, if they are numbered from 0.
+    """Ask how many tasks an array may have here, if they are numbered from 0.
 
     Raises:
         SlurmError: Slurm does not answer.
@@ -186,7 +171,7 @@ def largest_array() -> int:
 
 
 def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
-    """How tasks ended, by their ids, as the accounting database tells; empty if there is none."""
+    """Ask the accounting database how tasks ended, by their ids; empty if there is none."""
     try:
         said = _run("sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-o", "JobID,State")
     except SlurmError:
@@ -201,7 +186,7 @@ def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
 
 
 def _task_ids(text: str) -> Iterator[str]:
-    """``17_3``; or each of ``17_[0-3,7,10-30:5%2]``, which ended before they were started."""
+    """Read ``17_3``; or ``17_[0-3,7,10-30:5%2]``, of tasks that ended before they were started."""
     job, bracket, rest = text.partition("[")
     if not bracket:
         yield text
@@ -233,15 +218,11 @@ def _run(program: str, *arguments: str, environment: dict[str, str] | None = Non
         words = (error.stderr or b"").decode(errors="replace").strip()
         told = f": {words}" if words else "."
         raise UnansweredError(f"{program} did not answer in {timeout:.0f} s{told}") from None
-    if done.returncode:
-        words = done.stderr.strip() or f"{program} ended with exit code {done.returncode}"
-        raise _refusal(words)
-    return done.stdout
-
-
-def _refusal(words: str) -> SlurmError:
+    if not done.returncode:
+        return done.stdout
+    words = done.stderr.strip() or f"{program} ended with exit code {done.returncode}"
     if any(each in words for each in _CUT_OFF):
-        return UnansweredError(words)
+        raise UnansweredError(words)
     if any(each in words for each in ("Unable to contact", "Connection refused")):
-        return UnreachableError(words)
-    return SlurmError(words)
+        raise UnreachableError(words)
+    raise SlurmError(words)

@@ -1,4 +1,4 @@
-"""What the queue says of trials: which wait there, which run, and whose jobs are gone.
+"""The queue's answer on trials: which wait there, which run, and whose jobs are gone.
 
 The files of a run folder are the truth. Slurm is asked only for what they cannot tell: whether the
 job that a trial was submitted with is still alive. Where Slurm does not answer that is unknown, and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,14 +34,9 @@ _UNKNOWN = "submitted; Slurm does not answer"
 
 @dataclass(frozen=True)
 class ArrayPlace:
-    """Where a trial was submitted.
+    """The place where a trial was submitted, and how its run folder was ``before``.
 
-    Args:
-        array: its files.
-        job: the number that Slurm gave to it; empty if it was never written down.
-        task: the number in the array.
-        is_cancelled: whether that task was cancelled.
-        before: how the run folder was then.
+    ``job`` is the number that Slurm gave to the array; empty if it was never written down.
     """
 
     array: Array
@@ -60,9 +55,9 @@ class Jobs(Elsewhere):
             relative to the runs folder.
         tasks: by the name of the job and the number in the array; of one task submitted twice by
             hand, one that is alive.
-        is_missing: whether Slurm could not be asked because its commands are not here.
+        is_missing: Slurm could not be asked because its commands are not here.
         queue: all tasks that the queue tells of, also the second one of a place.
-        arrays: those that were asked about, with the first lines of their lists.
+        arrays: that were asked about, with the first lines of their lists.
     """
 
     places: Mapping[str, ArrayPlace] = field(default_factory=dict)
@@ -73,11 +68,11 @@ class Jobs(Elsewhere):
 
     @property
     def experiments(self) -> list[str]:
-        """The names of those with arrays."""
+        """The names of the experiments with arrays."""
         return sorted({head.experiment for head in self.arrays.values()})
 
     def awaited(self, experiment: str) -> list[str]:
-        """The trials of an experiment that wait or run, or may do so, like ``places``."""
+        """Name the run folders of an experiment whose trials wait or run, or may do so."""
         return [
             name
             for name, place in self.places.items()
@@ -90,13 +85,7 @@ class Jobs(Elsewhere):
         return task is not None and task.is_alive
 
     def standing(self, name: str, folder: RunFolder, state: State) -> QueueState:
-        """How a trial stands.
-
-        Args:
-            name: of its run folder, relative to the runs folder.
-            folder: its run folder.
-            state: what the files there say.
-        """
+        """Add the queue's answer on a trial to what its files say."""
         place = self.places.get(name)
         if place is None or self.is_missing or _ended_since(folder, state, place):
             return QueueState(state)
@@ -153,13 +142,13 @@ class Jobs(Elsewhere):
 
 
 def _is_last_beat_of(job: str, folder: RunFolder) -> bool:
-    """Whether only a heartbeat says that a trial runs, and it is that of a job which is gone."""
+    """Look whether only a heartbeat says that a trial runs, that of a job which is gone."""
     owner = read_owner(folder)
     return owner is not None and owner.job == job and not folder.is_claimed()
 
 
 def _ended_since(folder: RunFolder, state: State, place: ArrayPlace) -> bool:
-    """Whether a trial has ended since; one that was to be run again had ended before."""
+    """Look whether a trial has ended since; one that was to be run again had ended before."""
     return state in ENDED and folder.ended_at != place.before.ended
 
 
@@ -183,7 +172,7 @@ def find_jobs(runs: Path) -> Jobs:
 
 
 def jobs_in_sight(runs: Path) -> Jobs:
-    """What :func:`find_jobs` finds, for who only looks: as far as the lists can be read."""
+    """Find what :func:`find_jobs` does, for who only looks: as far as the lists can be read."""
     lists, unread = [], []
     try:
         arrays = open_arrays(runs)
@@ -224,22 +213,19 @@ def asked_rarely(runs: Path) -> Callable[[], Jobs]:
 
 @dataclass(frozen=True)
 class _List:
-    """What the files of an array say."""
-
     array: Array
     head: Head
-    folders: Mapping[str, Marks]
-    job: str
-    cancelled: frozenset[int]
+    places: Mapping[str, ArrayPlace]
 
     @classmethod
     def of(cls, array: Array) -> Self:
-        return cls(array, *array.read(), array.job, array.cancelled)
-
-    def places(self) -> Iterator[tuple[str, ArrayPlace]]:
-        for number, (folder, before) in enumerate(self.folders.items()):
-            task = number // self.head.pack
-            yield folder, ArrayPlace(self.array, self.job, task, task in self.cancelled, before)
+        head, folders = array.read()
+        job, cancelled = array.job, array.cancelled
+        places = {}
+        for number, (folder, before) in enumerate(folders.items()):
+            task = number // head.pack
+            places[folder] = ArrayPlace(array, job, task, task in cancelled, before)
+        return cls(array, head, places)
 
 
 def _places(
@@ -249,11 +235,10 @@ def _places(
     places: dict[str, ArrayPlace] = {}
     # Names of folders do not tell which is newer: two are of one second.
     for each in sorted(lists, key=lambda each: each.head.submitted):
-        name = each.array.job_name
-        for folder, place in each.places():
+        for folder, place in each.places.items():
             older = places.get(folder)
             overtaken = older is None or (older.array.job_name, older.task) not in alive
-            if overtaken or (name, place.task) in alive:
+            if overtaken or (place.array.job_name, place.task) in alive:
                 places[folder] = place
     return places
 
@@ -270,7 +255,7 @@ def _by_place(tasks: Iterable[ArrayTask]) -> dict[tuple[str, int], ArrayTask]:
 def _forgotten(
     places: Mapping[str, ArrayPlace], known: Mapping[tuple[str, int], ArrayTask]
 ) -> dict[tuple[str, int], ArrayTask]:
-    """Tasks that the queue has forgotten, as far as there is a database that has not."""
+    """Find tasks that the queue has forgotten in a database that has not, if there is one."""
     gone = {
         (place.array.job_name, place.task, place.job)
         for place in places.values()
