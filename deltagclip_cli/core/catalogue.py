@@ -34,7 +34,8 @@ class Catalogue:
         installed: finds what installed libraries add, in the form of ``entries``. It must not
             import those libraries; it is called only when a name is not among ``entries`` or when
             everything is listed.
-        bounds: limits of options by their name, as keyword arguments of ``pydantic.Field``.
+        bounds: limits of numbers, as keyword arguments of ``pydantic.Field``: those of one of
+            ``entries`` by ``name.option``, those of the whole kind by ``option``.
         words: of options by their name, a word that stands for a number which the runner finds out.
         spelling: maps a name as a user may write it to the name in the table.
     """
@@ -56,6 +57,15 @@ class Catalogue:
         if name in self.entries:
             return self.entries[name]
         return self.installed().get(self.spelling(name))
+
+    def limits(self, target: str, option: str) -> Mapping[str, float]:
+        """Return the limits of an option of a target, its own before those of the kind."""
+        names = (f"{name}.{option}" for name, each in self.entries.items() if each == target)
+        return next((self.bounds[key] for key in (*names, option) if key in self.bounds), {})
+
+    def limited(self) -> list[str]:
+        """Return the names of all options that have limits."""
+        return list(dict.fromkeys(key.rpartition(".")[2] for key in self.bounds))
 
 
 def load_target(target: str) -> Any:

@@ -42,9 +42,10 @@ TABLE = Catalogue(
     supplied=frozenset({"params"}),
     installed=partial(classes_in, "torch.optim", *_NOT_BY_NAME),
     bounds={
+        "delta_gclip.gamma": {"gt": 0},
+        "delta_gclip.delta": {"ge": 0, "le": 1},
+        "gclip.gamma": {"gt": 0},
         "lr": {"gt": 0},
-        "gamma": {"gt": 0},
-        "delta": {"ge": 0, "le": 1},
         "weight_decay": {"ge": 0},
         "momentum": {"ge": 0},
         "eps": {"ge": 0},

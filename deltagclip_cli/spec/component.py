@@ -265,7 +265,7 @@ class _Checker:
         self._open = signature.open
         # Behind aliases, since an option may have the name of one of BaseModel's own methods.
         fields: dict[str, Any] = {
-            f"option_{number}": _field(name, option, table)
+            f"option_{number}": _field(target, name, option, table)
             for number, (name, option) in enumerate(options.items())
         }
         config = ConfigDict(**{**_CONFIG, "extra": "allow" if signature.open else "forbid"})
@@ -314,10 +314,10 @@ def _checker(table_target: str, target: str) -> _Checker:
     return _Checker(target, load_target(table_target))
 
 
-def _field(name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:
+def _field(target: str, name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:
     default: Any = ... if option.default is REQUIRED else None
-    has_limits = name in table.bounds and not _holds_list(option.annotation)
-    limits = cast(dict[str, Any], table.bounds[name]) if has_limits else {}
+    holds_list = _holds_list(option.annotation)
+    limits = cast(dict[str, Any], {} if holds_list else table.limits(target, name))
     if name not in table.words:
         return option.annotation, Field(default, alias=name, **limits)
     or_word = WrapValidator(_or(table.words[name]))

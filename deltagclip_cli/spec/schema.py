@@ -341,12 +341,12 @@ def setting_named(word: str) -> str | None:
 @cache
 def _sections() -> dict[str, list[str]]:
     """For each section of an experiment, and for the experiment itself, what there is to set."""
-    optimizers = [*Optimizer.table().bounds, "betas"]
+    optimizers = [*Optimizer.table().limited(), "betas"]
     return {
         "": list(Experiment.model_fields),
-        "data": [*Data.common(), *Data.table().bounds],
+        "data": [*Data.common(), *Data.table().limited()],
         "optimizers.LABEL": optimizers,
-        "model": list(Model.table().bounds),
+        "model": Model.table().limited(),
         "task": ["loss", "reduction"],
         "schedule": [*Schedule.common(), "milestones", "factor"],
         "checkpoint": list(Checkpointing.model_fields),

@@ -40,6 +40,25 @@ def test_all_tables_are_looked_at() -> None:
     assert len(TARGETS) >= 40
 
 
+@pytest.mark.parametrize("kind", TABLES)
+def test_what_is_limited_is_an_option(kind: str) -> None:
+    table = load_target(TABLES[kind])
+    for key in table.bounds:
+        name, _, option = key.rpartition(".")
+        targets = [table.entries[name]] if name else table.all().values()
+        assert any(option in read_signature(target).options for target in targets), key
+
+
+def test_two_of_a_kind_may_have_different_limits() -> None:
+    entries = {"small": "a:small", "large": "a:large", "plain": "a:plain"}
+    bounds = {"small.size": {"le": 9}, "large.size": {"ge": 9}, "lr": {"gt": 0}}
+    table = catalogue.Catalogue("thing", entries, bounds=bounds)
+    limits = [table.limits(target, "size") for target in entries.values()]
+    assert limits == [{"le": 9}, {"ge": 9}, {}]
+    assert table.limits("torch:another", "lr") == {"gt": 0}
+    assert table.limited() == ["size", "lr"]
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_names_and_defaults_are_those_of_the_imported_object(target: str) -> None:
     read = read_signature(target)

@@ -1,13 +1,15 @@
 """Data sets, and what may be done to their images while a model trains.
 
-A loader is called as ``loader(root, image_size, **options)`` and returns a
-``datasets.dataset.Dataset``: everything in memory, images as they were stored
-(uint8). One of texts returns a ``datasets.texts.TextDataset``, which the
-tokenizer of a model turns into one. A loader says how large its data set is before it is loaded,
-with ``datasets.dataset.outlined``; one that reads files says which, with
-``datasets.staging.reading``, and one that can fetch them takes ``download``. An
-augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side in pixels of
-the images that the model gets, and called on a batch.
+A loader is called as ``loader(root, image_size, **options)``, with the folder of all data sets and
+the side in pixels that the model wants, and returns a ``datasets.dataset.Dataset``: everything in
+memory, images as they were stored (uint8), which are resized when batches are made. One of texts
+returns a ``datasets.texts.TextDataset``, which the tokenizer of a model turns into one. A loader
+says how large its data set is before it is loaded, with ``datasets.dataset.outlined``; one that
+reads files says which, with ``datasets.staging.reading``; one that can fetch them takes
+``download``, which is False on nodes without a network and cannot be set by a spec.
+
+An augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side in pixels
+of the images that the model gets, and called on a batch.
 """
 
 from __future__ import annotations
@@ -28,17 +30,20 @@ TABLE = Catalogue(
     },
     supplied=frozenset({"root", "image_size", "download"}),
     bounds={
-        "channels": {"ge": 1},
-        "classes": {"ge": 2},
-        "data_seed": {"ge": 0},
-        "dimension": {"ge": 2},
-        "max_length": {"ge": 3},
-        "noise": {"ge": 0, "le": 1},
-        "points": {"ge": 1},
-        "radius": {"gt": 0},
-        "size": {"ge": 1},
-        "test": {"ge": 1},
-        "train": {"ge": 1},
+        "emotion.max_length": {"ge": 3},
+        "sphere.classes": {"ge": 2},
+        "sphere.data_seed": {"ge": 0},
+        "sphere.dimension": {"ge": 2},
+        "sphere.points": {"ge": 1},
+        "sphere.radius": {"gt": 0},
+        "sphere.test": {"ge": 1},
+        "synthetic.channels": {"ge": 1},
+        "synthetic.classes": {"ge": 2},
+        "synthetic.data_seed": {"ge": 0},
+        "synthetic.noise": {"ge": 0, "le": 1},
+        "synthetic.size": {"ge": 1},
+        "synthetic.test": {"ge": 1},
+        "synthetic.train": {"ge": 1},
     },
 )
 
@@ -50,5 +55,8 @@ AUGMENTATIONS = Catalogue(
         "random_resized_crop": "deltagclip_cli.parts.datasets.augment:RandomResizedCrop",
     },
     supplied=frozenset({"size"}),
-    bounds={"padding": {"ge": 0, "le": 1_000}, "probability": {"ge": 0, "le": 1}},
+    bounds={
+        "flip.probability": {"ge": 0, "le": 1},
+        "random_crop.padding": {"ge": 0, "le": 1_000},
+    },
 )

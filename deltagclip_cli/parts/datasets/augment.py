@@ -26,7 +26,6 @@ class RandomCrop:
     equally likely.
 
     Args:
-        size: not used; images keep the size they have.
         padding: largest shift in pixels (default 4, usual for CIFAR).
     """
 
@@ -54,7 +53,6 @@ class Flip:
     The same law as torchvision's ``RandomHorizontalFlip``.
 
     Args:
-        size: not used; images keep the size they have.
         probability: of a mirrored image.
     """
 
@@ -81,7 +79,6 @@ class RandomResizedCrop:
     numbers (floating point, 0 to 255).
 
     Args:
-        size: side of the result in pixels.
         scale: smallest and largest share of the image's area.
         ratio: smallest and largest width : height.
     """

@@ -33,15 +33,13 @@ def emotion(
 ) -> TextDataset:
     """Emotion: 16,000 training and 2,000 test messages in English, 6 classes.
 
+    The files are ``emotion/train.txt`` and ``emotion/test.txt``, a line ``text;label`` for each
+    message; where they are missing they are fetched from ``dair-ai/emotion`` on the Hugging Face
+    hub.
+
     Args:
-        root: folder of all data sets; the files are ``emotion/train.txt`` and ``emotion/test.txt``,
-            a line ``text;label`` for each message.
-        image_size: must be None, for there are no images.
         max_length: tokens of a message that are read (300, as published; the longest has 87 with
             the vocabulary of BERT).
-        download: fetch the files where they are missing, from ``dair-ai/emotion`` on the Hugging
-            Face hub; False for a launcher whose compute nodes have no network. A spec cannot set
-            it.
 
     Raises:
         DataError: the files are missing and cannot be fetched, or a line of them is wrong.

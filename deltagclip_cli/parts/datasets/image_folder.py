@@ -95,7 +95,6 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
     file there is named by the names, sizes and times of all images: any change decodes again.
 
     Args:
-        root: folder of all data sets.
         image_size: side in pixels: the shorter side of each image is resized to it (bilinear with
             antialiasing), then the centre is cropped. None wants images of one size.
         path: of the data set's folder, relative to ``root``, which it cannot leave.

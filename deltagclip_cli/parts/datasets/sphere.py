@@ -45,8 +45,6 @@ def sphere(
     network is studied on: no two points are parallel, so the kernel is positive definite.
 
     Args:
-        root: not used; nothing is read.
-        image_size: not used.
         points: number of training points.
         dimension: of the space around the sphere.
         classes: a label is the largest of this many outputs of a two-layer tanh network.

@@ -51,8 +51,6 @@ def synthetic(
     """Made images: a pattern for each class plus noise, the same on every machine.
 
     Args:
-        root: not used; nothing is read.
-        image_size: not used here; batches are resized when they are made.
         classes: number of classes; labels go round 0, 1, ..., so that classes are balanced.
         channels: C of the images ``(C, size, size)``.
         size: side of the images in pixels.

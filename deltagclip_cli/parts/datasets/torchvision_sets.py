@@ -1,9 +1,4 @@
-"""Torchvision's classical data sets, in torchvision's own file formats and folders.
-
-Each is fetched where its files are missing, unless ``download`` is False, as on compute nodes that
-have no network; a spec cannot set it. Images keep their size: batches are resized when they are
-made.
-"""
+"""Torchvision's classical data sets, in torchvision's own file formats and folders."""
 
 from __future__ import annotations
 

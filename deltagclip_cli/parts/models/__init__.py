@@ -1,7 +1,9 @@
 """Models: each is built by a function of the shape of one input and the number of classes.
 
-A builder of ours is called as ``builder(shape, classes, **options)``. What torchvision has is
-called by its own convention, see ``models.torchvision_models``. Whoever wants a
+A builder of ours is called as ``builder(shape, classes, **options)``, with ``shape`` as images
+``(C, H, W)``, vectors ``(D,)`` or texts of at most so many tokens ``(L,)`` have it. What it returns
+maps inputs ``(N, *shape)`` to logits ``(N, classes)``, unless its task wants something else. What
+torchvision has is called by its own convention, see ``models.torchvision_models``. Whoever wants a
 model calls :func:`build` and need not know which of the two it is.
 
 A builder that reads texts has an option ``pretrained`` and is marked with
@@ -64,10 +66,12 @@ TABLE = Catalogue(
     ),
     installed=torchvision_names,
     bounds={
-        **{name: {"ge": 1} for name in ("hidden", "latent", "width")},
-        "depth": {"ge": 1, "le": 10_000},
-        "grid": {"ge": 1, "le": 1_000},
-        "order": {"ge": 1, "le": 10},
+        "kan.grid": {"ge": 1, "le": 1_000},
+        "kan.order": {"ge": 1, "le": 10},
+        "vae.hidden": {"ge": 1},
+        "vae.latent": {"ge": 1},
+        "wide_mlp.depth": {"ge": 1, "le": 10_000},
+        "wide_mlp.width": {"ge": 1},
     },
 )
 

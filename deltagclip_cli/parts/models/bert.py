@@ -134,9 +134,6 @@ def bert(shape: tuple[int, ...], classes: int, *, pretrained: str) -> nn.Module:
     becomes of the pretrained ones.
 
     Args:
-        shape: ``(L,)``, the length of the longest text in tokens; inputs are ``(N, L)`` or shorter,
-            outputs ``(N, classes)``.
-        classes: number of outputs.
         pretrained: a folder; ``package:folder``, a folder in an installed Python package; or a
             name on the Hugging Face hub.
 

@@ -34,8 +34,6 @@ def kan(
     The grid stays where it is: bring inputs into its range, as ``normalize`` of the data does.
 
     Args:
-        shape: of one input, of any rank; outputs are ``(N, classes)``.
-        classes: number of outputs.
         hidden: widths of the hidden layers (default one of 64, as published).
         grid: into how many intervals the range is divided (default 5, as published).
         order: degree of the splines' polynomials (default 3, cubic, as published), from 1,

@@ -23,8 +23,6 @@ def mlp(
     """Multilayer perceptron on the flattened input, with torch's default initialisation.
 
     Args:
-        shape: of one input, of any rank; outputs are ``(N, classes)``.
-        classes: number of outputs.
         hidden: widths of the hidden layers (default two of 256, a usual size for MNIST); an
             empty list makes a linear classifier.
         activation: after every hidden layer.

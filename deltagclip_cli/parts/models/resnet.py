@@ -14,10 +14,6 @@ def resnet18(shape: tuple[int, ...], classes: int) -> nn.Module:
     11,173,962 parameters for 3 channels and 10 classes. The stem of the ImageNet network would
     shrink 32 x 32 pixels to 8 x 8 before the first block.
 
-    Args:
-        shape: ``(C, H, W)`` of one image; inputs are ``(N, C, H, W)``, outputs ``(N, classes)``.
-        classes: number of outputs.
-
     Raises:
         UsageError: the inputs are not images.
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 def vae(shape: tuple[int, ...], classes: int, *, hidden: int = 50, latent: int = 50) -> nn.Module:
     """MLP variational autoencoder D-50-50-(50, 50)-50-50-D, LeakyReLU 0.2, sigmoid output.
 
+    D is the number of entries of an input, which should be in [0, 1]; labels are not used.
+
     Args:
-        shape: of one input, of any rank; D is the number of its entries, which should be in [0, 1].
-        classes: not used; an autoencoder needs no labels.
         hidden: width of the two hidden layers of each half (default 50, as published).
         latent: dimension of the latent code (default 50, as published).
 

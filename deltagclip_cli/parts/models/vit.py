@@ -20,10 +20,6 @@ GRID = 14  # patches a side in the 224-pixel image whose positions are learnt
 def vit_tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
     """ViT-Tiny: patch 16, width 192, depth 12, 3 heads; 5,526,346 parameters for 10 classes.
 
-    Args:
-        shape: ``(C, H, W)`` of one image; inputs are ``(N, C, H, W)``, outputs ``(N, classes)``.
-        classes: number of outputs.
-
     Raises:
         UsageError: the inputs are not images, or a side is not a multiple of 16.
     """
@@ -32,10 +28,6 @@ def vit_tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 def vit_small(shape: tuple[int, ...], classes: int) -> nn.Module:
     """ViT-Small: patch 16, width 384, depth 12, 6 heads; 21,669,514 parameters for 10 classes.
-
-    Args:
-        shape: ``(C, H, W)`` of one image; inputs are ``(N, C, H, W)``, outputs ``(N, classes)``.
-        classes: number of outputs.
 
     Raises:
         UsageError: the inputs are not images, or a side is not a multiple of 16.

@@ -33,8 +33,6 @@ def wide_mlp(
     N(0, 1), and there are no biases.
 
     Args:
-        shape: of one input, of any rank; outputs are ``(N, classes)``.
-        classes: number of outputs.
         width: of every hidden layer (default 2048: wide enough for μ-PL* on 64 points).
         depth: number of hidden layers.
         activation: σ. The theorem wants a smooth one, which relu is not.

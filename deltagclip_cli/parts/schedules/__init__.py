@@ -1,4 +1,8 @@
-"""Learning-rate schedules: our own, and every one of ``torch.optim.lr_scheduler``."""
+"""Learning-rate schedules: our own, and every one of ``torch.optim.lr_scheduler``.
+
+One of ours is called as ``schedule(optimizer, periods, warmup, **options)``: the length of the
+training in epochs or steps, and how many of these the warm-up takes. Torch's get the optimizer.
+"""
 
 from __future__ import annotations
 

@@ -10,9 +10,6 @@ def cosine(optimizer: Optimizer, periods: int, warmup: int, *, floor: float = 0.
     """Anneal the learning rate along half a cosine over what follows the warm-up.
 
     Args:
-        optimizer: whose ``lr`` is scheduled.
-        periods: the length of the training in epochs or steps.
-        warmup: how many of these the warm-up takes.
         floor: the learning rate at the end.
 
     Source: Loshchilov & Hutter, SGDR (arXiv 1608.03983), without restarts.

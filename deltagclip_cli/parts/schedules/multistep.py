@@ -17,9 +17,6 @@ def multistep(
     """Multiply the learning rate by a factor after each milestone.
 
     Args:
-        optimizer: whose ``lr`` is scheduled.
-        periods: the length of the training in epochs or steps; not needed here.
-        warmup: how many of these the warm-up takes.
         milestones: counted from the start of the training, warm-up included: 50 means that the
             first 50 epochs run at the full rate.
         factor: η is multiplied by this at each milestone.
