@@ -104,7 +104,6 @@ def test_hidden_folders_are_passed_over_unless_they_are_named(logs: Path) -> Non
 
 def test_hidden_folders_are_read_where_there_is_nothing_else(logs: Path) -> None:
     make_events(logs / ".guild" / "runs" / "b", {"loss": [1]})
-    make_events(logs / ".guild" / "runs" / "a" / ".deep", {"loss": [1]})
     make_events(logs / "other" / ".git", {"loss": [1]})
     (logs / "docs").mkdir()
     assert folders(read(logs), logs) == [".guild/runs/b", "other/.git"]
@@ -150,7 +149,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem(
     scandir = os.scandir
 
     def guarded(path: Any) -> Any:
-        if path == logs / "b":
+        if Path(path) == logs / "b":
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,28 +34,15 @@ _NUMBERS = {int, float, type(None)}
 
 def read_trials(paths: Iterable[Path], watch: Watch = iter) -> Reading:
     """Read run folders; one whose trial cannot be read is a problem, not an error."""
-    with _no_collection():
-        trials, problems = _trials(paths)
-        groups = _groups(trials.values())
-        runs = []
-        for path, trial in watch(list(trials.items())):
-            group = groups[trial.experiment, trial.label, trial.setting_hash]
-            run, problem = _run(RunFolder(path), trial, group)
-            runs.append(run)
-            problems += problem
+    trials, problems = _trials(paths)
+    groups = _groups(trials.values())
+    runs = []
+    for path, trial in watch(list(trials.items())):
+        group = groups[trial.experiment, trial.label, trial.setting_hash]
+        run, problem = _run(RunFolder(path), trial, group)
+        runs.append(run)
+        problems += problem
     return Reading(runs, problems)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Let Python look for no garbage: millions of records would have it look at all runs again."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _trials(paths: Iterable[Path]) -> tuple[dict[Path, Trial], list[str]]:
@@ -194,17 +180,8 @@ def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
     return _curves({name: values[:whole] for name, values in columns.items()}), problems
 
 
-def _records(lines: Sequence[bytes]) -> Sequence[Mapping[str, Any]]:
+def _records(lines: Iterable[bytes]) -> list[Mapping[str, Any]]:
     """The records of some lines, up to the first that is none."""
-    try:
-        records = from_json(b"[" + b",".join(lines) + b"]")
-    except ValueError:
-        return _whole(lines)
-    whole = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
-    return records if whole else _whole(lines)
-
-
-def _whole(lines: Sequence[bytes]) -> list[Mapping[str, Any]]:
     records: list[Mapping[str, Any]] = []
     for line in lines:
         try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from deltagclip_cli.core import NotYetError, UsageError, is_folder, printable, subfolders
+from deltagclip_cli.core import NotYetError, UsageError, printable, subfolders
 from deltagclip_cli.results.read.events import EventCache, default_cache_folder
 from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
 from deltagclip_cli.results.read.grouping import Naming
@@ -21,6 +21,7 @@ from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import experiment_names
 
 _MOST_PROBLEMS = 20
+_TRIAL_FILE = RunFolder(Path()).trial_file.name
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class Place:
                 return path
         if target in (specified := experiment_names(self.spec)):
             raise self.not_begun()
-        there = list(dict.fromkeys([*_names(self.runs), *specified]))
+        begun: list[str] = []
+        with suppress(OSError):
+            begun = subfolders(self.runs)
+        there = list(dict.fromkeys([*begun, *specified]))
         raise UsageError(
             f"{target}: neither an experiment in {self.runs} nor a folder.\n"
             f"  experiments: {', '.join(there) or 'none'}{nearest(target, there)}"
@@ -104,12 +108,6 @@ class Place:
             f"{', '.join(self.targets) or self.runs}: no trial has begun yet.\n"
             f"  {how_far} shows how far they are; deltagclip sweep runs them."
         )
-
-
-def _names(path: Path) -> list[str]:
-    with suppress(OSError):
-        return subfolders(path)
-    return []
 
 
 def _is_folder(path: Path) -> bool:
@@ -134,60 +132,35 @@ def read_tree(
     """
     ours: list[Path] = []
     others: list[EventFolder] = []
-    seen: set[Path] = set()
-    unlisted: list[str] = []
+    seen: set[str] = set()
+    problems: dict[str, None] = {}
     for root in roots:
-        for folder, is_ours in _runs(root, seen, unlisted):
-            if is_ours:
-                ours.append(folder)
-            else:
-                others.append(EventFolder(folder, root))
+        before = set(seen)
+        found = list(_runs(root, seen, problems))
+        if not found:  # some programs keep all runs in a hidden folder
+            found = list(_runs(root, before, problems, hidden=True))
+        ours += [folder for folder, is_ours in found if is_ours]
+        others += [EventFolder(folder, root) for folder, is_ours in found if not is_ours]
     trials = read_trials(ours, watch)
     events = read_event_runs(others, naming, cache, watch)
-    problems = [*unlisted, *trials.problems, *events.problems]
-    return Reading([*trials.runs, *events.runs], [printable(each) for each in problems])
+    told = [*problems, *trials.problems, *events.problems]
+    return Reading([*trials.runs, *events.runs], [printable(each) for each in told])
 
 
-def _runs(root: Path, seen: set[Path], unlisted: list[str]) -> Iterator[tuple[Path, bool]]:
-    """The folder of each run in order of the names, and whether it is one of ours.
+def _runs(
+    root: Path, seen: set[str], problems: dict[str, None], *, hidden: bool = False
+) -> Iterator[tuple[Path, bool]]:
+    """The folder of each run in order of the names, and whether it is one of ours."""
 
-    Hidden folders are searched where there is nothing else: some programs keep all runs in one.
-    """
-    pending, hidden, is_found = [root], list[Path](), False
-    while pending or (hidden and not is_found):
-        if not pending:
-            pending, hidden = hidden[::-1], []
-        folder = pending.pop()
-        resolved = folder.resolve()  # links may go in circles
-        if resolved in seen:
-            continue
+    def unlisted(error: OSError) -> None:
+        problems[f"{error.filename}: cannot be listed: {error.strerror}."] = None
+
+    for path, folders, files in os.walk(root, onerror=unlisted, followlinks=True):
+        resolved = os.path.realpath(path)  # links may go in circles
+        is_ours = resolved not in seen and _TRIAL_FILE in files
+        if is_ours or (resolved not in seen and any("tfevents" in name for name in files)):
+            yield Path(path), is_ours
+        if is_ours or resolved in seen:
+            folders.clear()
+        folders[:] = sorted(name for name in folders if hidden or name[0] != ".")
         seen.add(resolved)
-        try:
-            names, folders = _content(folder)
-        except OSError as error:
-            unlisted.append(f"{folder}: cannot be listed: {error.strerror}.")
-            continue
-        if RunFolder(folder).trial_file.name in names:
-            is_found = True
-            yield folder, True
-            continue
-        if any("tfevents" in name for name in names):
-            is_found = True
-            yield folder, False
-        paths = [folder / name for name in sorted(folders)]
-        pending += [path for path in reversed(paths) if path.name[0] != "."]
-        hidden += [path for path in paths if path.name[0] == "."]
-
-
-def _content(folder: Path) -> tuple[list[str], list[str]]:
-    """The names of files and of folders.
-
-    Raises:
-        OSError: the folder cannot be listed.
-    """
-    files: list[str] = []
-    folders: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            (folders if is_folder(entry) else files).append(entry.name)
-    return files, folders
