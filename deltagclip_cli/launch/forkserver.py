@@ -1,4 +1,4 @@
-"""Workers that start in a moment: forks of one process that has loaded torch already.
+"""A fork server: workers start in a moment as forks of a process that has loaded torch already.
 
 Loading torch takes seconds, longer than a short trial; and a sweep of a week would load whatever
 the code has become by then. So Python's fork server loads everything once, and a worker is a fork
@@ -57,10 +57,7 @@ class KilledError(TrialError):
 class Fork:
     """A process that runs one command line of ``deltagclip``.
 
-    Args:
-        process: that does.
-        log: takes what it says.
-        said: how many bytes were in the log before.
+    Its log had ``said`` bytes before.
     """
 
     def __init__(self, process: ForkServerProcess, log: Path, said: int) -> None:
@@ -72,7 +69,7 @@ class Fork:
 
     @property
     def pid(self) -> int:
-        """Its number on this machine."""
+        """The number of the process on this machine."""
         return self._process.pid or 0
 
     @property
@@ -115,7 +112,7 @@ class Fork:
             os.close(self._handle)
 
     def last_words(self) -> str:
-        """What it added to its log, or the end of that; empty if nothing or that is gone."""
+        """Return what it added to its log, or the end of that; empty if that is gone."""
         try:
             with open_file(self._log) as log:
                 end = log.seek(0, os.SEEK_END)
@@ -139,11 +136,7 @@ class ForkServer:
             _ensure_server()
 
     def start(self, words: list[str], log: Path) -> Fork:
-        """Start ``deltagclip`` with a command line.
-
-        Args:
-            words: the command line, without the program.
-            log: takes what the process says besides its own log.
+        """Start ``deltagclip`` with the words of a command line, and append what it says to a log.
 
         Raises:
             OSError: no process can be started.
@@ -154,10 +147,7 @@ class ForkServer:
     def call(
         self, function: Callable[..., Any], *arguments: object, should_stop: Callable[[], bool]
     ) -> Any:
-        """Call a function in a process of its own and wait for it, or for a wish to stop.
-
-        Returns:
-            What the function returns; None after a wish to stop.
+        """Call a function in a process of its own; None after a wish to stop.
 
         Raises:
             UsageError: the function failed; with its message.
@@ -181,7 +171,7 @@ class ForkServer:
         arguments: tuple[object, ...],
         should_stop: Callable[[], bool],
     ) -> tuple[Any, str] | None:
-        """What a call returned, and the message of its error or nothing; None if killed."""
+        """Return what a call did, and the message of its error or nothing; None if killed."""
         receiver, sender = self._context.Pipe(duplex=False)
         try:
             process = self._start(_call, function, arguments, sender)
@@ -218,7 +208,7 @@ class ForkServer:
 
 @contextmanager
 def _unwarned() -> Iterator[None]:
-    """Nothing that a resource tracker, which may be killed too, would have to clean up is ours."""
+    """Say nothing of a resource tracker that was killed, which has nothing of ours to clean up."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "resource_tracker")
         yield
@@ -299,7 +289,7 @@ def _end_after(sentinel: int) -> None:
 
 
 def _redirect_output(log: str) -> None:
-    """Errors that Python cannot catch belong to the run; what is for people is seen by nobody."""
+    """Send errors that Python cannot catch to the run, and what is for people to nobody."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         # A named pipe would be waited for, until somebody reads it.

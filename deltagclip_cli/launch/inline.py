@@ -1,4 +1,4 @@
-"""No workers: one trial after the other in this process, for debuggers and for profilers."""
+"""The launcher for debuggers and profilers: one trial after the other in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers on this machine, one for each slot."""
+"""The launcher that starts workers on this machine, one for each slot."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class LocalRunner:
 
     @cached_property
     def slots(self) -> Sequence[Slot]:
-        """GPUs, shares of them, or shares of the CPU."""
+        """The GPUs, shares of them, or shares of the CPU."""
         threads = self.threads or THREADS
         return find_slots(self.jobs, self.gpus, self.trials_per_gpu, threads)
 

@@ -1,4 +1,4 @@
-"""Which trial is run next, and what is learnt from how it ended."""
+"""Queues: they say which trial is run next, and learn from how it ended."""
 
 from __future__ import annotations
 
@@ -17,13 +17,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 
 @dataclass(frozen=True)
 class End:
-    """How a trial ended.
-
-    Args:
-        state: that its files are in.
-        reason: why, in one line.
-        elsewhere: another process works on the trial, and will say how it ends.
-    """
+    """The end of a trial, in a line; ``elsewhere`` if another process works on it still."""
 
     state: State
     reason: str = ""
@@ -34,19 +28,19 @@ class Queue(Protocol):
     """Hands out trials; several may run at once, in this process or in others."""
 
     def take(self) -> Planned | None:
-        """The next trial to start; None if there is none at the moment."""
+        """Return the next trial to start; None if there is none at the moment."""
 
     def ended_elsewhere(self) -> list[Planned]:
-        """Trials that were never taken, since other processes ended them; each is told once."""
+        """Return trials that other processes ended before they were taken; each once."""
 
     def is_over(self) -> bool:
-        """Whether no trial will come any more once those that run have ended."""
+        """Say whether no trial will come any more once those that run have ended."""
 
     def give_up(self, planned: Planned) -> str:
-        """Why a running trial is to be pruned, asked again and again; empty to let it run."""
+        """Say why a running trial is to be pruned, again and again; empty to let it run."""
 
     def ended(self, planned: Planned, end: End) -> None:
-        """A trial that was taken has ended."""
+        """Be told how a trial that was taken has ended."""
 
 
 class PlannedQueue:
@@ -102,7 +96,7 @@ class PlannedQueue:
             self.any_failed = True
 
     def is_elsewhere(self, planned: Planned) -> bool:
-        """Whether another process works on a trial."""
+        """Look whether another process works on a trial."""
         return is_worked_on(planned.folder)
 
     def leave(self, planned: Planned) -> None:
@@ -117,7 +111,7 @@ class PlannedQueue:
             self._elsewhere.clear()
 
     def _has_ended(self, planned: Planned) -> bool:
-        """Whether another process has ended the trial since it was planned."""
+        """Look whether another process has ended the trial since it was planned."""
         result, state = planned.folder.result(), planned.folder.state
         if result is not None and result.get("identity") != planned.trial.identity:
             return False  # another trial's, as the worker will say

@@ -1,4 +1,4 @@
-"""Loaded by the fork server before anything slow: it ends when the process that wants it does.
+"""Loaded by the fork server first, so that it ends when the process that wants it does.
 
 Python's fork server looks whether it is still wanted when it has loaded everything, which on a busy
 machine takes half a minute. Linux ends it at once, wherever it is by then.

@@ -15,17 +15,13 @@ from deltagclip_cli.core import DeviceError
 from deltagclip_cli.runs.environment import THREADS
 
 CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # Linux's, of containers and batch jobs
+_IS_GPU = re.compile(r"\d+$|GPU-|MIG-")
 MOST_DEFAULT_JOBS = 8  # each holds a copy of torch and of the data
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one trial at a time.
-
-    Args:
-        name: as shown to people: ``cuda:0``, ``cpu 1``, ...
-        device: as the worker's ``--device`` takes it.
-    """
+    """A place for one trial at a time; ``device`` is the worker's ``--device``."""
 
     name: str
     device: str
@@ -34,7 +30,7 @@ class Slot:
 def find_slots(
     jobs: int | None, gpus: str | None, trials_per_gpu: int, threads: int = THREADS
 ) -> list[Slot]:
-    """The slots that were asked for: by default one for each GPU; without any, what cores allow.
+    """Find the slots that were asked for: one for each GPU; without any, what cores allow.
 
     Args:
         jobs: trials at a time on the CPU; None to look for GPUs first.
@@ -51,15 +47,14 @@ def find_slots(
             "  Leave out --jobs, or --gpus and --trials-per-gpu."
         )
     if jobs is not None:
-        return cpu_slots(jobs)
+        return _cpu_slots(jobs)
     there = count_gpus()
     if gpus is None and not there and trials_per_gpu == 1:
-        return cpu_slots(max(1, min(available_cores() // threads, MOST_DEFAULT_JOBS)))
+        return _cpu_slots(max(1, min(available_cores() // threads, MOST_DEFAULT_JOBS)))
     return _gpu_slots(_chosen_gpus("all" if gpus is None else gpus, there), trials_per_gpu)
 
 
-def cpu_slots(jobs: int) -> list[Slot]:
-    """So many shares of the CPU."""
+def _cpu_slots(jobs: int) -> list[Slot]:
     return [Slot(f"cpu {number}", "cpu") for number in range(jobs)]
 
 
@@ -87,11 +82,8 @@ def _chosen_gpus(gpus: str, there: int) -> list[int]:
     return chosen
 
 
-_IS_GPU = re.compile(r"\d+$|GPU-|MIG-")
-
-
 def count_gpus() -> int:
-    """How many GPUs torch would see; asked of the driver, for torch takes seconds to load."""
+    """Count the GPUs that torch would see, by the driver: torch takes seconds to load."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         words = (word.strip() for word in visible.split(","))
@@ -110,7 +102,7 @@ def count_gpus() -> int:
 
 
 def available_cores() -> int:
-    """The cores that this process may use, as its affinity, container and batch job allow."""
+    """Count the cores that its affinity, container and batch job allow this process."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
@@ -119,7 +111,7 @@ def available_cores() -> int:
 
 
 def _share_of_job() -> int | None:
-    """What Slurm gave to this job, which not every cluster enforces."""
+    """Return the cores that Slurm gave to this job, which not every cluster enforces."""
     words = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
     return int(words) if words.isdecimal() else None
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +13,6 @@ from rich.text import Text
 from deltagclip_cli.core import TEST_METRICS, duration, plural, short
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import SweepWatcher
 from deltagclip_cli.plan.estimates import Outlook
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import State
@@ -24,23 +20,14 @@ from deltagclip_cli.runs.heartbeat import read_heartbeat
 from deltagclip_cli.terminal.progress import running_table
 from deltagclip_cli.terminal.sweep_tables import STYLES
 
-LAST_SHOWN = 4
+_LAST_SHOWN = 4
 
 _WAITING = Text("Waiting for trials that other processes run.", "dim")
 _AS_HOPED = (State.FINISHED, State.PRUNED)
 
 
-class View(SweepWatcher, AbstractContextManager["View"], Protocol):
-    """A watcher that is shown something from beginning to end."""
-
-
 class QuietView:
-    """Shows only what went wrong.
-
-    Args:
-        console: where to.
-        total: the trials there are to run.
-    """
+    """Shows only what went wrong, of ``total`` trials."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -50,24 +37,19 @@ class QuietView:
     def __enter__(self) -> QuietView:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None: ...
 
     def started(self, planned: Planned, slot: Slot) -> None:
-        """A trial was started."""
+        """Say nothing."""
 
     def ended(self, planned: Planned, end: End) -> None:
-        """A trial ended."""
+        """Say how a trial ended that did not finish."""
         self._count_in(end)
         if end.state not in _AS_HOPED and not end.elsewhere:
             self._print(planned, end)
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
-        """Some time has passed."""
+        """Show nothing."""
 
     def _count_in(self, end: End) -> None:
         self._done += not end.elsewhere and end.state is not State.INTERRUPTED
@@ -104,13 +86,7 @@ class PlainView(QuietView):
 
 
 class LiveView(QuietView):
-    """The progress of the whole, of each running trial, the last that ended, and every failure.
-
-    Args:
-        console: where to.
-        total: the trials there are to run.
-        outlook: when they will be done.
-    """
+    """Shows the whole, each running trial, the last that ended, and every failure."""
 
     def __init__(self, console: Console, total: int, outlook: Outlook) -> None:
         super().__init__(console, total)
@@ -124,7 +100,7 @@ class LiveView(QuietView):
             console=console,
         )
         self._task = self._progress.add_task(self._count(), total=total, left="")
-        self._last: deque[Text] = deque(maxlen=LAST_SHOWN)
+        self._last: deque[Text] = deque(maxlen=_LAST_SHOWN)
         self._running: Sequence[tuple[Planned, Slot]] = ()
         self._waiting = False
         self._experiments: set[str] = set()
@@ -134,12 +110,7 @@ class LiveView(QuietView):
         self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._running = ()
         self._last.clear()
         self._live.stop()
@@ -170,7 +141,7 @@ class LiveView(QuietView):
         return f"{self._done}/{plural(self._total, 'trial')}"
 
     def render(self) -> RenderableType:
-        """What is on the screen now."""
+        """Draw what is on the screen now."""
         beats = [(planned, slot, read_heartbeat(planned.folder)) for planned, slot in self._running]
         part = sum(beat.done for _, _, beat in beats if beat)
         left = self._outlook.seconds(
@@ -184,7 +155,7 @@ class LiveView(QuietView):
 
 
 def _outcome(planned: Planned, end: End) -> Text:
-    """How a trial ended, in a line."""
+    """Say how a trial ended, in a line."""
     text = Text().append(str(end.state), STYLES[end.state])
     result = planned.folder.result()
     if result is None or end.reason:

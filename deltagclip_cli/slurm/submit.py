@@ -55,14 +55,9 @@ _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."
 
 @dataclass(frozen=True)
 class Batch:
-    """Trials of one experiment that go into one array.
+    """Trials of one experiment that go into one array, whose files are not there yet.
 
-    Args:
-        array: its files, which are not there yet.
-        head: of the list of trials.
-        resources: what all of them need.
-        trials: those that one task runs follow each other.
-        script: the text of the script.
+    The trials that one task runs follow each other.
     """
 
     array: Array
@@ -134,6 +129,40 @@ class SlurmLauncher(Launcher):
         self._conclude(planned, batches, numbers)
         ended_badly = any(each.state in (State.FAILED, State.DIVERGED) for each in planned)
         return ExitCode.FAILED if ended_badly and not batches else ExitCode.OK
+
+    def batches(self, todo: Sequence[Planned], largest: int) -> list[Batch]:
+        """Put trials that need the same into arrays of at most ``largest`` tasks."""
+        groups: dict[tuple[str, str], list[Planned]] = {}
+        for each in todo:
+            key = each.trial.experiment, self._resources(each).model_dump_json()
+            groups.setdefault(key, []).append(each)
+        folder, counts = new_submission(self.request.runs), Counter[str]()
+        batches = []
+        for (experiment, _), group in groups.items():
+            resources = self._resources(group[0])
+            size = largest * (resources.pack or 1)
+            for start in range(0, len(group), size):
+                array = Array(folder / f"{experiment}-{counts[experiment]}")
+                counts[experiment] += 1
+                batches.append(self._batch(array, resources, group[start : start + size]))
+        return batches
+
+    def submit(self, batch: Batch) -> str:
+        """Submit an array, and return the number of its job.
+
+        Raises:
+            SlurmError: it is refused, and nothing of it is left; or Slurm does not answer.
+        """
+        entries = [_entry(each) for each in batch.trials]
+        batch.array.write(batch.head, entries, batch.script)
+        try:
+            job = submit(batch.array.script)
+        except SlurmError as error:
+            if not isinstance(error, UnansweredError):  # a job that came to be needs its files
+                batch.array.discard()
+            raise self._explained(error, batch) from None
+        batch.array.record_job(job)
+        return job
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -227,42 +256,8 @@ class SlurmLauncher(Launcher):
         ]
         print_json({"arrays": arrays, "trials": trials, "problem": problem or None})
 
-    def batches(self, todo: Sequence[Planned], largest: int) -> list[Batch]:
-        """Put trials that need the same into arrays of at most ``largest`` tasks."""
-        groups: dict[tuple[str, str], list[Planned]] = {}
-        for each in todo:
-            key = each.trial.experiment, self._resources(each).model_dump_json()
-            groups.setdefault(key, []).append(each)
-        folder, counts = new_submission(self.request.runs), Counter[str]()
-        batches = []
-        for (experiment, _), group in groups.items():
-            resources = self._resources(group[0])
-            size = largest * (resources.pack or 1)
-            for start in range(0, len(group), size):
-                array = Array(folder / f"{experiment}-{counts[experiment]}")
-                counts[experiment] += 1
-                batches.append(self._batch(array, resources, group[start : start + size]))
-        return batches
-
-    def submit(self, batch: Batch) -> str:
-        """Submit an array, and return the number of its job.
-
-        Raises:
-            SlurmError: it is refused, and nothing of it is left; or Slurm does not answer.
-        """
-        entries = [_entry(each) for each in batch.trials]
-        batch.array.write(batch.head, entries, batch.script)
-        try:
-            job = submit(batch.array.script)
-        except SlurmError as error:
-            if not isinstance(error, UnansweredError):  # a job that came to be needs its files
-                batch.array.discard()
-            raise self._explained(error, batch) from None
-        batch.array.record_job(job)
-        return job
-
     def _explained(self, error: SlurmError, batch: Batch) -> SlurmError:
-        """The words of ``sbatch`` with what they are about, and what can be done."""
+        """Add to the words of ``sbatch`` what they are about, and what can be done."""
         words = "\n  ".join(line for line in str(error).splitlines() if line.strip())
         if isinstance(error, MissingError):
             return error
