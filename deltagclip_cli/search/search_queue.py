@@ -58,7 +58,7 @@ class SearchQueue:
 
         Those that are not drawn yet have the options that the spec writes out.
         """
-        begun = [trial for each in self._idle for trial in each.trials_left()]
+        begun = [planned.trial for each in self._idle for planned in each.left]
         drawn = [self._missing(each) * each.searched.trials({}) for each in self._studies]
         return [*begun, *itertools.chain.from_iterable(drawn)]
 
@@ -126,9 +126,9 @@ class SearchQueue:
 
     def _settles(self, candidate: Candidate) -> bool:
         """Whether the run folders say all that there is to know of an idle candidate."""
-        before, left = candidate.current, len(candidate.trials_left())
+        before = candidate.current
         outcome = candidate.settle()
-        ended = outcome is not CandidateState.OPEN or len(candidate.trials_left()) < left
+        ended = outcome is not CandidateState.OPEN or candidate.current is not before
         if ended and self._looked.pop(before.folder.path, None) is not None:
             self._ended_elsewhere.append(before)
         if outcome is not CandidateState.OPEN:
@@ -180,11 +180,12 @@ class Candidate:
     @property
     def current(self) -> Planned:
         """The trial of the seed that it is at."""
-        return self._planned[len(self._done)]
+        return self.left[0]
 
-    def trials_left(self) -> list[Trial]:
+    @property
+    def left(self) -> list[Planned]:
         """The trials of seeds that are not finished, as far as is known."""
-        return [each.trial for each in self._planned[len(self._done) :]]
+        return self._planned[len(self._done) :]
 
     def look(self) -> str:
         """Tell the study of new epochs; why the setting is to be given up, or nothing.
@@ -259,15 +260,10 @@ class Candidate:
 
     def _explained(self, epoch: int, value: float) -> str:
         search = self.study.searched.search
-        where = f"epoch {epoch}"
-        if self._done:
-            where += f" of seed {self.current.trial.seed}"
-        worse = (
-            "worse than the median"
-            if search.pruner == "median"
-            else f"not among the best of {KEPT_OF_HALVING}"
-        )
-        return f"search: {search.metric} {value:.4g} at {where} is {worse}"
+        seed = f" of seed {self.current.trial.seed}" if self._done else ""
+        best = f"not among the best of {KEPT_OF_HALVING}"
+        worse = "worse than the median" if search.pruner == "median" else best
+        return f"search: {search.metric} {value:.4g} at epoch {epoch}{seed} is {worse}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

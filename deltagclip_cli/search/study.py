@@ -90,7 +90,8 @@ class Study:
             open it.
 
     Raises:
-        RunFolderError: the journal cannot be read or written, or is of something else.
+        RunFolderError: the journal cannot be read, or is of something else; in any method that
+            tells something, it cannot be written.
     """
 
     def __init__(self, searched: SearchedOptimizer, file: Path) -> None:
@@ -125,11 +126,7 @@ class Study:
         return list(map(_tried, self._trials()))
 
     def draw(self) -> Tried:
-        """Choose the next setting and write down that it is begun.
-
-        Raises:
-            RunFolderError: the journal cannot be written.
-        """
+        """Choose the next setting and write down that it is begun."""
         search, space = self.searched.search, self.searched.space
         seed = derive_seed(search.seed, "search", self.searched.label, self.begun) % 2**32
         with warnings.catch_warnings():
@@ -151,11 +148,7 @@ class Study:
         return Tried(drawn.number, options, CandidateState.OPEN, None)
 
     def report(self, number: int, step: int, value: float) -> bool:
-        """Tell what a setting has come to at a step; whether it is to be given up.
-
-        Raises:
-            RunFolderError: the journal cannot be written.
-        """
+        """Tell what a setting has come to at a step; return whether it is to be given up."""
         known = self._trials()[number].intermediate_values
         trial = Trial(self._study, self._trials()[number]._trial_id)
         if step not in known:
@@ -165,11 +158,7 @@ class Study:
         return step >= max(known, default=0) and trial.should_prune()
 
     def finish(self, number: int, outcome: CandidateState, value: float | None = None) -> None:
-        """Tell what became of a setting; one that diverged is as bad as can be.
-
-        Raises:
-            RunFolderError: the journal cannot be written.
-        """
+        """Tell what became of a setting; one that diverged is as bad as can be."""
         if outcome is CandidateState.DIVERGED:
             value = math.inf if self.searched.minimizes else -math.inf
         with _writing(self._file):
@@ -220,23 +209,20 @@ def _load(searched: SearchedOptimizer, file: Path) -> optuna.Study:
 
 def _tried(trial: FrozenTrial) -> Tried:
     diverged = trial.state is TrialState.COMPLETE and not math.isfinite(trial.values[0])
-    outcome = CandidateState.DIVERGED if diverged else _OUTCOMES[trial.state]
+    outcome = (
+        CandidateState.DIVERGED if diverged else _OUTCOMES.get(trial.state, CandidateState.OPEN)
+    )
     value = trial.values[0] if outcome is CandidateState.FINISHED else None
     return Tried(trial.number, trial.user_attrs[OPTIONS], outcome, value)
 
 
-_STATES = {
-    CandidateState.FINISHED: TrialState.COMPLETE,
-    CandidateState.DIVERGED: TrialState.COMPLETE,
-    CandidateState.PRUNED: TrialState.PRUNED,
-    CandidateState.FAILED: TrialState.FAIL,
-}
 _OUTCOMES = {
     TrialState.COMPLETE: CandidateState.FINISHED,
     TrialState.PRUNED: CandidateState.PRUNED,
     TrialState.FAIL: CandidateState.FAILED,
-    TrialState.RUNNING: CandidateState.OPEN,
-    TrialState.WAITING: CandidateState.OPEN,
+}
+_STATES = {each: state for state, each in _OUTCOMES.items()} | {
+    CandidateState.DIVERGED: TrialState.COMPLETE
 }
 
 
@@ -280,35 +266,30 @@ class Halving(BasePruner):
 
 def as_optuna(space: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
     """The distributions that Optuna draws from."""
-    return {option: _distribution(each) for option, each in space.items()}
-
-
-def _distribution(distribution: Distribution) -> BaseDistribution:
-    match distribution:
-        case Uniform(low, high):
-            return FloatDistribution(low, high)
-        case LogUniform(low, high):
-            return FloatDistribution(low, high, log=True)
-        case Integer(low, high):
-            return IntDistribution(low, high)
-        case LogInteger(low, high):
-            return IntDistribution(low, high, log=True)
-        case Choice(values):
-            return CategoricalDistribution(list(_by_name(values)))
+    made: dict[str, BaseDistribution] = {}
+    for option, distribution in space.items():
+        match distribution:
+            case Uniform(low, high) | LogUniform(low, high):
+                log = isinstance(distribution, LogUniform)
+                made[option] = FloatDistribution(low, high, log=log)
+            case Integer(low, high) | LogInteger(low, high):
+                log = isinstance(distribution, LogInteger)
+                made[option] = IntDistribution(low, high, log=log)
+            case Choice(values):
+                made[option] = CategoricalDistribution(list(_by_name(values)))
+    return made
 
 
 def chosen(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a choice of Optuna's stands for; real numbers with few digits."""
-    return {option: _value(each, params[option]) for option, each in space.items()}
-
-
-def _value(distribution: Distribution, drawn: Any) -> Any:
-    match distribution:
-        case Uniform(low, high) | LogUniform(low, high):
-            return min(max(rounded(drawn, DIGITS), low), high)
-        case Choice(values):
-            return _by_name(values)[drawn]
-    return drawn
+    options = dict(params)
+    for option, distribution in space.items():
+        match distribution:
+            case Uniform(low, high) | LogUniform(low, high):
+                options[option] = min(max(rounded(params[option], DIGITS), low), high)
+            case Choice(values):
+                options[option] = _by_name(values)[params[option]]
+    return options
 
 
 def _by_name(values: tuple[Any, ...]) -> dict[str, Any]:
