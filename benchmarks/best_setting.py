@@ -21,8 +21,13 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from deltagclip_cli.results.statistics.best import adjusted_to_best
-from deltagclip_cli.results.statistics.difference import SIGNIFICANT, Design, Difference, holm
+from deltagclip_cli.results.statistics.difference import (
+    SIGNIFICANT,
+    Design,
+    Difference,
+    adjusted_to_best,
+    holm,
+)
 
 Values = NDArray[np.float64]
 

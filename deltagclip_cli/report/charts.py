@@ -17,8 +17,8 @@ from deltagclip_cli.report.step_sizes import (
     with_ratio,
     with_regimes,
 )
+from deltagclip_cli.results.compare.analysis import CLOCKS, Overall
 from deltagclip_cli.results.compare.comparison import Comparison, Row
-from deltagclip_cli.results.compare.profiles import CLOCKS, Overall
 from deltagclip_cli.results.read.run import Numbers, Run
 from deltagclip_cli.results.statistics.across import Profile
 

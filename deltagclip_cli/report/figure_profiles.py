@@ -10,7 +10,7 @@ from deltagclip_cli.report.figure_legend import add_legend, entry
 from deltagclip_cli.report.figure_settings import colour, marker
 from deltagclip_cli.report.figure_text import as_label, drawable, letters, shortened
 from deltagclip_cli.report.line_styles import MOST_SETTINGS, Look
-from deltagclip_cli.results.compare.profiles import CLOCKS, Overall
+from deltagclip_cli.results.compare.analysis import CLOCKS, Overall
 from deltagclip_cli.results.statistics.across import LIMIT, Profile
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from deltagclip_cli.report.page_tables import PageTable, tables_across, tables_o
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
 from deltagclip_cli.report.sensitivity_charts import sensitivity_charts
-from deltagclip_cli.results.compare.analysis import Analysis
+from deltagclip_cli.results.compare.analysis import Analysis, Overall
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.profiles import Overall
 from deltagclip_cli.results.read.run import Run
 
 SHOWN_AT_FIRST = 10  # lines of a chart; the legend switches the others on

@@ -8,15 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from deltagclip_cli.report.certificate_charts import certificate_tables, certificates_across
-from deltagclip_cli.results.compare.analysis import Analysis
+from deltagclip_cli.results.compare.analysis import Analysis, overall_table
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.compare.export import csv_text, latex, markdown
-from deltagclip_cli.results.compare.profiles import overall_table
 from deltagclip_cli.results.compare.published import published_table
-from deltagclip_cli.results.compare.sensitivity import (
-    heat_map_table,
-    sensitivity_tables,
-)
+from deltagclip_cli.results.compare.sensitivity import heat_map_table, sensitivity_tables
 from deltagclip_cli.results.compare.tables import (
     Table,
     cost_table,

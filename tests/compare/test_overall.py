@@ -7,7 +7,7 @@ import math
 import pytest
 from made_runs import answered, group, last_values, run
 
-from deltagclip_cli.results.compare.profiles import Overall, overall_table
+from deltagclip_cli.results.compare.analysis import Overall, overall_table
 from deltagclip_cli.results.read.run import Run
 
 LAST = {

@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from deltagclip_cli.results.statistics.best import adjusted_to_best, range_p
-from deltagclip_cli.results.statistics.difference import Difference, compare
+from deltagclip_cli.results.statistics.difference import (
+    Difference,
+    adjusted_to_best,
+    compare,
+    range_p,
+)
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "best_setting.py"
 NAN = math.nan

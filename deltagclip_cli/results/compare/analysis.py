@@ -1,14 +1,17 @@
-"""A whole comparison, from the runs that were read to the tables that are shown."""
+"""A whole analysis of runs: comparisons, optimizers over all of them, and how settings matter."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from deltagclip_cli.core import UsageError, printable
-from deltagclip_cli.results.compare.comparison import Comparison, check_baseline, compare_runs
-from deltagclip_cli.results.compare.profiles import Overall, overall, overall_table
+from deltagclip_cli.core import NOTHING, UsageError, plural, printable
+from deltagclip_cli.results.compare.comparison import (
+    Comparison,
+    Row,
+    check_baseline,
+    compare_runs,
+)
 from deltagclip_cli.results.compare.published import experiments, published_table
 from deltagclip_cli.results.compare.question import (
     Moment,
@@ -28,12 +31,16 @@ from deltagclip_cli.results.compare.sensitivity import (
     sensitivity_tables,
 )
 from deltagclip_cli.results.compare.tables import (
+    Column,
     Table,
     cost_table,
     difference_table,
+    make_table,
+    p_value,
     value_table,
 )
-from deltagclip_cli.results.read.run import Reading, Run
+from deltagclip_cli.results.read.run import Reading
+from deltagclip_cli.results.statistics.across import Profile, Ranking, performance_profile, ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,23 +94,25 @@ def analyse(reading: Reading, request: Request) -> Analysis:
 
 
 def _questions(reading: Reading, request: Request) -> dict[str, Question]:
-    """What is asked of each experiment; if no metric is named, each is judged by its own."""
+    """Return what is asked of each experiment; without a metric, each is judged by its own."""
     moment = Moment.parse(request.at)
     words = f"--metric {request.metric}" if request.metric else "--metric"
     metric = choose_metric(reading.runs, request.metric, words)
     targets = [Target.parse(each, reading.runs, request.mode) for each in request.target or ()]
     check_once(targets)
-    by_experiment: dict[str, list[Run]] = defaultdict(list)
-    for run in reading.runs:
-        by_experiment[run.group.experiment].append(run)
     questions = {}
-    for name, runs in by_experiment.items():
+    for name in dict.fromkeys(run.group.experiment for run in reading.runs):
+        runs = [run for run in reading.runs if run.group.experiment == name]
         own = metric if request.metric else usual_metric(runs) or metric
-        better = higher_is_better(own, request.mode, words)
         has_epochs = any(curve.has_epochs for run in runs for curve in run.curves.values())
-        when = replace(moment, unit="epoch" if has_epochs else "step")
         questions[name] = Question(
-            own, better, when, targets, request.baseline, request.ddof, request.interval
+            metric=own,
+            higher_is_better=higher_is_better(own, request.mode, words),
+            moment=replace(moment, unit="epoch" if has_epochs else "step"),
+            targets=targets,
+            baseline=request.baseline,
+            ddof=request.ddof,
+            interval=request.interval,
         )
     return questions
 
@@ -117,10 +126,8 @@ def _check_moment(comparisons: Sequence[Comparison]) -> None:
     moment, rows = comparisons[0].question.moment, [r for each in comparisons for r in each.rows]
     if moment.at is None or any(row.values for row in rows):
         return
-    last = max(
-        (moment.end(curve) for row in rows for run in row.runs for curve in run.curves.values()),
-        default=0,
-    )
+    curves = [curve for row in rows for run in row.runs for curve in run.curves.values()]
+    last = max((moment.end(curve) for curve in curves), default=0)
     raise UsageError(f"{moment.option}: no run has a value there; the longest ends at {last:.0f}.")
 
 
@@ -137,7 +144,7 @@ def _twice(comparisons: Sequence[Comparison]) -> list[str]:
 
 
 def _unmet(comparisons: Sequence[Comparison], request: Request) -> list[str]:
-    """What was asked for and is not there."""
+    """Return sentences on what was asked for and is not there."""
     names = {each.experiment for each in comparisons}
     problems = [
         f"--target: there is no experiment {target.experiment} among {', '.join(sorted(names))}."
@@ -158,3 +165,124 @@ def _unmet(comparisons: Sequence[Comparison], request: Request) -> list[str]:
             f" {', '.join(experiments())}."
         )
     return problems
+
+
+# ------------------------------------------------- optimizers over all comparisons
+
+CLOCKS = ("epochs", "steps", "seconds")
+_TAUS = (1.0, 1.5, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Overall:
+    """The optimizers of several comparisons, each at its best setting.
+
+    Args:
+        ranking: by their order in the comparisons.
+        profiles: by clock and optimizer, over the comparisons with a target; empty without any.
+        timed: how many comparisons have a target.
+        experiments: how many experiments they are of, some under several conditions.
+        chosen: whether an optimizer had several settings to choose from.
+    """
+
+    ranking: Ranking
+    profiles: Mapping[str, Mapping[str, Profile]]
+    timed: int
+    experiments: int
+    chosen: bool
+
+
+def overall(comparisons: Sequence[Comparison]) -> Overall | None:
+    """Compare across experiments; None for a single one, or without two optimizers in all."""
+    if len(comparisons) < 2:
+        return None
+    best = {each.title: _best(each.rows) for each in comparisons}
+    places = {each.title: _places(best[each.title], each.question) for each in comparisons}
+    ranking = ranks(places, dict.fromkeys(places, False))
+    if len(ranking.mean_rank) < 2:
+        return None
+    timed = [each.title for each in comparisons if each.target]
+
+    def times(clock: str) -> dict[str, dict[str, float]]:
+        """Return the median cost of each optimizer of which a run has ended."""
+        return {
+            title: {
+                label: getattr(row.reached.median, clock)
+                for label, row in best[title].items()
+                if row.reached is not None and row.reached.median is not None
+            }
+            for title in timed
+        }
+
+    profiles = {clock: performance_profile(times(clock)) for clock in CLOCKS if timed}
+    experiments = len({each.experiment for each in comparisons})
+    if experiments < len(comparisons):
+        ranking = replace(ranking, p=None)  # runs under several conditions are not independent
+    chosen = any(len(each.rows) > len(best[each.title]) for each in comparisons)
+    return Overall(ranking, profiles, len(timed), experiments, chosen)
+
+
+def _best(rows: Sequence[Row]) -> dict[str, Row]:
+    """Return the best row of each optimizer that has values, of rows with the best first."""
+    best: dict[str, Row] = {}
+    for row in rows:
+        if row.summary is not None:
+            best.setdefault(row.group.optimizer, row)
+    return best
+
+
+def _places(rows: Mapping[str, Row], question: Question) -> dict[str, float]:
+    """Return the place of each optimizer in the order of the table; equal ones have the same."""
+    keys = {label: question.order(row.summary) for label, row in rows.items()}
+    in_order = sorted(set(keys.values()))
+    return {label: float(in_order.index(key)) for label, key in keys.items()}
+
+
+def overall_table(found: Overall) -> Table:
+    """Return ranks and scores, a row for each optimizer, the best rank first."""
+    ranks = found.ranking.mean_rank
+    by_seconds = found.profiles.get("seconds", {})
+
+    def score(clock: str) -> Callable[[str], str]:
+        profiles = found.profiles.get(clock, {})
+        return lambda label: f"{profiles[label].score:.3f}" if label in profiles else NOTHING
+
+    def share(tau: float) -> Callable[[str], str]:
+        return lambda label: (
+            f"{by_seconds[label].share(tau):.0%}" if label in by_seconds else NOTHING
+        )
+
+    has_profiles = bool(found.profiles)
+    columns = [
+        Column[str]("optimizer", str),
+        Column("mean rank", lambda label: f"{ranks[label]:.2f}"),
+        *(Column(f"score ({each})", score(each), is_shown=has_profiles) for each in CLOCKS),
+        *(Column(f"≤ {tau:g} ×", share(tau), is_shown=has_profiles) for tau in _TAUS),
+    ]
+    labels = sorted(ranks, key=ranks.__getitem__)
+    return make_table(f"{_of(found)} together", columns, labels, _notes(found))
+
+
+def _of(found: Overall) -> str:
+    count = found.ranking.experiments
+    if found.experiments == count:
+        return f"{count} experiments"
+    return f"{count} comparisons of {plural(found.experiments, 'experiment')}"
+
+
+def _notes(found: Overall) -> list[str]:
+    ranking = found.ranking
+    notes = [f"Ranks in the order of the tables, 1 the best; means over {_of(found)}."]
+    if ranking.p is not None:
+        notes.append(f"Friedman's test that all are alike: p = {p_value(ranking.p)}.")
+    if found.profiles:
+        notes.append(
+            f"Performance profiles over {plural(found.timed, 'target')} (AlgoPerf): the score is"
+            " the area from 1 to 4 times the fastest way to the target; ≤ τ ×, the share of targets"
+            " that were reached in at most τ times the fastest's seconds."
+        )
+    if ranking.left_out:
+        notes.append(f"Not in all of them, so left out: {', '.join(ranking.left_out)}.")
+    if found.chosen:
+        notes.append("Each optimizer counts with its best setting, which flatters many settings.")
+    return notes

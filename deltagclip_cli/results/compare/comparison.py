@@ -19,8 +19,13 @@ from deltagclip_cli.results.compare.question import (
     reached,
 )
 from deltagclip_cli.results.read.run import Group, Run, in_words
-from deltagclip_cli.results.statistics.best import adjusted_to_best
-from deltagclip_cli.results.statistics.difference import SIGNIFICANT, Difference, compare, holm
+from deltagclip_cli.results.statistics.difference import (
+    SIGNIFICANT,
+    Difference,
+    adjusted_to_best,
+    compare,
+    holm,
+)
 from deltagclip_cli.results.statistics.summary import Summary
 
 TWICE = "there twice"
@@ -187,18 +192,6 @@ def _regimes(runs: Sequence[Run]) -> dict[str, float] | None:
     return dict(zip(REGIMES, np.mean(means, axis=0).tolist(), strict=True))
 
 
-def order(row: Row, *, higher_is_better: bool) -> tuple[float, float]:
-    """A key that sorts the best setting first, and is the same for equal ones.
-
-    A run that diverged is the worst value, so that fewer of them come before a better mean.
-    """
-    if row.summary is None:
-        return math.inf, 0.0
-    share = row.summary.diverged / (row.summary.n + row.summary.diverged)
-    mean = row.summary.mean if row.summary.n else 0.0
-    return share, -mean if higher_is_better else mean
-
-
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Everything that was run under one set of conditions.
@@ -277,7 +270,7 @@ def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
 
 def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comparison:
     rows = [make_row(group, runs, question) for group, runs in groups.items()]
-    rows.sort(key=lambda row: order(row, higher_is_better=question.higher_is_better))
+    rows.sort(key=lambda row: question.order(row.summary))
     baseline = _baseline(rows, question.baseline)
     rows = _with_standings(rows, question)
     if baseline is not None:
@@ -323,10 +316,10 @@ def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
         tests,
         higher_is_better=question.higher_is_better,
     )
-    equal = order(best, higher_is_better=question.higher_is_better)
+    equal = question.order(best.summary)
     standings = {best.group: Standing.BEST if best.summary and best.summary.n else Standing.WORSE}
     for row, p in zip(others, adjusted, strict=True):
-        is_equal = order(row, higher_is_better=question.higher_is_better) == equal
+        is_equal = question.order(row.summary) == equal
         standings[row.group] = standings[best.group] if is_equal else _standing(row, p)
     behind = dict(zip((row.group for row in others), map(Behind, tests, adjusted), strict=True))
     return [

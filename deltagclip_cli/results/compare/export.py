@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from deltagclip_cli.results.compare.analysis import Analysis
+from deltagclip_cli.results.compare.analysis import Analysis, Overall
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
-from deltagclip_cli.results.compare.profiles import Overall
 from deltagclip_cli.results.compare.published import Published, caveats, published
 from deltagclip_cli.results.compare.sensitivity import HeatMap, sensitivities
 from deltagclip_cli.results.compare.tables import Cell, Column, Table, setting_columns

@@ -348,3 +348,14 @@ class Question:
         return summarize(
             list(values.values()), higher_is_better=self.higher_is_better, ddof=self.ddof
         )
+
+    def order(self, summary: Summary | None) -> tuple[float, float]:
+        """Return a key that sorts the best setting first, and is the same for equal ones.
+
+        A run that diverged is the worst value, so that fewer of them come before a better mean.
+        """
+        if summary is None:
+            return math.inf, 0.0
+        share = summary.diverged / (summary.n + summary.diverged)
+        mean = summary.mean if summary.n else 0.0
+        return share, -mean if self.higher_is_better else mean

@@ -1,4 +1,4 @@
-"""How much it matters what an optimizer's settings are."""
+"""How much it matters what an optimizer's settings are: good ones counted, and maps of means."""
 
 from __future__ import annotations
 
@@ -9,27 +9,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deltagclip_cli.core import NOTHING, UsageError, short
-from deltagclip_cli.results.compare.comparison import Comparison, Row, by_size, order
-from deltagclip_cli.results.compare.question import Question, nearest_first
-from deltagclip_cli.results.compare.tables import Cell, Column, Table, make_table
+from deltagclip_cli.results.compare.comparison import (
+    Comparison,
+    Row,
+    by_size,
+)
+from deltagclip_cli.results.compare.question import (
+    Question,
+    nearest_first,
+)
+from deltagclip_cli.results.compare.tables import (
+    Cell,
+    Column,
+    Table,
+    make_table,
+)
 from deltagclip_cli.results.read.run import in_words
 
 
 @dataclass(frozen=True)
 class Margin:
-    """How far from the best a setting may be.
-
-    Args:
-        size: of the distance.
-        relative: whether it is a part of the best mean, and not a distance by itself.
-    """
+    """How far from the best a setting may be: a part of the best mean if relative."""
 
     size: float
     relative: bool
 
     @classmethod
     def parse(cls, text: str) -> Margin:
-        """``0.01`` or ``1%``.
+        """Read ``0.01`` or ``1%``.
 
         Raises:
             UsageError: it is something else.
@@ -43,7 +50,7 @@ class Margin:
         return f"{self.size * 100:g} %" if self.relative else f"{self.size:g}"
 
     def covers(self, value: float, best: float) -> bool:
-        """Whether a mean is so close to the best."""
+        """Return whether a mean is so close to the best."""
         distance = self.size * (abs(best) if self.relative else 1)
         return abs(value - best) <= distance
 
@@ -72,7 +79,7 @@ class Sensitivity:
 
 
 def sensitivities(comparison: Comparison, margin: Margin) -> list[Sensitivity]:
-    """For each optimizer with more than one setting."""
+    """Return that of each optimizer with more than one setting."""
     groups = _by_optimizer(comparison.rows).values()
     return [_sensitivity(rows, margin) for rows in groups if len(rows) > 1]
 
@@ -85,13 +92,13 @@ def _by_optimizer(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 
 def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
-    """Of rows with the best first."""
-    sound = [row for row in rows if row.mean is not None]
-    means = [row.mean for row in sound if row.mean is not None]
+    """Return that of rows with the best first."""
+    means = {row.group: row.mean for row in rows if row.mean is not None}
+    sound = [row for row in rows if row.group in means]
     with_values = [row.summary for row in rows if row.summary is not None]
     return Sensitivity(
         optimizer=rows[0].group.optimizer,
-        count=sum(margin.covers(mean, means[0]) for mean in means),
+        count=sum(margin.covers(mean, means[sound[0].group]) for mean in means.values()),
         n=len(with_values),
         best=sound[0] if sound else None,
         worst=sound[-1] if sound else None,
@@ -122,9 +129,6 @@ def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Ite
         if found := sensitivities(comparison, margin):
             title = f"{comparison.title}: settings within {margin} of the best one's mean"
             yield make_table(title, columns, found, notes)
-
-
-# ---------------------------------------------------------------- heat maps
 
 
 @dataclass(frozen=True)
@@ -164,16 +168,14 @@ class HeatMap:
 
     @property
     def notes(self) -> list[str]:
-        """What is to be known of the cells."""
+        """Sentences on what the cells say."""
         notes = ["The best mean in bold; × a seed diverged; – no value."]
-        return (
-            [*notes, "Each cell is the best over the other settings, which flatters."]
-            if self.chosen
-            else notes
-        )
+        if self.chosen:
+            notes.append("Each cell is the best over the other settings, which flatters.")
+        return notes
 
     def text(self, pair: tuple[str, str]) -> str:
-        """What a cell says."""
+        """Return what a cell says."""
         row = self.cells.get(pair)
         if row is None or row.summary is None:
             return NOTHING
@@ -181,19 +183,21 @@ class HeatMap:
 
 
 def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[HeatMap]:
-    """A map for each optimizer that has several values of both keys, under the same conditions.
+    """Return a map for each optimizer that has both keys, under the same conditions.
 
     Args:
         comparisons: whose settings and conditions may be the keys.
         keys: the rows and the columns.
 
     Raises:
-        UsageError: no optimizer has several values of both.
+        UsageError: no optimizer has both.
     """
     grouped: dict[str, tuple[Question, list[Row]]] = {}
+    known: dict[str, None] = {}
     for comparison in comparisons:
         others = {key: word for key, word in comparison.conditions.items() if key not in keys}
         for row in comparison.rows:
+            known |= dict.fromkeys(_words(row))
             if set(keys) <= set(_words(row)):
                 title = [comparison.experiment, *in_words(others), row.group.optimizer]
                 _, rows = grouped.setdefault(" · ".join(title), (comparison.question, []))
@@ -201,13 +205,13 @@ def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[
     if not grouped:
         raise UsageError(
             f"--heatmap {','.join(keys)}: no optimizer has several values of both.\n"
-            f"  settings that differ: {nearest_first(keys[0], _known(comparisons)) or 'none'}"
+            f"  settings that differ: {nearest_first(keys[0], known) or 'none'}"
         )
     return [_heat_map(title, keys, *found) for title, found in grouped.items()]
 
 
 def usual_heat_maps(comparisons: Iterable[Comparison]) -> list[HeatMap]:
-    """A map for each optimizer with a grid, over the two settings that have most values.
+    """Return a map for each optimizer with a grid, over the two settings that have most values.
 
     What was searched at random fills only a few places of a grid, and makes no map.
     """
@@ -223,7 +227,7 @@ def usual_heat_maps(comparisons: Iterable[Comparison]) -> list[HeatMap]:
 
 
 def _two_keys(rows: Sequence[Row]) -> tuple[str, str] | None:
-    """Two settings that make a grid of which at least half was run."""
+    """Return two settings that make a grid of which at least half was run."""
     values: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         for key, word in row.group.settings.items():
@@ -237,11 +241,6 @@ def _two_keys(rows: Sequence[Row]) -> tuple[str, str] | None:
     return (one, other) if is_grid else None
 
 
-def _known(comparisons: Sequence[Comparison]) -> dict[str, None]:
-    rows = (row for comparison in comparisons for row in comparison.rows)
-    return dict.fromkeys(word for row in rows for word in _words(row))
-
-
 def _words(row: Row) -> dict[str, str]:
     return {**row.group.conditions, **row.group.settings}
 
@@ -250,7 +249,7 @@ def _heat_map(
     title: str, keys: tuple[str, str], question: Question, rows: Sequence[Row]
 ) -> HeatMap:
     cells: dict[tuple[str, str], Row] = {}
-    for row in sorted(rows, key=lambda row: order(row, higher_is_better=question.higher_is_better)):
+    for row in sorted(rows, key=lambda row: question.order(row.summary)):
         words = _words(row)
         cells.setdefault((words[keys[0]], words[keys[1]]), row)
     return HeatMap(title, keys, question, cells, len(rows) > len(cells))

@@ -6,8 +6,8 @@ and so a place in medians and rank tests; a mean it has not, and so means leave 
 by their n.
 
     summary       one setting: mean, median, interquartile mean, and their intervals
-    difference    two settings: t-tests, exact rank tests, effect size; Holm's correction
-    best          several settings: which are worse than the best of them
+    difference    settings against another: t-tests, exact rank tests, effect size, Holm's
+                  correction; and against the best of them, which the same values chose
     across        several settings over several experiments: mean ranks, performance profiles
 
 It loads numpy and scipy, and so a command imports it when it needs it.
