@@ -22,11 +22,13 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from deltagclip_cli.training.sinks import Record, Sink
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -225,7 +227,7 @@ def waits(session: Session) -> None:
             )
 
 
-class Waits:
+class Waits(Sink):
     """Lets torch warn of each wait in the second epoch, from its second step on; counts by place.
 
     The first steps of a training make what is made once. The end of an epoch, where its metrics are
@@ -243,9 +245,7 @@ class Waits:
     def is_over(self) -> bool:
         return self._over
 
-    def begin(self, start: Any) -> None: ...
-
-    def advanced(self, epoch: int, batch: int, samples: int) -> None:
+    def batch(self, epoch: int, batch: int, samples: int) -> None:
         if epoch == 2 and batch == 1:
             self._look()
         elif self._looking is not None:
@@ -253,7 +253,7 @@ class Waits:
             if self.steps == WATCHED_STEPS:
                 self.close()
 
-    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def epoch(self, record: Record) -> None:
         self.close()
 
     def _look(self) -> None:
@@ -289,7 +289,7 @@ def trainings(session: Session) -> None:
             session.record(model=name, precision=trial.precision, error=error, **watcher.seen())
 
 
-class Speed:
+class Speed(Sink):
     """Takes down each epoch but the first, and in the last looks at how long the device works."""
 
     def __init__(self, on_gpu: bool, end: float) -> None:
@@ -303,19 +303,16 @@ class Speed:
     def is_late(self) -> bool:
         return time.monotonic() > self._end
 
-    def begin(self, start: Any) -> None: ...
-
-    def advanced(self, epoch: int, batch: int, samples: int) -> None: ...
-
-    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def epoch(self, record: Record) -> None:
         import torch
 
+        epoch = record["epoch"]
         if self._profile is not None:
             self._profile.__exit__(None, None, None)
             self._busy, self._profile = busy_seconds(self._profile), None
         elif epoch > 1:
-            self._rates.append(metrics["perf/samples_per_second"])
-            self._seconds.append(metrics["perf/epoch_seconds"])
+            self._rates.append(record["perf/samples_per_second"])
+            self._seconds.append(record["perf/epoch_seconds"])
         if self._on_gpu and epoch == EPOCHS - 1:
             self._memory = torch.cuda.max_memory_allocated()
         if epoch == EPOCHS - 1:
@@ -507,7 +504,7 @@ def train(
             data_dir=root / "data",
             device=session.device,
             download=False,
-            watchers=[watcher],
+            sinks=[watcher],
             should_stop=should_stop,
         )
     except Exception as error:

@@ -29,10 +29,10 @@ from deltagclip_cli.core import write_text
 from deltagclip_cli.results.read.run_folders import read_trials
 from deltagclip_cli.runs.environment import describe
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.training.recorder import Recorder
+from deltagclip_cli.training.sinks import Beginning, make_recording
 
 SPEC = """
 experiments:
@@ -68,10 +68,11 @@ def prepare(folder: Path, runs: int, epochs: int) -> None:
 def write_run(folder: RunFolder, trial: Trial, values: np.ndarray) -> None:
     """The files of a run that a comparison reads, and its events."""
     create(folder, trial)
-    recorder = Recorder(folder, trial, [])
+    recording = make_recording(HeldFolder(folder), (), lambda state: None)
+    recording.begin(Beginning(trial, "cpu", 100))
     for epoch, row in enumerate(values.tolist(), start=1):
-        recorder.record(epoch, 100 * epoch, dict(zip(METRICS, row, strict=True)))
-    recorder.close()
+        recording.epoch(epoch, 100 * epoch, dict(zip(METRICS, row, strict=True)))
+    recording.end(None)
     folder.environment_file.write_text(ENVIRONMENT)
     folder.result_file.write_text(RESULT)
 

@@ -23,12 +23,11 @@ from rich.console import Console
 from rich.table import Table
 
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.training.assembly import Parts, assemble, find_device
-from deltagclip_cli.training.checkpoint import Checkpoints
-from deltagclip_cli.training.recorder import Recorder
+from deltagclip_cli.training.sinks import Beginning, make_recording
 from deltagclip_cli.training.trainer import Trainer
 
 SPEC = """
@@ -66,20 +65,14 @@ def main() -> None:
     console.print(table)
 
 
-class Unsaved(Checkpoints):
-    """Checkpoints that never reach the disk."""
-
-    def save(self, state: dict[str, object]) -> None:
-        pass
-
-
 def compare(trial: Trial, folder: Path, rounds: int) -> float:
     device = find_device("auto")
     parts = assemble(trial, folder, device)
     run = RunFolder.of(folder / "runs", trial)
     create(run, trial)
-    recorder = Recorder(run, trial, [])
-    trainer = Trainer(trial, parts, recorder, Unsaved(run, trial.identity), [], lambda: False)
+    recording = make_recording(HeldFolder(run), (), lambda state: None)  # no checkpoints
+    recording.begin(Beginning(trial, str(device), parts.train.steps))
+    trainer = Trainer(trial, parts, recording, lambda: False)
 
     def runner_epoch() -> None:
         trainer.trial = trial.model_copy(update={"epochs": trainer.epoch + 1})
@@ -90,7 +83,7 @@ def compare(trial: Trial, folder: Path, rounds: int) -> float:
 
     timed(runner_epoch, device), timed(bare, device)  # warm up
     times = [(timed(runner_epoch, device), timed(bare, device)) for _ in range(rounds)]
-    recorder.close()
+    recording.end(None)
     runner, plain = (statistics.median(column) for column in zip(*times, strict=True))
     return runner / plain
 

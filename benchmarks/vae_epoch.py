@@ -29,12 +29,12 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import make_trial
 from deltagclip_cli.training.assembly import Parts, assemble, find_device
 from deltagclip_cli.training.checkpoint import Checkpoints
-from deltagclip_cli.training.recorder import Recorder
+from deltagclip_cli.training.sinks import Beginning, make_recording
 from deltagclip_cli.training.trainer import Trainer
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.yaml"
@@ -81,9 +81,10 @@ def compare(root: Path, rounds: int, workers: int) -> dict[str, float]:
     others = copy.deepcopy(parts)
     run = RunFolder.of(root / "runs", trial)
     create(run, trial)
-    trainer = Trainer(
-        trial, parts, Recorder(run, trial, []), Checkpoints(run, trial.identity), [], lambda: False
-    )
+    held = HeldFolder(run)
+    recording = make_recording(held, (), Checkpoints(held, trial.identity).save)
+    recording.begin(Beginning(trial, str(parts.device), parts.train.steps))
+    trainer = Trainer(trial, parts, recording, lambda: False)
     loaders = [
         DataLoader(
             FashionMNIST(root, train=training, transform=ToTensor()),

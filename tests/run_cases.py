@@ -6,14 +6,17 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from event_files import NAME, scalar, version, write
 
 from deltagclip_cli.results.read.run import Run
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.sinks import Beginning
+from deltagclip_cli.training.sinks.heartbeat import HeartbeatWriter
 
 Record = dict[str, Any]
 
@@ -108,3 +111,19 @@ def make_events(folder: Path, values: Mapping[str, Iterable[float]]) -> Path:
 def by_folder(runs: Iterable[Run]) -> dict[str, Run]:
     """Runs by the names of their folders."""
     return {run.folder.name: run for run in runs}
+
+
+def beating(
+    held: HeldFolder | RunFolder,
+    *,
+    epochs: int,
+    steps: int,
+    epoch: int = 0,
+    batch: int = 0,
+    device: str = "cpu",
+) -> HeartbeatWriter:
+    """The writer of the heartbeat of a trial that begins, which has beaten once."""
+    writer = HeartbeatWriter(HeldFolder(held) if isinstance(held, RunFolder) else held)
+    trial = cast(Any, SimpleNamespace(epochs=epochs))
+    writer.begin(Beginning(trial, device, steps=steps, epoch=epoch, batch=batch))
+    return writer

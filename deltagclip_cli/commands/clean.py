@@ -14,9 +14,8 @@ from rich.text import Text
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, memory, plural
 from deltagclip_cli.plan.planned import experiments_in, find_status
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.heartbeat import is_worked_on
-from deltagclip_cli.runs.hold import Leftover, hold, leftovers, remove_leftovers
+from deltagclip_cli.runs.folder import RunFolder, is_worked_on
+from deltagclip_cli.runs.hold import Leftover, hold, leftovers
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.terminal.console import make_console
 from deltagclip_cli.terminal.streams import print_json
@@ -111,8 +110,8 @@ def _removed(
 ) -> Iterator[Leftover]:
     for folder in folders:
         try:
-            with hold(folder):
-                yield from remove_leftovers(folder, keep_last=keep_last)
+            with hold(folder) as held:
+                yield from held.remove_leftovers(keep_last=keep_last)
         except ClaimedError:  # since it was looked at; then it is in use
             continue
         except UnwritableError as error:

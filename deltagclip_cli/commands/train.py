@@ -97,7 +97,7 @@ def train(
         with (
             shown_messages(console, quiet=quiet),
             stop.listening(),
-            shown_progress(console, quiet=quiet) as watchers,
+            shown_progress(console, quiet=quiet) as sinks,
         ):
             from deltagclip_cli.training.worker import run_trial  # which loads torch
 
@@ -108,7 +108,7 @@ def train(
                 device=device,
                 threads=threads,
                 force=force,
-                watchers=watchers,
+                sinks=sinks,
                 should_stop=stop,
             )
         if ending == "stopped":

@@ -59,7 +59,7 @@ class InlineLauncher(StayingLauncher):
 
     def _work(self, planned: Planned, give_up: Callable[[], bool]) -> int:
         asked = self.request
-        with shown_progress(asked.console, quiet=asked.quiet) as watchers:
+        with shown_progress(asked.console, quiet=asked.quiet) as sinks:
             from deltagclip_cli.training.worker import work  # which loads torch
 
             code = work(
@@ -70,7 +70,7 @@ class InlineLauncher(StayingLauncher):
                 force=planned.afresh,
                 stop=self.stop,
                 give_up=give_up,
-                watchers=watchers,
+                sinks=sinks,
             )
         result = planned.folder.result()
         if result is not None and code in (ExitCode.OK, ExitCode.FAILED) and not asked.quiet:

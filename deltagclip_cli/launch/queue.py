@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.runs.folder import ENDED, State
-from deltagclip_cli.runs.heartbeat import is_worked_on
+from deltagclip_cli.runs.folder import ENDED, State, is_worked_on
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 

@@ -23,8 +23,7 @@ from deltagclip_cli.core import (
 from deltagclip_cli.launch.queue import End, Queue
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.runs.heartbeat import last_heartbeat
+from deltagclip_cli.runs.folder import RunFolder, State, last_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 
 logger = logging.getLogger(__name__)

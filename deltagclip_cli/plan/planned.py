@@ -16,8 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.core import UsageError, standard_error, subfolders
-from deltagclip_cli.runs.folder import ENDED, RunFolder, State
-from deltagclip_cli.runs.heartbeat import Heartbeat, is_worked_on, last_heartbeat, read_heartbeat
+from deltagclip_cli.runs.folder import (
+    ENDED,
+    Heartbeat,
+    RunFolder,
+    State,
+    is_worked_on,
+    last_heartbeat,
+    read_heartbeat,
+)
 from deltagclip_cli.spec.trial import Trial, distinguished
 
 _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")

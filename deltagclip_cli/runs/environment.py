@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json  # four times as fast as the standard library's
 
 from deltagclip_cli import __version__
-from deltagclip_cli.core import Check, plural, printable, read_file, unchecked, write_text
+from deltagclip_cli.core import plural, printable, read_file
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import HeldFolder
 
 if TYPE_CHECKING:
     import torch
@@ -151,19 +152,17 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def record_start(
-    folder: RunFolder, device: torch.device, threads: int | None = None, check: Check = unchecked
-) -> None:
+def record_start(held: HeldFolder, device: torch.device, threads: int | None = None) -> None:
     """Add an entry for this start to ``environment.json``, a list with the oldest start first.
 
     Of whatever lets the trial go on otherwise than it was begun, or than was wished, the log tells.
 
     Args:
-        folder: of the trial.
+        held: the folder of the trial.
         device: that it is trained on.
         threads: that were asked for; None if nobody did.
-        check: as for :func:`deltagclip_cli.core.files.written_whole`.
     """
+    folder = held.folder
     earlier, now = read_starts(folder), describe(device)
     if folder.checkpoint_file.exists():
         _tell_of_change(folder, earlier, now)
@@ -177,7 +176,7 @@ def record_start(
         may_have_more = threads is None and not earlier and now["threads"] < now["cpus"]
         more = f"; --threads N takes more of the {now['cpus']} cores" if may_have_more else ""
         logger.info("Trains on the CPU with %s%s.", plural(now["threads"], "thread"), more)
-    write_text(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n", check)
+    held.write(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n")
 
 
 def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> None:

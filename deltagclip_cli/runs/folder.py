@@ -26,13 +26,15 @@ whatever is in them, is described and never waited for: a reader of many folders
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -63,6 +65,7 @@ ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
 
 _EVENTS = "events.out.tfevents."
 _MOST_BYTES = 4096  # of a reason
+_LONG_SILENCE_SECONDS = 60.0  # after which a heartbeat proves nothing
 
 
 class _File:
@@ -330,3 +333,66 @@ def lines_of(file: Path) -> Iterator[bytes]:
             yield from lines
             if len(rest) > _MOST_BYTES_OF_A_LINE:
                 return
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The state of a running trial at one moment, as ``progress.json`` has it.
+
+    Args:
+        host: where it runs.
+        pid: its process there.
+        device: ``cpu``, ``cuda:0``, ...
+        epoch: the epoch that it is in, from 1.
+        epochs: how many there will be.
+        done: the share of all its steps that are made.
+        metrics: of the last whole epoch.
+        samples_per_second: since the last beat; None before the first step.
+        seconds_left: at the speed of this start; None before its first step.
+        time: of this beat, in seconds since 1970.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    host: str
+    pid: int
+    device: str
+    epoch: int
+    epochs: int
+    done: float
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    samples_per_second: float | None = None
+    seconds_left: float | None = None
+    time: float = 0.0
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago it was written; long, if the process is stopped or in a long evaluation."""
+        return max(0.0, time.time() - self.time)
+
+
+_HEARTBEAT = TypeAdapter(Heartbeat)
+
+
+def read_heartbeat(folder: RunFolder) -> Heartbeat | None:
+    """Return the last beat of the process that works in ``folder``; None if none does."""
+    beat = last_heartbeat(folder)
+    return beat if beat is not None and is_worked_on(folder) else None
+
+
+def last_heartbeat(folder: RunFolder) -> Heartbeat | None:
+    """Return the last beat of whoever works in ``folder``, or did when it was killed."""
+    with suppress(OSError, ValueError):
+        return _HEARTBEAT.validate_json(read_file(folder.progress_file))
+    return None
+
+
+def is_worked_on(folder: RunFolder) -> bool:
+    """Return whether a process works in ``folder``, here or elsewhere, as far as can be seen."""
+    if folder.is_claimed():
+        return True
+    beat = last_heartbeat(folder)
+    if beat is None or beat.host == socket.gethostname():
+        return False
+    # Of a clock that is far ahead, a beat would prove something for as long as that.
+    return abs(time.time() - beat.time) < _LONG_SILENCE_SECONDS

@@ -1,15 +1,14 @@
-"""A run folder that this process holds: nobody else writes or removes anything there.
+"""Who works in a run folder, and all that is written there.
 
-What is written beside a training's own files is written by a :class:`HeldFolder`, which only the
-holder of the folder's claim has. So none can forget to ask whether it may.
+Only a :class:`HeldFolder` writes in a run folder, and only :func:`hold` gives one. Before each
+write it looks whether the folder still is this process's own, so that nobody can forget to ask.
 
 A claim holds among the processes of one machine, and among machines only where the file system
 passes locks on. Slurm, when it loses a node, starts its job again on another, while the old process
-may go on writing. So whoever begins to work in a run folder leaves a token in ``owner.json``, and
-looks before every write whether it is there still. A process that finds another's stops at once.
-
-Between a look and the write after it lie microseconds in which a folder can still be taken over.
-What comes of them are renames of whole files, with numbers that are the newcomer's too.
+may go on writing. So a process that begins to train in a run folder leaves a token in
+``owner.json``, and whoever finds another's there stops at once, and writes nothing more. Between a
+look and the write after it lie microseconds in which a folder can still be taken over. What comes
+of them are renames of whole files, with numbers that are the newcomer's too.
 """
 
 from __future__ import annotations
@@ -23,35 +22,209 @@ import stat
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter
 
 from deltagclip_cli.core import (
-    Check,
     RunFolderError,
     TakenOverError,
     UnwritableError,
     claimed,
     read_file,
-    unchecked,
     write_text,
+    written_whole,
 )
-from deltagclip_cli.runs.folder import STRICT, RunFolder
+from deltagclip_cli.runs.folder import STRICT, Heartbeat, RunFolder
 from deltagclip_cli.spec.trial import Trial
 
 _TRIES = 5
 
 
 @dataclass(frozen=True)
-class HeldFolder:
-    """What the holder of a run folder writes there; made by :func:`hold`."""
+class Owner:
+    """The process that a run folder belongs to, as ``owner.json`` names it.
 
-    folder: RunFolder
+    Args:
+        token: random, and new at each start.
+        host: where it runs.
+        pid: its process there.
+        job: Slurm's id, ``<array job>_<task>`` or ``<job>``; empty outside of Slurm.
+        restart: how often Slurm has started that job again.
+        since: when it took the folder, in seconds since 1970.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+    token: str
+    host: str = ""
+    pid: int = 0
+    job: str = ""
+    restart: int = 0
+    since: float = 0.0
+
+    def __str__(self) -> str:
+        if self.job:
+            return f"job {self.job} on {self.host} (process {self.pid})"
+        return f"process {self.pid} on {self.host}"
+
+
+_OWNER = TypeAdapter(Owner)
+
+
+def read_owner(folder: RunFolder) -> Owner | None:
+    """Return whose a folder is, or was when a process ended there unawares; None if nobody's.
+
+    After a kill or a lost node ``owner.json`` stays; so it does not say that a process is alive.
+    """
+    with suppress(OSError, ValueError):  # the file may be of another version
+        return _OWNER.validate_json(read_file(folder.owner_file))
+    return None
+
+
+def current_job() -> str:
+    """Return Slurm's id of the job that this process belongs to, of an array's with its task."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{each}_ID") for each in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
+
+
+def current_restart() -> int:
+    """Return how often Slurm has started that job again."""
+    words = os.environ.get("SLURM_RESTART_COUNT", "")
+    return int(words) if words.isdecimal() else 0
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that nobody needs any more: an old checkpoint, or half of a killed write."""
+
+    file: Path
+    size_bytes: int
+
+
+def leftovers(folder: RunFolder, *, keep_last: bool = True) -> list[Leftover]:
+    """List what can go of a folder that no process works in.
+
+    A trial without a result needs its checkpoints, for it may go on. One that has ended needs none;
+    the last is kept for whoever wants the weights.
+
+    Args:
+        folder: whose links are left alone.
+        keep_last: keep the last checkpoint of a trial that has ended.
+    """
+    files = [*folder.path.glob(".*.part")]
+    if folder.result() is not None:
+        all_there = folder.next_checkpoint_file, folder.checkpoint_file
+        last = next((file for file in all_there if file.exists()), None)
+        checkpoints = (*all_there, folder.previous_checkpoint_file)
+        files += [file for file in checkpoints if not (keep_last and file == last)]
+    found = []
+    for file in files:
+        with suppress(OSError):
+            status = file.lstat()
+            if stat.S_ISREG(status.st_mode):
+                found.append(Leftover(file, status.st_size))
+    return found
+
+
+class HeldFolder:
+    """A run folder that this process holds, and every way to write there; made by :func:`hold`.
+
+    Everything that writes raises a :class:`~deltagclip_cli.core.TakenOverError` instead if the
+    folder is another process's by now.
+
+    Attributes:
+        folder: the same, for reading.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self._expected: bytes | None = None
+        with suppress(OSError):  # which the first check will meet again
+            self._expected = self._owner()  # what an earlier process left; take() replaces it
+        self._is_taken = False
+
+    def _owner(self) -> bytes | None:
+        # Opened anew each time: on NFS it is open() that asks the server for what is there now.
+        try:
+            return read_file(self.folder.owner_file)
+        except FileNotFoundError:
+            return None
+
+    def take(self) -> None:
+        """Make the folder this process's own, until it lets go; who had it will notice.
+
+        Raises:
+            OSError: ``owner.json`` cannot be written.
+        """
+        owner = Owner(
+            token=secrets.token_hex(16),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            job=current_job(),
+            restart=current_restart(),
+            since=time.time(),
+        )
+        content = json.dumps(asdict(owner)) + "\n"
+        self.write(self.folder.owner_file, content)
+        self._expected, self._is_taken = content.encode(), True
+
+    def release(self) -> None:
+        """Remove ``owner.json`` if it still is this process's."""
+        with suppress(OSError):
+            if self._is_taken and self._owner() == self._expected:
+                self.folder.owner_file.unlink()
+
+    def check(self) -> None:
+        """Look whether the folder still is this process's own.
+
+        Raises:
+            TakenOverError: it is another's, or was another's in between.
+            OSError: that cannot be found out.
+        """
+        there = self._owner()
+        if there == self._expected:
+            return
+        if there is None:
+            # Without a folder there is nothing to be taken over, and the write will say so itself.
+            # Without the file, another process has worked here and has ended.
+            if self.folder.path.exists():
+                raise TakenOverError(
+                    f"{self.folder.path}: owner.json is gone, so another process has worked in "
+                    "this run folder; this process stops writing."
+                )
+            return
+        raise TakenOverError(
+            f"{self.folder.path}: {read_owner(self.folder) or 'another process'} has taken over "
+            "this run folder; this process stops writing."
+        )
+
+    def write(self, file: Path, text: str) -> None:
+        """Write a file whole or not at all."""
+        write_text(file, text, self.check)
+
+    def whole(self, file: Path) -> AbstractContextManager[IO[bytes]]:
+        """Open a file that appears under its name when it is complete and on the disk."""
+        return written_whole(file, self.check)
+
+    def append(self, file: Path) -> HeldFile:
+        """Open a file that grows."""
+        return HeldFile(self, file)
+
+    def rename(self, file: Path, name: Path) -> None:
+        """Give a file another name, whatever had that name before."""
+        self.check()
+        file.replace(name)
+
+    def remove(self, *files: Path) -> None:
+        """Delete files, as far as they are there."""
+        for file in files:
+            self.check()
+            file.unlink(missing_ok=True)
 
     def keep(self, trial: Trial) -> None:
         """Write ``trial.yaml``, or check that the one that is there is of ``trial``.
@@ -68,19 +241,16 @@ class HeldFolder:
                 self.folder.check(trial)
                 if self.folder.trial().model_dump(mode="json") == written:  # in which 0 is 0.0
                     return
-            write_text(file, yaml.safe_dump(written, sort_keys=False))
+            self.write(file, yaml.safe_dump(written, sort_keys=False))
         except OSError as error:
-            self._remove_if_empty()
+            with suppress(OSError):  # such as that somebody has removed it
+                if os.listdir(self.folder.path) == [self.folder.lock_file.name]:
+                    self.folder.lock_file.unlink()
+                    _remove_if_empty(self.folder)
             raise _unwritable(self.folder, error) from error
 
-    def _remove_if_empty(self) -> None:
-        with suppress(OSError):  # such as that somebody has removed it
-            if os.listdir(self.folder.path) == [self.folder.lock_file.name]:
-                self.folder.lock_file.unlink()
-                _remove_if_empty(self.folder)
-
     def clear(self) -> None:
-        """Delete everything in the folder but the claim on it.
+        """Delete everything in the folder but the claim on it, whosever it was.
 
         Raises:
             RunFolderError: something in it cannot be deleted, or it is a link.
@@ -101,45 +271,99 @@ class HeldFolder:
                 f"{error.filename}: cannot be deleted: {error.strerror}.\n"
                 "  Delete the folder by hand, or name another one with --runs DIR."
             ) from None
+        self._expected = None
 
-    def remove_unfinished(self, check: Check = unchecked) -> None:
-        """Delete the temporary files of a process that was killed while it wrote them.
-
-        Args:
-            check: called before each; raises an error if the folder is another's now.
-        """
-        for temporary in self.folder.path.glob(".*.part"):
-            check()
-            temporary.unlink(missing_ok=True)
+    def remove_unfinished(self) -> None:
+        """Delete the temporary files of a process that was killed while it wrote them."""
+        self.remove(*self.folder.path.glob(".*.part"))
 
     def remove_leavings(self) -> None:
         """Remove what a process has left that was killed when the trial had its result."""
-        for file in (self.folder.owner_file, self.folder.progress_file):
-            file.unlink(missing_ok=True)
+        self.remove(self.folder.owner_file)
+        self._expected = None
+        self.remove(self.folder.progress_file)
         self.remove_unfinished()
+
+    def remove_leftovers(self, *, keep_last: bool = True) -> list[Leftover]:
+        """Delete what :func:`leftovers` lists, and return it.
+
+        Raises:
+            OSError: one cannot be deleted.
+        """
+        found = leftovers(self.folder, keep_last=keep_last)
+        self.remove(*(each.file for each in found))
+        return found
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Write ``progress.json``, if that is possible.
+
+        It is not forced to the disk: it is for now. A full disk is the metrics' to report.
+        """
+        file = self.folder.progress_file
+        temporary = file.with_name(f".progress.{os.getpid()}.part")
+        try:
+            self.check()
+            text = json.dumps(asdict(replace(heartbeat, time=time.time())))
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(file)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
 
     def record_failure(self, error: BaseException, reason: str) -> None:
         """Write ``error.txt``: the first line of the reason, then the traceback."""
         text = "".join(traceback.format_exception(error))
-        _record(self.folder.error_file, f"{_first_line(reason)}\n\n{text}")
+        self._record(self.folder.error_file, reason, f"\n{text}")
 
     def record_stop(self, reason: str) -> None:
         """Write ``stopped.txt``: what ended the last start before its end."""
-        _record(self.folder.stopped_file, f"{_first_line(reason)}\n")
+        self._record(self.folder.stopped_file, reason)
 
     def record_pruning(self, reason: str) -> None:
         """Write ``pruned.txt``: why a search gave the trial up."""
-        _record(self.folder.pruned_file, f"{_first_line(reason)}\n")
+        self._record(self.folder.pruned_file, reason)
+
+    def _record(self, file: Path, reason: str, more: str = "") -> None:
+        """Where not even this can be written, the terminal is what remains."""
+        first_line = reason.partition("\n")[0][:500]
+        with suppress(OSError):
+            self.check()
+            file.write_text(f"{first_line}\n{more}", encoding="utf-8", errors="backslashreplace")
 
     def forget_reasons(self) -> None:
         """Delete what earlier starts said about how they ended."""
-        for file in (
-            self.folder.error_file,
-            self.folder.stopped_file,
-            self.folder.pruned_file,
-        ):
+        folder = self.folder
+        for file in (folder.error_file, folder.stopped_file, folder.pruned_file):
             with suppress(OSError):
-                file.unlink()
+                self.remove(file)
+
+
+class HeldFile:
+    """A file of a held folder that grows, and of which every piece can be read at once.
+
+    Args:
+        held: the folder.
+        path: of the file, which is made if it is not there.
+    """
+
+    def __init__(self, held: HeldFolder, path: Path) -> None:
+        self._held = held
+        held.check()
+        self._file = path.open("ab")
+
+    def write(self, content: bytes) -> None:
+        """Append a piece."""
+        self._held.check()
+        self._file.write(content)
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Bring everything written so far to the disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 @contextmanager
@@ -166,6 +390,7 @@ def hold(folder: RunFolder, *, make: bool = False) -> Iterator[HeldFolder]:
                 if make:
                     folder.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(claimed(folder.lock_file, message))
+                held = HeldFolder(folder)
                 break
             except OSError as error:
                 # Another process, for which the disk is full, removes the folder that it has made.
@@ -174,7 +399,8 @@ def hold(folder: RunFolder, *, make: bool = False) -> Iterator[HeldFolder]:
                 if make:
                     _remove_if_empty(folder)
                 raise _unwritable(folder, error) from error
-        yield HeldFolder(folder)
+        stack.callback(held.release)
+        yield held
 
 
 def tidy(folder: RunFolder) -> None:
@@ -207,199 +433,3 @@ def _remove_if_empty(folder: RunFolder) -> None:
     with suppress(OSError):  # a folder that is not empty stays, and so do those around it
         for path in (folder.path, folder.path.parent, folder.path.parent.parent):
             path.rmdir()
-
-
-def _record(file: Path, text: str) -> None:
-    """Where not even this can be written, the terminal is what remains."""
-    with suppress(OSError):
-        file.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def _first_line(reason: str) -> str:
-    return reason.partition("\n")[0][:500]
-
-
-@dataclass(frozen=True)
-class Owner:
-    """The process that a run folder belongs to.
-
-    Args:
-        token: random, and new at each start.
-        host: where it runs.
-        pid: its process there.
-        job: Slurm's id, ``<array job>_<task>`` or ``<job>``; empty outside of Slurm.
-        restart: how often Slurm has started that job again.
-        since: when it took the folder, in seconds since 1970.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-
-    token: str
-    host: str = ""
-    pid: int = 0
-    job: str = ""
-    restart: int = 0
-    since: float = 0.0
-
-    def __str__(self) -> str:
-        if self.job:
-            return f"job {self.job} on {self.host} (process {self.pid})"
-        return f"process {self.pid} on {self.host}"
-
-
-_OWNER = TypeAdapter(Owner)
-
-
-def read_owner(folder: RunFolder) -> Owner | None:
-    """Whose a folder is, or was when a process ended there unawares; None if it is nobody's.
-
-    After a kill or a lost node ``owner.json`` stays; so it does not say that a process is alive.
-    """
-    try:
-        return _parsed(read_file(folder.owner_file))
-    except OSError:
-        return None
-
-
-class Ownership:
-    """This process's hold on a run folder, which it has claimed.
-
-    Args:
-        folder: which must exist.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder, self._file = folder, folder.owner_file
-        self._expected = self._read()  # until take(), what an earlier process left
-        self._taken = False
-
-    def take(self) -> None:
-        """Make the folder this process's own; who had it until now will notice.
-
-        Raises:
-            OSError: ``owner.json`` cannot be written.
-        """
-        content = json.dumps(asdict(_this_process())) + "\n"
-        write_text(self._file, content)
-        self._expected, self._taken = content.encode(), True
-
-    def check(self) -> None:
-        """Look whether the folder still is this process's own; to be called before every write.
-
-        Raises:
-            TakenOverError: it is another's, or was another's in between.
-            OSError: that cannot be found out.
-        """
-        there = self._read()
-        if there == self._expected:
-            return
-        if there is None:
-            # Without a folder there is nothing to be taken over, and the write will say so itself.
-            # Without the file, another process has worked here and has ended.
-            if self._folder.path.exists():
-                raise TakenOverError(
-                    f"{self._folder.path}: owner.json is gone, so another process has worked in "
-                    "this run folder; this process stops writing."
-                )
-            return
-        raise TakenOverError(
-            f"{self._folder.path}: {_parsed(there) or 'another process'} has taken over this run "
-            "folder; this process stops writing."
-        )
-
-    def release(self) -> None:
-        """Remove ``owner.json`` if it still is this process's."""
-        with suppress(OSError):
-            if self._taken and self._read() == self._expected:
-                self._file.unlink()
-
-    def _read(self) -> bytes | None:
-        # Opened anew each time: on NFS it is open() that asks the server for what is there now.
-        try:
-            return read_file(self._file)
-        except FileNotFoundError:
-            return None
-
-
-def _this_process() -> Owner:
-    return Owner(
-        token=secrets.token_hex(16),
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        job=current_job(),
-        restart=current_restart(),
-        since=time.time(),
-    )
-
-
-def current_job() -> str:
-    """Slurm's id of the job that this process belongs to, of one in an array with its task."""
-    array, task = (os.environ.get(f"SLURM_ARRAY_{each}_ID") for each in ("JOB", "TASK"))
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
-
-
-def current_restart() -> int:
-    """How often Slurm has started that job again."""
-    words = os.environ.get("SLURM_RESTART_COUNT", "")
-    return int(words) if words.isdecimal() else 0
-
-
-def _parsed(content: bytes) -> Owner | None:
-    """The owner that a file names, perhaps that of another version of this program."""
-    try:
-        return _OWNER.validate_json(content)
-    except ValueError:
-        return None
-
-
-@dataclass(frozen=True)
-class Leftover:
-    """A file that can go."""
-
-    file: Path
-    size_bytes: int
-
-
-def leftovers(folder: RunFolder, *, keep_last: bool = True) -> list[Leftover]:
-    """What can go of a folder that no process works in.
-
-    A trial without a result needs its checkpoints, for it may go on. One that has ended needs none;
-    the last is kept for whoever wants the weights.
-
-    Args:
-        folder: whose links are left alone.
-        keep_last: keep the last checkpoint of a trial that has ended.
-    """
-    files = [*folder.path.glob(".*.part")]
-    if folder.result() is not None:
-        all_there = folder.next_checkpoint_file, folder.checkpoint_file
-        last = next((file for file in all_there if file.exists()), None)
-        checkpoints = (*all_there, folder.previous_checkpoint_file)
-        files += [file for file in checkpoints if not (keep_last and file == last)]
-    found = []
-    for file in files:
-        with suppress(OSError):
-            status = file.lstat()
-            if stat.S_ISREG(status.st_mode):
-                found.append(Leftover(file, status.st_size))
-    return found
-
-
-def remove_leftovers(
-    folder: RunFolder, *, keep_last: bool = True, check: Check = unchecked
-) -> list[Leftover]:
-    """Delete them, and return them; only who holds the folder may call this.
-
-    Args:
-        folder: of the trial.
-        keep_last: as for :func:`leftovers`.
-        check: called before each; raises an error if the folder is another's now.
-
-    Raises:
-        OSError: one cannot be deleted.
-    """
-    found = leftovers(folder, keep_last=keep_last)
-    for each in found:
-        check()
-        each.file.unlink(missing_ok=True)
-    return found

@@ -20,8 +20,7 @@ from deltagclip_cli.launch.queue import End, PlannedQueue
 from deltagclip_cli.launch.slots import count_gpus
 from deltagclip_cli.launch.sweep_view import PlainView
 from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.runs.folder import ENDED
-from deltagclip_cli.runs.heartbeat import Heartbeat, last_heartbeat
+from deltagclip_cli.runs.folder import ENDED, Heartbeat, last_heartbeat
 from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner, tidy
 from deltagclip_cli.slurm.array import Array, Head, ListedTrial, Marks
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue

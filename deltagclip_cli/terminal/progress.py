@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,16 +16,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core import TRAINED_METRICS, duration, plural, short
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.heartbeat import Heartbeat, Start
+from deltagclip_cli.core import SPEED, TRAINED_METRICS, duration, plural, short
+from deltagclip_cli.runs.folder import Heartbeat, RunFolder
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 SECONDS_BETWEEN_UPDATES = 0.1
 STALE_SECONDS = 30.0
 
 
-class ProgressWatcher:
+class ProgressBar(Sink):
     """Shows epoch, loss, accuracy, samples per second and the time that is left.
 
     The losses shown are those of the last whole epoch: reading the current one would make the
@@ -45,7 +46,7 @@ class ProgressWatcher:
         words = "loading torch and the data"
         self._task = self._progress.add_task(words, total=None, metrics="", speed="")
 
-    def __enter__(self) -> ProgressWatcher:
+    def __enter__(self) -> ProgressBar:
         self._progress.start()
         return self
 
@@ -57,22 +58,22 @@ class ProgressWatcher:
     ) -> None:
         self._progress.stop()
 
-    def begin(self, start: Start) -> None:
+    def begin(self, beginning: Beginning) -> None:
         """Show a trial from where it begins."""
-        self._steps, self._epochs = start.steps, start.epochs
+        self._steps, self._epochs = beginning.steps, beginning.trial.epochs
         self._progress.reset(
             self._task,
-            description=self._epoch(min(start.epoch + 1, self._epochs)),
+            description=self._words(min(beginning.epoch + 1, self._epochs)),
             total=self._epochs * self._steps,
-            completed=start.epoch * self._steps + start.batch,
+            completed=beginning.epoch * self._steps + beginning.batch,
         )
         self._shown_at = time.monotonic()
         self._samples = 0
 
-    def _epoch(self, epoch: int) -> str:
+    def _words(self, epoch: int) -> str:
         return f"epoch {epoch}/{self._epochs}"
 
-    def advanced(self, epoch: int, batch: int, samples: int) -> None:
+    def batch(self, epoch: int, batch: int, samples: int) -> None:
         self._samples += samples
         now = time.monotonic()
         elapsed = now - self._shown_at
@@ -80,39 +81,41 @@ class ProgressWatcher:
             return
         self._progress.update(
             self._task,
-            description=self._epoch(epoch),
+            description=self._words(epoch),
             completed=(epoch - 1) * self._steps + batch,
             speed=f"{self._samples / elapsed:,.0f}/s",
         )
         self._shown_at, self._samples = now, 0
 
-    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+    def epoch(self, record: Record) -> None:
         self._progress.update(
             self._task,
-            description=self._epoch(epoch),
-            completed=epoch * self._steps,
-            metrics=_shown(metrics),
-            speed=f"{metrics['perf/samples_per_second']:,.0f}/s",
+            description=self._words(record["epoch"]),
+            completed=record["epoch"] * self._steps,
+            metrics=_shown(record),
+            speed=f"{record[SPEED]:,.0f}/s",
         )
         self._shown_at, self._samples = time.monotonic(), 0
 
 
 @contextmanager
-def shown_progress(console: Console, *, quiet: bool = False) -> Iterator[Sequence[ProgressWatcher]]:
-    """Give the watchers of a trial that this terminal wants; none where there is no terminal."""
+def shown_progress(console: Console, *, quiet: bool = False) -> Iterator[Sequence[ProgressBar]]:
+    """Give the sinks that show a trial on this terminal; none where there is no terminal."""
     if quiet or not console.is_terminal:
         yield []
     else:
-        with ProgressWatcher(console) as watcher:
-            yield [watcher]
+        with ProgressBar(console) as bar:
+            yield [bar]
 
 
-def _shown(metrics: Mapping[str, float]) -> str:
+def _shown(record: Record) -> str:
     # Of constant width, so that the bar beside it keeps its length.
-    loss = f"loss {metrics['train/loss']:<9.4g}"
-    if "test/loss" in metrics:
-        loss += f" test {metrics['test/loss']:<9.4g}"
-    return loss + (f" acc {metrics['test/accuracy']:<6.4g}" if "test/accuracy" in metrics else "")
+    labels = {"train/loss": ("loss", 9), "test/loss": (" test", 9), "test/accuracy": (" acc", 6)}
+    return "".join(
+        f"{label} {math.nan if record[name] is None else record[name]:<{width}.4g}"
+        for name, (label, width) in labels.items()
+        if name in record
+    )
 
 
 def running_table(rows: Iterable[tuple[str, str, Heartbeat | None]]) -> Table:

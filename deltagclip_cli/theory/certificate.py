@@ -21,7 +21,6 @@ from deltagclip_cli.core import (
     short,
     standard_error,
     with_error,
-    write_text,
 )
 from deltagclip_cli.results.compare.comparison import by_size
 from deltagclip_cli.results.compare.tables import Column, Table, make_cells, make_table
@@ -127,8 +126,8 @@ class Certificate:
         folder = RunFolder(self.run.folder)
         file = folder.certificate_file
         try:
-            with hold(folder):
-                write_text(file, json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n")
+            with hold(folder) as held:
+                held.write(file, json.dumps(self.record(), indent=1, ensure_ascii=False) + "\n")
         except OSError as error:
             raise UsageError(f"{file}: cannot be written: {error.strerror}.") from None
 

@@ -58,6 +58,7 @@ class Parts:
     device: torch.device
     fingerprint: str  # of the data
     probes: Sequence[CertificateProbe] = ()
+    rank: int = 0  # of this process among those that train the trial
 
 
 def find_device(name: str) -> torch.device:

@@ -12,13 +12,8 @@ from typing import Any
 
 import torch
 
-from deltagclip_cli.core import (
-    Check,
-    unchecked,
-    written_whole,
-)
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.training.recorder import checksum, is_step_record
+from deltagclip_cli.runs.hold import HeldFolder
+from deltagclip_cli.training.sinks import Record, checksum, is_step_record
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +21,19 @@ VERSION = 1
 
 
 class Checkpoints:
-    """The two newest checkpoints of a run folder.
+    """The two newest checkpoints of a trial.
 
     Args:
-        folder: the run folder.
+        held: its run folder.
         identity: the trial's; a checkpoint of another trial is never loaded.
-        check: called before every write; raises an error if the folder is another's now.
     """
 
-    def __init__(self, folder: RunFolder, identity: str, check: Check = unchecked) -> None:
-        self._newest = folder.checkpoint_file
-        self._previous = folder.previous_checkpoint_file
-        self._staged = folder.next_checkpoint_file
+    def __init__(self, held: HeldFolder, identity: str) -> None:
+        self._held = held
+        self._newest = held.folder.checkpoint_file
+        self._previous = held.folder.previous_checkpoint_file
+        self._staged = held.folder.next_checkpoint_file
         self._identity = identity
-        self._check = check
 
     def save(self, state: dict[str, Any]) -> None:
         """Write ``state``, keeping the checkpoint that was the newest until now as the previous.
@@ -49,7 +43,7 @@ class Checkpoints:
         """
         marked = {"version": VERSION, "identity": self._identity, **state}
         try:
-            with written_whole(self._staged, self._check) as file:
+            with self._held.whole(self._staged) as file:
                 torch.save(marked, file)
         except RuntimeError as error:
             # torch.save says "unexpected pos"; why the file took no more is what it hides.
@@ -59,13 +53,11 @@ class Checkpoints:
     def _give_names(self) -> None:
         """Make the staged file, which is whole, the newest, and the newest the previous."""
         if self._newest.exists():
-            self._check()
-            self._newest.replace(self._previous)
-        self._check()
-        self._staged.replace(self._newest)
+            self._held.rename(self._newest, self._previous)
+        self._held.rename(self._staged, self._newest)
 
     def newest_first(self) -> Iterator[dict[str, Any]]:
-        """Every checkpoint that can be used, the newest first, on the CPU; says which cannot.
+        """Yield the checkpoints that can be used, the newest first, on the CPU; log which cannot.
 
         Raises:
             OSError, MemoryError, torch.OutOfMemoryError: a file cannot be read now, which says
@@ -99,50 +91,37 @@ class Checkpoints:
             raise ValueError("it belongs to another trial")
         return state
 
+    def where_to_continue(self) -> tuple[dict[str, Any] | None, Sequence[Record]]:
+        """Return the newest checkpoint whose records are all there, and those records.
 
-logger = logging.getLogger(__name__)
-
-Record = Mapping[str, Any]
-
-
-def where_to_continue(
-    folder: RunFolder, checkpoints: Checkpoints, check: Check = unchecked
-) -> tuple[dict[str, Any] | None, Sequence[Record]]:
-    """The newest checkpoint whose metrics are all there, and the records that it covers.
-
-    A checkpoint is written after the metrics that it counts on, but a disk can lose, tear or change
-    what came before; then the one before it serves, and without any the trial starts again.
-
-    Args:
-        folder: the run folder.
-        checkpoints: of the same folder.
-        check: called before damaged metrics are put aside; raises an error if the folder is
-            another's now.
-    """
-    records = list(folder.metrics())
-    refused = False
-    for state in checkpoints.newest_first():
-        kept = [record for record in records if _is_covered(record, state)]
-        reason = _objection(kept, state)
-        if not reason:
-            return state, kept
-        refused = True
-        logger.warning(
-            "The checkpoint at step %d cannot be used: %s %s.",
-            *(state["step"], folder.metrics_file, reason),
-        )
-    if refused:
-        check()
-        with suppress(FileNotFoundError):
-            folder.metrics_file.replace(folder.damaged_metrics_file)
-            logger.warning("What it has is kept as %s.", folder.damaged_metrics_file.name)
-    if refused or records:
-        logger.warning("%s: no checkpoint can be used; starting again at epoch 1.", folder.path)
-    return None, []
+        A checkpoint is written after the records that it counts on, but a disk can lose, tear or
+        change what came before; then the one before it serves, and without any the trial starts
+        again.
+        """
+        folder = self._held.folder
+        records = list(folder.metrics())
+        refused = False
+        for state in self.newest_first():
+            kept = [record for record in records if _is_covered(record, state)]
+            reason = _objection(kept, state)
+            if not reason:
+                return state, kept
+            refused = True
+            logger.warning(
+                "The checkpoint at step %d cannot be used: %s %s.",
+                *(state["step"], folder.metrics_file, reason),
+            )
+        if refused:
+            with suppress(FileNotFoundError):
+                self._held.rename(folder.metrics_file, folder.damaged_metrics_file)
+                logger.warning("What it has is kept as %s.", folder.damaged_metrics_file.name)
+        if refused or records:
+            logger.warning("%s: no checkpoint can be used; starting again at epoch 1.", folder.path)
+        return None, []
 
 
 def _objection(kept: Sequence[Record], state: Mapping[str, Any]) -> str:
-    """Why records are not those that a checkpoint counts on; empty if they are."""
+    """Say why records are not those that a checkpoint counts on; empty if they are."""
     if len(kept) < state["records"]:
         return f"has only {len(kept)} of its {state['records']} records"
     # Checkpoints of earlier versions know of the number alone.

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from deltagclip_cli.core import Check, ClaimedError, ExitCode, TakenOverError, unchecked
+from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError
+from deltagclip_cli.runs.hold import HeldFolder
 
 logger = logging.getLogger(__name__)
 
@@ -104,23 +105,22 @@ EPOCHS = "deltagclip_cli.epochs"  # the logger of a line an epoch
 SOURCES = ("deltagclip_cli", "py.warnings")
 
 
-class _LogFile(logging.FileHandler):
+class _LogFile(logging.Handler):
     """A log that cannot be written stops nothing: the metrics, on the same disk, will tell."""
 
-    def __init__(self, path: Path, check: Check) -> None:
-        super().__init__(path, encoding="utf-8", errors="backslashreplace")
-        self._check = check
+    def __init__(self, held: HeldFolder) -> None:
+        super().__init__()
+        self._file = held.append(held.folder.log_file)
 
     def emit(self, record: logging.LogRecord) -> None:
+        line = f"{self.format(record)}\n".encode(errors="backslashreplace")
         with suppress(OSError, TakenOverError):  # the next write of a metric will raise it again
-            self._check()
-            super().emit(record)
-
-    def handleError(self, record: logging.LogRecord) -> None: ...
+            self._file.write(line)
 
     def close(self) -> None:
         with suppress(OSError):
-            super().close()
+            self._file.close()
+        super().close()
 
 
 @contextmanager
@@ -154,14 +154,9 @@ def shown_by(handler: logging.Handler) -> Iterator[None]:
 
 
 @contextmanager
-def logged_to(path: Path, check: Check = unchecked) -> Iterator[None]:
-    """Append all messages, with the time, to a file while the context lasts.
-
-    Args:
-        path: of the file.
-        check: called before each; one for which it raises an error is left out.
-    """
-    handler = _LogFile(path, check)
+def logged_in(held: HeldFolder) -> Iterator[None]:
+    """Append all messages, with the time, to the log of a run folder while the context lasts."""
+    handler = _LogFile(held)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     with handled_by(handler):
         yield

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
 from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.runs.heartbeat import Start
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import Parts
-from deltagclip_cli.training.checkpoint import Checkpoints
 from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
-from deltagclip_cli.training.recorder import STEP_PREFIX, Recorder
+from deltagclip_cli.training.sinks import Recording
 
 Values = dict[str, Tensor]
 
@@ -42,28 +40,13 @@ class Divergence:
     where: str
 
 
-class Watcher(Protocol):
-    """Somebody who is shown how a training goes on."""
-
-    def begin(self, start: Start) -> None:
-        """The training begins, or goes on where an earlier one was."""
-
-    def advanced(self, epoch: int, batch: int, samples: int) -> None:
-        """Batch number ``batch`` of ``epoch``, both from 1, was trained on: so many samples."""
-
-    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """An epoch ended with these metrics."""
-
-
 class Trainer:
     """Trains the parts of a trial from wherever the last checkpoint left it.
 
     Args:
         trial: what is trained, for how long.
         parts: the objects, on their device.
-        recorder: takes the metrics.
-        checkpoints: takes the state.
-        watchers: are shown the progress.
+        recording: takes what is measured, and the state.
         should_stop: asked after every step; when it says yes, a checkpoint is written and
             :meth:`train` returns.
     """
@@ -72,16 +55,12 @@ class Trainer:
         self,
         trial: Trial,
         parts: Parts,
-        recorder: Recorder,
-        checkpoints: Checkpoints,
-        watchers: Sequence[Watcher],
+        recording: Recording,
         should_stop: Callable[[], bool],
     ) -> None:
         self.trial = trial
         self.parts = parts
-        self.recorder = recorder
-        self.checkpoints = checkpoints
-        self.watchers = watchers
+        self.recording = recording
         self.should_stop = should_stop
         self.observer = observer(parts.optimizer)
         self.epoch = 0  # finished epochs
@@ -99,8 +78,10 @@ class Trainer:
     def train(self) -> Ending:
         """Train to the last epoch, to the first loss that is not finite, or until asked to stop."""
         while self.epoch < self.trial.epochs:
-            measured = self._measure()  # before the clock starts: it is no part of the training
-            started, samples = time.perf_counter(), self._samples_to_do()
+            measured: dict[str, float] = {}
+            for probe in self.parts.probes:  # before the clock starts: it is no part of training
+                measured |= probe.before(self.epoch)
+            started, samples = time.perf_counter(), sum(self.parts.train.sizes[self.batch :])
             self._started = started - self._seconds_before
             if not self._train_epoch():
                 self.save()
@@ -122,17 +103,6 @@ class Trainer:
                 return Ending.STOPPED
         return Ending.FINISHED
 
-    def _measure(self) -> dict[str, float]:
-        """What probes tell of the weights that the epoch begins with."""
-        return {
-            name: value
-            for probe in self.parts.probes
-            for name, value in probe.before(self.epoch).items()
-        }
-
-    def _samples_to_do(self) -> int:
-        return sum(self.parts.train.sizes[self.batch :])
-
     def _train_epoch(self) -> bool:
         """Make the steps of the epoch that are still to do; False if asked to stop among them."""
         train = self.parts.train
@@ -144,8 +114,7 @@ class Trainer:
             self.parts.schedule.after_step()
             self.batch += 1
             self._log_steps()
-            for watcher in self.watchers:
-                watcher.advanced(self.epoch + 1, self.batch, len(targets))
+            self.recording.batch(self.epoch + 1, self.batch, len(targets))
             if self.batch < train.steps and not self._go_on():
                 return False
         return True
@@ -227,8 +196,7 @@ class Trainer:
         every = self.trial.log_every
         if every and self.batch % every == 0:
             metrics = self._train_metrics(self.batch - every)
-            named = {STEP_PREFIX + name: value for name, value in metrics.items()}
-            self.recorder.record(self.epoch + 1, self.step, named)
+            self.recording.step(self.epoch + 1, self.step, metrics)
 
     def _finish_epoch(self, metrics: dict[str, float], diverged_at: int | None) -> None:
         self.divergence = self._find_divergence(metrics, diverged_at)
@@ -237,9 +205,7 @@ class Trainer:
             self.regime_totals += counts
         self.epoch += 1
         self._begin_epoch()
-        self.recorder.record(self.epoch, self.step, metrics)
-        for watcher in self.watchers:
-            watcher.finished_epoch(self.epoch, metrics)
+        self.recording.epoch(self.epoch, self.step, metrics)
         if self.divergence is None:
             self.parts.schedule.after_epoch(metrics["train/loss"])
             if self.epoch == self.trial.epochs or self.epoch % self.trial.checkpoint.epochs == 0:
@@ -270,8 +236,7 @@ class Trainer:
         """Write a checkpoint, behind the metrics that it counts on; once a step is enough."""
         if self._saved_step == self.step:
             return
-        self.recorder.sync()
-        self.checkpoints.save(self.state_dict())
+        self.recording.save(self.state_dict())
         self._saved_at, self._saved_step = time.monotonic(), self.step
 
     def state_dict(self) -> dict[str, Any]:
@@ -280,8 +245,6 @@ class Trainer:
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
-            "records": self.recorder.records,
-            "checksum": self.recorder.checksum,
             "model": self.parts.model.state_dict(),
             "optimizer": self.parts.optimizer.state_dict(),
             "schedule": self.parts.schedule.state_dict(),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,6 @@ import torch
 from deltagclip_cli.core import (
     EPOCH_SECONDS,
     REGIMES,
-    SPEED,
-    TRAINED_METRICS,
-    Check,
     ClaimedError,
     DeltaGClipError,
     ExitCode,
@@ -30,22 +27,20 @@ from deltagclip_cli.core import (
     is_disk_full,
     more_is_better,
     stopped,
-    unchecked,
-    write_text,
 )
 from deltagclip_cli.runs.environment import decided_threads, read_starts, record_start
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.heartbeat import Pulse, Start
-from deltagclip_cli.runs.hold import HeldFolder, Ownership, hold, remove_leftovers
+from deltagclip_cli.runs.hold import HeldFolder, hold
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.training.assembly import Parts, assemble, find_device
-from deltagclip_cli.training.checkpoint import Checkpoints, where_to_continue
-from deltagclip_cli.training.process import EPOCHS, StopRequest, left_to_others, logged_to
-from deltagclip_cli.training.recorder import Recorder, is_step_record
-from deltagclip_cli.training.trainer import Ending, Trainer, Watcher
+from deltagclip_cli.training.assembly import assemble, find_device
+from deltagclip_cli.training.checkpoint import Checkpoints
+from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
+from deltagclip_cli.training.sinks import Beginning, Record, Sink, is_step_record, make_recording
+from deltagclip_cli.training.trainer import Ending, Trainer
 
 logger = logging.getLogger(__name__)
-epoch_logger = logging.getLogger(EPOCHS)
+
+_REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."
 
 
 def work(
@@ -58,7 +53,7 @@ def work(
     download: bool = True,
     stop: StopRequest,
     give_up: Callable[[], bool] = lambda: False,
-    watchers: Sequence[Watcher] = (),
+    sinks: Sequence[Sink] = (),
 ) -> ExitCode:
     """Run the trial that a folder was made for, unless it has a result; for launchers.
 
@@ -66,7 +61,7 @@ def work(
 
     Args:
         folder: of the trial.
-        data_dir, device, threads, download, watchers: as for :func:`run_trial`.
+        data_dir, device, threads, download, sinks: as for :func:`run_trial`.
         force: run it although it has a result.
         stop: listens to signals while the trial runs, and stops it.
         give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
@@ -98,7 +93,7 @@ def work(
                         held=held,
                         force=force,
                         download=download,
-                        watchers=watchers,
+                        sinks=sinks,
                         should_stop=lambda: stop() or give_up(),
                     )
             except ClaimedError:
@@ -134,7 +129,7 @@ def run_trial(
     held: HeldFolder | None = None,
     force: bool = False,
     download: bool = True,
-    watchers: Sequence[Watcher] = (),
+    sinks: Sequence[Sink] = (),
     should_stop: Callable[[], bool],
 ) -> Ending:
     """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
@@ -152,7 +147,7 @@ def run_trial(
         held: the same folder, if this process holds it already.
         force: delete what is there and start again, once nothing speaks against it.
         download: fetch data that are missing.
-        watchers: are shown the progress.
+        sinks: are told of it beside those of the table.
         should_stop: asked after every step.
 
     Raises:
@@ -173,113 +168,68 @@ def run_trial(
     with (
         hold(folder, make=True) if held is None else nullcontext(held) as mine,
         left_to_others(folder.log_file),
-        _owned(mine, trial, force) as check,
-        logged_to(folder.log_file, check),
+        _failures_recorded(mine, trial, force),
+        logged_in(mine),
     ):
-        result = folder.result()
-        if result is not None:  # of another process, which was faster
-            return Ending(result["status"])
-        mine.remove_unfinished(check)
+        if (earlier := folder.result()) is not None:  # of another process, which was faster
+            return Ending(earlier["status"])
+        mine.remove_unfinished()
         torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
-        record_start(folder, where, threads, check)
-        trainer, ending = _train(folder, trial, parts, check, watchers, should_stop)
-        if ending is not Ending.STOPPED:
-            write_result(folder, trainer, ending, time.perf_counter() - started, check)
+        record_start(mine, where, threads)
+        checkpoints = Checkpoints(mine, trial.identity)
+        state, records = checkpoints.where_to_continue()
+        recording = make_recording(mine, sinks, checkpoints.save, rank=parts.rank)
+        trainer = Trainer(trial, parts, recording, should_stop)
+        result: dict[str, Any] | None = None
+        try:
+            begun = state or {"epoch": 0, "batch": 0}
+            size = {"steps": parts.train.steps, "epoch": begun["epoch"], "batch": begun["batch"]}
+            recording.begin(Beginning(trial, str(where), records=records, **size))
+            if state is not None:
+                trainer.load_state_dict(state)
+            ending = trainer.train()
+            recording.sync()
+            if ending is not Ending.STOPPED:
+                result = result_of(trainer, ending, folder.metrics(), started)
+        finally:
+            recording.end(result)
+        if result is not None:
+            text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+            mine.write(folder.result_file, text)
             with suppress(OSError):  # they only take room, and deltagclip clean removes them, too
-                keep_last = trial.checkpoint.keep == "last"
-                remove_leftovers(folder, keep_last=keep_last, check=check)
+                mine.remove_leftovers(keep_last=trial.checkpoint.keep == "last")
     if ending is Ending.STOPPED:
         logger.info("Stopped with a checkpoint in %s. The same command continues.", folder.path)
     return ending
 
 
-def _train(
-    folder: RunFolder,
-    trial: Trial,
-    parts: Parts,
-    check: Check,
-    watchers: Sequence[Watcher],
-    should_stop: Callable[[], bool],
-) -> tuple[Trainer, Ending]:
-    """Go on where an earlier start ended, until the end or until asked to stop."""
-    checkpoints = Checkpoints(folder, trial.identity, check)
-    state, kept = where_to_continue(folder, checkpoints, check)
-    start = _start(trial, parts, state)
-    with (
-        closing(Recorder(folder, trial, kept, check)) as recorder,
-        closing(Pulse(folder, str(parts.device), start, check)) as pulse,
-    ):
-        all_watchers: list[Watcher] = [_EpochLines(), pulse, *watchers]
-        for each in all_watchers:
-            each.begin(start)
-        trainer = Trainer(trial, parts, recorder, checkpoints, all_watchers, should_stop)
-        if state is not None:
-            trainer.load_state_dict(state)
-        ending = trainer.train()
-        recorder.sync()
-    return trainer, ending
-
-
-def _start(trial: Trial, parts: Parts, state: Mapping[str, int] | None) -> Start:
-    return Start(
-        epoch=state["epoch"] if state else 0,
-        batch=state["batch"] if state else 0,
-        epochs=trial.epochs,
-        steps=parts.train.steps,
-    )
-
-
 @contextmanager
-def _owned(held: HeldFolder, trial: Trial, force: bool) -> Iterator[Check]:
+def _failures_recorded(held: HeldFolder, trial: Trial, force: bool) -> Iterator[None]:
     """Own the folder of a trial, and write down why a training there ended with an error.
 
-    What is not its fault only interrupts it. Nothing is written once the folder is another's, as
-    the check that is given tells.
+    What is not its fault only interrupts it.
     """
     folder = held.folder
     if force:
         held.clear()
     held.keep(trial)
-    ownership = Ownership(folder)
     try:
-        ownership.take()
+        held.take()
         held.forget_reasons()
-        yield ownership.check
+        yield
     except TakenOverError:
         raise
     except UsageError as error:
-        if _may_write(ownership):
-            held.record_failure(error, str(error))
+        held.record_failure(error, str(error))
         raise
     except Exception as error:
         is_full = is_disk_full(error)
         reason = _explained(error) if is_full or folder.path.exists() else _REMOVED
-        if _may_write(ownership):
-            if is_full:
-                held.record_stop(reason)
-            else:
-                held.record_failure(error, reason)
         if is_full:
+            held.record_stop(reason)
             raise FullDiskError(f"{folder.path}: the trial was interrupted: {reason}") from error
+        held.record_failure(error, reason)
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
-    finally:
-        ownership.release()
-
-
-def _may_write(ownership: Ownership) -> bool:
-    """Whether the folder still is ours, as far as that can be found out.
-
-    Raises:
-        TakenOverError: it is not, which may be why something else went wrong.
-    """
-    try:
-        ownership.check()
-    except OSError:
-        return False
-    return True
-
-
-_REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."
 
 
 def _explained(error: Exception) -> str:
@@ -293,47 +243,36 @@ def _explained(error: Exception) -> str:
     )
 
 
-def write_result(
-    folder: RunFolder,
-    trainer: Trainer,
-    ending: Ending,
-    seconds: float,
-    check: Check = unchecked,
-) -> None:
-    """Write ``result.json``, the mark of a finished or diverged trial.
+def result_of(
+    trainer: Trainer, ending: Ending, records: Iterable[Record], started: float
+) -> dict[str, Any]:
+    """Return what ``result.json`` holds, the mark of a finished or diverged trial.
 
     Args:
-        folder: whose ``metrics.jsonl`` is complete.
         trainer: at its end.
         ending: finished or diverged.
-        seconds: wall time of this start, loading included.
-        check: called before every write; raises an error if the folder is another's now.
+        records: of all starts.
+        started: when this one was, by ``time.perf_counter``, before anything was loaded.
     """
-    records = [record for record in folder.metrics() if not is_step_record(record)]
+    records = [record for record in records if not is_step_record(record)]
     totals = trainer.regime_totals.tolist()
-    result = {
+    return {
         "status": ending,
         "identity": trainer.trial.identity,
         "epochs": trainer.epoch,
         "steps": trainer.step,
-        "last": _metrics(records[-1]),
+        "last": {name: value for name, value in records[-1].items() if "/" in name},
         "best": _best(records),
         "regimes": dict(zip(REGIMES, totals, strict=True)) if any(totals) else None,
         "diverged": asdict(trainer.divergence) if trainer.divergence else None,
         "seconds": {
             "epochs": sum(record[EPOCH_SECONDS] for record in records),
-            "last_start": seconds,
+            "last_start": time.perf_counter() - started,
         },
     }
-    text = json.dumps(result, indent=1, allow_nan=False) + "\n"
-    write_text(folder.result_file, text, check)
 
 
-def _metrics(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if "/" in name}
-
-
-def _best(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def _best(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Return the best value of every metric with its epoch; of equal ones the first."""
     best: dict[str, dict[str, Any]] = {}
     for name in records[0]:
@@ -344,27 +283,3 @@ def _best(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         value, epoch = pick(reached, key=lambda pair: pair[0])
         best[name] = {"value": value, "epoch": epoch}
     return best
-
-
-MOST_LINES = 20
-
-
-class _EpochLines:
-    """Logs a line an epoch, of which a file or pipe is shown few: ``log.txt`` has them all."""
-
-    def begin(self, start: Start) -> None:
-        self._epochs = start.epochs
-
-    def advanced(self, epoch: int, batch: int, samples: int) -> None: ...
-
-    def finished_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        shown = "  ".join(
-            f"{name} {metrics[name]:.4g}" for name in (*TRAINED_METRICS, SPEED) if name in metrics
-        )
-        few = {"is_told": _part(epoch, self._epochs) > _part(epoch - 1, self._epochs)}
-        epoch_logger.info("epoch %d/%d  %s", epoch, self._epochs, shown, extra=few)
-
-
-def _part(epoch: int, epochs: int) -> int:
-    """How many of the lines that are shown are due after an epoch."""
-    return epoch * min(MOST_LINES, epochs) // epochs

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from invocation import Invoke
-from run_cases import result_text
+from run_cases import beating, result_text
 from slurm_fakes import SILENCE, FakeSlurm, is_shell
 from tiny_spec import TINY, trials_of
 from typer.testing import Result
 
 from deltagclip_cli.core import claimed
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.slurm.array import Array, open_arrays
 
@@ -493,7 +492,7 @@ def test_status_shows_what_waits_and_runs_and_is_lost(
     fake_slurm.change(task="5", state="CANCELLED", reason="None")
     folder = RunFolder.of(Path("runs"), trials[2])
     create(folder, trials[2])
-    Pulse(folder, "cuda:0", Start(epoch=1, batch=0, epochs=2, steps=2))
+    beating(folder, device="cuda:0", epoch=1, epochs=2, steps=2)
     log = submission() / "logs" / "17_4.log"
     log.touch()
 

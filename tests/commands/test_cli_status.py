@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 from invocation import Invoke
 from obstacles import as_nobody
-from run_cases import make_run, result_text
+from run_cases import beating, make_run, result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 
 SPEC = ("--spec", "spec.yaml")
@@ -75,7 +74,7 @@ def test_a_running_trial_is_shown_with_its_progress(
     deltagclip: Invoke, folders: list[RunFolder]
 ) -> None:
     with hold(folders[5]):
-        Pulse(folders[5], "cpu", Start(epoch=1, batch=0, epochs=2, steps=2))
+        beating(folders[5], epoch=1, epochs=2, steps=2)
         shown = deltagclip("status", *SPEC, *SEEDS).output
         records = json.loads(deltagclip("status", *SPEC, *SEEDS, "--json").stdout)["trials"]
     assert "running: 1" in shown

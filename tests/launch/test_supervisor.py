@@ -21,8 +21,7 @@ from deltagclip_cli.launch.queue import End, PlannedQueue
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import Supervisor
 from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.runs.heartbeat import Heartbeat
+from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 
 Act = Callable[[Planned], int | None]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from run_cases import result_text
+from run_cases import beating, result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.launch.queue import End
@@ -19,11 +19,10 @@ from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook
 from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.runs import heartbeat
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import create, hold
 from deltagclip_cli.terminal import progress
+from deltagclip_cli.training.sinks.heartbeat import HeartbeatWriter
 
 SLOTS = [Slot("cpu 0", "cpu"), Slot("cpu 1", "cpu")]
 FINISHED = End(State.FINISHED)
@@ -70,11 +69,11 @@ def finish(planned: Planned) -> None:
 
 def beat(stack: ExitStack, planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a trial be half through its fourth epoch of thirty."""
-    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_BEATS", 1e-9)
-    stack.enter_context(hold(planned.folder))
-    pulse = Pulse(planned.folder, "cpu", Start(epoch=0, batch=0, epochs=30, steps=10))
-    pulse.finished_epoch(3, {"train/loss": 0.5, "test/accuracy": 0.75})
-    pulse.advanced(4, 5, 100)
+    monkeypatch.setattr(f"{HeartbeatWriter.__module__}.SECONDS_BETWEEN_BEATS", 1e-9)
+    held = stack.enter_context(hold(planned.folder))
+    heartbeat = beating(held, epochs=30, steps=10)
+    heartbeat.epoch({"epoch": 3, "train/loss": 0.5, "test/accuracy": 0.75})
+    heartbeat.batch(4, 5, 100)
 
 
 @pytest.mark.parametrize("width", [80, 160])

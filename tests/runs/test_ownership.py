@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import os
@@ -10,15 +11,15 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from run_cases import beating
 
-from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError, write_text, written_whole
+from deltagclip_cli import training
+from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError, write_text
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.heartbeat import Pulse, Start
-from deltagclip_cli.runs.hold import HeldFolder, Owner, Ownership, read_owner
-from deltagclip_cli.training.process import EPOCHS, left_to_others, logged_to
+from deltagclip_cli.runs.hold import HeldFolder, Owner, read_owner
+from deltagclip_cli.training.process import EPOCHS, left_to_others, logged_in
 
 SLURM = ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"]
 
@@ -36,10 +37,11 @@ def folder(tmp_path: Path) -> RunFolder:
     return made
 
 
-def taken(folder: RunFolder) -> Ownership:
-    ownership = Ownership(folder)
-    ownership.take()
-    return ownership
+def taken(folder: RunFolder) -> HeldFolder:
+    """The folder as a process holds it that has not noticed that others hold it, too."""
+    held = HeldFolder(folder)
+    held.take()
+    return held
 
 
 def contents(folder: RunFolder) -> dict[str, bytes]:
@@ -127,10 +129,10 @@ def test_an_owner_may_write_until_another_process_takes_over(folder: RunFolder) 
     ],
 )
 def test_it_is_said_who_has_taken_over(owner: str, words: str, folder: RunFolder) -> None:
-    ownership = taken(folder)
+    held = taken(folder)
     folder.owner_file.write_text(owner)
     with pytest.raises(ClaimedError) as caught:
-        ownership.check()
+        held.check()
     assert str(caught.value).startswith(f"{folder.path}: {words}")
     assert str(caught.value).endswith("this run folder; this process stops writing.")
     assert caught.value.exit_code == ExitCode.USAGE
@@ -140,7 +142,7 @@ def test_only_who_owns_a_folder_releases_it(folder: RunFolder) -> None:
     old, new = taken(folder), taken(folder)
     old.release()
     assert read_owner(folder) is not None
-    Ownership(folder).release()  # never taken
+    HeldFolder(folder).release()  # never taken
     assert read_owner(folder) is not None
     new.release()
     assert not folder.owner_file.exists()
@@ -151,11 +153,11 @@ def test_what_a_killed_process_left_is_replaced_and_until_then_stops_nobody(
     folder: RunFolder,
 ) -> None:
     folder.owner_file.write_text('{"token": "of one that was killed"}')
-    ownership = Ownership(folder)
-    ownership.check()
-    ownership.take()
-    ownership.check()
-    late = Ownership(folder)
+    held = HeldFolder(folder)
+    held.check()
+    held.take()
+    held.check()
+    late = HeldFolder(folder)
     taken(folder)
     with pytest.raises(TakenOverError):
         late.check()
@@ -164,80 +166,133 @@ def test_what_a_killed_process_left_is_replaced_and_until_then_stops_nobody(
 def test_a_folder_that_is_removed_is_not_taken_over_but_one_made_anew_is(
     folder: RunFolder,
 ) -> None:
-    ownership = taken(folder)
+    held = taken(folder)
     shutil.rmtree(folder.path)
-    ownership.check()
-    ownership.release()
+    held.check()
+    held.release()
     folder.path.mkdir()
     with pytest.raises(TakenOverError):
-        ownership.check()
+        held.check()
     taken(folder)
     with pytest.raises(TakenOverError):
-        ownership.check()
+        held.check()
 
 
 def test_an_owner_that_cannot_be_read_is_the_error_that_it_is(folder: RunFolder) -> None:
-    ownership = taken(folder)
+    held = taken(folder)
     folder.owner_file.unlink()
     folder.owner_file.mkdir()
     with pytest.raises(IsADirectoryError):
-        ownership.check()
-    ownership.release()
+        held.check()
+    held.release()
     assert read_owner(folder) is None
 
 
 # ---------------------------------------------------------------- those who write
 
 
-def write_a_text(folder: RunFolder, check: Callable[[], None]) -> None:
-    write_text(folder.result_file, "{}", check)
+def write(held: HeldFolder) -> None:
+    held.write(held.folder.result_file, "{}")
 
 
-def clean_up(folder: RunFolder, check: Callable[[], None]) -> None:
-    HeldFolder(folder).remove_unfinished(check)
+def append(held: HeldFolder) -> None:
+    held.append(held.folder.metrics_file)
 
 
-def beat(folder: RunFolder, check: Callable[[], None]) -> None:
-    Pulse(folder, "cpu", Start(0, 0, 3, 4), check)
+def rename(held: HeldFolder) -> None:
+    held.rename(held.folder.checkpoint_file, held.folder.previous_checkpoint_file)
 
 
-@pytest.mark.parametrize("write", [write_a_text, clean_up, beat])
-def test_nothing_is_written_where_it_is_not_allowed(write: Any, folder: RunFolder) -> None:
+def remove(held: HeldFolder) -> None:
+    held.remove(held.folder.checkpoint_file)
+
+
+def fail(held: HeldFolder) -> None:
+    held.record_failure(ValueError("why"), "why")
+
+
+WRITERS = [
+    write,
+    append,
+    rename,
+    remove,
+    fail,
+    lambda held: held.record_stop("why"),
+    lambda held: held.record_pruning("why"),
+    lambda held: held.forget_reasons(),
+    lambda held: held.remove_unfinished(),
+    lambda held: held.remove_leavings(),
+    lambda held: held.remove_leftovers(),
+    lambda held: held.take(),
+    lambda held: beating(held, epochs=3, steps=4),
+]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_nothing_is_written_where_it_is_not_allowed(
+    writer: Callable[[HeldFolder], object], folder: RunFolder
+) -> None:
     (folder.path / ".checkpoint.next.pt.1.part").touch()
+    folder.checkpoint_file.touch()
+    folder.stopped_file.touch()
     old = taken(folder)
     taken(folder)
     before = contents(folder)
     with pytest.raises(TakenOverError):
-        write(folder, old.check)
+        writer(old)
     assert contents(folder) == before
+
+
+def test_a_file_that_grows_takes_nothing_more(folder: RunFolder) -> None:
+    old = taken(folder)
+    file = old.append(folder.metrics_file)
+    file.write(b"mine\n")
+    taken(folder)
+    with pytest.raises(TakenOverError):
+        file.write(b"another's\n")
+    file.close()
+    assert folder.metrics_file.read_bytes() == b"mine\n"
 
 
 def test_a_file_that_is_complete_too_late_does_not_appear(folder: RunFolder) -> None:
     write_text(folder.checkpoint_file, "of the new one")
     old = taken(folder)
-    with pytest.raises(TakenOverError), written_whole(folder.checkpoint_file, old.check) as file:
+    with pytest.raises(TakenOverError), old.whole(folder.checkpoint_file) as file:
         file.write(b"of the old one")
         taken(folder)
     assert sorted(contents(folder)) == ["checkpoint.pt", "owner.json"]
     assert folder.checkpoint_file.read_text() == "of the new one"
 
 
-def test_a_pulse_leaves_the_progress_of_another(folder: RunFolder) -> None:
-    old = taken(folder)
-    pulse = Pulse(folder, "cpu", Start(0, 0, 3, 4), old.check)
+def test_a_heartbeat_leaves_the_progress_of_another(folder: RunFolder) -> None:
+    old = beating(taken(folder), epochs=3, steps=4)
     assert folder.progress_file.exists()
-    new = taken(folder)
-    other = Pulse(folder, "cpu", Start(0, 0, 3, 4), new.check)
-    pulse.close()
+    new = beating(taken(folder), epochs=3, steps=4)
+    old.end(None)
     assert folder.progress_file.exists()
-    other.close()
+    new.end(None)
     assert not folder.progress_file.exists()
+
+
+def test_what_is_written_in_a_run_folder_is_written_by_its_holder() -> None:
+    """In a room that trains, nothing but a held folder writes: so that no check is forgotten."""
+    forbidden = {"write_text", "written_whole", "write_bytes", "unlink", "rename", "touch", "mkdir"}
+    room = Path(training.__file__).parent
+    used = {
+        f"{path.name}:{node.lineno}"
+        for path in room.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Attribute, ast.Name))
+        and (node.attr if isinstance(node, ast.Attribute) else node.id) in forbidden
+        and ast.unparse(node) not in ("mine.rename", "self._held.rename")
+    }
+    assert used == set()
 
 
 def test_a_log_takes_no_line_of_a_process_that_was_taken_over(folder: RunFolder) -> None:
     logger = logging.getLogger(EPOCHS)
     old = taken(folder)
-    with logged_to(folder.log_file, old.check):
+    with logged_in(old):
         logger.warning("mine")
         taken(folder)
         logger.warning("another's")

@@ -17,8 +17,7 @@ from run_cases import result_text
 from tiny_spec import trial_of
 
 from deltagclip_cli.core import RunFolderError
-from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.runs.heartbeat import read_heartbeat
+from deltagclip_cli.runs.folder import RunFolder, State, read_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, create, hold, read_owner
 from deltagclip_cli.spec.trial import Trial
 
@@ -287,7 +286,7 @@ def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path, trial: Trial
 def test_a_folder_that_cannot_be_written_leaves_no_empty_folders(
     folder: RunFolder, trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, text: str) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("deltagclip_cli.runs.hold.write_text", full)
@@ -302,7 +301,7 @@ def test_files_of_other_trials_survive_a_folder_that_cannot_be_written(
     neighbour = RunFolder.of(tmp_path / "runs", trial_of(tmp_path, "seeds=[1]"))
     create(neighbour, trial_of(tmp_path, "seeds=[1]"))
 
-    def full(path: Path, text: str) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("deltagclip_cli.runs.hold.write_text", full)

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 from obstacles import OBSTACLES
-from run_cases import result_text
+from run_cases import beating, result_text
 from slurm_fakes import FakeSlurm, FakeTask, write_array
 from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.core import UsageError, read_file
 from deltagclip_cli.plan.planned import Planned, find_status, look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.runs.heartbeat import Pulse, Start
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 from deltagclip_cli.slurm import jobs as jobs_module
 from deltagclip_cli.slurm.client import (
@@ -157,7 +156,7 @@ def test_the_last_beat_of_a_job_that_is_gone_does_not_make_its_trial_run(
     folder = RunFolder.of(tmp_path / "runs", trial)
     make(folder, trial, "begun")
     with hold(folder):
-        Pulse(folder, "cpu", Start(epoch=0, batch=0, epochs=2, steps=4))
+        beating(folder, epochs=2, steps=4)
     said = json.loads(folder.progress_file.read_text())
     folder.progress_file.write_text(json.dumps({**said, "host": "another-node"}))
     folder.owner_file.write_text(json.dumps({"token": "t", "host": "another-node", "job": job}))

@@ -19,7 +19,7 @@ import pytest
 from slurm_cases import Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, wait_for
 
-from deltagclip_cli.runs.heartbeat import read_heartbeat
+from deltagclip_cli.runs.folder import read_heartbeat
 from deltagclip_cli.runs.hold import read_owner
 from deltagclip_cli.slurm.client import ArrayTask
 

@@ -17,7 +17,7 @@ from tiny_spec import trials_of
 from deltagclip_cli.launch import queue as queue_module
 from deltagclip_cli.launch.queue import End
 from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.runs import heartbeat
+from deltagclip_cli.runs import folder as run_folder
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import create, hold
 from deltagclip_cli.slurm.task import JobQueue
@@ -129,7 +129,7 @@ def test_the_last_beat_of_a_killed_process_is_not_believed_for_long(
     own(trial, OTHER, THERE, 1.0)
     queue = JobQueue([trial], SELF)
     assert (queue.take(), queue.take(), queue.left) == (None, None, [])
-    monkeypatch.setattr(heartbeat, "_LONG_SILENCE_SECONDS", 0.0)
+    monkeypatch.setattr(run_folder, "_LONG_SILENCE_SECONDS", 0.0)
     assert queue.take() == trial
 
 

@@ -25,7 +25,7 @@ from training_cases import (
 )
 
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.training import worker
+from deltagclip_cli.runs.hold import HeldFolder
 from deltagclip_cli.training.checkpoint import Checkpoints
 from deltagclip_cli.training.trainer import Ending
 
@@ -83,7 +83,7 @@ def test_none_is_kept_of_a_trial_that_needs_none_and_it_is_finished_all_the_same
 @pytest.fixture
 def killed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is tidied up behind a result, for a test to take it away."""
-    monkeypatch.setattr(worker, "remove_leftovers", lambda *words, **options: [])
+    monkeypatch.setattr(HeldFolder, "remove_leftovers", lambda *words, **options: [])
 
 
 def test_checkpoints_come_every_so_many_epochs_and_at_the_end(

@@ -36,6 +36,7 @@ from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create, read_owner
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.sinks import Sink
 from deltagclip_cli.training.trainer import Ending, Trainer
 
 Content = dict[str, tuple[int, bytes]]
@@ -86,20 +87,32 @@ class Newcomer:
 
 
 MOMENTS = {
-    "before the first look": ("deltagclip_cli.training.worker.record_start", "", 1),
-    "before the checkpoint is read": ("deltagclip_cli.training.worker.where_to_continue", "", 1),
-    "before the records are written": ("deltagclip_cli.training.worker.Recorder", "", 1),
-    "before the first beat": ("deltagclip_cli.training.worker.Pulse", "", 1),
-    "in the first epoch": ("deltagclip_cli.training.trainer.Trainer._step", "", 2),
-    "in a later one": ("deltagclip_cli.training.trainer.Trainer._step", "", 7),
-    "in the evaluation": ("deltagclip_cli.training.trainer.Trainer.evaluate", "", 2),
-    "before a checkpoint": ("deltagclip_cli.training.checkpoint.Checkpoints.save", "", 2),
+    "before the first look": ("worker.record_start", "", 1),
+    "before the checkpoint is read": (
+        "checkpoint.Checkpoints.where_to_continue",
+        "",
+        1,
+    ),
+    "before the records are written": (
+        "sinks.json_lines.JsonLines.begin",
+        "",
+        1,
+    ),
+    "before the first beat": (
+        "sinks.heartbeat.HeartbeatWriter.begin",
+        "",
+        1,
+    ),
+    "in the first epoch": ("trainer.Trainer._step", "", 2),
+    "in a later one": ("trainer.Trainer._step", "", 7),
+    "in the evaluation": ("trainer.Trainer.evaluate", "", 2),
+    "before a checkpoint": ("checkpoint.Checkpoints.save", "", 2),
     "in a checkpoint": ("torch.save", "", 2),
     "on the way to the disk": ("os.fsync", "", 9),
     "in its rename": ("pathlib.Path.replace", ".checkpoint.next.pt", 2),
     "before its second rename": ("pathlib.Path.exists", "/checkpoint.pt", 3),
     "in its last rename": ("pathlib.Path.replace", "/checkpoint.next.pt", 2),
-    "before the result": ("deltagclip_cli.training.worker.write_result", "", 1),
+    "before the result": ("worker.result_of", "", 1),
     "in the result": ("json.dumps", "best", 1),
     "in its own rename": ("pathlib.Path.replace", ".result.json", 1),
 }
@@ -114,7 +127,9 @@ def test_a_process_that_was_taken_over_writes_nothing_more(
 ) -> None:
     """Not even if it notices by another error, such as that of a file which it missed."""
     trial = trial_of(MOMENTUM, log_every=3)
-    function, name, times = MOMENTS[moment]
+    place, name, times = MOMENTS[moment]
+    ours = place.partition(".")[0] not in ("torch", "os", "pathlib", "json")
+    function = f"deltagclip_cli.training.{place}" if ours else place
     newcomer = Newcomer(trial, runs, name=name, time=times)
     with monkeypatch.context() as patch:
         patch.setattr(function, newcomer.before(resolve_name(function)))
@@ -160,16 +175,12 @@ def test_who_ends_as_it_should_gives_the_folder_back(
 ) -> None:
     owners = []
 
-    class Looking:
-        def begin(self, start: Any) -> None: ...
-
-        def advanced(self, epoch: int, batch: int, samples: int) -> None:
+    class Looking(Sink):
+        def batch(self, epoch: int, batch: int, samples: int) -> None:
             owners.append(read_owner(folder))
 
-        def finished_epoch(self, epoch: int, metrics: Any) -> None: ...
-
     def ends(trial: Trial, **options: Any) -> Ending:
-        ending = train(trial, runs, watchers=[Looking()], **options)
+        ending = train(trial, runs, sinks=[Looking()], **options)
         assert {owner.pid for owner in owners if owner} == {os.getpid()}
         assert None not in owners
         return ending

@@ -30,9 +30,9 @@ from training_cases import (
 )
 
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.training.recorder import Recorder
+from deltagclip_cli.training.sinks import Beginning, make_recording
 
 Curve = list[tuple[int, float]]
 
@@ -101,7 +101,9 @@ def test_more_points_than_tensorboard_samples_are_all_there(runs: Path) -> None:
     folder = RunFolder.of(runs, trial_of())
     create(folder, trial_of())
     made = [{"epoch": 1, "step": n, "time": 0.0, "step/train/loss": 1.0} for n in range(12_000)]
-    Recorder(folder, trial_of(), made).close()
+    recording = make_recording(HeldFolder(folder), (), lambda state: None)
+    recording.begin(Beginning(trial_of(), "cpu", steps=4, records=made))
+    recording.end(None)
     assert [step for step, _ in events(folder)["step/train/loss"]] == list(range(12_000))
 
 

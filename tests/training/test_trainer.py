@@ -34,6 +34,7 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble
 from deltagclip_cli.training.meter import REGIMES
+from deltagclip_cli.training.sinks import Record, Sink
 from deltagclip_cli.training.trainer import Ending, Trainer
 
 CPU = torch.device("cpu")
@@ -443,23 +444,21 @@ def test_a_stop_is_heard_between_epochs_of_one_step(runs: Path) -> None:
     assert checkpoint(folder)["epoch"] == 2
 
 
-def test_watchers_are_told_of_every_batch_and_every_epoch(runs: Path) -> None:
-    class Witness:
+def test_sinks_are_told_of_every_batch_and_every_epoch(runs: Path) -> None:
+    class Witness(Sink):
         def __init__(self) -> None:
             self.batches: list[tuple[int, int, int]] = []
             self.epochs: list[int] = []
 
-        def begin(self, start: Any) -> None: ...
-
-        def advanced(self, epoch: int, batch: int, samples: int) -> None:
+        def batch(self, epoch: int, batch: int, samples: int) -> None:
             self.batches.append((epoch, batch, samples))
 
-        def finished_epoch(self, epoch: int, metrics: Any) -> None:
-            assert "test/loss" in metrics
-            self.epochs.append(epoch)
+        def epoch(self, record: Record) -> None:
+            assert "test/loss" in record
+            self.epochs.append(record["epoch"])
 
     witness = Witness()
-    finished(trial_of(epochs=2), runs, watchers=[witness])
+    finished(trial_of(epochs=2), runs, sinks=[witness])
     sizes = [32, 32, 32, 4]
     assert witness.batches == [(e, b, n) for e in (1, 2) for b, n in enumerate(sizes, 1)]
     assert witness.epochs == [1, 2]

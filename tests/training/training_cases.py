@@ -16,7 +16,8 @@ import torch
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
-from deltagclip_cli.training.trainer import Ending, Watcher
+from deltagclip_cli.training.sinks import Sink
+from deltagclip_cli.training.trainer import Ending
 from deltagclip_cli.training.worker import run_trial
 
 # 100 images in batches of 32: 4 steps an epoch, the last of 4 samples.
@@ -77,7 +78,7 @@ def train(
     runs: Path,
     *,
     stop: Callable[[], bool] = never,
-    watchers: Sequence[Watcher] = (),
+    sinks: Sequence[Sink] = (),
     data_dir: Path = Path("nowhere"),
     force: bool = False,
     threads: int | None = None,
@@ -90,7 +91,7 @@ def train(
         device="cpu",
         threads=threads,
         force=force,
-        watchers=watchers,
+        sinks=sinks,
         should_stop=stop,
     )
 

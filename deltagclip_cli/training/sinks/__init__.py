@@ -1,0 +1,193 @@
+"""Sinks: where a trial records what it measures; each is told of the beginning, steps and the end.
+
+A sink is one file here and one line in :data:`TABLE`. A record is a flat dictionary with ``epoch``,
+``step`` (optimizer steps so far), ``time`` (seconds since 1970) and metrics: numbers, or None for
+one that is not finite. The record of an epoch holds ``train/...``, ``test/...``, ``optim/...`` and
+``perf/...``; one made between epochs holds the same names under ``step/``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from deltagclip_cli.core import load_target
+from deltagclip_cli.runs.hold import HeldFolder
+from deltagclip_cli.spec.trial import Trial
+
+TABLE = {
+    "metrics": "deltagclip_cli.training.sinks.json_lines:JsonLines",
+    "tensorboard": "deltagclip_cli.training.sinks.tensorboard_events:TensorBoardEvents",
+    "heartbeat": "deltagclip_cli.training.sinks.heartbeat:HeartbeatWriter",
+    "log": "deltagclip_cli.training.sinks.heartbeat:EpochLines",
+}
+"""The sinks of every trial: name -> ``"module:attribute"``, called with the held run folder."""
+
+STEP_PREFIX = "step/"
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What is known of a trial when its training begins, or goes on after an interruption.
+
+    Args:
+        trial: what is trained.
+        device: ``cpu``, ``cuda:0``, ...
+        steps: in an epoch.
+        epoch: how many epochs are finished.
+        batch: how many batches of the next one are.
+        records: of earlier starts, that stay: what a sink was told behind them is told again.
+    """
+
+    trial: Trial
+    device: str
+    steps: int
+    epoch: int = 0
+    batch: int = 0
+    records: Sequence[Record] = ()
+
+    @property
+    def hyper_parameters(self) -> dict[str, bool | int | float | str]:
+        """The settings of the trial by their dotted names, and its label."""
+        return {**dict(_flat(self.trial.settings, "")), "label": self.trial.label}
+
+
+class Sink:
+    """Takes what a trial records; whatever a sink does not override, it does not care for."""
+
+    def begin(self, beginning: Beginning) -> None:
+        """The training begins, or goes on behind ``beginning.records``."""
+
+    def batch(self, epoch: int, batch: int, samples: int) -> None:
+        """Batch number ``batch`` of ``epoch``, both from 1, was trained on: so many samples."""
+
+    def step(self, record: Record) -> None:
+        """The record of some steps, every ``log_every`` of them."""
+
+    def epoch(self, record: Record) -> None:
+        """The record of an epoch that has ended."""
+
+    def sync(self) -> None:
+        """Bring what was recorded to the disk: a checkpoint is about to count on it."""
+
+    def end(self, result: Mapping[str, Any] | None) -> None:
+        """The training is over; with the trial's result, or without one if it was stopped.
+
+        It is told as well if an error ends it, even one in :meth:`begin`.
+        """
+
+
+class Recording:
+    """All that the trainer of a trial tells, to all of its sinks and its checkpoints.
+
+    Args:
+        sinks: to tell.
+        keep: writes the state of a checkpoint.
+    """
+
+    def __init__(self, sinks: Sequence[Sink], keep: Callable[[dict[str, Any]], None]) -> None:
+        self._sinks, self._keep = sinks, keep
+        self._records, self._checksum = 0, 0  # of all starts
+
+    def begin(self, beginning: Beginning) -> None:
+        """Tell of the beginning."""
+        self._records, self._checksum = len(beginning.records), checksum(beginning.records)
+        for sink in self._sinks:
+            sink.begin(beginning)
+
+    def batch(self, epoch: int, batch: int, samples: int) -> None:
+        """Tell of a batch."""
+        for sink in self._sinks:
+            sink.batch(epoch, batch, samples)
+
+    def step(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """Tell of some steps, with what they measured."""
+        named = {STEP_PREFIX + name: value for name, value in values.items()}
+        record = self._counted(epoch, step, named)
+        for sink in self._sinks:
+            sink.step(record)
+
+    def epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """Tell of an epoch, with what it measured."""
+        record = self._counted(epoch, step, values)
+        for sink in self._sinks:
+            sink.epoch(record)
+
+    def _counted(self, epoch: int, step: int, values: Mapping[str, float]) -> Record:
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        record = {"epoch": epoch, "step": step, "time": time.time(), **finite}
+        self._records, self._checksum = self._records + 1, checksum([record], self._checksum)
+        return record
+
+    def sync(self) -> None:
+        """Bring all records to the disk."""
+        for sink in self._sinks:
+            sink.sync()
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a checkpoint, behind the records that it counts on."""
+        self.sync()
+        self._keep({**state, "records": self._records, "checksum": self._checksum})
+
+    def end(self, result: Mapping[str, Any] | None) -> None:
+        """Tell every sink of the end, even if another one fails at it."""
+        with ExitStack() as stack:
+            for sink in self._sinks:
+                stack.callback(sink.end, result)
+
+
+def make_recording(
+    held: HeldFolder,
+    more: Sequence[Sink],
+    keep: Callable[[dict[str, Any]], None],
+    *,
+    rank: int = 0,
+) -> Recording:
+    """Make what a trial is recorded with: the sinks of the table, and more of them.
+
+    Here and nowhere else it is decided which process of a trial writes.
+
+    Args:
+        held: the run folder.
+        more: sinks, such as a terminal.
+        keep: writes the state of a checkpoint.
+        rank: of this process among those that train the trial; only the first, 0, writes.
+    """
+    if rank:
+        return Recording((), lambda state: None)
+    return Recording([*(load_target(each)(held) for each in TABLE.values()), *more], keep)
+
+
+def line(record: Record) -> bytes:
+    """Return a record as it is written in ``metrics.jsonl``."""
+    return (json.dumps(record, allow_nan=False) + "\n").encode()
+
+
+def checksum(records: Iterable[Record], before: int = 0) -> int:
+    """Return that of the lines of records, which follow others with the checksum ``before``."""
+    for record in records:
+        before = zlib.crc32(line(record), before)
+    return before
+
+
+def is_step_record(record: Record) -> bool:
+    """Return whether a record was made between epochs."""
+    return any(name.startswith(STEP_PREFIX) for name in record)
+
+
+def _flat(value: Any, prefix: str) -> Iterator[tuple[str, bool | int | float | str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, (bool, int, float, str)):
+        yield prefix, value
+    elif value is not None:
+        yield prefix, json.dumps(value)
