@@ -143,7 +143,7 @@ def test_a_terminal_shows_something_while_the_parts_are_tried_out(
             time.sleep(0.02)
         shown.append(terminal.text)
 
-    monkeypatch.setattr("deltagclip_cli.launch.rehearsal_parts", look)
+    monkeypatch.setattr("deltagclip_cli.launch.rehearsal.check_parts", look)
     terminal.train(trial_of(), runs)
     assert "loading torch and trying the parts out" in shown[0]
 

@@ -91,13 +91,13 @@ def test_a_checkpoint_counts_on_the_records_of_all_starts(folder: RunFolder) -> 
     states: list[dict[str, Any]] = []
     recording = make_recording(HeldFolder(folder), (), states.append)
     recording.begin(Beginning(trial_of(), "cpu", steps=4, epoch=1, records=kept))
-    recording.save({})
+    recording.save({"step": 4, **recording.count()})
     recording.epoch(2, 8, {"train/loss": 0.5})
-    recording.save({"step": 8})
+    recording.save({"step": 8, **recording.count()})
     recording.end(None)
     records = list(folder.metrics())
     assert states == [
-        {"records": 1, "checksum": checksum(kept)},
+        {"step": 4, "records": 1, "checksum": checksum(kept)},
         {"step": 8, "records": 2, "checksum": checksum(records)},
     ]
 
