@@ -10,9 +10,8 @@ from pathlib import Path
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
+from deltagclip_cli.launch.supervisor import Queue, Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.spec.trial import Inputs
 from deltagclip_cli.terminal.progress import print_summary, shown_progress

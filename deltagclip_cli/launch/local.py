@@ -12,9 +12,8 @@ from typing import Any
 from deltagclip_cli.core import DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, ForkServer
 from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.launch.queue import Queue
 from deltagclip_cli.launch.slots import Slot, find_slots
-from deltagclip_cli.launch.supervisor import Supervisor, SweepWatcher
+from deltagclip_cli.launch.supervisor import Queue, Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.environment import THREADS
 from deltagclip_cli.spec.schema import Data

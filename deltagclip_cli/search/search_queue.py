@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from deltagclip_cli.core import RunFolderError, UsageError
-from deltagclip_cli.launch.queue import End
+from deltagclip_cli.launch.supervisor import End
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import hold

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError, plural
 from deltagclip_cli.launch.local import LocalRunner
-from deltagclip_cli.launch.queue import End, PlannedQueue
 from deltagclip_cli.launch.slots import count_gpus
+from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.launch.sweep_view import PlainView
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import ENDED, Heartbeat, last_heartbeat

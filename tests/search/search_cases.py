@@ -12,7 +12,7 @@ from typing import Any
 
 from run_cases import result_text
 
-from deltagclip_cli.launch.queue import End
+from deltagclip_cli.launch.supervisor import End
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create

@@ -36,7 +36,7 @@ from search_cases import (
 )
 
 from deltagclip_cli.core import RunFolderError, UsageError, claimed
-from deltagclip_cli.launch.queue import End
+from deltagclip_cli.launch.supervisor import End
 from deltagclip_cli.plan.planned import mean
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create

@@ -14,8 +14,8 @@ import pytest
 from run_cases import result_text
 from tiny_spec import trials_of
 
-from deltagclip_cli.launch import queue as queue_module
-from deltagclip_cli.launch.queue import End
+from deltagclip_cli.launch import supervisor
+from deltagclip_cli.launch.supervisor import End
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs import folder as run_folder
 from deltagclip_cli.runs.folder import State
@@ -38,7 +38,7 @@ def planned(tmp_path: Path) -> list[Planned]:
 @pytest.fixture(autouse=True)
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again at once at what was left."""
-    monkeypatch.setattr(queue_module, "_SECONDS_BETWEEN_LOOKS", -1.0)
+    monkeypatch.setattr(supervisor, "_SECONDS_UNTIL_NEXT_LOOK", -1.0)
 
 
 def named(host: str) -> str:
