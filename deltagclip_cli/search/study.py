@@ -36,10 +36,7 @@ from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.spec.axes import (
     Choice,
     Distribution,
-    Integer,
-    LogInteger,
-    LogUniform,
-    Uniform,
+    Interval,
     rounded,
 )
 from deltagclip_cli.spec.trial import differing_keys
@@ -269,12 +266,10 @@ def as_optuna(space: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
     made: dict[str, BaseDistribution] = {}
     for option, distribution in space.items():
         match distribution:
-            case Uniform(low, high) | LogUniform(low, high):
-                log = isinstance(distribution, LogUniform)
-                made[option] = FloatDistribution(low, high, log=log)
-            case Integer(low, high) | LogInteger(low, high):
-                log = isinstance(distribution, LogInteger)
+            case Interval(int(low), int(high), log):
                 made[option] = IntDistribution(low, high, log=log)
+            case Interval(low, high, log):
+                made[option] = FloatDistribution(low, high, log=log)
             case Choice(values):
                 made[option] = CategoricalDistribution(list(_by_name(values)))
     return made
@@ -285,7 +280,7 @@ def chosen(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict
     options = dict(params)
     for option, distribution in space.items():
         match distribution:
-            case Uniform(low, high) | LogUniform(low, high):
+            case Interval(float(low), float(high)):
                 options[option] = min(max(rounded(params[option], DIGITS), low), high)
             case Choice(values):
                 options[option] = _by_name(values)[params[option]]

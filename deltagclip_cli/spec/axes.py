@@ -7,7 +7,7 @@ Only the form is checked here; whether a key exists and a value is legal is for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from random import Random
@@ -43,66 +43,38 @@ Number = TypeVar("Number", int, float)
 
 
 def rounded(value: float, digits: int) -> float:
-    """``value`` with so many significant digits."""
+    """Return ``value`` with so many significant digits."""
     return float(f"{value:.{digits}g}")
 
 
-def _clamped(value: Number, low: Number, high: Number) -> Number:
-    """Rounding must not lead out of the limits that were checked."""
-    return min(max(value, low), high)
-
-
 @dataclass(frozen=True)
-class Uniform:
-    """Real numbers between two, evenly; with 6 digits, for readable folders and tables."""
+class Interval:
+    """Numbers between two, both included: whole ones if the two are, else real ones.
 
-    low: float
-    high: float
-
-    def draw(self, random: Random) -> float:
-        """One value."""
-        return _clamped(rounded(random.uniform(self.low, self.high), 6), self.low, self.high)
-
-
-@dataclass(frozen=True)
-class LogUniform:
-    """Positive real numbers between two, evenly in their logarithm; with 6 digits."""
-
-    low: float
-    high: float
-
-    def draw(self, random: Random) -> float:
-        """One value."""
-        value = math.exp(random.uniform(math.log(self.low), math.log(self.high)))
-        return _clamped(rounded(value, 6), self.low, self.high)
-
-
-@dataclass(frozen=True)
-class Integer:
-    """Whole numbers from one to another, both included."""
-
-    low: int
-    high: int
-
-    def draw(self, random: Random) -> int:
-        """One value."""
-        return random.randint(self.low, self.high)
-
-
-@dataclass(frozen=True)
-class LogInteger:
-    """Positive whole numbers from one to another, both included, evenly in their logarithm.
-
-    Each number stands for the half to either side of it, so that the ends are as likely as others.
+    Args:
+        low: the least.
+        high: the greatest.
+        log: they lie evenly in their logarithm, of which each is positive then.
     """
 
-    low: int
-    high: int
+    low: float
+    high: float
+    log: bool = False
 
-    def draw(self, random: Random) -> int:
-        """One value."""
-        value = random.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))
-        return _clamped(round(math.exp(value)), self.low, self.high)
+    def draw(self, random: Random) -> float:
+        """Draw one number; a real one with 6 digits, for readable folders and tables."""
+        value: float
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            if not self.log:
+                return random.randint(self.low, self.high)
+            # Each stands for the half to either side of it, so that the ends are as likely.
+            log = random.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))
+            value = round(math.exp(log))
+        elif self.log:
+            value = rounded(math.exp(random.uniform(math.log(self.low), math.log(self.high))), 6)
+        else:
+            value = rounded(random.uniform(self.low, self.high), 6)
+        return min(max(value, self.low), self.high)  # which rounding may have left
 
 
 @dataclass(frozen=True)
@@ -112,80 +84,75 @@ class Choice:
     values: tuple[Any, ...]
 
     def draw(self, random: Random) -> Any:
-        """One value."""
+        """Draw one value."""
         return random.choice(self.values)
 
 
-Distribution = Uniform | LogUniform | Integer | LogInteger | Choice
+Distribution = Interval | Choice
 
 
-def ascending(ends: tuple[Number, Number]) -> tuple[Number, Number]:
-    """Refuse ends that are equal or the wrong way round."""
+def _ascending(ends: tuple[Number, Number]) -> tuple[Number, Number]:
     if ends[0] >= ends[1]:
-        message = f"its low end must be below its high end (got {ends[0]!r} and {ends[1]!r})."
-        raise refused(message)
+        raise refused(f"its low end must be below its high end (got {ends[0]!r} and {ends[1]!r}).")
     return ends
 
 
 # A list is all that YAML has for a pair; the numbers inside stay strict.
-_PAIR = (Strict(False), AfterValidator(ascending))
+_PAIR = (Strict(False), AfterValidator(_ascending))
 _Positive = Annotated[float, Field(gt=0)]
 _Count = Annotated[int, Field(gt=0)]
-_KINDS: Mapping[str, tuple[type[Distribution], Any]] = {
-    "uniform": (Uniform, Annotated[tuple[float, float], *_PAIR]),
-    "log_uniform": (LogUniform, Annotated[tuple[_Positive, _Positive], *_PAIR]),
-    "integer": (Integer, Annotated[tuple[int, int], *_PAIR]),
-    "log_integer": (LogInteger, Annotated[tuple[_Count, _Count], *_PAIR]),
-    "choice": (Choice, Annotated[list[Any], Field(min_length=1)]),
+_FORMS: dict[str, Any] = {
+    "uniform": Annotated[tuple[float, float], *_PAIR],
+    "log_uniform": Annotated[tuple[_Positive, _Positive], *_PAIR],
+    "integer": Annotated[tuple[int, int], *_PAIR],
+    "log_integer": Annotated[tuple[_Count, _Count], *_PAIR],
+    "choice": Annotated[list[Any], Field(min_length=1)],
 }
 
-WORDS = tuple(_KINDS)
+WORDS = tuple(_FORMS)
+
+
+def as_written(distribution: Distribution) -> dict[str, list[Any]]:
+    """Return the distribution as a spec has it."""
+    if isinstance(distribution, Choice):
+        return {"choice": list(distribution.values)}
+    word = "integer" if isinstance(distribution.low, int) else "uniform"
+    return {f"{'log_' * distribution.log}{word}": [distribution.low, distribution.high]}
 
 
 def extremes(distribution: Distribution) -> Iterator[tuple[Where, Any]]:
-    """The values that must be legal for all draws to be, each with its place below the option."""
+    """Yield what must be legal for all draws to be, each with its place below the option."""
     ((word, values),) = as_written(distribution).items()
     yield from (((word, index), value) for index, value in enumerate(values))
 
 
-def as_written(distribution: Distribution) -> dict[str, list[Any]]:
-    """The distribution as a spec has it."""
-    (word,) = (word for word, (kind, _) in _KINDS.items() if isinstance(distribution, kind))
-    match distribution:
-        case Choice(values):
-            return {word: list(values)}
-        case _:
-            return {word: [distribution.low, distribution.high]}
-
-
 def read_distribution(written: Any) -> Distribution:
-    """A distribution from its one word and the limits, or values, after it.
+    """Return a distribution from its one word and the limits, or values, after it.
 
     Raises:
         ValidationError: there is no such word, or the limits are wrong.
     """
-    words = f"distributions: {', '.join(_KINDS)}"
+    words = f"distributions: {', '.join(WORDS)}"
     if not isinstance(written, dict) or len(written) != 1:
         message = "a distribution is one word with its limits, such as {log_uniform: [1e-3, 1]}."
         raise refused(message, words)
     ((word, arguments),) = written.items()
-    if word not in _KINDS:
-        hint = f"{words}{nearest(word, list(_KINDS))}"
+    if word not in WORDS:
+        hint = f"{words}{nearest(word, WORDS)}"
         raise refused(f"there is no distribution '{word}'.", hint, (word,))
     try:
         checked = _adapter(word).validate_python(arguments)
     except ValidationError as error:
         raise raised(list(faults_of(error, (word,)))) from None
-    return Choice(tuple(checked)) if word == "choice" else _KINDS[word][0](*checked)
+    return Choice(tuple(checked)) if word == "choice" else Interval(*checked, "log" in word)
 
 
 @cache
 def _adapter(word: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_KINDS[word][1], config=ConfigDict(strict=True, allow_inf_nan=False))
+    return TypeAdapter(_FORMS[word], config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 AnyDistribution = Annotated[Distribution, PlainValidator(read_distribution)]
-
 
 Placed = tuple[Where, Any]
 """A value and the place to name if it is wrong."""
@@ -211,28 +178,30 @@ class Column:
 
 
 Axis = tuple[Column, ...]
+"""Keys that are varied together."""
+
+_RANDOM_EXAMPLE = "such as random: {draws: 20, lr: {log_uniform: [1e-3, 1]}}"
+_EXAMPLES = "such as lr: [0.1, 1], or lr: {log_range: [1e-3, 1], count: 4}"
 
 
 def read_axes(written: Any, where: Where, faults: list[InitErrorDetails]) -> list[Axis]:
-    """The axes of a block of a grid; what is wrong with their form goes to ``faults``."""
+    """Return the axes of a block of a grid; what is wrong with their form goes to ``faults``."""
     axes: list[Axis] = []
     if not isinstance(written, dict) or not written:
         message = f"'{where[-1]}' must be a mapping of what is varied to its values."
         faults.append(explained(message, _EXAMPLES, where))
         return axes
     for key, value in written.items():
-        read = {"zip": _zipped, "random": _drawn}.get(key, _single)
-        with collected(faults, (*where, key)):
-            axes.append(read(key, value, (*where, key)))
+        place = (*where, key)
+        with collected(faults, place):
+            match key:
+                case "zip":
+                    axes.append(_zipped(value, place))
+                case "random":
+                    axes.append(_drawn(value, place))
+                case _:
+                    axes.append((_column(key, value, place),))
     return axes
-
-
-_RANDOM_EXAMPLE = "such as random: {draws: 20, lr: {log_uniform: [1e-3, 1]}}"
-_EXAMPLES = "such as lr: [0.1, 1], or lr: {log_range: [1e-3, 1], count: 4}"
-
-
-def _single(key: Any, written: Any, where: Where) -> Axis:
-    return (_column(key, written, where),)
 
 
 def _column(key: Any, written: Any, where: Where) -> Column:
@@ -241,11 +210,11 @@ def _column(key: Any, written: Any, where: Where) -> Column:
         return Column(str(key), where, len(points), lambda: points)
     if isinstance(written, dict) and "log_range" in written:
         log_range = _LogRange.model_validate(written)
-        make = partial(_spaced, where, log_range.log_range, log_range.count, _geometric)
+        make = partial(_spaced, where, log_range.log_range, log_range.count, log=True)
         return Column(str(key), where, log_range.count, make)
     if isinstance(written, dict) and "range" in written:
         evenly = _Range.model_validate(written)
-        make = partial(_spaced, where, evenly.range, evenly.count, _arithmetic)
+        make = partial(_spaced, where, evenly.range, evenly.count, log=False)
         return Column(str(key), where, evenly.count, make)
     message = f"'{key}' must be a list of values, or a range of numbers."
     random = isinstance(written, dict) and not written.keys().isdisjoint(WORDS)
@@ -272,32 +241,26 @@ class _LogRange(SpecSection):
     log_range: Annotated[tuple[_PositiveReal, _PositiveReal], *_PAIR]
 
 
-def _arithmetic(low: float, high: float, share: float) -> float:
-    return low + (high - low) * share
-
-
-def _geometric(low: float, high: float, share: float) -> float:
-    return math.exp(math.log(low) * (1 - share) + math.log(high) * share)
-
-
-def _spaced(
-    where: Where,
-    ends: tuple[float, float],
-    count: int,
-    between: Callable[[float, float, float], float],
-) -> list[Placed]:
-    """Numbers from one end to the other, both included.
+def _spaced(where: Where, ends: tuple[float, float], count: int, *, log: bool) -> list[Placed]:
+    """Return numbers from one end to the other, both included.
 
     They have 12 digits, so that 1e-3 to 1 in four is 0.001, 0.01, 0.1, 1; and they are whole if
     the ends were written so and all come out so.
     """
-    inner = [rounded(between(*ends, step / (count - 1)), 12) for step in range(1, count - 1)]
+    low, high = ends
+    inner = []
+    for step in range(1, count - 1):
+        share = step / (count - 1)
+        if log:
+            number = math.exp(math.log(low) * (1 - share) + math.log(high) * share)
+        else:
+            number = low + (high - low) * share
+        inner.append(rounded(number, 12))
     whole = all(isinstance(end, int) for end in ends) and all(map(float.is_integer, inner))
-    points = [ends[0], *(int(number) if whole else number for number in inner), ends[1]]
-    return [(where, number if whole else float(number)) for number in points]
+    return [(where, int(each) if whole else float(each)) for each in (low, *inner, high)]
 
 
-def _zipped(_: str, written: Any, where: Where) -> Axis:
+def _zipped(written: Any, where: Where) -> Axis:
     if not isinstance(written, dict) or not written:
         hint = "such as zip: {lr: [0.1, 1], momentum: [0.9, 0]}"
         raise refused("'zip' pairs the values of several keys up.", hint)
@@ -308,7 +271,7 @@ def _zipped(_: str, written: Any, where: Where) -> Axis:
             columns.append(_column(key, values, (*where, key)))
     if len({column.size for column in columns}) > 1:
         sizes = ", ".join(f"{column.key} has {column.size}" for column in columns)
-        faults.append(explained("what 'zip' pairs up must be of one length.", sizes, ()))
+        faults.append(explained("what 'zip' pairs up must be of one length.", sizes))
     if faults:
         raise raised(faults)
     return tuple(columns)
@@ -322,7 +285,7 @@ class _Random(BaseModel):
     __pydantic_extra__: dict[str, AnyDistribution]
 
 
-def _drawn(_: str, written: Any, where: Where) -> Axis:
+def _drawn(written: Any, where: Where) -> Axis:
     read = _Random.model_validate(written)
     if not read.__pydantic_extra__:
         raise refused("'random' has no options to draw.", _RANDOM_EXAMPLE)
@@ -341,7 +304,7 @@ def _drawn(_: str, written: Any, where: Where) -> Axis:
 def _draws(
     where: Where, distribution: Distribution, draws: int, seed: int, key: str
 ) -> list[Placed]:
-    """Values from a stream that belongs to the seed and the key alone.
+    """Return values from a stream that belongs to the seed and the key alone.
 
     So neither another axis nor more draws change those that there are, and optimizers with the
     same distribution get the same values.
