@@ -144,7 +144,10 @@ def read_distribution(written: Any) -> Distribution:
         checked = _adapter(word).validate_python(arguments)
     except ValidationError as error:
         raise raised(list(faults_of(error, (word,)))) from None
-    return Choice(tuple(checked)) if word == "choice" else Interval(*checked, "log" in word)
+    if word == "choice":
+        return Choice(tuple(checked))
+    low, high = checked
+    return Interval(low, high, word.startswith("log_"))
 
 
 @cache

@@ -15,10 +15,16 @@ from deltagclip_cli.core import SpecError, shortened, stopped
 from deltagclip_cli.core.files import MOST_BYTES
 from deltagclip_cli.spec.faults import Where
 
-_MERGE = "tag:yaml.org,2002:merge"
 MOST_VALUES = 1_000_000
 MOST_LEVELS = 100
 _TOO_DEEP = f"nested too deeply, in more than {MOST_LEVELS} levels"
+_MERGE = "tag:yaml.org,2002:merge"
+_NO_TEXTS = {
+    "null": "stands for nothing",
+    "bool": "is a truth value",
+    "int": "is a number",
+    "float": "is a number",
+}
 
 
 class _Loader(yaml.SafeLoader):
@@ -41,9 +47,7 @@ class _Loader(yaml.SafeLoader):
         for value in merges:
             for parent in value.value if isinstance(value, SequenceNode) else [value]:
                 if not isinstance(parent, MappingNode):
-                    raise yaml.constructor.ConstructorError(
-                        None, None, "'<<' merges mappings only", parent.start_mark
-                    )
+                    raise _refused("'<<' merges mappings only", parent)
                 self.flatten_mapping(parent)
                 for pair in parent.value:
                     merged.setdefault(str(pair[0].value), pair)
@@ -51,22 +55,19 @@ class _Loader(yaml.SafeLoader):
 
 
 for _tag, _pattern, _first in [
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", "-+0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", "\0", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", [*"-+0123456789"]),
     (
         "float",
         r"(?![-+]?0[0-9]+\Z)[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
         r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
+        [*"-+.0123456789"],
     ),
-    ("merge", r"<<", "<"),
+    ("merge", r"<<", ["<"]),
 ]:
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}",
-        re.compile(rf"(?:{_pattern})\Z"),
-        list(_first) + [""] * (_tag == "null"),
-    )
+    _whole = re.compile(rf"(?:{_pattern})\Z")
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, _first)
 
 
 class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -76,7 +77,7 @@ class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
 
 
 def parse(text: str) -> Any:
-    """Plain data from YAML text, by the rules of specs.
+    """Return plain data from YAML text, by the rules of specs.
 
     Raises:
         yaml.YAMLError: the text is not YAML, repeats a key or holds a tag that is not plain data.
@@ -84,15 +85,8 @@ def parse(text: str) -> Any:
     return construct(compose(text))
 
 
-def problem(error: yaml.YAMLError) -> str:
-    """What a parser complains of, without a full stop."""
-    parts = [getattr(error, "context", None), getattr(error, "problem", None)]
-    words = " ".join(part for part in parts if part) or str(error).partition("\n")[0]
-    return words.rstrip(".")
-
-
 def compose(text: str) -> Node | None:
-    """The nodes of a text, each with its place.
+    """Return the nodes of a text, each with its place.
 
     The parser that is written in C is many times as fast. What it refuses is read once more by the
     other one, whose complaints are those that people know.
@@ -108,8 +102,7 @@ def compose(text: str) -> Node | None:
             raise yaml.YAMLError(_TOO_DEEP) from None
         root = _nodes(text, _Loader)
     if root is not None:
-        _refuse_monsters(root)
-        _check_keys(root)
+        _check_nodes(root)
     return root
 
 
@@ -125,7 +118,7 @@ def _nodes(text: str, kind: type[yaml.SafeLoader]) -> Node | None:
 
 
 def construct(root: Node | None) -> Any:
-    """The plain data of nodes.
+    """Return the plain data of nodes.
 
     Raises:
         yaml.YAMLError: a value is not what its tag says.
@@ -138,8 +131,8 @@ def construct(root: Node | None) -> Any:
         raise yaml.YAMLError(f"a value is not what its tag says: {error}") from None
 
 
-def _refuse_monsters(root: Node) -> None:
-    """Refuse what would take for ever, or the stack, once aliases are followed.
+def _check_nodes(root: Node) -> None:
+    """Refuse wrong keys, and what would take for ever, or the stack, once aliases are followed.
 
     A few hundred bytes of aliases of aliases stand for billions of values.
     """
@@ -161,42 +154,28 @@ def _refuse_monsters(root: Node) -> None:
             sizes[id(node)] = size, depth
         elif id(node) not in entered:
             entered.add(id(node))
+            _check_keys(node)
             pending.append((node, True))
             pending += [(child, False) for child in below]
         elif id(node) not in sizes:
             raise _refused("an alias stands for something that it is a part of", node)
 
 
-_NO_TEXTS = {
-    "null": "stands for nothing",
-    "bool": "is a truth value",
-    "int": "is a number",
-    "float": "is a number",
-}
-
-
-def _check_keys(root: Node) -> None:
-    """Refuse keys that are there twice, or that are no text."""
-    pending, seen = [root], set()
-    while pending:
-        node = pending.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        keys = set()
-        for key in (pair[0] for pair in node.value if isinstance(node, MappingNode)):
-            kind = key.tag.rpartition(":")[2]
-            if not isinstance(key, ScalarNode):
-                raise _refused("a key must be a text", key)
-            if not key.value and kind in _NO_TEXTS:
-                raise _refused("a key is missing before the ':'", key)
-            if kind in _NO_TEXTS:
-                words = f"the key {key.value} {_NO_TEXTS[kind]}"
-                raise _refused(f"{words}, and a key must be a text: write '{key.value}'", key)
-            if key.value in keys:
-                raise _refused(f"the key '{key.value}' is there twice", key)
-            keys.add(key.value)
-        pending += [child for _, _, child in children(node)]
+def _check_keys(node: Node) -> None:
+    """Refuse keys of a mapping that are there twice, or that are no text."""
+    keys = set()
+    for key, _ in node.value if isinstance(node, MappingNode) else ():
+        kind = key.tag.rpartition(":")[2]
+        if not isinstance(key, ScalarNode):
+            raise _refused("a key must be a text", key)
+        if not key.value and kind in _NO_TEXTS:
+            raise _refused("a key is missing before the ':'", key)
+        if kind in _NO_TEXTS:
+            words = f"the key {key.value} {_NO_TEXTS[kind]}"
+            raise _refused(f"{words}, and a key must be a text: write '{key.value}'", key)
+        if key.value in keys:
+            raise _refused(f"the key '{key.value}' is there twice", key)
+        keys.add(key.value)
 
 
 def _refused(problem: str, node: Node) -> yaml.MarkedYAMLError:
@@ -204,7 +183,7 @@ def _refused(problem: str, node: Node) -> yaml.MarkedYAMLError:
 
 
 def children(node: Node | None) -> Iterator[tuple[str | int, Node, Node]]:
-    """Each child as (key, where the key is written, value); what was written last comes first."""
+    """Yield each child as (key, where that is written, value); of mappings the last one first."""
     if isinstance(node, MappingNode):
         for key, value in reversed(node.value):
             yield key.value, key, value
@@ -242,7 +221,7 @@ def parse_override(text: str, option: str = "--set", example: str = "epochs=5") 
         return Override(shown, where, parse(value))
     except yaml.YAMLError as error:
         raise SpecError(
-            f"{option} {shown}: the value is not readable YAML: {problem(error)}."
+            f"{option} {shown}: the value is not readable YAML: {_problem(error)}."
         ) from None
 
 
@@ -263,7 +242,7 @@ class Document:
     )
 
     def overridden(self, overrides: list[Override], base: Where) -> Document:
-        """The document with values below ``base`` replaced.
+        """Return the document with values below ``base`` replaced.
 
         Raises:
             SpecError: a part of a key names something that has no keys of its own.
@@ -277,7 +256,7 @@ class Document:
         return replace(self, data=data, overrides=placed)
 
     def place(self, where: Where) -> str:
-        """``file:line:column`` of the deepest part of ``where`` that was written down."""
+        """Return ``file:line:column`` of the deepest part of ``where`` that was written down."""
         for length in range(len(where), 0, -1):
             if where[:length] in self.overrides:
                 return f"--set {self.overrides[where[:length]].text}"
@@ -289,13 +268,13 @@ class Document:
         return f"{self.name}:{marks[-1].line + 1}:{marks[-1].column + 1}" if marks else self.name
 
     def was_written(self, where: Where) -> bool:
-        """Whether the whole of ``where`` was written: in the file, or by an override."""
+        """Return whether the whole of ``where`` was written: in the file, or by an override."""
         if any(where[:length] in self.overrides for length in range(1, len(where) + 1)):
             return True
         return len(list(self._marks(where))) == len(where)
 
     def holds(self, where: Where) -> bool:
-        """Whether there is a value at ``where``."""
+        """Return whether there is a value at ``where``."""
         try:
             self.value(where)
         except (KeyError, IndexError, TypeError):
@@ -303,7 +282,7 @@ class Document:
         return True
 
     def value(self, where: Where) -> Any:
-        """The value at ``where``.
+        """Return the value at ``where``.
 
         Raises:
             KeyError, IndexError, TypeError: there is none.
@@ -314,7 +293,7 @@ class Document:
         return value
 
     def _marks(self, where: Where) -> Iterator[yaml.Mark]:
-        """Where each part of ``where`` was written, as far down as it was."""
+        """Yield where each part of ``where`` was written, as far down as it was."""
         node = self.root
         for key in where:
             below = self._below(node)
@@ -324,12 +303,24 @@ class Document:
             yield at.start_mark
 
     def _below(self, node: Node | None) -> Mapping[str | int, tuple[Node, Node]]:
-        """The children of a node by their keys; of the same key, what was written last."""
+        """Return the children of a node by their keys; of the same key, what was written last."""
         if id(node) not in self._index:
             below = self._index[id(node)] = {}
             for key, at, value in children(node):
                 below.setdefault(key, (at, value))
         return self._index[id(node)]
+
+
+def _replace(data: Any, where: Where, override: Override) -> None:
+    for depth, key in enumerate(where[:-1]):
+        if not isinstance(data, dict) or not isinstance(data.get(key, {}), dict):
+            name = ".".join(str(part) for part in where[: depth + 1])
+            raise SpecError(
+                f"--set {override.text}: '{name}' is a single value without keys of its own."
+            )
+        data[key] = dict(data.get(key, {}))  # a copy: what an anchor shares stays as it was
+        data = data[key]
+    data[where[-1]] = override.value
 
 
 def read_document(path: Path) -> Document:
@@ -343,31 +334,22 @@ def read_document(path: Path) -> Document:
             content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise SpecError(f"{path}: larger than {MOST_BYTES / 2**20:.0f} MiB, so no spec.")
-        text = content.decode()
+        root = compose(content.decode())
+        return Document(str(path), construct(root), root)
     except FileNotFoundError:
         raise SpecError(
             f"{path}: there is no such file. Name a spec with --spec FILE, or go to its folder."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {stopped(error)}") from None
-    try:
-        root = compose(text)
-        return Document(str(path), construct(root), root)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise SpecError(f"{place}: {problem(error)}.") from None
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}: {problem(error)}.") from None
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise SpecError(f"{place}: {_problem(error)}.") from None
 
 
-def _replace(data: Any, where: Where, override: Override) -> None:
-    for depth, key in enumerate(where[:-1]):
-        if not isinstance(data, dict) or not isinstance(data.get(key, {}), dict):
-            name = ".".join(str(part) for part in where[: depth + 1])
-            raise SpecError(
-                f"--set {override.text}: '{name}' is a single value without keys of its own."
-            )
-        data[key] = dict(data.get(key, {}))  # a copy: what an anchor shares stays as it was
-        data = data[key]
-    data[where[-1]] = override.value
+def _problem(error: yaml.YAMLError) -> str:
+    """Return what a parser complains of, without a full stop."""
+    parts = [getattr(error, "context", None), getattr(error, "problem", None)]
+    words = " ".join(part for part in parts if part) or str(error).partition("\n")[0]
+    return words.rstrip(".")
