@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -227,80 +227,31 @@ def parse_override(text: str, option: str = "--set", example: str = "epochs=5") 
 
 @dataclass(frozen=True)
 class Document:
-    """The data of a file, with the place of every key and value.
-
-    ``overrides`` are laid over a copy of the data by :meth:`overridden`; a place that an override
-    covers is named by the words of the command line.
-    """
+    """The data of a file, with the place of every key and value."""
 
     name: str
     data: Any
     root: Node | None
-    overrides: dict[Where, Override] = field(default_factory=dict)
     _index: dict[int, dict[str | int, tuple[Node, Node]]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
-    def overridden(self, overrides: list[Override], base: Where) -> Document:
-        """Return the document with values below ``base`` replaced.
-
-        Raises:
-            SpecError: a part of a key names something that has no keys of its own.
-        """
-        data = dict(self.data)
-        placed = dict(self.overrides)
-        for override in overrides:
-            where = (*base, *override.where)
-            _replace(data, where, override)
-            placed[where] = override
-        return replace(self, data=data, overrides=placed)
-
     def place(self, where: Where) -> str:
         """Return ``file:line:column`` of the deepest part of ``where`` that was written down."""
-        for length in range(len(where), 0, -1):
-            if where[:length] in self.overrides:
-                return f"--set {self.overrides[where[:length]].text}"
-        marks = list(self._marks(where))
-        for length in range(len(where), len(marks), -1):  # what only an override has made
-            for below, override in self.overrides.items():
-                if below[:length] == where[:length]:
-                    return f"--set {override.text}"
+        marks = self.marks(where)
         return f"{self.name}:{marks[-1].line + 1}:{marks[-1].column + 1}" if marks else self.name
 
-    def was_written(self, where: Where) -> bool:
-        """Return whether the whole of ``where`` was written: in the file, or by an override."""
-        if any(where[:length] in self.overrides for length in range(1, len(where) + 1)):
-            return True
-        return len(list(self._marks(where))) == len(where)
-
-    def holds(self, where: Where) -> bool:
-        """Return whether there is a value at ``where``."""
-        try:
-            self.value(where)
-        except (KeyError, IndexError, TypeError):
-            return False
-        return True
-
-    def value(self, where: Where) -> Any:
-        """Return the value at ``where``.
-
-        Raises:
-            KeyError, IndexError, TypeError: there is none.
-        """
-        value = self.data
-        for key in where:
-            value = value[key]
-        return value
-
-    def _marks(self, where: Where) -> Iterator[yaml.Mark]:
-        """Yield where each part of ``where`` was written, as far down as it was."""
+    def marks(self, where: Where) -> list[yaml.Mark]:
+        """Return where each part of ``where`` was written, as far down as it was."""
+        marks: list[yaml.Mark] = []
         node = self.root
         for key in where:
             below = self._below(node)
             if key not in below:
-                return
+                break
             at, node = below[key]
-            yield at.start_mark
+            marks.append(at.start_mark)
+        return marks
 
     def _below(self, node: Node | None) -> Mapping[str | int, tuple[Node, Node]]:
         """Return the children of a node by their keys; of the same key, what was written last."""
@@ -309,18 +260,6 @@ class Document:
             for key, at, value in children(node):
                 below.setdefault(key, (at, value))
         return self._index[id(node)]
-
-
-def _replace(data: Any, where: Where, override: Override) -> None:
-    for depth, key in enumerate(where[:-1]):
-        if not isinstance(data, dict) or not isinstance(data.get(key, {}), dict):
-            name = ".".join(str(part) for part in where[: depth + 1])
-            raise SpecError(
-                f"--set {override.text}: '{name}' is a single value without keys of its own."
-            )
-        data[key] = dict(data.get(key, {}))  # a copy: what an anchor shares stays as it was
-        data = data[key]
-    data[where[-1]] = override.value
 
 
 def read_document(path: Path) -> Document:

@@ -23,27 +23,87 @@ class Spec:
 
     name: str
     experiments: Mapping[str, Experiment]
-    documents: Mapping[str, Document] = field(default_factory=dict, repr=False, compare=False)
-    """For each experiment the file with what the command line has changed."""
+    sources: Mapping[str, Source] = field(default_factory=dict, repr=False, compare=False)
 
     def place(self, experiment: str, *keys: str | int) -> str:
-        """Where a setting was written, or the innermost section around it that was.
+        """Return where a setting was written, or the innermost section around it that was.
 
         That is ``file:line:column``, or the words of ``--set``.
         """
-        document = self.documents.get(experiment)
-        if document is None:
-            return self.name
-        return document.place((*_base(document, experiment, keys), *keys))
+        source = self.sources.get(experiment)
+        return self.name if source is None else source.place(keys)
 
     def written(self, experiment: str, *keys: str | int) -> Any:
-        """What was written there, before it was checked.
+        """Return what was written there, before it was checked.
 
         Raises:
             LookupError, TypeError: nothing was.
         """
-        document = self.documents[experiment]
-        return document.value((*_base(document, experiment, keys), *keys))
+        return self.sources[experiment].value(keys)
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was written of one experiment: in its own section, in the defaults, and by ``--set``.
+
+    ``settings`` are all of that together.
+    """
+
+    document: Document
+    name: str
+    settings: Mapping[str, Any]
+    overrides: Mapping[Where, Override]
+
+    def place(self, keys: Where) -> str:
+        """Return where a setting was written, or the innermost section around it that was."""
+        override = self._override(keys)
+        if override is not None:
+            return f"--set {override.text}"
+        return self.document.place((*self._section(keys), *keys))
+
+    def value(self, keys: Where) -> Any:
+        """Return what was written there.
+
+        Raises:
+            LookupError, TypeError: nothing was.
+        """
+        value: Any = self.settings
+        for key in keys:
+            value = value[key]
+        return value
+
+    def holds(self, keys: Where) -> bool:
+        """Return whether anything was written there."""
+        try:
+            self.value(keys)
+        except (LookupError, TypeError):
+            return False
+        return True
+
+    def trail(self, keys: Where) -> Where:
+        """Return the keys as a message has them, after the experiment or the defaults."""
+        own = self._override(keys) is not None or len(self._section(keys)) > 1
+        return (self.name if own else "defaults", *keys)
+
+    def _override(self, keys: Where) -> Override | None:
+        """Return the override that wrote a setting, or without which there would be none."""
+        for length in range(len(keys), 0, -1):
+            if keys[:length] in self.overrides:
+                return self.overrides[keys[:length]]
+        section = self._section(keys)
+        depth = len(self.document.marks((*section, *keys))) - len(section)
+        for length in range(len(keys), depth, -1):
+            for where, override in self.overrides.items():
+                if where[:length] == keys[:length]:
+                    return override
+        return None
+
+    def _section(self, keys: Where) -> Where:
+        """Return what of the file holds the first key: the experiment, or else the defaults."""
+        own, inherited = ("experiments", self.name), ("defaults",)
+        if len(self.document.marks((*own, *keys[:1]))) > len(own):
+            return own
+        return inherited if len(self.document.marks((*inherited, *keys[:1]))) > 1 else own
 
 
 def load_spec(
@@ -64,9 +124,9 @@ def load_spec(
     """
     document = read_document(path)
     faults = _top_level_faults(document)
-    written = document.data.get("experiments") if not faults else None
-    if faults or not isinstance(written, dict):
+    if faults:
         raise _error(faults)
+    written = document.data["experiments"]
     for name in only:
         if name not in written:
             names = [str(each) for each in written]
@@ -74,52 +134,32 @@ def load_spec(
                 f"{document.name}: there is no experiment '{name}'.\n"
                 f"  experiments: {', '.join(names)}{nearest(name, names)}"
             )
-    chosen = _tagged(document, only or list(written), tags)
     overrides = [_in_grid(parse_override(text)) for text in sets]
-    experiments, documents = {}, {}
-    found: dict[str, None] = {}
-    for name in chosen:
+    experiments, sources = {}, {}
+    for name in _tagged(document, only or list(written), tags):
         try:
-            experiments[name], documents[name] = _experiment(document, name, overrides)
+            sources[name] = _source(document, name, overrides)
+            experiments[name] = _checked(sources[name])
         except SpecError as error:
-            found |= dict.fromkeys(error.args[0].split("\n\n"))
-    if found:
-        raise _error(list(found))
-    return Spec(document.name, experiments, documents)
+            faults += str(error).split("\n\n")
+    if faults:
+        raise _error(list(dict.fromkeys(faults)))
+    return Spec(document.name, experiments, sources)
+
+
+def experiment_names(path: Path) -> list[str]:
+    """Return the names in a file of experiments, faulty or not; none if it cannot be read."""
+    try:
+        written = read_document(path).data["experiments"]
+    except (SpecError, LookupError, TypeError):
+        return []
+    return list(written) if isinstance(written, dict) else []
 
 
 def _error(faults: Sequence[str]) -> SpecError:
     more = len(faults) - MOST_FAULTS
     told = [*faults[:MOST_FAULTS], *([f"and {plural(more, 'more fault')}"] if more > 0 else [])]
     return SpecError("\n\n".join(told))
-
-
-def experiment_names(path: Path) -> list[str]:
-    """The names in a file of experiments, whatever is wrong with it; none if it cannot be read."""
-    try:
-        written = read_document(path).value(("experiments",))
-    except (SpecError, KeyError, IndexError, TypeError):
-        return []
-    return list(written) if isinstance(written, dict) else []
-
-
-def _tagged(document: Document, names: Sequence[str], tags: Sequence[str]) -> list[str]:
-    """The experiments that have every tag, whether or not they have faults."""
-    found = [name for name in names if {*tags} <= {*_tags(document, name)}]
-    if names and not found:
-        there = list(dict.fromkeys(tag for name in names for tag in _tags(document, name)))
-        words = " and ".join(f"'{tag}'" for tag in tags)
-        known = f"tags: {', '.join(there)}{nearest(tags[0], there)}"
-        hint = known if there else "none of them has a tag"
-        raise SpecError(f"{document.name}: there is no experiment with the tag {words}.\n  {hint}")
-    return found
-
-
-def _tags(document: Document, name: str) -> list[str]:
-    settings = [document.data["experiments"][name], document.data.get("defaults")]
-    written = [each["tags"] for each in settings if isinstance(each, dict) and "tags" in each]
-    listed = written[0] if written and isinstance(written[0], list) else []
-    return [tag for tag in listed if isinstance(tag, str)]
 
 
 def _top_level_faults(document: Document) -> list[str]:
@@ -142,8 +182,28 @@ def _top_level_faults(document: Document) -> list[str]:
     return faults
 
 
+def _tagged(document: Document, names: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """Return the experiments that have every tag, whether or not they have faults."""
+    of_each = {name: _tags(document, name) for name in names}
+    found = [name for name, own in of_each.items() if {*tags} <= {*own}]
+    if names and not found:
+        there = list(dict.fromkeys(tag for own in of_each.values() for tag in own))
+        words = " and ".join(f"'{tag}'" for tag in tags)
+        known = f"tags: {', '.join(there)}{nearest(tags[0], there)}"
+        hint = known if there else "none of them has a tag"
+        raise SpecError(f"{document.name}: there is no experiment with the tag {words}.\n  {hint}")
+    return found
+
+
+def _tags(document: Document, name: str) -> list[str]:
+    settings = [document.data["experiments"][name], document.data.get("defaults")]
+    written = [each["tags"] for each in settings if isinstance(each, dict) and "tags" in each]
+    listed = written[0] if written and isinstance(written[0], list) else []
+    return [tag for tag in listed if isinstance(tag, str)]
+
+
 def _in_grid(override: Override) -> Override:
-    """``grid.model.width`` is the key ``model.width`` of the grid, not a mapping called ``model``.
+    """Take ``grid.model.width`` for the key ``model.width`` of the grid, which may hold dots.
 
     So too below the ``zip`` and ``random`` of a grid.
     """
@@ -154,84 +214,66 @@ def _in_grid(override: Override) -> Override:
     return replace(override, where=(*where[:at], f"{where[at]}.{where[at + 1]}", *where[at + 2 :]))
 
 
-def _experiment(
-    document: Document, name: Any, overrides: list[Override]
-) -> tuple[Experiment, Document]:
+def _source(document: Document, name: Any, overrides: Sequence[Override]) -> Source:
     base = ("experiments", name)
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise SpecError(
             f"{document.place(base)}: '{shortened(str(name))}' cannot be the name of an "
             f"experiment.\n  {NAMES}"
         )
-    if not isinstance(document.data["experiments"][name], dict):
+    own = document.data["experiments"][name]
+    if not isinstance(own, dict):
         raise SpecError(f"{document.place(base)}: '{name}' must be a mapping of settings.")
-    defaults = document.data.get("defaults") or {}
-    document = _reached(document, name, defaults, overrides).overridden(overrides, base)
-    settings = {**defaults, **document.data["experiments"][name]}
+    settings = {**(document.data.get("defaults") or {}), **own}
+    for override in overrides:
+        section: Any = settings
+        for depth, key in enumerate(override.where[:-1]):
+            if not isinstance(section, dict) or not isinstance(section.get(key, {}), dict):
+                path = ".".join(map(str, (*base, *override.where[: depth + 1])))
+                raise SpecError(
+                    f"--set {override.text}: '{path}' is a single value without keys of its own."
+                )
+            section[key] = dict(section.get(key, {}))  # what an anchor shares stays as it was
+            section = section[key]
+        section[override.where[-1]] = override.value
+    return Source(document, name, settings, {each.where: each for each in overrides})
+
+
+def _checked(source: Source) -> Experiment:
     faults: dict[Where, str] = {}
-    beyond = list(faults_of_values(settings))
+    beyond = list(faults_of_values(source.settings))
     if beyond:
-        faults |= _faults(document, name, raised(beyond))
+        faults |= _faults(source, raised(beyond))
     try:
-        experiment = Experiment.model_validate(settings)
+        experiment = Experiment.model_validate(source.settings)
     except ValidationError as error:
-        faults = {**faults, **_faults(document, name, error), **faults}
+        faults = {**faults, **_faults(source, error), **faults}
     if faults:
         raise SpecError("\n\n".join(dict.fromkeys(faults.values())))
-    return experiment, document
+    return experiment
 
 
-def _reached(
-    document: Document, name: str, defaults: Mapping[str, Any], overrides: Sequence[Override]
-) -> Document:
-    """The document with what an override changes a part of taken over from the defaults."""
-    reached = {override.where[0] for override in overrides if len(override.where) > 1}
-    inherited = {key: value for key, value in defaults.items() if key in reached}
-    if not inherited:
-        return document
-    experiments = document.data["experiments"]
-    experiments = {**experiments, name: {**inherited, **experiments[name]}}
-    return replace(document, data={**document.data, "experiments": experiments})
-
-
-def _faults(document: Document, name: str, error: ValidationError) -> dict[Where, str]:
-    """A paragraph for each place that has a fault."""
+def _faults(source: Source, error: ValidationError) -> dict[Where, str]:
+    """Return a paragraph for each place that has a fault."""
     at_place: dict[Where, list[ErrorDetails]] = {}
     for details in error.errors(include_url=False):
-        base = _base(document, name, details["loc"])
-        at_place.setdefault(_written(document, base, details), []).append(details)
-    return {where: _fault(document, where, details) for where, details in at_place.items()}
+        at_place.setdefault(_keys(source, details), []).append(details)
+    return {keys: _fault(source, keys, details) for keys, details in at_place.items()}
 
 
-def _base(document: Document, name: str, keys: Where) -> Where:
-    """What holds the first key: the experiment, or the defaults if it does not set its own."""
-    own, inherited = (("experiments", name), ("defaults",))
-    if not document.holds((*inherited, *keys[:1])):
-        return own
-    if not document.holds((*own, *keys[:1])):
-        return inherited
-    # An override of another part has had this one copied from the defaults; see _reached.
-    is_copy = (
-        not document.was_written((*own, *keys[:1]))
-        and not document.was_written((*own, *keys))
-        and document.was_written((*inherited, *keys))
-    )
-    return inherited if is_copy else own
-
-
-def _written(document: Document, base: Where, details: ErrorDetails) -> Where:
-    """The place in the file that pydantic means; it also names the branches of unions."""
+def _keys(source: Source, details: ErrorDetails) -> Where:
+    """Return the place that pydantic means, whose own also names the branches of unions."""
     *parts, last = details["loc"]
+    keys: Where = ()
     for part in parts:
-        base = (*base, part) if document.holds((*base, part)) else base
+        keys = (*keys, part) if source.holds((*keys, part)) else keys
     absent = details["type"] == "missing" and isinstance(last, str)
-    return (*base, last) if absent or document.holds((*base, last)) else base
+    return (*keys, last) if absent or source.holds((*keys, last)) else keys
 
 
-def _fault(document: Document, where: Where, all_details: list[ErrorDetails]) -> str:
-    shown = where[1:] if where[0] == "experiments" else where
-    trail, words = sentence(shown, all_details)
-    return f"{document.place(where)}: {' › '.join(shortened(str(part)) for part in trail)}: {words}"
+def _fault(source: Source, keys: Where, all_details: list[ErrorDetails]) -> str:
+    trail, words = sentence(source.trail(keys), all_details)
+    return f"{source.place(keys)}: {' › '.join(shortened(str(part)) for part in trail)}: {words}"
 
 
 _BITS = 63  # of a whole number besides its sign, in files and in torch
@@ -239,11 +281,12 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def faults_of_values(data: Any) -> Iterator[InitErrorDetails]:
-    """Every whole number of more than 64 bits and every text that no file can hold, once each."""
+    """Yield every whole number and text that YAML can write and no file or machine holds, once."""
     pending: list[tuple[Where, Any]] = [((), data)]
     seen = set()
     while pending:
         where, value = pending.pop()
+        rule = ""
         if isinstance(value, (dict, list)):
             if id(value) in seen:  # an alias; and what many of them unfold to has no end
                 continue
@@ -251,10 +294,9 @@ def faults_of_values(data: Any) -> Iterator[InitErrorDetails]:
             items = value.items() if isinstance(value, dict) else enumerate(value)
             pending += reversed([((*where, key), item) for key, item in items])
         elif isinstance(value, int) and value.bit_length() > _BITS:
-            yield _limit("must be a whole number of at most 64 bits", where, value)
+            rule = "must be a whole number of at most 64 bits"
         elif isinstance(value, str) and _NO_TEXT.search(value):
-            yield _limit(r"must be a text without \0 or half a surrogate pair", where, value)
-
-
-def _limit(rule: str, where: Where, value: Any) -> InitErrorDetails:
-    return InitErrorDetails(type=PydanticCustomError("limit", rule), loc=where, input=value)
+            rule = r"must be a text without \0 or half a surrogate pair"
+        if rule:
+            kind = PydanticCustomError("limit", rule)
+            yield InitErrorDetails(type=kind, loc=where, input=value)

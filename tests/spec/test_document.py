@@ -333,34 +333,6 @@ def test_a_place_is_where_the_key_was_written_or_the_nearest_above(
     assert places.place(where) == place
 
 
-def test_an_override_replaces_a_copy_and_is_its_own_place(places: Document) -> None:
-    changed = places.overridden([parse_override("lr=5"), parse_override("new.key=[1]")], ("one",))
-    assert changed.data["one"] == {"lr": 5, "inner": {"deep": 1}, "eps": 2, "new": {"key": [1]}}
-    assert changed.place(("one", "lr")) == "--set lr=5"
-    assert changed.place(("one", "new", "key", 0)) == "--set new.key=[1]"
-    assert changed.place(("one", "eps")) == "spec.yaml:6:3"
-    assert places.data["one"]["lr"] == 0.1
-    assert "new" not in places.data["one"]
-
-
-def test_of_two_overrides_of_one_key_the_later_wins(places: Document) -> None:
-    changed = places.overridden([parse_override("lr=5"), parse_override("lr=6")], ("one",))
-    assert changed.data["one"]["lr"] == 6
-    assert changed.place(("one", "lr")) == "--set lr=6"
-
-
-def test_an_override_changes_only_what_it_names(places: Document) -> None:
-    changed = places.overridden([parse_override("inner.deep=9")], ("one",))
-    assert changed.data["one"]["inner"] == {"deep": 9}
-    assert changed.data["two"]["inner"] == {"deep": 1}
-
-
-@pytest.mark.parametrize("text", ["lr.x=1", "inner.deep.er=1"])
-def test_an_override_below_a_single_value_is_refused(places: Document, text: str) -> None:
-    with pytest.raises(SpecError, match=rf"^--set {text}: '.*' is a single value"):
-        places.overridden([parse_override(text)], ("one",))
-
-
 @pytest.mark.parametrize("text", ["lr", "", "=1", "a..b=1", ".a=1", "a.=1"])
 def test_an_override_without_key_or_equals_sign_shows_how_it_is_written(text: str) -> None:
     with pytest.raises(SpecError, match=rf"^--set {text}: expected KEY=VALUE, such as"):

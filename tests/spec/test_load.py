@@ -224,6 +224,12 @@ def test_set_changes_one_key_of_what_defaults_say(tmp_path: Path) -> None:
     assert (tiny.checkpoint.epochs, tiny.checkpoint.minutes) == (2, 3)
 
 
+def test_of_two_sets_of_one_key_the_later_wins(tmp_path: Path) -> None:
+    spec = load_spec(write_spec(tmp_path), sets=["epochs=5", "epochs=6"])
+    assert spec.experiments["tiny"].epochs == 6
+    assert spec.place("tiny", "epochs") == "--set epochs=6"
+
+
 def test_set_changes_one_optimizer_even_if_two_share_an_anchor(tmp_path: Path) -> None:
     text = TINY.replace("sgd: {", "sgd: &sgd {") + "      twin: *sgd\n"
     path = write_spec(tmp_path, text)
