@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -42,14 +43,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Versus:
-    """A setting against the baseline.
-
-    Args:
-        difference: between the two, with its tests.
-        t_test_p: of the t-test, adjusted by Holm's method for those of all settings in the
-            comparison; None if there is none.
-        rank_test_p: of the rank test, likewise.
-    """
+    """A setting against the baseline; p-values are adjusted by Holm's method for all settings."""
 
     difference: Difference
     t_test_p: float | None
@@ -58,13 +52,7 @@ class Versus:
 
 @dataclass(frozen=True)
 class Behind:
-    """A setting against the best one.
-
-    Args:
-        difference: between the two, with its tests.
-        p: that its standing goes by, adjusted for the best one's being the best of all settings in
-            the comparison; None if there is none.
-    """
+    """A setting against the best one; ``p`` is adjusted for that one's having been chosen."""
 
     difference: Difference
     p: float | None
@@ -130,13 +118,7 @@ class Row:
 
 
 def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
-    """Take the runs of a setting together; of those with the same seed, the first that has a value.
-
-    Args:
-        group: the setting.
-        runs: all of its runs.
-        question: what is asked.
-    """
+    """Return a setting's runs taken together; of those of one seed, the first that has a value."""
     values: dict[Hashable, float] = {}
     counted: dict[Hashable, Run] = {}
     left_out: Counter[str] = Counter()
@@ -167,14 +149,13 @@ def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
 
 
 def _epoch_seconds(runs: Sequence[Run]) -> float | None:
-    """The mean over runs; each run's is the mean over its epochs."""
+    """Return the mean over runs, of which each has the mean over its epochs."""
     known = [seconds for seconds in map(_epoch_seconds_of, runs) if seconds is not None]
     return float(np.mean(known)) if known else None
 
 
 def _epoch_seconds_of(run: Run) -> float | None:
-    own = run.curves.get(EPOCH_SECONDS)
-    if own is not None:
+    if own := run.curves.get(EPOCH_SECONDS):
         return float(np.mean(own.values))
     longest = max(run.curves.values(), key=lambda curve: len(curve.values), default=None)
     if longest is None or longest.epochs[-1] <= longest.epochs[0]:
@@ -235,10 +216,10 @@ def compare_runs(runs: Sequence[Run], questions: Mapping[str, Question]) -> list
         runs: of any number of experiments.
         questions: what is asked of each experiment, by its name.
     """
-    by_conditions: dict[tuple[str, ...], dict[Group, list[Run]]] = defaultdict(dict)
+    by_conditions: dict[tuple[str, ...], dict[Group, list[Run]]] = {}
     for run in runs:
         key = (run.group.experiment, *run.group.conditions.values())
-        by_conditions[key].setdefault(run.group, []).append(run)
+        by_conditions.setdefault(key, {}).setdefault(run.group, []).append(run)
     experiments = list(dict.fromkeys(name for name, *_ in by_conditions))
     in_order = sorted(
         by_conditions, key=lambda key: (experiments.index(key[0]), *map(by_size, key[1:]))
@@ -247,7 +228,7 @@ def compare_runs(runs: Sequence[Run], questions: Mapping[str, Question]) -> list
 
 
 def by_size(word: str) -> tuple[float, str]:
-    """A key that sorts numbers by their size, before words by their letters."""
+    """Return a key that sorts numbers by their size, before words by their letters."""
     try:
         return float(word), word
     except ValueError:
@@ -271,7 +252,7 @@ def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
 def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comparison:
     rows = [make_row(group, runs, question) for group, runs in groups.items()]
     rows.sort(key=lambda row: question.order(row.summary))
-    baseline = _baseline(rows, question.baseline)
+    baseline = _baseline(rows, question.baseline) if question.baseline is not None else None
     rows = _with_standings(rows, question)
     if baseline is not None:
         rows = _with_tests(rows, baseline, question)
@@ -279,28 +260,22 @@ def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comp
     return Comparison(question, first.experiment, first.conditions, rows, baseline)
 
 
-def _baseline(rows: Sequence[Row], name: str | None) -> Row | None:
-    """The row of that name; of a label with several settings, the best one.
+def _baseline(rows: Sequence[Row], name: str) -> Row | None:
+    """Return the row of that name; of a label with several settings, the best one.
 
     A word of a longer name is enough, where one label alone has it: other people's runs have long
     names.
     """
-    if name is None:
-        return None
     there = [row for row in rows if row.summary is not None]
     for fits in (
         lambda group: group.name == name,
         lambda group: group.optimizer == name,
-        lambda group: name.lower() in _words(group.name),
+        lambda group: name.lower() in re.split(r"[\W_]+", group.name.lower()),
     ):
         fitting = [row for row in there if fits(row.group)]
         if len({row.group.optimizer for row in fitting}) == 1:
             return fitting[0]
     return None
-
-
-def _words(name: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in name.lower()).split()
 
 
 def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
@@ -349,6 +324,8 @@ def _with_tests(rows: Sequence[Row], baseline: Row, question: Question) -> list[
     return [replace(row, versus=versus.get(row.group)) for row in rows]
 
 
+# --------------------------------------------------------------- circumstances
+
 _MOST_CAMPS = 3
 
 
@@ -359,12 +336,10 @@ class Camp:
     Args:
         circumstances: those in which it differs from other camps, a word for each name.
         seeds: of its runs, by the names of their settings.
-        whole: the settings of which all runs are here.
     """
 
     circumstances: Mapping[str, str]
     seeds: Mapping[str, Sequence[Hashable]]
-    whole: frozenset[str]
 
     @property
     def runs(self) -> int:
@@ -373,7 +348,7 @@ class Camp:
 
 
 def camps(comparison: Comparison) -> list[Camp]:
-    """The camps of the runs that have a value, the largest first; none if all are alike."""
+    """Return the camps of the runs that have a value, the largest first; none if all are alike."""
     counted = [(row.group.name, run) for row in comparison.rows for run in row.counted.values()]
     known: dict[str, set[str]] = defaultdict(set)
     for _, run in counted:
@@ -386,42 +361,33 @@ def camps(comparison: Comparison) -> list[Camp]:
     for setting, run in counted:
         words = tuple(run.circumstances.get(name, "unknown") for name in differing)
         seeds[words].setdefault(setting, []).append(run.seed_or_folder)
-    sizes = {row.group.name: len(row.counted) for row in comparison.rows}
-    found = [
-        Camp(
-            dict(zip(differing, words, strict=True)),
-            each,
-            frozenset(name for name, its in each.items() if len(its) == sizes[name]),
-        )
-        for words, each in seeds.items()
-    ]
+    found = [Camp(dict(zip(differing, words, strict=True)), its) for words, its in seeds.items()]
     return sorted(found, key=lambda camp: -camp.runs)
 
 
-def circumstances_note(comparison: Comparison) -> Iterator[str]:
-    """A sentence on runs that had other circumstances than most; nothing if all are alike."""
+def circumstances_note(comparison: Comparison) -> list[str]:
+    """Return a sentence on runs that had other circumstances than most; none if all are alike."""
+    sizes = {row.group.name: len(row.counted) for row in comparison.rows}
+
+    def told(camp: Camp) -> str:
+        settings = []
+        for name, its in camp.seeds.items():
+            seeds = [seed for seed in its if isinstance(seed, int)]
+            word = f" ({'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)})"
+            settings.append(name if len(its) == sizes[name] else name + word)
+        return f"{listed(settings)} with {circumstances(camp)}"
+
+    def circumstances(camp: Camp) -> str:
+        return ", ".join(f"{name} {word}" for name, word in camp.circumstances.items())
+
     found = camps(comparison)
     if not found:
-        return
+        return []
     most, *others = found
-    told = [_in_words(camp) for camp in others[:_MOST_CAMPS]]
+    parts = list(map(told, others[:_MOST_CAMPS]))
     if len(others) > _MOST_CAMPS:
-        told.append(f"{sum(camp.runs for camp in others[_MOST_CAMPS:])} runs in yet others")
-    rest = ", ".join(f"{name} {word}" for name, word in most.circumstances.items())
-    yield (
-        f"Trained in unlike circumstances, which change the bits: {'; '.join(told)}; all else with"
-        f" {rest}."
-    )
-
-
-def _in_words(camp: Camp) -> str:
-    settings = listed([_with_seeds(name, camp) for name in camp.seeds])
-    words = ", ".join(f"{name} {word}" for name, word in camp.circumstances.items())
-    return f"{settings} with {words}"
-
-
-def _with_seeds(name: str, camp: Camp) -> str:
-    if name in camp.whole:
-        return name
-    seeds = [seed for seed in camp.seeds[name] if isinstance(seed, int)]
-    return f"{name} ({'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)})"
+        parts.append(f"{sum(camp.runs for camp in others[_MOST_CAMPS:])} runs in yet others")
+    return [
+        f"Trained in unlike circumstances, which change the bits: {'; '.join(parts)}; all else with"
+        f" {circumstances(most)}."
+    ]

@@ -12,7 +12,7 @@ from enum import StrEnum
 import numpy as np
 
 from deltagclip_cli.core import COMPARED_METRICS, Mode, NotYetError, UsageError, more_is_better
-from deltagclip_cli.results.read.run import Curve, Outcome, Run, standard_name
+from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run, standard_name
 from deltagclip_cli.results.statistics.summary import Summary, summarize
 from deltagclip_cli.results.statistics.summary import median as middle
 from deltagclip_cli.spec.faults import nearest
@@ -21,23 +21,22 @@ _MOST_NAMES = 12
 
 
 def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric") -> str:
-    """The name of a metric that some run has.
+    """Return the name of a metric that some run has.
 
     Args:
         runs: whose metrics there are.
-        asked: its name, or one that other people use for it; None takes the first of
-            :data:`COMPARED_METRICS` that there is.
+        asked: its name, or one that other people use for it; None for the usual one.
         words: those of the user that ask for it.
 
     Raises:
         UsageError: no run has it; the message lists those there are, nearest first.
         NotYetError: no run has any.
     """
-    there = _names(runs)
+    there = dict.fromkeys(name for run in runs for name in run.curves)
     wanted = COMPARED_METRICS if asked is None else (asked, standard_name(asked))
-    found = next((name for name in wanted if name in there), None)
-    if found is not None:
-        return found
+    for name in wanted:
+        if name in there:
+            return name
     if not there:
         raise NotYetError(
             "There is nothing to compare yet: no run has come to the end of its first epoch.\n"
@@ -47,18 +46,13 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
     raise UsageError(f"{what}.\n  metrics: {nearest_first(asked or '', there)}")
 
 
-def usual_metric(runs: Iterable[Run]) -> str | None:
-    """The first of :data:`COMPARED_METRICS` that some run has."""
-    there = _names(runs)
-    return next((name for name in COMPARED_METRICS if name in there), None)
-
-
-def _names(runs: Iterable[Run]) -> dict[str, None]:
-    return dict.fromkeys(name for run in runs for name in run.curves)
+def usual_metric(runs: Sequence[Run]) -> str | None:
+    """Return the first of :data:`~deltagclip_cli.core.COMPARED_METRICS` that some run has."""
+    return next((name for name in COMPARED_METRICS if any(name in r.curves for r in runs)), None)
 
 
 def nearest_first(word: str, names: Iterable[str]) -> str:
-    """Names in the order of their likeness to a word, as a list for a message, with a hint."""
+    """Return names by their likeness to a word, as a list for a message, with a hint."""
 
     def likeness(name: str) -> float:
         return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
@@ -70,15 +64,10 @@ def nearest_first(word: str, names: Iterable[str]) -> str:
 
 
 def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
-    """Whether more of a metric is better.
-
-    Args:
-        metric: its name.
-        mode: what the user says; None leaves it to the name.
-        words: those of the user that ask for the metric.
+    """Return whether more of a metric is better, by what the user says or else by its name.
 
     Raises:
-        UsageError: nobody says it and the name does not tell.
+        UsageError: neither tells; the message begins with the words that ask for the metric.
     """
     found = (mode is Mode.MAX) if mode is not None else more_is_better(metric)
     if found is None:
@@ -89,15 +78,8 @@ def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
     return found
 
 
-class _Kind(StrEnum):
-    LAST = "last"
-    BEST = "best"
-    EPOCH = "epoch"
-    STEP = "step"
-
-
 class Missing(StrEnum):
-    """Why a run that did not fail has no value at a moment."""
+    """A reason why a run that did not fail has no value at a moment."""
 
     SHORTER = "shorter"
     EARLIER = "not yet measured"
@@ -106,50 +88,54 @@ class Missing(StrEnum):
 
 @dataclass(frozen=True)
 class Moment:
-    """The last epoch, the best one, or a given epoch or step.
+    """When a metric is read: at the last epoch, at the best one, or at a given epoch or step.
 
     Args:
-        kind: which of these.
+        kind: ``last``, ``best``, ``epoch`` or ``step``.
         at: the number of the epoch or step; None for the other two.
         unit: what is counted: ``epoch``, or ``step`` where nobody knows what an epoch is.
     """
 
-    kind: _Kind = _Kind.LAST
+    kind: str = "last"
     at: int | None = None
     unit: str = "epoch"
 
     @classmethod
     def parse(cls, text: str) -> Moment:
-        """``last``, ``best``, ``epoch=N`` or ``step=N``.
+        """Read ``last``, ``best``, ``epoch=N`` or ``step=N``.
 
         Raises:
             UsageError: it is something else.
         """
         kind, equals, number = text.partition("=")
-        if kind in (_Kind.LAST, _Kind.BEST) and not equals:
-            return cls(_Kind(kind))
-        if kind in (_Kind.EPOCH, _Kind.STEP) and number.isascii() and number.isdigit():
-            return cls(_Kind(kind), int(number))
+        if kind in ("last", "best") and not equals:
+            return cls(kind)
+        if kind in ("epoch", "step") and number.isascii() and number.isdigit():
+            return cls(kind, int(number))
         raise UsageError(f"--at {text}: say last, best, epoch=N or step=N.")
 
     def __str__(self) -> str:
-        if self.at is not None:
-            return f"at {self.kind} {self.at}"
-        return f"at the {self.kind} {self.unit}"
+        return f"at the {self.kind} {self.unit}" if self.at is None else f"at {self.kind} {self.at}"
+
+    @property
+    def option(self) -> str:
+        """The words of the user that ask for it."""
+        return f"--at {self.kind}" + ("" if self.at is None else f"={self.at}")
 
     @property
     def is_chosen(self) -> bool:
         """Whether the moment is chosen by the value that is read there, which flatters it."""
-        return self.kind is _Kind.BEST
+        return self.kind == "best"
 
     def value(self, run: Run, metric: str, *, higher_is_better: bool) -> float | Outcome | Missing:
-        """A metric of a run; NaN if the run has diverged; or why there is none.
+        """Return a metric of a run; NaN if the run has diverged; or why there is none.
 
         A run that ended early counts where a given epoch or step came before its end.
         """
         curve = run.curves.get(metric)
-        if self.at is not None and curve is not None and self._positions(curve)[-1] >= self.at:
-            return _until(self._positions(curve), curve.values, self.at)
+        if self.at is not None and curve is not None and self.end(curve) >= self.at:
+            before = int(np.searchsorted(self._positions(curve), self.at, side="right"))
+            return float(curve.values[before - 1]) if before else Missing.EARLIER
         if run.outcome is Outcome.DIVERGED:
             return math.nan
         if run.outcome is not Outcome.FINISHED:
@@ -158,32 +144,19 @@ class Moment:
             return Missing.WITHOUT
         if self.at is not None:
             return Missing.SHORTER
-        return _best(curve, higher_is_better) if self.is_chosen else float(curve.values[-1])
-
-    @property
-    def option(self) -> str:
-        """The words of the user that ask for it."""
-        return f"--at {self.kind}" + ("" if self.at is None else f"={self.at}")
+        if not self.is_chosen:
+            return float(curve.values[-1])
+        finite = curve.values[np.isfinite(curve.values)]
+        if not len(finite):
+            return math.nan
+        return float(finite.max() if higher_is_better else finite.min())
 
     def end(self, curve: Curve) -> float:
-        """Where a curve ends, in epochs or steps as the moment is."""
+        """Return where a curve ends, in epochs or steps as the moment is."""
         return float(self._positions(curve)[-1])
 
-    def _positions(self, curve: Curve) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return curve.epochs if self.kind is _Kind.EPOCH else curve.steps
-
-
-def _until(positions: np.ndarray, values: np.ndarray, at: int) -> float | Missing:
-    """The last value that was recorded until then."""
-    index = int(np.searchsorted(positions, at, side="right")) - 1
-    return float(values[index]) if index >= 0 else Missing.EARLIER
-
-
-def _best(curve: Curve, higher_is_better: bool) -> float:
-    finite = curve.values[np.isfinite(curve.values)]
-    if not len(finite):
-        return math.nan
-    return float(finite.max() if higher_is_better else finite.min())
+    def _positions(self, curve: Curve) -> Numbers:
+        return curve.epochs if self.kind == "epoch" else curve.steps
 
 
 @dataclass(frozen=True)
@@ -204,7 +177,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str, runs: Iterable[Run], mode: Mode | None = None) -> Target:
-        """``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``.
+        """Read ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``.
 
         Args:
             text: what the user wrote.
@@ -216,7 +189,7 @@ class Target:
                 values are good ones.
         """
         name, _, number = text.rpartition("=")
-        experiment, colon, metric = name.rpartition(":")
+        experiment, _, metric = name.rpartition(":")
         try:
             value = float(number)
         except ValueError:
@@ -227,9 +200,10 @@ class Target:
                 "  or EXPERIMENT:METRIC=VALUE for one of several experiments."
             )
         metric = choose_metric(runs, metric, f"--target {text}")
-        told = more_is_better(metric)
-        better = higher_is_better(metric, mode, f"--target {text}") if told is None else told
-        return cls(metric, value, better, experiment if colon else None)
+        better = more_is_better(metric)
+        if better is None:
+            better = higher_is_better(metric, mode, f"--target {text}")
+        return cls(metric, value, better, experiment if ":" in name else None)
 
     def __str__(self) -> str:
         return f"{self.metric} {'≥' if self.higher_is_better else '≤'} {self.value:g}"
@@ -264,7 +238,7 @@ NEVER = Cost(math.inf, math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Reached:
-    """How the runs of a setting did with a target.
+    """What came of a target in the runs of a setting.
 
     Args:
         count: how many reached it.
@@ -278,7 +252,7 @@ class Reached:
 
 
 def cost(run: Run, target: Target) -> Cost | None:
-    """What a run took until the first record that reached a target.
+    """Return what a run took until the first record that reached a target.
 
     None if it did not end, or did not tell of the metric. A run that diverged may have done so
     before it could tell.
@@ -288,12 +262,8 @@ def cost(run: Run, target: Target) -> Cost | None:
         return None
     if curve is None:
         return NEVER if run.outcome is Outcome.DIVERGED else None
-    with np.errstate(invalid="ignore"):
-        there = (
-            curve.values >= target.value
-            if target.higher_is_better
-            else curve.values <= target.value
-        )
+    is_there = np.greater_equal if target.higher_is_better else np.less_equal
+    there = is_there(curve.values, target.value)
     if not there.any():
         return NEVER
     first = int(there.argmax())
@@ -301,7 +271,7 @@ def cost(run: Run, target: Target) -> Cost | None:
 
 
 def reached(runs: Sequence[Run], target: Target) -> Reached:
-    """How the runs of a setting did with a target."""
+    """Return what came of a target in the runs of a setting."""
     costs = [each for each in (cost(run, target) for run in runs) if each is not None]
     if not costs:
         return Reached(0, 0, None)
@@ -333,16 +303,16 @@ class Question:
     interval: bool = False
 
     def target(self, experiment: str) -> Target | None:
-        """The target of an experiment: the one that names it, else the one for all."""
+        """Return the target of an experiment: the one that names it, else the one for all."""
         by_experiment = {each.experiment: each for each in self.targets}
         return by_experiment.get(experiment) or by_experiment.get(None)
 
     def value(self, run: Run) -> float | Outcome | Missing:
-        """The value of a run; NaN if it has diverged; or why there is none."""
+        """Return the value of a run; NaN if it has diverged; or why there is none."""
         return self.moment.value(run, self.metric, higher_is_better=self.higher_is_better)
 
     def summarize(self, values: Mapping[Hashable, float]) -> Summary | None:
-        """The values of a setting taken together; None if there are none."""
+        """Return the values of a setting taken together; None if there are none."""
         if not values:
             return None
         return summarize(
