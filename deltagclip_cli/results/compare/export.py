@@ -15,7 +15,7 @@ from deltagclip_cli.results.compare.analysis import Analysis, Overall
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
 from deltagclip_cli.results.compare.published import Published, caveats, published
 from deltagclip_cli.results.compare.sensitivity import HeatMap, sensitivities
-from deltagclip_cli.results.compare.tables import Cell, Column, Table, setting_columns
+from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
 from deltagclip_cli.results.read.run import Run
 
 
@@ -50,7 +50,7 @@ def _experiment(comparison: Comparison, answer: Analysis) -> dict[str, Any]:
             {"circumstances": camp.circumstances, "seeds": camp.seeds} for camp in camps(comparison)
         ],
         "settings": [
-            {**_setting(columns, row), "runs": [_run(row, run) for run in row.runs]}
+            {**make_record(columns, row), "runs": [_run(row, run) for run in row.runs]}
             for row in comparison.rows
         ],
         "sensitivity": [
@@ -73,15 +73,6 @@ def _experiment(comparison: Comparison, answer: Analysis) -> dict[str, Any]:
             "caveats": caveats(comparison.experiment),
         }
     return record
-
-
-def _setting(columns: Iterable[Column[Row]], row: Row) -> dict[str, Any]:
-    return {
-        name: value
-        for column in columns
-        if column.data is not None
-        for name, value in column.data(row).items()
-    }
 
 
 def _run(row: Row, run: Run) -> dict[str, Any]:
@@ -159,7 +150,7 @@ def csv_text(answer: Analysis) -> str:
 
 
 def _flat_row(comparison: Comparison, row: Row) -> dict[str, Any]:
-    question, known = comparison.question, _setting(setting_columns(comparison), row)
+    question, known = comparison.question, make_record(setting_columns(comparison), row)
     del known["options"]  # which settings tell apart
     record: dict[str, Any] = {
         "experiment": comparison.experiment,

@@ -13,22 +13,139 @@ from typing import Any
 from deltagclip_cli.core import NOTHING, finite, more_is_better, with_error
 from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
 from deltagclip_cli.results.compare.question import Moment, Question
-from deltagclip_cli.results.compare.tables import Cell, Column, Table, ends_of, make_table
+from deltagclip_cli.results.compare.tables import (
+    Cell,
+    Column,
+    Table,
+    ends_of,
+    make_record,
+    make_table,
+)
 from deltagclip_cli.results.read.run import Outcome, Run
+from deltagclip_cli.results.statistics.summary import Summary
 from deltagclip_cli.spec.document import parse
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published mean of one setting.
+
+    Args:
+        title: the setting in words.
+        optimizer: its options; empty if they were not told.
+        runs: a regular expression for the names of the runs in the authors' own logs, if known.
+        n: how many seeds.
+        epoch: after which the metric was read.
+        mean: of the metric.
+        standard_error: as published; None for a single seed.
+    """
+
+    title: str
+    optimizer: Mapping[str, Any]
+    runs: str | None
+    n: int
+    epoch: int
+    mean: float
+    standard_error: float | None
+
+    @property
+    def text(self) -> str:
+        """The mean and its standard error."""
+        return with_error(self.mean, self.standard_error)
+
+    def ours(self, rows: Sequence[Row]) -> Row | None:
+        """Return our setting, or the authors' own runs, of that name and with these options."""
+        return next((row for row in rows if row.summary and self._is(row)), None)
+
+    def _is(self, row: Row) -> bool:
+        if not row.group.is_ours:
+            return self.runs is not None and bool(re.search(self.runs, row.group.name))
+        told = self.optimizer.items()
+        return bool(told) and all(row.group.options.get(key) == value for key, value in told)
+
+
+def published(experiment: str, metric: str) -> list[Published]:
+    """Return what was published of a metric of an experiment."""
+    return [
+        Published(
+            figure["title"],
+            figure.get("optimizer", {}),
+            figure.get("runs"),
+            figure["n"],
+            figure["epoch"],
+            *figure["metrics"][metric],
+        )
+        for figure in _figures(experiment)
+        if metric in figure["metrics"]
+    ]
+
+
+def metrics(experiment: str) -> list[str]:
+    """Return the metrics of which something was published of an experiment, those of test first."""
+    names = dict.fromkeys(name for figure in _figures(experiment) for name in figure["metrics"])
+    return sorted(names, key=lambda name: not name.startswith("test/"))
+
+
+def caveats(experiment: str) -> list[str]:
+    """Return what to know of the figures of an experiment, their source first."""
+    names = {figure["experiment"] for figure in _figures(experiment)}
+    content = _content()
+    fitting = [each["says"] for each in content["caveats"] if names & set(each["about"])]
+    return [f"Source: {content['source']}.", *fitting] if names else []
+
+
+def experiments() -> list[str]:
+    """Return the experiments of which there are figures."""
+    return list(dict.fromkeys(figure["experiment"] for figure in _content()["figures"]))
+
+
+def published_table(comparison: Comparison) -> Table | None:
+    """Return what was published of a comparison, our means beside it; None if nothing was."""
+    metric, at = comparison.question.metric, comparison.question.moment.at
+    figures = published(comparison.experiment, metric)
+
+    def epoch(row: Row | None) -> str:
+        if row is None:
+            return NOTHING
+        return f"{max(ends_of(row, comparison), default=0) if at is None else at:.0f}"
+
+    columns: list[Column[tuple[Published, Row | None]]] = [
+        Column("setting", lambda pair: pair[0].title),
+        Column("epoch", lambda pair: str(pair[0].epoch)),
+        Column("n", lambda pair: str(pair[0].n)),
+        Column("published", lambda pair: pair[0].text),
+        Column("our epoch", lambda pair: epoch(pair[1])),
+        Column("our n", lambda pair: _n(pair[1])),
+        Column("ours", lambda pair: _mean(pair[1])),
+    ]
+    pairs = [(figure, figure.ours(comparison.rows)) for figure in figures]
+    title = f"{comparison.title}: {metric}, published"
+    return make_table(title, columns, pairs, caveats(comparison.experiment)) if pairs else None
+
+
+def _figures(experiment: str) -> list[Mapping[str, Any]]:
+    return [
+        figure
+        for figure in _content()["figures"]
+        if experiment in (figure["experiment"], *figure.get("folders", ()))
+    ]
+
+
+@cache
+def _content() -> dict[str, Any]:
+    text = files(__package__).joinpath("published.yaml").read_text("utf-8")
+    content: dict[str, Any] = parse(text)
+    return content
+
+
+# -------------------------------------------------- the paper's figures, repeated
 
 NOT_RUN = "not run"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the paper and the experiment that repeats it.
-
-    Args:
-        experiment: its name.
-        about: what the figure shows.
-        planned: how many runs it takes.
-    """
+    """A figure of the paper and the experiment that repeats it, by a planned number of runs."""
 
     experiment: str
     about: str
@@ -36,7 +153,7 @@ class Figure:
 
     @property
     def command(self) -> str:
-        """What runs it."""
+        """The command that runs it."""
         return f"deltagclip sweep {self.experiment}"
 
 
@@ -58,18 +175,23 @@ class Value:
     epoch: float | None = None
 
     @property
+    def summary(self) -> Summary | None:
+        """Our values taken together."""
+        return self.row.summary if self.row else None
+
+    @property
     def distance(self) -> float | None:
         """Ours less the published mean, in standard errors of that difference; None if unknown."""
-        summary = self.row.summary if self.row else None
-        errors = [self.published.standard_error, summary.standard_error if summary else None]
-        known = [error for error in errors if error is not None]
-        if summary is None or len(known) < 2 or not any(known):
+        if self.summary is None:
             return None
-        return (summary.mean - self.published.mean) / math.hypot(*known)
+        theirs, ours = self.published.standard_error, self.summary.standard_error
+        if theirs is None or ours is None or not (theirs or ours):
+            return None
+        return (self.summary.mean - self.published.mean) / math.hypot(theirs, ours)
 
 
 def values(experiment: str, runs: Sequence[Run]) -> list[Value]:
-    """Everything that was published of an experiment, beside what its runs came to."""
+    """Return all that was published of an experiment, beside what its runs came to."""
     mine = [run for run in runs if run.group.experiment == experiment]
     return [
         _value(metric, figure, mine)
@@ -121,22 +243,49 @@ def _finished(experiment: str, runs: Sequence[Run]) -> int:
     return sum(run.group.experiment == experiment and run.outcome in ends for run in runs)
 
 
+COLUMNS: list[Column[Value]] = [
+    Column(
+        "setting", lambda each: each.published.title, lambda each: {"setting": each.published.title}
+    ),
+    Column("metric", lambda each: each.metric, lambda each: {"metric": each.metric}),
+    Column(
+        "published",
+        lambda each: each.published.text,
+        lambda each: {"published": _numbers(each.published, each.published.epoch)},
+    ),
+    Column("n", lambda each: str(each.published.n)),
+    Column(
+        "ours",
+        lambda each: _mean(each.row) if each.row else NOT_RUN,
+        lambda each: {"ours": _numbers(each.summary, each.epoch)},
+    ),
+    Column("our n", lambda each: _n(each.row)),
+    Column(
+        "difference",
+        lambda each: finite(each.distance, "{:+.1f} s.e."),
+        lambda each: {"difference_in_standard_errors": each.distance},
+    ),
+]
+
+
+def _numbers(found: Published | Summary | None, epoch: float | None) -> dict[str, object] | None:
+    if found is None:
+        return None
+    return {
+        "mean": found.mean,
+        "standard_error": found.standard_error,
+        "n": found.n,
+        "epoch": epoch,
+    }
+
+
 def reproduction_tables(figures: Sequence[Figure], runs: Sequence[Run]) -> Iterator[Table]:
     """Yield a table for each experiment of which numbers were published."""
-    columns: list[Column[Value]] = [
-        Column("setting", lambda each: each.published.title),
-        Column("metric", lambda each: each.metric),
-        Column("published", lambda each: each.published.text),
-        Column("n", lambda each: str(each.published.n)),
-        Column("ours", lambda each: _mean(each.row) if each.row else NOT_RUN),
-        Column("our n", lambda each: _n(each.row)),
-        Column("difference", lambda each: finite(each.distance, "{:+.1f} s.e.")),
-    ]
     for figure in figures:
         if found := values(figure.experiment, runs):
             title = f"{figure.experiment}: published and ours"
             notes = [*_reproduction_notes(figure, found), *caveats(figure.experiment)]
-            yield make_table(title, columns, found, notes)
+            yield make_table(title, COLUMNS, found, notes)
 
 
 def _mean(row: Row | None) -> str:
@@ -165,7 +314,7 @@ def _reproduction_notes(figure: Figure, found: Sequence[Value]) -> list[str]:
 
 
 def as_data(figures: Sequence[Figure], runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """All of it for programs, in full precision."""
+    """Return all of it for programs, in full precision."""
     return [
         {
             "experiment": each.experiment,
@@ -173,142 +322,8 @@ def as_data(figures: Sequence[Figure], runs: Sequence[Run]) -> list[dict[str, An
             "command": each.command,
             "planned": each.planned,
             "finished": _finished(each.experiment, runs),
-            "values": [_value_as_data(value) for value in values(each.experiment, runs)],
+            "values": [make_record(COLUMNS, value) for value in values(each.experiment, runs)],
             "caveats": caveats(each.experiment),
         }
         for each in figures
     ]
-
-
-def _value_as_data(value: Value) -> Mapping[str, Any]:
-    figure, ours = value.published, value.row.summary if value.row else None
-    return {
-        "setting": figure.title,
-        "metric": value.metric,
-        "published": {
-            "mean": figure.mean,
-            "standard_error": figure.standard_error,
-            "n": figure.n,
-            "epoch": figure.epoch,
-        },
-        "ours": ours
-        and {
-            "mean": ours.mean,
-            "standard_error": ours.standard_error,
-            "n": ours.n,
-            "epoch": value.epoch,
-        },
-        "difference_in_standard_errors": value.distance,
-    }
-
-
-@dataclass(frozen=True)
-class Published:
-    """What somebody published of one setting.
-
-    Args:
-        title: the setting in words.
-        optimizer: its options; empty if they were not told.
-        runs: a regular expression for the names of the runs in the authors' own logs, if known.
-        n: how many seeds.
-        epoch: after which the metric was read.
-        mean: of the metric.
-        standard_error: as published; None for a single seed.
-    """
-
-    title: str
-    optimizer: Mapping[str, Any]
-    runs: str | None
-    n: int
-    epoch: int
-    mean: float
-    standard_error: float | None
-
-    @property
-    def text(self) -> str:
-        """The mean and its standard error."""
-        return with_error(self.mean, self.standard_error)
-
-    def ours(self, rows: Sequence[Row]) -> Row | None:
-        """Our setting, or the authors' own runs, of that name and with these options."""
-        return next((row for row in rows if row.summary and self._is(row)), None)
-
-    def _is(self, row: Row) -> bool:
-        if not row.group.is_ours:
-            return self.runs is not None and bool(re.search(self.runs, row.group.name))
-        told = self.optimizer.items()
-        return bool(told) and all(row.group.options.get(key) == value for key, value in told)
-
-
-def published(experiment: str, metric: str) -> list[Published]:
-    """What there is of a metric of an experiment."""
-    return [
-        Published(
-            figure["title"],
-            figure.get("optimizer", {}),
-            figure.get("runs"),
-            figure["n"],
-            figure["epoch"],
-            *figure["metrics"][metric],
-        )
-        for figure in _figures(experiment)
-        if metric in figure["metrics"]
-    ]
-
-
-def metrics(experiment: str) -> list[str]:
-    """The metrics of which something was published of an experiment, those of test first."""
-    names = dict.fromkeys(name for figure in _figures(experiment) for name in figure["metrics"])
-    return sorted(names, key=lambda name: not name.startswith("test/"))
-
-
-def caveats(experiment: str) -> list[str]:
-    """What to know of the figures of an experiment, their source first."""
-    names = {figure["experiment"] for figure in _figures(experiment)}
-    content = _content()
-    fitting = [each["says"] for each in content["caveats"] if names & set(each["about"])]
-    return [f"Source: {content['source']}.", *fitting] if names else []
-
-
-def experiments() -> list[str]:
-    """The experiments of which there are figures."""
-    return list(dict.fromkeys(figure["experiment"] for figure in _content()["figures"]))
-
-
-def published_table(comparison: Comparison) -> Table | None:
-    """Return what was published of a comparison, our means beside it; None if nothing was."""
-    metric, at = comparison.question.metric, comparison.question.moment.at
-    figures = published(comparison.experiment, metric)
-
-    def epoch(row: Row | None) -> str:
-        if row is None:
-            return NOTHING
-        return f"{max(ends_of(row, comparison), default=0) if at is None else at:.0f}"
-
-    columns: list[Column[tuple[Published, Row | None]]] = [
-        Column("setting", lambda pair: pair[0].title),
-        Column("epoch", lambda pair: str(pair[0].epoch)),
-        Column("n", lambda pair: str(pair[0].n)),
-        Column("published", lambda pair: pair[0].text),
-        Column("our epoch", lambda pair: epoch(pair[1])),
-        Column("our n", lambda pair: _n(pair[1])),
-        Column("ours", lambda pair: _mean(pair[1])),
-    ]
-    pairs = [(figure, figure.ours(comparison.rows)) for figure in figures]
-    title = f"{comparison.title}: {metric}, published"
-    return make_table(title, columns, pairs, caveats(comparison.experiment)) if pairs else None
-
-
-def _figures(experiment: str) -> list[Mapping[str, Any]]:
-    return [
-        figure
-        for figure in _content()["figures"]
-        if experiment in (figure["experiment"], *figure.get("folders", ()))
-    ]
-
-
-@cache
-def _content() -> dict[str, Any]:
-    text = files(__package__).joinpath("published.yaml").read_text("utf-8")
-    content: dict[str, Any] = parse(text)
-    return content

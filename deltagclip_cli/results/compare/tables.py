@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from deltagclip_cli.core import NOTHING, REGIMES, finite, plural, short, shown_with, with_error
 from deltagclip_cli.results.compare.comparison import (
@@ -99,6 +99,15 @@ def make_table(
     shown = [column for column in columns if column.is_shown]
     rows = [make_cells(column.cell(thing) for column in shown) for thing in things]
     return Table(title, [column.heading for column in shown], rows, notes)
+
+
+def make_record(columns: Iterable[Column[T]], thing: T) -> dict[str, Any]:
+    """Return all that columns have to say of something to programs."""
+    record: dict[str, Any] = {}
+    for column in columns:
+        if column.data is not None:
+            record |= column.data(thing)
+    return record
 
 
 def make_cells(cells: Iterable[str | Cell]) -> list[Cell]:
