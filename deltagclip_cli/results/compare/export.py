@@ -13,32 +13,53 @@ from typing import Any
 
 from deltagclip_cli.results.compare.analysis import Analysis, Overall
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
-from deltagclip_cli.results.compare.published import Published, caveats, published
-from deltagclip_cli.results.compare.sensitivity import HeatMap, sensitivities
+from deltagclip_cli.results.compare.published import caveats, published
+from deltagclip_cli.results.compare.sensitivity import sensitivities, sensitivity_columns
 from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
 from deltagclip_cli.results.read.run import Run
 
 
-def json_text(answer: Analysis) -> str:
-    """Everything, with the run folders behind each number.
+def json_text(analysis: Analysis) -> str:
+    """Return everything, with the run folders behind each number.
 
     What is not finite is null: a cost if the target was missed, a median, best or worst value if a
     run diverged.
     """
+    across = analysis.across
     content = {
-        "at": answer.request.at,
-        "ddof": answer.request.ddof,
+        "at": analysis.request.at,
+        "ddof": analysis.request.ddof,
         "confidence": 0.95,
-        "experiments": [_experiment(each, answer) for each in answer.comparisons],
-        "heat_maps": [_heat_map(each) for each in answer.heat_maps],
-        "across": _across(answer.across) if answer.across else None,
-        "problems": answer.problems,
+        "experiments": [_experiment(each, analysis) for each in analysis.comparisons],
+        "heat_maps": [
+            {
+                "title": each.title,
+                "keys": each.keys,
+                "cells": [
+                    {"words": words, "setting": row.group.name, "mean": row.mean}
+                    for words, row in each.cells.items()
+                ],
+            }
+            for each in analysis.heat_maps
+        ],
+        "across": {"ranking": asdict(across.ranking), "profiles": _profiles(across)}
+        if across
+        else None,
+        "problems": analysis.problems,
     }
     return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _experiment(comparison: Comparison, answer: Analysis) -> dict[str, Any]:
+def _profiles(found: Overall) -> dict[str, Any]:
+    return {
+        clock: {label: asdict(profile) for label, profile in profiles.items()}
+        for clock, profiles in found.profiles.items()
+    }
+
+
+def _experiment(comparison: Comparison, analysis: Analysis) -> dict[str, Any]:
     columns = setting_columns(comparison)
+    of_optimizers = sensitivity_columns(analysis.margin)
     record: dict[str, Any] = {
         "experiment": comparison.experiment,
         "conditions": comparison.conditions,
@@ -46,32 +67,21 @@ def _experiment(comparison: Comparison, answer: Analysis) -> dict[str, Any]:
         "higher_is_better": comparison.question.higher_is_better,
         "baseline": comparison.baseline.group.name if comparison.baseline else None,
         "target": asdict(comparison.target) if comparison.target else None,
-        "unlike_circumstances": [
-            {"circumstances": camp.circumstances, "seeds": camp.seeds} for camp in camps(comparison)
-        ],
+        "unlike_circumstances": [asdict(camp) for camp in camps(comparison)],
         "settings": [
             {**make_record(columns, row), "runs": [_run(row, run) for run in row.runs]}
             for row in comparison.rows
         ],
         "sensitivity": [
-            {
-                "optimizer": each.optimizer,
-                "within": str(answer.margin),
-                "settings_within": each.count,
-                "settings": each.n,
-                "diverged": each.diverged,
-                "without_value": each.missing,
-                "best": each.best.group.name if each.best else None,
-            }
-            for each in sensitivities(comparison, answer.margin)
+            make_record(of_optimizers, each) for each in sensitivities(comparison, analysis.margin)
         ],
     }
-    if answer.request.published:
-        found = published(comparison.experiment, comparison.question.metric)
-        record["published"] = {
-            "figures": [_published(each, comparison) for each in found],
-            "caveats": caveats(comparison.experiment),
-        }
+    if analysis.request.published:
+        figures = []
+        for each in published(comparison.experiment, comparison.question.metric):
+            ours = each.ours(comparison.rows)
+            figures.append({**asdict(each), "ours": ours.group.name if ours else None})
+        record["published"] = {"figures": figures, "caveats": caveats(comparison.experiment)}
     return record
 
 
@@ -88,34 +98,8 @@ def _run(row: Row, run: Run) -> dict[str, Any]:
     }
 
 
-def _published(figure: Published, comparison: Comparison) -> dict[str, Any]:
-    ours = figure.ours(comparison.rows)
-    return {**asdict(figure), "ours": ours.group.name if ours else None}
-
-
-def _heat_map(heat_map: HeatMap) -> dict[str, Any]:
-    return {
-        "title": heat_map.title,
-        "keys": heat_map.keys,
-        "cells": [
-            {"words": words, "setting": row.group.name, "mean": row.mean}
-            for words, row in heat_map.cells.items()
-        ],
-    }
-
-
-def _across(found: Overall) -> dict[str, Any]:
-    return {
-        "ranking": asdict(found.ranking),
-        "profiles": {
-            clock: {label: asdict(profile) for label, profile in profiles.items()}
-            for clock, profiles in found.profiles.items()
-        },
-    }
-
-
 def _plain(value: Any) -> Any:
-    """Data that JSON can write."""
+    """Return data that JSON can write."""
     match value:
         case bool() | int() | None:
             return value
@@ -131,16 +115,19 @@ def _plain(value: Any) -> Any:
 
 
 def _written(text: str) -> str:
-    """A text that UTF-8 can write: names of files may hold bytes that are none."""
+    """Return a text that UTF-8 can write: names of files may hold bytes that are none."""
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 # ------------------------------------------------------------------------ CSV
 
 
-def csv_text(answer: Analysis) -> str:
-    """A row for each setting; numbers in full precision, ``inf`` and ``nan`` among them."""
-    rows = [_flat_row(each, row) for each in answer.comparisons for row in each.rows]
+def csv_text(analysis: Analysis) -> str:
+    """Return a row for each setting, with full precision, ``inf`` and ``nan`` among the numbers."""
+    rows = []
+    for each in analysis.comparisons:
+        known = setting_columns(each)
+        rows += [_flat_row(each, row, make_record(known, row)) for row in each.rows]
     columns = dict.fromkeys(name for row in rows for name in row)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
@@ -149,8 +136,8 @@ def csv_text(answer: Analysis) -> str:
     return text.getvalue()
 
 
-def _flat_row(comparison: Comparison, row: Row) -> dict[str, Any]:
-    question, known = comparison.question, make_record(setting_columns(comparison), row)
+def _flat_row(comparison: Comparison, row: Row, known: dict[str, Any]) -> dict[str, Any]:
+    question = comparison.question
     del known["options"]  # which settings tell apart
     record: dict[str, Any] = {
         "experiment": comparison.experiment,
@@ -176,7 +163,7 @@ def _flat_row(comparison: Comparison, row: Row) -> dict[str, Any]:
 
 
 def _flat(prefix: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Intervals and such as columns of their own: ``median_interval_low``."""
+    """Return what has parts, such as an interval, as columns: ``median_interval_low``."""
     flat: dict[str, Any] = {}
     for name, value in record.items():
         if value is None and name.endswith("interval"):
@@ -191,6 +178,8 @@ def _flat(prefix: str, record: Mapping[str, Any]) -> dict[str, Any]:
 def _joined(settings: Mapping[str, str]) -> str:
     return " ".join(f"{key}={word}" for key, word in settings.items())
 
+
+# ------------------------------------------------------------ Markdown and LaTeX
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
 _MINUS = re.compile(r"(?<![^\s\[(])-(?=[\d∞])")

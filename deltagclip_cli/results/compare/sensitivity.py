@@ -107,20 +107,37 @@ def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
     )
 
 
-def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Iterator[Table]:
-    """Yield a table for each comparison in which an optimizer has several settings."""
-    columns: list[Column[Sensitivity]] = [
-        Column("optimizer", lambda each: each.optimizer),
-        Column("within", lambda each: f"{each.count} of {each.n}"),
+def sensitivity_columns(margin: Margin) -> list[Column[Sensitivity]]:
+    """Return what is known of how much the settings of an optimizer matter."""
+    return [
+        Column(
+            "optimizer",
+            lambda each: each.optimizer,
+            lambda each: {"optimizer": each.optimizer, "within": str(margin)},
+        ),
+        Column(
+            "within",
+            lambda each: f"{each.count} of {each.n}",
+            lambda each: {"settings_within": each.count, "settings": each.n},
+        ),
         Column("best", lambda each: short(each.best.mean if each.best else None)),
         Column("worst", lambda each: short(each.worst.mean if each.worst else None)),
-        Column("diverged", lambda each: str(each.diverged)),
-        Column("no value", lambda each: str(each.missing)),
+        Column(
+            "diverged", lambda each: str(each.diverged), lambda each: {"diverged": each.diverged}
+        ),
+        Column(
+            "no value", lambda each: str(each.missing), lambda each: {"without_value": each.missing}
+        ),
         Column(
             "best one",
             lambda each: " ".join(in_words(each.best.group.settings)) if each.best else NOTHING,
+            lambda each: {"best": each.best.group.name if each.best else None},
         ),
     ]
+
+
+def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Iterator[Table]:
+    """Yield a table for each comparison in which an optimizer has several settings."""
     notes = [
         "Best and worst of those of which no seed diverged. The best of many settings flatters:"
         " confirm it on other seeds."
@@ -128,7 +145,7 @@ def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Ite
     for comparison in comparisons:
         if found := sensitivities(comparison, margin):
             title = f"{comparison.title}: settings within {margin} of the best one's mean"
-            yield make_table(title, columns, found, notes)
+            yield make_table(title, sensitivity_columns(margin), found, notes)
 
 
 @dataclass(frozen=True)
