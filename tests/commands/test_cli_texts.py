@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from invocation import Invoke
-from tiny_texts import write_bert, write_emotion
+from tiny_data import write_bert, write_emotion
 
 SPEC = """\
 experiments:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_texts import rewrite_config, rewrite_weights, write_bert, write_emotion
+from tiny_data import rewrite_config, rewrite_weights, write_bert, write_emotion
 from torch import Tensor
 
 from deltagclip_cli.core import UsageError

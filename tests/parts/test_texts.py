@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_texts import WORDS, write_emotion
+from tiny_data import WORDS, write_emotion
 from torch import Tensor
 
 from deltagclip_cli.core import DataError, UsageError, claimed

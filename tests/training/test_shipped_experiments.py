@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_data import write_cifar, write_mnist
-from tiny_texts import write_bert, write_emotion
+from tiny_data import write_bert, write_cifar, write_emotion, write_mnist
 from torchvision import datasets
 from training_cases import StopAt, records, train
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_texts import write_bert, write_emotion
+from tiny_data import write_bert, write_emotion
 from training_cases import (
     DELTA_GCLIP,
     StopAt,
