@@ -82,12 +82,10 @@ class InlineRunner:
     """Runs one trial after the other in this process.
 
     Args:
-        data_dir: where data sets lie.
-        should_stop: when it says yes, the trial is stopped with a checkpoint.
+        should_stop: when it says yes, no more trials are started.
         work: runs a trial until the function given to it says that the trial is to be given up, and
             returns the exit code.
         fail_fast: stop after the first trial that does not finish.
-        download: fetch data that are missing.
     """
 
     data_dir: Path

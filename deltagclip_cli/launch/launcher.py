@@ -42,26 +42,13 @@ from deltagclip_cli.training.process import StopRequest
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """What one ``sweep`` is asked for.
+    """The options of one ``sweep``; those not described here are as ``sweep --help`` has them.
 
     Args:
-        spec: whose experiments these are.
-        runs: where run folders go.
-        data: where data sets lie.
-        console: where everything for people goes.
         elsewhere: asks a queue, if there is one, which trials wait or run there.
         words: of the command line, that other commands need to mean the same experiments.
-        threads: of the CPU, for each trial; None for as many as usual.
-        jobs: trials at a time on the CPU; None for GPUs, if there are any.
-        gpus: ``all``, or numbers such as ``0,2``; None for all there are.
-        trials_per_gpu: how many share a GPU.
-        fail_fast: stop after the first trial that does not finish.
-        slurm: keys of the spec's ``slurm`` with other values, ``KEY=VALUE``.
-        retry_failed: run failed trials again.
-        force: run all trials again.
+        slurm: keys of the spec's ``slurm`` with other values, ``KEY=VALUE``; also ``pack=K``.
         ask: ask before results are replaced.
-        as_json: print the answer as JSON on stdout.
-        quiet: print warnings and errors only.
     """
 
     spec: Spec
@@ -107,7 +94,7 @@ class Launcher(ABC):
         """Have those trials run that are to be run, and return the exit code."""
 
     def ordered(self, planned: Sequence[Planned]) -> tuple[list[Planned], Estimates]:
-        """The trials to run, in their order, and what is known of their times."""
+        """Choose the trials to run, in their order, and learn what is known of their times."""
         asked = self.request
         todo = pending(planned, retry_failed=asked.retry_failed, force=asked.force)
         estimates = Estimates(planned if todo else ())
@@ -142,12 +129,12 @@ class Launcher(ABC):
             self.say(f"Slurm cannot be asked what is queued: {elsewhere.problem}")
 
     def command_for(self, command: str, experiments: Iterable[str]) -> str:
-        """The words of another command on the same run folders."""
+        """Write another command for the same run folders."""
         runs = ["--runs", str(self.request.runs)] if "--runs" in self.request.words else []
         return shlex.join(["deltagclip", command, *experiments, *runs])
 
     def status_command(self, planned: Iterable[Planned]) -> str:
-        """The words that show how these trials stand."""
+        """Write the command that shows how these trials stand."""
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
         return shlex.join(["deltagclip", "status", *experiments, *self.request.words])
 
@@ -170,7 +157,7 @@ class Runner(Protocol):
 
     @property
     def call(self) -> Call | None:
-        """Calls a function in a process that has loaded torch; None where this one has."""
+        """A way to call a function where torch is loaded; None if that is this process."""
 
     def prepare(self, inputs: Sequence[Inputs]) -> None:
         """Make these data sets ready, so that workers do not all download or decode them.
@@ -246,9 +233,7 @@ class StayingLauncher(Launcher):
         """Run a queue, and show how it goes on.
 
         Args:
-            queue: what to run.
             trials: that it will hand out at most; where they are drawn later, others like them.
-            estimates: of their times.
             tried: others whose parts are built before.
 
         Raises:

@@ -47,15 +47,10 @@ class LocalRunner:
     """Runs each trial in a worker process of its own, as many at a time as there are slots.
 
     Args:
-        data_dir: where data sets lie.
         should_stop: when it says yes, trials are stopped with a checkpoint.
-        jobs: trials at a time on the CPU.
-        gpus: ``all``, or numbers such as ``0,2``.
-        trials_per_gpu: how many share a GPU.
-        threads: of the CPU, for each trial; None for as many as usual.
+        jobs, gpus, trials_per_gpu, threads: as :func:`find_slots` takes them.
         local_data: a folder of this machine that data are copied to first; workers read it there.
         fail_fast: stop after the first trial that does not finish.
-        download: fetch data that are missing.
     """
 
     data_dir: Path

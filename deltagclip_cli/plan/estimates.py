@@ -14,12 +14,9 @@ _Kind = tuple[Any, ...]
 
 
 class Estimates:
-    """How long trials take, from finished ones of the same model on the same data.
+    """The times that trials take, from finished ones of the same model on the same data.
 
     Others say nothing: of a trial that none of those is like, the time is unknown.
-
-    Args:
-        planned: trials, of which the finished ones are learnt from.
     """
 
     def __init__(self, planned: Iterable[Planned] = ()) -> None:
@@ -53,7 +50,7 @@ def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
 
 
 class Outlook:
-    """When a sweep will be done, as far as that is known.
+    """The time that is left of a sweep, as far as that is known.
 
     Args:
         trials: that are to be run, or as many that take as long.

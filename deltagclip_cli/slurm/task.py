@@ -1,4 +1,4 @@
-"""One task of an array job: its trials, its log, and whether it comes back after its time."""
+"""One task of an array job: it runs its trials, and comes back if its time was too short."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ from deltagclip_cli.spec.trial import distinct_inputs
 from deltagclip_cli.terminal.console import shown_messages
 from deltagclip_cli.training.process import StopRequest
 
+logger = logging.getLogger(__name__)
+
 _PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit
 _SECONDS_BETWEEN_REQUESTS = 3.0
 
@@ -37,15 +39,10 @@ class JobSession:
     """Runs the trials of one task of an array.
 
     Args:
-        array: its files.
-        task: its number.
         job: Slurm's id of the task; empty where somebody runs it by hand.
-        data: where data sets lie.
         local_data: a folder on this machine to copy data to first; may hold ``$VARIABLES``.
         threads: of the CPU, for each trial; None for as many as usual.
-        gpus: whether there must be GPUs (True) or none is used (False); None takes what is there.
-        console: where everything for people goes.
-        stop: remembers the signals that came.
+        gpus: True if there must be some, False if none is used; None takes what is there.
     """
 
     array: Array
@@ -108,7 +105,7 @@ class JobSession:
         )
 
     def _left(self, todo: Sequence[Planned], queue: JobQueue) -> list[Planned]:
-        """What is not ended, and not left to another job."""
+        """Choose what has not ended, and is not left to another job."""
         elsewhere = {each.trial.folder for each in queue.left}
         now = look_up([each.trial for each in todo], self.array.runs)
         for each in now:
@@ -131,27 +128,20 @@ class JobSession:
                 "better: not requeued.\n  Give it more with slurm: {time: ...}."
             )
             return False
-        try:
-            requeued = self._requeued()
-        except SlurmError as error:
-            self._say(f"Not requeued: {error}\n  The sweep submits what is left, started again.")
-            return False
-        if requeued:
-            self._say("The time is up: back into the queue.")
-        return requeued
-
-    def _requeued(self) -> bool:
-        """Ask for the requeue; of a controller that is being restarted, once more."""
         end = time.monotonic() + _PATIENCE_SECONDS
         while self.stop.signals == {signal.SIGUSR1}:
             try:
                 if is_preempted(self.job):
                     return False
                 requeue(self.job)
+                self._say("The time is up: back into the queue.")
                 return True
-            except UnreachableError as error:
-                if time.monotonic() > end:
-                    raise
+            except SlurmError as error:
+                is_back_soon = isinstance(error, UnreachableError)  # a restart of the controller
+                if not is_back_soon or time.monotonic() > end:
+                    again = "The sweep submits what is left, started again."
+                    self._say(f"Not requeued: {error}\n  {again}")
+                    return False
                 self._say(f"{error}\n  Asking again.")
                 time.sleep(_SECONDS_BETWEEN_REQUESTS)
         return False
@@ -178,7 +168,7 @@ def _expanded(local_data: str) -> Path:
 
 
 def _pending(entries: Sequence[ListedTrial], runs: Path) -> list[Planned]:
-    """What is to be run of a task; when it was started before, only what that has left."""
+    """Choose what a task is to run; when it was started before, only what that has left."""
     chosen = []
     for entry, each in zip(entries, look_up([e.trial for e in entries], runs), strict=True):
         now = Marks.of(each.folder)
@@ -189,14 +179,11 @@ def _pending(entries: Sequence[ListedTrial], runs: Path) -> list[Planned]:
 
 
 def _progress(planned: Planned) -> tuple[int, float | None]:
-    """Something that changes when a trial comes to a checkpoint, or to an end."""
+    """Return something that changes when a trial comes to a checkpoint, or to an end."""
     saved = 0
     with suppress(OSError):
         saved = planned.folder.checkpoint_file.stat().st_mtime_ns
     return saved, planned.folder.ended_at
-
-
-logger = logging.getLogger(__name__)
 
 
 class JobQueue(PlannedQueue):
@@ -207,11 +194,6 @@ class JobQueue(PlannedQueue):
     the trial; where claims are not seen from here, the trial is taken over. What another job works
     on is left to that job, for waiting costs as much as training; where only a heartbeat speaks for
     that, the next one is waited for, since the last of a killed process looks alike.
-
-    Args:
-        pending: the trials to run.
-        job: Slurm's id of the task; empty outside of Slurm.
-        restart: how often Slurm has started the task again.
 
     Attributes:
         left: trials that other processes work on.
@@ -224,7 +206,7 @@ class JobQueue(PlannedQueue):
         self.left: list[Planned] = []
 
     def is_elsewhere(self, planned: Planned) -> bool:
-        """Whether another process works on a trial."""
+        """Look whether another process works on a trial."""
         if self._is_old_self(read_owner(planned.folder)):
             return planned.folder.is_claimed()
         return super().is_elsewhere(planned)
@@ -238,7 +220,7 @@ class JobQueue(PlannedQueue):
             self._give_away(planned, owner)
 
     def ended(self, planned: Planned, end: End) -> None:
-        """A trial that was taken has ended; one that was taken over is its new owner's."""
+        """Be told how a trial has ended; one that was taken over is left to its new owner."""
         owner = read_owner(planned.folder)
         if end.elsewhere and not self._is_old_self(owner):
             self._give_away(planned, owner)
@@ -255,5 +237,5 @@ class JobQueue(PlannedQueue):
         return planned.folder.is_claimed() or beat not in (None, before)
 
     def _is_old_self(self, owner: Owner | None) -> bool:
-        """Whether it is this task, started before; one that was started after it has taken over."""
+        """Look whether it is this task, started before: one started later has taken over."""
         return owner is not None and owner.job == self._job != "" and owner.restart <= self._restart
