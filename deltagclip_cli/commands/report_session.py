@@ -10,12 +10,10 @@ from pathlib import Path
 
 from deltagclip_cli.commands.compare import not_ended
 from deltagclip_cli.core import ExitCode, UsageError, plural, printable
-from deltagclip_cli.report.anchors import FileNames, plain_name
-from deltagclip_cli.report.figure_style import Style
-from deltagclip_cli.report.figures import FORMATS, figures, save
-from deltagclip_cli.report.output import report_folder
-from deltagclip_cli.report.page import page
-from deltagclip_cli.report.page_tables import all_tables
+from deltagclip_cli.report.appearance import Style
+from deltagclip_cli.report.charts import FORMATS, figures, save
+from deltagclip_cli.report.output import FileNames, plain_name, report_folder
+from deltagclip_cli.report.page import all_tables, page
 from deltagclip_cli.results.compare.analysis import Analysis, analyse
 from deltagclip_cli.results.compare.export import json_text
 from deltagclip_cli.results.compare.request import Request

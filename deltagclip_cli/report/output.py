@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +27,7 @@ _SECONDS_OF_PATIENCE = 60
 
 @contextmanager
 def report_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder whose files appear in the report's folder together, or not at all.
+    """Yield an empty folder whose files appear in the report's folder together, or not at all.
 
     Files of an earlier report that the new one does not have are removed.
 
@@ -144,3 +146,40 @@ def _write(draft: Path, folder: Path, digests: Mapping[str, Sequence[str]]) -> N
 def _digest(path: Path) -> str:
     with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# ----------------------------------------------------------------- names of files
+
+_OTHER = re.compile(r"[^A-Za-z0-9_=+-]+")
+_MOST_LETTERS = 80  # of a word
+
+
+class FileNames:
+    """Gives each thing a name of its own that every file system, shell and LaTeX can take."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def name(self, *words: str) -> str:
+        """Return the words joined by dashes, with a number behind them if the name is taken.
+
+        It has no dot, for LaTeX takes what follows one for the kind of the file.
+        """
+        plain = plain_name(*words)
+        name, number = plain, 1
+        while name.lower() in self._taken:  # some file systems take A for a
+            number += 1
+            name = f"{plain}-{number}"
+        self._taken.add(name.lower())
+        return name
+
+
+def plain_name(*words: str) -> str:
+    """Return the words as ASCII letters, digits and ``_=+-``, joined by dashes; never empty."""
+    return "-".join(filter(None, map(_plain, words))) or "unnamed"
+
+
+def _plain(word: str) -> str:
+    text = unicodedata.normalize("NFKD", word.replace("δ", "delta"))
+    ascii_text = text.encode("ascii", "ignore").decode()
+    return _OTHER.sub("-", ascii_text)[:_MOST_LETTERS].strip("-")

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deltagclip_cli import __version__
-from deltagclip_cli.report.charts import Charts, profiles
-from deltagclip_cli.report.line_styles import Looks
-from deltagclip_cli.report.page_tables import PageTable, tables_across, tables_of
+from deltagclip_cli.report.appearance import Looks
+from deltagclip_cli.report.charts import charts_across, charts_of
+from deltagclip_cli.report.charts.bounds import certificates_of
+from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
-from deltagclip_cli.report.sensitivity_charts import sensitivity_charts
-from deltagclip_cli.results.compare.analysis import Analysis, Overall
+from deltagclip_cli.results.compare.analysis import Analysis, overall_table
 from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.compare.export import csv_text, latex, markdown
+from deltagclip_cli.results.compare.published import published_table
+from deltagclip_cli.results.compare.sensitivity import heat_map_table, sensitivity_tables
+from deltagclip_cli.results.compare.tables import (
+    Table,
+    cost_table,
+    difference_table,
+    value_table,
+)
 from deltagclip_cli.results.read.run import Run
-
-SHOWN_AT_FIRST = 10  # lines of a chart; the legend switches the others on
+from deltagclip_cli.theory.certificate import numbers_table, verdict_table
 
 
 @dataclass(frozen=True)
-class Section:
+class ReportSection:
     """One comparison on the page.
 
     Args:
@@ -41,7 +51,7 @@ class Section:
 
 
 def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]) -> str:
-    """A report as HTML.
+    """Return a report as HTML.
 
     Args:
         title: of the page.
@@ -49,8 +59,14 @@ def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Seq
         answer: what a comparison of them came to; None if there is nothing to compare yet.
         problems: what could not be read or is in doubt.
     """
-    sections = _sections(answer) if answer else []
-    charts = Charts.for_page(answer.comparisons if answer else [])
+    comparisons = answer.comparisons if answer else []
+    sections = [
+        ReportSection(f"comparison-{number}", each.title, sentences(each), tables_of(each, answer))
+        for number, each in enumerate(comparisons)
+        if answer
+    ]
+    lines = PageLines.for_page(comparisons)
+    longest = max((len(c.values) for run in runs for c in run.curves.values()), default=0)
     return (
         _environment()
         .get_template("page.html")
@@ -61,8 +77,8 @@ def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Seq
             across=tables_across(answer) if answer else [],
             provenance=provenance(runs),
             problems=problems,
-            data=_data(answer, sections, charts) if answer else {},
-            thinned=charts.points if charts.thinned else 0,
+            data=_data(answer, sections, lines) if answer else {},
+            thinned=lines.points if longest > lines.points else 0,
             plotly=_asset("plotly-cartesian.min.js"),
             script=_asset("page.js"),
             style=_asset("page.css"),
@@ -87,37 +103,127 @@ def _asset(name: str) -> str:
     return files(__package__ or "").joinpath("assets", name).read_text("utf-8")
 
 
-def _sections(answer: Analysis) -> list[Section]:
-    return [
-        Section(f"comparison-{number}", each.title, sentences(each), tables_of(each, answer))
-        for number, each in enumerate(answer.comparisons)
-    ]
-
-
-def _data(answer: Analysis, sections: Sequence[Section], charts: Charts) -> dict[str, Any]:
-    """What the charts show; their axes come last, when all lines have been made."""
+def _data(answer: Analysis, sections: Sequence[ReportSection], lines: PageLines) -> dict[str, Any]:
+    """Return what the charts show; their axes come last, when all lines have been made."""
     looks = Looks.of(answer.comparisons)
+    across = [each for _, chart in charts_across(answer, looks) for each in chart.page(lines)]
     return {
         "sections": {
-            section.name: _data_of(comparison, looks, charts)
+            section.name: _charts(comparison, looks, lines)
             for section, comparison in zip(sections, answer.comparisons, strict=True)
         },
-        "profiles": _profiles(answer.across, looks) if answer.across else None,
-        "axes": charts.axes,
+        "across": across,
+        "axes": lines.axes,
     }
 
 
-def _data_of(comparison: Comparison, looks: Looks, charts: Charts) -> dict[str, Any]:
+def _charts(comparison: Comparison, looks: Looks, lines: PageLines) -> dict[str, Any]:
+    groups = [
+        {"heading": chart.heading, "charts": list(chart.page(lines))}
+        for chart in charts_of(comparison, looks)
+    ]
     return {
         "lines": [asdict(looks.settings[row.group.name]) for row in comparison.rows],
         "shown": SHOWN_AT_FIRST,
         "epochs": comparison.has_epochs,
-        "charts": charts.of(comparison),
-        "regimes": charts.regimes(comparison),
-        "sensitivity": sensitivity_charts(comparison, looks),
+        "groups": [group for group in groups if group["charts"]],
     }
 
 
-def _profiles(across: Overall, looks: Looks) -> dict[str, Any]:
-    lines = [asdict(looks.optimizers[label]) for label in across.ranking.mean_rank]
-    return {"lines": lines, "clocks": profiles(across)}
+# -------------------------------------------------------------------------- tables
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table and what it is copied as.
+
+    Args:
+        kind: a word for what it shows, such as ``values``.
+        caption: its title without what all tables of the comparison have in theirs.
+        content: the table.
+        csv: for programs; of values with every number in full precision.
+    """
+
+    kind: str
+    caption: str
+    content: Table
+    csv: str
+
+    @property
+    def latex(self) -> str:
+        return latex([self.content])
+
+    @property
+    def markdown(self) -> str:
+        return markdown([self.content])
+
+
+def tables_of(comparison: Comparison, answer: Analysis) -> list[PageTable]:
+    """Return those of one comparison, first that of the values."""
+    tables: list[tuple[str, Iterable[Table | None]]] = [
+        ("values", [value_table(comparison)]),
+        ("cost", [cost_table(comparison)]),
+        ("differences", [difference_table(comparison)]),
+        ("sensitivity", sensitivity_tables([comparison], answer.margin)),
+        ("published", [published_table(comparison)]),
+        ("certificate", _certificate_tables(comparison)),
+    ]
+    whole = csv_text(replace(answer, comparisons=[comparison]))
+    return [
+        PageTable(kind, _caption(each, comparison), each, whole if kind == "values" else _csv(each))
+        for kind, found in tables
+        for each in found
+        if each is not None
+    ]
+
+
+def tables_across(answer: Analysis) -> list[PageTable]:
+    """Return those that belong to no comparison alone."""
+    maps = [("heat-map", heat_map_table(each)) for each in answer.heat_maps]
+    overall = [("across", overall_table(answer.across))] if answer.across is not None else []
+    certified = [("certificate", each) for each in _certificates_across(answer.comparisons)]
+    return [
+        PageTable(kind, each.title, each, _csv(each))
+        for kind, each in [*maps, *overall, *certified]
+    ]
+
+
+def all_tables(answer: Analysis) -> Iterator[tuple[str, PageTable]]:
+    """Yield every table, with the title of the comparison that it belongs to."""
+    for comparison in answer.comparisons:
+        for table in tables_of(comparison, answer):
+            yield comparison.title, table
+    for table in tables_across(answer):
+        yield "", table
+
+
+def _certificate_tables(comparison: Comparison) -> Iterator[Table]:
+    """Yield what each line came to for each setting, and its numbers; nothing if no run has any."""
+    found = certificates_of([run for row in comparison.rows for run in row.once])
+    if found:
+        yield verdict_table(f"{comparison.title}: certificate", found)
+        yield numbers_table(f"{comparison.title}: numbers of the certificate", found)
+
+
+def _certificates_across(comparisons: Sequence[Comparison]) -> Iterator[Table]:
+    """Yield the numbers of all conditions of an experiment that has several, such as widths."""
+    for name in dict.fromkeys(each.experiment for each in comparisons):
+        own = [each for each in comparisons if each.experiment == name]
+        runs = [run for each in own for row in each.rows for run in row.once]
+        found = certificates_of(runs) if len(own) > 1 else []
+        if found:
+            yield numbers_table(f"{name}: numbers of the certificate", found)
+
+
+def _caption(table: Table, comparison: Comparison) -> str:
+    rest = table.title.removeprefix(f"{comparison.title}: ")
+    is_metric = rest.startswith(comparison.question.metric)
+    return rest if is_metric else f"{rest[:1].upper()}{rest[1:]}"
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.headings)
+    writer.writerows([cell.whole for cell in row] for row in table.rows)
+    return text.getvalue()

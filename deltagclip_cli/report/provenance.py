@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Any
 
 from deltagclip_cli.core import listed, plural, printable, read_file
-from deltagclip_cli.report.anchors import FileNames
+from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.results.read.run import Outcome, Run, in_words
 from deltagclip_cli.runs.environment import Start, read_starts
 from deltagclip_cli.runs.folder import RunFolder

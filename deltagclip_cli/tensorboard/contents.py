@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from deltagclip_cli.core import more_is_better, printable
-from deltagclip_cli.report.bands import Band, band
+from deltagclip_cli.report.charts.lines import Band, band
 from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
 from deltagclip_cli.results.compare.question import Moment, Question, usual_metric
 from deltagclip_cli.results.read.events import event_files

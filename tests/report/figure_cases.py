@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from made_runs import group, run
 
-from deltagclip_cli.report.figure_style import Style
-from deltagclip_cli.report.figures import figures
+from deltagclip_cli.report.appearance import Style
+from deltagclip_cli.report.charts import figures
 from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.read.run import Outcome, Run
 

@@ -8,17 +8,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from figure_cases import drawn as drawn_figures
+from figure_cases import ys
 from made_runs import METRIC, answered, curve, group, last_values, run
 
-from deltagclip_cli.report.bands import band, thinned
-from deltagclip_cli.report.charts import Charts
-from deltagclip_cli.report.line_styles import COLOURS, DASHES, Look, Looks
+from deltagclip_cli.report.appearance import COLOURS, DASHES, Look, Looks
+from deltagclip_cli.report.charts import charts_of
+from deltagclip_cli.report.charts.lines import Json, PageLines, band, pieces
 from deltagclip_cli.report.page import page
-from deltagclip_cli.report.sensitivity_charts import sensitivity_charts
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.read.run import Group, Outcome, Run
 
@@ -30,9 +30,11 @@ def compared(runs: Sequence[Run], **request: object) -> Comparison:
     return comparison
 
 
-def chart(charts: Sequence[dict[str, Any]], metric: str) -> dict[str, Any]:
-    (found,) = (each for each in charts if each["metric"] == metric)
-    return found
+def charts(comparison: Comparison, lines: PageLines | None = None) -> dict[str, Json]:
+    """The charts of a comparison on the page, by their titles."""
+    found = charts_of(comparison, Looks.of([comparison]))
+    lines = lines or PageLines(400)
+    return {each["title"]: each for chart in found for each in chart.page(lines)}
 
 
 def test_a_band_is_the_mean_and_the_standard_error_over_seeds() -> None:
@@ -59,39 +61,56 @@ def test_there_is_no_band_of_a_metric_that_no_run_has() -> None:
 def test_thinning_keeps_the_first_the_last_the_lowest_and_the_highest_point() -> None:
     values = list(np.sin(np.arange(1000)))
     values[333], values[777] = 5.0, -5.0
-    found = band([run("adam", 0, values)], "test/accuracy")
-    assert found is not None
-    kept = thinned(found, 50)
-    assert {0, 333, 777, 999} <= set(kept.tolist())
-    assert 50 <= len(kept) <= 52
-    assert len(thinned(found, 1000)) == 1000
+    (kept,) = pieces([run("adam", 0, values)], "test/accuracy", most=50)
+    assert {1, 334, 778, 1000} <= set(kept.epochs.tolist())
+    assert 50 <= len(kept.epochs) <= 52
+    (whole,) = pieces([run("adam", 0, values)], "test/accuracy", most=1000)
+    assert len(whole.epochs) == 1000
 
 
 def test_a_chart_has_a_line_for_each_setting_in_the_order_of_the_table() -> None:
-    charts = Charts(400)
-    made = charts.of(compared([*last_values("sgd", [0.5, 0.6]), *last_values("adam", [0.9, 0.8])]))
-    lines = chart(made, "test/accuracy")["lines"]
-    assert [line["row"] for line in lines] == [0, 1]
-    assert lines[0]["mean"] == pytest.approx([0, 0.85])
-    assert lines[0]["seeds"] == [[0.0, 0.9], [0.0, 0.8]]
-    assert charts.axes[lines[0]["axis"]] == {"epochs": [1, 2], "steps": [10, 20], "seconds": [2, 4]}
-    assert not charts.thinned
+    page_lines = PageLines(400)
+    both = compared([*last_values("sgd", [0.5, 0.6]), *last_values("adam", [0.9, 0.8])])
+    lines = charts(both, page_lines)["test/accuracy"]["lines"]
+    assert [(line["row"], line["name"]) for line in lines] == [(0, "adam"), (1, "sgd")]
+    (piece,) = lines[0]["pieces"]
+    assert piece["mean"] == pytest.approx([0, 0.85])
+    assert piece["seeds"] == [[0.0, 0.9], [0.0, 0.8]]
+    axis = {"epochs": [1, 2], "steps": [10, 20], "seconds": [2, 4]}
+    assert page_lines.axes[piece["axis"]] == axis
+    assert len(page_lines.axes) == 1  # what lines share is there once
+
+
+def test_a_line_goes_on_in_another_piece_where_a_seed_is_lost() -> None:
+    """A mean that loses a seed jumps for no reason but that; paper and page do not join it."""
+    runs = [run("adam", 0, [0.1, 0.2, 0.3]), run("adam", 1, [0.3], Outcome.DIVERGED)]
+    (line,) = charts(compared(runs))["test/accuracy"]["lines"]
+    both, rest = line["pieces"]
+    assert (both["mean"], both["n"], both["isWhole"], both["isBroken"]) == ([0.2], 2, True, True)
+    assert (rest["mean"], rest["n"], rest["isWhole"], rest["isBroken"]) == (
+        [0.2, 0.3],
+        1,
+        False,
+        False,
+    )
+    assert rest["error"] is None and rest["seeds"] == []
 
 
 @pytest.mark.parametrize("ddof", [0, 1])
 def test_a_chart_has_the_standard_errors_of_the_table(ddof: int) -> None:
     comparison = compared(last_values("adam", [0.9, 0.8, 0.6]), ddof=ddof)
-    (line,) = chart(Charts(400).of(comparison), "test/accuracy")["lines"]
+    (line,) = charts(comparison)["test/accuracy"]["lines"]
     summary = comparison.rows[0].summary
     assert summary is not None
-    assert line["error"][-1] == pytest.approx(summary.standard_error, rel=1e-5)
+    assert line["pieces"][0]["error"][-1] == pytest.approx(summary.standard_error, rel=1e-5)
 
 
 def test_a_seed_that_is_there_twice_counts_once() -> None:
     twice = replace(run("adam", 0, [0.1, 0.1]), folder=Path("again"))
     comparison = compared([*last_values("adam", [0.9, 0.8]), twice])
-    (line,) = chart(Charts(400).of(comparison), "test/accuracy")["lines"]
-    assert (line["n"], line["mean"][-1]) == (2, pytest.approx(0.85))
+    (line,) = charts(comparison)["test/accuracy"]["lines"]
+    (piece,) = line["pieces"]
+    assert (piece["n"], piece["mean"][-1]) == (2, pytest.approx(0.85))
 
 
 def test_losses_that_explode_make_no_noise() -> None:
@@ -99,20 +118,15 @@ def test_losses_that_explode_make_no_noise() -> None:
     assert found is not None  # pytest makes an error of every warning
 
 
-def test_the_axis_that_lines_share_is_there_once() -> None:
-    charts = Charts(400)
-    charts.of(compared([*last_values("sgd", [0.5]), *last_values("adam", [0.9])]))
-    assert len(charts.axes) == 1
-
-
 def test_a_page_of_many_runs_has_fewer_points_of_each_line() -> None:
     few = compared(last_values("adam", [0.5, 0.6]))
-    assert Charts.for_page([few]).points == 400
+    assert PageLines.for_page([few]).points == 400
     many = compared([run(f"o{k}", s, [0.5] * 2) for k in range(100) for s in range(20)])
-    assert 20 <= Charts.for_page([many]).points < 400
-    charts = Charts(20)
-    charts.of(compared([run("adam", 0, [0.5] * 50)]))
-    assert charts.thinned
+    assert 20 <= PageLines.for_page([many]).points < 400
+    (line,) = charts(compared([run("adam", 0, [0.5] * 50)]), PageLines(20))["test/accuracy"][
+        "lines"
+    ]
+    assert len(line["pieces"][0]["mean"]) == 20
 
 
 def clipping(seed: int, plain: float, clipped: float, floored: float) -> Run:
@@ -129,41 +143,53 @@ def clipping(seed: int, plain: float, clipped: float, floored: float) -> Run:
 
 
 def test_the_step_size_is_shown_as_a_part_of_the_learning_rate() -> None:
-    made = Charts(400).of(compared([clipping(0, 0, 1, 0)]))
-    (line,) = chart(made, "optim/step_size ÷ lr")["lines"]
-    assert line["mean"] == [0.5, 1.0]
-    metrics = {each["metric"] for each in made}
-    assert "optim/lr" not in metrics  # it never changes
-    assert not any("fraction" in name for name in metrics)  # which are areas
+    made = charts(compared([clipping(0, 0, 1, 0)]))
+    (line,) = made["Step size, h/η"]["lines"]
+    assert line["pieces"][0]["mean"] == [0.5, 1.0]
+    assert "Learning rate, η" not in made  # it never changes
+    assert not any("fraction" in title for title in made)  # which are areas
 
 
 def test_a_learning_rate_that_changes_is_shown() -> None:
-    made = Charts(400).of(compared([run("adam", 0, [0.1, 0.9], optim__lr=[0.2, 0.1])]))
-    assert chart(made, "optim/lr")["part"] == "steps"
+    runs = [run("adam", 0, [0.1, 0.9], optim__lr=[0.2, 0.1])]
+    assert "Learning rate, η" in charts(compared(runs))
+
+
+def areas(made: dict[str, Json], setting: str) -> dict[str, list[float]] | None:
+    chart = made.get(f"{setting}: shares of steps")
+    return {each["name"]: each["y"] for each in chart["traces"]} if chart else None
 
 
 def test_the_regimes_of_what_clips_are_areas_that_add_up_to_one() -> None:
-    comparison = compared([clipping(0, 0.2, 0.5, 0.3), clipping(1, 0.4, 0.3, 0.3)])
-    (areas,) = Charts(400).regimes(comparison)
-    means = {line["name"]: line["mean"][0] for line in areas["lines"]}
-    assert means == pytest.approx({"plain": 0.3, "clipped": 0.4, "floored": 0.3})
+    made = charts(compared([clipping(0, 0.2, 0.5, 0.3), clipping(1, 0.4, 0.3, 0.3)]))
+    shares = areas(made, "delta-gclip") or {}
+    first = {name: values[0] for name, values in shares.items()}
+    assert first == pytest.approx({"plain": 0.3, "clipped": 0.4, "floored": 0.3})
 
 
 def test_there_are_no_areas_where_every_step_was_plain() -> None:
-    assert Charts(400).regimes(compared([clipping(0, 1, 0, 0)])) == []
+    assert areas(charts(compared([clipping(0, 1, 0, 0)])), "delta-gclip") is None
 
 
-@pytest.mark.parametrize(("ratio", "count"), [([1.0, 1.0], 0), ([1.0, 0.75], 1)])
+@pytest.mark.parametrize(("ratio", "floored"), [([1.0, 1.0], None), ([1.0, 0.75], [0.0, 0.25])])
 def test_other_logs_tell_the_floored_steps_by_their_clip_ratio(
-    ratio: list[float], count: int
+    ratio: list[float], floored: list[float] | None
 ) -> None:
     plain = run("dgclip", 0, [0.1, 0.9])
     other = replace(plain, curves={**plain.curves, "grad_clip_ratio": curve(ratio)})
-    found = Charts(400).regimes(compared([other]))
-    assert len(found) == count
-    for areas in found:
-        floored = {line["name"]: line["mean"] for line in areas["lines"]}["floored"]
-        assert floored == [0.0, 0.25]
+    found = areas(charts(compared([other])), "dgclip")
+    assert (found and found["floored"]) == floored
+
+
+def test_a_target_has_a_row_for_each_setting_by_what_it_took() -> None:
+    runs = [*last_values("slow", [0.5, 0.9]), run("fast", 0, [0.9, 0.9])]
+    page_lines = PageLines(400)
+    comparison = compared(runs, target=(f"{METRIC}=0.4",))
+    chart = charts(comparison, page_lines)["Until test/accuracy ≥ 0.4"]
+    assert chart["layout"]["yaxis"]["ticktext"] == ["fast", "slow"]
+    seeds, median = chart["traces"][2:]
+    assert page_lines.axes[seeds["axis"]]["epochs"] == [2, 2]
+    assert median["name"] == "slow (median, 2 of 2)"
 
 
 def test_where_epochs_are_not_known_the_page_does_not_offer_them() -> None:
@@ -173,10 +199,11 @@ def test_where_epochs_are_not_known_the_page_does_not_offer_them() -> None:
     assert not compared([replace(ours, curves={"test/accuracy": steps})]).has_epochs
 
 
-def test_numbers_that_are_none_are_null() -> None:
+def test_what_is_no_number_ends_a_line() -> None:
     diverged = run("sgd", 0, [0.5, math.nan], Outcome.DIVERGED)
-    (line,) = chart(Charts(400).of(compared([diverged])), "test/accuracy")["lines"]
-    assert line["mean"] == [0.5, None]
+    (line,) = charts(compared([diverged]))["test/accuracy"]["lines"]
+    (piece,) = line["pieces"]
+    assert piece["mean"] == [0.5] and piece["isBroken"]
 
 
 # ------------------------------------------------------------------- looks
@@ -247,21 +274,16 @@ def test_the_page_has_the_looks_of_the_figures() -> None:
     content = json.loads(data)
     for each, section in zip(found.comparisons, content["sections"].values(), strict=True):
         assert section["lines"] == [asdict(expected.settings[row.group.name]) for row in each.rows]
-        (by_lr,) = section["sensitivity"]
-        assert drawn(Look(*(by_lr["lines"][0][key] for key in ("name", "colour", "dash")))) == (
-            drawn(expected.optimizers["adam"])
-        )
-    assert {line["name"]: line for line in content["profiles"]["lines"]} == {
-        label: asdict(look) for label, look in expected.optimizers.items()
+        (by_lr,) = (g["charts"][0] for g in section["groups"] if "settings" in g["heading"])
+        style = by_lr["traces"][0]["line"]
+        assert (style["color"], style["dash"]) == drawn(expected.optimizers["adam"])
+    profiles = {each["name"]: each["line"] for each in content["across"][0]["traces"]}
+    assert {name: (style["color"], style["dash"]) for name, style in profiles.items()} == {
+        label: drawn(look) for label, look in expected.optimizers.items()
     }
 
 
 # ------------------------------------------------------------- sensitivity
-
-
-def with_looks(runs: Sequence[Run]) -> tuple[Comparison, Looks]:
-    comparison = compared(runs)
-    return comparison, Looks.of([comparison])
 
 
 def test_a_setting_is_shown_at_the_best_of_the_others() -> None:
@@ -271,9 +293,12 @@ def test_a_setting_is_shown_at_the_best_of_the_others() -> None:
         for (lr, gamma), value in accuracies.items()
         for each in last_values(group("gclip", lr=lr, gamma=gamma), [value, value + 0.01])
     ]
-    (by_lr,) = sensitivity_charts(*with_looks(runs))  # of gamma there are two values
-    (line,) = by_lr["lines"]
-    assert by_lr["key"] == "lr"
+    made = charts(compared(runs))
+    assert [title for title in made if " by " in title] == ["test/accuracy by lr"]  # not gamma
+    (line,) = made["test/accuracy by lr"]["traces"]
     assert line["x"] == [0.1, 0.2, 0.4]
-    assert line["mean"] == pytest.approx([0.705, 0.805, 0.605])
-    assert line["setting"][0] == "gclip lr=0.1 gamma=2"
+    assert line["y"] == pytest.approx([0.705, 0.805, 0.605])
+    assert line["text"][0] == "gclip lr=0.1 gamma=2"
+    (axes,) = drawn_figures(answered(runs))["settings"].axes
+    assert axes.get_xlabel() == "lr"
+    assert ys(axes.get_lines()[0]) == pytest.approx(line["y"])

@@ -13,8 +13,8 @@ from figure_cases import clipping, drawn, several, texts, trained
 from made_runs import METRIC, answered, group, last_values
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.report.figure_style import Style
-from deltagclip_cli.report.figures import FORMATS, figures, save
+from deltagclip_cli.report.appearance import Style
+from deltagclip_cli.report.charts import FORMATS, figures, save
 
 NASTY = (
     "$\\frac{a",
@@ -37,8 +37,8 @@ import sys
 from pathlib import Path
 from figure_cases import several, clipping
 from made_runs import answered
-from deltagclip_cli.report.figures import FORMATS, figures, save
-from deltagclip_cli.report.figure_style import Style
+from deltagclip_cli.report.charts import FORMATS, figures, save
+from deltagclip_cli.report.appearance import Style
 assert "matplotlib" not in sys.modules  # the page does without
 style = Style.read()
 runs = several("adam", "δ-gclip") + clipping("gclip")

@@ -27,10 +27,9 @@ from made_runs import answered, group, run
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 
-from deltagclip_cli.report.figure_style import Style
-from deltagclip_cli.report.figure_traces import traces
-from deltagclip_cli.report.figures import figures
-from deltagclip_cli.report.line_styles import MOST_SETTINGS
+from deltagclip_cli.report.appearance import MOST_SETTINGS, Style
+from deltagclip_cli.report.charts import figures
+from deltagclip_cli.report.charts.lines import pieces
 from deltagclip_cli.results.read.run import Curve, Outcome, Run
 
 
@@ -242,7 +241,7 @@ def test_the_band_of_a_seed_that_explodes_ends_where_the_mean_leaves_the_panel()
 
 
 def test_a_seed_that_diverged_before_its_first_point_makes_all_paler() -> None:
-    (piece,) = traces([*several("sgd"), run("sgd", 9, [], Outcome.DIVERGED)], "train/loss")
+    (piece,) = pieces([*several("sgd"), run("sgd", 9, [], Outcome.DIVERGED)], "train/loss")
     assert not piece.is_whole and ys_of(piece.mean) == pytest.approx([x + 0.02 for x in LOSS])
 
 
@@ -314,8 +313,8 @@ def test_a_point_that_one_seed_skips_is_in_no_mean() -> None:
     runs = [run("sgd", seed, ACCURACY) for seed in range(2)]
     values = runs[1].curves["test/accuracy"].values
     values[1] = np.nan
-    (piece,) = traces(runs, "test/accuracy")
-    assert ys_of(piece.x) == [1, 3, 4] and piece.is_whole and not piece.is_broken
+    (piece,) = pieces(runs, "test/accuracy")
+    assert ys_of(piece.epochs) == [1, 3, 4] and piece.is_whole and not piece.is_broken
 
 
 def test_seeds_that_share_no_point_have_a_line_each() -> None:
@@ -324,7 +323,7 @@ def test_seeds_that_share_no_point_have_a_line_each() -> None:
         Run(made.folder, made.group, seed, Outcome.FINISHED, "", {"a": Curve(x, x, x, x)})
         for seed, x in enumerate((np.arange(1.0, 20, 2), np.arange(2.0, 20, 2)))
     )
-    assert [len(piece.x) for piece in traces([odd, even], "a")] == [10, 9]
+    assert [len(piece.epochs) for piece in pieces([odd, even], "a")] == [10, 9]
 
 
 def test_a_seed_that_is_there_twice_counts_once() -> None:
@@ -339,5 +338,7 @@ def test_a_comparison_without_a_number_has_no_figure() -> None:
 
 
 def test_a_long_line_is_thinned_but_keeps_its_ends() -> None:
-    (piece,) = traces([run(group("sgd"), 0, [float(x) for x in range(5000)])], "test/accuracy")
-    assert len(piece.x) < 1000 and (piece.mean[0], piece.mean[-1]) == (0, 4999)
+    (piece,) = pieces(
+        [run(group("sgd"), 0, [float(x) for x in range(5000)])], "test/accuracy", most=600
+    )
+    assert len(piece.epochs) < 1000 and (piece.mean[0], piece.mean[-1]) == (0, 4999)

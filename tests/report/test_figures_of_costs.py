@@ -20,7 +20,7 @@ from made_runs import answered, group, last_values, run
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from deltagclip_cli.report.figure_style import Style
+from deltagclip_cli.report.appearance import Style
 from deltagclip_cli.results.read.run import Curve, Outcome, Run
 
 

@@ -44,7 +44,7 @@ def test_the_band_of_steps_is_a_standard_error(ddof: int) -> None:
 
 def test_plain_clipped_and_floored_steps_are_stacked() -> None:
     figure = drawn(answered(clipping("gclip")))["step-size"]
-    areas = figure.axes[2]
+    areas = figure.axes[3]
     assert areas.get_title() == "gclip"
     assert len(bands(areas)) == 3 and tops(areas) == {1.0}
     assert legend(figure)[1:] == ["plain, h = η", "clipped, h = ηγ/‖g‖", "floored, h = ηδ"]
@@ -110,7 +110,7 @@ def test_rows_of_areas_are_spaced_evenly_and_aligned_with_what_is_above() -> Non
     runs = [*losing_a_seed(), *clipping("gclip-6")]
     figure = drawn(answered(runs))["step-size"]
     figure.draw_without_rendering()
-    above, below = figure.axes[:2], figure.axes[2:]
+    above, below = figure.axes[:2], figure.axes[3:]
     places = [axes.get_position() for axes in below]
     assert len({round(place.width, 6) for place in places}) == 1
     assert len({round(place.height, 6) for place in places}) == 1

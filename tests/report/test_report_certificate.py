@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from browser import Browser
+from figure_cases import drawn, ys
+from figure_cases import lines as lines_of
 from run_cases import lines, make_run
 from tiny_spec import trials_of
 
-from deltagclip_cli.report.charts import Charts
-from deltagclip_cli.report.page import page
-from deltagclip_cli.report.page_tables import PageTable, tables_across, tables_of
+from deltagclip_cli.report.appearance import Looks
+from deltagclip_cli.report.charts import charts_of
+from deltagclip_cli.report.charts.lines import PageLines
+from deltagclip_cli.report.page import PageTable, page, tables_across, tables_of
 from deltagclip_cli.results.compare.analysis import Analysis, analyse
 from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.read.run import Reading, Run
@@ -111,29 +114,48 @@ def test_other_programs_have_no_certificate(tmp_path: Path) -> None:
     assert certificates(answered(runs)) == []
 
 
+TITLES = [
+    "Loss against its bound",
+    "PL* ratio against λ_min",
+    "Distance from w_0 against its bound",
+    "Curvature, β, and λ_max",
+]
+
+
 def test_charts_have_a_bound_beside_each_line(tmp_path: Path) -> None:
     (comparison,) = answered(certified_runs(tmp_path)).comparisons
-    charts = Charts(400)
-    made = [each for each in charts.of(comparison) if each["part"] == "certificate"]
-    assert [each["title"] for each in made] == [
-        "Loss against its bound",
-        "PL* ratio against λ_min",
-        "Distance from w_0 against its bound",
-        "Curvature, β, and λ_max",
-    ]
-    loss, ratio, distance, _ = made
-    row = next(n for n, r in enumerate(comparison.rows) if r.group.name == "delta-gclip")
-    own = {line.get("role"): line for line in loss["lines"] if line["row"] == row}
+    (chart,) = (
+        each
+        for each in charts_of(comparison, Looks.of([comparison]))
+        if each.heading == "Certificate"
+    )
+    page_lines = PageLines(400)
+    made = list(chart.page(page_lines))
+    assert [each["title"] for each in made] == TITLES
+    loss, ratio, distance, _ = (
+        {line["name"]: line["pieces"][0] for line in each["lines"]} for each in made
+    )
     factor = 1 - RATE * 0.5 * LAMBDA
-    assert own["bound"]["mean"] == pytest.approx([factor**t for t in range(20)], rel=1e-5)
-    assert own[None]["mean"] == pytest.approx([0.75 ** (2 * t) for t in range(20)], rel=1e-5)
-    own = {line.get("role"): line for line in ratio["lines"] if line["row"] == row}
-    assert own["λ_min"]["mean"] == [LAMBDA] * 5
-    assert charts.axes[own["λ_min"]["axis"]]["steps"] == [1, 6, 11, 16, 20]
-    assert own[None]["mean"] == [2.0] * 20
-    own = {line.get("role"): line for line in distance["lines"] if line["row"] == row}
-    first = RATE * math.sqrt(2 * BETA)
-    assert own["bound"]["mean"][:2] == [None, pytest.approx(first, rel=1e-5)]
+    bounds = pytest.approx([factor**t for t in range(20)], rel=1e-5)
+    assert loss["delta-gclip, bound"]["mean"] == bounds
+    losses = pytest.approx([0.75 ** (2 * t) for t in range(20)], rel=1e-5)
+    assert loss["delta-gclip"]["mean"] == losses
+    known = ratio["delta-gclip, λ_min"]
+    assert known["mean"] == [LAMBDA] * 5
+    assert page_lines.axes[known["axis"]]["steps"] == [1, 6, 11, 16, 20]
+    assert ratio["delta-gclip"]["mean"] == [2.0] * 20
+    first = RATE * math.sqrt(2 * BETA)  # at the second step; an axis of logarithms has no 0
+    assert distance["delta-gclip, bound"]["mean"][0] == pytest.approx(first, rel=1e-5)
+
+
+def test_a_figure_has_the_charts_of_the_page(tmp_path: Path) -> None:
+    figure = drawn(answered(certified_runs(tmp_path)))["bounds"]
+    assert [axes.get_title() for axes in figure.axes] == TITLES
+    factor = 1 - RATE * 0.5 * LAMBDA
+    (bound,) = lines_of(figure.axes[0], ":")
+    assert ys(bound) == pytest.approx([factor**t for t in range(20)])
+    assert {line.get_linestyle() for line in figure.axes[0].get_lines()} == {"-", ":"}
+    assert figure.axes[0].get_yscale() == "log"
 
 
 def test_a_page_draws_losses_and_bounds_on_a_logarithmic_axis(

@@ -13,8 +13,7 @@ from obstacles import OBSTACLES
 
 from deltagclip_cli.core import ClaimedError, UsageError
 from deltagclip_cli.report import output
-from deltagclip_cli.report.anchors import FileNames, plain_name
-from deltagclip_cli.report.output import MANIFEST, report_folder
+from deltagclip_cli.report.output import MANIFEST, FileNames, plain_name, report_folder
 
 
 def write(folder: Path, **files: str) -> None:

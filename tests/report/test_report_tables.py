@@ -7,7 +7,7 @@ import io
 
 from made_runs import answered, group, last_values
 
-from deltagclip_cli.report.page_tables import all_tables, tables_of
+from deltagclip_cli.report.page import all_tables, tables_of
 
 ACCURACIES = [0.123456789012345, 0.2, 0.3]
 

@@ -3,8 +3,7 @@
   const root = document.documentElement;
   const data = JSON.parse(document.getElementById("data").textContent);
   const CLOCKS = { epochs: "epoch", steps: "step", seconds: "seconds" };
-  const REGIMES = { plain: "#0072B2", "plain or clipped": "#0072B2", clipped: "#E69F00", floored: "#D55E00" };
-  const PARTS = { curves: "Curves", steps: "What the step size did", certificate: "Certificate", sensitivity: "How much the settings matter" };
+  const PALE = 0.35; // of a mean in which not all seeds are
   const DECADES = 100; // a curve over more than these is flat on a linear axis
   const plots = [];
 
@@ -197,12 +196,8 @@
     return svg;
   }
 
-  function mayBeLog(metric) {
-    return !/acc|ratio|fraction|share|÷/i.test(metric);
-  }
-
   function spansDecades(lines) {
-    const means = lines.flatMap(({ mean }) => mean.filter((value) => value !== null));
+    const means = lines.flatMap(({ pieces }) => pieces.flatMap(({ mean }) => mean.filter((value) => value !== null)));
     const [low, high] = means.reduce(([least, most], each) => [Math.min(least, each), Math.max(most, each)], [Infinity, -Infinity]);
     return low > 0 && high > DECADES * low;
   }
@@ -214,18 +209,13 @@
       this.clock = this.epochs ? "epochs" : "steps";
       this.scale = "automatic";
       this.plots = [];
-      if (!this.charts.length) return;
+      if (!this.groups.length) return;
       box.append(this.controls(), this.legend());
-      Object.entries(PARTS).forEach(([part, title]) => this.part(box, part, title));
-    }
-
-    part(box, part, title) {
-      const made = this.charts.filter((chart) => chart.part === part).map((chart) => this.curves(chart));
-      if (part === "steps") made.push(...this.regimes.map((chart) => this.areas(chart)));
-      if (part === "sensitivity") made.push(...this.sensitivity.map((chart) => this.dependence(chart)));
-      if (!made.length) return;
-      this.plots.push(...made);
-      box.append(element("h3", {}, title), element("div", { class: "grid" }, ...made.map((plot) => plot.figure)));
+      this.groups.forEach(({ heading, charts }) => {
+        const made = charts.map((chart) => this.plot(chart));
+        this.plots.push(...made);
+        box.append(element("h3", {}, heading), element("div", { class: "grid" }, ...made.map((plot) => plot.figure)));
+      });
     }
 
     refresh() {
@@ -244,7 +234,7 @@
     }
 
     hasSeeds() {
-      return this.charts.some(({ lines }) => lines.some(({ seeds }) => seeds.length));
+      return this.groups.some(({ charts }) => charts.some(({ lines = [] }) => lines.some(({ pieces }) => pieces.some(({ seeds }) => seeds.length))));
     }
 
     choice(name, title, words) {
@@ -289,113 +279,78 @@
       return list;
     }
 
-    // ---------------------------------------------------------------- curves
+    // ---------------------------------------------------------------- charts
 
-    x(line) {
-      return data.axes[line.axis][this.clock];
+    x({ axis }) {
+      return data.axes[axis][this.clock];
     }
 
-    xaxis() {
-      return { title: { text: CLOCKS[this.clock] }, type: this.logX ? "log" : "linear" };
-    }
-
-    curves({ metric, title, lines }) {
+    // Lines are drawn in the look of their rows; traces are plotly's own.
+    plot({ title, told, lines = [], traces = [], layout = {}, mayBeLog }) {
       const needsLog = spansDecades(lines);
-      const isLog = () => mayBeLog(metric) && (this.scale === "automatic" ? needsLog : this.scale === "logarithmic");
-      const traces = () => lines.filter(({ row }) => !this.off.has(row))
-        .flatMap((line) => [...this.band(line, isLog()), ...this.each(line), this.mean(line)]);
-      return new Plot(title, traces, () => ({
-        xaxis: this.xaxis(),
-        yaxis: { type: isLog() ? "log" : "linear" },
+      const isLog = () => mayBeLog && (this.scale === "automatic" ? needsLog : this.scale === "logarithmic");
+      const isOn = ({ row }) => !this.off.has(row);
+      const isOverTime = lines.length || traces.some(({ axis }) => axis !== undefined);
+      const clock = () => (isOverTime ? { title: { text: CLOCKS[this.clock] }, type: this.logX ? "log" : "linear" } : {});
+      return new Plot(title, () => [
+        ...lines.filter(isOn).flatMap((line) => line.pieces.flatMap((piece) => this.piece(line, piece, isLog()))),
+        ...traces.filter(isOn).map((trace) => (trace.axis === undefined ? trace : { ...trace, x: this.x(trace) })),
+      ], () => ({
         hovermode: this.lines.length - this.off.size > 8 ? "closest" : "x unified",
-      }), `, at the end ${this.ends(lines)}`);
+        ...layout,
+        xaxis: { ...clock(), ...layout.xaxis },
+        yaxis: { type: isLog() ? "log" : "linear", ...layout.yaxis },
+      }), told);
     }
 
-    ends(lines) { // for who cannot see the chart
-      const ended = lines.filter(({ row, mean }) => row < this.shown && mean.at(-1) !== null);
-      return ended.map((line) => `${this.called(line)} ${Number(line.mean.at(-1).toPrecision(4))}`).join(", ");
-    }
-
-    called({ row, role }) {
-      return role ? `${this.lines[row].name}, ${role}` : this.lines[row].name;
-    }
-
-    mean(line) {
-      const [name, { colour: hue, dash: own }] = [this.called(line), this.lines[line.row]];
-      const dash = line.role ? "dot" : own;
-      const error = (at) => (line.error?.[at] == null ? "" : ` ± ${line.error[at].toPrecision(2)}`);
-      return {
-        x: this.x(line), y: line.mean, name: shown(name), mode: line.mean.length > 1 ? "lines" : "markers",
+    piece({ row, name, dash }, piece, isLog) {
+      const { colour: own } = this.lines[row];
+      const hue = piece.isWhole ? own : translucent(own, PALE);
+      const [x, last] = [this.x(piece), piece.mean.length - 1];
+      const error = (at) => (piece.error?.[at] == null ? "" : ` ± ${piece.error[at].toPrecision(2)}`);
+      const drawn = [...this.band(own, x, piece, isLog), ...this.each(name, own, x, piece), {
+        x, y: piece.mean, name: shown(name), mode: last ? "lines" : "markers",
         line: { color: hue, dash, width: 2 }, marker: { color: hue },
-        customdata: line.mean.map((_, at) => [line.n[at] ?? line.n, error(at)]),
+        customdata: piece.mean.map((_, at) => [piece.n, error(at)]),
         hovertemplate: "%{y:.5~g}%{customdata[1]} (n = %{customdata[0]})<extra>%{fullData.name}</extra>",
-      };
+      }];
+      if (piece.isBroken) {
+        drawn.push({
+          x: x.slice(-1), y: piece.mean.slice(-1), mode: "markers", marker: { symbol: "x-thin-open", size: 9, color: own, line: { width: 2 } },
+          hovertemplate: `${shown(name)}: a seed ends<extra></extra>`,
+        });
+      }
+      return drawn;
     }
 
-    band(line, isLog) {
-      if (line.error === null) return [];
-      const { colour: hue } = this.lines[line.row];
-      const at = line.mean.map((_, i) => i).filter((i) => line.mean[i] !== null && line.error[i] !== null);
+    band(hue, x, { mean, error, isWhole }, isLog) {
+      const at = error === null ? [] : mean.map((_, i) => i).filter((i) => mean[i] !== null && error[i] !== null);
       if (!at.length) return [];
-      const x = at.map((i) => this.x(line)[i]);
-      const high = at.map((i) => line.mean[i] + line.error[i]);
+      const high = at.map((i) => mean[i] + error[i]);
       // On a logarithmic axis a band that goes below zero ends a decade under the mean.
-      const low = at.map((i) => (isLog && line.mean[i] <= line.error[i] ? line.mean[i] / 10 : line.mean[i] - line.error[i]));
-      const edge = { mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+      const low = at.map((i) => (isLog && mean[i] <= error[i] ? mean[i] / 10 : mean[i] - error[i]));
+      const edge = { x: at.map((i) => x[i]), mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
       return [
-        { ...edge, x, y: low },
-        { ...edge, x, y: high, fill: "tonexty", fillcolor: translucent(hue, 0.2) },
+        { ...edge, y: low },
+        { ...edge, y: high, fill: "tonexty", fillcolor: translucent(hue, isWhole ? 0.2 : 0.2 * PALE) },
       ];
     }
 
-    each(line) {
+    each(name, hue, x, { seeds }) {
       if (!this.seeds) return [];
-      const { name, colour: hue } = this.lines[line.row];
-      return line.seeds.map((y) => ({
-        x: this.x(line), y, name: `${shown(name)}, one seed`, mode: "lines",
+      return seeds.map((y) => ({
+        x, y, name: `${shown(name)}, one seed`, mode: "lines",
         line: { color: translucent(hue, 0.45), width: 1 }, hoverinfo: "skip",
-      }));
-    }
-
-    areas({ row, lines }) {
-      const traces = () => (this.off.has(row) ? [] : lines.map((line) => ({
-        x: this.x(line), y: line.mean, name: line.name, stackgroup: "one", mode: "lines",
-        line: { width: 0.5, color: REGIMES[line.name] }, fillcolor: translucent(REGIMES[line.name], 0.75),
-        hovertemplate: "%{y:.1%}<extra>%{fullData.name}</extra>",
-      })));
-      return new Plot(`${this.lines[row].name}: shares of steps`, traces, () => ({
-        xaxis: this.xaxis(), yaxis: { tickformat: ".0%", range: [0, 1] }, showlegend: true, hovermode: "x unified",
-      }));
-    }
-
-    dependence({ key, metric, lines }) {
-      const values = lines.flatMap((line) => line.x);
-      const isLog = Math.min(...values) > 0 && Math.max(...values) >= 10 * Math.min(...values);
-      const traces = () => lines.map(({ name, colour: hue, dash, x, mean, error, setting }) => ({
-        x, y: mean, name: shown(name), mode: "lines+markers", line: { color: hue, dash, width: 2 },
-        error_y: { array: error.map((each) => each ?? 0), color: hue, thickness: 1 },
-        text: setting.map(shown), hovertemplate: "%{y:.5~g} (%{text})<extra>%{fullData.name}</extra>",
-      }));
-      return new Plot(`${metric} by ${key}`, traces, () => ({
-        xaxis: { title: { text: shown(key) }, type: isLog ? "log" : "linear" }, showlegend: lines.length > 1,
       }));
     }
   }
 
   document.querySelectorAll("[data-charts]").forEach((box) => new View(box));
 
-  Object.entries(data.profiles?.clocks ?? {}).forEach(([clock, profiles]) => {
+  (data.across ?? []).forEach(({ title, traces, layout }) => {
     const grid = document.getElementById("profiles");
     grid.classList.add("grid");
-    const traces = () => data.profiles.lines.filter(({ name }) => name in profiles).map(({ name, colour: hue, dash }) => ({
-      x: profiles[name].tau, y: profiles[name].share, name: shown(name), mode: "lines",
-      line: { color: hue, dash, width: 2, shape: "hv" }, hovertemplate: "%{y:.0%}<extra>%{fullData.name}</extra>",
-    }));
-    grid.append(new Plot(`Performance profile, ${clock}`, traces, () => ({
-      xaxis: { title: { text: "times the fastest (τ)" }, type: "log", dtick: Math.log10(2), tickformat: ".3g" },
-      yaxis: { title: { text: "share of targets reached" }, tickformat: ".0%", range: [-0.02, 1.05] },
-      showlegend: true, hovermode: "x unified",
-    })).figure);
+    grid.append(new Plot(title, () => traces, () => layout).figure);
   });
 
   setTheme(root.dataset.theme);

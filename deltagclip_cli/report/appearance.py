@@ -1,0 +1,403 @@
+"""How settings and figures look: colours, the style of a figure, text that fits into it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from deltagclip_cli.core import UsageError, printable
+from deltagclip_cli.results.compare.comparison import Comparison, Row
+from deltagclip_cli.results.read.run import Outcome
+
+logger = logging.getLogger(__name__)
+
+MOST_SETTINGS = 12  # with a train and a test line of each, nobody could follow more in a panel
+
+# Okabe & Ito (2008): colours that people who see few of them can tell apart, without the yellow,
+# which nobody sees on white; then dashes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F")
+DASHES = ("solid", "dash", "dot", "dashdot")
+# Instead of dashes on paper, where solid, dotted and dashed tell train, test and val.
+_MARKERS = ("", "o", "s", "^")
+
+# Come with matplotlib, and are asked for a letter that the fonts of a style lack.
+FALLBACK_FONTS = ("STIXGeneral", "DejaVu Serif", "DejaVu Sans")
+
+_REFUSED = {
+    "backend": "figures are written to files; leave the line out",
+    "text.usetex": "names of settings may hold what LaTeX would obey; leave the line out, and say"
+    " font.serif to have another font",
+}
+_MOST_LETTERS = 200  # of what matplotlib says is wrong; a line or three
+
+LITERAL: dict[str, Any] = {"parse_math": False}  # a dollar sign is a dollar sign
+_LETTERS_IN_AN_INCH = 17.5  # of a legend in the paper's look
+
+
+# ------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True)
+class Look:
+    """A line.
+
+    Args:
+        name: of the setting.
+        colour: as ``#RRGGBB``.
+        dash: one of :data:`DASHES`; all are solid until the colours have been used.
+    """
+
+    name: str
+    colour: str
+    dash: str
+
+    @property
+    def on_paper(self) -> dict[str, Any]:
+        """The colour and the marker in the style in force, for matplotlib."""
+        from matplotlib import rcParams
+        from matplotlib.colors import to_hex
+
+        colours = rcParams["axes.prop_cycle"].by_key().get("color", COLOURS)
+        number = COLOURS.index(self.colour) + len(COLOURS) * DASHES.index(self.dash)
+        shape = _MARKERS[number // len(colours) % len(_MARKERS)]
+        colour = to_hex(colours[number % len(colours)])
+        return {"color": colour, "marker": shape, "mfc": "white", "mew": 0.9}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """How everything in an answer is drawn, by names.
+
+    Args:
+        settings: within a comparison all differ. Those that figures show were given theirs first,
+            so that a few have colours however many others there are.
+        optimizers: each looks as the first of its settings, the best one.
+    """
+
+    settings: Mapping[str, Look]
+    optimizers: Mapping[str, Look]
+
+    @classmethod
+    def of(cls, comparisons: Sequence[Comparison]) -> Looks:
+        """Choose the looks of an answer with these comparisons."""
+        firsts: dict[str, str] = {}
+        for row in (row for each in comparisons for row in each.rows):
+            firsts.setdefault(row.group.optimizer, row.group.name)
+        charts = [
+            *(_names(_on_paper(each)) for each in comparisons),
+            *(_names(each.rows) for each in comparisons),
+            list(firsts.values()),
+        ]
+        settings = {name: _look(name, number) for name, number in _numbers(charts).items()}
+        optimizers = {label: replace(settings[name], name=label) for label, name in firsts.items()}
+        return cls(settings, optimizers)
+
+
+def _numbers(charts: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Number the looks: each name has the first that no other has in a chart that both are in.
+
+    If all are taken, the one that fewest have.
+    """
+    numbers: dict[str, int] = {}
+    members = [set(names) for names in charts]
+    taken = [[0] * len(COLOURS) * len(DASHES) for _ in charts]
+    for name in dict.fromkeys(name for names in charts for name in names):
+        counts = [used for used, names in zip(taken, members, strict=True) if name in names]
+        totals = list(map(sum, zip(*counts, strict=True)))
+        numbers[name] = totals.index(min(totals))
+        for used in counts:
+            used[numbers[name]] += 1
+    return numbers
+
+
+def _look(name: str, number: int) -> Look:
+    return Look(name, COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS)])
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnSetting:
+    """A setting in charts.
+
+    Args:
+        row: its row of the table.
+        number: of that row, from 0.
+        look: the same in all charts.
+        optimizer: the look of its optimizer.
+        place: among the settings of a figure, from 0; None if only the page shows it.
+    """
+
+    row: Row
+    number: int
+    look: Look
+    optimizer: Look
+    place: int | None
+
+    @property
+    def name(self) -> str:
+        return self.row.group.name
+
+    @property
+    def label(self) -> str:
+        """For a legend on paper: its name, and how many runs diverged."""
+        count = sum(run.outcome is Outcome.DIVERGED for run in self.row.once)
+        name = legend_name(self.name)
+        return f"{name} ({count} of {len(self.row.once)} diverged)" if count else name
+
+
+def drawn_settings(comparison: Comparison, looks: Looks) -> list[DrawnSetting]:
+    """Return all settings of a comparison, in the order of its table."""
+    places = {row.group.name: place for place, row in enumerate(_on_paper(comparison))}
+    return [
+        DrawnSetting(
+            row=row,
+            number=number,
+            look=looks.settings[row.group.name],
+            optimizer=looks.optimizers[row.group.optimizer],
+            place=places.get(row.group.name),
+        )
+        for number, row in enumerate(comparison.rows)
+    ]
+
+
+def _on_paper(comparison: Comparison) -> list[Row]:
+    """Choose for figures the baseline, the best setting of each optimizer, the best others."""
+    rows = list(comparison.rows)
+    firsts: dict[str, Row] = {}
+    for row in rows:
+        firsts.setdefault(row.group.optimizer, row)
+    before = [row for row in (comparison.baseline,) if row is not None]
+    names = _names([*before, *firsts.values(), *rows])
+    chosen = list(dict.fromkeys(names))[:MOST_SETTINGS]
+    return [row for row in rows if row.group.name in chosen]
+
+
+def left_out_note(comparison: Comparison) -> str:
+    """Say how many settings figures leave out, and which they show; empty if none is left out."""
+    rows, count = _on_paper(comparison), len(comparison.rows)
+    if len(rows) == count:
+        return ""
+    of_all, drawn = (len({row.group.optimizer for row in each}) for each in (comparison.rows, rows))
+    which = "each optimizer" if drawn == of_all else f"{drawn} of {of_all} optimizers"
+    words = [*(["the baseline"] if comparison.baseline else []), f"the best of {which}"]
+    if len(rows) > drawn:
+        words.append("the best others")
+    return f"{len(rows)} of {count} settings: {', '.join(words)}."
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
+    return [row.group.name for row in rows]
+
+
+# ---------------------------------------------------------------- the style of figures
+
+
+@dataclass(frozen=True, eq=False)
+class Style:
+    """What figures look like, whatever the user's own matplotlibrc says.
+
+    Args:
+        settings: rcParams that are not matplotlib's defaults.
+        file: the user's; None for the paper's look as it is.
+    """
+
+    settings: Mapping[str, Any]
+    file: Path | None = None
+
+    @classmethod
+    def read(cls, file: Path | None = None) -> Style:
+        """Read the paper's look, and lay a style file over it.
+
+        A font that is not there is left out, and said once: matplotlib would say it for each letter
+        that it draws.
+
+        Raises:
+            UsageError: the file cannot be read, or a line of it is wrong.
+        """
+        matplotlib = _matplotlib()
+        settings = {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}
+        with as_file(files(__package__ or "").joinpath("assets/paper.mplstyle")) as own:
+            settings |= _parsed(own)
+        if file is not None:
+            settings |= _parsed(file)
+        families = [*settings["font.family"], *FALLBACK_FONTS]
+        style = cls({**settings, "font.family": families}, file)
+        with style.applied():
+            missing = [family for family in families if not _is_there(family)]
+        there = [family for family in families if family not in missing]
+        if missing:
+            names = printable(", ".join(missing))
+            words = "--style %s: no font %s is here; %s stands in for it."
+            logger.warning(words, file, names, there[0])
+        return cls({**settings, "font.family": there}, file)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Draw and save in this look; afterwards everything is as it was.
+
+        Raises:
+            UsageError: matplotlib stumbles over what the user's file says, such as a size that it
+                takes for one until it draws.
+        """
+        matplotlib = _matplotlib()
+        try:
+            with matplotlib.rc_context():
+                matplotlib.rcdefaults()
+                matplotlib.rcParams.update(self.settings)
+                yield
+        except Exception as error:
+            if self.file is None:
+                raise
+            raise UsageError(
+                f"--style {self.file}: figures cannot be drawn in it: {_reason(error)}.\n"
+                "  Change the line of the file that this is about, or leave it out."
+            ) from error
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    """Read a style file.
+
+    Matplotlib reads it; what it only warns of, a line that is no setting, is an error here.
+    """
+    matplotlib, lines = _matplotlib(), {}
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError of what is no text
+        why = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
+        raise UsageError(f"--style {file}: cannot be read: {why}.") from None
+    for number, line in enumerate(text.splitlines(), 1):
+        key, colon, _ = (part.strip() for part in line.partition("#")[0].partition(":"))
+        where = f"--style {file}, line {number}"
+        if key and not colon:
+            raise UsageError(f"{where}: {line.strip()!r} is not KEY: VALUE, such as font.size: 9.")
+        if key and key not in matplotlib.rcParamsDefault:
+            near = get_close_matches(key, matplotlib.rcParamsDefault, n=3)
+            remedy = f"\n  Did you mean {' or '.join(near)}?" if near else ""
+            raise UsageError(f"{where}: matplotlib has no setting {key}.{remedy}")
+        lines[key] = where
+    try:
+        found = matplotlib.rc_params_from_file(file, True, use_default_template=False)
+    except Exception as error:  # its checks raise whatever a word makes them stumble over
+        where = next((lines[key] for key in lines if key and key in str(error)), f"--style {file}")
+        raise UsageError(f"{where}: {error}") from None
+    settings = {key: dict.__getitem__(found, key) for key in found}
+    for key, value in settings.items():
+        _check(key, value, lines[key])
+    return settings
+
+
+def _check(key: str, value: Any, where: str) -> None:
+    """Refuse what is a setting, but cannot be used."""
+    from matplotlib import colormaps
+
+    if key in _REFUSED and value:
+        raise UsageError(f"{where}: {key} cannot be used here: {_REFUSED[key]}.")
+    if key == "axes.prop_cycle" and not value:
+        raise UsageError(f"{where}: {key}: it is empty; name some colours, or leave the line out.")
+    if key == "image.cmap" and value not in colormaps:
+        raise UsageError(f"{where}: {key}: no colours are called {value}; say viridis, or grey.")
+
+
+def _is_there(family: str) -> bool:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    try:
+        findfont(FontProperties(family=[family]), fallback_to_default=False)
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    """Say in a line what matplotlib says."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for it"
+    words = str(error.args[0]) if error.args else ""  # str() of a KeyError has quotes around it
+    first = next(iter(words.splitlines()), "") or type(error).__name__
+    return shortened(printable(first).rstrip("."), _MOST_LETTERS)
+
+
+def _matplotlib() -> Any:
+    """Import the package without what a user's files and variables say of other work.
+
+    A backend that is not installed, or a broken matplotlibrc, would keep it from being imported.
+    """
+    spec = find_spec("matplotlib")
+    assert spec is not None and spec.origin is not None
+    own = {"MPLBACKEND": "agg"}
+    own["MATPLOTLIBRC"] = str(Path(spec.origin).with_name("mpl-data") / "matplotlibrc")
+    before = {name: os.environ.pop(name, None) for name in own}
+    os.environ.update(own)
+    try:
+        import matplotlib
+    finally:
+        for name, word in before.items():
+            del os.environ[name]
+            if word is not None:
+                os.environ[name] = word
+    return matplotlib
+
+
+# ------------------------------------------------------------------- text in figures
+
+
+def drawable(text: str) -> str:
+    """Return a text that the fonts of the style in force can draw.
+
+    A letter that none of them has is written out, such as ``\\u4e2d``: boxes would all look the
+    same. A style file that names a font with such letters has them drawn.
+    """
+    text = printable(text)
+    if text.isascii():
+        return text
+    from matplotlib import rcParams
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    # A name by itself would be read as a pattern, in which a hyphen and a colon mean something.
+    names = [FontProperties(family=[family]) for family in rcParams["font.family"]]
+    fonts = [get_font(findfont(name)) for name in names]
+    is_there = {c: any(font.get_char_index(ord(c)) for font in fonts) for c in set(text)}
+    return "".join(c if is_there[c] else ascii(c)[1:-1] for c in text)
+
+
+def legend_name(name: str) -> str:
+    """Return a name as a legend has room for it."""
+    return drawable(shortened(name, letters(0.5, least=40)))
+
+
+def letters(share: float, least: int = 8) -> int:
+    """Return how many letters there is room for in a share of a figure's width."""
+    from matplotlib import rcParams
+
+    return max(least, letters_in(share * rcParams["figure.figsize"][0]))
+
+
+def letters_in(inches: float) -> int:
+    """Return how many letters there is room for."""
+    return int(inches * _LETTERS_IN_AN_INCH)
+
+
+def shortened(text: str, most: int) -> str:
+    """Leave out the middle of a text that is too long."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
+def wrapped(text: str, width: int, lines: int) -> str:
+    """Break a text into a few lines, without its middle if that is not enough."""
+    short = shortened(text, width * lines - lines)
+    return "\n".join(textwrap.wrap(short, width)[:lines]) if len(short) > width else short
+
+
+def as_label(name: str) -> str:
+    """Return a name for an axis: ``Accuracy`` of ``accuracy``."""
+    return drawable(name[:1].upper() + name[1:])

@@ -1,0 +1,146 @@
+"""Charts: one module each, with its data, what of it the page shows, and what is drawn on paper.
+
+One more chart of a comparison is one file here and one line in :data:`OF_A_COMPARISON`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deltagclip_cli.core import written_whole
+from deltagclip_cli.report.appearance import DrawnSetting, Looks, Style, drawn_settings
+from deltagclip_cli.report.charts.bounds import Bounds
+from deltagclip_cli.report.charts.curves import Curves
+from deltagclip_cli.report.charts.heat_maps import ShadedCells
+from deltagclip_cli.report.charts.lines import Json, PageLines
+from deltagclip_cli.report.charts.performance import Profiles
+from deltagclip_cli.report.charts.settings import Sensitivity
+from deltagclip_cli.report.charts.steps import Steps
+from deltagclip_cli.report.charts.targets import Targets
+from deltagclip_cli.results.compare.analysis import Analysis
+from deltagclip_cli.results.compare.comparison import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Chart(Protocol):
+    """One kind of charts of the same data, in both forms.
+
+    Args:
+        kind: a word that ends the names of its files.
+        heading: what stands above it on the page; the charts of all experiments have none.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def heading(self) -> str: ...
+
+    def page(self, page: PageLines) -> Iterable[Json]:
+        """Return charts of the page, each with a ``title``, and for ``assets/page.js`` either
+
+        * ``lines`` over the training, made by :meth:`PageLines.chart`, or
+        * ``traces`` and a ``layout`` of plotly's. A trace with a ``row`` goes with that line of the
+          legend; the x of one with an ``axis`` is by the clock that is chosen on the page.
+        """
+
+    def paper(self) -> Figure | None:
+        """Draw with matplotlib, in the style in force; None if there is nothing to be seen."""
+
+
+OF_A_COMPARISON: Sequence[Callable[[Comparison, Sequence[DrawnSetting]], Chart]] = (
+    Curves,
+    Steps,
+    Targets,
+    Sensitivity,
+    Bounds,
+)
+"""In the order in which they are read."""
+
+
+def charts_of(comparison: Comparison, looks: Looks) -> list[Chart]:
+    """Return the charts of a comparison."""
+    settings = drawn_settings(comparison, looks)
+    return [make(comparison, settings) for make in OF_A_COMPARISON]
+
+
+def charts_across(answer: Analysis, looks: Looks) -> list[tuple[str, Chart]]:
+    """Return the charts that belong to no comparison alone, each with its title."""
+    charts: list[tuple[str, Chart]] = [
+        (each.title, ShadedCells(each, f"heat-map-{number}"))
+        for number, each in enumerate(answer.heat_maps, 1)
+    ]
+    if answer.across is not None:
+        has_epochs = any(each.has_epochs for each in answer.comparisons)
+        charts.append(("All experiments", Profiles(answer.across, looks.optimizers, has_epochs)))
+    return charts
+
+
+# --------------------------------------------------------------------- files for a paper
+
+FORMATS = ("pdf", "png", "svg")
+
+# Without what would make the bytes differ from day to day.
+_METADATA: Mapping[str, Mapping[str, None]] = {
+    "pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": None},
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure and what it shows.
+
+    Args:
+        title: of the comparison or whatever it is about; no part of the figure itself, for a paper
+            says it in the caption.
+        kind: such as ``curves``.
+        figure: which is drawn.
+    """
+
+    title: str
+    kind: str
+    figure: Figure
+
+
+def figures(answer: Analysis, style: Style) -> Iterator[Drawing]:
+    """Draw the figures of an answer, one at a time.
+
+    Raises:
+        UsageError: the user's style cannot be drawn.
+    """
+    looks = Looks.of(answer.comparisons)
+    own = [(each.title, chart) for each in answer.comparisons for chart in charts_of(each, looks)]
+    for title, chart in [*own, *charts_across(answer, looks)]:
+        with style.applied():
+            figure = chart.paper()
+        if figure is not None:
+            yield Drawing(title, chart.kind, figure)
+
+
+def save(drawing: Drawing, path: Path, style: Style) -> None:
+    """Write a figure whole or not at all; the same data are the same bytes.
+
+    Args:
+        drawing: what is written.
+        path: of the file, whose ending is one of :data:`FORMATS`.
+        style: the one it was drawn in.
+
+    Raises:
+        UsageError: the user's style cannot be drawn.
+        OSError: nothing can be written there.
+    """
+    form = path.suffix[1:]
+    metadata: dict[str, Any] = {"Title": drawing.title, **_METADATA[form]}
+    content = BytesIO()  # so that a full disk is not taken for a fault of the style
+    with style.applied():
+        drawing.figure.savefig(content, format=form, metadata=metadata)
+    with written_whole(path) as file:
+        file.write(content.getbuffer())

@@ -1,0 +1,461 @@
+"""Lines of metrics: means over seeds and how far they are sure, for the page and for paper."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltagclip_cli.report.appearance import (
+    LITERAL,
+    MOST_SETTINGS,
+    DrawnSetting,
+    letters,
+    wrapped,
+)
+from deltagclip_cli.results.compare.analysis import CLOCKS
+from deltagclip_cli.results.compare.comparison import Comparison
+from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+
+Json = dict[str, Any]
+
+POINTS_ON_PAPER = 600  # of one line: a panel is three inches wide; a printer gives no more dots
+POINTS_ON_PAGE = 400  # a chart is hardly wider in pixels
+LEAST_POINTS = 20
+MOST_NUMBERS = 300_000  # of all lines of a page: some 3 MB
+SHOWN_AT_FIRST = 10  # lines of a chart of the page; its legend switches the others on
+
+CROSS: dict[str, Any] = {"marker": "x", "mew": 1.2, "clip_on": False, "zorder": 3}
+"""Where a seed is lost; also at the edge of a panel."""
+
+GREY = "0.35"  # of what is said of all settings
+_PALE = 0.35  # of a mean in which not all seeds are
+_MARKERS_ON_A_LINE = 9
+_LOG_RATIO = 100.0
+_MARGIN = 0.04
+_ROOM = 0.25  # beside sound values, in which a line is followed before it leaves the panel
+_FAR = 1e200  # no axis goes further: matplotlib takes steps of some decades beyond it for ticks
+_MOST_COLUMNS = 6  # of a legend
+_MOST_LINES = 4  # of a note
+_ALONE = 0.5  # of the width, for a single panel: a column of two
+
+
+# ---------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """One metric of a setting over its seeds, all arrays of the same length (N,).
+
+    Args:
+        epochs: at which some seed has a point.
+        steps: optimizer steps there; the mean where seeds differ.
+        seconds: likewise.
+        mean: over the seeds that have a finite value there; NaN if none has.
+        standard_error: of the mean; NaN for fewer than two.
+        counts: how many seeds have a finite value.
+        seeds: the values of each run, (R, N); NaN where it has none.
+        is_whole: whether every seed of the setting is in the mean.
+        is_broken: whether a seed ends at its last point that did not come to the end of its run.
+    """
+
+    epochs: Numbers
+    steps: Numbers
+    seconds: Numbers
+    mean: Numbers
+    standard_error: Numbers
+    counts: NDArray[np.int64]
+    seeds: Numbers
+    is_whole: bool = True
+    is_broken: bool = False
+
+    def at(self, places: NDArray[np.intp]) -> Band:
+        """Return the same at some of its points."""
+        return replace(
+            self,
+            epochs=self.epochs[places],
+            steps=self.steps[places],
+            seconds=self.seconds[places],
+            mean=self.mean[places],
+            standard_error=self.standard_error[places],
+            counts=self.counts[places],
+            seeds=self.seeds[:, places],
+        )
+
+
+def band(runs: Sequence[Run], metric: str, ddof: int = 1) -> Band | None:
+    """Return the band of a metric; None if no run has it.
+
+    Args:
+        runs: of different seeds.
+        metric: its name.
+        ddof: of the standard error, whose degrees of freedom are n - ddof.
+    """
+    curves = [run.curves[metric] for run in runs if metric in run.curves]
+    if not curves:
+        return None
+    epochs = np.unique(np.concatenate([curve.epochs for curve in curves]))
+
+    def table(numbers_of: Callable[[Curve], Numbers]) -> Numbers:
+        """NaN where a curve has no point; the last of several."""
+        spread = np.full((len(curves), len(epochs)), np.nan)
+        for line, curve in zip(spread, curves, strict=True):
+            line[np.searchsorted(epochs, curve.epochs)] = numbers_of(curve)
+        return spread
+
+    values = table(lambda curve: curve.values)
+    values = np.where(np.isfinite(values), values, np.nan)
+    counts = np.isfinite(values).sum(axis=0)
+    mean = _mean(values)
+    with np.errstate(over="ignore", invalid="ignore"):  # a loss may explode to 1e300
+        squares = np.nansum((values - mean) ** 2, axis=0)
+        degrees = np.where(counts > 1, counts - ddof, np.nan)
+        standard_error = np.asarray(np.sqrt(squares / degrees / np.maximum(counts, 1)))
+    return Band(
+        epochs=epochs,
+        steps=_mean(table(lambda curve: curve.steps)),
+        seconds=_mean(table(lambda curve: curve.seconds)),
+        mean=mean,
+        standard_error=standard_error,
+        counts=counts,
+        seeds=values,
+    )
+
+
+def _mean(table: Numbers) -> Numbers:
+    """Over the first axis, of what is not NaN."""
+    counts = np.isfinite(table).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return np.asarray(np.nansum(table, axis=0) / np.where(counts, counts, np.nan))
+
+
+def pieces(runs: Sequence[Run], metric: str, ddof: int = 1, most: int | None = None) -> list[Band]:
+    """Return the line of a metric, in pieces over which the same seeds are there.
+
+    A mean that loses a seed jumps for no reason but that, most of all as it is the bad ones that
+    are lost. So the line ends where a seed does, and goes on as another one. Points that some seed
+    skips are skipped by the mean; seeds that hardly share a point have a line each.
+
+    Args:
+        runs: of different seeds.
+        metric: its name.
+        ddof: of the standard error.
+        most: how many points are wanted; a few more are given for those that must not be missed.
+    """
+    having = [run for run in runs if metric in run.curves]
+    found = band(having, metric, ddof)
+    if found is None:
+        return []
+    there = np.isfinite(found.seeds)
+    ends = np.array([np.flatnonzero(each)[-1] if each.any() else -1 for each in there])
+    running = (ends[:, None] >= np.arange(len(found.epochs))).sum(axis=0)
+    is_shared = (found.counts == running) & (running > 0) & np.isfinite(found.mean)
+    shared = np.flatnonzero(is_shared)
+    if len(having) > 1 and 2 * len(shared) < np.median(there.sum(axis=1)):
+        return [piece for run in having for piece in pieces([run], metric, ddof, most)]
+    lost = [run for run in runs if run not in having and run.outcome is Outcome.DIVERGED]
+    breaks = np.array(
+        [
+            end
+            for run, end in zip(having, ends, strict=True)
+            if run.outcome is Outcome.DIVERGED or end < ends.max()
+        ]
+    )
+    if most is not None:
+        shared = shared[_thinned(found.mean[shared], most)]
+    parts = np.split(shared, np.flatnonzero(np.diff(running[shared])) + 1)
+    parts = [part for part in parts if len(part)]
+    followings = [*(part[0] for part in parts), len(found.epochs)][1:]
+    return [
+        replace(
+            found.at(part),
+            is_whole=running[part[0]] == len(having) + len(lost),
+            is_broken=bool(np.any((part[0] <= breaks) & (breaks < following))),
+        )
+        for part, following in zip(parts, followings, strict=True)
+    ]
+
+
+def _thinned(means: Numbers, most: int) -> NDArray[np.intp]:
+    """Choose evenly spaced points, the first and the last and both extremes among them."""
+    count = len(means)
+    if count <= most:
+        return np.arange(count)
+    even = np.linspace(0, count - 1, most).round().astype(np.intp)
+    return np.unique([*even, means.argmin(), means.argmax()])
+
+
+def may_be_log(metric: str) -> bool:
+    """Whether a logarithmic axis can suit a metric, as it never does shares of one."""
+    return not re.search("acc|fraction|share", metric, re.IGNORECASE)
+
+
+# --------------------------------------------------------------------------- page
+
+
+@dataclass
+class PageLines:
+    """Makes the lines of a page as plain data, which share what they are drawn over.
+
+    Args:
+        points: the most of each line.
+        axes: epochs, steps and seconds; a line names one by its place.
+    """
+
+    points: int
+    axes: list[Json] = field(default_factory=list)
+    _places: dict[bytes, int] = field(default_factory=dict)
+
+    @classmethod
+    def for_page(cls, comparisons: Iterable[Comparison]) -> PageLines:
+        """Choose as many points of each line as a page has room for."""
+        rows = [row for comparison in comparisons for row in comparison.rows]
+        lines = sum(
+            (len(row.runs) + 2) * len({name for run in row.runs for name in run.curves})
+            for row in rows
+        )
+        return cls(max(LEAST_POINTS, min(POINTS_ON_PAGE, MOST_NUMBERS // max(1, lines))))
+
+    def axis(self, clocks: Mapping[str, Numbers]) -> int:
+        """Return the place of an axis, by the numbers of each clock."""
+        key = b"".join(numbers.tobytes() for numbers in clocks.values())
+        if key not in self._places:
+            self._places[key] = len(self.axes)
+            self.axes.append({clock: plain(numbers) for clock, numbers in clocks.items()})
+        return self._places[key]
+
+    def axis_of(self, found: Band) -> int:
+        """Return the place of the axis of a band."""
+        return self.axis({clock: getattr(found, clock) for clock in CLOCKS})
+
+    def chart(self, title: str, lines: Iterable[Json], *, is_log: bool) -> Json:
+        """Return a chart of lines against the clock that is chosen on the page.
+
+        Args:
+            title: of the chart.
+            lines: see :meth:`line`.
+            is_log: whether a logarithmic axis can suit it.
+        """
+        lines = list(lines)
+        ends = [f"{each['name']} {each['end']:.4g}" for each in lines if each["end"] is not None]
+        told = f", at the end {', '.join(ends)}" if ends else ""
+        return {"title": title, "told": told, "mayBeLog": is_log, "lines": lines}
+
+    def line(self, setting: DrawnSetting, found: Sequence[Band], role: str = "") -> Json:
+        """Return a line of a setting in its pieces; a role is dotted, such as its bound."""
+        last = float(found[-1].mean[-1])
+        return {
+            "row": setting.number,
+            "name": f"{setting.name}, {role}" if role else setting.name,
+            "dash": "dot" if role else setting.look.dash,
+            "end": last if setting.number < SHOWN_AT_FIRST else None,
+            "pieces": [self._piece(each) for each in found],
+        }
+
+    def _piece(self, found: Band) -> Json:
+        several = found.counts[0] > 1
+        seeds = [plain(each) for each in found.seeds if np.isfinite(each).any()]
+        return {
+            "axis": self.axis_of(found),
+            "mean": plain(found.mean),
+            "error": plain(found.standard_error) if several else None,
+            "n": int(found.counts[0]),
+            "seeds": seeds if several else [],
+            "isWhole": bool(found.is_whole),
+            "isBroken": found.is_broken,
+        }
+
+
+def plain(values: Numbers) -> list[float | None]:
+    """Return six digits, which is finer than a chart can show; null where there is no number."""
+    return [float(f"{value:.6g}") if math.isfinite(value) else None for value in values.tolist()]
+
+
+def escaped(text: str) -> str:
+    """Return a text as it is, for plotly, which takes some tags for its own."""
+    return text.replace("<", "&lt;")
+
+
+# -------------------------------------------------------------------------- paper
+
+
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels, two in a row."""
+    from matplotlib import rcParams
+    from matplotlib.figure import Figure
+
+    columns, rows = min(2, count), -(-count // 2)
+    width, height = rcParams["figure.figsize"]
+    width *= 1 if columns == 2 else _ALONE
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, grid[:count]
+
+
+def draw_line(
+    axes: Axes, setting: DrawnSetting, found: Sequence[Band], linestyle: str = "-"
+) -> None:
+    """Draw a mean and its band; paler where not all seeds are there, with × where one is lost.
+
+    After the limits are set: × is at the edge if it is beyond it, and a band ends where its mean
+    leaves the panel, for that of a seed that explodes would cover all of it.
+    """
+    look, (bottom, top) = setting.look.on_paper, axes.get_ylim()
+    hue = look["color"]
+    for piece in found:
+        x, alpha = piece.epochs, 1 if piece.is_whole else _PALE
+        marks = {**look, "marker": look["marker"] or "."}  # a line of one point cannot be seen
+        if len(x) > 1:
+            every = math.ceil(len(x) / _MARKERS_ON_A_LINE)
+            first = (setting.place or 0) * every // MOST_SETTINGS  # not upon those of others
+            marks = {**look, "markevery": (first, every)}
+        axes.plot(x, piece.mean, alpha=alpha, linestyle=linestyle, **marks)
+        error = np.where(np.isfinite(piece.standard_error), piece.standard_error, np.nan)
+        if len(x) == 1 and np.isfinite(error).all():  # a band of no width cannot be seen
+            axes.errorbar(x, piece.mean, error, fmt="none", ecolor=hue, alpha=alpha)
+        elif np.isfinite(error).any():
+            with np.errstate(over="ignore"):
+                low, high = piece.mean - error, piece.mean + error
+            inside = (bottom <= piece.mean) & (piece.mean <= top)
+            style: dict[str, Any] = {"color": hue, "alpha": 0.2 * alpha, "linewidth": 0}
+            axes.fill_between(x, low, high, where=inside, **style)
+        if piece.is_broken:
+            end = min(max(float(piece.mean[-1]), bottom), top)
+            axes.plot([x[-1]], [end], color=hue, **CROSS)
+
+
+def set_limits(axes: Axes, found: Sequence[Band], *, is_log: bool) -> None:
+    """Let the panel be high enough for all but what explodes, which leaves it.
+
+    Args:
+        axes: the panel.
+        found: the pieces of its lines.
+        is_log: take a logarithmic axis if the means need one.
+    """
+    means = np.clip(np.concatenate([piece.mean for piece in found]), -_FAR, _FAR)
+    errors = np.concatenate([piece.standard_error for piece in found])
+    errors = np.minimum(np.where(np.isfinite(errors), errors, 0), _FAR)
+    lowest, highest = _bounds(found)
+    inside = (lowest <= means) & (means <= highest)
+    means, errors = means[inside], errors[inside]
+    low = float(np.maximum(means - errors, lowest).min())
+    high = float(np.minimum(means + errors, highest).max())
+    if is_log and means.min() > 0 and means.max() / _LOG_RATIO > means.min():
+        axes.set_yscale("log")
+        low = math.log10(max(low, float(means.min()) / 2))
+        high = math.log10(high)
+        far, room = math.log10(_FAR), _MARGIN * (high - low)
+        axes.set_ylim(10 ** max(low - room, -far), 10 ** min(high + room, far))
+    else:
+        room = _MARGIN * ((high - low) or abs(high) or 1)
+        axes.set_ylim(low - room, high + room)
+
+
+def _bounds(found: Sequence[Band]) -> tuple[float, float]:
+    """Return between what values lie that have not exploded.
+
+    Those have that are far from sound values, by how far these are apart. Sound are the pieces that
+    end by themselves, and where all lines begin.
+    """
+    start = min(piece.epochs[0] for piece in found)
+    sound = [piece for piece in found if not piece.is_broken]
+    values = [piece.mean for piece in sound]
+    if not any(piece.epochs[0] == start for piece in sound):
+        values += [piece.mean[:1] for piece in found if piece.epochs[0] == start]
+    if not sound:
+        return -_FAR, _FAR
+    low, high = float(np.concatenate(values).min()), float(np.concatenate(values).max())
+    room = _ROOM * (high - low)
+    return max(min(low - room, _FAR), -_FAR), min(max(high + room, -_FAR), _FAR)
+
+
+def clock(comparison: Comparison) -> str:
+    """Return what time is measured in."""
+    return "Epoch" if comparison.has_epochs else "Step"
+
+
+def ends_of(found: Iterable[Band]) -> list[float]:
+    """Return where lines begin and end."""
+    return [float(end) for piece in found for end in (piece.epochs[0], piece.epochs[-1])]
+
+
+def set_x(axes: Axes, ends: Sequence[float], label: str, bins: int = 6) -> None:
+    """Let an axis go from the first epoch to the last, with some numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=bins, steps=[1, 2, 5, 10], integer=True))
+    room = 0 if min(ends) < max(ends) else 1
+    axes.set_xlim(min(ends) - room, max(ends) + room)
+
+
+@dataclass(frozen=True, eq=False)
+class LegendEntry:
+    """What a legend says, and of what."""
+
+    handle: Artist
+    label: str
+
+
+def entry(label: str, **style: Any) -> LegendEntry:
+    """Return what a kind of line means; grey if it is said of all settings."""
+    from matplotlib.lines import Line2D
+
+    return LegendEntry(Line2D([], [], **{"color": GREY, **style}), label)
+
+
+def setting_entries(settings: Iterable[DrawnSetting]) -> list[LegendEntry]:
+    """Return the entries of settings."""
+    return [entry(each.label, **each.look.on_paper) for each in settings]
+
+
+def end_entries(found: Sequence[Band], *, is_broken: bool = False) -> list[LegendEntry]:
+    """Say what × and pale lines mean, where there are some; ``is_broken`` if × is elsewhere too."""
+    entries = []
+    if is_broken or any(piece.is_broken for piece in found):
+        entries.append(entry("a seed ends", linestyle="", marker="x"))
+    if not all(piece.is_whole for piece in found):
+        entries.append(entry("mean of the others", alpha=_PALE))
+    return entries
+
+
+def add_legend(figure: Figure, entries: Sequence[LegendEntry], note: str = "") -> None:
+    """Put a legend and a note below everything, in as many columns as there is room for.
+
+    The figure grows by their height, so that they cover nothing.
+    """
+    width, height = figure.get_size_inches()
+    title = wrapped(note, letters(0.9), _MOST_LINES)
+    for columns in range(min(_MOST_COLUMNS, len(entries)), 0, -1):
+        legend = _legend(figure, entries, title, columns)
+        extent = legend.get_window_extent()
+        if extent.width <= 0.98 * width * figure.dpi or columns == 1:
+            break
+        legend.remove()
+    figure.set_size_inches(width, height + extent.height / figure.dpi)
+
+
+def _legend(figure: Figure, entries: Sequence[LegendEntry], title: str, columns: int) -> Legend:
+    legend = figure.legend(
+        [each.handle for each in entries],
+        [str(number) for number in range(len(entries))],  # the labels might begin with _
+        loc="outside lower center",
+        ncols=columns,
+        title=title or None,
+    )
+    for text, each in zip(legend.get_texts(), entries, strict=True):
+        text.set(text=each.label, **LITERAL)
+    return legend

@@ -1,0 +1,97 @@
+"""Performance profiles: on how many experiments an optimizer is nearly as fast as the fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deltagclip_cli.core import plural
+from deltagclip_cli.report.appearance import MOST_SETTINGS, Look, as_label, legend_name
+from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, escaped
+from deltagclip_cli.results.compare.analysis import CLOCKS, Overall
+from deltagclip_cli.results.statistics.across import LIMIT
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """For each clock the profiles of all optimizers; empty without a target."""
+
+    across: Overall
+    looks: Mapping[str, Look]
+    has_epochs: bool
+    kind = "profiles"
+    heading = ""
+
+    @property
+    def _clocks(self) -> list[str]:
+        if not any(self.across.profiles.values()):
+            return []
+        return [clock for clock in CLOCKS if clock != "epochs" or self.has_epochs]
+
+    def page(self, page: PageLines) -> Iterator[Json]:
+        """Yield a chart for each clock, with a line for each optimizer."""
+        for clock in self._clocks:
+            traces = []
+            for label in self.across.ranking.mean_rank:
+                if profile := self.across.profiles[clock].get(label):
+                    taus, shares = profile.steps()
+                    look = self.looks[label]
+                    style = {"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"}
+                    traces.append(
+                        {
+                            "x": taus,
+                            "y": shares,
+                            "name": escaped(label),
+                            "mode": "lines",
+                            "line": style,
+                            "hovertemplate": "%{y:.0%}<extra>%{fullData.name}</extra>",
+                        }
+                    )
+            ticks = {"type": "log", "dtick": 0.30103, "tickformat": ".3g"}  # each twice the last
+            yield {
+                "title": f"Performance profile, {clock}",
+                "traces": traces,
+                "layout": {
+                    "xaxis": {"title": {"text": "times the fastest (τ)"}, **ticks},
+                    "yaxis": {
+                        "title": {"text": "share of targets reached"},
+                        "tickformat": ".0%",
+                        "range": [-0.02, 1.05],
+                    },
+                    "showlegend": True,
+                    "hovermode": "x unified",
+                },
+            }
+
+    def paper(self) -> Figure | None:
+        """Draw a panel for each clock, with the optimizers of the best scores."""
+        if not self._clocks:
+            return None
+        from matplotlib import rcParams
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=rcParams["figure.figsize"], layout="constrained")
+        grid = figure.subplots(1, len(self._clocks), sharey=True, squeeze=False)[0]
+        scores = self.across.profiles[CLOCKS[-1]]
+        labels = sorted(scores, key=lambda label: -scores[label].score)[:MOST_SETTINGS]
+        for axes, clock in zip(grid, self._clocks, strict=True):
+            for label in reversed(labels):
+                style = {**self.looks[label].on_paper, "clip_on": False}
+                axes.step(*self.across.profiles[clock][label].steps(), where="post", **style)
+            axes.set_xscale("log")
+            axes.set_xlim(1, LIMIT)
+            axes.set_xticks([1, 1.5, 2, 3, 4], ["1", "1.5", "2", "3", "4"])
+            axes.set_xticks([], minor=True)
+            axes.set_ylim(-0.02, 1.04)
+            axes.set_xlabel(f"{as_label(clock)} over the fastest's, τ")
+        grid[0].set_ylabel(f"Share of {plural(self.across.timed, 'target')} reached")
+        note = (
+            f"{len(labels)} best of {len(scores)} optimizers" if len(labels) < len(scores) else ""
+        )
+        entries = [entry(legend_name(each), **self.looks[each].on_paper) for each in labels]
+        add_legend(figure, entries, note)
+        return figure

@@ -1,0 +1,155 @@
+"""How the metric depends on one setting of an optimizer, such as its learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from deltagclip_cli.report.appearance import (
+    LITERAL,
+    DrawnSetting,
+    Look,
+    drawable,
+    legend_name,
+)
+from deltagclip_cli.report.charts.lines import (
+    Json,
+    PageLines,
+    add_legend,
+    entry,
+    escaped,
+    panels,
+)
+from deltagclip_cli.results.compare.comparison import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEAST_VALUES = 3  # two make no curve
+_MOST_PANELS = 8
+_LOG_RATIO = 10.0
+
+Points = Mapping[float, DrawnSetting]
+"""The best setting of an optimizer at each value, by the value."""
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """For each setting that is a number, the best mean at each of its values.
+
+    The best is that over all other settings, so that each optimizer is shown at what it can do. A
+    value at which every setting has a seed that diverged has no point.
+    """
+
+    comparison: Comparison
+    settings: Sequence[DrawnSetting]
+    kind = "settings"
+    heading = "How much the settings matter"
+
+    @cached_property
+    def _lines(self) -> dict[str, dict[str, Points]]:
+        """The points by setting and optimizer."""
+        curves: dict[str, dict[str, dict[float, DrawnSetting]]] = defaultdict(
+            lambda: defaultdict(dict)
+        )
+        for each in self.settings:  # the best first
+            for key, word in each.row.group.settings.items():
+                value = _number(word)
+                if value is not None and each.row.mean is not None:
+                    curves[key][each.row.group.optimizer].setdefault(value, each)
+        return {
+            key: {
+                label: {value: points[value] for value in sorted(points)}
+                for label, points in by_optimizer.items()
+                if len(points) > 1
+            }
+            for key, by_optimizer in curves.items()
+            if max(map(len, by_optimizer.values())) >= LEAST_VALUES
+        }
+
+    def page(self, page: PageLines) -> Iterator[Json]:
+        """Yield a chart for each setting, with a line for each optimizer."""
+        for key, by_optimizer in self._lines.items():
+            traces = []
+            for label, points in by_optimizer.items():
+                look = _look(points)
+                traces.append(
+                    {
+                        "x": list(points),
+                        "y": [each.row.mean for each in points.values()],
+                        "error_y": {
+                            "array": [_error(each) for each in points.values()],
+                            "color": look.colour,
+                            "thickness": 1,
+                        },
+                        "name": escaped(label),
+                        "mode": "lines+markers",
+                        "line": {"color": look.colour, "dash": look.dash, "width": 2},
+                        "text": [escaped(each.name) for each in points.values()],
+                        "hovertemplate": "%{y:.5~g} (%{text})<extra>%{fullData.name}</extra>",
+                    }
+                )
+            scale = "log" if _spans(by_optimizer) else "linear"
+            yield {
+                "title": f"{self.comparison.question.metric} by {key}",
+                "traces": traces,
+                "layout": {
+                    "xaxis": {"title": {"text": escaped(key)}, "type": scale},
+                    "showlegend": len(traces) > 1,
+                },
+            }
+
+    def paper(self) -> Figure | None:
+        """Draw a panel for each setting; None without one that has values enough."""
+        shown = list(self._lines.items())[:_MOST_PANELS]
+        if not shown:
+            return None
+        metric = self.comparison.question.metric
+        figure, grid = panels(len(shown))
+        for axes, (key, by_optimizer) in zip(grid, shown, strict=True):
+            for points in reversed(by_optimizer.values()):
+                axes.errorbar(
+                    list(points),
+                    [each.row.mean or 0.0 for each in points.values()],
+                    [_error(each) for each in points.values()],
+                    **{**_look(points).on_paper, "marker": "o", "elinewidth": 0.8},
+                )
+            if _spans(by_optimizer):
+                axes.set_xscale("log")
+            axes.set_xlabel(drawable(key), **LITERAL)
+            axes.set_ylabel(drawable(metric), **LITERAL)
+        looks = {label: _look(points) for _, lines in shown for label, points in lines.items()}
+        entries = [
+            entry(legend_name(label), **{**look.on_paper, "marker": "o"})
+            for label, look in looks.items()
+        ]
+        add_legend(figure, entries, "The best mean at each value, over the other settings.")
+        return figure
+
+
+def _look(points: Points) -> Look:
+    return next(iter(points.values())).optimizer
+
+
+def _number(word: str) -> float | None:
+    """Return a number that has a place on an axis."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _error(setting: DrawnSetting) -> float:
+    summary = setting.row.summary
+    return (summary.standard_error or 0.0) if summary else 0.0
+
+
+def _spans(by_optimizer: Mapping[str, Points]) -> bool:
+    """Whether the values want a logarithmic axis."""
+    values = [value for points in by_optimizer.values() for value in points]
+    return min(values) > 0 and max(values) >= _LOG_RATIO * min(values)

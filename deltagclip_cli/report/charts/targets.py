@@ -1,0 +1,174 @@
+"""What it took to reach the target: the median, and each seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deltagclip_cli.report.appearance import (
+    LITERAL,
+    DrawnSetting,
+    as_label,
+    drawable,
+    legend_name,
+    letters,
+    shortened,
+    wrapped,
+)
+from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, escaped
+from deltagclip_cli.results.compare.analysis import CLOCKS
+from deltagclip_cli.results.compare.comparison import Comparison, Row
+from deltagclip_cli.results.compare.question import Cost, cost
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROW = 0.2  # inches
+_LINE = 0.13  # inches more for each further line of a name
+_AROUND = 0.75
+_MOST_NAMED = 8
+_MOST_LETTERS = 30  # of a name on the page
+_MARGIN = 1.06  # so that the last circle is whole, and does not touch what is written beside it
+
+_SEED: dict[str, Any] = {"linestyle": "", "marker": "o", "mfc": "none", "mew": 0.8}
+_MEDIAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 10, "mew": 2}
+
+
+@dataclass(frozen=True, eq=False)
+class _Way:
+    """What the seeds of a setting took that reached the target, the median, and how many did."""
+
+    setting: DrawnSetting
+    costs: Sequence[Cost]
+    median: Cost
+    count: str
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A row for each setting of which a seed reached the target, the fastest first."""
+
+    comparison: Comparison
+    settings: Sequence[DrawnSetting]
+    kind = "time-to-target"
+    heading = "What the target took"
+
+    @cached_property
+    def _ways(self) -> list[_Way]:
+        found = []
+        for setting in self.settings:
+            reached, target = setting.row.reached, self.comparison.target
+            if target and reached is not None and reached.median is not None and reached.count:
+                costs = [cost(run, target) for run in setting.row.once]
+                there = [each for each in costs if each is not None and math.isfinite(each.steps)]
+                words = f"{reached.count} of {reached.n}"
+                order = (reached.median.steps, -reached.count)
+                found.append((order, _Way(setting, there, reached.median, words)))
+        return [way for _, way in sorted(found, key=lambda each: each[0])]
+
+    def page(self, page: PageLines) -> Iterator[Json]:
+        """Yield one chart, against the clock that is chosen."""
+        if not self._ways:
+            return
+        traces = []
+        for place, way in enumerate(self._ways):
+            for costs, symbol, size, words in (
+                (way.costs, "circle-open", 9, "a seed"),
+                ([way.median], "line-ns-open", 18, f"median, {way.count}"),
+            ):
+                numbers = {c: np.array([getattr(each, c) for each in costs]) for c in CLOCKS}
+                marker = {"symbol": symbol, "size": size, "color": way.setting.look.colour}
+                traces.append(
+                    {
+                        "row": way.setting.number,
+                        "axis": page.axis(numbers),
+                        "y": [place] * len(costs),
+                        "name": escaped(f"{way.setting.name} ({words})"),
+                        "mode": "markers",
+                        "marker": {**marker, "line": {"width": 2}},
+                        "hovertemplate": "%{x:.5~g}<extra>%{fullData.name}</extra>",
+                    }
+                )
+        names = [escaped(shortened(way.setting.name, _MOST_LETTERS)) for way in self._ways]
+        places = {"tickvals": list(range(len(names))), "ticktext": names}
+        yield {
+            "title": f"Until {self.comparison.target}",
+            "traces": traces,
+            "layout": {
+                "xaxis": {"rangemode": "tozero"},
+                "yaxis": {**places, "autorange": "reversed"},
+                "hovermode": "closest",
+            },
+        }
+
+    def paper(self) -> Figure | None:
+        """Draw a panel for each clock; None without a target, or if nobody reached it."""
+        ways = [way for way in self._ways if way.setting.place is not None]
+        if not ways:
+            return None
+        from matplotlib import rcParams
+        from matplotlib.figure import Figure
+
+        clocks = [clock for clock in CLOCKS if clock != "epochs" or self.comparison.has_epochs]
+        names = [wrapped(drawable(way.setting.name), letters(0.34), 4) for way in ways]
+        row = _ROW + _LINE * max(name.count("\n") for name in names)
+        size = (rcParams["figure.figsize"][0], _AROUND + row * len(ways))
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(1, len(clocks), sharey=True, squeeze=False)[0]
+        for axes, clock in zip(grid, clocks, strict=True):
+            _draw(axes, ways, clock)
+        grid[0].set_yticks(range(len(ways)), names, **LITERAL)
+        grid[0].set_ylim(len(ways) - 0.5, -0.5)
+        for place, way in enumerate(ways):
+            grid[-1].annotate(
+                way.count,
+                (1, place),
+                xycoords=grid[-1].get_yaxis_transform(),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                size="small",
+            )
+        target = drawable(shortened(str(self.comparison.target), letters(0.34)))
+        seed = entry(f"a seed reaches {target}", **_SEED)
+        add_legend(figure, [seed, entry("median over all seeds", **_MEDIAN)], self._note())
+        return figure
+
+    def _note(self) -> str:
+        """Say who never got there, and how many are not shown."""
+        words = []
+        missed = [row.group.name for row in self.comparison.rows if _missed(row)]
+        if missed:
+            names = ", ".join(legend_name(name) for name in missed[:_MOST_NAMED])
+            more = len(missed) - _MOST_NAMED
+            words.append(
+                f"Never reached by {names}" + (f" and {more} others." if more > 0 else ".")
+            )
+        others = [s for s in self.settings if s.place is None and not _missed(s.row)]
+        if others:
+            words.append(f"Not shown: {len(others)} other settings.")
+        return " ".join(words)
+
+
+def _draw(axes: Axes, ways: Sequence[_Way], clock: str) -> None:
+    for place, way in enumerate(ways):
+        hue = way.setting.look.on_paper["color"]
+        found = [getattr(each, clock) for each in way.costs]
+        axes.plot(found, [place] * len(found), color=hue, **_SEED)
+        median = getattr(way.median, clock)
+        if math.isfinite(median):
+            axes.plot([median], [place], color=hue, **_MEDIAN)
+    axes.set_xlabel(as_label(clock))
+    last = max(getattr(each, clock) for way in ways for each in way.costs)
+    axes.set_xlim(0, _MARGIN * last or 1)
+    axes.grid(False, axis="y")
+
+
+def _missed(row: Row) -> bool:
+    return row.reached is not None and row.reached.n > 0 and row.reached.count == 0
