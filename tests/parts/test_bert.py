@@ -230,7 +230,7 @@ def test_weights_that_the_network_has_no_place_for_are_named(kind: str, tmp_path
 
 def test_weights_of_other_shapes_are_named(folder: Path) -> None:
     rewrite_config(folder, intermediate_size=64)
-    words = r"other shapes than config.json says: bert.encoder.layer.0.intermediate.dense.bias and"
+    words = r"config.json; of another shape bert.encoder.layer.0.intermediate.dense.bias and"
     with pytest.raises(UsageError, match=words):
         build(folder)
 

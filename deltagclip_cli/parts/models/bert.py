@@ -42,9 +42,6 @@ _NEEDED = (
 _WANTED = ("*.json", "*.txt", "model*.safetensors")
 _OLD_WEIGHTS = ("pytorch_model.bin",)
 
-READING = {"local_files_only": True, "trust_remote_code": False}
-"""How transformers reads a folder: it asks no network, and neither runs nor offers to run code."""
-
 
 class PretrainedTokenizer:
     """Cuts texts into the tokens that a pretrained network knows.
@@ -82,13 +79,7 @@ class PretrainedTokenizer:
         """
         # Threads are not for a process of which workers are forks. Nor are texts cut often.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        try:
-            library = transformers()
-            tokenizer = library.AutoTokenizer.from_pretrained(self._folder, **READING)
-        except UsageError:
-            raise
-        except Exception as error:  # the libraries below have no class of their own for a bad file
-            raise damaged(self._folder, "tokenizer", error) from error
+        tokenizer = _loaded(self._folder, "tokenizer", "AutoTokenizer")
         cut = tokenizer(
             list(texts),
             truncation=True,
@@ -98,11 +89,7 @@ class PretrainedTokenizer:
             return_tensors="np",
         )
         tokens = torch.from_numpy(cut["input_ids"]).to(torch.int32)
-        self._check(tokenizer.pad_token_id, int(tokens.max()))
-        return tokens
-
-    def _check(self, padding: int | None, largest: int) -> None:
-        known = self._config.vocab_size
+        padding, largest, known = tokenizer.pad_token_id, int(tokens.max()), self._config.vocab_size
         if padding != self.padding or largest >= known:
             raise UsageError(
                 f"{self._folder}: the tokenizer and the network there do not belong together: "
@@ -110,6 +97,7 @@ class PretrainedTokenizer:
                 f"vocab_size {known} and pad_token_id {self.padding}.\n"
                 "  Save both of one network to that folder, with save_pretrained."
             )
+        return tokens
 
 
 def reading_texts(tokenizer: Callable[..., Any]) -> Callable[[Builder], Builder]:
@@ -142,21 +130,23 @@ def bert(shape: tuple[int, ...], classes: int, *, pretrained: str) -> nn.Module:
             classifier for another number of classes, or reads only shorter texts.
     """
     folder = find_pretrained(pretrained, download=False)
-    _check_length(folder, shape[0], read_config(folder).max_position_embeddings)
-    library = transformers()
-    try:
-        network, found = library.AutoModelForSequenceClassification.from_pretrained(
-            folder,
-            num_labels=classes,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            weights_only=True,
-            **READING,
-            ignore_mismatched_sizes=True,  # which are then told of like the others
-            output_loading_info=True,
+    longest, limit = shape[0], read_config(folder).max_position_embeddings
+    if longest > limit:
+        raise UsageError(
+            f"{folder}: this network reads at most {limit} tokens, but the longest text has "
+            f"{longest}.\n  Set max_length in the data to {limit}, which cuts longer texts off."
         )
-    except Exception as error:  # the libraries below have no class of their own for a bad file
-        raise damaged(folder, "weights", error) from error
+    network, found = _loaded(
+        folder,
+        "weights",
+        "AutoModelForSequenceClassification",
+        num_labels=classes,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+        weights_only=True,
+        ignore_mismatched_sizes=True,  # which are then told of like the others
+        output_loading_info=True,
+    )
     _check_weights(folder, network, classes, found)
     return TextClassifier(network)
 
@@ -180,14 +170,6 @@ class TextClassifier(nn.Module):
         return logits
 
 
-def _check_length(folder: Path, longest: int, limit: int) -> None:
-    if longest > limit:
-        raise UsageError(
-            f"{folder}: this network reads at most {limit} tokens, but the longest text has "
-            f"{longest}.\n  Set max_length in the data to {limit}, which cuts longer texts off."
-        )
-
-
 def _check_weights(folder: Path, network: Any, classes: int, found: dict[str, Any]) -> None:
     """Refuse weights that are not those of the network, whose classifier alone may be missing."""
     prefix = f"{network.base_model_prefix}."
@@ -196,17 +178,13 @@ def _check_weights(folder: Path, network: Any, classes: int, found: dict[str, An
     surplus = [  # heads that it was pretrained with do not matter
         key for key in found["unexpected_keys"] if key.removeprefix(prefix).split(".")[0] in parts
     ]
-    if missing or surplus:
-        raise UsageError(
-            f"{folder}: the weights are not those of the network in config.json"
-            f"{_told('; missing', missing)}{_told('; not in it', surplus)}.\n"
-            "  Copy or download the network anew, or name another as model.pretrained."
-        )
     others = {key: there[0] for key, there, _ in found["mismatched_keys"]}
     within = [key for key in others if key.startswith(prefix)]
-    if within:
+    if missing or surplus or within:
         raise UsageError(
-            f"{folder}: the weights have other shapes than config.json says{_told(':', within)}.\n"
+            f"{folder}: the weights are not those of the network in config.json"
+            f"{_told('missing', missing)}{_told('not in it', surplus)}"
+            f"{_told('of another shape', within)}.\n"
             "  Copy or download the network anew, or name another as model.pretrained."
         )
     if others:
@@ -221,7 +199,7 @@ def _told(words: str, keys: Iterable[str]) -> str:
     """Some keys behind words; nothing if there are none."""
     first, *others = sorted(keys) or [""]
     more = f" and {len(others)} more" if others else ""
-    return f"{words} {first}{more}" if first else ""
+    return f"; {words} {first}{more}" if first else ""
 
 
 def read_config(folder: Path) -> Any:
@@ -230,11 +208,7 @@ def read_config(folder: Path) -> Any:
     Raises:
         UsageError: it is damaged, or names no padding.
     """
-    library = transformers()
-    try:
-        config = library.AutoConfig.from_pretrained(folder, **READING)
-    except Exception as error:  # the libraries below have no class of their own for a bad file
-        raise damaged(folder, "configuration", error) from error
+    config = _loaded(folder, "configuration", "AutoConfig")
     if getattr(config, "pad_token_id", None) is None:
         raise UsageError(
             f"{folder}: config.json has no pad_token_id, and so does not say what padding is.\n"
@@ -243,18 +217,29 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def damaged(folder: Path, what: str, error: Exception) -> UsageError:
-    """What to say where a part of a pretrained network cannot be read."""
-    if "trust_remote_code" in str(error):
-        return UsageError(
-            f"{folder}: the {what} of the pretrained network is code, which is not run.\n"
-            "  Name a network of a kind that transformers knows, such as distilbert-base-uncased."
+def _loaded(folder: Path, what: str, kind: str, **options: Any) -> Any:
+    """Load a part of a pretrained network: nothing is asked for, no code is run or offered.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    library = transformers()
+    try:
+        return getattr(library, kind).from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, **options
         )
-    reason = str(error).strip().partition("\n")[0] or type(error).__name__
-    return UsageError(
-        f"{folder}: the {what} of the pretrained network cannot be read: {reason}\n"
-        "  Copy or download the network anew, or name another as model.pretrained."
-    )
+    except Exception as error:  # the libraries below have no class of their own for a bad file
+        if "trust_remote_code" in str(error):
+            raise UsageError(
+                f"{folder}: the {what} of the pretrained network is code, which is not run.\n"
+                "  Name a network of a kind that transformers knows, such as "
+                "distilbert-base-uncased."
+            ) from error
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise UsageError(
+            f"{folder}: the {what} of the pretrained network cannot be read: {reason}\n"
+            "  Copy or download the network anew, or name another as model.pretrained."
+        ) from error
 
 
 def find_pretrained(name: str, *, download: bool) -> Path:
