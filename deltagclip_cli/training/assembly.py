@@ -235,7 +235,7 @@ def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> No
         task(model.eval(), inputs[:2], targets[:2])
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, TypeError) as error:
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise UsageError(
             f"{type(model).__name__} cannot be applied to inputs of shape "
             f"{tuple(inputs.shape[1:])}: {stopped(error)}\n"

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts import models
+from deltagclip_cli.parts.datasets.dataset import Batches, Split
+from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.spec.schema import Model
+from deltagclip_cli.training.assembly import try_out
 
 SHAPES = {
     "kan": (1, 28, 28),
@@ -240,25 +243,21 @@ def test_a_torchvision_model_returns_logits_while_it_trains(name: str) -> None:
     assert model(torch.rand(2, 3, 64, 64)).shape == (2, 7)
 
 
-def test_checking_a_torchvision_model_leaves_its_state_alone() -> None:
-    model = build("torchvision:shufflenet_v2_x0_5", (3, 64, 64))
-    assert model.state_dict()["conv1.1.num_batches_tracked"] == 0
-    assert {value.device.type for value in model.state_dict().values()} == {"cpu"}
-
-
-def test_grey_images_are_refused_by_a_colour_network() -> None:
-    with pytest.raises(UsageError, match=r"takes images with 3 channels, .*\(1, 28, 28\)"):
-        build("torchvision:shufflenet_v2_x0_5", (1, 28, 28))
-
-
-def test_vectors_are_refused_by_a_convolutional_network() -> None:
-    with pytest.raises(UsageError, match=r"takes images with 3 channels, .*\(3,\)"):
-        build("torchvision:shufflenet_v2_x0_5", (3,))
-
-
-def test_images_that_are_too_small_are_refused_before_training() -> None:
-    with pytest.raises(UsageError, match=r"torchvision:squeezenet1_0 does not take .*\(3, 8, 8\)"):
-        build("torchvision:squeezenet1_0", (3, 8, 8))
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("shufflenet_v2_x0_5", (1, 28, 28)),
+        ("squeezenet1_0", (3, 8, 8)),
+        pytest.param("vit_b_16", (3, 32, 32), marks=pytest.mark.slow),
+    ],
+)
+def test_images_that_do_not_fit_are_refused_before_training(
+    name: str, shape: tuple[int, ...]
+) -> None:
+    split = Split(torch.zeros((2, *shape), dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    batches = Batches(split, batch_size=2, device=torch.device("cpu"))
+    with pytest.raises(UsageError, match=r" cannot be applied to inputs of shape "):
+        try_out(Classify(), build(f"torchvision:{name}", shape), batches)
 
 
 def test_an_option_that_torchvision_refuses_is_named() -> None:

@@ -3,8 +3,8 @@
 A builder of ours is called as ``builder(shape, classes, **options)``, with ``shape`` as images
 ``(C, H, W)``, vectors ``(D,)`` or texts of at most so many tokens ``(L,)`` have it. What it returns
 maps inputs ``(N, *shape)`` to logits ``(N, classes)``, unless its task wants something else. What
-torchvision has is called by its own convention, see ``models.torchvision_models``. Whoever wants a
-model calls :func:`build` and need not know which of the two it is.
+torchvision has is called by its own convention, without pretrained weights. Whoever wants a model
+calls :func:`build` and need not know which of the two it is.
 
 A builder that reads texts has an option ``pretrained`` and is marked with
 ``models.bert.reading_texts``; :func:`tokenizer` gives what it reads them with.
@@ -12,7 +12,6 @@ A builder that reads texts has an option ``pretrained`` and is marked with
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -24,6 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 PREFIX = "torchvision:"
+
+# These two return their auxiliary outputs too while they train, unless told not to, and warn
+# unless told how to initialise themselves.
+_LOGITS_ONLY = {"aux_logits": False, "init_weights": True}
 
 # Other decorators may stand between this one and the function, over several lines.
 _REGISTERED = re.compile(r"^@register_model\(\)$.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
@@ -60,7 +63,7 @@ TABLE = Catalogue(
         "vit_tiny": "deltagclip_cli.parts.models.vit:vit_tiny",
         "wide_mlp": "deltagclip_cli.parts.models.wide_mlp:wide_mlp",
     },
-    # The last four are torchvision's; see torchvision_models for what they are set to.
+    # The last four are torchvision's; see build for what they are set to.
     supplied=frozenset(
         {"shape", "classes", "num_classes", "weights", "progress", "aux_logits", "init_weights"}
     ),
@@ -90,11 +93,21 @@ def build(
     Raises:
         UsageError: the model does not take such inputs, or refuses a value that no bound forbids.
     """
-    if target.startswith("torchvision."):
-        external = importlib.import_module("deltagclip_cli.parts.models.torchvision_models")
-        external_model: nn.Module = external.build(target, shape, classes, options)
-        return external_model
-    model: nn.Module = load_target(target)(shape, classes, **options)
+    model: nn.Module
+    if not target.startswith("torchvision."):
+        model = load_target(target)(shape, classes, **options)
+        return model
+    name = target.rpartition(":")[2]
+    settings = _LOGITS_ONLY if name in ("googlenet", "inception_v3") else {}
+    try:
+        model = load_target(target)(weights=None, num_classes=classes, **settings, **options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"model {PREFIX}{name} does not accept its options "
+            f"({', '.join(f'{key}={value!r}' for key, value in options.items()) or 'none'}).\n"
+            f"  torchvision says: {error}\n"
+            "  Correct or remove the option; torchvision's documentation lists what there is."
+        ) from error
     return model
 
 

@@ -256,8 +256,18 @@ def find_pretrained(name: str, *, download: bool) -> Path:
             extra ``bert`` is not installed.
     """
     folder = Path(name).expanduser()
-    if not folder.is_dir():
-        folder = _elsewhere(name, download)
+    in_package = _IN_PACKAGE.fullmatch(name)
+    if folder.is_dir():
+        pass
+    elif in_package:
+        folder = _package(in_package[1]) / in_package[2]
+    elif _ON_HUB.fullmatch(name):
+        folder = _from_hub(name, download)
+    else:
+        raise UsageError(
+            f"model.pretrained: there is no folder {name!r}.\n"
+            "  Give a folder, package:folder, or a name on the Hugging Face hub."
+        )
     missing = _missing(folder)
     if missing:
         raise UsageError(
@@ -296,19 +306,6 @@ def _missing(folder: Path) -> list[str]:
         for names in _NEEDED
         if not any((folder / name).is_file() for name in names)
     ]
-
-
-def _elsewhere(name: str, download: bool) -> Path:
-    """The folder of a network that is not named by its folder."""
-    in_package = _IN_PACKAGE.fullmatch(name)
-    if in_package:
-        return _package(in_package[1]) / in_package[2]
-    if not _ON_HUB.fullmatch(name):
-        raise UsageError(
-            f"model.pretrained: there is no folder {name!r}.\n"
-            "  Give a folder, package:folder, or a name on the Hugging Face hub."
-        )
-    return _from_hub(name, download)
 
 
 def _package(name: str) -> Path:

@@ -62,15 +62,15 @@ def build_schedule(
     warmup: int = 0,
     unit: Unit = "epoch",
 ) -> ScheduleDriver:
-    """A driver for the schedule called ``name``, behind a linear warm-up.
+    """Make a driver for the schedule called ``name``, behind a linear warm-up.
 
     Args:
-        name: a name of the table.
-        options: its options.
+        name: of the table.
+        options: of the schedule.
         optimizer: whose ``lr`` is scheduled.
         periods: the length of the training, in units.
         warmup: over how many units η rises linearly: η/(warmup + 1), 2η/(warmup + 1), ..., η.
-        unit: ``"epoch"`` or ``"step"``.
+        unit: what one period is.
 
     Raises:
         UsageError: the schedule refuses its options, or cannot be combined with a warm-up or steps,
@@ -85,7 +85,9 @@ def build_schedule(
             f"  Set warmup to at most {periods - 1}, or train for longer."
         )
     supplied = {"periods": periods, "warmup": warmup} if name in TABLE.entries else {}
-    warm = _warm_up(optimizer, warmup)
+    warm = (
+        LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup) if warmup else None
+    )
     try:
         schedule = load_target(target)(optimizer, **supplied, **options)
     except (TypeError, ValueError) as error:
@@ -100,9 +102,3 @@ def build_schedule(
         warnings.filterwarnings("ignore", "The epoch parameter in `scheduler.step", UserWarning)
         schedule = SequentialLR(optimizer, [warm, schedule], milestones=[warmup])
     return ScheduleDriver(schedule, unit)
-
-
-def _warm_up(optimizer: Optimizer, warmup: int) -> LRScheduler | None:
-    if not warmup:
-        return None
-    return LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup)
