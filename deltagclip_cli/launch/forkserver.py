@@ -253,7 +253,9 @@ def _run_command(words: list[str], log: str) -> None:
     _become_independent()
     _redirect_output(log)
     command = ["python", "-m", "deltagclip_cli", *words]
-    _name_process(" ".join(command))
+    from setproctitle import setproctitle
+
+    setproctitle(printable(" ".join(command)))
     sys.argv = command[2:]
     runpy.run_module("deltagclip_cli", run_name="__main__", alter_sys=True)
 
@@ -298,9 +300,3 @@ def _redirect_output(log: str) -> None:
         errors = null
     os.dup2(null, 1)
     os.dup2(errors, 2)
-
-
-def _name_process(name: str) -> None:
-    from setproctitle import setproctitle
-
-    setproctitle(printable(name))

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -51,19 +50,16 @@ def find_slots(
     there = count_gpus()
     if gpus is None and not there and trials_per_gpu == 1:
         return _cpu_slots(max(1, min(available_cores() // threads, MOST_DEFAULT_JOBS)))
-    return _gpu_slots(_chosen_gpus("all" if gpus is None else gpus, there), trials_per_gpu)
+    chosen = _chosen_gpus("all" if gpus is None else gpus, there)
+    if trials_per_gpu == 1:
+        return [Slot(f"cuda:{gpu}", f"cuda:{gpu}") for gpu in chosen]
+    # One on each GPU before a second on any: a sweep shorter than its slots spreads out.
+    shares = [(share, gpu) for share in range(trials_per_gpu) for gpu in chosen]
+    return [Slot(f"cuda:{gpu} {share}", f"cuda:{gpu}") for share, gpu in shares]
 
 
 def _cpu_slots(jobs: int) -> list[Slot]:
     return [Slot(f"cpu {number}", "cpu") for number in range(jobs)]
-
-
-def _gpu_slots(gpus: Sequence[int], each: int) -> list[Slot]:
-    if each == 1:
-        return [Slot(f"cuda:{gpu}", f"cuda:{gpu}") for gpu in gpus]
-    # One on each GPU before a second on any: a sweep shorter than its slots spreads out.
-    shares = [(share, gpu) for share in range(each) for gpu in gpus]
-    return [Slot(f"cuda:{gpu} {share}", f"cuda:{gpu}") for share, gpu in shares]
 
 
 def _chosen_gpus(gpus: str, there: int) -> list[int]:

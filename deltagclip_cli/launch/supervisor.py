@@ -93,7 +93,11 @@ class PlannedQueue:
         self._ended_elsewhere: list[Planned] = []
 
     def take(self) -> Planned | None:
-        self._look_elsewhere()
+        now = time.monotonic()
+        if self._elsewhere and now - self._looked > _SECONDS_UNTIL_NEXT_LOOK:
+            self._looked = now
+            self._pending.extend(self._elsewhere)
+            self._elsewhere.clear()
         while self._pending:
             planned = self._pending.popleft()
             if self.is_elsewhere(planned):
@@ -127,13 +131,6 @@ class PlannedQueue:
     def leave(self, planned: Planned) -> None:
         """Leave a trial to the process that works on it, and look at it again later."""
         self._elsewhere.append(planned)
-
-    def _look_elsewhere(self) -> None:
-        now = time.monotonic()
-        if self._elsewhere and now - self._looked > _SECONDS_UNTIL_NEXT_LOOK:
-            self._looked = now
-            self._pending.extend(self._elsewhere)
-            self._elsewhere.clear()
 
     def _has_ended(self, planned: Planned) -> bool:
         """Look whether another process has ended the trial since it was planned."""

@@ -181,7 +181,10 @@ class Array:
         """Make the files that a job needs, the folder for its logs first."""
         self.logs.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(asdict(head))]
-        lines += [_line(entry) for entry in entries]
+        for each in entries:
+            trial = each.trial.model_dump(mode="json")
+            listed = {"folder": each.folder, "again": each.again, "before": asdict(each.before)}
+            lines.append(json.dumps({**listed, "trial": trial}))
         write_text(self.list_file, "".join(f"{line}\n" for line in lines))
         write_text(self.script, script)
 
@@ -214,7 +217,11 @@ class Array:
         with self._readable():
             head, lines = self._lines()
             chosen = lines[task * head.pack : (task + 1) * head.pack]
-            entries = [_entry(line) for line in chosen]
+            entries = []
+            for line in chosen:
+                place, written = _PLACE.validate_json(line), from_json(line)
+                trial = Trial.model_validate(written["trial"])
+                entries.append(ListedTrial(place.folder, trial, written["again"], place.before))
         if not entries:
             raise UsageError(f"{self.list_file}: there is no task {task}, only {head.tasks}.")
         return head, entries
@@ -234,24 +241,6 @@ class Array:
                 f"{self.list_file}: this is no list of trials, or not a whole one.\n"
                 f"  Delete {self.path.parent} once its jobs are gone, and submit the sweep again."
             ) from None
-
-
-def _line(entry: ListedTrial) -> str:
-    return json.dumps(
-        {
-            "folder": entry.folder,
-            "again": entry.again,
-            "before": asdict(entry.before),
-            "trial": entry.trial.model_dump(mode="json"),
-        }
-    )
-
-
-def _entry(line: bytes) -> ListedTrial:
-    place, written = _PLACE.validate_json(line), from_json(line)
-    return ListedTrial(
-        place.folder, Trial.model_validate(written["trial"]), written["again"], place.before
-    )
 
 
 def new_submission(runs: Path) -> Path:
@@ -329,10 +318,11 @@ def _check_paths(array: Array, folder: Path) -> None:
 
 
 def _options(array: Array, head: Head, resources: Resources, folder: Path) -> Iterator[str]:
+    logs = _quoted(str(array.logs).replace("%", "%%"))  # which begins a replacement
     throttle = f"%{resources.throttle}" if resources.throttle else ""
     yield f"job-name={array.job_name}"
     yield f"array=0-{head.tasks - 1}{throttle}"
-    yield f"output={_quoted(_as_pattern(array.logs))}/%A_%a.log"
+    yield f"output={logs}/%A_%a.log"
     yield f"chdir={_quoted(str(folder))}"
     yield "open-mode=append"  # else a restart would delete what was printed before it
     yield "requeue"
@@ -347,11 +337,6 @@ def _options(array: Array, head: Head, resources: Resources, folder: Path) -> It
     gres += [each.removeprefix(_GRES) for each in resources.sbatch if each.startswith(_GRES)]
     if gres:
         yield f"gres={','.join(gres)}"  # of two such options, sbatch would forget the first
-
-
-def _as_pattern(path: Path) -> str:
-    """Write a path as ``--output`` takes it, where a percent sign begins a replacement."""
-    return str(path).replace("%", "%%")
 
 
 def _quoted(text: str) -> str:

@@ -93,16 +93,20 @@ class Jobs(Elsewhere):
             begun = os.path.exists(folder.owner_file)
             return QueueState(State.RUNNING if begun else State.QUEUED, _UNKNOWN, in_a_job=True)
         task = self.tasks.get((place.array.job_name, place.task))
-        if task is not None and task.is_alive:
-            return _alive(task)
-        return self._gone(place, folder, state, task)
+        if task is None or not task.is_alive:
+            return self._gone(place, folder, state, task)
+        again = f"restarted {task.restarts} ×" if task.restarts else ""
+        reasons = (task.reason, again) if task.is_pending else (again,)
+        state = State.QUEUED if task.is_pending else State.RUNNING
+        return QueueState(state, ", ".join(filter(None, reasons)), True, task.node, asdict(task))
 
     def _gone(
         self, place: ArrayPlace, folder: RunFolder, state: State, task: ArrayTask | None
     ) -> QueueState:
         job = task.id if task else f"{place.job}_{place.task}"
-        if state is State.RUNNING and _is_last_beat_of(job, folder):
-            state = folder.state
+        owner = read_owner(folder)
+        if state is State.RUNNING and owner and owner.job == job and not folder.is_claimed():
+            state = folder.state  # it was only the last heartbeat of this job
         if state in (State.RUNNING, *ENDED):
             return QueueState(state)  # a result that was to be replaced is kept
         if task is None and not place.job:
@@ -141,22 +145,9 @@ class Jobs(Elsewhere):
         return [task for task in self.queue if task.is_alive and task.name in names]
 
 
-def _is_last_beat_of(job: str, folder: RunFolder) -> bool:
-    """Look whether only a heartbeat says that a trial runs, that of a job which is gone."""
-    owner = read_owner(folder)
-    return owner is not None and owner.job == job and not folder.is_claimed()
-
-
 def _ended_since(folder: RunFolder, state: State, place: ArrayPlace) -> bool:
     """Look whether a trial has ended since; one that was to be run again had ended before."""
     return state in ENDED and folder.ended_at != place.before.ended
-
-
-def _alive(task: ArrayTask) -> QueueState:
-    again = f"restarted {task.restarts} ×" if task.restarts else ""
-    state = State.QUEUED if task.is_pending else State.RUNNING
-    reasons = (task.reason, again) if task.is_pending else (again,)
-    return QueueState(state, ", ".join(filter(None, reasons)), True, task.node, asdict(task))
 
 
 def find_jobs(runs: Path) -> Jobs:

@@ -91,7 +91,11 @@ class SlurmLauncher(Launcher):
         """Print the scripts, submit nothing, and return the exit code."""
         jobs = find_jobs(self.request.runs)
         planned = look_up(trials, self.request.runs, jobs)
-        batches = self.batches(self._todo(planned), _largest_array())
+        try:
+            largest = largest_array()
+        except SlurmError:  # a dry run works where there is no Slurm, too
+            largest = DEFAULT_MAX_ARRAY_SIZE
+        batches = self.batches(self._todo(planned), largest)
         if self.request.as_json:
             records = [{**_record(batch), "script": batch.script} for batch in batches]
             self._print_json(planned, records, jobs.problem)
@@ -144,7 +148,11 @@ class SlurmLauncher(Launcher):
             for start in range(0, len(group), size):
                 array = Array(folder / f"{experiment}-{counts[experiment]}")
                 counts[experiment] += 1
-                batches.append(self._batch(array, resources, group[start : start + size]))
+                some = group[start : start + size]
+                head = Head(experiment, resources.pack or 1, time.time(), len(some))
+                command = self._command(array, resources)
+                script = render(array, head, resources, command, Path.cwd())
+                batches.append(Batch(array, head, resources, some, script))
         return batches
 
     def submit(self, batch: Batch) -> str:
@@ -278,12 +286,6 @@ class SlurmLauncher(Launcher):
         slurm = self.request.spec.experiments[planned.trial.experiment].slurm
         return slurm.of(planned.label, self.overrides)
 
-    def _batch(self, array: Array, resources: Resources, trials: Sequence[Planned]) -> Batch:
-        experiment = trials[0].trial.experiment
-        head = Head(experiment, resources.pack or 1, time.time(), len(trials))
-        script = render(array, head, resources, self._command(array, resources), Path.cwd())
-        return Batch(array, head, resources, trials, script)
-
     def _command(self, array: Array, resources: Resources) -> list[str]:
         # Without -P, a file of the folder that is called like a module would be taken for it.
         words = [sys.executable, "-P", "-m", "deltagclip_cli", "job", str(array.list_file)]
@@ -306,13 +308,6 @@ def _remove_if_unused(folder: Path) -> None:
             (folder / ".lock").unlink()
             folder.rmdir()
             folder.parent.rmdir()
-
-
-def _largest_array() -> int:
-    try:
-        return largest_array()
-    except SlurmError:  # a dry run works where there is no Slurm, too
-        return DEFAULT_MAX_ARRAY_SIZE
 
 
 def _record(batch: Batch) -> dict[str, Any]:
