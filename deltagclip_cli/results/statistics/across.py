@@ -42,12 +42,8 @@ def ranks(scores: Scores, higher_is_better: Mapping[str, bool]) -> Ranking:
     """Rank the optimizers that all experiments have on each, and take the mean.
 
     Args:
-        scores: of each experiment, one for each optimizer, such as the mean over seeds; what is not
-            finite has diverged, and shares the last ranks.
-        higher_is_better: of each experiment, whether its scores are like accuracies or like losses.
-
-    Raises:
-        KeyError: if ``higher_is_better`` lacks an experiment.
+        scores: such as means over seeds; not finite where diverged, which shares the last ranks.
+        higher_is_better: of each experiment.
     """
     there, left_out = _everywhere(scores)
     if not there:
@@ -63,7 +59,7 @@ def ranks(scores: Scores, higher_is_better: Mapping[str, bool]) -> Ranking:
 
 
 def _everywhere(table: Scores) -> tuple[list[str], tuple[str, ...]]:
-    """The optimizers that all experiments have, and the others."""
+    """Return the optimizers that all experiments have, and the others."""
     names = list(dict.fromkeys(name for row in table.values() for name in row))
     there = [name for name in names if all(name in row for row in table.values())]
     return there, tuple(name for name in names if name not in there)
@@ -80,7 +76,7 @@ def _friedman_p(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> flo
 
 @dataclass(frozen=True)
 class Profile:
-    """How close to the fastest an optimizer is, and on how many experiments.
+    """The times of an optimizer beside those of the fastest.
 
     Args:
         ratios: by experiment, its time over that of the fastest, at least 1; infinite if it did not
@@ -93,17 +89,17 @@ class Profile:
     score: float
 
     def share(self, tau: float) -> float:
-        """ρ(τ), the share of experiments on which it takes at most ``tau`` times the fastest."""
+        """Return ρ(τ), the share of experiments where it takes at most ``tau`` times the fastest."""
         near = sum(ratio <= tau and math.isfinite(ratio) for ratio in self.ratios.values())
         return near / len(self.ratios)
 
     def steps(self) -> tuple[list[float], list[float]]:
-        """Where ρ jumps from 1 to :data:`LIMIT`, both included, and to what."""
+        """Return where ρ jumps from 1 to :data:`LIMIT`, both included, and to what."""
         taus = sorted({1.0, LIMIT, *(ratio for ratio in self.ratios.values() if ratio < LIMIT)})
         return taus, [self.share(tau) for tau in taus]
 
 
-def performance_profile(times: Scores, limit: float = LIMIT) -> dict[str, Profile]:
+def performance_profile(times: Scores) -> dict[str, Profile]:
     """Compare times to a target as AlgoPerf does.
 
     The profile is that of Dolan & Moré (2002), the score that of Dahl et al. (2023, "Benchmarking
@@ -114,24 +110,18 @@ def performance_profile(times: Scores, limit: float = LIMIT) -> dict[str, Profil
     Args:
         times: of each experiment, one for each optimizer, in any unit, not negative; what is not
             finite never reached the target. What nobody reaches is a miss for all.
-        limit: the ratio from which on an optimizer is no better than one that never gets there.
 
     Returns:
         By optimizer, of those that all experiments have; one that was not run somewhere is left
         out, as what was not tried is no miss.
-
-    Raises:
-        ValueError: if the limit is not above 1.
     """
-    if not limit > 1:
-        raise ValueError(f"the limit is a ratio above 1, not {limit}")
     there, _ = _everywhere(times)
     ratios: dict[str, dict[str, float]] = {name: {} for name in there}
     for experiment, row in times.items():
-        reached = [row[name] for name in there if math.isfinite(row[name])]
+        fastest = min((row[name] for name in there if math.isfinite(row[name])), default=math.inf)
         for name in there:
-            ratios[name][experiment] = _ratio(row[name], min(reached, default=math.inf))
-    return {name: Profile(found, _score(found, limit)) for name, found in ratios.items()}
+            ratios[name][experiment] = _ratio(row[name], fastest)
+    return {name: Profile(found, _score(found)) for name, found in ratios.items()}
 
 
 def _ratio(time: float, fastest: float) -> float:
@@ -142,6 +132,6 @@ def _ratio(time: float, fastest: float) -> float:
     return time / fastest if fastest else math.inf
 
 
-def _score(ratios: Mapping[str, float], limit: float) -> float:
-    below = sum(max(0.0, limit - ratio) for ratio in ratios.values())
-    return below / len(ratios) / (limit - 1)
+def _score(ratios: Mapping[str, float]) -> float:
+    below = sum(max(0.0, LIMIT - ratio) for ratio in ratios.values())
+    return below / len(ratios) / (LIMIT - 1)

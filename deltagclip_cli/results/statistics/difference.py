@@ -29,7 +29,7 @@ Seed = TypeVar("Seed", bound=Hashable)
 
 
 class Design(StrEnum):
-    """How two settings are compared."""
+    """Designs of a comparison: by seed, as two samples, or too few values for any."""
 
     PAIRED = "paired"
     UNPAIRED = "unpaired"
@@ -38,28 +38,21 @@ class Design(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """What lies between a setting and its baseline, as setting minus baseline.
+    """A setting minus its baseline.
 
     Args:
-        design: by seed; as two samples of which each has a spread of its own; or no test at all,
-            as one of the two has fewer than two values.
+        design: no test at all if one of the two has fewer than two values.
         n_ours: how many values the setting has, diverged ones with them.
         n_theirs: likewise of the baseline.
-        left_out: how many of these values have no partner, and so no part in a paired comparison;
-            0 of an unpaired one, in which all take part.
-        difference: of the means, or the mean of the differences; of finite values or of pairs that
-            are both finite, and NaN if there are none.
+        left_out: how many of these have no partner in a paired comparison.
+        difference: of the means, or the mean of the differences, of what is finite; else NaN.
         interval: of the difference, by Student's t or Welch's; None without a t-test.
         t_test_p: of the paired or of Welch's t-test, two-sided; None if a run diverged, or if what
             is tested has no spread beyond rounding.
         degrees: of freedom of that test.
-        rank_test_p: of Wilcoxon's signed-rank or of Mann and Whitney's test, two-sided, for which
-            a diverged run is the worst and two diverged ones are equal; of samples of other sizes
-            that of Brunner and Munzel's where it is larger; None without two values.
-        effect_size: the difference in standard deviations, without the bias of small samples
-            (Hedges' g; of pairs, of their differences; otherwise, of both samples pooled, which
-            assumes that their spreads are alike). None without a t-test, and for two pairs, for
-            which there is no unbiased one.
+        rank_test_p: of :func:`signed_rank_p` or :func:`rank_sum_p`; None without two values.
+        effect_size: Hedges' g, in standard deviations of the differences of pairs or of both
+            samples pooled. None without a t-test, and for two pairs, which have no unbiased one.
         effect_interval: of it, by the non-central t distribution.
     """
 
@@ -77,8 +70,9 @@ class Difference:
 
     @property
     def pairs(self) -> int:
-        """How many pairs were compared; 0 if the comparison is not by seed."""
-        return (self.n_ours + self.n_theirs - self.left_out) // 2 if self._paired else 0
+        """The number of pairs; 0 if the comparison is not by seed."""
+        both = self.n_ours + self.n_theirs - self.left_out
+        return both // 2 if self.design is Design.PAIRED else 0
 
     @property
     def p(self) -> float | None:
@@ -87,19 +81,15 @@ class Difference:
 
     @property
     def caution(self) -> str:
-        """What so few seeds cannot show, in words; empty if there is nothing to say."""
+        """Words on what so few seeds cannot show; empty if there is nothing to say."""
         if self.design is Design.TOO_FEW:
             return ("no seed" if min(self.n_ours, self.n_theirs) == 0 else "one seed") + ": no test"
-        if self._paired:
+        if self.design is Design.PAIRED:
             who, least = f"{self.pairs} pairs Wilcoxon's", 2 / 2**self.pairs
         else:
             who = f"{self.n_ours} and {self.n_theirs} seeds Mann-Whitney's"
             least = 2 / math.comb(self.n_ours + self.n_theirs, self.n_ours)
         return "" if least <= SIGNIFICANT else f"with {who} p cannot be below {least:.3g}"
-
-    @property
-    def _paired(self) -> bool:
-        return self.design is Design.PAIRED
 
 
 def compare(
@@ -119,7 +109,7 @@ def compare(
     Args:
         values: by seed; what is not finite has diverged.
         baseline: likewise.
-        higher_is_better: so of an accuracy, not so of a loss.
+        higher_is_better: so of an accuracy.
         confidence: of the intervals.
     """
     shared = [seed for seed in values if seed in baseline]
@@ -192,13 +182,7 @@ def _pooled_effect(ours: Numbers, theirs: Numbers) -> _Effect:
 
 @dataclass(frozen=True)
 class _Effect:
-    """An effect size as what a t-test saw of it.
-
-    Args:
-        statistic: the effect size, with its bias, divided by ``scale``: Student's t.
-        degrees: of freedom of the spread in it.
-        scale: the standard error of the difference in standard deviations.
-    """
+    """An effect size as a t-test saw it: t times ``scale``, the standard error of it, with bias."""
 
     statistic: float
     degrees: int
@@ -214,7 +198,7 @@ class _Effect:
         return unbiased * self.statistic * self.scale
 
     def interval(self, confidence: float) -> Interval | None:
-        """The sizes for which the statistic would be no surprise (Steiger & Fouladi 1997)."""
+        """Return the sizes for which the statistic would be no surprise (Steiger & Fouladi 1997)."""
         if self.size is None:
             return None
         tail = (1 - confidence) / 2
@@ -228,18 +212,11 @@ class _Effect:
 
 
 def noncentrality(statistic: float, degrees: int, probability: float) -> float | None:
-    """The δ for which the non-central t is at most ``statistic`` with that probability.
+    """Return the δ for which the non-central t is at most ``statistic`` with that probability.
 
     With t = (Z + δ)/S, where Z is normal and S² a χ² over its degrees, δ = t·s + z makes t or more
     of it unlikely as soon as S > s and Z < -z are; so the root is bracketed by their quantiles.
-
-    Args:
-        statistic: t, not negative.
-        degrees: of freedom, at least one.
-        probability: between 0 and 1, without them.
-
-    Returns:
-        None if scipy's distribution fails there; it does not for degrees up to 100.
+    None if scipy's distribution fails, as it does for t in the thousands.
     """
     half = min(probability, 1 - probability) / 2
     reach = float(stats.norm.isf(half))
@@ -258,11 +235,7 @@ def noncentrality(statistic: float, degrees: int, probability: float) -> float |
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust the p-values of a family of tests so that it errs at most as often as one (Holm 1979).
 
-    Args:
-        p_values: None for a comparison without a test, which is no member of the family.
-
-    Returns:
-        The adjusted ones in the same order, at most 1, with None where there was none.
+    A comparison without a test, None, is no member of the family.
     """
     there = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     adjusted: list[float | None] = [None] * len(p_values)
@@ -281,11 +254,11 @@ _ULPS = 4  # of a number that was computed, such as the mean over a test set, th
 
 
 def signed_rank_p(ours: Numbers, theirs: Numbers) -> float:
-    """Of Wilcoxon's test of pairs, two-sided; pairs that are equal are left out, as he does.
+    """Return p of Wilcoxon's test of pairs, two-sided; equal pairs are left out, as he does.
 
-    Args:
-        ours: a value for each pair; an infinite one has diverged, at the bad end.
-        theirs: likewise; what has diverged on both sides is equal.
+    An infinite value has diverged, at the bad end; two that have are equal. The test is exact for
+    small samples, ties and all: scipy's falls back on the normal distribution as soon as two values
+    are equal, and then gives three seeds p = 0.047 where no arrangement of them has less than 0.1.
     """
     errors = np.add(*_rounding(ours, theirs))
     with np.errstate(invalid="ignore", over="ignore"):
@@ -307,15 +280,11 @@ def signed_rank_p(ours: Numbers, theirs: Numbers) -> float:
 
 
 def rank_sum_p(ours: Numbers, theirs: Numbers) -> float:
-    """Of two samples, two-sided: Mann and Whitney's, or Brunner and Munzel's if that is larger.
+    """Return p of two samples, two-sided: Mann and Whitney's, or Brunner and Munzel's if larger.
 
     Mann and Whitney's compares whole distributions: it takes a small sample of the larger spread
     for one that lies elsewhere. Brunner and Munzel's does not, but of few values is approximate.
     Where sizes differ, both have to agree; where they do not, the first hardly has this fault.
-
-    Args:
-        ours: at least one; an infinite one has diverged, at the bad end.
-        theirs: likewise.
     """
     everything = np.concatenate([ours, theirs])
     ranks = _tied_ranks(everything, np.concatenate(_rounding(ours, theirs)))
@@ -329,7 +298,6 @@ def rank_sum_p(ours: Numbers, theirs: Numbers) -> float:
 
 
 def _mann_whitney_p(ours: Numbers, theirs: Numbers) -> float:
-    """Of ranks."""
     if len(ours) + len(theirs) > LARGEST_EXACT:
         with no_warnings():
             return float(stats.mannwhitneyu(ours, theirs, method="asymptotic").pvalue)
@@ -343,13 +311,13 @@ def _mann_whitney_p(ours: Numbers, theirs: Numbers) -> float:
 
 
 def _two_sided(ways: Numbers, found: int) -> float:
-    """Twice the part of all ways that are as far out as the sum that was found, on its side."""
+    """Return twice the part of all ways that are as far out as the sum that was found, on its side."""
     tail = min(ways[: found + 1].sum(), ways[found:].sum())
     return min(1.0, 2 * float(tail / ways.sum()))
 
 
 def _rounding(ours: Numbers, theirs: Numbers) -> list[Numbers]:
-    """How far rounding may have put each value off.
+    """Return how far rounding may have put each value off.
 
     A whole number is what it says. Event files hold single precision: what fits into that has it.
     """
@@ -363,7 +331,7 @@ def _rounding(ours: Numbers, theirs: Numbers) -> list[Numbers]:
 
 
 def _tied_ranks(values: Numbers, errors: Numbers) -> Numbers:
-    """Ranks from 1; neighbours that are equal but for their errors share the mean of theirs."""
+    """Return ranks from 1; neighbours that are equal but for their errors share the mean of theirs."""
     order = np.argsort(values, kind="stable")
     with np.errstate(invalid="ignore", over="ignore"):
         gaps = np.diff(values[order])  # NaN between two that have diverged
@@ -474,7 +442,7 @@ def range_p(p: float, count: int, degrees: float) -> float:
 
     Args:
         p: of the t-test, two-sided.
-        count: of the means, at least 2, for which it is ``p``.
+        count: of the means, at least 2.
         degrees: of freedom of the t-test.
     """
     distance = math.sqrt(2) * float(stats.t.isf(p / 2, degrees))

@@ -48,17 +48,12 @@ def ranked(values: Iterable[float], higher_is_better: bool) -> Numbers:
 
 
 def finite(numbers: Numbers) -> Numbers:
-    """Those that are finite, in their order."""
+    """Return those that are finite, in their order."""
     return numbers[np.isfinite(numbers)]
 
 
 def differ(numbers: Numbers, scale: float) -> bool:
-    """Whether finite numbers differ by more than rounding.
-
-    Args:
-        numbers: at least one.
-        scale: the size of the numbers they were computed from.
-    """
+    """Return whether finite numbers differ by more than rounding of numbers of some size."""
     return float(np.ptp(numbers)) > ROUNDING * scale
 
 
@@ -80,7 +75,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the values of one setting come to.
+    """The values of one setting taken together.
 
     Args:
         n: how many of them are finite.
@@ -151,12 +146,9 @@ def _mean(numbers: Numbers) -> float:
 
 
 def mean_interval(values: Sequence[float] | Numbers, confidence: float = 0.95) -> Interval | None:
-    """The interval of a mean by Student's t; of equal values, that value; None for fewer than two.
+    """Return the interval of the mean of finite values, by Student's t; None for fewer than two.
 
-    Args:
-        values: finite ones.
-        confidence: how often, of many samples from a normal distribution, it covers the mean. Of
-            a skewed one it does so less often: 95 % become 82 to 89 % of a lognormal one (σ = 1).
+    Of skewed values it covers the mean less often: 95 % become 82 to 89 % of lognormal ones (σ = 1).
     """
     numbers = np.asarray(values, dtype=np.float64)
     error = standard_error(numbers.tolist())
@@ -186,7 +178,7 @@ def _middle_mean(values: Sequence[float] | Numbers, axis: int = -1) -> Any:
 def _resampled(
     numbers: Numbers, statistic: Callable[..., Any], confidence: float
 ) -> Interval | None:
-    """The BCa interval of a statistic; of values that are all the same, that value."""
+    """Return the BCa interval of a statistic; of values that are all the same, that value."""
     if len(numbers) < LEAST_TO_RESAMPLE or not np.isfinite(numbers).all():
         return None
     if numbers.min() == numbers.max():
