@@ -118,7 +118,7 @@ def takes_request(**others: Any) -> Callable[[Callable[..., None]], Callable[...
 
 
 class Format(StrEnum):
-    """What a comparison is written as."""
+    """Forms of a comparison."""
 
     TABLE = "table"
     CSV = "csv"

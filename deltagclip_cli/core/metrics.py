@@ -34,7 +34,7 @@ SPEED = "perf/samples_per_second"
 
 
 class Mode(StrEnum):
-    """Which values of a metric are good ones."""
+    """Ways to say which values of a metric are good ones."""
 
     MAX = "max"
     MIN = "min"

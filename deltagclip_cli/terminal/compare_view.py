@@ -51,7 +51,7 @@ class _Layout:
         self._name, *self._numbers = _widths(table, self._between)
 
     def chunks(self) -> Iterator[list[int]]:
-        """The columns of each table but the first, which names its rows."""
+        """Yield the columns of each table but the first, which names its rows."""
         room = self._width - min(self._name, max(_LEAST_NAME, self._width // 4))
         chunk: list[int] = []
         used = 0
@@ -105,7 +105,7 @@ def _text(cell: Cell, between: str) -> str:
 
 
 def _shade(cell: Cell) -> Style:
-    """A colour between dark and bright, with letters that can be read on it."""
+    """Return a colour between dark and bright, with letters that can be read on it."""
     if cell.shade is None:
         return Style()
     red, green, blue = (

@@ -1,1 +1,1 @@
-"""Which optimizer is better, by how much, how sure that is, and at what cost."""
+"""Comparisons of optimizers: the better one, by how much, how surely, and at what cost."""

@@ -45,7 +45,7 @@ from deltagclip_cli.results.statistics.across import Profile, Ranking, performan
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What came of a request.
+    """The answer to a request.
 
     Args:
         request: what was asked.

@@ -33,7 +33,7 @@ TWICE = "there twice"
 
 
 class Standing(StrEnum):
-    """Where a setting stands, measured by the best one."""
+    """Places of a setting, measured by the best one."""
 
     BEST = "best"
     LIKE_BEST = "not distinguishable from the best"
@@ -112,7 +112,7 @@ class Row:
 
     @property
     def was_never_floored(self) -> bool:
-        """Whether this is δ-GClip of which no step was floored, so that δ might as well be 0."""
+        """δ-GClip of which no step was floored, so that δ might as well be 0."""
         has_floor = bool(self.group.options.get("delta"))
         return has_floor and self.regimes is not None and self.regimes["floored"] == 0
 
@@ -199,7 +199,7 @@ class Comparison:
 
     @property
     def has_epochs(self) -> bool:
-        """Whether somebody knows what an epoch is, unlike in logs of other programs."""
+        """True if somebody knows what an epoch is, unlike in logs of other programs."""
         runs = (run for row in self.rows for run in row.runs)
         return any(curve.has_epochs for run in runs for curve in run.curves.values())
 
@@ -279,7 +279,7 @@ def _baseline(rows: Sequence[Row], name: str) -> Row | None:
 
 
 def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
-    """Measure every row by the first, which has the best mean."""
+    """Return every row measured by the first, which has the best mean."""
     ranked = [row for row in rows if row.summary is not None]
     if not ranked:
         return list(rows)
@@ -343,7 +343,7 @@ class Camp:
 
     @property
     def runs(self) -> int:
-        """How many runs it has."""
+        """The number of its runs."""
         return sum(map(len, self.seeds.values()))
 
 

@@ -298,7 +298,7 @@ def _n(row: Row | None) -> str:
 
 
 def _reproduction_notes(figure: Figure, found: Sequence[Value]) -> list[str]:
-    """What is to be done, what a difference means, and what differs in ours."""
+    """Return what is to be done, what a difference means, and what differs in ours."""
     notes = []
     if any(value.row is None for value in found):
         notes.append(f"What was not run: {figure.command}")

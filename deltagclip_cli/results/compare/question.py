@@ -1,4 +1,4 @@
-"""What is asked of runs: a metric, when it is read, and a value of it to be reached."""
+"""Questions to runs: a metric, when it is read, and a value of it to be reached."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class Moment:
 
     @property
     def is_chosen(self) -> bool:
-        """Whether the moment is chosen by the value that is read there, which flatters it."""
+        """True if the moment is chosen by the value that is read there, which flatters it."""
         return self.kind == "best"
 
     def value(self, run: Run, metric: str, *, higher_is_better: bool) -> float | Outcome | Missing:
@@ -226,7 +226,7 @@ def check_once(targets: Iterable[Target]) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run, or the median one of several, took until it reached a target; ∞ for never."""
+    """The way of a run, or the median of several, until it reached a target; ∞ for never."""
 
     epochs: float
     steps: float
@@ -238,7 +238,7 @@ NEVER = Cost(math.inf, math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Reached:
-    """What came of a target in the runs of a setting.
+    """A target in the runs of a setting.
 
     Args:
         count: how many reached it.
@@ -282,7 +282,7 @@ def reached(runs: Sequence[Run], target: Target) -> Reached:
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of every experiment.
+    """A question to the runs of an experiment.
 
     Args:
         metric: the name of what is compared.

@@ -1,4 +1,4 @@
-"""What a user asks of runs, in the words of the command line; no numpy, so that help is quick."""
+"""A request about runs, in the words of the command line; no numpy, so that help is quick."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deltagclip_cli.core import Mode, UsageError
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked; the commands that answer have an option of the same name for each field.
+    """A question of a user; the commands that answer have an option of its name for each field.
 
     Args:
         metric: None for the first of the usual ones that there is.

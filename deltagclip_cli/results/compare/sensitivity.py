@@ -1,4 +1,4 @@
-"""How much it matters what an optimizer's settings are: good ones counted, and maps of means."""
+"""Good settings of each optimizer, counted, and maps of means over two of its settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from deltagclip_cli.results.read.run import in_words
 
 @dataclass(frozen=True)
 class Margin:
-    """How far from the best a setting may be: a part of the best mean if relative."""
+    """A distance from the best mean that a good setting may have; a part of it if relative."""
 
     size: float
     relative: bool
@@ -57,7 +57,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """How many settings of an optimizer are good ones.
+    """The settings of an optimizer, good ones counted.
 
     Args:
         optimizer: its label.
@@ -174,7 +174,7 @@ class HeatMap:
 
     @property
     def shades(self) -> dict[tuple[str, str], float]:
-        """How good each mean is among the others, from 0 for the worst to 1 for the best.
+        """The goodness of each mean among the others, from 0 for the worst to 1 for the best.
 
         By rank, so that one outlier hides nothing. A cell without a mean has none.
         """

@@ -77,7 +77,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """What is known of every thing that has a row, such as a setting.
+    """Something that is known of every thing with a row, such as a setting.
 
     Args:
         heading: above it.
@@ -289,7 +289,7 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
 
 
 def _shared(comparison: Comparison, left_out: Sequence[Run]) -> float | None:
-    """The last epoch or step at which all runs have a value, also those that were left out."""
+    """Return the last epoch or step at which all runs have a value, those left out as well."""
     metric, moment = comparison.question.metric, comparison.question.moment
     counted = [
         run
@@ -305,7 +305,7 @@ def _shared(comparison: Comparison, left_out: Sequence[Run]) -> float | None:
 
 
 def ends_of(row: Row, comparison: Comparison) -> set[float]:
-    """The epochs at which the curves that gave a finite value end."""
+    """Return the epochs at which the curves that gave a finite value end."""
     metric = comparison.question.metric
     counted = [run for seed, run in row.counted.items() if math.isfinite(row.values[seed])]
     return {float(run.curves[metric].epochs[-1]) for run in counted if metric in run.curves}

@@ -1,4 +1,4 @@
-"""What the values of several seeds say: how large, how sure, and whether two sets of them differ.
+"""Statistics of the values of several seeds, and of the difference between two sets of them.
 
 Everything here takes plain numbers, one for each seed, and leaves distributions and tests to scipy.
 A value that is not finite stands for a run that diverged: worse than every number. It has a rank,

@@ -89,7 +89,7 @@ class Profile:
     score: float
 
     def share(self, tau: float) -> float:
-        """Return ρ(τ), the share of experiments where it takes at most ``tau`` times the fastest."""
+        """Return ρ(τ), the share of experiments where it takes at most τ times the fastest."""
         near = sum(ratio <= tau and math.isfinite(ratio) for ratio in self.ratios.values())
         return near / len(self.ratios)
 

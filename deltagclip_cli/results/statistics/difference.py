@@ -198,7 +198,7 @@ class _Effect:
         return unbiased * self.statistic * self.scale
 
     def interval(self, confidence: float) -> Interval | None:
-        """Return the sizes for which the statistic would be no surprise (Steiger & Fouladi 1997)."""
+        """Return the sizes for which the statistic is no surprise (Steiger & Fouladi 1997)."""
         if self.size is None:
             return None
         tail = (1 - confidence) / 2
@@ -311,7 +311,7 @@ def _mann_whitney_p(ours: Numbers, theirs: Numbers) -> float:
 
 
 def _two_sided(ways: Numbers, found: int) -> float:
-    """Return twice the part of all ways that are as far out as the sum that was found, on its side."""
+    """Return twice the part of all ways that are as far out as what was found, on its side."""
     tail = min(ways[: found + 1].sum(), ways[found:].sum())
     return min(1.0, 2 * float(tail / ways.sum()))
 
@@ -331,7 +331,7 @@ def _rounding(ours: Numbers, theirs: Numbers) -> list[Numbers]:
 
 
 def _tied_ranks(values: Numbers, errors: Numbers) -> Numbers:
-    """Return ranks from 1; neighbours that are equal but for their errors share the mean of theirs."""
+    """Return ranks from 1; neighbours that are equal but for their errors share a mean rank."""
     order = np.argsort(values, kind="stable")
     with np.errstate(invalid="ignore", over="ignore"):
         gaps = np.diff(values[order])  # NaN between two that have diverged

@@ -148,7 +148,7 @@ def _mean(numbers: Numbers) -> float:
 def mean_interval(values: Sequence[float] | Numbers, confidence: float = 0.95) -> Interval | None:
     """Return the interval of the mean of finite values, by Student's t; None for fewer than two.
 
-    Of skewed values it covers the mean less often: 95 % become 82 to 89 % of lognormal ones (σ = 1).
+    Of skewed values it covers the mean less often: 95 % become 82 to 89 % of lognormal ones.
     """
     numbers = np.asarray(values, dtype=np.float64)
     error = standard_error(numbers.tolist())
