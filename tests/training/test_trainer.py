@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -513,3 +514,28 @@ def test_a_loss_that_is_not_finite_ends_the_trial_as_diverged(
         assert record["test/loss"] is None
         assert read["diverged"] == {"epoch": 1, "step": 4, "where": where}
         assert len(records(folder)) == 1
+
+
+def test_an_epoch_that_is_resumed_in_its_middle_lasts_as_long_as_its_parts(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only steps move, two seconds each, and starts that end after one or two."""
+    now, step = 1000.0, Trainer._step
+
+    def slow(self: Trainer, *batch: Any) -> Any:
+        nonlocal now
+        now += 2.0
+        return step(self, *batch)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    monkeypatch.setattr(Trainer, "_step", slow)
+    trial = trial_of(epochs=2)
+    folder = RunFolder.of(runs, trial)
+    for steps, seconds in ((1, 2.0), (2, 6.0)):
+        assert train(trial, runs, stop=StopAt(steps)) is Ending.STOPPED
+        assert checkpoint(folder)["seconds"] == seconds
+        now += 500.0
+    assert train(trial, runs) is Ending.FINISHED
+    assert [record["perf/epoch_seconds"] for record in records(folder)] == [8.0, 8.0]
+    assert json.loads(folder.result_file.read_text())["seconds"]["epochs"] == 16.0
+    assert records(folder)[0]["perf/samples_per_second"] == 4 / 2.0, "of this start alone"
