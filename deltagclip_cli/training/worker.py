@@ -33,10 +33,9 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, hold
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble, find_device
-from deltagclip_cli.training.checkpoint import Checkpoints
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
 from deltagclip_cli.training.sinks import Beginning, Record, Sink, is_step_record, make_recording
-from deltagclip_cli.training.trainer import Ending, Trainer
+from deltagclip_cli.training.trainer import Checkpoints, Ending, Trainer
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import create, hold
 from deltagclip_cli.terminal import progress
-from deltagclip_cli.training.sinks.heartbeat import HeartbeatWriter
+from deltagclip_cli.training.sinks.run_folder import HeartbeatWriter
 
 SLOTS = [Slot("cpu 0", "cpu"), Slot("cpu 1", "cpu")]
 FINISHED = End(State.FINISHED)

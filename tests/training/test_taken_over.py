@@ -89,24 +89,24 @@ class Newcomer:
 MOMENTS = {
     "before the first look": ("worker.record_start", "", 1),
     "before the checkpoint is read": (
-        "checkpoint.Checkpoints.where_to_continue",
+        "trainer.Checkpoints.where_to_continue",
         "",
         1,
     ),
     "before the records are written": (
-        "sinks.json_lines.JsonLines.begin",
+        "sinks.run_folder.JsonLines.begin",
         "",
         1,
     ),
     "before the first beat": (
-        "sinks.heartbeat.HeartbeatWriter.begin",
+        "sinks.run_folder.HeartbeatWriter.begin",
         "",
         1,
     ),
     "in the first epoch": ("trainer.Trainer._step", "", 2),
     "in a later one": ("trainer.Trainer._step", "", 7),
     "in the evaluation": ("trainer.Trainer.evaluate", "", 2),
-    "before a checkpoint": ("checkpoint.Checkpoints.save", "", 2),
+    "before a checkpoint": ("trainer.Checkpoints.save", "", 2),
     "in a checkpoint": ("torch.save", "", 2),
     "on the way to the disk": ("os.fsync", "", 9),
     "in its rename": ("pathlib.Path.replace", ".checkpoint.next.pt", 2),

@@ -57,7 +57,13 @@ def check_parts(
         staged[stage_of(trial)].append(trial)
     faults: dict[str, str] = {}
     for stage, chosen in staged.items():
-        faults |= _faults(spec, chosen, stage, data_dir, call)
+        if call is not None:
+            faults |= _faults_apart(spec, chosen, stage, data_dir, call)
+        else:
+            from deltagclip_cli.launch.rehearsal.building import Rehearsal
+
+            found = Rehearsal(stage, data_dir).refusals(chosen, lambda number: None)
+            faults |= faults_of(spec, chosen, found)
     if faults:
         raise SpecError("\n\n".join(faults.values()))
 
@@ -76,21 +82,26 @@ def call_with_torch(
     return server.call(function, *arguments, should_stop=should_stop)
 
 
-def _faults(
-    spec: Spec, trials: Sequence[Trial], stage: Stage, data_dir: Path, call: Call | None
+def _faults_apart(
+    spec: Spec, trials: Sequence[Trial], stage: Stage, data_dir: Path, call: Call
 ) -> dict[str, str]:
-    """The faults of trials that are all trained at one stage."""
-    if call is None:
-        return faults_of(spec, trials, _rehearse(trials, stage, data_dir, lambda number: None))
+    """Find the faults of trials that are all trained at one stage, in another process."""
     clock = _Clock()
+    end = ""
     try:
         found = call(_rehearse_apart, trials, stage, data_dir, clock.trial, should_stop=clock)
     except KilledError:
-        return fault_of(spec, trials[max(0, clock.trial.value)], "was killed")
+        end = "was killed"
     if clock.has_expired:
-        words = f"was not done within {_PATIENCE_SECONDS:.0f} s"
-        return fault_of(spec, trials[max(0, clock.trial.value)], words)
-    return faults_of(spec, trials, found or ())
+        end = f"was not done within {_PATIENCE_SECONDS:.0f} s"
+    if not end:
+        return faults_of(spec, trials, found or ())
+    trial = trials[max(0, clock.trial.value)]
+    keys = ("optimizers", trial.label)
+    place = spec.place(trial.experiment, *keys)
+    words = f"{place}: {' › '.join([trial.experiment, *keys])}: the process that built the parts of"
+    hint = "Look for a number of the model or the data that is too large."
+    return {place: f"{words} this trial {end}.\n  {hint}"}
 
 
 class _Clock:
@@ -125,15 +136,9 @@ def _rehearse_apart(
     if stage.device == "cpu" or not stage.here:  # drivers of GPUs map more than they use
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, most))
-    return _rehearse(trials, stage, data_dir, begun)
+    from deltagclip_cli.launch.rehearsal.building import Rehearsal
 
-
-def _rehearse(
-    trials: Sequence[Trial], stage: Stage, data_dir: Path, begun: Callable[[int], None]
-) -> list[Refusal]:
-    from deltagclip_cli.launch.rehearsal.building import rehearse
-
-    return rehearse(trials, stage, data_dir, begun)
+    return Rehearsal(stage, data_dir).refusals(trials, begun)
 
 
 _MOST_VALUES = 20  # of one real number
@@ -243,15 +248,6 @@ def faults_of(spec: Spec, trials: Sequence[Trial], refusals: Iterable[Refusal]) 
         words = " › ".join([trial.experiment, *(key for key in trail if isinstance(key, str))])
         faults.setdefault(f"{place} {words}", f"{place}: {words}: {refusal.reason}")
     return faults
-
-
-def fault_of(spec: Spec, trial: Trial, end: str) -> dict[str, str]:
-    """The fault of a trial with whose parts a process came to an end, in words."""
-    keys = ("optimizers", trial.label)
-    place = spec.place(trial.experiment, *keys)
-    words = f"{place}: {' › '.join([trial.experiment, *keys])}: the process that built the parts of"
-    hint = "Look for a number of the model or the data that is too large."
-    return {place: f"{words} this trial {end}.\n  {hint}"}
 
 
 def _sought(spec: Spec, trial: Trial, refusal: Refusal) -> tuple[Any, ...]:

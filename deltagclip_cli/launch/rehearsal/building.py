@@ -7,15 +7,15 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.launch.rehearsal import Refusal, Stage
@@ -39,7 +39,13 @@ from deltagclip_cli.training.assembly import (
     try_out,
 )
 
-Made = TypeVar("Made")
+_STEPS = 2  # of an optimizer: the second meets the state that the first has made
+_RATE = 0.1  # in the place of one that is not a number yet
+_MOST_PERIODS = 1_000_000  # of a schedule, which take some seconds
+_MOST_BYTES = 2**42  # 4 TiB, more than one machine has
+_CPU = torch.device("cpu")
+
+Attempt = Callable[[Trial], Any]
 
 
 class Refused(Exception):
@@ -48,54 +54,6 @@ class Refused(Exception):
     def __init__(self, part: str, reason: str, option: str = "") -> None:
         super().__init__(reason)
         self.part, self.option = part, option
-
-
-def tried(part: str, trial: Trial, attempt: Callable[[Trial], Made]) -> Made:
-    """What an attempt gives.
-
-    Raises:
-        Refused: it failed; with the option that is to blame, if that is clear.
-    """
-    try:
-        return attempt(trial)
-    except Exception as error:
-        component: Component = getattr(trial, part)
-        options = dict(component.simpler())
-        words = str(error)
-        if not isinstance(error, UsageError):
-            words = f"{part} '{component.name}' cannot be used: {said_by(error)}."
-        named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", words)]
-        advised = "\n" in words  # and then by us, who know the option
-        if advised and len(named) == 1:
-            raise Refused(part, words, named[0]) from None
-        for option, other in options.items():
-            if other is not None and _succeeds(attempt, trial.model_copy(update={part: other})):
-                hint = "" if advised else f"\n  It is accepted without '{option}'."
-                raise Refused(part, words + hint, option) from None
-        hint = "" if advised else f"\n  Change its options, or choose another {part}."
-        raise Refused(part, words + hint, named[0] if len(named) == 1 else "") from None
-
-
-def _succeeds(attempt: Callable[[Trial], Any], trial: Trial) -> bool:
-    try:
-        attempt(trial)
-    except Exception:
-        return False
-    return True
-
-
-def said_by(error: Exception) -> str:
-    """What an error says, and its name where that is needed to understand it."""
-    words = str(error).strip().rstrip(".")
-    expected = isinstance(error, (ValueError, RuntimeError)) and words
-    return words if expected else f"{type(error).__name__}: {words}"
-
-
-_STEPS = 2  # of an optimizer: the second meets the state that the first has made
-_RATE = 0.1  # in the place of one that is not a number yet
-_MOST_PERIODS = 1_000_000  # of a schedule, which take some seconds
-_MOST_BYTES = 2**42  # 4 TiB, more than one machine has
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -111,185 +69,207 @@ class NetworkOutline:
     numbers: int = 0
 
 
-@dataclass
 class Rehearsal:
     """Builds the parts of trials, and each but once.
 
     Args:
         stage: where they are to be trained.
         data_dir: where data sets lie.
+
+    Raises:
+        DeviceError: there is no such device here.
     """
 
-    stage: Stage
-    data_dir: Path
-    _known: dict[str, Any] = field(default_factory=dict)
-    _periods: int = 5 * _MOST_PERIODS
+    def __init__(self, stage: Stage, data_dir: Path) -> None:
+        self._here, self._data_dir = stage.here, data_dir
+        self._device = find_device(stage.device) if stage.here else _CPU
+        self._on_gpu = self._device.type == "cuda" if stage.here else stage.device != "cpu"
+        self._known: dict[str, Any] = {}
+        self._periods = 5 * _MOST_PERIODS
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
 
-    def __post_init__(self) -> None:
-        here = self.stage.here
-        self._device = find_device(self.stage.device) if here else _CPU
-        self._on_gpu = self._device.type == "cuda" if here else self.stage.device != "cpu"
+    def refusals(self, trials: Sequence[Trial], begun: Callable[[int], None]) -> list[Refusal]:
+        """Build the parts of trials, and return all that refuses them.
 
-    def refusals(self, trial: Trial) -> list[Refused]:
-        """Everything that refuses a trial."""
-        found: list[Refused] = []
-        known = partial(self._known_or_made, found, trial)
-        data, model, precision = trial.data, trial.model, trial.precision
-        known(self._check_precision, precision)
-        outline = known(self._outline, data, model, precision)
-        network = None
-        if outline is not None:
-            make = partial(self._network, outline=outline)
-            network = known(make, data, model, trial.task, precision)
-        step = partial(self._optimizer, network=network or NetworkOutline())
-        known(step, trial.optimizer, precision, network)
-        walk = partial(self._schedule, outline=outline, network=network or NetworkOutline())
-        known(walk, trial.schedule, trial.optimizer.name, trial.epochs, data, network)
+        Args:
+            trials: to build.
+            begun: is told the number of each trial when its turn comes.
+        """
+        found: list[Refusal] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they are given when the trial is run
+            for number, trial in enumerate(trials):
+                begun(number)
+                for refused in self._refusals(trial):
+                    found.append(Refusal(number, refused.part, refused.option, str(refused)))
         return found
 
-    def _known_or_made(
-        self, found: list[Refused], trial: Trial, make: Callable[[Trial], Any], *used: object
+    def _refusals(self, trial: Trial) -> list[Refused]:
+        found: list[Refused] = []
+        tried = partial(self._tried, found, trial)
+        data, model, precision = trial.data, trial.model, trial.precision
+        try:
+            check_precision(precision, torch.device("cuda") if self._on_gpu else _CPU)
+        except UsageError as error:
+            found.append(Refused("precision", str(error)))
+        outline = tried("data", self._outline, data, model, precision)
+        network = NetworkOutline()
+        if outline is not None and not outline.texts:  # whose model is read from files
+            batches = tried("data", partial(self._batches, outline), data, precision)
+            built = tried("model", partial(self._network, outline), data, model, precision)
+            if batches is not None and built is not None:
+                model_on_meta, network = built
+                apply = partial(self._apply, outline, batches, model_on_meta)
+                tried("task", apply, data, model, trial.task, precision)
+        tried("optimizer", partial(self._step, network), trial.optimizer, precision, network)
+        walk = partial(self._walk, outline, network)
+        tried("schedule", walk, trial.schedule, trial.optimizer.name, trial.epochs, data, network)
+        return found
+
+    def _tried(
+        self, found: list[Refused], trial: Trial, part: str, attempt: Attempt, *used: object
     ) -> Any:
-        """What ``make`` gives, which hangs on nothing else that is used; None if it is refused."""
-        name = getattr(make, "func", make).__name__
+        """Return what an attempt gives, made once for all that is used; None if it is refused."""
+        name = getattr(attempt, "func", attempt).__name__
         key = json.dumps([name, *used], default=_plain)
         if key not in self._known:
             try:
-                self._known[key] = make(trial)
+                self._known[key] = attempt(trial)
             except Refused as refused:
                 self._known[key] = refused
+            except Exception as error:
+                self._known[key] = _explained(error, part, trial, attempt)
         if isinstance(self._known[key], Refused):
             found.append(self._known[key])
             return None
         return self._known[key]
 
-    def _check_precision(self, trial: Trial) -> None:
-        try:
-            check_precision(trial.precision, torch.device("cuda") if self._on_gpu else _CPU)
-        except UsageError as error:
-            raise Refused("precision", str(error)) from None
-
     def _outline(self, trial: Trial) -> Outline | None:
-        """The sizes of the data, as far as they are known before the data are there."""
+        """Return the sizes of the data, as far as they are known before the data are there."""
+        data = trial.data
+        outline = getattr(load_target(data.target), "outline", None)
+        found = outline(self._data_dir, data.image_size, **data.options) if outline else None
+        if not isinstance(found, Outline):
+            return None
+        shape = None if found.texts else found.shape
+        check_reading(data, shape, reads_texts=reads_texts(trial.model.target))
+        self._check_room(found.nbytes, f"data {data.name}: its samples take", _CPU)
+        found = found.limited(train_samples=data.train_samples, test_samples=data.test_samples)
+        check_batch_size(data, found.train)
+        sizes = [data.batch_size, data.evaluation_batch_size]
+        largest = max(
+            min(samples, samples if size == "full" else size)
+            for samples, size in zip((found.train, found.test), sizes, strict=True)
+        )
+        numbers = largest * math.prod(input_shape(data, found.shape))
+        needed = numbers * parameter_dtype(trial.precision).itemsize
+        self._check_room(needed, f"data {data.name}: a batch takes", self._device)
+        return found
 
-        def attempt(trial: Trial) -> Outline | None:
-            data = trial.data
-            outline = getattr(load_target(data.target), "outline", None)
-            found = outline(self.data_dir, data.image_size, **data.options) if outline else None
-            if not isinstance(found, Outline):
-                return None
-            shape = None if found.texts else found.shape
-            check_reading(data, shape, reads_texts=reads_texts(trial.model.target))
-            self._check_room(found.nbytes, f"data {data.name}: its samples take", _CPU)
-            found = found.limited(train_samples=data.train_samples, test_samples=data.test_samples)
-            check_batch_size(data, found.train)
-            sizes = [data.batch_size, data.evaluation_batch_size]
-            largest = max(
-                min(samples, samples if size == "full" else size)
-                for samples, size in zip((found.train, found.test), sizes, strict=True)
-            )
-            numbers = largest * math.prod(input_shape(data, found.shape))
-            needed = numbers * parameter_dtype(trial.precision).itemsize
-            self._check_room(needed, f"data {data.name}: a batch takes", self._device)
-            return found
-
-        return tried("data", trial, attempt)
-
-    def _network(self, trial: Trial, outline: Outline) -> NetworkOutline:
-        """The network on the meta device, to which the task has been applied."""
-        if outline.texts:  # it is read from files, which need not be there yet
-            return NetworkOutline()
-        mode = FakeTensorMode(allow_non_fake_inputs=True)
+    def _batches(self, outline: Outline, trial: Trial) -> Any:
+        """Return batches of the test set, in a mode in which tensors have no memory."""
         dtype = parameter_dtype(trial.precision)
+        with self._mode:
+            dataset = outline.stand_in()
+            train = make_batches(trial.data, dataset, True, _CPU, dtype)
+            next(train.iterate(None, torch.Generator()))
+            return make_batches(trial.data, dataset, False, _CPU, dtype)
 
-        def batches(trial: Trial) -> Any:
-            with mode:
-                dataset = outline.stand_in()
-                train = make_batches(trial.data, dataset, True, _CPU, dtype)
-                next(train.iterate(None, torch.Generator()))
-                return make_batches(trial.data, dataset, False, _CPU, dtype)
-
-        def built(trial: Trial) -> nn.Module:
-            model = _on_meta(trial, outline)
-            numbers = sum(each.numel() for each in model.parameters())
-            said = f"model {trial.model.name}: its {numbers:,} parameters and their gradients take"
-            self._check_room(2 * numbers * dtype.itemsize, said, self._device)
-            return model
-
-        def applied(trial: Trial) -> None:
-            with mode:
-                _lose_memory(model, dtype)
-                try_out(make_task(trial), model, test)
-
-        test = tried("data", trial, batches)
-        model = tried("model", trial, built)
+    def _network(self, outline: Outline, trial: Trial) -> tuple[nn.Module, NetworkOutline]:
+        """Return the network, as large as it is and without memory, and its outline."""
+        shape = input_shape(trial.data, outline.shape)
+        options = trial.model.options
+        try:
+            with torch.device("meta"):
+                model = build(trial.model.target, shape, outline.classes, options)
+        except NotImplementedError:  # it looks at values, which tensors there do not have
+            model = build(trial.model.target, shape, outline.classes, options)
+        numbers = sum(each.numel() for each in model.parameters())
+        said = f"model {trial.model.name}: its {numbers:,} parameters and their gradients take"
+        needed = 2 * numbers * parameter_dtype(trial.precision).itemsize
+        self._check_room(needed, said, self._device)
         parameters = [each for each in model.parameters() if each.requires_grad]
         dimensions = sorted({each.ndim for each in parameters}, reverse=True)
-        network = NetworkOutline(tuple(dimensions), sum(each.numel() for each in parameters))
-        tried("task", trial, applied)
-        size = outline.train if trial.data.batch_size == "full" else trial.data.batch_size
-        if outline.train % size == 1 or size == 1:
-            with mode:
-                _train_with_one(trial, model, test)
-        return network
+        learned = sum(each.numel() for each in parameters)
+        return model, NetworkOutline(tuple(dimensions), learned)
+
+    def _apply(self, outline: Outline, batches: Any, model: nn.Module, trial: Trial) -> None:
+        """Apply the task to the network, and to one sample if there is such a batch."""
+        dtype, size = parameter_dtype(trial.precision), trial.data.batch_size
+        with self._mode:
+            for module in model.modules():  # which are put on the CPU, where nothing has memory
+                for tensors in (module._parameters, module._buffers):
+                    for name, tensor in tensors.items():
+                        if tensor is not None:
+                            kept = dtype if tensor.is_floating_point() else tensor.dtype
+                            tensors[name] = torch.empty_like(tensor, device=_CPU, dtype=kept)  # type: ignore[assignment]
+            try_out(make_task(trial), model, batches)
+            if size == 1 or (size != "full" and outline.train % size == 1) or outline.train == 1:
+                _train_with_one(trial, model, batches)
 
     def _check_room(self, needed: int, said: str, device: torch.device) -> None:
-        has = total_bytes(device) if self.stage.here else None
+        has = total_bytes(device) if self._here else None
         if needed > (_MOST_BYTES if has is None else has):
             owner = "no machine has so much" if has is None else f"there are {has / 1e9:,.1f} GB"
             raise UsageError(f"{said} at least {needed / 1e9:,.1f} GB, and {owner}.")
 
-    def _optimizer(self, trial: Trial, network: NetworkOutline) -> None:
+    def _step(self, network: NetworkOutline, trial: Trial) -> None:
         """Make steps with small parameters of the network's kinds."""
+        name, parameters = trial.optimizer.name, self._parameters(network, trial)
+        optimizer = make_optimizer(self._tunable(trial), parameters, _rate(trial))
 
-        def stepped(trial: Trial) -> None:
-            parameters = self._parameters(network.dimensions, trial)
-            optimizer = self._made(trial, parameters)
-            _step(optimizer, parameters, trial.optimizer.name)
-            copies = 2 + min(_copies(optimizer, each) for each in parameters)
-            needed = copies * network.numbers * parameter_dtype(trial.precision).itemsize
-            said = f"optimizer '{trial.optimizer.name}': {network.numbers:,} parameters, "
-            said += "their gradients and what it keeps of each take"
-            self._check_room(needed, said, self._device)
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = torch.stack([each.square().sum() for each in parameters]).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
 
-        tried("optimizer", trial, stepped)
+        try:
+            for _ in range(_STEPS):
+                optimizer.step(closure)  # type: ignore[arg-type]
+        except Exception as error:
+            raise UsageError(
+                f"optimizer '{name}' fails when it steps: {_said_by(error)}."
+            ) from None
+        kept = [optimizer.state.get(each, {}).values() for each in parameters]
+        copies = 2 + min(
+            sum(isinstance(value, Tensor) and value.shape == each.shape for value in values)
+            for each, values in zip(parameters, kept, strict=True)
+        )
+        needed = copies * network.numbers * parameter_dtype(trial.precision).itemsize
+        said = f"optimizer '{name}': {network.numbers:,} parameters, their gradients "
+        self._check_room(
+            needed, f"{said}their gradients and what it keeps of each take", self._device
+        )
 
-    def _parameters(self, dimensions: Sequence[int], trial: Trial) -> list[nn.Parameter]:
+    def _parameters(self, network: NetworkOutline, trial: Trial) -> list[nn.Parameter]:
         dtype, device = parameter_dtype(trial.precision), self._device
         return [
             nn.Parameter(torch.ones((2,) * number, dtype=dtype, device=device))
-            for number in dimensions
+            for number in network.dimensions
         ]
 
-    def _made(self, trial: Trial, parameters: Sequence[Tensor]) -> Optimizer:
-        if self._on_gpu and self._device.type == "cpu":  # what a CPU alone refuses says nothing
-            options = {k: v for k, v in trial.optimizer.options.items() if k != "capturable"}
-            other = trial.optimizer.model_copy(update={"options": options})
-            trial = trial.model_copy(update={"optimizer": other})
-        return make_optimizer(trial, parameters, _RATE if wants_auto(trial.optimizer) else None)
+    def _tunable(self, trial: Trial) -> Trial:
+        """Return a trial without what a CPU alone refuses, if it is meant for a GPU elsewhere."""
+        if not self._on_gpu or self._device.type != "cpu":
+            return trial
+        options = {k: v for k, v in trial.optimizer.options.items() if k != "capturable"}
+        other = trial.optimizer.model_copy(update={"options": options})
+        return trial.model_copy(update={"optimizer": other})
 
-    def _schedule(self, trial: Trial, outline: Outline | None, network: NetworkOutline) -> None:
+    def _walk(self, outline: Outline | None, network: NetworkOutline, trial: Trial) -> None:
         """Go through all periods of a schedule, with the groups that the optimizer makes."""
         schedule = trial.schedule
         if schedule is None or (schedule.unit == "step" and outline is None):
             return
         size = trial.data.batch_size
         steps = 1 if size == "full" or outline is None else -(-outline.train // size)
-
-        def walked(trial: Trial) -> None:
-            parameters = self._parameters(network.dimensions, trial)
-            try:
-                optimizer = self._made(trial, parameters)
-            except UsageError:  # which is told of elsewhere
-                optimizer = SGD(parameters, _RATE, momentum=0.9)
-            self._walk(trial, optimizer, steps)
-
-        tried("schedule", trial, walked)
-
-    def _walk(self, trial: Trial, optimizer: Optimizer, steps: int) -> None:
-        driver = make_schedule(trial, optimizer, steps)
-        assert trial.schedule is not None, "a trial without one is not brought here"
-        name, unit = trial.schedule.name, trial.schedule.unit
+        parameters = self._parameters(network, trial)
+        try:
+            optimizer = make_optimizer(self._tunable(trial), parameters, _rate(trial))
+        except UsageError:  # which is told of elsewhere
+            optimizer = SGD(parameters, _RATE, momentum=0.9)
+        driver, name, unit = make_schedule(trial, optimizer, steps), schedule.name, schedule.unit
         periods = trial.epochs * (steps if unit == "step" else 1)
         walked = min(periods, _MOST_PERIODS, max(self._periods, _MOST_PERIODS // 100))
         self._periods -= walked
@@ -307,57 +287,47 @@ class Rehearsal:
                     driver.after_epoch(1.0)
             except Exception as error:
                 raise UsageError(
-                    f"schedule '{name}' fails after {unit} {period} of {periods}: {said_by(error)}."
+                    f"schedule '{name}' fails after {unit} {period} of {periods}: "
+                    f"{_said_by(error)}."
                 ) from None
 
 
-def rehearse(
-    trials: Sequence[Trial], stage: Stage, data_dir: Path, begun: Callable[[int], None]
-) -> list[Refusal]:
-    """Build the parts of trials.
-
-    Args:
-        trials: to build.
-        stage: where they are to be trained.
-        data_dir: where data sets lie.
-        begun: is told the number of each trial when its turn comes.
-
-    Returns:
-        All that refuses them.
-
-    Raises:
-        DeviceError: there is no such device here.
-    """
-    rehearsal = Rehearsal(stage, data_dir)
-    found = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are given when the trial is run
-        for number, trial in enumerate(trials):
-            begun(number)
-            for refused in rehearsal.refusals(trial):
-                found.append(Refusal(number, refused.part, refused.option, str(refused)))
-    return found
+def _explained(error: Exception, part: str, trial: Trial, attempt: Attempt) -> Refused:
+    """Say that a part refuses a trial, and which of its options is to blame, if that is clear."""
+    component: Component = getattr(trial, part)
+    options = dict(component.simpler())
+    words = str(error)
+    if not isinstance(error, UsageError):
+        words = f"{part} '{component.name}' cannot be used: {_said_by(error)}."
+    named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", words)]
+    advised = "\n" in words  # and then by us, who know the option
+    if advised and len(named) == 1:
+        return Refused(part, words, named[0])
+    for option, other in options.items():
+        if other is not None and _succeeds(attempt, trial.model_copy(update={part: other})):
+            hint = "" if advised else f"\n  It is accepted without '{option}'."
+            return Refused(part, words + hint, option)
+    hint = "" if advised else f"\n  Change its options, or choose another {part}."
+    return Refused(part, words + hint, named[0] if len(named) == 1 else "")
 
 
-def _on_meta(trial: Trial, outline: Outline) -> nn.Module:
-    """The network of a trial, as large as it is and without memory."""
-    shape = input_shape(trial.data, outline.shape)
-    make = partial(build, trial.model.target, shape, outline.classes, trial.model.options)
+def _succeeds(attempt: Attempt, trial: Trial) -> bool:
     try:
-        with torch.device("meta"):
-            return make()
-    except NotImplementedError:  # it looks at values, which tensors there do not have
-        return make()
+        attempt(trial)
+    except Exception:
+        return False
+    return True
 
 
-def _lose_memory(model: nn.Module, dtype: torch.dtype) -> None:
-    """Put a model on the CPU, in a mode in which tensors there have no memory."""
-    for module in model.modules():
-        for tensors in (module._parameters, module._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    kept = dtype if tensor.is_floating_point() else tensor.dtype
-                    tensors[name] = torch.empty_like(tensor, device=_CPU, dtype=kept)  # type: ignore[assignment]
+def _said_by(error: Exception) -> str:
+    """Return what an error says, and its name where that is needed to understand it."""
+    words = str(error).strip().rstrip(".")
+    expected = isinstance(error, (ValueError, RuntimeError)) and words
+    return words if expected else f"{type(error).__name__}: {words}"
+
+
+def _rate(trial: Trial) -> float | None:
+    return _RATE if wants_auto(trial.optimizer) else None
 
 
 def _train_with_one(trial: Trial, model: nn.Module, batches: Any) -> None:
@@ -367,7 +337,7 @@ def _train_with_one(trial: Trial, model: nn.Module, batches: Any) -> None:
     try:
         task(model.train(), inputs[:1], targets[:1])
     except (RuntimeError, ValueError) as error:
-        reason = said_by(error)
+        reason = _said_by(error)
     else:
         return
     try:
@@ -377,26 +347,6 @@ def _train_with_one(trial: Trial, model: nn.Module, batches: Any) -> None:
     said = f"batch_size {trial.data.batch_size} leaves a batch of one sample, on which model "
     said += f"'{trial.model.name}' cannot be trained: {reason}.\n"
     raise Refused("data", f"{said}  Choose another, or other numbers of samples.", "batch_size")
-
-
-def _step(optimizer: Optimizer, parameters: Sequence[Tensor], name: str) -> None:
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = torch.stack([each.square().sum() for each in parameters]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
-
-    try:
-        for _ in range(_STEPS):
-            optimizer.step(closure)  # type: ignore[arg-type]
-    except Exception as error:
-        raise UsageError(f"optimizer '{name}' fails when it steps: {said_by(error)}.") from None
-
-
-def _copies(optimizer: Optimizer, parameter: Tensor) -> int:
-    """How many numbers an optimizer keeps for each of a parameter."""
-    kept = optimizer.state.get(parameter, {}).values()
-    return sum(isinstance(each, Tensor) and each.shape == parameter.shape for each in kept)
 
 
 def _plain(value: Any) -> Any:

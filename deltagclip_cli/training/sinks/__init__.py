@@ -22,10 +22,10 @@ from deltagclip_cli.runs.hold import HeldFolder
 from deltagclip_cli.spec.trial import Trial
 
 TABLE = {
-    "metrics": "deltagclip_cli.training.sinks.json_lines:JsonLines",
+    "metrics": "deltagclip_cli.training.sinks.run_folder:JsonLines",
     "tensorboard": "deltagclip_cli.training.sinks.tensorboard_events:TensorBoardEvents",
-    "heartbeat": "deltagclip_cli.training.sinks.heartbeat:HeartbeatWriter",
-    "log": "deltagclip_cli.training.sinks.heartbeat:EpochLines",
+    "heartbeat": "deltagclip_cli.training.sinks.run_folder:HeartbeatWriter",
+    "log": "deltagclip_cli.training.sinks.run_folder:EpochLines",
 }
 """The sinks of every trial: name -> ``"module:attribute"``, called with the held run folder."""
 

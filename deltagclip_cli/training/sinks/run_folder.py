@@ -1,4 +1,4 @@
-"""How far a trial is: ``progress.json`` for whoever looks on, and a line an epoch for the log."""
+"""What the run folder is told: ``metrics.jsonl``, ``progress.json`` and the lines of its log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 from deltagclip_cli.core import SPEED, TRAINED_METRICS, TakenOverError
 from deltagclip_cli.runs.folder import Heartbeat
-from deltagclip_cli.runs.hold import HeldFolder
+from deltagclip_cli.runs.hold import HeldFile, HeldFolder
 from deltagclip_cli.training.process import EPOCHS
-from deltagclip_cli.training.sinks import Beginning, Record, Sink
+from deltagclip_cli.training.sinks import Beginning, Record, Sink, line
 
 SECONDS_BETWEEN_BEATS = 1.0
 MOST_LINES = 20  # of a trial that a file or a pipe is shown
@@ -89,3 +89,35 @@ class EpochLines(Sink):
         is_told = epoch * most // self._epochs > (epoch - 1) * most // self._epochs
         line = "epoch %d/%d  %s"
         logger.info(line, epoch, self._epochs, shown, extra={"is_told": is_told})
+
+
+class JsonLines(Sink):
+    """Writes the records into the run folder.
+
+    The file is begun anew at each start, with the records that stay. What a process that was taken
+    over has open is no longer in the folder then.
+    """
+
+    def __init__(self, held: HeldFolder) -> None:
+        self._held = held
+        self._file: HeldFile | None = None
+
+    def begin(self, beginning: Beginning) -> None:
+        path = self._held.folder.metrics_file
+        with self._held.whole(path) as file:
+            file.writelines(map(line, beginning.records))
+        self._file = self._held.append(path)
+
+    def step(self, record: Record) -> None:
+        assert self._file is not None, "begin() comes first"
+        self._file.write(line(record))
+
+    epoch = step
+
+    def sync(self) -> None:
+        assert self._file is not None, "begin() comes first"
+        self._file.sync()
+
+    def end(self, result: Mapping[str, Any] | None) -> None:
+        if self._file is not None:
+            self._file.close()
