@@ -150,7 +150,7 @@ def test_a_folder_that_cannot_be_listed_is_a_problem(
 
     def guarded(path: Any) -> Any:
         if Path(path) == logs / "b":
-            raise PermissionError(13, "Permission denied")
+            raise PermissionError(13, "Permission denied", str(path))
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
