@@ -94,6 +94,7 @@ _GONE_RUN = rf"\0(?:{_AROUND}\0)*"
 _BETWEEN = re.compile(
     rf"(?P<before>{_AROUND})(?:[(\[{{]{_GONE_RUN}[)\]}}]|{_GONE_RUN})(?P<after>{_AROUND})"
 )
+_TEXT = re.compile(rf"(?=[^\0]){_AROUND}([^\0]*?){_AROUND}(?=\0|$)")
 _COMPONENT = r"(?:(?<=/)|(?<=^))"
 
 _TOOLS = (
@@ -103,7 +104,7 @@ _TOOLS = (
     re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9A-Za-z])"),
 )
 # CleanRL: the environment, the experiment, the seed and the time.
-_CLEANRL = re.compile(r"(?<=__)(?P<seed>\d+)__1\d{9}(?=/|$)")
+_CLEANRL = re.compile(r"(?<=__)(\d+)__1\d{9}(?=/|$)")
 _OWN = "rng|random|rnd|manual|global|torch|numpy|np|python|training"
 _PARTIAL = "data|dataset|env|split|init|model|shuffle|sampler|train|val|test|eval"
 _SEED = re.compile(
@@ -112,7 +113,7 @@ _SEED = re.compile(
     r"(?:_|[^\w\0,;(){}\[\]]){0,3}(?P<open>[(\[{])?(?P<seed>\d+)(?(open)[)\]}])"
     r"(?!\d|\.\d|e[-+]?\d)"
 )
-_NUMBER = re.compile(r"(?<=\0)[._\-/](?P<number>\d+)(?=$|[/._\-\0])")
+_NUMBER = re.compile(r"(?<=\0)[._\-/](\d+)(?=$|[/._\-\0])")
 _VERSION = re.compile(rf"{_COMPONENT}version_\d+(?=/|$)")
 _PLACES = re.compile(
     rf"{_COMPONENT}(?i:\.?guild|events?|files|lightning_logs|logs?|runs|summar(?:y|ies)"
@@ -151,8 +152,41 @@ class Name:
 
     @classmethod
     def of(cls, text: str) -> Name:
-        """Take a name apart."""
-        return _Taker(text).name()
+        """Take a name apart, first what is surest."""
+        rest = text.replace(_GONE, "?")  # without what was found so far
+        parts: list[Part] = []
+
+        def take(spans: Iterable[tuple[int, int]], kind: PartKind) -> None:
+            nonlocal rest
+            for start, end in spans:
+                parts.append(Part(start, end, kind))
+                rest = rest[:start] + _GONE * (end - start) + rest[end:]
+
+        def all_of(pattern: re.Pattern[str]) -> list[tuple[int, int]]:
+            group = 1 if pattern.groups else 0
+            return [found.span(group) for found in pattern.finditer(rest)]
+
+        seed = None
+        if found := _CLEANRL.search(rest):
+            seed = _number(found[1])
+            take([found.span(1)], PartKind.SEED)
+        for pattern in _TOOLS:
+            take(all_of(pattern), PartKind.STAMP)
+        hosts = [found.end() for found in SUMMARY_WRITER.finditer(rest)]
+        take(all_of(STAMP), PartKind.STAMP)
+        seeds = list(_SEED.finditer(rest))
+        # One of the data, say, counts only where there is no other; of several, the last.
+        if seeds := [each for each in seeds if not each["partial"]] or seeds:
+            seed = _number(seeds[-1]["seed"])
+            take([each.span() for each in seeds if _number(each["seed"]) == seed], PartKind.SEED)
+        for begin in hosts:
+            end = rest.find("/", begin)
+            take(_texts(rest, begin, len(rest) if end < 0 else end), PartKind.HOST)
+        take(all_of(_NUMBER), PartKind.NUMBER)
+        take(all_of(_VERSION), PartKind.VERSION)
+        take(all_of(_PLACES), PartKind.PLACE)
+        take(all_of(DATE), PartKind.DATE)
+        return cls(text, tuple(sorted(parts, key=lambda part: part.start)), seed)
 
     def words(self, kind: PartKind) -> tuple[str, ...]:
         """The parts of a kind as they are written."""
@@ -185,68 +219,13 @@ def _joined(component: str) -> str:
     return _BETWEEN.sub(between, component)
 
 
-class _Taker:
-    """Finds the parts of a name, first those that are surest."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._rest = text.replace(_GONE, "?")  # without what was found so far
-        self._parts: list[Part] = []
-        self._seed: str | None = None
-
-    def name(self) -> Name:
-        self._take_cleanrl()
-        for pattern in _TOOLS:
-            self._take(pattern, PartKind.STAMP)
-        hosts = [found.end() for found in SUMMARY_WRITER.finditer(self._rest)]
-        self._take(STAMP, PartKind.STAMP)
-        self._take_seeds()
-        for begin in hosts:
-            self._take_host(begin)
-        self._take(_NUMBER, PartKind.NUMBER)
-        self._take(_VERSION, PartKind.VERSION)
-        self._take(_PLACES, PartKind.PLACE)
-        self._take(DATE, PartKind.DATE)
-        return Name(self._text, tuple(sorted(self._parts, key=lambda p: p.start)), self._seed)
-
-    def _take(self, pattern: re.Pattern[str], kind: PartKind) -> None:
-        for found in list(pattern.finditer(self._rest)):
-            start, end = found.span("number" if "number" in pattern.groupindex else 0)
-            self._add(start, end, kind)
-
-    def _add(self, start: int, end: int, kind: PartKind) -> None:
-        self._parts.append(Part(start, end, kind))
-        self._rest = self._rest[:start] + _GONE * (end - start) + self._rest[end:]
-
-    def _take_cleanrl(self) -> None:
-        found = _CLEANRL.search(self._rest)
-        if found:
-            self._seed = _number(found["seed"])
-            self._add(*found.span("seed"), PartKind.SEED)
-
-    def _take_seeds(self) -> None:
-        """Take the last seed; one of the data, say, counts only where there is no other."""
-        found = list(_SEED.finditer(self._rest))
-        whole = [each for each in found if not each["partial"]] or found
-        if whole:
-            self._seed = _number(whole[-1]["seed"])
-            for each in whole:
-                if _number(each["seed"]) == self._seed:
-                    self._add(*each.span(), PartKind.SEED)
-
-    def _take_host(self, begin: int) -> None:
-        end = self._rest.find("/", begin)
-        for start, stop in _runs_of_text(self._rest, begin, len(self._rest) if end < 0 else end):
-            self._add(start, stop, PartKind.HOST)
-
-
-def _runs_of_text(rest: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    for found in re.finditer(r"[^\0]+", rest[begin:end]):
-        word = found[0]
-        start = begin + found.start() + len(word) - len(re.sub(rf"^{_AROUND}", "", word))
-        stop = begin + found.start() + len(re.sub(rf"{_AROUND}$", "", word))
-        if start < stop:
-            yield start, stop
+def _texts(rest: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Where there is still text in a piece of a name, without what separates it."""
+    for found in re.finditer(
+        rf"(?=[^\0])(?:{_AROUND})([^\0]*?)(?:{_AROUND})(?=\0|$)", rest[begin:end]
+    ):
+        if found[1]:
+            yield begin + found.start(1), begin + found.end(1)
 
 
 def _number(digits: str) -> str:
@@ -309,14 +288,21 @@ class Sorted:
 
 def sort_runs(runs: Sequence[Found]) -> list[Sorted]:
     """Tell what each of some runs has in common with others, and its seed."""
-    clusters: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for number, run in enumerate(runs):
-        clusters[run.experiment, _label(run.name)].append(number)
-    found: dict[int, Sorted] = {}
-    for (_, label), numbers in clusters.items():
-        members = [runs[number] for number in numbers]
-        found |= zip(numbers, _sorted(label, members), strict=True)
-    return [found[number] for number in range(len(runs))]
+    clusters: dict[tuple[str, str], list[Found]] = defaultdict(list)
+    for run in runs:
+        clusters[run.experiment, _label(run.name)].append(run)
+    found: dict[Found, Sorted] = {}
+    for (_, label), members in clusters.items():
+        settings = _settings([run.options for run in members])
+        optimizer = next((name for name in settings[0] if _OPTIMIZER.search(name)), None)
+        alike: dict[tuple[tuple[str, str], ...], list[Found]] = defaultdict(list)
+        for run, words in zip(members, settings, strict=True):
+            alike[tuple(words.items())].append(run)
+        for items, same in alike.items():
+            words = dict(items)
+            own = words.pop(optimizer, label) if optimizer and not label else label
+            found |= {each.found: each for each in _told_apart(own, words, same)}
+    return [found[run] for run in runs]
 
 
 def _label(name: Name, kept: Collection[PartKind] = ()) -> str:
@@ -324,24 +310,6 @@ def _label(name: Name, kept: Collection[PartKind] = ()) -> str:
     label = name.without(kept)
     is_bare = bool(label) and not any(c.isalpha() for c in label)
     return name.without({*kept, PartKind.STAMP, PartKind.DATE}) if is_bare else label
-
-
-def _sorted(label: str, runs: Sequence[Found]) -> list[Sorted]:
-    """Runs of the same label, told apart by their hyperparameters."""
-    settings = _settings([run.options for run in runs])
-    if not label and (name := next((k for k in settings[0] if _OPTIMIZER.search(k)), None)):
-        labels = [words.pop(name) for words in settings]
-    else:
-        labels = [label] * len(runs)
-    alike: dict[Hashable, list[int]] = defaultdict(list)
-    for number, words in enumerate(settings):
-        alike[labels[number], tuple(words.values())].append(number)
-    found: dict[int, Sorted] = {}
-    for numbers in alike.values():
-        first = numbers[0]
-        members = [runs[number] for number in numbers]
-        found |= zip(numbers, _told_apart(labels[first], settings[first], members), strict=True)
-    return [found[number] for number in range(len(runs))]
 
 
 def _told_apart(label: str, settings: Mapping[str, str], runs: Sequence[Found]) -> list[Sorted]:
