@@ -11,11 +11,9 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from deltagclip_cli.core import UsageError, plural, printable, stopped
 from deltagclip_cli.results.read.names import (
-    DOUBTFUL,
     Found,
     Name,
     Part,
@@ -24,6 +22,35 @@ from deltagclip_cli.results.read.names import (
     sort_runs,
 )
 from deltagclip_cli.results.read.run import Group
+
+_MOST_NAMES = 3
+_WHATS = {
+    PartKind.HOST: "what follows the time-stamp",
+    PartKind.NUMBER: "the number behind the time-stamp",
+    PartKind.VERSION: "the version",
+    PartKind.DATE: "the date",
+    PartKind.PLACE: "a folder",
+}
+_MOST_FORMS = 6  # of what stands beside the seeds, in one expression
+_SEPARATORS = frozenset("._-+,=@~&:# /")
+_BETWEEN = rf"[{re.escape(''.join(_SEPARATORS))}]"
+_INTEGER = re.compile(r"(?<!\d)(?<!\d[.e])(?<!\de[-+])\d+(?!\d|\.\d|e[-+]?\d)")
+# What stands before the number of a repetition, and belongs to no label.
+_REPETITION = re.compile(
+    rf"(?:(?:^|{_BETWEEN})(?:exp|fold|idx?|iter|job|n|no|nr|rep|repeat|rs|run|s|sd|task|trial|try|v"
+    rf"|version))?{_BETWEEN}*$",
+    re.IGNORECASE,
+)
+# What of a side counts as the label: from the first plain text to the last, the last one alone, or
+# the whole with its time-stamps.
+_READINGS: Sequence[tuple[bool, Sequence[PartKind]]] = (
+    (False, ()),
+    (True, ()),
+    (False, (PartKind.STAMP, PartKind.DATE)),
+)
+
+_Place = tuple[int, int, str]
+"""Where a name has its seed, or may have it: begin, end, and an expression for the seed."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +124,6 @@ def _named(run: Sorted) -> Named:
     return Named(group, None if run.seed is None else printable(run.seed))
 
 
-_MOST_NAMES = 3
-_WHATS = {
-    PartKind.HOST: "what follows the time-stamp",
-    PartKind.NUMBER: "the number behind the time-stamp",
-    PartKind.VERSION: "the version",
-    PartKind.DATE: "the date",
-    PartKind.PLACE: "a folder",
-}
-assert set(_WHATS) == set(DOUBTFUL)
-
-
 def notes_on(runs: Sequence[Sorted]) -> list[str]:
     """A sentence or two on each doubt that names leave; none if they leave none."""
     sizes = Counter(run.key for run in runs)
@@ -119,7 +135,7 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
     seeds = Counter(_regardless(run) for run in runs if run.seed is not None)
     doubted = [run for run in runs if run.doubts and seeds[_regardless(run)] < 2]
     alone = [run for run in runs if sizes[run.key] == 1]
-    suggestion = suggested(runs, doubted, alone)
+    numbered, pattern = suggested(runs, doubted, alone)
     found = []
     for kind, what in _WHATS.items():
         if words := [" ".join(r.found.name.words(kind)) for r in doubted if kind in r.doubts]:
@@ -127,15 +143,13 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
                 f"{len(words)} runs differ in {what} ({_few(words)}), which may be a setting, and"
                 " are kept apart."
             )
-    others = set(suggestion.numbered) - set(doubted)
-    if texts := [run.found.name.text for run in suggestion.numbered if run in others]:
+    if texts := [run.found.name.text for run in numbered if run not in doubted]:
         found.append(
             f"{len(texts)} settings have one run each, and a number tells them apart"
             f" ({_few(texts)})."
         )
     if not found:
         return []
-    pattern = suggestion.pattern
     how = "say with --group where the seed is" if pattern is None else f"add {_option(pattern)}"
     return [f"{' '.join(found)} If they are repetitions, {how}"]
 
@@ -179,88 +193,66 @@ def _option(pattern: str) -> str:
     return f"--group {shlex.quote(pattern)}"
 
 
-_MOST_FORMS = 6  # of what stands beside the seeds, in one expression
-_SEPARATORS = frozenset("._-+,=@~&:# /")
-_BETWEEN = rf"[{re.escape(''.join(_SEPARATORS))}]"
-_INTEGER = re.compile(r"(?<!\d)(?<!\d[.e])(?<!\de[-+])\d+(?!\d|\.\d|e[-+]?\d)")
-# What stands before the number of a repetition, and belongs to no label.
-_REPETITION = re.compile(
-    rf"(?:(?:^|{_BETWEEN})(?:exp|fold|idx?|iter|job|n|no|nr|rep|repeat|rs|run|s|sd|task|trial|try|v"
-    rf"|version))?{_BETWEEN}*$",
-    re.IGNORECASE,
-)
+# -------------------------------------------------------------------- the suggested --group
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """How runs would be united.
+def suggested(
+    runs: Sequence[Sorted], doubted: Sequence[Sorted], alone: Sequence[Sorted]
+) -> tuple[list[Sorted], str | None]:
+    """Return the runs that nothing but a number tells apart, and a ``--group`` that unites runs.
 
     Args:
-        numbered: runs that nothing but a number tells apart.
-        pattern: for ``--group``; None if none was found that does it.
+        runs: all that were found.
+        doubted: those whose names have doubtful parts, which are to be the seeds.
+        alone: those without others of the same setting, of which a number is to be the seed, or
+            to be left out where the seed is known.
     """
-
-    numbered: Sequence[Sorted]
-    pattern: str | None
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """Where the name of a run has its seed, or may have it.
-
-    Args:
-        name: of the run.
-        start: where the seed begins.
-        end: where it ends.
-        seed: an expression for it.
-    """
-
-    name: Name
-    start: int
-    end: int
-    seed: str = r"\d+"
+    # Where the files tell the seed and the name has it as a bare number, that counts as a label.
+    numbered = _numbered([run for run in alone if not run.found.name.words(PartKind.SEED)])
+    beside = _beside_seeds(runs, alone)
+    places = {run: place for run in doubted if (place := _doubtful_place(run))} | numbered
+    read = [beside.get(run, run) for run in runs]
+    pattern = _pattern(read, places) if places or beside else None
+    return [*numbered, *beside], pattern
 
 
-def _slot_of_doubt(run: Sorted) -> _Slot | None:
+def _doubtful_place(run: Sorted) -> _Place | None:
     """A doubtful part of a name as its seed; None if it can be none."""
     name = run.found.name
-    for part in reversed(name.parts):
-        if part.kind not in run.doubts:
-            continue
-        if part.kind in (PartKind.NUMBER, PartKind.VERSION) and run.seed is None:
+    for part in reversed(name.parts) if run.seed is None else ():
+        if part.kind in run.doubts and part.kind in (PartKind.NUMBER, PartKind.VERSION):
             return _digits_of(name, part)
-        if part.kind is PartKind.HOST and run.seed is None:
+        if part.kind in run.doubts and part.kind is PartKind.HOST:
             stamps = [p for p in name.parts if p.kind is PartKind.STAMP and p.end <= part.start]
             end = name.text.find("/", part.end)
-            return _Slot(name, stamps[-1].start, len(name.text) if end < 0 else end, "[^/]+")
+            return stamps[-1].start, len(name.text) if end < 0 else end, "[^/]+"
     return None
 
 
-def _digits_of(name: Name, part: Part) -> _Slot:
-    *_, found = re.finditer(r"\d+", name.text[part.start : part.end])
-    return _Slot(name, part.start + found.start(), part.start + found.end())
-
-
-def _known_slot(run: Sorted) -> _Slot | None:
+def _known_place(run: Sorted) -> _Place | None:
     """Where the seed stands that is known from the name, or else what counts for one."""
     name = run.found.name
-    for kind in (PartKind.SEED, PartKind.NUMBER):
-        parts = [part for part in name.parts if part.kind is kind]
-        if run.seed is not None and parts:
-            return _digits_of(name, parts[-1])
-    for part in reversed(name.parts):
-        if run.seed is None and part.kind is PartKind.STAMP:
-            text = name.text[part.start : part.end]
-            return _Slot(name, part.start, part.end, _masked(text, PartKind.STAMP))
+    kinds = (PartKind.STAMP,) if run.seed is None else (PartKind.SEED, PartKind.NUMBER)
+    for kind in kinds:
+        if parts := [part for part in name.parts if part.kind is kind]:
+            start, end = parts[-1].start, parts[-1].end
+            if run.seed is not None:
+                return _digits_of(name, parts[-1])
+            return start, end, _masked(name.text[start:end], kind)
     return None
 
 
-def _numbered(runs: Sequence[Sorted]) -> dict[Sorted, _Slot]:
+def _digits_of(name: Name, part: Part) -> _Place:
+    *_, found = re.finditer(r"\d+", name.text[part.start : part.end])
+    return part.start + found.start(), part.start + found.end(), r"\d+"
+
+
+def _numbered(runs: Sequence[Sorted]) -> dict[Sorted, _Place]:
     """Runs that would be repetitions if one number of their names were the seed."""
     alike: dict[tuple[str, str], list[Sorted]] = defaultdict(list)
     for run in runs:
         alike[run.found.experiment, _INTEGER.sub("#", _visible(run.found.name))].append(run)
-    return {run: slot for members in alike.values() for run, slot in _slots(members).items()}
+    return {run: place for same in alike.values() for run, place in _last_number(same).items()}
 
 
 def _visible(name: Name) -> str:
@@ -272,7 +264,7 @@ def _visible(name: Name) -> str:
     return text
 
 
-def _slots(runs: Sequence[Sorted]) -> dict[Sorted, _Slot]:
+def _last_number(runs: Sequence[Sorted]) -> dict[Sorted, _Place]:
     """The last number that unites names of one form if it is left out."""
     texts = [_visible(run.found.name) for run in runs]
     numbers = [list(_INTEGER.finditer(text)) for text in texts]
@@ -280,9 +272,7 @@ def _slots(runs: Sequence[Sorted]) -> dict[Sorted, _Slot]:
         spans = [each[place].span() for each in numbers]
         rests = [text[:start] + text[end:] for text, (start, end) in zip(texts, spans, strict=True)]
         if len({re.sub(r"\0+", "", rest) for rest in rests}) < len(runs):
-            return {
-                run: _Slot(run.found.name, *span) for run, span in zip(runs, spans, strict=True)
-            }
+            return {run: (*span, r"\d+") for run, span in zip(runs, spans, strict=True)}
     return {}
 
 
@@ -297,132 +287,88 @@ def _beside_seeds(runs: Sequence[Sorted], alone: Sequence[Sorted]) -> dict[Sorte
             form = re.sub(r"\0+", "\0", _INTEGER.sub("#", _visible(run.found.name)))
             alike[run.found.experiment, form].append(run)
     found: dict[Sorted, Sorted] = {}
-    known = set(alone)
-    for members in alike.values():
-        if known.issuperset(members) and len({run.seed for run in members}) > 1:
-            found |= {run: _hiding(run, slot) for run, slot in _slots(members).items()}
+    for same in alike.values():
+        if set(alone).issuperset(same) and len({run.seed for run in same}) > 1:
+            for run, (start, end, _) in _last_number(same).items():
+                name = run.found.name
+                parts = [*name.parts, Part(start, end, PartKind.STAMP)]
+                name = replace(name, parts=tuple(sorted(parts, key=lambda part: part.start)))
+                found[run] = replace(run, found=replace(run.found, name=name))
     return found
 
 
-def _hiding(run: Sorted, slot: _Slot) -> Sorted:
-    part = Part(slot.start, slot.end, PartKind.STAMP)
-    parts = tuple(sorted((*run.found.name.parts, part), key=lambda each: each.start))
-    return replace(run, found=replace(run.found, name=replace(run.found.name, parts=parts)))
-
-
-# ------------------------------------------------------------- the expression
-
-
-def suggested(
-    runs: Sequence[Sorted], doubted: Sequence[Sorted], alone: Sequence[Sorted]
-) -> Suggestion:
-    """An expression that takes some places of names for the seeds.
-
-    Args:
-        runs: all that were found.
-        doubted: those whose names have doubtful parts, which are to be the seeds.
-        alone: those without others of the same setting, of which a number is to be the seed, or
-            to be left out where the seed is known.
-    """
-    # Where the files tell the seed and the name has it as a bare number, that counts as a label.
-    numbered = _numbered([run for run in alone if not run.found.name.words(PartKind.SEED)])
-    beside = _beside_seeds(runs, alone)
-    slots = {run: slot for run in doubted if (slot := _slot_of_doubt(run))} | numbered
-    read = [beside.get(run, run) for run in runs]
-    return Suggestion([*numbered, *beside], _pattern(read, slots) if slots or beside else None)
-
-
-class _Reading(Enum):
-    """What of a side counts as the label."""
-
-    WHOLE = "from the first plain text to the last"
-    LAST = "the last plain text"
-    STAMPED = "the whole, with time-stamps"
-
-
-def _pattern(runs: Sequence[Sorted], slots: Mapping[Sorted, _Slot]) -> str | None:
+def _pattern(runs: Sequence[Sorted], places: Mapping[Sorted, _Place]) -> str | None:
     """One that reads every run, keeps together what is, and unites more; None if there is none."""
-    places = {run: slots.get(run) or _known_slot(run) for run in runs}
-    known = [slot for slot in places.values() if slot is not None]
-    for how in _Reading:
-        pattern = _expression(known, how, is_for_all=len(known) == len(runs))
-        if pattern is not None and pattern.isprintable() and _fits(pattern, places):
+    where = {run: places.get(run) or _known_place(run) for run in runs}
+    known = [(run.found.name, place) for run, place in where.items() if place is not None]
+    for only_last, kept in _READINGS:
+        before = [_side(name, 0, start, kept, only_last) for name, (start, _, _) in known]
+        behind = [_side(name, e, len(name.text), kept, only_last) for name, (_, e, _) in known]
+        seeds = _either([seed for _, (_, _, seed) in known])
+        pattern = _expression(before, behind, seeds, is_for_all=len(known) == len(runs))
+        if pattern is not None and pattern.isprintable() and _fits(pattern, where):
             return pattern
     return None
 
 
-def _fits(pattern: str, places: Mapping[Sorted, _Slot | None]) -> bool:
+def _fits(pattern: str, places: Mapping[Sorted, _Place | None]) -> bool:
     """Whether an expression finds these seeds, and unites more runs than are united."""
     expression = re.compile(pattern)
     groups: dict[tuple[str, ...], set[object]] = defaultdict(set)
     seeds = []
-    for run, slot in places.items():
+    for run, place in places.items():
         found = expression.search(run.found.name.text)
-        if found is None or found.span("seed") != ((slot.start, slot.end) if slot else (-1, -1)):
+        if found is None or found.span("seed") != (place[:2] if place else (-1, -1)):
             return False
         words = found.groupdict()
         seed = words.pop("seed")
         group = (run.found.experiment, *words.values())
         groups[run.key].add(group)
-        seeds += [(*group, seed)] if slot else []
+        seeds += [(*group, seed)] if place else []
     united = set[object]().union(*groups.values())
     keeps_together = all(len(each) == 1 for each in groups.values())
     return keeps_together and len(united) < len(groups) and len(set(seeds)) == len(seeds)
 
 
-def _expression(slots: Sequence[_Slot], how: _Reading, *, is_for_all: bool) -> str | None:
+_Side = tuple[str, str, str]
+"""One side of a seed: an expression for what is no plain text at its beginning, the text from the
+first that is plain to the last, and an expression for what follows."""
+
+
+def _expression(
+    before: Sequence[_Side], behind: Sequence[_Side], seeds: str | None, *, is_for_all: bool
+) -> str | None:
     """An expression made of what stands before and behind the seeds."""
-    before = [_Side.of(slot.name, 0, slot.start, how) for slot in slots]
-    behind = [_Side.of(slot.name, slot.end, len(slot.name.text), how) for slot in slots]
-    ahead, after = ({side.text for side in sides} for sides in (before, behind))
+    ahead, after = ({text for _, text, _ in sides} for sides in (before, behind))
     is_label_behind = len(ahead) == 1 and after != {""} and (len(after) > 1 or ahead == {""})
     first = _around(before, None if is_label_behind else "optimizer")
     last = _around(behind, "optimizer" if is_label_behind else "setting")
-    seeds = _either([slot.seed for slot in slots])
     if first is None or last is None or seeds is None:
         return None
-    head, tail = first
-    seed = f"{tail}(?P<seed>{seeds}){''.join(last)}"
-    return f"^{head}{seed if is_for_all else f'(?:{seed})?'}$"
+    seed = f"{first[1]}(?P<seed>{seeds}){''.join(last)}"
+    return f"^{first[0]}{seed if is_for_all else f'(?:{seed})?'}$"
 
 
-@dataclass(frozen=True)
-class _Side:
-    """What stands on one side of a seed.
-
-    Args:
-        lead: an expression for what is no plain text at the beginning.
-        text: from the first plain text to the last.
-        tail: an expression for what follows that.
-    """
-
-    lead: str
-    text: str
-    tail: str
-
-    @classmethod
-    def of(cls, name: Name, start: int, end: int, how: _Reading) -> _Side:
-        """A piece of a name."""
-        kept = (PartKind.STAMP, PartKind.DATE) if how is _Reading.STAMPED else ()
-        hidden = {
-            place
-            for part in name.parts
-            if part.kind not in kept
-            for place in range(part.start, part.end)
-        }
-        text = name.text
-        stop = end
-        if end < len(text):  # before the seed
-            shown = "".join("\0" if place in hidden else text[place] for place in range(start, end))
-            stop = start + _REPETITION.search(shown).start()  # type: ignore[union-attr]
-        plain = [p for p in range(start, stop) if p not in hidden and text[p] not in _SEPARATORS]
-        if not plain:
-            return cls("", "", _like(name, start, end))
-        first, last = plain[0], plain[-1] + 1
-        if how is _Reading.LAST:
-            within = max((p for p in hidden if p < last), default=first)
-            first = next(p for p in plain if p >= within)
-        return cls(_like(name, start, first), text[first:last], _like(name, last, end))
+def _side(name: Name, start: int, end: int, kept: Sequence[PartKind], only_last: bool) -> _Side:
+    text = name.text
+    hidden = {
+        place
+        for part in name.parts
+        if part.kind not in kept
+        for place in range(part.start, part.end)
+    }
+    stop = end
+    if end < len(text):  # before the seed
+        shown = "".join("\0" if place in hidden else text[place] for place in range(start, end))
+        stop = start + _REPETITION.search(shown).start()  # type: ignore[union-attr]
+    plain = [p for p in range(start, stop) if p not in hidden and text[p] not in _SEPARATORS]
+    if not plain:
+        return "", "", _like(name, start, end)
+    first, last = plain[0], plain[-1] + 1
+    if only_last:
+        within = max((p for p in hidden if p < last), default=first)
+        first = next(p for p in plain if p >= within)
+    return _like(name, start, first), text[first:last], _like(name, last, end)
 
 
 def _like(name: Name, start: int, end: int) -> str:
@@ -451,10 +397,10 @@ def _literal(text: str) -> str:
 
 def _around(sides: Sequence[_Side], group: str | None) -> tuple[str, str] | None:
     """Expressions for the text with what comes before it, and for what follows."""
-    lead, tail = (_either([getattr(side, name) for side in sides]) for name in ("lead", "tail"))
+    lead, tail = _either([lead for lead, _, _ in sides]), _either([tail for _, _, tail in sides])
     if lead is None or tail is None:
         return None
-    texts = {side.text for side in sides}
+    texts = {text for _, text, _ in sides}
     if texts == {""}:
         return lead, tail
     is_setting = group == "optimizer" or (group is not None and len(texts) > 1)
