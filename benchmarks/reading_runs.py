@@ -26,7 +26,7 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deltagclip_cli.core import write_text
-from deltagclip_cli.results.read.run_folders import read_trials
+from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.environment import describe
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create

@@ -12,7 +12,7 @@ from event_files import NAME
 from run_cases import lines, make_events, make_run, record
 from tiny_spec import trial_of, trials_of
 
-from deltagclip_cli.results.read import run_folders as trials
+from deltagclip_cli.results.read import tree as trials
 from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading

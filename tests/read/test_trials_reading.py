@@ -16,9 +16,9 @@ from run_cases import Record, finish, lines, make_run, record
 from tiny_spec import TINY, trial_of, trials_of
 
 from deltagclip_cli.core import RunFolderError
-from deltagclip_cli.results.read import run_folders as module
+from deltagclip_cli.results.read import tree as module
 from deltagclip_cli.results.read.run import Group, Outcome, Reading, Run
-from deltagclip_cli.results.read.run_folders import read_trials
+from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.folder import RunFolder, lines_of
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 from deltagclip_cli.spec.trial import Trial
@@ -317,7 +317,7 @@ def test_a_run_that_ends_while_it_is_read_is_not_taken_for_a_short_one(
         finish(folder)
         return iter(content)
 
-    monkeypatch.setattr("deltagclip_cli.results.read.run_folders.lines_of", read_and_go_on)
+    monkeypatch.setattr("deltagclip_cli.results.read.tree.lines_of", read_and_go_on)
     reading = read_trials([folder.path])
     assert [run.outcome for run in reading.runs] == [Outcome.UNFINISHED]
     assert list(reading.problems) == []

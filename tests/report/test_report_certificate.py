@@ -21,7 +21,7 @@ from deltagclip_cli.report.page import PageTable, page, tables_across, tables_of
 from deltagclip_cli.results.compare.analysis import Analysis, analyse
 from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.read.run import Reading, Run
-from deltagclip_cli.results.read.run_folders import read_trials
+from deltagclip_cli.results.read.tree import read_trials
 
 SPEC = """\
 experiments:

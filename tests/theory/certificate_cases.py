@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.results.read.run_folders import read_trials
+from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial

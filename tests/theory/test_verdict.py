@@ -22,7 +22,7 @@ from certificate_cases import (
     verdicts,
 )
 
-from deltagclip_cli.results.read.run_folders import read_trials
+from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.theory.certificate import certificate_of
 from deltagclip_cli.theory.verdict import Verdict

@@ -1,27 +1,57 @@
-"""Every run that a command was asked about: of an experiment, or below a folder."""
+"""Every run that a command was asked about: of an experiment, or below a folder.
+
+Those of this project are read here, from their run folders, where ``metrics.jsonl`` is the truth.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from deltagclip_cli.core import NotYetError, UsageError, printable, subfolders
+import numpy as np
+from pydantic_core import from_json  # four times as fast as the standard library's
+
+from deltagclip_cli.core import (
+    NotYetError,
+    RunFolderError,
+    UsageError,
+    printable,
+    read_file,
+    stopped,
+    subfolders,
+)
 from deltagclip_cli.results.read.events import EventCache, default_cache_folder
 from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
 from deltagclip_cli.results.read.grouping import Naming
-from deltagclip_cli.results.read.run import Reading, Watch
-from deltagclip_cli.results.read.run_folders import read_trials
-from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
+from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
+from deltagclip_cli.runs.folder import RunFolder, State, lines_of
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import experiment_names
+from deltagclip_cli.spec.trial import Trial, differing_settings
 
 _MOST_PROBLEMS = 20
 _TRIAL_FILE = RunFolder(Path()).trial_file.name
+_SEED = re.compile(r"^seed: (\d{1,20})\n", re.MULTILINE)
+_OUTCOMES = {
+    State.FINISHED: Outcome.FINISHED,
+    State.DIVERGED: Outcome.DIVERGED,
+    State.FAILED: Outcome.FAILED,
+}
+_NO_CONDITIONS = ("optimizer", "schedule", "seed")  # what is compared, and what is repeated
+_AXES = ("epoch", "step", "time")
+_NUMBERS = {int, float, type(None)}
 
 
 @dataclass(frozen=True)
@@ -164,3 +194,193 @@ def _runs(
             folders.clear()
         folders[:] = sorted(name for name in folders if hidden or name[0] != ".")
         seen.add(resolved)
+
+
+# ------------------------------------------------------------------------------ our runs
+
+
+def read_trials(paths: Iterable[Path], watch: Watch = iter) -> Reading:
+    """Read run folders; one whose trial cannot be read is a problem, not an error."""
+    trials, problems = _trials(paths)
+    groups = _groups(trials.values())
+    runs = []
+    for path, trial in watch(list(trials.items())):
+        run, problem = _run(RunFolder(path), trial, groups[_key(trial)])
+        runs.append(run)
+        problems += problem
+    return Reading(runs, problems)
+
+
+def _trials(paths: Iterable[Path]) -> tuple[dict[Path, Trial], list[str]]:
+    """The trial of each folder.
+
+    To parse and check a ``trial.yaml`` takes milliseconds. Those of one setting differ in the line
+    of the seed, and are parsed once.
+    """
+    known: dict[str, Trial] = {}
+    trials: dict[Path, Trial] = {}
+    problems = []
+    for path in paths:
+        folder = RunFolder(path)
+        rest, seed = _without_seed(folder.trial_file)
+        try:
+            if seed is None or rest not in known:
+                known[rest] = folder.trial()
+        except RunFolderError as error:
+            problems.append(str(error).rpartition("\n")[0])  # without the advice
+        else:
+            trials[path] = known[rest] if seed is None else known[rest].with_seed(seed)
+    return trials, problems
+
+
+def _without_seed(trial_file: Path) -> tuple[str, int | None]:
+    with suppress(OSError, UnicodeDecodeError):
+        text = read_file(trial_file).decode()
+        found = _SEED.search(text)
+        if found is not None:
+            return text[: found.start()] + text[found.end() :], int(found[1])
+    return "", None
+
+
+def _key(trial: Trial) -> str:
+    """The same for trials of a group; labels of one setting are groups of their own."""
+    return f"{trial.experiment}\n{trial.label}\n{trial.setting_hash}"
+
+
+def _groups(trials: Iterable[Trial]) -> dict[str, Group]:
+    experiments: dict[str, dict[str, Trial]] = defaultdict(dict)
+    for trial in trials:
+        experiments[trial.experiment].setdefault(_key(trial), trial)
+    groups: dict[str, Group] = {}
+    for settings in experiments.values():
+        sections = next(iter(settings.values())).settings
+        names = [name for name in sections if name not in _NO_CONDITIONS]
+        conditions = differing_settings(settings, names)
+        alike: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
+        for key, trial in settings.items():
+            alike[trial.label, json.dumps(conditions[key])][key] = trial
+        for each in alike.values():
+            for key, words in differing_settings(each).items():
+                trial, options = each[key], each[key].settings["optimizer"]
+                groups[key] = Group(
+                    trial.experiment, trial.label, words, conditions[key], options, is_ours=True
+                )
+    return groups
+
+
+def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]:
+    """A run, and what is wrong with its curves."""
+    # Before the curves: of a run that ends meanwhile, they may be the first part.
+    result = folder.result()
+    state = State(result["status"]) if result is not None else folder.state
+    outcome = _OUTCOMES.get(state, Outcome.UNFINISHED)
+    curves, problems = _read(folder.metrics_file)
+    if result is not None and not problems:
+        epochs = trial.epochs if outcome is Outcome.FINISHED else result["epochs"]
+        if difference := _difference(result, curves, epochs):
+            problems = [f"{folder.metrics_file}: {difference}."]
+    if outcome is Outcome.FINISHED and problems:
+        outcome = Outcome.UNFINISHED  # its last values are not those of its end
+    reason = ""
+    if outcome is not Outcome.FINISHED:
+        reason = printable(folder.reason or next(iter(problems), ""))
+    run = Run(
+        folder=folder.path,
+        group=group,
+        seed=trial.seed,
+        outcome=outcome,
+        reason=reason,
+        curves=curves,
+        circumstances=circumstances_of_all(read_starts(folder)),
+        trial=trial,
+    )
+    return run, problems
+
+
+def _difference(result: Mapping[str, Any], curves: Mapping[str, Curve], epochs: int) -> str:
+    """The first thing in which the end of some curves differs from the result of their run."""
+    last = max((int(curve.epochs[-1]) for curve in curves.values()), default=0)
+    if last != epochs:
+        return f"ends at epoch {last} of {epochs}"
+    for name, value in result["last"].items():
+        there = curves[name].values[-1] if name in curves else math.nan
+        if not (there == value or (value is None and math.isnan(there))):
+            return f"ends with {name} {there:.6g}, but result.json has {value}"
+    return ""
+
+
+def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
+    """The curves of a ``metrics.jsonl``, and what is wrong with it.
+
+    A last line without an end is nothing wrong: the run may be writing it.
+    """
+    try:
+        lines = list(lines_of(file))
+    except FileNotFoundError:
+        return {}, []
+    except OSError as error:
+        return {}, [f"{file}: cannot be read: {error.strerror}."]
+    records = _records(lines)
+    problems = []
+    if len(records) < len(lines):
+        problems.append(f"{file}: damaged after line {len(records)}; what follows was not read.")
+    try:
+        # Records of steps hold the same under other names.
+        columns = _columns([record for record in records if "perf/epoch_seconds" in record])
+        whole, fault = _whole_course(columns)
+    except (TypeError, ValueError, OverflowError) as error:
+        return {}, [*problems, f"{file}: not records of numbers: {stopped(error)}"]
+    if fault:
+        problems.append(f"{file}: {fault}; from there on it was not read.")
+    if not whole:
+        return {}, problems
+    columns = {name: values[:whole] for name, values in columns.items()}
+    seconds = np.cumsum(columns["perf/epoch_seconds"])
+    curves = {
+        name: Curve(columns["step"], columns["epoch"], seconds, values)
+        for name, values in columns.items()
+        if name not in _AXES
+    }
+    return curves, problems
+
+
+def _records(lines: Iterable[bytes]) -> list[Mapping[str, Any]]:
+    """The records of some lines, up to the first that is none."""
+    records: list[Mapping[str, Any]] = []
+    for line in lines:
+        try:
+            record = from_json(line)
+        except ValueError:
+            break
+        if not isinstance(record, dict):
+            break
+        records.append(record)
+    return records
+
+
+def _whole_course(columns: Mapping[str, Numbers]) -> tuple[int, str]:
+    """How many epochs follow one another as a training makes them, and what comes then."""
+    if not columns:
+        return 0, ""
+    for axis in ("epoch", "step"):
+        if not np.isfinite(columns.get(axis, np.nan)).all():
+            raise ValueError(f"one has no {axis}")
+    epochs, steps = columns["epoch"], columns["step"]
+    follows = (epochs == np.arange(1, len(epochs) + 1)) & (np.diff(steps, prepend=-1) >= 0)
+    whole = int(np.argmin([*follows, False]))
+    if whole == len(epochs):
+        return whole, ""
+    before = f"after epoch {whole} comes" if whole else "it begins with"
+    return whole, f"{before} epoch {epochs[whole]:.0f}"
+
+
+def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Numbers]:
+    """The values of each name, (N,); NaN where a record has none; nothing without records."""
+    if not records:
+        return {}
+    names = list(dict.fromkeys(chain.from_iterable(records)))
+    rows = [[record.get(name) for name in names] for record in records]
+    if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
+        raise ValueError("one has a value that is no number")
+    table = np.array(rows, dtype=np.float64)  # null becomes NaN
+    return dict(zip(names, table.T, strict=True))
