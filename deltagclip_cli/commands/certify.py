@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
+from deltagclip_cli.core import ClaimedError, ExitCode, NotYetError, UsageError
 
 
 def certify(
@@ -30,9 +31,43 @@ def certify(
 
     Exit codes: 0 every line of every run holds; 1 some do not; 2 a run has no certificate.
     """
-    from deltagclip_cli.commands.certify_session import certify as certify_runs
     from deltagclip_cli.results.read.tree import Place
+    from deltagclip_cli.terminal.compare_view import print_tables
+    from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
+    from deltagclip_cli.terminal.streams import print_json
+    from deltagclip_cli.theory import certificate as theory
 
-    code = certify_runs(Place(targets, runs), as_json=as_json, quiet=quiet)
-    if code:
-        raise typer.Exit(code)
+    reading = Place(targets, runs).read(shown_reading(quiet=quiet))
+    certificates: list[theory.Certificate] = []
+    refusals: list[str] = []
+    waiting: list[str] = []
+    for run in reading.runs:
+        try:
+            certificates.append(theory.certificate_of(run))
+        except NotYetError as error:
+            waiting.append(str(error))
+        except UsageError as error:
+            refusals.append(str(error))
+    if not certificates:
+        only_waiting = waiting and not refusals
+        kind = NotYetError if only_waiting else UsageError
+        raise kind("\n".join([*refusals, *waiting, *reading.problems]))
+    for each in certificates:
+        try:
+            each.write()
+        except ClaimedError as error:
+            waiting.append(str(error))
+    if as_json:
+        print_json([each.record() for each in certificates])
+    else:
+        console = make_console()
+        tables = [theory.certificate_table(each) for each in certificates]
+        if len(certificates) > 1:
+            tables.append(theory.numbers_table("All of these runs", certificates))
+        print_tables(console, tables)
+        console.print(theory.HOW_MEASURED, style="dim")
+    print_problems([*refusals, *waiting, *reading.problems])
+    if refusals:
+        raise typer.Exit(ExitCode.USAGE)
+    if waiting or not all(each.holds for each in certificates):
+        raise typer.Exit(ExitCode.FAILED)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import webbrowser
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.compare import Group, Targets, takes_request
+from deltagclip_cli.commands.compare import Group, Targets, not_ended, takes_request
+from deltagclip_cli.core import ExitCode, UsageError, plural, printable
 from deltagclip_cli.results.compare.request import Request
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.read.tree import Place
 
 
 @takes_request(
@@ -54,11 +60,85 @@ def report(
     The page is one file that needs no network: send it, keep it. Reads run folders of this program,
     and TensorBoard logs of any other.
     """
-    from deltagclip_cli.commands.report_session import Figures, write_report
+    from deltagclip_cli.report.appearance import Style
+    from deltagclip_cli.report.output import report_folder
+    from deltagclip_cli.report.page import PAGE, write_files
+    from deltagclip_cli.results.compare.analysis import analyse
+    from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
+    from deltagclip_cli.results.read.run import Outcome
     from deltagclip_cli.results.read.tree import Place
+    from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 
+    formats = _formats(format_, style)
+    look = Style.read(style) if formats else None
     place = Place(targets or (), runs, group)
-    figures = Figures.parse(format_, style)
-    code = write_report(place, request, figures, output, opens=opens, quiet=quiet)
-    if code:
-        raise typer.Exit(code)
+    reading = place.read(shown_reading(quiet=quiet))
+    answer = None
+    if any(run.curves for run in reading.runs):  # else none has come to the end of an epoch
+        answer = analyse(reading, request)
+        if request.heatmap is None:
+            answer = replace(answer, heat_maps=usual_heat_maps(answer.comparisons))
+    folder = output or _usual_folder(place)
+    with report_folder(folder) as draft:
+        write_files(draft, _title(place), reading, answer, formats, look)
+        written = _summary(folder / PAGE, draft)
+    if not quiet:
+        make_console().print(written, soft_wrap=True)
+    print_problems(answer.problems if answer else reading.problems, all_in="the page")
+    if opens and not webbrowser.open((folder / PAGE).resolve().as_uri()):
+        print_problems([f"--open: there is no browser here; the page is {folder / PAGE}."])
+    if not any(run.outcome in (Outcome.FINISHED, Outcome.DIVERGED) for run in reading.runs):
+        print_problems([f"{not_ended(reading.runs)} The page says what there is."])
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def _formats(words: str, style: Path | None) -> list[str]:
+    """Return the formats of figures, such as ``pdf,svg``; none for ``none``."""
+    from deltagclip_cli.report.charts import FORMATS
+
+    formats = [word.strip().lower() for word in words.split(",")]
+    if formats == ["none"]:
+        if style is not None:
+            raise UsageError("--style and --format none: say one of them.")
+        return []
+    if wrong := [each for each in formats if each not in FORMATS]:
+        known = ", ".join(FORMATS)
+        raise UsageError(
+            f"--format {words}: {wrong[0]!r} is none of {known}; say none for no figures."
+        )
+    return list(dict.fromkeys(formats))
+
+
+def _title(place: Place) -> str:
+    names = [folder.resolve().name for folder in place.folders()] if place.targets else []
+    return printable(", ".join(names)) or "All experiments"
+
+
+def _usual_folder(place: Place) -> Path:
+    """Return ``report/`` in the folder of a single experiment, else in the runs folder.
+
+    What lies elsewhere, such as another program's logs, is left as it is: its report goes into a
+    folder of its name in the latter, for in the runs folder itself that would be an experiment.
+    """
+    from deltagclip_cli.report.output import plain_name
+
+    shared = place.runs / "report"
+    if len(place.targets) != 1:
+        return shared
+    (folder,) = place.folders()
+    if folder.resolve().parent == place.runs.resolve():
+        return folder / "report"
+    if folder.resolve() == place.runs.resolve():
+        return shared
+    return shared / plain_name(folder.resolve().name)
+
+
+def _summary(page: Path, draft: Path) -> str:
+    """Say in a line what was written."""
+    parts = [f"{page} ({(draft / page.name).stat().st_size / 1e6:.1f} MB)"]
+    for part in ("table", "figure"):
+        files = [path for path in (draft / f"{part}s").glob("*") if path.is_file()]
+        if files:
+            endings = ", ".join(sorted({path.suffix[1:] for path in files}))
+            parts.append(f"{plural(len({path.stem for path in files}), part)} ({endings})")
+    return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing but itself: the answer, tables, charts, where all came from."""
+"""A page that needs nothing but itself, with answer, tables, charts and origin; files beside it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deltagclip_cli import __version__
-from deltagclip_cli.report.appearance import Looks
-from deltagclip_cli.report.charts import charts_across, charts_of
+from deltagclip_cli.report.appearance import Looks, Style
+from deltagclip_cli.report.charts import charts_across, charts_of, figures, save
 from deltagclip_cli.report.charts.bounds import certificates_of
 from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
+from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
 from deltagclip_cli.results.compare.analysis import Analysis, overall_table
 from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.compare.export import csv_text, latex, markdown
+from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.compare.published import published_table
 from deltagclip_cli.results.compare.sensitivity import heat_map_table, sensitivity_tables
 from deltagclip_cli.results.compare.tables import (
@@ -29,7 +31,7 @@ from deltagclip_cli.results.compare.tables import (
     difference_table,
     value_table,
 )
-from deltagclip_cli.results.read.run import Run
+from deltagclip_cli.results.read.run import Reading, Run
 from deltagclip_cli.theory.certificate import numbers_table, verdict_table
 
 
@@ -227,3 +229,46 @@ def _csv(table: Table) -> str:
     writer.writerow(table.headings)
     writer.writerows([cell.whole for cell in row] for row in table.rows)
     return text.getvalue()
+
+
+# --------------------------------------------------------------------------- files
+
+PAGE = "report.html"
+
+
+def write_files(
+    draft: Path,
+    title: str,
+    reading: Reading,
+    answer: Analysis | None,
+    formats: Sequence[str],
+    style: Style | None,
+) -> None:
+    """Write a page, and beside it tables, figures, and every number for programs.
+
+    Args:
+        draft: the folder.
+        title: of the page.
+        reading: all that was read.
+        answer: what it came to; None if there is nothing to compare yet.
+        formats: of figures, each one of :data:`~deltagclip_cli.report.charts.FORMATS`.
+        style: of figures; None for none.
+    """
+    problems = answer.problems if answer else reading.problems
+    text = page(title, reading.runs, answer, problems)
+    (draft / PAGE).write_text(text, encoding="utf-8")
+    if answer is None:
+        return
+    (draft / "comparison.json").write_text(json_text(answer), encoding="utf-8")
+    names = FileNames()
+    (draft / "tables").mkdir()
+    for of, table in all_tables(answer):
+        path = draft / "tables" / names.name(of, table.kind)
+        path.with_suffix(".tex").write_text(table.latex, encoding="utf-8")
+        path.with_suffix(".md").write_text(table.markdown, encoding="utf-8")
+    if style is not None:
+        (draft / "figures").mkdir()
+        for each in figures(answer, style):
+            path = draft / "figures" / names.name(each.title, each.kind)
+            for ending in formats:
+                save(each, path.with_suffix(f".{ending}"), style)

@@ -245,7 +245,8 @@ def test_sixty_optimizers_have_a_page_and_figures(deltagclip: Invoke) -> None:
     rates = [k / 100 for k in range(1, 60)]
     make_runs("seeds=[0]", f"grid={{sgd: {{lr: {rates}}}}}")
     assert deltagclip("report", "tiny").exit_code == 0
-    assert written(Path("runs/tiny/report/figures")) == {"tiny-curves.pdf"}
+    figures = {"tiny-curves.pdf", "tiny-settings.pdf"}
+    assert written(Path("runs/tiny/report/figures")) == figures
 
 
 # --------------------------------------------------------------- what is nasty
