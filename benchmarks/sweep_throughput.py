@@ -22,8 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from deltagclip_cli.launch.local import LocalRunner
-from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import End, PlannedQueue
+from deltagclip_cli.launch.supervisor import End, PlannedQueue, Slot
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, distinct_inputs, expand

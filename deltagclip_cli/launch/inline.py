@@ -10,8 +10,7 @@ from pathlib import Path
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import Queue, Supervisor, SweepWatcher
+from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.spec.trial import Inputs
 from deltagclip_cli.terminal.progress import print_summary, shown_progress

@@ -21,7 +21,6 @@ from deltagclip_cli.core import (
     UnwritableError,
     is_disk_full,
 )
-from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State, is_worked_on, last_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
@@ -141,6 +140,14 @@ class PlannedQueue:
             return state in ENDED
         # It is to be run again, once. Clocks of other machines say nothing, so a change does.
         return planned.folder.ended_at != self._ended_before.get(planned.trial.folder)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one trial at a time; ``device`` is the worker's ``--device``."""
+
+    name: str
+    device: str
 
 
 class Worker(Protocol):

@@ -11,8 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from deltagclip_cli.core import TEST_METRICS, duration, plural, short
-from deltagclip_cli.launch.slots import Slot
-from deltagclip_cli.launch.supervisor import End
+from deltagclip_cli.launch.supervisor import End, Slot
 from deltagclip_cli.plan.estimates import Outlook
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import State, read_heartbeat

@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError, plural
-from deltagclip_cli.launch.local import LocalRunner
-from deltagclip_cli.launch.slots import count_gpus
+from deltagclip_cli.launch.local import LocalRunner, count_gpus
 from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.launch.sweep_view import PlainView
 from deltagclip_cli.plan.planned import Planned, look_up

@@ -19,7 +19,7 @@ from deltagclip_cli.core import DataError
 from deltagclip_cli.launch import local
 from deltagclip_cli.launch.inline import InlineRunner
 from deltagclip_cli.launch.local import LocalRunner
-from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import Slot
 from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from deltagclip_cli.core import DeviceError
-from deltagclip_cli.launch import slots
-from deltagclip_cli.launch.slots import available_cores, count_gpus, find_slots
+from deltagclip_cli.launch import local
+from deltagclip_cli.launch.local import available_cores, count_gpus, find_slots
 
 
 @pytest.fixture
 def cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with 16 cores."""
-    monkeypatch.setattr(slots, "available_cores", lambda: 16)
+    monkeypatch.setattr(local, "available_cores", lambda: 16)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_limits_of_a_container_are_kept(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
     limit = tmp_path / "cpu.max"
-    monkeypatch.setattr(slots, "CONTROL_GROUP_LIMIT", limit)
+    monkeypatch.setattr(local, "CONTROL_GROUP_LIMIT", limit)
     for content, cores in (
         ("400000 100000", 4),
         ("max 100000", 64),
@@ -171,7 +171,7 @@ def test_a_batch_job_uses_no_more_cores_than_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], cores: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
-    monkeypatch.setattr(slots, "CONTROL_GROUP_LIMIT", tmp_path / "none")
+    monkeypatch.setattr(local, "CONTROL_GROUP_LIMIT", tmp_path / "none")
     for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
