@@ -36,7 +36,7 @@ from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.spec.axes import (
     Choice,
     Distribution,
-    Interval,
+    Uniform,
     rounded,
 )
 from deltagclip_cli.spec.trial import differing_keys
@@ -266,9 +266,9 @@ def as_optuna(space: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
     made: dict[str, BaseDistribution] = {}
     for option, distribution in space.items():
         match distribution:
-            case Interval(int(low), int(high), log):
+            case Uniform(int(low), int(high), log):
                 made[option] = IntDistribution(low, high, log=log)
-            case Interval(low, high, log):
+            case Uniform(low, high, log):
                 made[option] = FloatDistribution(low, high, log=log)
             case Choice(values):
                 made[option] = CategoricalDistribution(list(_by_name(values)))
@@ -280,7 +280,7 @@ def chosen(space: Mapping[str, Distribution], params: Mapping[str, Any]) -> dict
     options = dict(params)
     for option, distribution in space.items():
         match distribution:
-            case Interval(float(low), float(high)):
+            case Uniform(float(low), float(high)):
                 options[option] = min(max(rounded(params[option], DIGITS), low), high)
             case Choice(values):
                 options[option] = _by_name(values)[params[option]]

@@ -48,7 +48,7 @@ def rounded(value: float, digits: int) -> float:
 
 
 @dataclass(frozen=True)
-class Interval:
+class Uniform:
     """Numbers between two, both included: whole ones if the two are, else real ones.
 
     Args:
@@ -88,7 +88,7 @@ class Choice:
         return random.choice(self.values)
 
 
-Distribution = Interval | Choice
+Distribution = Uniform | Choice
 
 
 def _ascending(ends: tuple[Number, Number]) -> tuple[Number, Number]:
@@ -147,7 +147,7 @@ def read_distribution(written: Any) -> Distribution:
     if word == "choice":
         return Choice(tuple(checked))
     low, high = checked
-    return Interval(low, high, word.startswith("log_"))
+    return Uniform(low, high, word.startswith("log_"))
 
 
 @cache
@@ -162,7 +162,7 @@ Placed = tuple[Where, Any]
 
 
 @dataclass(frozen=True)
-class Column:
+class GridColumn:
     """One key of an axis.
 
     Args:
@@ -180,7 +180,7 @@ class Column:
     extremes: tuple[Placed, ...] = ()
 
 
-Axis = tuple[Column, ...]
+Axis = tuple[GridColumn, ...]
 """Keys that are varied together."""
 
 _RANDOM_EXAMPLE = "such as random: {draws: 20, lr: {log_uniform: [1e-3, 1]}}"
@@ -207,18 +207,18 @@ def read_axes(written: Any, where: Where, faults: list[InitErrorDetails]) -> lis
     return axes
 
 
-def _column(key: Any, written: Any, where: Where) -> Column:
+def _column(key: Any, written: Any, where: Where) -> GridColumn:
     if isinstance(written, list) and written:
         points = [((*where, index), value) for index, value in enumerate(written)]
-        return Column(str(key), where, len(points), lambda: points)
+        return GridColumn(str(key), where, len(points), lambda: points)
     if isinstance(written, dict) and "log_range" in written:
         log_range = _LogRange.model_validate(written)
         make = partial(_spaced, where, log_range.log_range, log_range.count, log=True)
-        return Column(str(key), where, log_range.count, make)
+        return GridColumn(str(key), where, log_range.count, make)
     if isinstance(written, dict) and "range" in written:
         evenly = _Range.model_validate(written)
         make = partial(_spaced, where, evenly.range, evenly.count, log=False)
-        return Column(str(key), where, evenly.count, make)
+        return GridColumn(str(key), where, evenly.count, make)
     message = f"'{key}' must be a list of values, or a range of numbers."
     random = isinstance(written, dict) and not written.keys().isdisjoint(WORDS)
     raise refused(message, _RANDOM_EXAMPLE if random else _EXAMPLES)
@@ -267,7 +267,7 @@ def _zipped(written: Any, where: Where) -> Axis:
     if not isinstance(written, dict) or not written:
         hint = "such as zip: {lr: [0.1, 1], momentum: [0.9, 0]}"
         raise refused("'zip' pairs the values of several keys up.", hint)
-    columns: list[Column] = []
+    columns: list[GridColumn] = []
     faults: list[InitErrorDetails] = []
     for key, values in written.items():
         with collected(faults, (key,)):
@@ -293,7 +293,7 @@ def _drawn(written: Any, where: Where) -> Axis:
     if not read.__pydantic_extra__:
         raise refused("'random' has no options to draw.", _RANDOM_EXAMPLE)
     return tuple(
-        Column(
+        GridColumn(
             str(key),
             (*where, key),
             read.draws,

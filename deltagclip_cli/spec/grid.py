@@ -17,7 +17,7 @@ from deltagclip_cli.spec.axes import (
     WORDS,
     AnyDistribution,
     Axis,
-    Column,
+    GridColumn,
     extremes,
     read_axes,
     read_distribution,
@@ -198,7 +198,7 @@ class _Check:
             for label, optimizer in self.optimizers.items()
         }
 
-    def _all_have(self, column: Column) -> bool:
+    def _all_have(self, column: GridColumn) -> bool:
         key = column.key
         lacking = [label for label, each in self.optimizers.items() if each.refusal(key, ())]
         reason = self._reason(key)
@@ -214,7 +214,7 @@ class _Check:
             self._blame(f"'{key}' is no option of {', '.join(lacking)}.", hint, column.where)
         return not (reason or lacking)
 
-    def _of_experiment(self, column: Column) -> list[Any]:
+    def _of_experiment(self, column: GridColumn) -> list[Any]:
         top, dot, option = column.key.partition(".")
         if top not in self.settings:
             return []
@@ -227,14 +227,14 @@ class _Check:
         self._blame(message, f"the whole is varied by {top}: [...]", column.where)
         return []
 
-    def _of_component(self, component: Component, option: str, column: Column) -> list[Any]:
+    def _of_component(self, component: Component, option: str, column: GridColumn) -> list[Any]:
         fault = component.refusal(option, column.where)
         if fault is None:
             return self._checked(column, partial(component.with_option, option))
         self.faults.append(fault)
         return []
 
-    def _checked(self, column: Column, check: Callable[[Any], Any]) -> list[Any]:
+    def _checked(self, column: GridColumn, check: Callable[[Any], Any]) -> list[Any]:
         """What ``check`` makes of each value; fewer if some are wrong, or too many to be tried."""
         values: list[Any] = []
         found = len(self.faults)

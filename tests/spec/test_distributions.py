@@ -12,16 +12,16 @@ from pydantic import ValidationError
 from deltagclip_cli.spec.axes import (
     Choice,
     Distribution,
-    Interval,
+    Uniform,
     extremes,
     read_distribution,
 )
 
 WORDS = [
-    ({"uniform": [0, 1]}, Interval(0.0, 1.0)),
-    ({"log_uniform": [1e-3, 1]}, Interval(0.001, 1.0, log=True)),
-    ({"integer": [-2, 3]}, Interval(-2, 3)),
-    ({"log_integer": [1, 100]}, Interval(1, 100, log=True)),
+    ({"uniform": [0, 1]}, Uniform(0.0, 1.0)),
+    ({"log_uniform": [1e-3, 1]}, Uniform(0.001, 1.0, log=True)),
+    ({"integer": [-2, 3]}, Uniform(-2, 3)),
+    ({"log_integer": [1, 100]}, Uniform(1, 100, log=True)),
     ({"choice": [True, "a", None, [1]]}, Choice((True, "a", None, [1]))),
 ]
 
@@ -48,7 +48,7 @@ def draws(distribution: Distribution, number: int = 4000) -> list[Any]:
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-3.0, 2.0), (100.0, 400.0)])
 def test_uniform_draws_lie_evenly_between_the_ends(low: float, high: float) -> None:
-    drawn = draws(Interval(low, high))
+    drawn = draws(Uniform(low, high))
     assert all(low <= value <= high for value in drawn)
     tolerance = 0.02 * (high - low)
     assert statistics.fmean(drawn) == pytest.approx((low + high) / 2, abs=tolerance)
@@ -56,28 +56,28 @@ def test_uniform_draws_lie_evenly_between_the_ends(low: float, high: float) -> N
 
 @pytest.mark.parametrize("log", [False, True])
 def test_a_draw_that_is_rounded_stays_between_the_ends(log: bool) -> None:
-    assert set(draws(Interval(0.12345678, 0.12345679, log), 50)) <= {0.12345678, 0.12345679}
+    assert set(draws(Uniform(0.12345678, 0.12345679, log), 50)) <= {0.12345678, 0.12345679}
 
 
 def test_half_of_log_uniform_draws_lie_below_the_geometric_mean() -> None:
-    drawn = draws(Interval(1e-4, 1.0, log=True))
+    drawn = draws(Uniform(1e-4, 1.0, log=True))
     assert all(1e-4 <= value <= 1 for value in drawn)
     assert statistics.fmean(value < 1e-2 for value in drawn) == pytest.approx(0.5, abs=0.03)
 
 
-@pytest.mark.parametrize("distribution", [Interval(0.1, 0.7), Interval(1e-7, 1e3, log=True)])
+@pytest.mark.parametrize("distribution", [Uniform(0.1, 0.7), Uniform(1e-7, 1e3, log=True)])
 def test_real_draws_are_their_own_short_form(distribution: Distribution) -> None:
     assert all(float(f"{value:.6g}") == value for value in draws(distribution))
 
 
 def test_integers_are_equally_likely_and_both_ends_are_drawn() -> None:
-    drawn = draws(Interval(-1, 2))
+    drawn = draws(Uniform(-1, 2))
     for value in (-1, 0, 1, 2):
         assert drawn.count(value) / len(drawn) == pytest.approx(0.25, abs=0.03)
 
 
 def test_log_integers_are_drawn_up_to_both_ends_and_the_small_ones_more_often() -> None:
-    drawn = draws(Interval(1, 8, log=True))
+    drawn = draws(Uniform(1, 8, log=True))
     counts = [drawn.count(value) for value in range(1, 9)]
     assert sum(counts) == len(drawn)
     assert counts[0] > counts[1] > counts[3] > counts[7] > 50

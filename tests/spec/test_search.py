@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tiny_spec import TINY, faults_of_text, write_spec
 
-from deltagclip_cli.spec.axes import Choice, Interval
+from deltagclip_cli.spec.axes import Choice, Uniform
 from deltagclip_cli.spec.grid import Search
 from deltagclip_cli.spec.load import load_spec
 
@@ -25,7 +25,7 @@ def search(folder: Path, words: str) -> Search:
 def test_the_smallest_search_has_these_defaults(tmp_path: Path) -> None:
     smallest = search(tmp_path, f"metric: test/accuracy, {SPACE}")
     assert (smallest.direction, smallest.pruner, smallest.seed) == ("maximize", "median", 0)
-    space = {"lr": Interval(0.01, 10.0, log=True), "momentum": Choice((0, 0.9))}
+    space = {"lr": Uniform(0.01, 10.0, log=True), "momentum": Choice((0, 0.9))}
     assert smallest.space == {"sgd": space}
 
 
@@ -127,6 +127,6 @@ def test_set_reaches_a_search(tmp_path: Path) -> None:
     path = write_spec(tmp_path, TINY)
     sets = ["search.metric=test/loss", "search.space.sgd.lr.log_uniform=[1, 2]"]
     found = load_spec(path, sets=sets).experiments["tiny"].search
-    assert found is not None and found.space == {"sgd": {"lr": Interval(1.0, 2.0, log=True)}}
+    assert found is not None and found.space == {"sgd": {"lr": Uniform(1.0, 2.0, log=True)}}
     (fault,) = faults_of_text(tmp_path, TINY, sets[0], "search.space.sgd.lr.log_uniform=[0, 2]")
     assert fault.startswith("--set search.space.sgd.lr.log_uniform=[0, 2]: tiny › search › space")

@@ -56,7 +56,7 @@ class Margin:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class GoodSettings:
     """The settings of an optimizer, good ones counted.
 
     Args:
@@ -78,7 +78,7 @@ class Sensitivity:
     missing: int
 
 
-def sensitivities(comparison: Comparison, margin: Margin) -> list[Sensitivity]:
+def sensitivities(comparison: Comparison, margin: Margin) -> list[GoodSettings]:
     """Return that of each optimizer with more than one setting."""
     groups = _by_optimizer(comparison.rows).values()
     return [_sensitivity(rows, margin) for rows in groups if len(rows) > 1]
@@ -91,12 +91,12 @@ def _by_optimizer(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
+def _sensitivity(rows: Sequence[Row], margin: Margin) -> GoodSettings:
     """Return that of rows with the best first."""
     means = {row.group: row.mean for row in rows if row.mean is not None}
     sound = [row for row in rows if row.group in means]
     with_values = [row.summary for row in rows if row.summary is not None]
-    return Sensitivity(
+    return GoodSettings(
         optimizer=rows[0].group.optimizer,
         count=sum(margin.covers(mean, means[sound[0].group]) for mean in means.values()),
         n=len(with_values),
@@ -107,7 +107,7 @@ def _sensitivity(rows: Sequence[Row], margin: Margin) -> Sensitivity:
     )
 
 
-def sensitivity_columns(margin: Margin) -> list[Column[Sensitivity]]:
+def sensitivity_columns(margin: Margin) -> list[Column[GoodSettings]]:
     """Return what is known of how much the settings of an optimizer matter."""
     return [
         Column(
