@@ -21,7 +21,6 @@ from deltagclip_cli.core.errors import (
     UsageError,
 )
 from deltagclip_cli.core.files import (
-    Check,
     check_writable,
     claimed,
     file_status,
@@ -31,7 +30,6 @@ from deltagclip_cli.core.files import (
     open_file,
     read_file,
     subfolders,
-    unchecked,
     write_text,
     written_whole,
 )

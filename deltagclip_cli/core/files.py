@@ -17,13 +17,16 @@ from contextlib import closing, contextmanager
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from deltagclip_cli.core.errors import ClaimedError, UnwritableError, UsageError
 
-Check = Callable[[], None]
+logger = logging.getLogger(__name__)
 
 MOST_BYTES = 16 * 2**20  # of a file that is read whole, unless said otherwise
+_PATIENCE_SECONDS = 0.5  # asking whether a claim is held holds it for a moment
+_SECONDS_BETWEEN_TRIES = 0.05
+_HELD = (errno.EAGAIN, errno.EACCES)
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -33,13 +36,9 @@ _KINDS = {
 }
 
 
-def unchecked() -> None:
-    """Allow every write: the check of what only one process writes."""
-
-
 @contextmanager
-def written_whole(path: Path, check: Check = unchecked) -> Iterator[IO[bytes]]:
-    """A file that appears under its name when it is complete and on the disk, or not at all.
+def written_whole(path: Path, check: Callable[[], None] | None = None) -> Iterator[IO[bytes]]:
+    """Write a file that appears under its name when it is complete and on the disk, or not at all.
 
     The temporary file lies in the same folder, for a rename is atomic only within a file system.
 
@@ -48,7 +47,8 @@ def written_whole(path: Path, check: Check = unchecked) -> Iterator[IO[bytes]]:
         check: called before anything is written and again before the rename; raises an error if
             that must not be.
     """
-    check()
+    if check is not None:
+        check()
     # Not named by the process: on a shared disk, another machine may have one of that number.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -56,7 +56,8 @@ def written_whole(path: Path, check: Check = unchecked) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        check()
+        if check is not None:
+            check()
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -81,20 +82,20 @@ def check_writable(folder: Path) -> None:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it comes from, is that a disk or a share of it is used up."""
+    """Return whether an error, or one that it comes from, says that a disk or a quota is full."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return error is not None and is_disk_full(error.__cause__)
 
 
-def write_text(path: Path, text: str, check: Check = unchecked) -> None:
+def write_text(path: Path, text: str, check: Callable[[], None] | None = None) -> None:
     """Write ``text`` as UTF-8, whole or not at all; ``check`` as for :func:`written_whole`."""
     with written_whole(path, check) as file:
         file.write(text.encode())
 
 
 def subfolders(path: Path) -> list[str]:
-    """The names of the folders in a folder, in order, and of links to folders; not of hidden ones.
+    """Return the names of the folders in a folder, and of links to some, in order; no hidden ones.
 
     Raises:
         OSError: it cannot be listed.
@@ -104,7 +105,7 @@ def subfolders(path: Path) -> list[str]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one."""
+    """Return whether an entry is a folder or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # such as a link to itself
@@ -120,11 +121,12 @@ def open_file(path: Path) -> BufferedReader:
         OSError: it is not there, cannot be read, or is no file, as ``strerror`` says.
     """
     file_status(path)
-    return open(path, "rb", opener=_without_waiting)
+    # Without waiting, for it may have become a pipe.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
 
 
 def file_status(path: Path) -> os.stat_result:
-    """The status of a file, or of what a link to one leads to.
+    """Return the status of a file, or of what a link to one leads to.
 
     Raises:
         OSError: as for :func:`open_file`.
@@ -137,12 +139,8 @@ def file_status(path: Path) -> os.stat_result:
     return status
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # it may have become a pipe
-
-
 def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """The content of a file that may be anybody's.
+    """Return the content of a file that may be anybody's.
 
     Raises:
         OSError: as for :func:`open_file`, or it is larger than any that this program writes there.
@@ -155,17 +153,6 @@ def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     return content
 
 
-logger = logging.getLogger(__name__)
-
-_PATIENCE_SECONDS = 0.5  # asking whether a claim is held holds it for a moment
-_SECONDS_BETWEEN_TRIES = 0.05
-_HELD = (errno.EAGAIN, errno.EACCES)
-
-
-class _Hold(Protocol):
-    def close(self) -> object: ...
-
-
 @contextmanager
 def claimed(
     file: Path,
@@ -173,16 +160,20 @@ def claimed(
     patience: float = _PATIENCE_SECONDS,
     refusal: type[UsageError] = ClaimedError,
 ) -> Iterator[None]:
-    """Be the only process that holds ``file``, whose folder must exist.
+    """Be the only process that holds ``file``, which is made if it is not there.
+
+    The operating system keeps the lock and frees it when the process ends, however it ends; the
+    file that stays behind means nothing. Where NFS passes locks on, they hold between machines too.
+    Where a file system keeps none, a name that the kernel lends to one process stands in for the
+    file, so that claims hold at least among the processes of a machine.
 
     Args:
-        file: made if it is not there.
+        file: in a folder that exists.
         message: of the error.
         patience: how many seconds to wait for another process.
-        refusal: the error.
+        refusal: raised if another process goes on holding it.
 
     Raises:
-        ClaimedError: another process goes on holding it.
         OSError: the file cannot be made.
     """
     end = time.monotonic() + patience
@@ -195,7 +186,7 @@ def claimed(
 
 
 def is_claimed(file: Path) -> bool:
-    """Whether a process holds the claim on ``file`` now."""
+    """Return whether a process holds the claim on ``file`` now."""
     try:
         held = open_file(file)  # reading is enough: it may be another user's
     except OSError:  # there is none, or it is not to be read
@@ -208,8 +199,8 @@ def is_claimed(file: Path) -> bool:
     return False
 
 
-def _take(file: Path) -> _Hold | None:
-    """Hold a claim until it is closed; None if another process has it."""
+def _take(file: Path) -> IO[bytes] | socket.socket | None:
+    """Return what holds a claim until it is closed; None if another process has it."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # it may be a pipe
     held = os.fdopen(os.open(file, flags, 0o666), "rb", buffering=0)
     try:
@@ -225,7 +216,7 @@ def _take(file: Path) -> _Hold | None:
     return None
 
 
-def _take_name(file: Path, error: OSError) -> _Hold | None:
+def _take_name(file: Path, error: OSError) -> socket.socket | None:
     _tell_of_missing_locks(error.strerror)
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
@@ -245,14 +236,14 @@ def _is_name_taken(file: Path, error: OSError) -> bool:
 
 
 def _name_of(file: Path) -> bytes:
-    """In the space of names that are no files, which Linux has, and frees with the process."""
+    """Return a name in the space of those that are no files, which Linux frees with the process."""
     path = os.fsencode(os.path.realpath(file))
     return b"\0deltagclip-" + hashlib.sha256(path).hexdigest().encode()
 
 
 @cache
 def _tell_of_missing_locks(why: str) -> None:
-    """Say so once in a process."""
+    """Warn once in a process."""
     logger.warning(
         "The file system keeps no locks (%s). Processes of one machine still share the work; of "
         "two machines, the one that starts a trial later takes it over from the other.",
