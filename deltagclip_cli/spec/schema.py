@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -26,17 +26,8 @@ from pydantic.fields import FieldInfo
 from deltagclip_cli.core import shortened
 from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.faults import Where, explained, raised, refused, synonym
-from deltagclip_cli.spec.grid import (
-    Grid,
-    Point,
-    Search,
-    read_grid,
-    read_search,
-)
+from deltagclip_cli.spec.grid import Grid, Point, Search, read_grid, read_search
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
-
-if TYPE_CHECKING:
-    from deltagclip_cli.spec.trial import Trial
 
 # Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
@@ -54,7 +45,7 @@ def _as_list(value: object) -> object:
 
 
 def _classifying(value: object) -> object:
-    """Options of a task that is not named are those of the task that is the default."""
+    """Take options of a task that is not named for those of the task that is the default."""
     return {"name": "classify", **value} if isinstance(value, dict) else value
 
 
@@ -146,8 +137,7 @@ class Checkpointing(SpecSection):
     keep: Literal["last", "none"] = "last"
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """One point of a grid: the experiment with its settings there, and one optimizer."""
 
     experiment: Experiment
@@ -212,7 +202,7 @@ class Experiment(TrialSettings):
 
     @classmethod
     def elsewhere(cls, option: str) -> str | None:
-        """The key with dots of an option that people write beside the sections."""
+        """Return the key with dots of an option that people write beside the sections."""
         key = setting_named(option)
         return key if key is not None and "." in key else None
 
@@ -238,41 +228,29 @@ class Experiment(TrialSettings):
 
         Each value of a grid is looked at alone, as no condition hangs on two of them.
         """
-        rates = list(self._rates())
-        faults = [
-            explained(f"no lr: auto: {obstacle.reason}", obstacle.remedy, (*where, "lr"))
-            for where, obstacle in ((where, obstacle_to_auto(each)) for where, each in rates)
-            if obstacle is not None
-        ]
+        values = list(self.grid.values())
+        rates: list[tuple[Where, Optimizer]] = []
+        rates += [(("optimizers", label), each) for label, each in self.optimizers.items()]
+        rates += [(("grid",), value) for key, value in values if key == "lr"]
+        rates = [(where, each) for where, each in rates if wants_auto(each)]
+        faults = []
+        for where, each in rates:
+            if each.name not in _DESCENTS:
+                reason = f"it is 1/β, a rate of gradient descent, which {each.name} is not."
+                remedy = f"give it a number; auto is for {', '.join(_DESCENTS)}"
+                faults.append(explained(f"no lr: auto: {reason}", remedy, (*where, "lr")))
         if self.certificate is not None or rates:
             asked = "no certificate" if self.certificate is not None else "no lr: auto"
-            faults += [
-                explained(f"{asked}: {each.reason}", each.remedy, where)
-                for where, each in self._obstacles()
-            ]
+            found: list[tuple[Where, Obstacle]] = []
+            found += [(tuple(each.key.split(".")), each) for each in obstacles(self)]
+            found += [(("grid", key), each) for key, v in values for each in obstacles_of(key, v)]
+            faults += [explained(f"{asked}: {o.reason}", o.remedy, where) for where, o in found]
         if faults:
             raise raised(faults)
         return self
 
-    def _obstacles(self) -> Iterator[tuple[Where, Obstacle]]:
-        """What stands between any of the trials and a certificate, and where it was written."""
-        for each in obstacles(self):
-            yield tuple(each.key.split(".")), each
-        for key, value in self.grid.values():
-            for each in obstacles_of(key, value):
-                yield ("grid", key), each
-
-    def _rates(self) -> Iterator[tuple[Where, Optimizer]]:
-        """Every optimizer whose learning rate is to be found out, and where it was written."""
-        for label, each in self.optimizers.items():
-            if wants_auto(each):
-                yield ("optimizers", label), each
-        for key, value in self.grid.values():
-            if key == "lr" and wants_auto(value):
-                yield ("grid",), value
-
     def variants(self, label: str) -> Iterator[Variant]:
-        """The optimizer called ``label`` at every point of the grid; without a grid, as it is."""
+        """Yield the optimizer at every point of the grid; without a grid, as it is."""
         optimizer = self.optimizers[label]
         for shared in self.grid.shared_points(label):
             settings = {key: value for key, value in shared.items() if is_variable(key)}
@@ -282,7 +260,7 @@ class Experiment(TrialSettings):
                 yield Variant(experiment, optimizer.taking(options | point))
 
     def _with(self, settings: Point) -> Experiment:
-        """The experiment with settings as a grid has checked them."""
+        """Return the experiment with settings as a grid has checked them."""
         if not settings:
             return self
         changes: dict[str, dict[str, Any]] = {}
@@ -297,7 +275,7 @@ class Experiment(TrialSettings):
 
 
 def role(field: FieldInfo) -> Role:
-    """The role of a setting, as its annotation says it."""
+    """Return the role of a setting, as its annotation says it."""
     return next((each for each in field.metadata if isinstance(each, Role)), Role())
 
 
@@ -309,7 +287,7 @@ FIXED = {
 
 
 def is_variable(key: str) -> bool:
-    """Whether this is varied in the experiment itself, not in an optimizer."""
+    """Return whether this is varied in the experiment itself, not in an optimizer."""
     return FIXED.get(key.partition(".")[0]) == ""
 
 
@@ -327,30 +305,24 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 
 
 def setting_named(word: str) -> str | None:
-    """The key, with dots, of the setting that somebody means by a word; None if it is none.
+    """Return the key of the setting that somebody means by a word; None if it is none.
 
-    Such as ``optimizers.LABEL.lr`` by ``learning_rate``.
+    It has dots, such as ``optimizers.LABEL.lr`` for ``learning_rate``.
     """
-    for section, options in _sections().items():
-        option = synonym(word, options)
-        if option is not None:
-            return f"{section}.{option}" if section else option
-    return None
-
-
-@cache
-def _sections() -> dict[str, list[str]]:
-    """For each section of an experiment, and for the experiment itself, what there is to set."""
-    optimizers = [*Optimizer.table().limited(), "betas"]
-    return {
+    sections: dict[str, list[str]] = {
         "": list(Experiment.model_fields),
         "data": [*Data.common(), *Data.table().limited()],
-        "optimizers.LABEL": optimizers,
+        "optimizers.LABEL": [*Optimizer.table().limited(), "betas"],
         "model": Model.table().limited(),
         "task": ["loss", "reduction"],
         "schedule": [*Schedule.common(), "milestones", "factor"],
         "checkpoint": list(Checkpointing.model_fields),
     }
+    for section, options in sections.items():
+        option = synonym(word, options)
+        if option is not None:
+            return f"{section}.{option}" if section else option
+    return None
 
 
 AUTO = "auto"
@@ -373,65 +345,42 @@ class Obstacle(NamedTuple):
     remedy: str
 
 
-def obstacles(experiment: Experiment | Trial) -> list[Obstacle]:
-    """What stands between an experiment, or a trial, and a certificate."""
-    found = [*_of_data(experiment.data), *_of_task(experiment.task)]
-    return found + list(_of_precision(experiment.precision))
+def obstacles(settings: TrialSettings) -> list[Obstacle]:
+    """Return what stands between an experiment, or a trial, and a certificate."""
+    asked = ("data", "task", "precision")
+    return [each for key in asked for each in obstacles_of(key, getattr(settings, key))]
 
 
-def obstacles_of(key: str, value: Any) -> list[Obstacle]:
-    """The same for one point of a grid: a key, and what a check made of its value."""
-    match key.split(".")[0]:
+def obstacles_of(key: str, value: Any) -> Iterator[Obstacle]:
+    """Yield the same for one point of a grid: a key, and what a check made of its value."""
+    match key.partition(".")[0]:
         case "data":
-            return list(_of_data(value))
+            if value.batch_size != "full":
+                reason = "steps along the gradient of all points, not of a mini-batch."
+                remedy = f"write batch_size: full instead of {value.batch_size}"
+                yield Obstacle("data.batch_size", f"the theorem is about {reason}", remedy)
+            if value.augment:
+                reason = "fixed points, which augmentation changes at every step."
+                yield Obstacle("data.augment", f"the theorem is about {reason}", "leave it out")
         case "task":
-            return list(_of_task(value))
-        case "precision":
-            return list(_of_precision(value))
-    return []
+            loss = value.options.get("loss")  # none in a trial that another version has written
+            squared = "the theorem is about the squared loss ½‖F(w) - y‖²"
+            if value.name != "classify":
+                remedy = "task: {name: classify, loss: squared, reduction: sum}"
+                yield Obstacle("task", f"{squared}, which {value.name} has not.", remedy)
+            elif loss != "squared":
+                reason = f"{squared}; {str(loss).replace('_', '-')} has no minimum to converge to."
+                yield Obstacle("task.loss", reason, "write loss: squared and reduction: sum")
+            elif value.options.get("reduction") != "sum":
+                reason = "the sum over the points; their mean has other μ and β."
+                yield Obstacle(
+                    "task.reduction", f"the theorem's loss is {reason}", "write reduction: sum"
+                )
+        case "precision" if value not in ("fp64", "fp32"):
+            reason = f"{value} rounds so coarsely that the least eigenvalues cannot be told."
+            yield Obstacle("precision", reason, "write precision: fp64, or fp32")
 
 
 def wants_auto(optimizer: Optimizer) -> bool:
-    """Whether the learning rate is to be found out."""
+    """Return whether the learning rate is to be found out."""
     return optimizer.options.get("lr") == AUTO
-
-
-def obstacle_to_auto(optimizer: Optimizer) -> Obstacle | None:
-    """Why a learning rate of 1/β means nothing to an optimizer; None if it does."""
-    if optimizer.name in _DESCENTS:
-        return None
-    reason = f"it is 1/β, a rate of gradient descent, which {optimizer.name} is not."
-    return Obstacle("lr", reason, f"give it a number; auto is for {', '.join(_DESCENTS)}")
-
-
-def _of_data(data: Data) -> Iterator[Obstacle]:
-    if data.batch_size != "full":
-        reason = "the theorem is about steps along the gradient of all points, not of a mini-batch."
-        remedy = f"write batch_size: full instead of {data.batch_size}"
-        yield Obstacle("data.batch_size", reason, remedy)
-    if data.augment:
-        reason = "the theorem is about fixed points, which augmentation changes at every step."
-        yield Obstacle("data.augment", reason, "leave it out")
-
-
-def _of_task(task: Task) -> Iterator[Obstacle]:
-    if task.name != "classify":
-        reason = f"the theorem is about the squared loss ½‖F(w) - y‖², which {task.name} has not."
-        yield Obstacle("task", reason, "task: {name: classify, loss: squared, reduction: sum}")
-        return
-    loss = task.options.get("loss")  # none in a trial that another version has written
-    if loss != "squared":
-        reason = (
-            "the theorem is about the squared loss ½‖F(w) - y‖²; "
-            f"{str(loss).replace('_', '-')} has no minimum to converge to."
-        )
-        yield Obstacle("task.loss", reason, "write loss: squared and reduction: sum")
-    elif task.options.get("reduction") != "sum":
-        reason = "the theorem's loss is the sum over the points; their mean has other μ and β."
-        yield Obstacle("task.reduction", reason, "write reduction: sum")
-
-
-def _of_precision(precision: str) -> Iterator[Obstacle]:
-    if precision not in ("fp64", "fp32"):
-        reason = f"{precision} rounds so coarsely that the least eigenvalues cannot be told."
-        yield Obstacle("precision", reason, "write precision: fp64, or fp32")
