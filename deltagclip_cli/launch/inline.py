@@ -12,7 +12,7 @@ from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.spec.trial import Inputs
+from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.progress import print_summary, shown_progress
 
 
@@ -97,11 +97,11 @@ class InlineRunner:
     slots = (Slot("here", "auto"),)
     call = None
 
-    def prepare(self, inputs: Sequence[Inputs]) -> None:
+    def prepare(self, trials: Sequence[Trial]) -> None:
         """Load every data set once, so that what is missing is said before anything is begun."""
         from deltagclip_cli.training.assembly import load_dataset
 
-        for each in inputs:
+        for each in trials:
             load_dataset(each.data, self.data_dir, model=each.model, download=self.download)
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:

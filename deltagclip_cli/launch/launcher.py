@@ -32,7 +32,7 @@ from deltagclip_cli.runs.environment import THREADS, read_starts, threads_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.runs.hold import tidy
 from deltagclip_cli.spec.load import Spec
-from deltagclip_cli.spec.trial import Inputs, Trial, distinct_inputs
+from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import shown_messages, waiting
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.terminal.sweep_tables import counted, print_plan, summary_tables
@@ -158,7 +158,7 @@ class Runner(Protocol):
     def call(self) -> Call | None:
         """A way to call a function where torch is loaded; None if that is this process."""
 
-    def prepare(self, inputs: Sequence[Inputs]) -> None:
+    def prepare(self, trials: Sequence[Trial]) -> None:
         """Make these data sets ready, so that workers do not all download or decode them.
 
         Raises:

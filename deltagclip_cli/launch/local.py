@@ -21,7 +21,7 @@ from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatch
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.environment import THREADS
 from deltagclip_cli.spec.schema import Data
-from deltagclip_cli.spec.trial import Inputs
+from deltagclip_cli.spec.trial import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -87,13 +87,13 @@ class LocalRunner:
         """The GPUs of the slots, as long as torch was not asked whether it sees them."""
         return sorted({slot.device for slot in self.slots} - {"cpu"})
 
-    def prepare(self, inputs: Sequence[Inputs]) -> None:
+    def prepare(self, trials: Sequence[Trial]) -> None:
         """Load every data set once, which downloads, copies and decodes what is not there yet."""
         if self.local_data is not None:
             logger.info("copying data to %s", self.local_data)
-            data = [each.data for each in inputs]
+            data = [each.data for each in trials]
             self.call(_copy, data, self.data_dir, self.local_data)
-        for each in inputs:
+        for each in trials:
             self.call(_load, each, self._data_dir, self.download)
 
     @property
@@ -156,13 +156,13 @@ def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
     copied(data, source, target)
 
 
-def _load(inputs: Inputs, data_dir: Path, download: bool) -> None:
+def _load(trial: Trial, data_dir: Path, download: bool) -> None:
     from deltagclip_cli.training.assembly import load_dataset
 
     try:
-        load_dataset(inputs.data, data_dir, model=inputs.model, download=download)
+        load_dataset(trial.data, data_dir, model=trial.model, download=download)
     except UsageError as error:
-        raise UsageError(f"data {inputs.data.name}: {error}\n  Nothing was started.") from None
+        raise UsageError(f"data {trial.data.name}: {error}\n  Nothing was started.") from None
 
 
 def find_slots(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -25,9 +24,7 @@ from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.faults import in_one_line
 from deltagclip_cli.spec.schema import (
     NUMBERS_STAY,
-    Data,
     Experiment,
-    Model,
     Name,
     Optimizer,
     Seed,
@@ -49,7 +46,7 @@ class Trial(TrialSettings):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What changes the numbers, as plain data: no names, no rhythm of writing files."""
+        """The settings that change the numbers, as plain data: no names, no rhythm of writing."""
         parts = {key: getattr(self, key) for key in _IDENTITY}
         return {
             key: each.plain() if isinstance(each, Frozen) else each for key, each in parts.items()
@@ -87,14 +84,29 @@ class Trial(TrialSettings):
         return f"{self.experiment}/{self.label}/seed-{self.seed}-{self.identity[:8]}"
 
     def with_seed(self, seed: int) -> Self:
-        """The same setting with another seed, sharing what was computed of the setting."""
+        """Return the same setting with another seed, and what was computed of the setting."""
         copied = self.model_copy(update={"seed": seed})
         copied.__dict__.update(canonical=self.canonical, setting_hash=self.setting_hash)
         return copied
 
 
+_FIRST = (
+    "experiment", "label", "seed", "epochs", "precision", "model", "data", "task", "optimizer",
+)  # fmt: skip
+_IDENTITY = [
+    name
+    for name in dict.fromkeys([*_FIRST, *Trial.model_fields])
+    if role(Trial.model_fields[name]).identity
+]
+
+
+def _hash(canonical: Mapping[str, str]) -> str:
+    parts = ", ".join(f'"{key}": {canonical[key]}' for key in sorted(canonical))
+    return hashlib.sha256(f"{{{parts}}}".encode()).hexdigest()
+
+
 def read_trial(file: Path, *, to_run: bool = False) -> Trial:
-    """The trial of a ``trial.yaml``, as it was written.
+    """Read the trial of a ``trial.yaml``, as it was written.
 
     Args:
         file: in a run folder.
@@ -122,41 +134,18 @@ def read_trial(file: Path, *, to_run: bool = False) -> Trial:
     )
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What is loaded before a training: data, and a model whose tokenizer may have to cut them."""
-
-    data: Data
-    model: Model
-
-
-def distinct_inputs(users: Iterable[Trial | Experiment]) -> list[Inputs]:
-    """The inputs of trials or experiments, each once: networks in most models are not loaded."""
+def distinct_inputs(trials: Iterable[Trial]) -> list[Trial]:
+    """Return one of the trials for each of the data sets and pretrained networks that they load."""
     found = {
-        (each.data.model_dump_json(), each.model.options.get("pretrained")): each for each in users
+        (each.data.model_dump_json(), each.model.options.get("pretrained")): each for each in trials
     }
-    return [Inputs(each.data, each.model) for each in found.values()]
-
-
-_FIRST = (
-    "experiment", "label", "seed", "epochs", "precision", "model", "data", "task", "optimizer",
-)  # fmt: skip
-_IDENTITY = [
-    name
-    for name in dict.fromkeys([*_FIRST, *Trial.model_fields])
-    if role(Trial.model_fields[name]).identity
-]
-
-
-def _hash(canonical: Mapping[str, str]) -> str:
-    parts = ", ".join(f'"{key}": {canonical[key]}' for key in sorted(canonical))
-    return hashlib.sha256(f"{{{parts}}}".encode()).hexdigest()
+    return list(found.values())
 
 
 def make_trial(
     name: str, experiment: Experiment, label: str, seed: int, optimizer: Optimizer | None = None
 ) -> Trial:
-    """The trial of one optimizer setting, by default the one written under ``optimizers``."""
+    """Return the trial of one optimizer, by default as it is written under ``optimizers``."""
     optimizer = optimizer or experiment.optimizers[label]
     shared = {key: getattr(experiment, key) for key in TrialSettings.model_fields}
     if "schedule" in optimizer.model_fields_set:
@@ -164,10 +153,13 @@ def make_trial(
     return Trial(experiment=name, label=label, seed=seed, optimizer=optimizer, **shared)
 
 
+_SEEDS = TypeAdapter(list[Seed], config=ConfigDict(strict=True))
+
+
 def expand(
     name: str, experiment: Experiment, seeds: Iterable[int] = (), labels: Iterable[str] = ()
 ) -> Iterator[Trial]:
-    """Every trial of an experiment: each optimizer, at each point of the grid, with each seed.
+    """Yield every trial of an experiment: each optimizer, point of the grid and seed.
 
     Settings of one label that agree in everything that changes the numbers are one trial.
 
@@ -192,15 +184,12 @@ def expand(
                 yield from map(trial.with_seed, others)
 
 
-_SEEDS = TypeAdapter(list[Seed], config=ConfigDict(strict=True))
-
-
 def distinguished(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
-    """The words in which each setting differs from others of its experiment and label.
+    """Return how each setting differs from others of its experiment and label, in words.
 
-    By the experiment, the label and :attr:`Trial.setting_hash`.
     Such as ``"lr=0.1 model.width=256"``: options of the optimizer by their bare names, and only
-    keys in which two settings differ. Empty where a label has one setting.
+    keys in which two settings differ; empty where a label has one setting. The keys are the
+    experiment, the label and :attr:`Trial.setting_hash`.
     """
     by_label: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
     for trial in trials:
@@ -212,20 +201,14 @@ def distinguished(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
     }
 
 
-_Key = tuple[str, Any, str]
-
-
 def differing_settings(
     trials: Mapping[str, Trial], sections: Iterable[str] = ()
 ) -> dict[str, dict[str, str]]:
-    """The settings in which some trials differ, each by its name and in a word.
+    """Return for each trial the settings in which some differ, each by its name and in a word.
 
     Args:
         trials: of different settings, by any key.
         sections: the keys of :attr:`Trial.settings` to look at; all if empty.
-
-    Returns:
-        The names and words of each trial, by its key.
     """
     sections = sections or dict.fromkeys(
         ["optimizer", *(key for each in trials.values() for key in each.canonical)]
@@ -246,13 +229,13 @@ def differing_settings(
     return parts
 
 
-def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[_Key, Any]:
-    """Each value under its section, the name chosen there, and the words that it is shown by.
+def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[tuple[str, Any, str], Any]:
+    """Return each value by its section, the name chosen there, and the name that it is shown by.
 
     Options are compared among those of one name only: that Adam has no momentum says nothing that
     its name does not.
     """
-    flat: dict[_Key, Any] = {}
+    flat: dict[tuple[str, Any, str], Any] = {}
     for section in sections:
         value = settings[section]
         if not isinstance(value, dict):
@@ -265,7 +248,7 @@ def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[_Key, An
 
 
 def _words(values: list[Any]) -> list[str]:
-    """Each value in few characters, unless different ones would then look the same."""
+    """Return each value in few characters, unless different ones would then look the same."""
     plain = [canonical(value) for value in values]
     exact = [in_a_word(value, repr) for value in plain]
     short = [in_a_word(value) for value in plain]
@@ -295,7 +278,7 @@ def in_a_word(value: Any, number: Callable[[float], str] = "{:g}".format) -> str
 
 
 def differing_keys(one: Any, other: Any, prefix: str = "") -> list[str]:
-    """The dotted keys at which two sets of plain data differ, as ``"a.b (1 then, 2 now)"``."""
+    """Return the keys at which two sets of plain data differ, as ``"a.b (1 then, 2 now)"``."""
     if isinstance(one, dict) and isinstance(other, dict):
         return [
             difference
