@@ -151,7 +151,7 @@ class DeltaGClip(Optimizer):
 
     @property
     def regime_counts(self) -> Tensor | None:
-        """How many steps so far were plain, clipped and floored (3,), one a block and step."""
+        """The numbers of plain, clipped and floored steps so far (3,), one a block and step."""
         return self._observed.get("regime_counts")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

@@ -280,7 +280,7 @@ def _fused_supports(param: Tensor) -> bool:
 
 
 def _same_memory_order(param: Tensor, grad: Tensor) -> bool:
-    """Whether a kernel that walks through memory pairs the right numbers."""
+    """Return whether a kernel that walks through memory pairs the right numbers."""
     dense = torch._debug_has_internal_overlap(param) == 0
     return dense and param.stride() == grad.stride() and param.dtype == grad.dtype
 

@@ -1,1 +1,1 @@
-"""What experiments are put together from: models, data sets, tasks and schedules."""
+"""The parts that experiments are put together from: models, data sets, tasks and schedules."""

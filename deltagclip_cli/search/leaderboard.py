@@ -69,7 +69,7 @@ class Leaderboard:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many settings ended how."""
+        """The number of settings in each state."""
         return Counter(str(each.tried.outcome) for each in self.settings)
 
     @cached_property

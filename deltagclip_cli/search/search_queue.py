@@ -107,7 +107,7 @@ class SearchQueue:
         return min(unfinished, key=lambda each: each.begun, default=None)
 
     def _is_free(self, candidate: Candidate) -> bool:
-        """Whether there is something of the candidate to run, and nobody runs it.
+        """Return whether there is something of the candidate to run that nobody runs.
 
         Two settings can be the same: few can be chosen in a small space.
         """
@@ -125,7 +125,7 @@ class SearchQueue:
         return folder.path not in self._running
 
     def _settles(self, candidate: Candidate) -> bool:
-        """Whether the run folders say all that there is to know of an idle candidate."""
+        """Conclude an idle candidate if its folders say how it ended; return whether they do."""
         before = candidate.current
         outcome = candidate.settle()
         ended = outcome is not CandidateState.OPEN or candidate.current is not before
@@ -237,7 +237,7 @@ class Candidate:
         return _mean([last for _, last in self._done])
 
     def _finish_seed(self, result: Mapping[str, Any]) -> bool:
-        """Whether it was the last."""
+        """Keep the values of the current seed; return whether it was the last."""
         metric = self.study.searched.search.metric
         curve = _curve(self.current.folder, metric)
         self._done.append((curve, result["last"].get(metric)))

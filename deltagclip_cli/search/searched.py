@@ -44,7 +44,7 @@ class SearchedOptimizer:
 
     @property
     def minimizes(self) -> bool:
-        """Whether a lower value is better."""
+        """True if a lower value is better."""
         return self.search.direction == "minimize"
 
     def trials(self, options: Mapping[str, Any]) -> list[Trial]:

@@ -128,7 +128,7 @@ class SearchSession:
         return ExitCode.STOPPED if self._left(boards) else ExitCode.OK
 
     def _left(self, boards: Sequence[Leaderboard]) -> int:
-        """How many settings are not drawn yet or not at their end."""
+        """The number of settings that are not drawn yet or not at their end."""
         return sum(
             each.counts["not finished"] + max(0, self.budget - len(each.settings))
             for each in boards

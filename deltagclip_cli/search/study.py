@@ -52,7 +52,7 @@ _MOST_BYTES = 2**30  # of a journal
 
 
 class CandidateState(StrEnum):
-    """How far a setting has come."""
+    """The state of a setting in a search."""
 
     FINISHED = "finished"
     PRUNED = "pruned"
@@ -110,12 +110,12 @@ class Study:
 
     @property
     def begun(self) -> int:
-        """How many settings were drawn."""
+        """The number of settings that were drawn."""
         return len(self._trials())
 
     @property
     def ended(self) -> int:
-        """How many of them have ended."""
+        """The number of those that have ended."""
         return sum(each.outcome is not CandidateState.OPEN for each in self.tried())
 
     def tried(self) -> list[Tried]:
@@ -166,7 +166,7 @@ class Study:
 
 
 def read_tried(searched: SearchedOptimizer, file: Path) -> list[Tried]:
-    """What was tried so far, whether a search goes on or not.
+    """Read the settings tried so far, whether a search goes on or not.
 
     Raises:
         RunFolderError: the journal cannot be read, or is of something else.
@@ -250,7 +250,7 @@ class Halving(BasePruner):
         self._rungs = {first * KEPT_OF_HALVING**rung for rung in range(32)}
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether a trial is not among the best that have come to its last step."""
+        """Return whether a trial is not among the best that came to its last step."""
         step = trial.last_step
         if step is None or step not in self._rungs:
             return False

@@ -67,7 +67,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input as it is stored: ``(C, H, W)``, ``(D,)`` or ``(L,)``."""
+        """The shape of one input as it is stored: ``(C, H, W)``, ``(D,)`` or ``(L,)``."""
         return tuple(self.train.inputs.shape[1:])
 
     def limited(
@@ -86,7 +86,7 @@ class Dataset:
 
 
 def check_samples(there: int, wanted: int | None, name: str) -> int:
-    """How many samples of a split are used.
+    """Return how many samples of a split are used.
 
     Raises:
         DataError: more are wanted than there are.
@@ -164,7 +164,7 @@ class Outline:
         return (self.train + self.test) * sample + self.making_bytes
 
     def limited(self, *, train_samples: int | None, test_samples: int | None) -> Outline:
-        """That of a part of the data set, as :meth:`Dataset.limited` makes it.
+        """Return the outline of a part of the data set, as :meth:`Dataset.limited` makes it.
 
         Raises:
             DataError: more samples are asked for than there are.
@@ -220,7 +220,7 @@ def place(split: Split, device: torch.device) -> Split:
 
 
 def batch_sizes(samples: int, batch_size: int) -> list[int]:
-    """Of the batches of so many samples; the last is as small as it must be."""
+    """Return the sizes of the batches of so many samples; the last is as small as it must be."""
     full, rest = divmod(samples, batch_size)
     return [batch_size] * full + [rest] * (rest > 0)
 

@@ -1,4 +1,4 @@
-"""What is worked out of a data set once and kept beside it, such as decoded images."""
+"""Results that are worked out of a data set once and kept beside it, such as decoded images."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
 
 
 def _outline(root: Path, image_size: int | None, *, path: str) -> Outline | None:
-    """What the listing of the folder tells; nothing of its images, if nothing says their size."""
+    """Return the outline, as far as the listing tells it; None if nothing says the size."""
     folder = _inside(root, path)
     if image_size is None or not folder.is_dir():
         return None
@@ -248,7 +248,7 @@ def _decode(file: Path, image_size: int | None) -> Array:
 
 
 class _UnfitError(Exception):
-    """What is read well, but is nothing to learn from; says why."""
+    """An image can be read, but is nothing to learn from; says why."""
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -68,7 +68,7 @@ class Download:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all files are there."""
+        """True if all files are there."""
         return all((self.root / name).is_file() for name in self.files)
 
     def present(self) -> Sequence[str]:

@@ -112,12 +112,12 @@ def build(
 
 
 def reads_texts(target: str) -> bool:
-    """Whether the model behind a target reads texts."""
+    """Return whether the model behind a target reads texts."""
     return not target.startswith("torchvision.") and hasattr(load_target(target), "tokenizer")
 
 
 def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any:
-    """What cuts texts into tokens for the model behind a target; None if it reads no texts.
+    """Return what cuts texts into tokens for a model; None if it reads no texts.
 
     Args:
         target: as for :func:`build`.
