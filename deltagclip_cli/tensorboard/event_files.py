@@ -41,14 +41,16 @@ def event_file(
 
     file = io.BytesIO()
     records = RecordWriter(file)
-    records.write(Event(file_version="brain.Event:2").SerializeToString())
+    # By the time of the first event TensorBoard orders runs, and so chooses their colours.
+    begin = min((float(times[0]) for _, times, _ in (curves or {}).values()), default=0.0)
+    records.write(Event(wall_time=begin, file_version="brain.Event:2").SerializeToString())
     for summary in summaries:
-        records.write(Event(summary=summary).SerializeToString())
+        records.write(Event(wall_time=begin, summary=summary).SerializeToString())
     if curves:
         # This file takes the place of an older one. TensorBoard's slow loader drops what that said
         # when it is told that a session starts; the fast one does when a step comes again.
         start = SessionLog(status=SessionLog.START)
-        records.write(Event(session_log=start).SerializeToString())
+        records.write(Event(wall_time=begin, session_log=start).SerializeToString())
     for tag, points in (curves or {}).items():
         for step, time, value in zip(*(each.tolist() for each in points), strict=True):
             if math.isfinite(value):

@@ -108,6 +108,14 @@ def test_means_and_bands_are_those_of_numpy(tmp_path: Path) -> None:
             assert [value for _, value in shown] == pytest.approx(expected, rel=1e-6)
 
 
+def test_what_is_made_for_charts_begins_with_its_curves(tmp_path: Path) -> None:
+    """TensorBoard orders runs by their first events, and gives all that have no time one colour."""
+    sweep(tmp_path / "runs")
+    shown = contents_of(tmp_path / "runs")
+    for label in ("sgd", "delta-gclip"):
+        assert content(shown, f"tiny/{label}", tmp_path).FirstEventTimestamp() == 1e9 + 1
+
+
 def test_what_is_not_finite_is_in_no_mean_and_one_seed_has_a_band_without_width(
     tmp_path: Path,
 ) -> None:
