@@ -1,1 +1,1 @@
-"""What TensorBoard shows of runs: a folder with their event files, and what we add to them."""
+"""TensorBoard on runs: a folder with links to their event files, and means, bands and charts."""

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of runs, and under which names.
+"""Everything that TensorBoard shows of runs, under its names.
 
 ::
 
@@ -45,7 +45,7 @@ _REPLACED = str.maketrans({"/": "_", "\\": "_", "(": "[", ")": "]"})
 
 @dataclass(frozen=True)
 class Files:
-    """What is in the folder of one of TensorBoard's runs.
+    """The folder of one of TensorBoard's runs.
 
     Args:
         links: event files of the run itself, wherever they lie.
@@ -57,7 +57,7 @@ class Files:
 
 
 class Contents:
-    """What is shown of the same runs, over and over as they grow.
+    """Says what is shown of the same runs, over and over as they grow.
 
     Args:
         begin: when TensorBoard was started, in seconds since 1970; the time of the first points of
@@ -219,7 +219,7 @@ def _best_of_each(comparison: Comparison) -> list[Row]:
 
 
 def _tag(row: Row, metric: str) -> str:
-    """What the files of a setting call a metric, of the first run that has it."""
+    """The tag of a metric in the files of a setting, of the first run that has it."""
     curves = (run.curves[metric] for run in row.runs if metric in run.curves)
     return next((curve.tag for curve in curves), "") or metric
 

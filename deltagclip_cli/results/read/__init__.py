@@ -1,1 +1,1 @@
-"""What was measured in runs, ours and other people's, read from their files."""
+"""Reading of runs, ours and other people's, from their files."""

@@ -85,7 +85,7 @@ class Scalars:
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """What the event files of a folder hold.
+    """The content of the event files of a folder.
 
     Args:
         scalars: by tag, in order of first appearance; each has at least one point.
@@ -107,8 +107,7 @@ class Events:
 def event_files(folder: Path) -> list[Path]:
     """Return the files directly in a folder that TensorBoard would read, in order of their names.
 
-    Links that lead nowhere are among them, since their data are missing, and so is what will be
-    found to be no file; folders are not.
+    Links that lead nowhere are among them, since their data are missing; folders are not.
 
     Raises:
         OSError: the folder cannot be listed.
@@ -151,7 +150,7 @@ class _Part:
 
     Args:
         file: its number.
-        earlier: the points of the tag in earlier files.
+        earlier: those of the tag in earlier files.
     """
 
     def __init__(self, file: int, earlier: Sequence[_Part]) -> None:
@@ -423,7 +422,7 @@ def _fingerprint(run: Path) -> list[list[Any]]:
 
 
 def _load(path: Path, fingerprint: list[list[Any]]) -> Events | None:
-    """What is remembered of a run with this fingerprint, or None."""
+    """The events of a run with this fingerprint, or None if nobody remembers them."""
     try:
         first, _, rest = read_file(path, _MOST_BYTES).partition(b"\n")
     except OSError:

@@ -56,7 +56,7 @@ _A_MOMENT = 1.0  # seconds in which a script writes all its points, and no train
 _CLOCKS_DIFFER = 600.0  # seconds, at most, between the machine of the run and that of the disk
 
 Contents = Mapping[Path, Events]
-"""What is in the event files of each folder."""
+"""The content of the event files of each folder."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _owners_of_sets(paths: Sequence[Path], roots: Mapping[Path, Path]) -> dict[P
 
 
 def _part_names(part: Path, run: Path, tags: Sequence[str]) -> dict[str, str]:
-    """What the metrics in a part of a run are called, by tag."""
+    """Names for the metrics in a part of a run, by tag."""
     if part.name.lower() in SETS:
         return {tag: name_in_set(part.name, tag) for tag in tags}
     below = part.relative_to(run).as_posix()

@@ -50,17 +50,12 @@ _READINGS: Sequence[tuple[bool, Sequence[PartKind]]] = (
 )
 
 _Place = tuple[int, int, str]
-"""Where a name has its seed, or may have it: begin, end, and an expression for the seed."""
+"""The place in a name that is its seed, or may be: begin, end, and an expression for the seed."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """What the name of a run says.
-
-    Args:
-        group: what it has in common with other runs.
-        seed: None if it has none.
-    """
+    """The group of a run and its seed, as far as its name says them."""
 
     group: Group
     seed: str | None
@@ -96,11 +91,11 @@ class Naming:
             )
 
     def fits(self, name: Name) -> bool:
-        """Whether a name can be read; every one can without a pattern."""
+        """Tell whether a name can be read; every one can without a pattern."""
         return self._pattern is None or self._pattern.search(name.text) is not None
 
     def read(self, runs: Sequence[Found]) -> tuple[list[Named], list[str]]:
-        """What the names of some runs say, all of which fit, and sentences on what is in doubt."""
+        """Read the names of some runs, all of which fit; return sentences on doubts as well."""
         if self._pattern is not None:
             return [_matched(self._pattern, run) for run in runs], []
         in_order = sort_runs(runs)
@@ -230,7 +225,7 @@ def _doubtful_place(run: Sorted) -> _Place | None:
 
 
 def _known_place(run: Sorted) -> _Place | None:
-    """Where the seed stands that is known from the name, or else what counts for one."""
+    """The place of the seed that is known from the name, or else of what counts for one."""
     name = run.found.name
     kinds = (PartKind.STAMP,) if run.seed is None else (PartKind.SEED, PartKind.NUMBER)
     for kind in kinds:
@@ -312,7 +307,7 @@ def _pattern(runs: Sequence[Sorted], places: Mapping[Sorted, _Place]) -> str | N
 
 
 def _fits(pattern: str, places: Mapping[Sorted, _Place | None]) -> bool:
-    """Whether an expression finds these seeds, and unites more runs than are united."""
+    """Tell whether an expression finds these seeds, and unites more runs than are united."""
     expression = re.compile(pattern)
     groups: dict[tuple[str, ...], set[object]] = defaultdict(set)
     seeds = []

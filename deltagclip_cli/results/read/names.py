@@ -70,11 +70,11 @@ DATE = re.compile(rf"{_NO_DIGIT_BEFORE}{_YEAR}-{_MONTH}-{_DAY}{_NO_DIGIT_AFTER}"
 """A date alone, in the one form that is nothing else."""
 
 SUMMARY_WRITER = re.compile(rf"(?<![A-Za-z]){_NAME}\d\d_\d\d-\d\d-\d\d(?=_|$|/)")
-"""What torch's ``SummaryWriter`` puts before the host's name and the user's comment."""
+"""The stamp that torch's ``SummaryWriter`` puts before the host's name and a comment."""
 
 
 class PartKind(StrEnum):
-    """What a part of a name is."""
+    """The kind of a part of a name."""
 
     SEED = "seed"
     STAMP = "time-stamp"
@@ -123,13 +123,7 @@ _PLACES = re.compile(
 
 @dataclass(frozen=True)
 class Part:
-    """Something in a name that is no plain text.
-
-    Args:
-        start: where it begins.
-        end: where it ends.
-        kind: what it is.
-    """
+    """Something in a name that is no plain text."""
 
     start: int
     end: int
@@ -220,7 +214,7 @@ def _joined(component: str) -> str:
 
 
 def _texts(rest: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
-    """Where there is still text in a piece of a name, without what separates it."""
+    """The places of text that is left in a piece of a name, without what separates it."""
     for found in re.finditer(
         rf"(?=[^\0])(?:{_AROUND})([^\0]*?)(?:{_AROUND})(?=\0|$)", rest[begin:end]
     ):
@@ -262,7 +256,7 @@ class Found:
 
 @dataclass(frozen=True, eq=False)
 class Sorted:
-    """What a run's name says beside others.
+    """A run as its name reads beside others.
 
     Args:
         found: the run.
@@ -337,20 +331,20 @@ def _told_apart(label: str, settings: Mapping[str, str], runs: Sequence[Found]) 
 
 
 def _are_no_settings(numbers: Sequence[Sequence[str]]) -> bool:
-    """Whether numbers behind time-stamps are microseconds, say: long, and never twice."""
+    """Tell whether numbers behind time-stamps are microseconds, say: long, and never twice."""
     words = [word for each in numbers for word in each]
     is_long = any(len(word) >= _FEWEST_DIGITS for word in words)
     return is_long and len(set(words)) == len(words)
 
 
 def _are_hosts(words: Iterable[Sequence[str]]) -> bool:
-    """Whether what follows time-stamps differs as the names of machines do, in a whole number."""
+    """Tell whether what follows time-stamps differs as hosts' names do, in a whole number."""
     texts = [" ".join(each) for each in words]
     return len({re.sub(r"\d+", "0", t) for t in texts}) == 1 and not _HAS_SETTING.search(texts[0])
 
 
 def _are_sweeps(stamps: Sequence[Sequence[str]], seeds: Sequence[str | None]) -> bool:
-    """Whether seeds are there again under other time-stamps, each of which several runs share."""
+    """Tell whether seeds come again under other time-stamps, each of which several runs share."""
     by_stamp: dict[Hashable, list[str | None]] = defaultdict(list)
     for stamp, seed in zip(stamps, seeds, strict=True):
         by_stamp[tuple(stamp)].append(seed)
@@ -375,7 +369,7 @@ def _settings(options: Sequence[Mapping[str, Option]]) -> list[dict[str, str]]:
 
 
 def _is_setting(name: str, values: Sequence[Option | None]) -> bool:
-    """Whether a hyperparameter tells settings apart; a text that is never twice names its run."""
+    """Tell whether it makes settings differ; a text that is never twice names its run."""
     if _SEED_OF_SOMETHING.search(name) or _NO_SETTING.search(name):
         return False
     words = {None if value is None else _word(value) for value in values}

@@ -21,7 +21,7 @@ Option = bool | float | str
 
 
 class Outcome(StrEnum):
-    """How a run ended, as far as a comparison is concerned."""
+    """The end of a run, as far as a comparison is concerned."""
 
     FINISHED = "finished"
     DIVERGED = "diverged"
@@ -82,7 +82,7 @@ class Group:
 
 
 def in_words(settings: Mapping[str, str]) -> list[str]:
-    """``lr=0.1`` for each of some settings."""
+    """Return ``lr=0.1`` for each of some settings."""
     return [f"{key}={word}" for key, word in settings.items()]
 
 
@@ -116,7 +116,7 @@ class Run:
 
     @property
     def seed_or_folder(self) -> int | str | Path:
-        """What no other run of its group has, unless a seed is there twice."""
+        """Something that no other run of its group has, unless a seed is there twice."""
         return self.folder if self.seed is None else self.seed
 
 
@@ -126,12 +126,7 @@ Watch = Callable[[Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Reading:
-    """What was found in some folders.
-
-    Args:
-        runs: in the order of their folders.
-        problems: what could not be read or is in doubt, a sentence each.
-    """
+    """The runs of some folders in their order, and a sentence on each problem and doubt."""
 
     runs: Sequence[Run]
     problems: Sequence[str]
@@ -146,7 +141,7 @@ SETS = {
     "valid": "val",
     "validation": "val",
 }
-"""What folders and tags call the parts of the data, and what this project does."""
+"""Words of folders and tags for the parts of the data, and this project's."""
 
 _QUANTITIES = {"loss": "loss", "acc": "accuracy", "accuracy": "accuracy", "top1": "accuracy"}
 _SINGLE = {
@@ -157,7 +152,7 @@ _SINGLE = {
 
 
 def standard_name(tag: str) -> str:
-    """What this project calls a metric that others call ``test_acc``, ``Loss/train`` or ``lr``.
+    """Return this project's name of a metric that others call ``test_acc``, ``Loss/train``, ``lr``.
 
     A tag that says something else stays as it is.
     """
@@ -171,7 +166,7 @@ def standard_name(tag: str) -> str:
 
 
 def name_in_set(name: str, tag: str) -> str:
-    """What a metric is called that some program wrote into a folder for one part of the data.
+    """Return the name of a metric that a program wrote into a folder for one part of the data.
 
     Args:
         name: of the folder, one of :data:`SETS`.
@@ -185,7 +180,7 @@ def name_in_set(name: str, tag: str) -> str:
 
 
 def standard_names(tags: Iterable[str]) -> dict[str, str]:
-    """A name for each tag of a run; two tags never get the same."""
+    """Return a name for each tag of a run; two tags never get the same."""
     tags = list(tags)
     names: dict[str, str] = {}
     taken = set(tags)

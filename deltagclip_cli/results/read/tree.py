@@ -56,7 +56,7 @@ _NUMBERS = {int, float, type(None)}
 
 @dataclass(frozen=True)
 class Place:
-    """Where the runs are.
+    """The place of the runs that a command was asked about.
 
     Args:
         targets: names of experiments in ``runs``, or folders; all experiments if empty.
@@ -71,7 +71,7 @@ class Place:
     spec: Path = Path("experiments.yaml")
 
     def folders(self) -> list[Path]:
-        """The folders to search.
+        """Return the folders to search.
 
         Raises:
             UsageError: one of them does not exist.
@@ -131,7 +131,7 @@ class Place:
         )
 
     def not_begun(self) -> NotYetError:
-        """What is said where trials are to be run, and none has begun."""
+        """Return the error for a place where trials are to be run, and none has begun."""
         names = [*self.targets, *(["--runs", str(self.runs)] if str(self.runs) != "runs" else [])]
         how_far = shlex.join(["deltagclip", "status", *names])
         return NotYetError(
@@ -359,7 +359,7 @@ def _records(lines: Iterable[bytes]) -> list[Mapping[str, Any]]:
 
 
 def _whole_course(columns: Mapping[str, Numbers]) -> tuple[int, str]:
-    """How many epochs follow one another as a training makes them, and what comes then."""
+    """The number of epochs that follow one another as in a training, and what comes then."""
     if not columns:
         return 0, ""
     for axis in ("epoch", "step"):
