@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -64,15 +62,6 @@ def write(path: Path, *events: Event | bytes) -> Path:
         for event in events:
             records.write(event if isinstance(event, bytes) else event.SerializeToString())
     return path
-
-
-def settle(*paths: Path) -> None:
-    """Make files look as if nobody had changed them for years."""
-    for path in paths:
-        changed = path.stat().st_ctime_ns
-        while path.stat().st_ctime_ns == changed:  # the clock of a file system goes in steps
-            time.sleep(0.001)
-            os.utime(path, (1_600_000_000, 1_600_000_000))
 
 
 def points(events: Events, tag: str = "loss") -> list[tuple[float, float]]:

@@ -18,7 +18,6 @@ from event_files import (
     run_of,
     scalar,
     session,
-    settle,
     steps,
     version,
     write,
@@ -31,8 +30,8 @@ from deltagclip_cli.results.read.events import EventCache, Events, default_cache
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run of three points that nobody has changed for years."""
-    settle(write(tmp_path / "run" / NAME, version(), *run_of("loss", [1, 2, 3], 0.5)))
+    """A run of three points."""
+    write(tmp_path / "run" / NAME, version(), *run_of("loss", [1, 2, 3], 0.5))
     return tmp_path / "run"
 
 
@@ -96,7 +95,7 @@ def test_runs_do_not_get_each_others_events(
     run: Path, tmp_path: Path, events_cache: EventCache
 ) -> None:
     other = tmp_path / "other"
-    settle(write(other / NAME, version(), *run_of("loss", [7, 8, 9], 0.5)))
+    write(other / NAME, version(), *run_of("loss", [7, 8, 9], 0.5))
     for _ in range(2):
         assert steps(events_cache.read(run)) == [1, 2, 3]
         assert steps(events_cache.read(other)) == [7, 8, 9]
@@ -105,14 +104,14 @@ def test_runs_do_not_get_each_others_events(
 
 def test_everything_comes_back_bit_for_bit(tmp_path: Path, events_cache: EventCache) -> None:
     values = [math.nan, math.inf, -math.inf, -0.0, 0.1]
-    path = write(
+    write(
         tmp_path / "run" / NAME,
         version(),
         *(scalar("δ/loss \n", i, v, wall_time=0.1 + i) for i, v in enumerate(values)),
         scalar("", 1, 2.0),
         session({"lr": 0.1, "decay": True, "name": "a"}),
     )
-    settle(path)
+
     events = read_events(tmp_path / "run")
     assert len(events.options) == 3
     for _ in range(2):
@@ -123,7 +122,7 @@ def test_everything_comes_back_bit_for_bit(tmp_path: Path, events_cache: EventCa
 def test_a_run_without_scalars_is_remembered(
     tmp_path: Path, events_cache: EventCache, reads: list[Path]
 ) -> None:
-    settle(write(tmp_path / "run" / NAME, version()))
+    write(tmp_path / "run" / NAME, version())
     for _ in range(2):
         assert dict(events_cache.read(tmp_path / "run").scalars) == {}
     assert len(reads) == 1
@@ -133,7 +132,7 @@ def test_a_name_that_is_not_utf8_is_remembered(
     tmp_path: Path, events_cache: EventCache, reads: list[Path]
 ) -> None:
     name = os.fsdecode(b"run-\xff")
-    settle(write(tmp_path / name / f"{NAME}.{name}", version(), scalar("loss", 1)))
+    write(tmp_path / name / f"{NAME}.{name}", version(), scalar("loss", 1))
     for _ in range(2):
         assert steps(events_cache.read(tmp_path / name)) == [1]
     assert len(reads) == 1
@@ -143,11 +142,11 @@ def test_a_name_that_is_not_utf8_is_remembered(
 
 
 def appended(run: Path) -> None:
-    settle(write(run / NAME, scalar("loss", 4, 0.5)))
+    write(run / NAME, scalar("loss", 4, 0.5))
 
 
 def continued(run: Path) -> None:
-    settle(write(run / LATER, version(), *run_of("loss", [2], 0.25)))
+    write(run / LATER, version(), *run_of("loss", [2], 0.25))
 
 
 def removed(run: Path) -> None:
@@ -156,7 +155,7 @@ def removed(run: Path) -> None:
 
 def replaced(run: Path) -> None:
     removed(run)
-    settle(write(run / LATER, version(), *run_of("loss", [1, 2, 3], 0.25)))
+    write(run / LATER, version(), *run_of("loss", [1, 2, 3], 0.25))
 
 
 @pytest.mark.parametrize("change", [appended, continued, removed, replaced])
@@ -193,7 +192,7 @@ def test_a_file_that_grows_while_it_is_read_is_read_anew(
 ) -> None:
     def meanwhile(folder: Path) -> Events:
         events = read_events(folder)
-        settle(write(run / NAME, scalar("loss", 4)))
+        write(run / NAME, scalar("loss", 4))
         return events
 
     with monkeypatch.context() as patch:
