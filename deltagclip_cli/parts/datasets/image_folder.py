@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -143,8 +142,10 @@ def _classes(folder: Path) -> list[str]:
         "image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
         "(--data DIR or $DELTAGCLIP_DATA)."
     )
-    with _readable(folder, advice):
+    try:
         names = subfolders(folder)
+    except OSError as error:
+        raise _unreadable(folder, error, advice) from error
     if not names:
         raise DataError(
             f"{_shown(folder)}: has no folders.\n  It needs one for each class, with images."
@@ -157,8 +158,11 @@ def _scan(folder: Path, split: str, classes: Sequence[str]) -> list[ImageFile]:
     found = []
     for label, name in enumerate(classes):
         place = folder / split / name
-        with _readable(place, "Remove the folder from train and test, or allow it to be read."):
+        try:
             there = sorted(os.listdir(place))
+        except OSError as error:
+            advice = "Remove the folder from train and test, or allow it to be read."
+            raise _unreadable(place, error, advice) from error
         images = [
             each for each in there if each.lower().endswith(_SUFFIXES) and not each.startswith(".")
         ]
@@ -168,21 +172,17 @@ def _scan(folder: Path, split: str, classes: Sequence[str]) -> list[ImageFile]:
                 "  Remove the folder from train and test, or put images there."
             )
         for image in images:
-            with _readable(place / image, _ADVICE):
+            try:
                 status = file_status(place / image)
+            except OSError as error:
+                raise _unreadable(place / image, error, _ADVICE) from error
             relative = f"{split}/{name}/{image}"
             found.append(ImageFile(relative, label, status.st_size, status.st_mtime_ns))
     return found
 
 
-@contextmanager
-def _readable(path: Path, advice: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{_shown(path)}: cannot be read ({error.strerror}).\n  {advice}"
-        ) from error
+def _unreadable(path: Path, error: OSError, advice: str) -> DataError:
+    return DataError(f"{_shown(path)}: cannot be read ({error.strerror}).\n  {advice}")
 
 
 def _shown(path: Path) -> str:
