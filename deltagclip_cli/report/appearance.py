@@ -93,7 +93,7 @@ class Looks:
         for row in (row for each in comparisons for row in each.rows):
             firsts.setdefault(row.group.optimizer, row.group.name)
         charts = [
-            *(_names(_on_paper(each)) for each in comparisons),
+            *(_names(_chosen(each)) for each in comparisons),
             *(_names(each.rows) for each in comparisons),
             list(firsts.values()),
         ]
@@ -155,7 +155,7 @@ class DrawnSetting:
 
 def drawn_settings(comparison: Comparison, looks: Looks) -> list[DrawnSetting]:
     """Return all settings of a comparison, in the order of its table."""
-    places = {row.group.name: place for place, row in enumerate(_on_paper(comparison))}
+    places = {row.group.name: place for place, row in enumerate(_chosen(comparison))}
     return [
         DrawnSetting(
             row=row,
@@ -168,7 +168,12 @@ def drawn_settings(comparison: Comparison, looks: Looks) -> list[DrawnSetting]:
     ]
 
 
-def _on_paper(comparison: Comparison) -> list[Row]:
+def on_paper(settings: Iterable[DrawnSetting]) -> list[DrawnSetting]:
+    """Return those that figures show."""
+    return [each for each in settings if each.place is not None]
+
+
+def _chosen(comparison: Comparison) -> list[Row]:
     """Choose for figures the baseline, the best setting of each optimizer, the best others."""
     rows = list(comparison.rows)
     firsts: dict[str, Row] = {}
@@ -182,7 +187,7 @@ def _on_paper(comparison: Comparison) -> list[Row]:
 
 def left_out_note(comparison: Comparison) -> str:
     """Say how many settings figures leave out, and which they show; empty if none is left out."""
-    rows, count = _on_paper(comparison), len(comparison.rows)
+    rows, count = _chosen(comparison), len(comparison.rows)
     if len(rows) == count:
         return ""
     of_all, drawn = (len({row.group.optimizer for row in each}) for each in (comparison.rows, rows))

@@ -17,7 +17,7 @@ from deltagclip_cli.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Spec:
+class TrialText:
     """The resolved trial of a setting.
 
     Args:
@@ -37,12 +37,12 @@ class Provenance:
 
     Args:
         facts: what was the same for all, or how often it was not, by what it is about.
-        specs: the trial of each setting; none of other programs' runs.
+        trials: the trial of each setting; none of other programs' runs.
         runs: each with its folder, seed, state, time and reason; those that failed first.
     """
 
     facts: Mapping[str, str]
-    specs: Sequence[Spec]
+    trials: Sequence[TrialText]
     runs: Sequence[Mapping[str, str]]
 
     @property
@@ -55,19 +55,19 @@ def provenance(runs: Sequence[Run]) -> Provenance:
     """Read what the run folders tell; of other programs' runs, only where they are."""
     starts = {run.folder: read_starts(RunFolder(run.folder)) for run in runs}
     in_order = sorted(runs, key=lambda run: run.outcome is Outcome.FINISHED)
-    return Provenance(_facts(runs, starts.values()), _specs(runs), [_row(run) for run in in_order])
+    return Provenance(_facts(runs, starts.values()), _trials(runs), [_row(run) for run in in_order])
 
 
-def _specs(runs: Iterable[Run]) -> list[Spec]:
+def _trials(runs: Iterable[Run]) -> list[TrialText]:
     names, found = FileNames(), {}
     for run in runs:
         title = " · ".join([run.group.experiment, *in_words(run.group.conditions), run.group.name])
-        if title not in found and (text := _trial(run)):
-            found[title] = Spec(title, f"{names.name(title)}.yaml", text)
+        if title not in found and (text := _text(run)):
+            found[title] = TrialText(title, f"{names.name(title)}.yaml", text)
     return list(found.values())
 
 
-def _trial(run: Run) -> str:
+def _text(run: Run) -> str:
     with suppress(OSError, UnicodeDecodeError):
         return read_file(RunFolder(run.folder).trial_file).decode()
     return ""

@@ -99,10 +99,10 @@ def test_a_cross_is_explained_where_only_areas_have_one() -> None:
     found = drawn(answered(without))["step-size"]
     assert len(found.axes) == 6
     assert legend(found) == [
-        "a seed ends",
         "plain, h = η",
         "clipped, h = ηγ/‖g‖",
         "floored, h = ηδ",
+        "a seed ends",
     ]
 
 

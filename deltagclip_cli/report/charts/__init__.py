@@ -18,7 +18,7 @@ from deltagclip_cli.report.charts.curves import Curves
 from deltagclip_cli.report.charts.heat_maps import ShadedCells
 from deltagclip_cli.report.charts.lines import Json, PageLines
 from deltagclip_cli.report.charts.performance import Profiles
-from deltagclip_cli.report.charts.settings import Sensitivity
+from deltagclip_cli.report.charts.settings import BySetting
 from deltagclip_cli.report.charts.steps import Steps
 from deltagclip_cli.report.charts.targets import Targets
 from deltagclip_cli.results.compare.analysis import Analysis
@@ -58,7 +58,7 @@ OF_A_COMPARISON: Sequence[Callable[[Comparison, Sequence[DrawnSetting]], Chart]]
     Curves,
     Steps,
     Targets,
-    Sensitivity,
+    BySetting,
     Bounds,
 )
 """In the order in which they are read."""

@@ -10,23 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, drawable, left_out_note
+from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, drawable, on_paper
 from deltagclip_cli.report.charts.lines import (
     POINTS_ON_PAPER,
-    Band,
+    DrawnLine,
     Json,
     PageLines,
-    add_legend,
-    clock,
-    draw_line,
-    end_entries,
-    ends_of,
+    add_line_legend,
+    draw_lines,
     entry,
+    lines_of,
     panels,
-    pieces,
-    set_limits,
-    set_x,
-    setting_entries,
 )
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.read.run import Curve, Numbers, Run
@@ -69,47 +63,38 @@ class Bounds:
     kind = "bounds"
     heading = "Certificate"
 
-    @cached_property
-    def _runs(self) -> list[tuple[DrawnSetting, list[Run]]]:
-        return [(each, [_with_bounds(run) for run in each.row.once]) for each in self.settings]
+    def _panels(
+        self, settings: Sequence[DrawnSetting], most: int
+    ) -> Iterator[tuple[str, list[DrawnLine]]]:
+        ddof, extended = self.comparison.question.ddof, self._with_bounds.__getitem__
+        for title, metric, other, role in _CHARTS:
+            lines = lines_of(settings, metric, ddof, most, extended=extended)
+            lines += lines_of(settings, other, ddof, most, style=":", role=role, extended=extended)
+            if lines:
+                yield title, lines
 
-    def _lines(self, metric: str, most: int) -> list[tuple[DrawnSetting, list[Band]]]:
-        ddof = self.comparison.question.ddof
-        lines = [(each, pieces(runs, metric, ddof, most)) for each, runs in self._runs]
-        return [(each, found) for each, found in lines if found]
+    @cached_property
+    def _with_bounds(self) -> dict[Run, Run]:
+        return {run: _with_bounds(run) for each in self.settings for run in each.row.once}
 
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each quantity, with two lines for each setting."""
-        for title, metric, other, role in _CHARTS:
-            lines = [page.line(*each) for each in self._lines(metric, page.points)]
-            lines += [page.line(*each, role) for each in self._lines(other, page.points)]
-            if lines:
-                yield page.chart(title, lines, is_log=True)
+        for title, lines in self._panels(self.settings, page.points):
+            yield page.chart(title, lines, is_log=True)
 
     def paper(self) -> Figure | None:
         """Draw a panel for each quantity; None without certificates."""
-        found = []
-        for title, metric, other, _ in _CHARTS:
-            lines = [(*each, "-") for each in self._lines(metric, POINTS_ON_PAPER)]
-            lines += [(*each, ":") for each in self._lines(other, POINTS_ON_PAPER)]
-            lines = [line for line in lines if line[0].place is not None]
-            if lines:
-                found.append((title, lines))
+        found = list(self._panels(on_paper(self.settings), POINTS_ON_PAPER))
         if not found:
             return None
         figure, grid = panels(len(found))
         for axes, (title, lines) in zip(grid, found, strict=True):
-            bands = [piece for _, each, _ in lines for piece in each]
-            set_limits(axes, bands, is_log=True)
-            for line in reversed(lines):
-                draw_line(axes, *line)
+            draw_lines(axes, self.comparison, lines, is_log=True)
             axes.set_title(drawable(title), **LITERAL)
-            set_x(axes, ends_of(bands), clock(self.comparison))
-        having = {setting.number for _, lines in found for setting, _, _ in lines}
-        entries = setting_entries(each for each in self.settings if each.number in having)
-        entries.append(entry("bound, λ_min or λ_max", linestyle=":"))
-        entries += end_entries([b for _, lines in found for _, each, _ in lines for b in each])
-        add_legend(figure, entries, left_out_note(self.comparison))
+        everything = [line for _, lines in found for line in lines]
+        having = list(dict.fromkeys(line.setting for line in everything))
+        others = [entry("bound, λ_min or λ_max", linestyle=":")]
+        add_line_legend(figure, self.comparison, having, everything, others)
         return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from deltagclip_cli.report.appearance import (
     LITERAL,
     MOST_SETTINGS,
     DrawnSetting,
+    left_out_note,
     letters,
     wrapped,
 )
@@ -56,42 +57,25 @@ _ALONE = 0.5  # of the width, for a single panel: a column of two
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """One metric of a setting over its seeds, all arrays of the same length (N,).
+    """One metric of a setting over its seeds, at N points."""
 
-    Args:
-        epochs: at which some seed has a point.
-        steps: optimizer steps there; the mean where seeds differ.
-        seconds: likewise.
-        mean: over the seeds that have a finite value there; NaN if none has.
-        standard_error: of the mean; NaN for fewer than two.
-        counts: how many seeds have a finite value.
-        seeds: the values of each run, (R, N); NaN where it has none.
-        is_whole: whether every seed of the setting is in the mean.
-        is_broken: whether a seed ends at its last point that did not come to the end of its run.
-    """
-
-    epochs: Numbers
-    steps: Numbers
-    seconds: Numbers
-    mean: Numbers
-    standard_error: Numbers
-    counts: NDArray[np.int64]
-    seeds: Numbers
-    is_whole: bool = True
-    is_broken: bool = False
+    epochs: Numbers  # at which some seed has a point, (N,)
+    steps: Numbers  # of the optimizer there, the mean where seeds differ, (N,)
+    seconds: Numbers  # likewise, (N,)
+    mean: Numbers  # over the seeds that have a finite value there; NaN if none has, (N,)
+    standard_error: Numbers  # of the mean; NaN for fewer than two, (N,)
+    counts: NDArray[np.int64]  # of seeds that have a finite value, (N,)
+    seeds: Numbers  # the values of each run, NaN where it has none, (R, N)
+    is_whole: bool = True  # every seed of the setting is in the mean
+    is_broken: bool = False  # a seed ends at the last point, and not at the end of its run
 
     def at(self, places: NDArray[np.intp]) -> Band:
         """Return the same at some of its points."""
-        return replace(
-            self,
-            epochs=self.epochs[places],
-            steps=self.steps[places],
-            seconds=self.seconds[places],
-            mean=self.mean[places],
-            standard_error=self.standard_error[places],
-            counts=self.counts[places],
-            seeds=self.seeds[:, places],
-        )
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        there: dict[str, Any] = {
+            name: each[..., places] for name, each in values.items() if isinstance(each, np.ndarray)
+        }
+        return replace(self, **there)
 
 
 def band(runs: Sequence[Run], metric: str, ddof: int = 1) -> Band | None:
@@ -196,6 +180,41 @@ def _thinned(means: Numbers, most: int) -> NDArray[np.intp]:
     return np.unique([*even, means.argmin(), means.argmax()])
 
 
+@dataclass(frozen=True, eq=False)
+class DrawnLine:
+    """A metric of a setting.
+
+    Args:
+        setting: whose it is.
+        pieces: see :func:`pieces`.
+        style: of matplotlib's, which on paper says what it shows.
+        role: what it is to the line of the setting itself, such as its bound; dotted on the page.
+    """
+
+    setting: DrawnSetting
+    pieces: Sequence[Band]
+    style: str = "-"
+    role: str = ""
+
+
+def lines_of(
+    settings: Iterable[DrawnSetting],
+    metric: str,
+    ddof: int,
+    most: int,
+    *,
+    style: str = "-",
+    role: str = "",
+    extended: Callable[[Run], Run] = lambda run: run,
+) -> list[DrawnLine]:
+    """Return the lines of settings that have a metric, also one that ``extended`` adds to runs."""
+    found = (
+        (each, pieces([extended(run) for run in each.row.once], metric, ddof, most))
+        for each in settings
+    )
+    return [DrawnLine(setting, line, style, role) for setting, line in found if line]
+
+
 def may_be_log(metric: str) -> bool:
     """Whether a logarithmic axis can suit a metric, as it never does shares of one."""
     return not re.search("acc|fraction|share", metric, re.IGNORECASE)
@@ -239,29 +258,24 @@ class PageLines:
         """Return the place of the axis of a band."""
         return self.axis({clock: getattr(found, clock) for clock in CLOCKS})
 
-    def chart(self, title: str, lines: Iterable[Json], *, is_log: bool) -> Json:
-        """Return a chart of lines against the clock that is chosen on the page.
-
-        Args:
-            title: of the chart.
-            lines: see :meth:`line`.
-            is_log: whether a logarithmic axis can suit it.
-        """
-        lines = list(lines)
-        ends = [f"{each['name']} {each['end']:.4g}" for each in lines if each["end"] is not None]
+    def chart(self, title: str, lines: Iterable[DrawnLine], *, is_log: bool) -> Json:
+        """Return a chart against the clock that is chosen, logarithmic if that can suit it."""
+        drawn, ends = [], []
+        for each in lines:
+            setting, role = each.setting, each.role
+            name = f"{setting.name}, {role}" if role else setting.name
+            if setting.number < SHOWN_AT_FIRST:
+                ends.append(f"{name} {each.pieces[-1].mean[-1]:.4g}")
+            drawn.append(
+                {
+                    "row": setting.number,
+                    "name": name,
+                    "dash": "dot" if role else setting.look.dash,
+                    "pieces": [self._piece(piece) for piece in each.pieces],
+                }
+            )
         told = f", at the end {', '.join(ends)}" if ends else ""
-        return {"title": title, "told": told, "mayBeLog": is_log, "lines": lines}
-
-    def line(self, setting: DrawnSetting, found: Sequence[Band], role: str = "") -> Json:
-        """Return a line of a setting in its pieces; a role is dotted, such as its bound."""
-        last = float(found[-1].mean[-1])
-        return {
-            "row": setting.number,
-            "name": f"{setting.name}, {role}" if role else setting.name,
-            "dash": "dot" if role else setting.look.dash,
-            "end": last if setting.number < SHOWN_AT_FIRST else None,
-            "pieces": [self._piece(each) for each in found],
-        }
+        return {"title": title, "told": told, "mayBeLog": is_log, "lines": drawn}
 
     def _piece(self, found: Band) -> Json:
         several = found.counts[0] > 1
@@ -305,24 +319,45 @@ def panels(count: int) -> tuple[Figure, list[Axes]]:
     return figure, grid[:count]
 
 
-def draw_line(
-    axes: Axes, setting: DrawnSetting, found: Sequence[Band], linestyle: str = "-"
+def draw_lines(
+    axes: Axes,
+    comparison: Comparison,
+    lines: Sequence[DrawnLine],
+    *,
+    is_log: bool,
+    ends: Sequence[float] = (),
 ) -> None:
+    """Draw lines in a panel, the first above the others, from their first to their last epoch.
+
+    Args:
+        axes: the panel.
+        comparison: that they are of.
+        lines: at least one.
+        is_log: take a logarithmic axis if the means need one.
+        ends: where the axis begins and ends, if not where the lines do.
+    """
+    _set_limits(axes, [piece for line in lines for piece in line.pieces], is_log=is_log)
+    for line in reversed(lines):
+        _draw_line(axes, line)
+    set_x(axes, ends or ends_of(lines), clock(comparison))
+
+
+def _draw_line(axes: Axes, line: DrawnLine) -> None:
     """Draw a mean and its band; paler where not all seeds are there, with × where one is lost.
 
     After the limits are set: × is at the edge if it is beyond it, and a band ends where its mean
     leaves the panel, for that of a seed that explodes would cover all of it.
     """
-    look, (bottom, top) = setting.look.on_paper, axes.get_ylim()
+    look, (bottom, top) = line.setting.look.on_paper, axes.get_ylim()
     hue = look["color"]
-    for piece in found:
+    for piece in line.pieces:
         x, alpha = piece.epochs, 1 if piece.is_whole else _PALE
         marks = {**look, "marker": look["marker"] or "."}  # a line of one point cannot be seen
         if len(x) > 1:
             every = math.ceil(len(x) / _MARKERS_ON_A_LINE)
-            first = (setting.place or 0) * every // MOST_SETTINGS  # not upon those of others
+            first = (line.setting.place or 0) * every // MOST_SETTINGS  # not upon those of others
             marks = {**look, "markevery": (first, every)}
-        axes.plot(x, piece.mean, alpha=alpha, linestyle=linestyle, **marks)
+        axes.plot(x, piece.mean, alpha=alpha, linestyle=line.style, **marks)
         error = np.where(np.isfinite(piece.standard_error), piece.standard_error, np.nan)
         if len(x) == 1 and np.isfinite(error).all():  # a band of no width cannot be seen
             axes.errorbar(x, piece.mean, error, fmt="none", ecolor=hue, alpha=alpha)
@@ -337,14 +372,8 @@ def draw_line(
             axes.plot([x[-1]], [end], color=hue, **CROSS)
 
 
-def set_limits(axes: Axes, found: Sequence[Band], *, is_log: bool) -> None:
-    """Let the panel be high enough for all but what explodes, which leaves it.
-
-    Args:
-        axes: the panel.
-        found: the pieces of its lines.
-        is_log: take a logarithmic axis if the means need one.
-    """
+def _set_limits(axes: Axes, found: Sequence[Band], *, is_log: bool) -> None:
+    """Let the panel be high enough for all but what explodes, which leaves it."""
     means = np.clip(np.concatenate([piece.mean for piece in found]), -_FAR, _FAR)
     errors = np.concatenate([piece.standard_error for piece in found])
     errors = np.minimum(np.where(np.isfinite(errors), errors, 0), _FAR)
@@ -387,9 +416,9 @@ def clock(comparison: Comparison) -> str:
     return "Epoch" if comparison.has_epochs else "Step"
 
 
-def ends_of(found: Iterable[Band]) -> list[float]:
+def ends_of(lines: Iterable[DrawnLine]) -> list[float]:
     """Return where lines begin and end."""
-    return [float(end) for piece in found for end in (piece.epochs[0], piece.epochs[-1])]
+    return [float(e) for line in lines for piece in line.pieces for e in piece.epochs[[0, -1]]]
 
 
 def set_x(axes: Axes, ends: Sequence[float], label: str, bins: int = 6) -> None:
@@ -417,19 +446,22 @@ def entry(label: str, **style: Any) -> LegendEntry:
     return LegendEntry(Line2D([], [], **{"color": GREY, **style}), label)
 
 
-def setting_entries(settings: Iterable[DrawnSetting]) -> list[LegendEntry]:
-    """Return the entries of settings."""
-    return [entry(each.label, **each.look.on_paper) for each in settings]
-
-
-def end_entries(found: Sequence[Band], *, is_broken: bool = False) -> list[LegendEntry]:
-    """Say what × and pale lines mean, where there are some; ``is_broken`` if × is elsewhere too."""
-    entries = []
-    if is_broken or any(piece.is_broken for piece in found):
+def add_line_legend(
+    figure: Figure,
+    comparison: Comparison,
+    settings: Iterable[DrawnSetting],
+    lines: Sequence[DrawnLine],
+    others: Sequence[LegendEntry] = (),
+    note: str = "",
+) -> None:
+    """Say below a figure which settings its lines are of, and what × and pale lines mean."""
+    entries = [entry(each.label, **each.look.on_paper) for each in settings] + list(others)
+    found = [piece for line in lines for piece in line.pieces]
+    if any(piece.is_broken for piece in found):
         entries.append(entry("a seed ends", linestyle="", marker="x"))
     if not all(piece.is_whole for piece in found):
         entries.append(entry("mean of the others", alpha=_PALE))
-    return entries
+    add_legend(figure, entries, f"{left_out_note(comparison)} {note}".strip())
 
 
 def add_legend(figure: Figure, entries: Sequence[LegendEntry], note: str = "") -> None:

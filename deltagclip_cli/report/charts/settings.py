@@ -38,7 +38,7 @@ Points = Mapping[float, DrawnSetting]
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class BySetting:
     """For each setting that is a number, the best mean at each of its values.
 
     The best is that over all other settings, so that each optimizer is shown at what it can do. A

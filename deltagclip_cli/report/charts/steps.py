@@ -10,29 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deltagclip_cli.core import REGIME_FRACTIONS
-from deltagclip_cli.report.appearance import (
-    LITERAL,
-    DrawnSetting,
-    drawable,
-    left_out_note,
-    wrapped,
-)
+from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, drawable, on_paper, wrapped
 from deltagclip_cli.report.charts.lines import (
     CROSS,
     POINTS_ON_PAPER,
     Band,
+    DrawnLine,
     Json,
     LegendEntry,
     PageLines,
-    add_legend,
+    add_line_legend,
     clock,
-    draw_line,
-    end_entries,
+    draw_lines,
     ends_of,
+    lines_of,
     pieces,
-    set_limits,
     set_x,
-    setting_entries,
 )
 from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.read.run import Numbers, Run
@@ -75,18 +68,14 @@ class _Areas:
     """The shares of a setting's steps, by regime, over its epochs until a seed ends.
 
     Args:
-        setting: whose steps they are.
-        over: what has the epochs, steps and seconds of the points.
+        line: one of these shares, over all epochs of the setting.
+        over: the points of the areas; broken if a seed ends there before the end of its run.
         shares: of the steps, at these.
-        is_broken: whether a seed ends there before the end of its run.
-        ends: the first epoch of the setting, and its last.
     """
 
-    setting: DrawnSetting
+    line: DrawnLine
     over: Band
     shares: Mapping[str, Numbers]
-    is_broken: bool
-    ends: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -98,60 +87,46 @@ class Steps:
     kind = "step-size"
     heading = "What the step size did"
 
-    def _lines(self, metric: str, most: int) -> list[tuple[DrawnSetting, list[Band]]]:
-        ddof = self.comparison.question.ddof
-        lines = [
-            (each, pieces([_with_ratio(run) for run in each.row.once], metric, ddof, most))
-            for each in self.settings
-        ]
-        is_dull = metric == "optim/lr" and not any(
-            np.ptp(piece.mean) for _, found in lines for piece in found
-        )
-        return [] if is_dull else [(each, found) for each, found in lines if found]
+    def _lines(
+        self, settings: Sequence[DrawnSetting], most: int
+    ) -> Iterator[tuple[str, list[DrawnLine]]]:
+        """Yield the lines of each metric; not of learning rates that never change."""
+        for metric in TITLES:
+            ddof = self.comparison.question.ddof
+            lines = lines_of(settings, metric, ddof, most, extended=_with_ratio)
+            changes = any(np.ptp(piece.mean) for line in lines for piece in line.pieces)
+            if lines and (changes or metric != "optim/lr"):
+                yield metric, lines
 
     @cached_property
     def _areas(self) -> list[_Areas]:
         """Of the settings that figures show, those of which some steps were clipped or floored."""
         areas = []
-        for setting in (each for each in self.settings if each.place is not None):
+        for setting in on_paper(self.settings):
             runs = [_with_regimes(run) for run in setting.row.once]
             found = {name: each for name in _AREAS if (each := pieces(runs, name))}
             first = {name: each[0] for name, each in found.items()}
-            if not any(first[name].mean.any() for name in (CLIPPED, FLOORED) if name in first):
-                continue
-            epochs = reduce(np.intersect1d, [each.epochs for each in first.values()])
-            if not len(epochs):
-                continue
-            places = np.unique(
-                np.linspace(0, len(epochs) - 1, POINTS_ON_PAPER).round().astype(np.intp)
-            )
-            at = {
-                n: each.at(np.searchsorted(each.epochs, epochs[places]))
-                for n, each in first.items()
-            }
-            areas.append(
-                _Areas(
-                    setting,
-                    next(iter(at.values())),
-                    {name: each.mean for name, each in at.items()},
-                    any(each.is_broken for each in first.values()),
-                    ends_of(piece for each in found.values() for piece in each),
-                )
-            )
-        return areas
+            was_cut = any(first[name].mean.any() for name in (CLIPPED, FLOORED) if name in first)
+            if was_cut:
+                epochs = reduce(np.intersect1d, [each.epochs for each in first.values()])
+                some = np.linspace(0, len(epochs) - 1, min(len(epochs), POINTS_ON_PAPER))
+                epochs = epochs[some.round().astype(np.intp)]
+                at = {n: each.at(np.searchsorted(each.epochs, epochs)) for n, each in first.items()}
+                over = replace(at[FLOORED], is_whole=True)
+                shares = {name: each.mean for name, each in at.items()}
+                areas.append(_Areas(DrawnLine(setting, found[FLOORED]), over, shares))
+        return [each for each in areas if len(each.over.epochs)]
 
     # ---------------------------------------------------------------------- page
 
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each metric, and one of the regimes of each setting."""
-        for metric, title in TITLES.items():
-            lines = [page.line(*each) for each in self._lines(metric, page.points)]
-            if lines:
-                yield page.chart(title, lines, is_log=True)
+        for metric, lines in self._lines(self.settings, page.points):
+            yield page.chart(TITLES[metric], lines, is_log=True)
         for areas in self._areas:
             traces = [
                 {
-                    "row": areas.setting.number,
+                    "row": areas.line.setting.number,
                     "axis": page.axis_of(areas.over),
                     "y": np.round(shares, 6).tolist(),
                     "name": _AREAS[name][0].partition(",")[0],
@@ -164,7 +139,7 @@ class Steps:
                 for name, shares in areas.shares.items()
             ]
             yield {
-                "title": f"{areas.setting.name}: shares of steps",
+                "title": f"{areas.line.setting.name}: shares of steps",
                 "traces": traces,
                 "layout": {
                     "yaxis": {"tickformat": ".0%", "range": [0, 1]},
@@ -176,37 +151,25 @@ class Steps:
     # --------------------------------------------------------------------- paper
 
     def paper(self) -> Figure | None:
-        """Draw a row of panels for lines, and below it rows for areas; None without any."""
-        lines = {
-            metric: found
-            for metric in TITLES
-            if (
-                found := [e for e in self._lines(metric, POINTS_ON_PAPER) if e[0].place is not None]
-            )
-        }
-        areas = self._areas
-        if STEP_RATIO not in lines and not areas:
+        """Draw panels for lines, and below them areas; None if nobody tells of step sizes."""
+        found, areas = dict(self._lines(on_paper(self.settings), POINTS_ON_PAPER)), self._areas
+        if STEP_RATIO not in found and not areas:
             return None
-        bands = [piece for of_metric in lines.values() for _, each in of_metric for piece in each]
-        ends = [*ends_of(bands), *(end for each in areas for end in each.ends)]
-        figure, above, below = _grid(len(lines), len(areas))
-        for axes, (metric, of_metric) in zip(above, lines.items(), strict=True):
-            set_limits(axes, [piece for _, each in of_metric for piece in each], is_log=True)
-            for line in reversed(of_metric):
-                draw_line(axes, *line)
+        everything = [line for lines in found.values() for line in lines]
+        ends = ends_of([*everything, *(each.line for each in areas)])
+        figure, above, below = _grid(len(found), len(areas))
+        for axes, (metric, lines) in zip(above, found.items(), strict=True):
+            draw_lines(axes, self.comparison, lines, is_log=True, ends=ends)
             axes.set_ylabel(drawable(TITLES[metric]), **LITERAL)
-            set_x(axes, ends, clock(self.comparison))
         for axes, each in zip(below, areas, strict=True):
             _draw_areas(axes, each)
             # The panels above the last row have the same epochs.
             set_x(axes, ends, clock(self.comparison) if _is_last(axes) else "", bins=4)
-        having = [setting for of_metric in lines.values() for setting, _ in of_metric]
-        entries = setting_entries(each for each in self.settings if each in having)
-        entries += end_entries(bands, is_broken=any(each.is_broken for each in areas))
-        entries += [
-            _area_entry(name) for name in _AREAS if any(name in each.shares for each in areas)
-        ]
-        add_legend(figure, entries, left_out_note(self.comparison))
+        having = sorted({line.setting for line in everything}, key=lambda each: each.number)
+        regimes = [n for n in _AREAS if any(n in each.shares for each in areas)]
+        broken = [replace(each.line, pieces=[each.over]) for each in areas]
+        entries = list(map(_area_entry, regimes))
+        add_line_legend(figure, self.comparison, having, [*everything, *broken], entries)
         return figure
 
 
@@ -254,10 +217,10 @@ def _draw_areas(axes: Axes, areas: _Areas) -> None:
     if len(x) == 1:  # an area of no width cannot be seen
         x, shares = np.array([x[0] - 0.5, x[0] + 0.5]), shares.repeat(2, axis=1)
     axes.stackplot(x, shares, colors=[_AREAS[name][1] for name in areas.shares], linewidth=0)
-    hue = areas.setting.look.on_paper["color"]
-    if areas.is_broken:
+    hue = areas.line.setting.look.on_paper["color"]
+    if areas.over.is_broken:
         axes.plot([x[-1]], [0.5], color=hue, **CROSS)
-    axes.set_title(wrapped(drawable(areas.setting.name), _LETTERS, 2), color=hue, **LITERAL)
+    axes.set_title(wrapped(drawable(areas.line.setting.name), _LETTERS, 2), color=hue, **LITERAL)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
     place = axes.get_subplotspec()
