@@ -145,15 +145,9 @@ class HeldFolder:
         self.folder = folder
         self._expected: bytes | None = None
         with suppress(OSError):  # which the first check will meet again
-            self._expected = self._owner()  # what an earlier process left; take() replaces it
+            # What an earlier process left, until take() replaces it.
+            self._expected = folder.owner_file.read_bytes()
         self._is_taken = False
-
-    def _owner(self) -> bytes | None:
-        # Opened anew each time: on NFS it is open() that asks the server for what is there now.
-        try:
-            return read_file(self.folder.owner_file)
-        except FileNotFoundError:
-            return None
 
     def take(self) -> None:
         """Make the folder this process's own, until it lets go; who had it will notice.
@@ -176,7 +170,7 @@ class HeldFolder:
     def release(self) -> None:
         """Remove ``owner.json`` if it still is this process's."""
         with suppress(OSError):
-            if self._is_taken and self._owner() == self._expected:
+            if self._is_taken and self.folder.owner_file.read_bytes() == self._expected:
                 self.folder.owner_file.unlink()
 
     def check(self) -> None:
@@ -186,22 +180,25 @@ class HeldFolder:
             TakenOverError: it is another's, or was another's in between.
             OSError: that cannot be found out.
         """
-        there = self._owner()
+        try:
+            # Opened anew each time: on NFS it is open() that asks the server for what is there now.
+            there: bytes | None = self.folder.owner_file.read_bytes()
+        except FileNotFoundError:
+            there = None
         if there == self._expected:
             return
-        if there is None:
-            # Without a folder there is nothing to be taken over, and the write will say so itself.
-            # Without the file, another process has worked here and has ended.
-            if self.folder.path.exists():
-                raise TakenOverError(
-                    f"{self.folder.path}: owner.json is gone, so another process has worked in "
-                    "this run folder; this process stops writing."
-                )
-            return
-        raise TakenOverError(
-            f"{self.folder.path}: {read_owner(self.folder) or 'another process'} has taken over "
-            "this run folder; this process stops writing."
-        )
+        if there is not None:
+            raise TakenOverError(
+                f"{self.folder.path}: {read_owner(self.folder) or 'another process'} has taken "
+                "over this run folder; this process stops writing."
+            )
+        # Without a folder there is nothing to be taken over, and the write will say so itself.
+        # Without the file, another process has worked here and has ended.
+        if self.folder.path.exists():
+            raise TakenOverError(
+                f"{self.folder.path}: owner.json is gone, so another process has worked in "
+                "this run folder; this process stops writing."
+            )
 
     def write(self, file: Path, text: str) -> None:
         """Write a file whole or not at all."""
