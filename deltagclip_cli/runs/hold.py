@@ -142,11 +142,11 @@ class HeldFolder:
     """
 
     def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+        self.folder, self._owner_file = folder, folder.owner_file
         self._expected: bytes | None = None
         with suppress(OSError):  # which the first check will meet again
             # What an earlier process left, until take() replaces it.
-            self._expected = folder.owner_file.read_bytes()
+            self._expected = self._owner_file.read_bytes()
         self._is_taken = False
 
     def take(self) -> None:
@@ -164,14 +164,14 @@ class HeldFolder:
             since=time.time(),
         )
         content = json.dumps(asdict(owner)) + "\n"
-        self.write(self.folder.owner_file, content)
+        self.write(self._owner_file, content)
         self._expected, self._is_taken = content.encode(), True
 
     def release(self) -> None:
         """Remove ``owner.json`` if it still is this process's."""
         with suppress(OSError):
-            if self._is_taken and self.folder.owner_file.read_bytes() == self._expected:
-                self.folder.owner_file.unlink()
+            if self._is_taken and self._owner_file.read_bytes() == self._expected:
+                self._owner_file.unlink()
 
     def check(self) -> None:
         """Look whether the folder still is this process's own.
@@ -182,7 +182,7 @@ class HeldFolder:
         """
         try:
             # Opened anew each time: on NFS it is open() that asks the server for what is there now.
-            there: bytes | None = self.folder.owner_file.read_bytes()
+            there: bytes | None = self._owner_file.read_bytes()
         except FileNotFoundError:
             there = None
         if there == self._expected:
@@ -276,7 +276,7 @@ class HeldFolder:
 
     def remove_leavings(self) -> None:
         """Remove what a process has left that was killed when the trial had its result."""
-        self.remove(self.folder.owner_file)
+        self.remove(self._owner_file)
         self._expected = None
         self.remove(self.folder.progress_file)
         self.remove_unfinished()

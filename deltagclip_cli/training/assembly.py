@@ -6,8 +6,8 @@ import inspect
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,9 @@ from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
 
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
 Task = Callable[[nn.Module, Tensor, Tensor], Loss]
 
 
@@ -62,7 +65,7 @@ class Parts:
 
 
 def find_device(name: str) -> torch.device:
-    """The device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+    """Return the device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
         DeviceError: there is no such device here.
@@ -71,9 +74,10 @@ def find_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        is_known = device.type in ("cpu", "cuda")
     except RuntimeError:
-        raise DeviceError(f"--device {name}: expected auto, cpu, cuda or cuda:N.") from None
-    if device.type not in ("cpu", "cuda"):
+        is_known = False
+    if not is_known:
         raise DeviceError(f"--device {name}: expected auto, cpu, cuda or cuda:N.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
@@ -119,15 +123,34 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     make_deterministic(trial.precision, device)
     dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
     dtype = parameter_dtype(trial.precision)
-    model = _model(trial, dataset, device, dtype)
+    shape = input_shape(trial.data, dataset.shape)
+    build = partial(build_model, trial.model.target, shape, dataset.classes)
+    needs_landscape = trial.certificate is not None or wants_auto(trial.optimizer)
+    # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the
+    # theorem, in float64, the first weights, those before the step, three vectors of Lanczos, a
+    # product and its parts.
+    copies = 4 * dtype.itemsize + 7 * torch.float64.itemsize * needs_landscape
+    _check_width(trial.model.options, build, copies, device)
+    torch.manual_seed(derive_seed(trial.seed, "init"))
+    model = build(trial.model.options).to(device=device, dtype=dtype)
+    if sum(isinstance(each, nn.Conv2d) for each in model.modules()) > 1:  # not in one layer alone
+        model = model.to(memory_format=torch.channels_last)
     train = make_batches(trial.data, dataset, True, device, dtype)
     test = make_batches(trial.data, dataset, False, device, dtype)
     task = make_task(trial)
     try_out(task, model, test)
-    landscape = _landscape(trial, model, task, train)
-    rate = 1 / landscape.smoothness() if landscape and wants_auto(trial.optimizer) else None
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = make_optimizer(trial, parameters, rate)
+    rate, probes = None, []
+    if needs_landscape:
+        (whole,) = train.iterate(None, None)  # which the spec has seen to
+        landscape = Landscape(model, task, *whole)
+        rate = 1 / landscape.smoothness() if wants_auto(trial.optimizer) else None
+        if trial.certificate is not None:
+            every, epochs = trial.certificate.every, trial.epochs
+            probe = CertificateProbe(
+                landscape, every=every, epochs=epochs, precision=trial.precision
+            )
+            probes.append(probe)
+    optimizer = make_optimizer(trial, [p for p in model.parameters() if p.requires_grad], rate)
     return Parts(
         model=model,
         task=task,
@@ -137,7 +160,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         test=test,
         device=device,
         fingerprint=fingerprint(dataset),
-        probes=_probes(trial, landscape),
+        probes=probes,
     )
 
 
@@ -155,76 +178,28 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 
 def parameter_dtype(precision: str) -> torch.dtype:
-    """What the weights are kept in; narrower products are made of them as they are needed."""
+    """Return what weights are kept in; narrower products are made of them as they are needed."""
     return torch.float64 if precision == "fp64" else torch.float32
 
 
-def _model(trial: Trial, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    shape = input_shape(trial.data, dataset.shape)
-    build = partial(build_model, trial.model.target, shape, dataset.classes)
-    _check_room(trial, build, device, dtype)
-    torch.manual_seed(derive_seed(trial.seed, "init"))
-    model = build(trial.model.options)
-    model = model.to(device=device, dtype=dtype)
-    if _is_convolutional(model):
-        model = model.to(memory_format=torch.channels_last)
-    return model
-
-
-def _check_room(
-    trial: Trial,
-    build: Callable[[Mapping[str, Any]], nn.Module],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> None:
-    """Refuse a width that has no room, before it fills the memory."""
-    free = free_bytes(device)
-    width = trial.model.options.get("width")
-    if width is None or free is None:
-        return
-
-    def parameters(width: int) -> int:
-        with torch.device("meta"):
-            model = build({**trial.model.options, "width": width})
-        return sum(each.numel() for each in model.parameters())
-
-    # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the
-    # theorem, in float64, the first weights, those before the step, three vectors of Lanczos, a
-    # product and its parts.
-    copies = 4 * dtype.itemsize + 7 * torch.float64.itemsize * _needs_landscape(trial)
-    check_width(width, parameters, copies, free)
-
-
-def _needs_landscape(trial: Trial) -> bool:
-    return trial.certificate is not None or wants_auto(trial.optimizer)
-
-
-def _landscape(
-    trial: Trial, model: nn.Module, task: Task, train: Batches | TokenBatches
-) -> Landscape | None:
-    """The loss around the first weights; None if nothing of it is asked."""
-    if not _needs_landscape(trial):
-        return None
-    (whole,) = train.iterate(None, None)  # which the spec has seen to
-    return Landscape(model, task, *whole)
-
-
-def _probes(trial: Trial, landscape: Landscape | None) -> list[CertificateProbe]:
-    if trial.certificate is None or landscape is None:
-        return []
-    every, epochs = trial.certificate.every, trial.epochs
-    return [CertificateProbe(landscape, every=every, epochs=epochs, precision=trial.precision)]
-
-
-def _is_convolutional(model: nn.Module) -> bool:
-    """Whether convolutions are the body of the network, not only its first layer."""
-    return sum(isinstance(module, nn.Conv2d) for module in model.modules()) > 1
-
-
 def make_task(trial: Trial) -> Task:
-    """What is minimised and measured."""
-    task: Task = built(trial.task.target, "task", trial.task.name, trial.task.options)
+    """Make what is minimised and measured.
+
+    Raises:
+        UsageError: it refuses its options.
+    """
+    with _refused_by("task", trial.task.name):
+        task: Task = load_target(trial.task.target)(**trial.task.options)
     return task
+
+
+@contextmanager
+def _refused_by(kind: str, name: str) -> Iterator[None]:
+    """Say that a part refuses its options, where it does."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{kind} '{name}' refuses its options: {stopped(error)}") from None
 
 
 @torch.inference_mode()
@@ -246,7 +221,7 @@ def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> No
 def make_optimizer(
     trial: Trial, parameters: Sequence[Tensor], rate: float | None = None
 ) -> Optimizer:
-    """The optimizer of a trial.
+    """Make the optimizer of a trial.
 
     Args:
         trial: whose it is.
@@ -261,14 +236,13 @@ def make_optimizer(
     }
     if rate is not None:
         options["lr"] = rate
-    optimizer: Optimizer = built(
-        trial.optimizer.target, "optimizer", trial.optimizer.name, options, parameters
-    )
+    with _refused_by("optimizer", trial.optimizer.name):
+        optimizer: Optimizer = load_target(trial.optimizer.target)(parameters, **options)
     return optimizer
 
 
 def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
-    """The schedule of a trial, of so many steps in an epoch.
+    """Make the schedule of a trial, of so many steps in an epoch.
 
     Raises:
         UsageError: it refuses its options, or the length of the training.
@@ -316,12 +290,7 @@ def load_dataset(
 
 
 def check_reading(data: Data, shape: tuple[int, ...] | None, *, reads_texts: bool) -> None:
-    """Refuse texts for a model that reads none, and the other way round.
-
-    Args:
-        data: settings of the data.
-        shape: of the inputs; None for texts.
-        reads_texts: whether the model reads texts.
+    """Refuse texts, whose inputs have no shape, for a model that reads none, and the reverse.
 
     Raises:
         UsageError: they do not go together.
@@ -339,7 +308,7 @@ def check_reading(data: Data, shape: tuple[int, ...] | None, *, reads_texts: boo
 
 
 def fitted(dataset: Dataset, data: Data) -> Dataset:
-    """A whole data set cut to the samples that the settings want.
+    """Cut a whole data set to the samples that the settings want.
 
     Raises:
         DataError: it has fewer, or fewer than a batch.
@@ -363,7 +332,7 @@ def check_batch_size(data: Data, samples: int) -> None:
 
 
 def input_shape(data: Data, stored: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of what a model is given, of inputs that are stored in another."""
+    """Return the shape of what a model is given, of inputs that are stored in another."""
     if data.image_size is None or len(stored) != 3:
         return stored
     return (stored[0], data.image_size, data.image_size)
@@ -372,7 +341,7 @@ def input_shape(data: Data, stored: tuple[int, ...]) -> tuple[int, ...]:
 def make_batches(
     data: Data, dataset: Dataset, training: bool, device: torch.device, dtype: torch.dtype
 ) -> Batches | TokenBatches:
-    """The batches of one split.
+    """Make the batches of one split.
 
     Raises:
         UsageError: the data do not go with their augmentation, or it refuses its options.
@@ -384,7 +353,14 @@ def make_batches(
         if data.augment:
             raise DataError(f"augment is for images, but {data.name} holds texts.\n  Remove it.")
         return TokenBatches(split, batch_size=batch_size, device=device, padding=dataset.padding)
-    mean, std = _normalization(data, dataset)
+    mean, std = (dataset.mean, dataset.std) if data.normalize == "dataset" else (None, None)
+    if isinstance(data.normalize, Normalization):
+        mean, std = tuple(data.normalize.mean), tuple(data.normalize.std)
+    augmentations: list[Augmentation] = []
+    for each in data.augment if training else ():
+        with _refused_by("augmentation", each.name):
+            make = load_target(each.target)
+            augmentations.append(make(data.image_size or dataset.shape[-1], **each.options))
     return Batches(
         split,
         batch_size=batch_size,
@@ -393,27 +369,12 @@ def make_batches(
         mean=mean,
         std=std,
         image_size=data.image_size,
-        augmentations=_augmentations(data, dataset) if training else [],
+        augmentations=augmentations,
     )
 
 
-def _augmentations(data: Data, dataset: Dataset) -> list[Augmentation]:
-    size = data.image_size or dataset.shape[-1]
-    return [
-        built(each.target, "augmentation", each.name, each.options, size) for each in data.augment
-    ]
-
-
-def _normalization(
-    data: Data, dataset: Dataset
-) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    if isinstance(data.normalize, Normalization):
-        return tuple(data.normalize.mean), tuple(data.normalize.std)
-    return (dataset.mean, dataset.std) if data.normalize == "dataset" else (None, None)
-
-
 def fingerprint(dataset: Dataset) -> str:
-    """Sizes and a checksum of the data, by which a restart knows that they are the same."""
+    """Return sizes and a checksum of the data, which tell a restart that they are the same."""
     checksum = 0
     for split in (dataset.train, dataset.test):
         for tensor in (split.inputs, split.targets):
@@ -421,66 +382,57 @@ def fingerprint(dataset: Dataset) -> str:
     return f"{len(dataset.train)} + {len(dataset.test)} samples, checksum {checksum:08x}"
 
 
-def built(target: str, kind: str, name: str, options: Mapping[str, Any], *supplied: object) -> Any:
-    """What a target makes of its options.
-
-    Raises:
-        UsageError: it refuses them.
-    """
-    try:
-        return load_target(target)(*supplied, **options)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{kind} '{name}' refuses its options: {stopped(error)}") from None
-
-
 def free_bytes(device: torch.device) -> int | None:
-    """The memory that is free on a device; None where nobody knows."""
+    """Return the memory that is free on a device; None where nobody knows."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    known = [_of_system("MemAvailable"), _of_container(lambda limit, used: max(0, limit - used))]
-    return min((each for each in known if each is not None), default=None)
+    return _memory("MemAvailable", lambda limit, used: max(0, limit - used))
 
 
 def total_bytes(device: torch.device) -> int | None:
-    """The memory that a device has; None where nobody knows."""
+    """Return the memory that a device has; None where nobody knows."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
-    known = [_of_system("MemTotal"), _of_container(lambda limit, used: limit)]
-    return min((each for each in known if each is not None), default=None)
+    return _memory("MemTotal", lambda limit, used: limit)
 
 
-def _of_system(name: str) -> int | None:
-    """What Linux says it has, or could give without swapping."""
+def _memory(name: str, of_container: Callable[[int, int], int]) -> int | None:
+    """Return what Linux says it has, or what a container has if that is less."""
+    known = []
     with suppress(OSError):
         found = re.search(rf"^{name}: +(\d+) kB", _MEMINFO.read_text(), re.MULTILINE)
-        return int(found[1]) * 1024 if found else None
-    return None
-
-
-def _of_container(figure: Callable[[int, int], int]) -> int | None:
-    """A figure of a container's limit and of what is used of it, if it has a limit."""
-    with suppress(OSError, ValueError):
+        known += [int(found[1]) * 1024] if found else []
+    with suppress(OSError, ValueError):  # there is no container, or it has no limit
         limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
-        return figure(limit, used)
-    return None
+        known.append(of_container(limit, used))
+    return min(known, default=None)
 
 
-_MEMINFO = Path("/proc/meminfo")
-_CGROUP = Path("/sys/fs/cgroup")
-
-
-def check_width(width: int, parameters: Callable[[int], int], copy_bytes: int, free: int) -> None:
-    """Check that a network of some width fits.
+def _check_width(
+    options: Mapping[str, Any],
+    build: Callable[[Mapping[str, Any]], nn.Module],
+    copy_bytes: int,
+    device: torch.device,
+) -> None:
+    """Refuse a network with a width that has no room, before it fills the memory.
 
     Args:
-        width: of its layers.
-        parameters: how many it has for any width; grows with it.
-        copy_bytes: what training takes for each of them.
-        free: memory in bytes.
+        options: of the model; perhaps it has no width.
+        build: makes it of its options.
+        copy_bytes: what training takes for each of its parameters.
+        device: that it is trained on.
 
     Raises:
-        DeviceError: it does not; the message says which width would.
+        DeviceError: it does not fit; the message says which width would.
     """
+    width, free = options.get("width"), free_bytes(device)
+    if width is None or free is None:
+        return
+
+    def parameters(width: int) -> int:
+        with torch.device("meta"):
+            return sum(each.numel() for each in build({**options, "width": width}).parameters())
+
     needed = parameters(width) * copy_bytes
     if needed <= free:
         return
