@@ -18,6 +18,7 @@ from deltagclip_cli.core import claimed
 
 # Several processes run tests at once, each of which would else take all cores for small sums.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where a test has several, none spins
 
 _UNPACK = Path(__file__).parents[2] / "shared" / "data" / "unpack"
 
