@@ -239,7 +239,7 @@ def _diverged(at: Mapping[str, Any] | None) -> str:
     return f"the loss in {at['where']} was not finite at step {at['step']} (epoch {at['epoch']})"
 
 
-STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="allow", defer_build=True)
 """How JSON is read that this program wrote: of the right types, and without what is no number."""
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]

@@ -44,7 +44,10 @@ from deltagclip_cli.spec.faults import (
 AS_WRITTEN = "as written"
 """The context of a validation that looks no names up."""
 
-_CONFIG = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+# Built when first used: help and completion load these classes and use none.
+_CONFIG = ConfigDict(
+    extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True
+)
 
 
 class Frozen(BaseModel):
