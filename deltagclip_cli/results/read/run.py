@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deltagclip_cli.spec.trial import Trial
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 Numbers = NDArray[np.float64]
 
