@@ -50,7 +50,7 @@ from deltagclip_cli.search.study import (
     chosen,
     read_tried,
 )
-from deltagclip_cli.spec.axes import Choice, Interval
+from deltagclip_cli.spec.axes import Choice, Uniform
 from deltagclip_cli.spec.trial import Trial
 
 UNPRUNED = experiment_of(pruner="none")
@@ -493,7 +493,7 @@ def test_choices_that_python_thinks_equal_are_told_apart() -> None:
 
 
 def test_whole_numbers_stay_whole() -> None:
-    own = {"a": Interval(1, 9), "b": Interval(1, 900, log=True)}
+    own = {"a": Uniform(1, 9), "b": Uniform(1, 900, log=True)}
     assert [each.log for each in as_optuna(own).values()] == [False, True]
     drawn = chosen(own, {"a": 3, "b": 700})
     assert drawn == {"a": 3, "b": 700}
@@ -501,7 +501,7 @@ def test_whole_numbers_stay_whole() -> None:
 
 
 def test_few_digits_do_not_lead_out_of_the_space() -> None:
-    own = {"a": Interval(1 / 3, 2 / 3)}
+    own = {"a": Uniform(1 / 3, 2 / 3)}
     assert chosen(own, {"a": 1 / 3}) == {"a": 1 / 3}
     assert chosen(own, {"a": 2 / 3}) == {"a": 2 / 3}
     assert chosen(own, {"a": 0.5000000001}) == {"a": 0.5}
