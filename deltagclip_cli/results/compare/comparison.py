@@ -285,22 +285,16 @@ def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
         return list(rows)
     best, *others = ranked
     tests = [_difference(row, best, question) for row in others]
-    adjusted = adjusted_to_best(
-        best.values,
-        [row.values for row in others],
-        tests,
-        higher_is_better=question.higher_is_better,
-    )
-    equal = question.order(best.summary)
-    standings = {best.group: Standing.BEST if best.summary and best.summary.n else Standing.WORSE}
-    for row, p in zip(others, adjusted, strict=True):
-        is_equal = question.order(row.summary) == equal
-        standings[row.group] = standings[best.group] if is_equal else _standing(row, p)
-    behind = dict(zip((row.group for row in others), map(Behind, tests, adjusted), strict=True))
-    return [
-        replace(row, standing=standings.get(row.group), behind=behind.get(row.group))
-        for row in rows
-    ]
+    values = [row.values for row in others]
+    higher = question.higher_is_better
+    adjusted = adjusted_to_best(best.values, values, tests, higher_is_better=higher)
+    first = Standing.BEST if best.summary and best.summary.n else Standing.WORSE
+    measured = {best.group: replace(best, standing=first)}
+    for row, test, p in zip(others, tests, adjusted, strict=True):
+        is_equal = question.order(row.summary) == question.order(best.summary)
+        standing = first if is_equal else _standing(row, p)
+        measured[row.group] = replace(row, standing=standing, behind=Behind(test, p))
+    return [measured.get(row.group, row) for row in rows]
 
 
 def _difference(row: Row, other: Row, question: Question) -> Difference:
@@ -316,12 +310,13 @@ def _standing(row: Row, p: float | None) -> Standing:
 
 
 def _with_tests(rows: Sequence[Row], baseline: Row, question: Question) -> list[Row]:
-    others = {row.group: row for row in rows if row.summary and row.group != baseline.group}
-    tests = [_difference(row, baseline, question) for row in others.values()]
+    others = [row for row in rows if row.summary and row.group != baseline.group]
+    tests = [_difference(row, baseline, question) for row in others]
     t_test_p = holm([test.t_test_p for test in tests])
     rank_test_p = holm([test.rank_test_p for test in tests])
-    versus = dict(zip(others, map(Versus, tests, t_test_p, rank_test_p), strict=True))
-    return [replace(row, versus=versus.get(row.group)) for row in rows]
+    versus = map(Versus, tests, t_test_p, rank_test_p)
+    tested = {row.group: each for row, each in zip(others, versus, strict=True)}
+    return [replace(row, versus=tested.get(row.group)) for row in rows]
 
 
 # --------------------------------------------------------------- circumstances
