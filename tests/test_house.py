@@ -20,11 +20,9 @@ ROOT = Path(__file__).parents[1]
 LIMITS = {
     "loose modules": 0,
     "imports per file": 3.8,
-    "module names of several files": 14,
     "module lines, largest": 500,
     "function lines, median": 7,
-    "function lines, 95 %": 26,
-    "public class names of several classes": 13,
+    "function lines, 95 %": 28,  # steps that are taken once stand where they are taken
     "train: files": 75,
     "train: frames": 23,
 }
@@ -66,10 +64,6 @@ def repeated(names: Iterable[str]) -> set[str]:
     return {name for name, count in Counter(names).items() if count > 1}
 
 
-CLASSES_SOON = {"Column", "Panel", "Section", "Spec"}
-MODULES_SOON = {"plan", "session"}
-
-
 def test_no_public_class_has_the_name_of_another(script: ModuleType) -> None:
     classes = [
         node.name
@@ -78,7 +72,7 @@ def test_no_public_class_has_the_name_of_another(script: ModuleType) -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
     assert len(classes) > 100
-    assert repeated(classes) <= CLASSES_SOON
+    assert repeated(classes) == set()
 
 
 def test_no_module_has_the_name_of_another(script: ModuleType) -> None:
@@ -87,6 +81,6 @@ def test_no_module_has_the_name_of_another(script: ModuleType) -> None:
     found = [parts[-1] for parts in names if parts and parts[0] != "commands"]
     commands = [parts[-1] for parts in names if len(parts) > 1 and parts[0] == "commands"]
     assert len(found) > 100
-    assert repeated(found) <= MODULES_SOON
+    assert repeated(found) == set()
     assert repeated(commands) == set()
     assert set(commands) & set(found) <= set(COMMANDS)

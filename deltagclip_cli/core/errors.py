@@ -22,7 +22,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the process tells the shell."""
+    """The codes that the process returns to the shell."""
 
     OK = 0
     FAILED = 1

@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in workers on this machine, in the jobs of a cluster."""
+"""Places where trials run: this process, workers on this machine, the jobs of a cluster."""
 
 from __future__ import annotations
 

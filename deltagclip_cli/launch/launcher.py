@@ -1,4 +1,4 @@
-"""What a launcher is: it is handed what ``sweep`` was asked for, and has the trials run somewhere.
+"""The launchers: each is handed what ``sweep`` was asked for, and has the trials run somewhere.
 
 A launcher whose process stays until the trials have ended is a :class:`StayingLauncher`, which says
 with what :class:`Runner` they are run; one that hands them to a queue is a :class:`Launcher`.

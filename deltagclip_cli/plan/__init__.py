@@ -1,1 +1,1 @@
-"""What is to be run, what has been run, and how long it takes."""
+"""Planning: the trials to run, those that have been run, and the time that they take."""

@@ -1,4 +1,4 @@
-"""How long trials take, by those that have ended, and when a sweep will be done."""
+"""The time that trials take, by those that have ended, and the end of a sweep."""
 
 from __future__ import annotations
 

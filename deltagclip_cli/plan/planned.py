@@ -1,4 +1,4 @@
-"""What there is to run, what has become of it, and what else a runs folder holds.
+"""The trials that there are to run, their states, and what else a runs folder holds.
 
 Torch is not needed to know it: 10,000 trials are looked up in a second.
 """
@@ -222,7 +222,7 @@ class RunStatus:
 
     @property
     def reason(self) -> str:
-        """Why it is in that state, in one line; empty if there is nothing to be said."""
+        """The reason for that state, in one line; empty if there is nothing to be said."""
         if self.standing is not None and self.standing.reason:
             return self.standing.reason
         silent = self.state in (State.NEW, State.RUNNING, State.FINISHED)
@@ -231,7 +231,7 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What there is.
+    """Everything that a runs folder and a spec have.
 
     Args:
         planned: the trials of the spec.

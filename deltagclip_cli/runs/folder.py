@@ -112,7 +112,7 @@ class RunFolder:
 
     @property
     def state(self) -> State:
-        """What has become of the trial."""
+        """The state of the trial."""
         result = self.result()
         if result is not None:
             return State(result["status"])
@@ -125,7 +125,7 @@ class RunFolder:
 
     @property
     def reason(self) -> str:
-        """Why the trial is not finished, in one line; empty if it is, or if nothing is known."""
+        """The reason why the trial is not finished, in a line; empty if none is known."""
         result, problem = read_result(self.result_file)
         if result is not None:
             return _diverged(result["diverged"])
@@ -138,7 +138,7 @@ class RunFolder:
 
     @property
     def obstacle(self) -> str:
-        """What lies in the place of a file, or keeps one from being read; mostly nothing."""
+        """Name what lies in the place of a file, or keeps one from being read; mostly nothing."""
         ours = {each.name for each in vars(RunFolder).values() if isinstance(each, _File)}
         try:
             # The dot asks for the right to open what is listed.
@@ -189,7 +189,7 @@ class RunFolder:
         return None
 
     def is_claimed(self) -> bool:
-        """Whether a process works in the folder now."""
+        """Tell whether a process works in the folder now."""
         return is_claimed(self.lock_file)
 
     def check(self, trial: Trial) -> None:
@@ -225,7 +225,7 @@ class RunFolder:
         return read_trial(self.trial_file, to_run=True)
 
     def result(self) -> dict[str, Any] | None:
-        """What ``result.json`` holds; None if it is missing, empty, torn or no result."""
+        """Read ``result.json``; None if it is missing, empty, torn or no result."""
         return read_result(self.result_file)[0]
 
     def metrics(self) -> Iterator[dict[str, Any]]:
@@ -282,7 +282,7 @@ class _Result(_Part):
 
 
 def read_result(file: Path) -> tuple[dict[str, Any] | None, str]:
-    """What a ``result.json`` holds, or else what is wrong with it; neither if it is missing."""
+    """Read a ``result.json``, or return what is wrong with it; neither if it is missing."""
     try:
         return _Result.model_validate_json(read_file(file)).model_dump(), ""
     except FileNotFoundError:
@@ -367,7 +367,7 @@ class Heartbeat:
 
     @property
     def age_seconds(self) -> float:
-        """How long ago it was written; long, if the process is stopped or in a long evaluation."""
+        """The time since it was written; long if the process is stopped, or evaluates for long."""
         return max(0.0, time.time() - self.time)
 
 

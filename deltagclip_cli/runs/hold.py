@@ -1,4 +1,4 @@
-"""Who works in a run folder, and all that is written there.
+"""The one process that works in a run folder, and all that it writes there.
 
 Only a :class:`HeldFolder` writes in a run folder, and only :func:`hold` gives one. Before each
 write it looks whether the folder still is this process's own, so that nobody can forget to ask.
@@ -321,7 +321,7 @@ class HeldFolder:
         self._record(self.folder.pruned_file, reason)
 
     def _record(self, file: Path, reason: str, more: str = "") -> None:
-        """Where not even this can be written, the terminal is what remains."""
+        """Write a reason; if not even this can be written, the terminal is what remains."""
         first_line = reason.partition("\n")[0][:500]
         with suppress(OSError):
             self.check()

@@ -1,1 +1,1 @@
-"""What the loss looks like around the weights: tangent kernel, curvature, distance travelled."""
+"""The shape of the loss around the weights: tangent kernel, curvature, distance travelled."""

@@ -49,7 +49,7 @@ HOW_MEASURED = (
 
 @dataclass(frozen=True)
 class Certificate:
-    """What of the theorem held in a run.
+    """The lines of the theorem that held in a run.
 
     Args:
         run: the run.
@@ -73,7 +73,7 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether every statement does."""
+        """Tell whether every statement does."""
         return all(each.verdict is Verdict.HOLDS for each in self.statements)
 
     def record(self) -> dict[str, Any]:

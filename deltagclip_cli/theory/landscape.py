@@ -89,7 +89,7 @@ class Landscape:
         return _flat(self._trained).detach()
 
     def is_smooth(self) -> bool:
-        """Whether F is made of operations that are known to be smooth, which ReLU is not."""
+        """Tell whether F is made of operations that are known to be smooth, which ReLU is not."""
         return has_smooth_operations_only(self._network(self._inputs[:1]))
 
     def kernel_extremes(self) -> tuple[Estimate, Estimate]:
@@ -269,7 +269,7 @@ def _noted_calls(network: nn.Module) -> Iterator[list[_Call]]:
 
 @torch.no_grad()
 def _is_linear_maps(network: nn.Module, inputs: Tensor) -> bool:
-    """Whether all weights are those of linear maps, each trained and applied once to vectors."""
+    """Tell whether all weights are of linear maps, each trained and applied once to vectors."""
     maps = _linear_maps(network)
     theirs = [parameter for each in maps for parameter in each.parameters()]
     everything = list(network.parameters())
@@ -407,7 +407,7 @@ _SMOOTH = {
 
 
 def has_smooth_operations_only(outputs: Tensor) -> bool:
-    """Whether all that lies between the weights and these outputs is known to be smooth.
+    """Tell whether all that lies between the weights and these outputs is known to be smooth.
 
     Args:
         outputs: with their graph of autograd. It holds the operations that were made with trained

@@ -17,7 +17,7 @@ ROUNDING = {"fp64": 2.0**-52, "fp32": 2.0**-23}
 
 
 def slack(first_loss: float, rounding: float) -> float:
-    """What rounding may add to ‖F(w) - y‖/√2, the root of a loss.
+    """Return what rounding may add to ‖F(w) - y‖/√2, the root of a loss.
 
     The outputs are as large as the first residuals, about, and each is a sum of some thousand
     products, which cancel; a hundred roundings of the largest were never exceeded.
@@ -26,7 +26,7 @@ def slack(first_loss: float, rounding: float) -> float:
 
 
 def falls_short(ratio: Any, mu: float, doubt: Any) -> Any:
-    """Whether a PL* ratio ‖∇L‖²/(2L), or each of an array, is less than μ by more than rounding.
+    """Tell whether a PL* ratio ‖∇L‖²/(2L), or each of an array, is below μ by more than rounding.
 
     Args:
         ratio: as measured.

@@ -65,7 +65,7 @@ class Trajectory:
 
     @property
     def slack(self) -> float:
-        """What rounding may add to the root of a loss."""
+        """Return what rounding may add to the root of a loss."""
         return slack(float(self.losses[0]), self.rounding)
 
     @property
@@ -76,7 +76,7 @@ class Trajectory:
 
     @property
     def doubts(self) -> Numbers:
-        """What rounding may have done to the root of each loss, relatively, (T,)."""
+        """Return what rounding may have done to the root of each loss, relatively, (T,)."""
         with np.errstate(all="ignore"):
             return np.asarray(self.slack / np.sqrt(self.losses))
 
@@ -95,7 +95,7 @@ class Trajectory:
 
 
 def is_measured(curves: Mapping[str, Curve]) -> bool:
-    """Whether a run has what a certificate needs."""
+    """Tell whether a run has what a certificate needs."""
     return "theory/lambda_min" in curves and "theory/beta" in curves
 
 
@@ -166,7 +166,7 @@ def floor_of(optimizer: Mapping[str, Any]) -> float:
 
 
 class Verdict(StrEnum):
-    """What a statement came to."""
+    """The outcome of a statement."""
 
     HOLDS = "holds"
     VIOLATED = "violated"
@@ -323,7 +323,7 @@ class Theorem:
         return self._judge("step size", missing, is_broken, ratios, bounds, shown)
 
     def _ratio(self, missing: str) -> Statement:
-        """Where λ_min was not measured it may be less than μ, and no ratio can contradict it."""
+        """Judge the ratios; a λ_min that was not measured may be below μ: none contradicts it."""
         trajectory, ratios = self.trajectory, self.trajectory.ratios
         is_short = np.asarray(falls_short(ratios, self.mu, trajectory.doubts))
         is_measured = np.zeros_like(is_short)
@@ -383,7 +383,7 @@ class Theorem:
 
     @property
     def _doubt(self) -> str:
-        """What a statement that is violated is violated by."""
+        """Return by what a violated statement is violated."""
         measured, steps = len(self.trajectory.measured), len(self.trajectory.steps)
         if measured == steps:
             return ""

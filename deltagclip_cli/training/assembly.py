@@ -50,7 +50,7 @@ Task = Callable[[nn.Module, Tensor, Tensor], Loss]
 
 @dataclass(frozen=True)
 class Parts:
-    """What a trainer works with, on the device that it works on."""
+    """The parts that a trainer works with, on the device that it works on."""
 
     model: nn.Module
     task: Task

@@ -34,10 +34,10 @@ class Observer(Protocol):
         """
 
     def after(self) -> dict[str, Tensor]:
-        """What the step just made tells: ``step_size`` and ``grad_norm``, or less; 0-dim."""
+        """Measure the step just made: ``step_size`` and ``grad_norm``, or less; 0-dim."""
 
     def regimes(self) -> Tensor | None:
-        """How many steps so far were plain, clipped and floored (int64, shape (3,)), or None."""
+        """Count the plain, clipped and floored steps so far (int64, shape (3,)), or return None."""
 
 
 class NormObserver:
@@ -164,7 +164,7 @@ class Meter:
         return {name: _total(values) / len(values) for name, values in told.items() if values}
 
     def state_dict(self) -> State:
-        """What was added so far, exactly."""
+        """Return what was added so far, exactly."""
         sums = {name: _stacked(column) for name, column in self._sums.items()}
         observed = {
             name: {"steps": torch.tensor(list(column)), "values": _stacked([*column.values()])}

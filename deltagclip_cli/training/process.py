@@ -39,7 +39,7 @@ class StopRequest:
         self._telling = _thread.allocate_lock()  # held until the first SIGINT has been told
 
     def __call__(self) -> bool:
-        """Whether a signal has come."""
+        """Tell whether a signal has come."""
         return self.signal is not None
 
     @property

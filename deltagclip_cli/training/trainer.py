@@ -32,7 +32,7 @@ Values = dict[str, Tensor]
 
 
 class Ending(StrEnum):
-    """How a training came to its end."""
+    """The ways in which a training comes to its end."""
 
     FINISHED = "finished"
     DIVERGED = "diverged"

@@ -203,7 +203,7 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Stage:
-    """Where trials are to be trained.
+    """The device, or the cluster, on which trials are to be trained.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -215,7 +215,7 @@ class Stage:
 
 
 def elsewhere(resources: Resources) -> Stage:
-    """Where jobs with these resources train; on GPUs, unless they say that there are none."""
+    """Return the stage of jobs with these resources: GPUs, unless they say that there are none."""
     return Stage("cpu" if resources.gpus == 0 else "cuda", here=False)
 
 
@@ -287,13 +287,13 @@ def _varied(spec: Spec, trial: Trial, refusal: Refusal) -> Keys:
 
 
 def _index(written: Any, value: Any) -> Keys:
-    """Which of the values that were written became this one; empty if that is not known."""
+    """Find the written value that became this one; empty if that is not known."""
     values = written if isinstance(written, list) else []
     return next(((n,) for n, each in enumerate(values) if _became(each, value)), ())
 
 
 def _became(written: Any, value: Any) -> bool:
-    """Whether a check can have made a value of what was written, by adding defaults to it."""
+    """Tell whether a check can have made a value of what was written, by adding defaults to it."""
     if isinstance(value, dict):
         named = {"name": written} if isinstance(written, str) else written
         return isinstance(named, dict) and all(

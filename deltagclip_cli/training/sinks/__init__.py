@@ -36,7 +36,7 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Beginning:
-    """What is known of a trial when its training begins, or goes on after an interruption.
+    """The facts of a trial whose training begins, or goes on after an interruption.
 
     Args:
         trial: what is trained.

@@ -1,4 +1,4 @@
-"""What the run folder is told: ``metrics.jsonl``, ``progress.json`` and the lines of its log."""
+"""The sink of the run folder: ``metrics.jsonl``, ``progress.json`` and the lines of its log."""
 
 from __future__ import annotations
 
