@@ -45,15 +45,20 @@ from deltagclip_cli.core.metrics import (
     TrainedMetric,
     more_is_better,
 )
-from deltagclip_cli.core.numbers import (
+from deltagclip_cli.core.seeds import derive_seed
+from deltagclip_cli.core.wording import (
     NOTHING,
     duration,
     finite,
+    listed,
     memory,
+    plural,
+    printable,
+    ranges,
     short,
+    shortened,
     shown_with,
     standard_error,
+    stopped,
     with_error,
 )
-from deltagclip_cli.core.seeds import derive_seed
-from deltagclip_cli.core.wording import listed, plural, printable, ranges, shortened, stopped

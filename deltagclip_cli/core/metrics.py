@@ -1,8 +1,8 @@
 """Metrics: what they are called, which way is good, and which ones are shown first.
 
 An accuracy is a fraction everywhere: in files, in TensorBoard, as ``--target`` and on a terminal.
-Every metric is shown by :func:`~deltagclip_cli.core.numbers.short`, and a mean by
-:func:`~deltagclip_cli.core.numbers.with_error`.
+Every metric is shown by :func:`~deltagclip_cli.core.wording.short`, and a mean by
+:func:`~deltagclip_cli.core.wording.with_error`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,6 @@ from deltagclip_cli.core import Catalogue, load_target
 from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, Option, read_signature
 from deltagclip_cli.spec.faults import (
     Where,
-    collected,
     explained,
     faults_of,
     naming_legal_options,
@@ -203,11 +202,15 @@ class Component(Frozen):
         name: str = value["name"]
         options = {key: item for key, item in value.items() if key not in (*common, "name")}
         faults: list[InitErrorDetails] = []
-        if info.context != AS_WRITTEN:
-            with collected(faults, ()):
+        try:
+            if info.context != AS_WRITTEN:
                 name, options = cls._resolved(name, options)
-        with collected(faults, ()):
+        except ValidationError as error:
+            faults += faults_of(error)
+        try:
             component = handler({**common, "name": name, "options": options})
+        except ValidationError as error:
+            faults += faults_of(error)
         if faults:
             raise raised(faults)
         return component

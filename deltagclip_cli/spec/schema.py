@@ -198,7 +198,7 @@ class Experiment(TrialSettings):
     optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), _BY_LABEL]
     grid: Annotated[Grid, _VARIES_ITSELF] = Grid()
     search: Annotated[Search | None, _VARIES_ITSELF] = None
-    slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm()
+    slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm.model_construct()
 
     @classmethod
     def elsewhere(cls, option: str) -> str | None:
