@@ -11,6 +11,6 @@ import hashlib
 
 
 def derive_seed(seed: int, *parts: str | int) -> int:
-    """A seed in [0, 2**63) for the stream named by ``parts`` under the trial's ``seed``."""
+    """Return a seed in [0, 2**63) for the stream named by ``parts`` under the trial's ``seed``."""
     name = "/".join(str(part) for part in (seed, *parts))
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1

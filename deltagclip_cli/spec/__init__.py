@@ -1,1 +1,1 @@
-"""What the user wrote: read from YAML, checked at once, frozen. Nothing here imports torch."""
+"""The file of experiments: read from YAML, checked at once, frozen. Nothing here imports torch."""

@@ -50,7 +50,7 @@ _CONFIG = ConfigDict(
 
 
 class Frozen(BaseModel):
-    """What was checked and does not change any more."""
+    """A model that was checked and does not change any more."""
 
     model_config = _CONFIG
 

@@ -1,10 +1,11 @@
-"""What is varied: the points of a grid, each value checked once, and what a search tries."""
+"""Variations of an experiment: the points of a grid, and the space of a search."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -49,15 +50,15 @@ class Grid:
     own: Mapping[str, Sequence[Sequence[Point]]] = field(default_factory=dict)
 
     def shared_points(self, label: str) -> Iterator[Point]:
-        """Every combination of what is varied for all optimizers, here for one of them."""
+        """Yield every combination of what is varied for all optimizers, here for one of them."""
         return _product(self.shared.get(label, ()))
 
     def own_points(self, label: str) -> Iterator[Point]:
-        """Every combination of what is varied for this optimizer alone."""
+        """Yield every combination of what is varied for this optimizer alone."""
         return _product(self.own.get(label, ()))
 
     def values(self) -> Iterator[tuple[str, Any]]:
-        """Every value of every axis with its key; what all optimizers share, for each of them."""
+        """Yield every value with its key; what all optimizers share, for each of them."""
         for axes in itertools.chain(self.shared.values(), self.own.values()):
             for point in itertools.chain.from_iterable(axes):
                 yield from point.items()
@@ -83,9 +84,6 @@ def read_grid(
         settings: those of the experiment that have no fault.
         fixed: why each setting of an experiment cannot be varied; empty if it can.
         check: what the value of a setting becomes; raises ``ValidationError``.
-
-    Raises:
-        ValidationError: it has faults; all of them.
     """
     if not isinstance(written, dict):
         raise refused("'grid' must be a mapping.", _EXAMPLE)
@@ -106,7 +104,7 @@ def read_grid(
 
 
 def _is_block(key: object, value: object) -> bool:
-    """Whether this can only be the grid of one optimizer, though there is none of that name."""
+    """Return whether this is meant as the grid of an optimizer, though there may be no such one."""
     return (
         isinstance(value, dict)
         and key not in ("zip", "random")
@@ -146,7 +144,7 @@ class _Check:
         self.faults.append(explained(message, hint, where))
 
     def _reason(self, key: str) -> str | None:
-        """Why a key cannot be varied; empty if it is a setting that can, None if it is none."""
+        """Return why a setting cannot be varied; empty if it can, None if a key is no setting."""
         return self.fixed.get(key.partition(".")[0])
 
     def _refuse_too_many(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> None:
@@ -188,7 +186,7 @@ class _Check:
             self._blame(f"'{label}' must be a list of values.", hint, (label,))
 
     def _for_each(self, axis: Axis) -> Mapping[str, list[Point]]:
-        """The points of a shared axis for each label; settings are checked once for all."""
+        """Return the points of a shared axis by label; settings are checked once for all."""
         settings = {c.key: self._of_experiment(c) for c in axis if self._reason(c.key) == ""}
         options = [c for c in axis if c.key not in settings and self._all_have(c)]
         return {
@@ -235,7 +233,7 @@ class _Check:
         return []
 
     def _checked(self, column: GridColumn, check: Callable[[Any], Any]) -> list[Any]:
-        """What ``check`` makes of each value; fewer if some are wrong, or too many to be tried."""
+        """Return what ``check`` makes of each value; none if some are wrong, or too many to try."""
         values: list[Any] = []
         found = len(self.faults)
         for place, value in column.extremes:
@@ -258,7 +256,7 @@ Space = Annotated[dict[str, AnyDistribution], Field(min_length=1)]
 
 
 class Search(SpecSection):
-    """The best ``metric`` is looked for among the options in ``space``, for each label alone.
+    """A search for the best ``metric`` among the options in ``space``, for each label alone.
 
     ``seed`` is that of the sampler; the trials have the seeds of the experiment.
     """
@@ -280,49 +278,31 @@ class Search(SpecSection):
 
 
 def read_search(written: Any, optimizers: Mapping[str, Component] | None) -> Search:
-    """The search of an experiment; ``optimizers`` are None if they have faults of their own.
-
-    Raises:
-        ValidationError: it has faults; all of them.
-    """
+    """Read the search of an experiment; ``optimizers`` are None if they have faults."""
     faults: list[InitErrorDetails] = []
     with collected(faults, ()):
         search = Search.model_validate(written)
-    if optimizers is not None and isinstance(written, dict):
-        for label, options in _entries(written.get("space")):
-            if label in optimizers:
-                faults += _faults_of_options(optimizers[label], label, options)
-            else:
-                faults.append(unknown_label(label, list(optimizers), ("space", label)))
+    labels = optimizers or {}
+    checkable = isinstance(written, dict) and optimizers is not None
+    for label, options in _items(written.get("space") if checkable else None):
+        if label not in labels:
+            faults.append(unknown_label(label, labels, ("space", label)))
+            continue
+        optimizer = labels[label]
+        for option, distribution in _items(options):
+            where = ("space", label, option)
+            fault = optimizer.refusal(option, where)
+            if fault is not None:
+                faults.append(fault)
+                continue
+            with suppress(ValidationError):  # of its form, which is among the faults already
+                for place, value in extremes(read_distribution(distribution)):
+                    with collected(faults, (*where, *place)):
+                        optimizer.with_option(option, value)
     if faults:
         raise raised(faults)
     return search
 
 
-def _entries(written: Any) -> list[tuple[Any, Any]]:
-    return list(written.items()) if isinstance(written, dict) else []
-
-
-def _faults_of_options(
-    optimizer: Component, label: str, options: Any
-) -> Iterator[InitErrorDetails]:
-    """What the optimizer has against the options; the form of their values is known already."""
-    for option, distribution in _entries(options):
-        where = ("space", label, option)
-        refusal = optimizer.refusal(option, where)
-        if refusal is not None:
-            yield refusal
-            continue
-        faults: list[InitErrorDetails] = []
-        for place, value in _extremes(distribution):
-            with collected(faults, (*where, *place)):
-                optimizer.with_option(option, value)
-        yield from faults
-
-
-def _extremes(written: Any) -> Iterator[tuple[Any, Any]]:
-    try:
-        distribution = read_distribution(written)
-    except ValidationError:
-        return
-    yield from extremes(distribution)
+def _items(written: Any) -> Iterable[tuple[Any, Any]]:
+    return written.items() if isinstance(written, dict) else ()

@@ -91,13 +91,13 @@ class Data(Component):
 
 
 class Task(Component):
-    """What is minimised, and what is measured."""
+    """The loss that is minimised, and the metrics that are measured."""
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:TABLE"
 
 
 class Schedule(Component):
-    """How the learning rate η changes, with times counted in ``unit``.
+    """A change of the learning rate η, with times counted in ``unit``.
 
     A warm-up rises linearly from η/(warmup + 1) to η.
     """
@@ -127,9 +127,9 @@ class CertificateSettings(SpecSection):
 
 
 class Checkpointing(SpecSection):
-    """How often a trial writes a checkpoint: every so many epochs, and every so many minutes.
+    """The rhythm of checkpoints: every so many epochs, and every so many minutes.
 
-    ``keep`` is what is left of them when it has ended; it needs none then.
+    ``keep`` is what is left of them when a trial has ended; it needs none then.
     """
 
     epochs: PositiveInt = 1
@@ -146,7 +146,7 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Role:
-    """What a setting is to a trial; a part of the annotation of its field.
+    """The part that a setting plays in a trial, as a part of the annotation of its field.
 
     Args:
         identity: whether trials that differ in it are different trials, of settings that they have.

@@ -1,4 +1,4 @@
-"""What batch jobs ask Slurm for: ``slurm:`` of an experiment, and ``--slurm`` of a command."""
+"""Resources of batch jobs: ``slurm:`` of an experiment, and ``--slurm`` of a command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -107,11 +108,9 @@ _FORMS = {
 def _check_line(text: str, allowed: str = "") -> str:
     # A line more in a script is a command more, or an option that nobody has checked.
     if not text.strip():
-        hint = "leave it out, or write null"
-        raise refused("a text must not be empty here.", hint)
+        raise refused("a text must not be empty here.", "leave it out, or write null")
     if not all(each.isprintable() or each in allowed for each in text):
-        message = f"a text must be one line without control characters here (got {got(text)})."
-        raise refused(message)
+        raise refused(f"a text must be one line without control characters here (got {got(text)}).")
     return text
 
 
@@ -147,10 +146,6 @@ def _option(text: str) -> tuple[str, str, str]:
     raise refused(f"one option of sbatch is expected (got {got(text)}).", hint)
 
 
-def _check_shell(text: str) -> str:
-    return _check_line(text, "\n\t")
-
-
 def _as_list(value: object) -> object:
     if value is None:
         return []
@@ -162,21 +157,16 @@ def _one_by_one(blocks: list[str]) -> list[str]:
 
 
 _Line = Annotated[str, AfterValidator(_check_line)]
-_Options = Annotated[list[Annotated[str, AfterValidator(_check_option)]], BeforeValidator(_as_list)]
-_Shell = Annotated[
-    list[Annotated[str, AfterValidator(_check_shell)]],
-    BeforeValidator(_as_list),
-    AfterValidator(_one_by_one),
-]
+_Option = Annotated[str, AfterValidator(_check_option)]
+_Block = Annotated[str, AfterValidator(partial(_check_line, allowed="\n\t"))]
 
 
 class Resources(SpecSection):
-    """What a batch job asks Slurm for, and what it does before the trials.
+    """Resources that a batch job asks Slurm for, and what it does before the trials.
 
-    What is None, or written as null, is left to Slurm; see README for what each one means.
-    ``gpus`` of 0 is the CPU even where GPUs can be seen, and ``mem`` of 0 all that the node has.
-    ``sbatch`` holds further options, one each, as they would stand behind ``#SBATCH``; ``setup``
-    lines of shell, of which empty ones are dropped.
+    None is left to Slurm. ``gpus`` of 0 is the CPU even where GPUs can be seen, and ``mem`` of 0
+    all that the node has. ``sbatch`` holds further options, one each, as they would stand behind
+    ``#SBATCH``; ``setup`` lines of shell, of which empty ones are dropped.
     """
 
     partition: _Line | None = None
@@ -192,19 +182,27 @@ class Resources(SpecSection):
     throttle: PositiveInt | None = None
     pack: PositiveInt | None = None
     local_data: _Line | None = None
-    sbatch: _Options = Field(default_factory=list)
-    setup: _Shell = Field(default_factory=list)
+    sbatch: Annotated[list[_Option], BeforeValidator(_as_list)] = Field(default_factory=list)
+    setup: Annotated[list[_Block], BeforeValidator(_as_list), AfterValidator(_one_by_one)] = Field(
+        default_factory=list
+    )
 
     @property
     def time_seconds(self) -> int | None:
         """The time limit; None if there is none, or none is known."""
-        if isinstance(self.time, int):
-            return 60 * self.time
-        return None if self.time is None or _ENDLESS.fullmatch(self.time) else _seconds(self.time)
+        if self.time is None or isinstance(self.time, int):
+            return self.time and 60 * self.time
+        if _ENDLESS.fullmatch(self.time):
+            return None
+        days, dash, rest = self.time.rpartition("-")
+        parts = [int(part) for part in rest.split(":")]
+        units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+        seconds = sum(number * unit for number, unit in zip(parts, units, strict=False))
+        return 86400 * int(days or 0) + seconds
 
     @property
     def notice_seconds(self) -> int:
-        """How long before the time limit the trials are asked to save."""
+        """The time before the limit at which the trials are asked to save."""
         if self.notice is not None:
             return self.notice
         limit = self.time_seconds
@@ -220,11 +218,18 @@ class Resources(SpecSection):
             return value
         raise refused(f"'{key}' must be {what} (got {got(value)}).", hint)
 
+    @property
+    def lateness(self) -> str:
+        """The fault that trials are asked to save as soon as they start; empty if they are not."""
+        notice, limit = self.notice, self.time_seconds
+        if notice is None or limit is None or notice < limit:
+            return ""
+        return f"'notice' must be less than 'time' (got {notice} s, and {limit} s)."
+
     @model_validator(mode="after")
     def _notice_comes_in_time(self) -> Self:
-        late = _late_notice(self)
-        if late:
-            raise refused(late, "", ("notice",))
+        if self.lateness:
+            raise refused(self.lateness, where=("notice",))
         return self
 
 
@@ -238,7 +243,7 @@ class Slurm(Resources):
     optimizers: dict[str, Resources] = Field(default_factory=dict)
 
     def of(self, label: str, overrides: Resources | None = None) -> Resources:
-        """The resources of one optimizer: overrides, over what its label has, over the rest.
+        """Return the resources of one optimizer: overrides, over those of its label, over the rest.
 
         Only what was set replaces; lists replace the whole, and None leaves out again.
 
@@ -246,9 +251,8 @@ class Slurm(Resources):
             SpecError: together they make no sense.
         """
         merged = self._merged(label, overrides)
-        late = _late_notice(merged)
-        if late:
-            raise SpecError(f"slurm for {label}: {late}")
+        if merged.lateness:
+            raise SpecError(f"slurm for {label}: {merged.lateness}")
         return merged
 
     def _merged(self, label: str, overrides: Resources | None = None) -> Resources:
@@ -263,38 +267,18 @@ class Slurm(Resources):
     def _optimizers_have_notice_in_time(self) -> Self:
         faults: list[InitErrorDetails] = []
         for label, own in self.optimizers.items():
-            late = _late_notice(self._merged(label))
+            late = self._merged(label).lateness
             if late:
                 key = "notice" if "notice" in own.model_fields_set else "time"
-                faults.append(explained(late, "", ("optimizers", label, key)))
+                faults.append(explained(late, where=("optimizers", label, key)))
         if faults:
             raise raised(faults)
         return self
 
 
-def _seconds(text: str) -> int:
-    days, dash, rest = text.rpartition("-")
-    parts = [int(part) for part in rest.split(":")]
-    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
-    return 86400 * int(days or 0) + sum(n * unit for n, unit in zip(parts, units, strict=False))
-
-
-def _late_notice(resources: Resources) -> str:
-    """Why trials would be asked to save as soon as they start; empty if they would not."""
-    notice, limit = resources.notice, resources.time_seconds
-    if notice is None or limit is None or notice < limit:
-        return ""
-    return f"'notice' must be less than 'time' (got {notice} s, and {limit} s)."
-
-
 def read_slurm(written: Any, optimizers: Mapping[str, Component] | None) -> Slurm:
-    """The ``slurm:`` of an experiment; ``optimizers`` are None if they have faults of their own.
-
-    Raises:
-        ValidationError: it has faults; all of them.
-    """
+    """Read the ``slurm:`` of an experiment; ``optimizers`` are None if they have faults."""
     faults: list[InitErrorDetails] = []
-    slurm = Slurm()
     with collected(faults, ()):
         slurm = Slurm.model_validate(written)
     labels = written.get("optimizers") if isinstance(written, dict) else None
