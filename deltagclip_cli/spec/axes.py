@@ -51,10 +51,7 @@ def rounded(value: float, digits: int) -> float:
 class Uniform:
     """Numbers between two, both included: whole ones if the two are, else real ones.
 
-    Args:
-        low: the least.
-        high: the greatest.
-        log: they lie evenly in their logarithm, of which each is positive then.
+    With ``log`` they are positive, and lie evenly in their logarithm.
     """
 
     low: float
@@ -127,11 +124,7 @@ def extremes(distribution: Distribution) -> Iterator[tuple[Where, Any]]:
 
 
 def read_distribution(written: Any) -> Distribution:
-    """Return a distribution from its one word and the limits, or values, after it.
-
-    Raises:
-        ValidationError: there is no such word, or the limits are wrong.
-    """
+    """Read a distribution from its one word and the limits, or values, after it."""
     words = f"distributions: {', '.join(WORDS)}"
     if not isinstance(written, dict) or len(written) != 1:
         message = "a distribution is one word with its limits, such as {log_uniform: [1e-3, 1]}."
@@ -163,14 +156,10 @@ Placed = tuple[Where, Any]
 
 @dataclass(frozen=True)
 class GridColumn:
-    """One key of an axis.
+    """One key of an axis, with its place in the grid and the number of its values.
 
-    Args:
-        key: what is varied.
-        where: the place of the key in the grid.
-        size: how many values there are.
-        points: makes the values; only when asked for, since a range can be of any length.
-        extremes: what must be legal too, for all that could have been drawn to be.
+    ``points`` makes them only when asked for, since a range can be of any length; ``extremes`` must
+    be legal too, for all that could have been drawn to be.
     """
 
     key: str

@@ -134,19 +134,11 @@ class Component(Frozen):
         return unknown_option(option, f" for {self.name}", legal, where)
 
     def varied(self, changes: Mapping[str, Any]) -> Self:
-        """Return this component with some options replaced, checked like the spec.
-
-        Raises:
-            ValidationError: an option is unknown or a value is wrong.
-        """
+        """Return this component with some options replaced, checked like the spec."""
         return self.model_validate({**self.model_dump(), **changes})
 
     def with_option(self, option: str, value: Any) -> Self:
-        """Return :meth:`varied` in one option; the places of faults are below the value.
-
-        Raises:
-            ValidationError: the value is wrong.
-        """
+        """Return :meth:`varied` in one option; the places of faults are below the value."""
         try:
             return self.varied({option: value})
         except ValidationError as error:
@@ -288,11 +280,7 @@ class _Checker:
         return self._open and option not in self._supplied
 
     def checked(self, options: dict[Any, Any]) -> dict[str, Any]:
-        """Return ``options``, each of the right type and within its limits.
-
-        Raises:
-            ValidationError: one is not, is missing or is unknown.
-        """
+        """Check that each option is known, of the right type and within its limits."""
         supplied = [name for name in options if name in self._supplied]
         if supplied:
             raise raised(

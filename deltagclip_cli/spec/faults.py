@@ -205,8 +205,8 @@ def unknown_option(
         name: as it was written.
         owner: ``" for adam"``, or empty where the place says enough.
         legal: the options that there are.
-        where: it was written.
-        place: where it stands, if it is known that it is an option of something else.
+        where: the place of the option.
+        place: the key of the option of something else that it is, if that is known.
     """
     near = f" - did you mean '{place}'?" if place else nearest(name, legal)
     hint = f"options: {', '.join(legal) or 'none'}{near}"
@@ -221,11 +221,8 @@ def naming_legal_options(
 ) -> ValidationError:
     """Return the same error, whose unknown options of the outermost level name the legal ones.
 
-    Args:
-        error: of a section.
-        owner: as for :func:`unknown_option`.
-        legal: the options that there are.
-        elsewhere: finds where an option stands that is none of this section.
+    ``elsewhere`` finds the key of an option of something else; the rest is as for
+    :func:`unknown_option`.
     """
     faults = list(faults_of(error))
     for number, fault in enumerate(faults[:MOST_FAULTS]):

@@ -165,7 +165,7 @@ def expand(
 
     Args:
         name: of the experiment.
-        experiment: what is expanded.
+        experiment: with its grid.
         seeds: instead of those of the experiment.
         labels: the optimizers to take; all if empty.
 
@@ -256,12 +256,7 @@ def _words(values: list[Any]) -> list[str]:
 
 
 def in_a_word(value: Any, number: Callable[[float], str] = "{:g}".format) -> str:
-    """Return the value of a setting as tables and lines show it, such as ``1e-3`` or ``off``.
-
-    Args:
-        value: plain data.
-        number: writes a real number; by default with 6 digits.
-    """
+    """Return the value of a setting, plain data, as it is shown, such as ``1e-3`` or ``off``."""
     match value:
         case None:
             return "off"
