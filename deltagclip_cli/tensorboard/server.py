@@ -51,30 +51,30 @@ def show(place: Place, host: str, port: int | None, *, opens: bool, quiet: bool)
         tempfile.TemporaryDirectory(prefix="deltagclip-tensorboard-") as made,
     ):
         reading = place.read(shown_reading(quiet=quiet))
-        board = Board(Path(made))
-        board.update(reading.runs)
+        folder = LogFolder(Path(made))
+        folder.update(reading.runs)
         seconds = 5 if len(reading.runs) < _MANY_RUNS else 30
         _kept, address = start(made, host, port, f"--reload_interval={seconds}")
         if not quiet:
             print_problems(reading.problems, all_in="deltagclip report")
-        _announce(address_of_charts(address, board.shown), opens=opens, quiet=quiet)
+        _announce(address_of_charts(address, folder.shown), opens=opens, quiet=quiet)
         pause = _SECONDS_BETWEEN
         while True:
             time.sleep(pause)
             begin = time.monotonic()
-            refresh(board, place)
+            refresh(folder, place)
             pause = max(_SECONDS_BETWEEN, (time.monotonic() - begin) / _SHARE_OF_TIME)
 
 
-def refresh(board: Board, place: Place) -> int:
+def refresh(folder: LogFolder, place: Place) -> int:
     """Show what has changed since the last time; return how many of TensorBoard's runs did."""
     # Folders may be moved or removed while TensorBoard is open: it then shows what it has.
     with suppress(DeltaGClipError):
-        return board.update(place.read().runs)
+        return folder.update(place.read().runs)
     return 0
 
 
-class Board:
+class LogFolder:
     """The folder that TensorBoard looks at.
 
     TensorBoard's fast loader keeps every file open and reads what is appended; its slow one goes on

@@ -6,9 +6,9 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from board_cases import Shown, sweep
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from tensorboard_cases import Shown, sweep
 
 _OPTIONS = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1440,1400"]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from board_cases import EPOCHS, METRICS, Shown, eventually, values_of
 from selenium import webdriver
+from tensorboard_cases import EPOCHS, METRICS, Shown, eventually, values_of
 from tiny_spec import trials_of
 
 pytestmark = pytest.mark.slow

@@ -13,10 +13,10 @@ from urllib.parse import urlencode
 from urllib.request import urlopen
 
 import pytest
-from board_cases import Curve, eventually, sweep
+from tensorboard_cases import Curve, eventually, sweep
 
 from deltagclip_cli.results.read.tree import Place
-from deltagclip_cli.tensorboard.server import Board, refresh
+from deltagclip_cli.tensorboard.server import LogFolder, refresh
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ class Open:
     """A board on ``runs`` in a folder, and the server that shows it."""
 
     def __init__(
-        self, folder: Path, board: Board, place: Place, server: str, *, is_fast: bool
+        self, folder: Path, board: LogFolder, place: Place, server: str, *, is_fast: bool
     ) -> None:
         self.folder, self.server, self.is_fast = folder, server, is_fast
         self.refresh = lambda: refresh(board, place)
@@ -50,7 +50,7 @@ def opened(
     """TensorBoard on a sweep of three seeds of which two epochs are over."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sweep(tmp_path / "runs", epochs=2)
-    board, place = Board(tmp_path / "made"), Place([], tmp_path / "runs")
+    board, place = LogFolder(tmp_path / "made"), Place([], tmp_path / "runs")
     board.update(place.read().runs)
     options = (f"--load_fast={request.param}", "--reload_interval=1", "--port=0")
     process = subprocess.Popen(

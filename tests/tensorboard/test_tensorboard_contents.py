@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from board_cases import METRICS, contents_of, points_of, runs_in, sweep, values_of
 from event_files import NAME
 from made_runs import group, run
 from run_cases import make_events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.plugins.hparams import metadata as hparams
+from tensorboard_cases import METRICS, contents_of, points_of, runs_in, sweep, values_of
 
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.tensorboard.contents import Contents, Files
-from deltagclip_cli.tensorboard.server import Board
+from deltagclip_cli.tensorboard.server import LogFolder
 
 NASTY = ["../../x", "/etc", "..", ".", "", "a/b\\c", "<script>alert(1)</script>", "x" * 5000]
 NASTY += ["é" * 200, "a\x1b[31mb\nc", "δ (実験)", "A", "a"]
@@ -87,7 +87,7 @@ def test_every_run_is_there_and_every_setting_has_a_mean_a_band_and_curves_for_c
 
 def test_means_and_bands_are_those_of_numpy(tmp_path: Path) -> None:
     folders = sweep(tmp_path / "runs")
-    Board(tmp_path / "board").update(runs_in(tmp_path / "runs"))
+    LogFolder(tmp_path / "board").update(runs_in(tmp_path / "runs"))
     trials = [folder.trial() for folder in folders]
     for metric in METRICS[:3]:
         table = np.array([values_of(t, 4)[metric] for t in trials if t.label == "sgd"])
@@ -343,7 +343,7 @@ def test_no_name_leads_out_of_the_folder_or_is_anothers(tmp_path: Path) -> None:
     assert not any(path.is_absolute() or ".." in path.parts for path in paths)
     assert len([path for path in paths if path.name == "seed-0"]) == len(runs)
     board = tmp_path / "deep" / "er" / "board"
-    Board(board).update(runs)
+    LogFolder(board).update(runs)
     outside = [p for p in tmp_path.rglob("*") if board not in p.parents and p not in board.parents]
     assert outside == [board]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from board_cases import Shown, eventually, sweep
+from tensorboard_cases import Shown, eventually, sweep
 
 pytestmark = pytest.mark.slow
 
