@@ -24,17 +24,6 @@ __all__ = ["DeltaGClip", "GClip"]
 
 _NormScope = Literal["global", "group", "parameter"]
 
-# What param_groups of a checkpoint written by an older version may lack.
-_NEWER: dict[str, Any] = {
-    "weight_decay": 0,
-    "norm_scope": "global",
-    "maximize": False,
-    "foreach": None,
-    "fused": None,
-    "capturable": False,
-    "differentiable": False,
-}
-
 
 class DeltaGClip(Optimizer):
     r"""Gradient descent with regularized gradient clipping, δ-GClip.
@@ -158,7 +147,12 @@ class DeltaGClip(Optimizer):
         """Add a group of parameters, with defaults for the options it leaves out."""
         if isinstance(param_group, dict):
             _check_options({**self.defaults, **param_group})
-            _check_same_scope(self.defaults["norm_scope"], param_group.get("norm_scope"))
+            scope = self.defaults["norm_scope"]
+            if param_group.get("norm_scope", scope) not in (None, scope):
+                raise ValueError(
+                    f"norm_scope belongs to the whole optimizer, where it is {scope!r}, "
+                    f"but a parameter group has: {param_group['norm_scope']!r}"
+                )
         super().add_param_group(param_group)
         _place_lr(self.param_groups[-1])
 
@@ -169,7 +163,8 @@ class DeltaGClip(Optimizer):
         super().__setstate__(state)
         self.__dict__.setdefault("_observed", {})
         for group in self.param_groups:
-            _fill_in(group)
+            for name, value in self.defaults.items():  # what an older version had not
+                group.setdefault(name, value)
             _place_lr(group)
 
     @overload
@@ -314,21 +309,6 @@ def _check_options(options: dict[str, Any]) -> None:
     exclusive = [name for name in ("foreach", "fused", "differentiable") if options[name]]
     if len(exclusive) > 1:
         raise RuntimeError(f"{' and '.join(exclusive)} cannot be True together")
-
-
-def _check_same_scope(scope: str, scope_of_group: str | None) -> None:
-    """Refuse a parameter group that asks for another scope than the optimizer has."""
-    if scope_of_group not in (None, scope):
-        raise ValueError(
-            f"norm_scope belongs to the whole optimizer, where it is {scope!r}, "
-            f"but a parameter group has: {scope_of_group!r}"
-        )
-
-
-def _fill_in(group: dict[str, Any]) -> None:
-    """Complete a parameter group that an older version has written."""
-    for name, value in _NEWER.items():
-        group.setdefault(name, value)
 
 
 def _place_lr(group: dict[str, Any]) -> None:

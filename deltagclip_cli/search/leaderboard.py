@@ -17,7 +17,7 @@ from rich.text import Text
 from deltagclip_cli.core import with_error
 from deltagclip_cli.plan.planned import Mean, Planned, look_up, mean
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.search.search_queue import described
+from deltagclip_cli.search.search_queue import option_words
 from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.search.study import CandidateState, Tried
 from deltagclip_cli.terminal.sweep_tables import titled_table
@@ -184,4 +184,4 @@ def _cells(placed: Placed) -> list[Text]:
     """A setting, its mean and how many seeds that is of."""
     assert placed.result is not None, "only settings with one are ranked"
     shown = with_error(placed.result.value, placed.result.standard_error)
-    return [Text(described(placed.tried.options)), Text(shown), Text(str(placed.result.n))]
+    return [Text(option_words(placed.tried.options)), Text(shown), Text(str(placed.result.n))]

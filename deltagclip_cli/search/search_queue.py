@@ -169,7 +169,7 @@ class Candidate:
         self.number = tried.number
         self.reason = ""
         self._fault: UsageError | None = None
-        words = described(tried.options)
+        words = option_words(tried.options)
         planned = look_up(study.searched.trials(tried.options), runs)
         self._planned = [replace(each, variant=words) for each in planned]
         self._runs = runs
@@ -283,6 +283,6 @@ def _curve(folder: RunFolder, metric: str) -> list[float | None]:
     return [record.get(metric) for record in records]
 
 
-def described(options: Mapping[str, Any]) -> str:
+def option_words(options: Mapping[str, Any]) -> str:
     """Options in few words, such as ``lr=0.1 gamma=1``."""
     return " ".join(f"{name}={in_a_word(value)}" for name, value in options.items())

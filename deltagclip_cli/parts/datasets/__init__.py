@@ -3,10 +3,10 @@
 A loader is called as ``loader(root, image_size, **options)``, with the folder of all data sets and
 the side in pixels that the model wants, and returns a ``datasets.dataset.Dataset``: everything in
 memory, images as they were stored (uint8), which are resized when batches are made. One of texts
-returns a ``datasets.texts.TextDataset``, which the tokenizer of a model turns into one. A loader
-says how large its data set is before it is loaded, with ``datasets.dataset.outlined``; one that
-reads files says which, with ``datasets.staging.reading``; one that can fetch them takes
-``download``, which is False on nodes without a network and cannot be set by a spec.
+returns a ``datasets.texts.TextDataset``, which the tokenizer of a model turns into one. With
+``datasets.dataset.described`` a loader says how large its data set is before it is loaded, and
+which files it reads. One that can fetch them takes ``download``, which is False on nodes without a
+network and cannot be set by a spec.
 
 An augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side in pixels
 of the images that the model gets, and called on a batch.

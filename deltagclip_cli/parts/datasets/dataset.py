@@ -188,15 +188,20 @@ class Outline:
         return Dataset(splits[0], splits[1], self.classes, (0.5,) * channels, (0.5,) * channels)
 
 
-def outlined(outline: Callable[..., Outline | None]) -> Callable[[Loader], Loader]:
-    """Say how large the data set of a loader is, without loading it.
+def described(
+    outline: Callable[..., Outline | None], files: Callable[..., Sequence[str]] | None = None
+) -> Callable[[Loader], Loader]:
+    """Say what is in the data set of a loader, without loading it.
 
     Args:
         outline: called with the arguments of the loader; None if it cannot be known yet.
+        files: called likewise; gives the names, relative to the root, of the files that a copy of
+            the data set must hold, and of folders, which are only linked to. Raises DataError if
+            something is missing. Without it, the loader reads nothing.
     """
 
     def marked(loader: Loader) -> Loader:
-        loader.outline = outline  # type: ignore[attr-defined]
+        loader.outline, loader.files = outline, files  # type: ignore[attr-defined]
         return loader
 
     return marked

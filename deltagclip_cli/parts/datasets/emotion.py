@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from deltagclip_cli.core import DataError, UsageError
-from deltagclip_cli.parts.datasets.dataset import Outline, outlined
-from deltagclip_cli.parts.datasets.staging import Download, reading
+from deltagclip_cli.parts.datasets.dataset import Outline, described
+from deltagclip_cli.parts.datasets.staging import Download
 from deltagclip_cli.parts.datasets.texts import TextDataset, read_texts, write_texts
 
 LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
@@ -26,8 +26,7 @@ def _outline(root: Path, image_size: int | None, *, max_length: int) -> Outline:
     return Outline((max_length,), len(LABELS), 16_000, 2_000, torch.int32, texts=True)
 
 
-@reading(_present)
-@outlined(_outline)
+@described(_outline, _present)
 def emotion(
     root: Path, image_size: int | None, *, max_length: int = 300, download: bool = True
 ) -> TextDataset:

@@ -23,10 +23,9 @@ from deltagclip_cli.parts.datasets.dataset import (
     Outline,
     Split,
     channel_statistics,
-    outlined,
+    described,
 )
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
-from deltagclip_cli.parts.datasets.staging import reading
 
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 2  # of the cache file; part of its name
@@ -82,8 +81,7 @@ def _outline(root: Path, image_size: int | None, *, path: str) -> Outline | None
     return Outline(shape, len(there.classes), len(there.train), len(there.test))
 
 
-@reading(_stored)
-@outlined(_outline)
+@described(_outline, _stored)
 def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
     """Images in ``root/path/{train,test}/CLASS/*``, as RGB; classes in alphabetical order.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Split, outlined
+from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Split, described
 
 _TEACHER_WIDTH = 32
 
@@ -27,7 +27,7 @@ def _outline(
     return Outline((dimension,), classes, points, test, torch.float64, making)
 
 
-@outlined(_outline)
+@described(_outline)
 def sphere(
     root: Path,
     image_size: int | None,

@@ -16,14 +16,12 @@ from contextlib import AbstractContextManager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import DataError, claimed, file_status, is_claimed, load_target
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Data
-
-Loader = TypeVar("Loader", bound=Callable[..., Any])
 
 _LOG = logging.getLogger("deltagclip_cli")
 _PATIENCE_S = 3600
@@ -133,22 +131,6 @@ class Download:
         )
 
 
-def reading(files: Callable[..., Sequence[str]]) -> Callable[[Loader], Loader]:
-    """Say what a loader reads, which a copy of its data set must hold.
-
-    Args:
-        files: called with the arguments of the loader; gives the names, relative to the root, of
-            the files that are copied, and of folders, which are only linked to. Raises DataError
-            if something is missing. A loader that is not marked reads nothing.
-    """
-
-    def marked(loader: Loader) -> Loader:
-        loader.files = files  # type: ignore[attr-defined]
-        return loader
-
-    return marked
-
-
 def folder_of(data: Data, root: Path) -> Path | None:
     """The folder that a data set lies in; None if it has no files.
 
@@ -200,7 +182,7 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
 
 
 def _read_by(data: Data, root: Path) -> Sequence[str]:
-    files: Callable[..., Sequence[str]] | None = getattr(load_target(data.target), "files", None)
+    files: Callable[..., Sequence[str]] | None = load_target(data.target).files
     return files(root, data.image_size, **data.options) if files else []
 
 

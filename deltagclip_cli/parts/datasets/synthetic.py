@@ -12,7 +12,7 @@ from deltagclip_cli.parts.datasets.dataset import (
     Outline,
     Split,
     channel_statistics,
-    outlined,
+    described,
 )
 
 _CELLS = 4  # a prototype is a pattern of at most 4 x 4 even squares
@@ -35,7 +35,7 @@ def _outline(
     return Outline((channels, size, size), classes, train, test, making_bytes=making)
 
 
-@outlined(_outline)
+@described(_outline)
 def synthetic(
     root: Path,
     image_size: int | None,

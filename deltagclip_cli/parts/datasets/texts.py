@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,26 +19,14 @@ from deltagclip_cli.parts.datasets.dataset import Dataset, Split
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
 from deltagclip_cli.parts.datasets.staging import locked
 
+if TYPE_CHECKING:
+    from deltagclip_cli.parts.models.bert import PretrainedTokenizer
+
 HEADER = "text;label_name"
 
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 1  # of the kept file; part of its name
 _KEPT = "the tokens"
-
-
-class Tokenizer(Protocol):
-    """Cuts texts into tokens, as the model that reads them has learnt it."""
-
-    @property
-    def identity(self) -> str:
-        """Changes with everything that changes the tokens."""
-
-    @property
-    def padding(self) -> int:
-        """The token that rows are filled up with, which the model takes no notice of."""
-
-    def encode(self, texts: Sequence[str], max_length: int) -> Tensor:
-        """The tokens ``(N, L)``, int32, of texts that are cut off after ``max_length`` tokens."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class TextDataset:
     classes: int
     max_length: int
 
-    def tokenized(self, tokenizer: Tokenizer) -> Dataset:
+    def tokenized(self, tokenizer: PretrainedTokenizer) -> Dataset:
         """The data set in tokens, which are kept in ``root/.tokens`` for the next start.
 
         The file there is named by the texts and what cut them: any change cuts again.
@@ -97,7 +85,7 @@ class TextDataset:
             padding=tokenizer.padding,
         )
 
-    def _key(self, tokenizer: Tokenizer) -> str:
+    def _key(self, tokenizer: PretrainedTokenizer) -> str:
         digest = hashlib.sha256(f"{_FORMAT} {self.max_length} {tokenizer.identity}".encode())
         for split in (self.train, self.test):
             digest.update(f"\0{len(split.texts)}".encode())
@@ -105,7 +93,7 @@ class TextDataset:
                 digest.update(f"\0{text}".encode())
         return digest.hexdigest()
 
-    def _cut(self, tokenizer: Tokenizer) -> dict[str, Tensor]:
+    def _cut(self, tokenizer: PretrainedTokenizer) -> dict[str, Tensor]:
         texts = [*self.train.texts, *self.test.texts]
         _LOG.info("cutting %d texts of %s into tokens", len(texts), self.name)
         # Both at once, so that they are equally wide.

@@ -5,29 +5,25 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from deltagclip_cli.core import DataError
-from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Split, outlined
-from deltagclip_cli.parts.datasets.staging import Download, reading
+from deltagclip_cli.parts.datasets.dataset import Dataset, Loader, Outline, Split, described
+from deltagclip_cli.parts.datasets.staging import Download
 
 _NETWORK_TIMEOUT_S = 30
 
-Loader = TypeVar("Loader", bound=Callable[..., Dataset])
-
 
 def _of(source: Any, outline: Outline) -> Callable[[Loader], Loader]:
-    """Say which files a loader of torchvision's class ``source`` reads, and what is in them."""
-
-    def marked(loader: Loader) -> Loader:
-        known = outlined(lambda root, image_size: outline)(loader)
-        return reading(lambda root, image_size: _download(source, root).present())(known)
-
-    return marked
+    """Say what is in the data set of torchvision's class ``source``."""
+    return described(
+        lambda root, image_size: outline,
+        lambda root, image_size: _download(source, root).present(),
+    )
 
 
 @_of(datasets.CIFAR10, Outline((3, 32, 32), 10, 50_000, 10_000))

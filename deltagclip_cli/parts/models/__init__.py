@@ -6,8 +6,8 @@ maps inputs ``(N, *shape)`` to logits ``(N, classes)``, unless its task wants so
 torchvision has is called by its own convention, without pretrained weights. Whoever wants a model
 calls :func:`build` and need not know which of the two it is.
 
-A builder that reads texts has an option ``pretrained`` and is marked with
-``models.bert.reading_texts``; :func:`tokenizer` gives what it reads them with.
+A builder that reads texts has an option ``pretrained`` and an attribute ``tokenizer``, the class of
+what cuts them, such as ``models.bert.PretrainedTokenizer``.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError
-
-Builder = Callable[..., nn.Module]
 
 _TOKENIZER_FILES = (
     "added_tokens.json",
@@ -100,17 +98,6 @@ class PretrainedTokenizer:
         return tokens
 
 
-def reading_texts(tokenizer: Callable[..., Any]) -> Callable[[Builder], Builder]:
-    """Say that a model reads texts, in tokens that ``tokenizer(**options, download=...)`` makes."""
-
-    def marked(builder: Builder) -> Builder:
-        builder.tokenizer = tokenizer  # type: ignore[attr-defined]
-        return builder
-
-    return marked
-
-
-@reading_texts(PretrainedTokenizer)
 def bert(shape: tuple[int, ...], classes: int, *, pretrained: str) -> nn.Module:
     """Pretrained BERT, DistilBERT or the like, with a classifier to be trained with it.
 
@@ -149,6 +136,9 @@ def bert(shape: tuple[int, ...], classes: int, *, pretrained: str) -> nn.Module:
     )
     _check_weights(folder, network, classes, found)
     return TextClassifier(network)
+
+
+bert.tokenizer = PretrainedTokenizer  # type: ignore[attr-defined]
 
 
 class TextClassifier(nn.Module):
