@@ -13,7 +13,6 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.core import SpecError, open_file, subfolders
-from deltagclip_cli.spec.document import read_document
 
 Spec = Annotated[Path, typer.Option("--spec", metavar="FILE", help="The file of experiments.")]
 Sets = Annotated[
@@ -122,6 +121,8 @@ def _named(ctx: typer.Context) -> list[str]:
 
 def _written(ctx: typer.Context) -> dict[str, object]:
     """The experiments of the spec, as they are written there."""
+    from deltagclip_cli.spec.document import read_document  # here, so that help needs no YAML
+
     try:
         data = read_document(_path(ctx, "spec", SPEC)).data
     except SpecError:
