@@ -15,8 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.app import reports_errors
-from deltagclip_cli.commands.command import Command
+from deltagclip_cli.commands.app import Command, reports_errors
 from deltagclip_cli.core import DataError, UsageError, memory
 from deltagclip_cli.parts.datasets.staging import folder_of
 from deltagclip_cli.spec.load import load_spec

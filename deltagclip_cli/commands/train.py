@@ -73,8 +73,8 @@ def train(
     from deltagclip_cli.runs.hold import tidy
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.terminal.console import make_console, shown_messages, waiting
-    from deltagclip_cli.terminal.progress import print_summary, shown_progress
     from deltagclip_cli.terminal.streams import print_json
+    from deltagclip_cli.terminal.trial_views import print_summary, shown_progress
     from deltagclip_cli.training.process import StopRequest
 
     read = load_spec(spec, [experiment], sets or ())
