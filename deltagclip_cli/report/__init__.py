@@ -1,1 +1,1 @@
-"""What a person looks at after a sweep, and what goes into a paper: a page, figures, tables."""
+"""Pages, figures and tables: for a person after a sweep, and for a paper."""

@@ -1,4 +1,4 @@
-"""How settings and figures look: colours, the style of a figure, text that fits into it."""
+"""Looks of settings and figures: colours, the style of a figure, text that fits into it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Looks:
-    """How everything in an answer is drawn, by names.
+    """The looks of everything in an answer, by names.
 
     Args:
         settings: within a comparison all differ. Those that figures show were given theirs first,
@@ -207,7 +207,7 @@ def _names(rows: Iterable[Row]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """What figures look like, whatever the user's own matplotlibrc says.
+    """The look of figures, whatever the user's own matplotlibrc says.
 
     Args:
         settings: rcParams that are not matplotlib's defaults.

@@ -109,7 +109,7 @@ def _in_the_way(path: Path, what: str) -> UsageError:
 
 
 def _is_ours(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a file is as it was written, in the folder itself and not where a link leads to."""
+    """Check that a file is as it was written, in the folder itself and not where a link leads."""
     path = folder / name
     if any(each.is_symlink() for each in (path, *_parents(folder, name))):
         return False

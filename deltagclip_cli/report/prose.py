@@ -76,7 +76,7 @@ def _on_others(best: Row, rows: Sequence[Row]) -> list[str]:
 
 
 def _how_far(alike: Sequence[Row]) -> str:
-    """What the differences of some settings from the best may be."""
+    """Say how large the differences of some settings from the best may be."""
     tests = [row.behind.difference for row in alike if row.behind is not None]
     known = [(test.difference, test.interval) for test in tests if test.interval is not None]
     if not known:
@@ -101,7 +101,7 @@ def _on_worse(best: Row, worse: Sequence[Row]) -> str:
 
 
 def _amount(behind: Behind) -> str:
-    """How much worse, and how sure that is; more is worse, whatever the metric."""
+    """Say how much worse, and how sure that is; more is worse, whatever the metric."""
     test = behind.difference
     assert test.interval is not None
     bounds = sorted(
@@ -151,7 +151,7 @@ def _on_floor(rows: Sequence[Row]) -> list[str]:
 
 
 def _logged_no_floor(row: Row) -> bool:
-    """Whether these are the paper's own logs of δ-GClip, and say that no step was floored."""
+    """Tell the paper's own logs of δ-GClip in which no step was floored."""
     curves = [run.curves[CLIP_RATIO] for run in row.runs if CLIP_RATIO in run.curves]
     return (
         bool(_WITH_FLOOR.search(row.group.name))

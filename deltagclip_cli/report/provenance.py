@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: trials, versions, machines, and what went wrong."""
+"""The origin of the numbers of a report: trials, versions, machines, and what went wrong."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrialText:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known of how some runs came to be.
+    """Everything that is known of how some runs came to be.
 
     Args:
         facts: what was the same for all, or how often it was not, by what it is about.
@@ -117,7 +117,7 @@ def _span(words: Iterable[str]) -> str:
 
 
 def _told(tell: Any, start: Start) -> str:
-    """What a fact is; empty of an environment that does not tell."""
+    """Return a fact; empty of an environment that does not tell."""
     with suppress(KeyError, TypeError, AttributeError):
         return printable(str(tell(start)))
     return ""

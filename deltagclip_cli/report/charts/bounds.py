@@ -56,7 +56,7 @@ def certificates_of(runs: Sequence[Run]) -> list[Certificate]:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What the theorem bounds, of settings with certificates."""
+    """The quantities that the theorem bounds, of settings with certificates."""
 
     comparison: Comparison
     settings: Sequence[DrawnSetting]

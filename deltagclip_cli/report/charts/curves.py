@@ -1,4 +1,4 @@
-"""What was measured on data: on paper loss beside accuracy, train solid and test dotted."""
+"""Metrics of the data: on paper loss beside accuracy, train solid and test dotted."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from deltagclip_cli.report.appearance import (
     LITERAL,
     MOST_SETTINGS,
     DrawnSetting,
+    Look,
     left_out_note,
     letters,
     wrapped,
@@ -216,7 +217,7 @@ def lines_of(
 
 
 def may_be_log(metric: str) -> bool:
-    """Whether a logarithmic axis can suit a metric, as it never does shares of one."""
+    """Tell if a logarithmic axis can suit a metric, as it never does shares of one."""
     return not re.search("acc|fraction|share", metric, re.IGNORECASE)
 
 
@@ -299,6 +300,12 @@ def plain(values: Numbers) -> list[float | None]:
 def escaped(text: str) -> str:
     """Return a text as it is, for plotly, which takes some tags for its own."""
     return text.replace("<", "&lt;")
+
+
+def look_trace(look: Look, x: Sequence[Any], y: Sequence[Any], **others: Any) -> Json:
+    """Return a line of plotly's in the look of a setting or an optimizer, by its name."""
+    line = {"color": look.colour, "dash": look.dash, "width": 2}
+    return {"name": escaped(look.name), "mode": "lines", "x": x, "y": y, "line": line, **others}
 
 
 # -------------------------------------------------------------------------- paper
@@ -433,7 +440,7 @@ def set_x(axes: Axes, ends: Sequence[float], label: str, bins: int = 6) -> None:
 
 @dataclass(frozen=True, eq=False)
 class LegendEntry:
-    """What a legend says, and of what."""
+    """A line of a legend, and what is drawn beside it."""
 
     handle: Artist
     label: str

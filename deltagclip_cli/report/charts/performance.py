@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import plural
 from deltagclip_cli.report.appearance import MOST_SETTINGS, Look, as_label, legend_name
-from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, escaped
+from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, look_trace
 from deltagclip_cli.results.compare.analysis import CLOCKS, Overall
 from deltagclip_cli.results.statistics.across import LIMIT
 
@@ -38,19 +38,10 @@ class Profiles:
             traces = []
             for label in self.across.ranking.mean_rank:
                 if profile := self.across.profiles[clock].get(label):
-                    taus, shares = profile.steps()
-                    look = self.looks[label]
-                    style = {"color": look.colour, "dash": look.dash, "width": 2, "shape": "hv"}
-                    traces.append(
-                        {
-                            "x": taus,
-                            "y": shares,
-                            "name": escaped(label),
-                            "mode": "lines",
-                            "line": style,
-                            "hovertemplate": "%{y:.0%}<extra>%{fullData.name}</extra>",
-                        }
-                    )
+                    trace = look_trace(self.looks[label], *profile.steps())
+                    trace["line"]["shape"] = "hv"
+                    trace["hovertemplate"] = "%{y:.0%}<extra>%{fullData.name}</extra>"
+                    traces.append(trace)
             ticks = {"type": "log", "dtick": 0.30103, "tickformat": ".3g"}  # each twice the last
             yield {
                 "title": f"Performance profile, {clock}",

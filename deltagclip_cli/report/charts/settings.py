@@ -1,4 +1,4 @@
-"""How the metric depends on one setting of an optimizer, such as its learning rate."""
+"""The metric by one setting of an optimizer, such as its learning rate."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from deltagclip_cli.report.charts.lines import (
     add_legend,
     entry,
     escaped,
+    look_trace,
     panels,
 )
 from deltagclip_cli.results.compare.comparison import Comparison
@@ -74,25 +75,18 @@ class BySetting:
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each setting, with a line for each optimizer."""
         for key, by_optimizer in self._lines.items():
-            traces = []
-            for label, points in by_optimizer.items():
-                look = _look(points)
-                traces.append(
-                    {
-                        "x": list(points),
-                        "y": [each.row.mean for each in points.values()],
-                        "error_y": {
-                            "array": [_error(each) for each in points.values()],
-                            "color": look.colour,
-                            "thickness": 1,
-                        },
-                        "name": escaped(label),
-                        "mode": "lines+markers",
-                        "line": {"color": look.colour, "dash": look.dash, "width": 2},
-                        "text": [escaped(each.name) for each in points.values()],
-                        "hovertemplate": "%{y:.5~g} (%{text})<extra>%{fullData.name}</extra>",
-                    }
+            traces = [
+                look_trace(
+                    _look(points),
+                    list(points),
+                    [each.row.mean for each in points.values()],
+                    mode="lines+markers",
+                    error_y={"array": list(map(_error, points.values())), "thickness": 1},
+                    text=[escaped(each.name) for each in points.values()],
+                    hovertemplate="%{y:.5~g} (%{text})<extra>%{fullData.name}</extra>",
                 )
+                for points in by_optimizer.values()
+            ]
             scale = "log" if _spans(by_optimizer) else "linear"
             yield {
                 "title": f"{self.comparison.question.metric} by {key}",
@@ -150,6 +144,6 @@ def _error(setting: DrawnSetting) -> float:
 
 
 def _spans(by_optimizer: Mapping[str, Points]) -> bool:
-    """Whether the values want a logarithmic axis."""
+    """Tell if the values want a logarithmic axis."""
     values = [value for points in by_optimizer.values() for value in points]
     return min(values) > 0 and max(values) >= _LOG_RATIO * min(values)

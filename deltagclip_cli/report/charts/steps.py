@@ -1,4 +1,4 @@
-"""How long the steps were: h/η beside the gradient norm, and what clipping did to them."""
+"""The lengths of steps: h/η beside the gradient norm, and what clipping did to them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class _Areas:
 
 @dataclass(frozen=True)
 class Steps:
-    """What optimizers tell of their steps."""
+    """Everything that optimizers tell of their steps."""
 
     comparison: Comparison
     settings: Sequence[DrawnSetting]

@@ -1,4 +1,4 @@
-"""What it took to reach the target: the median, and each seed."""
+"""Ways to the target: what the median took, and each seed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MEDIAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 10, "me
 
 @dataclass(frozen=True, eq=False)
 class _Way:
-    """What the seeds of a setting took that reached the target, the median, and how many did."""
+    """The costs of the seeds that reached the target, their median, and how many did."""
 
     setting: DrawnSetting
     costs: Sequence[Cost]
