@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -47,7 +48,7 @@ MOST_THREADS = 1024
 
 
 def read_starts(folder: RunFolder) -> list[Start]:
-    """The starts of a trial, the oldest first; none if the file is missing or damaged."""
+    """Return the starts of a trial, oldest first; none if the file is missing or damaged."""
     try:
         starts = from_json(read_file(folder.environment_file))
     except (OSError, ValueError):
@@ -56,7 +57,7 @@ def read_starts(folder: RunFolder) -> list[Start]:
 
 
 def threads_of(starts: Sequence[Start]) -> int | None:
-    """The threads that a trial has; None if it never was begun, or if that cannot be read."""
+    """Return the threads of a trial; None if it was never begun, or if that cannot be read."""
     for start in reversed(starts):
         threads = start.get("threads")
         if type(threads) is int and 1 <= threads <= MOST_THREADS:
@@ -65,20 +66,18 @@ def threads_of(starts: Sequence[Start]) -> int | None:
 
 
 def decided_threads(starts: Sequence[Start], wanted: int | None) -> int:
-    """The threads that a trial is trained with: once it was begun, those that it has."""
+    """Return the threads that a trial is trained with: once it was begun, those that it has."""
     return threads_of(starts) or wanted or THREADS
 
 
 def circumstances(start: Start) -> dict[str, str]:
-    """All that changes the bits of a trial's numbers, in words; nothing that nobody knows.
+    """Return all that changes the bits of a trial's numbers, in words, as far as it is known.
 
     On a GPU, threads and processor change nothing.
     """
-    device = str(start.get("device") or "")
-    packages = start.get("packages")
+    device, packages = str(start.get("device") or ""), start.get("packages")
     packages = packages if isinstance(packages, dict) else {}
-    on_gpu = device.startswith("cuda")
-    if on_gpu:
+    if device.startswith("cuda"):
         device = re.sub(r"^cuda(:\d+)? ", "", device)  # which one of a kind is no matter
         parts = {"CUDA": start.get("cuda"), "cuDNN": start.get("cudnn")}
     else:
@@ -90,13 +89,16 @@ def circumstances(start: Start) -> dict[str, str]:
         "torch": packages.get("torch"),
         "transformers": packages.get("transformers"),
         "deltagclip_cli": start.get("deltagclip_cli"),
-        "variables": _joined(start.get("variables")),
     }
+    variables = start.get("variables")
+    if isinstance(variables, dict):
+        words = " ".join(f"{name}={value}" for name, value in variables.items())
+        told["variables"] = words or "none"
     return {name: printable(str(value)) for name, value in told.items() if value}
 
 
 def circumstances_of_all(starts: Sequence[Start]) -> dict[str, str]:
-    """The circumstances of a trial: ``2.11, then 2.14`` where it went on in others."""
+    """Return the circumstances of a trial: ``2.11, then 2.14`` where it went on in others."""
     found: dict[str, dict[str, None]] = {}
     for start in starts:
         for name, word in circumstances(start).items():
@@ -104,12 +106,7 @@ def circumstances_of_all(starts: Sequence[Start]) -> dict[str, str]:
     return {name: ", then ".join(words) for name, words in found.items()}
 
 
-def _joined(variables: object) -> str:
-    if not isinstance(variables, dict):
-        return ""
-    return " ".join(f"{name}={value}" for name, value in variables.items()) or "none"
-
-
+_GIT = (("rev-parse", "HEAD"), ("status", "--porcelain"))
 _PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
 _VARIABLES = (  # that make libraries compute otherwise
     "OMP_DYNAMIC",
@@ -124,17 +121,24 @@ _VARIABLES = (  # that make libraries compute otherwise
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """Versions, git state, device, host, SLURM ids and command line of this process.
+    """Return versions, git state, device, host, SLURM ids and command line of this process.
 
     Of the environment variables only SLURM's ids and those of numeric libraries are taken, and of
     git not the remote's address: both may hold secrets.
     """
     import torch
 
+    folder, kind = None, platform.processor() or platform.machine()
+    with suppress(
+        FileNotFoundError
+    ):  # it was removed, which is no obstacle to a training elsewhere
+        folder = os.getcwd()
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name(device)
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
-        "folder": _working_folder(),
+        "folder": folder,
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -142,7 +146,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "packages": {name: _version(name) for name in _PACKAGES},
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
-        "device": _device_name(device),
+        "device": f"{device} {kind}",
         "processor": f"{processor()} ({torch.backends.cpu.get_cpu_capability()})",
         "cpus": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
@@ -200,46 +204,27 @@ def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> 
         )
 
 
-def _working_folder() -> str | None:
-    """None if somebody has removed it, which is no obstacle to a training elsewhere."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None
-
-
 def _version(package: str) -> str | None:
-    try:
+    with suppress(PackageNotFoundError):
         return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        import torch
-
-        return f"{device} {torch.cuda.get_device_name(device)}"
-    return f"{device} {platform.processor() or platform.machine()}"
+    return None
 
 
 def processor() -> str:
-    """The model of the CPU."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    """Return the model of the CPU."""
+    with suppress(OSError):
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+        if found := re.search(r"^model name\s*:(.*)", text, re.MULTILINE):
+            return found[1].strip()
+    return platform.processor() or platform.machine()
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Commit and dirtiness of the repository around the working folder; None outside of one."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+    """Return commit and dirtiness of the repository around the working folder, if there is one."""
+    with suppress(OSError, subprocess.SubprocessError):
+        commit, changed = (_git(*each) for each in _GIT)
+        return {"commit": commit, "dirty": bool(changed)}
+    return None
 
 
 def _git(*arguments: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,33 +20,21 @@ NORM_EVERY = 10
 State = dict[str, dict[str, Any]]
 
 
-class Observer(Protocol):
-    """Reads an optimizer around each of its steps, without waiting for the device."""
+class Observer:
+    """Reads an optimizer around each of its steps, without waiting for the device.
 
-    def before(self, batch: int) -> dict[str, Tensor]:
-        """What the gradients tell, before the step that uses, and perhaps overwrites, them.
-
-        Args:
-            batch: the number of the step in its epoch, from 0.
-
-        Returns:
-            ``grad_norm``, or nothing; 0-dim.
-        """
-
-    def after(self) -> dict[str, Tensor]:
-        """Measure the step just made: ``step_size`` and ``grad_norm``, or less; 0-dim."""
-
-    def regimes(self) -> Tensor | None:
-        """Count the plain, clipped and floored steps so far (int64, shape (3,)), or return None."""
-
-
-class NormObserver:
-    """Any optimizer: the norm of its gradient is all that can be told."""
+    Of any optimizer, the norm of its gradient is all that can be told. What is told is 0-dim.
+    """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def before(self, batch: int) -> dict[str, Tensor]:
+        """Return what the gradients tell, before the step that uses, and may overwrite, them.
+
+        Args:
+            batch: the number of the step in its epoch, from 0.
+        """
         if batch % NORM_EVERY:
             return {}
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -54,13 +42,15 @@ class NormObserver:
         return {"grad_norm": torch.linalg.vector_norm(norms)}
 
     def after(self) -> dict[str, Tensor]:
+        """Return what the step just made tells: ``step_size`` and ``grad_norm``, or less."""
         return {}
 
     def regimes(self) -> Tensor | None:
+        """Return how many steps so far were plain, clipped and floored, or None; int64."""
         return None
 
 
-class PlainObserver(NormObserver):
+class PlainObserver(Observer):
     """Gradient descent without momentum: every step is plain, with h = η."""
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -72,16 +62,14 @@ class PlainObserver(NormObserver):
         self._steps += 1
         rate = self._groups[0]["lr"]
         # In a new tensor each time, for a schedule changes a rate that is a tensor in place.
-        copied = (
-            rate.clone() if isinstance(rate, Tensor) else torch.tensor(rate, dtype=torch.float64)
-        )
-        return {"step_size": copied}
+        exact = isinstance(rate, Tensor)
+        return {"step_size": rate.clone() if exact else torch.tensor(rate, dtype=torch.float64)}
 
     def regimes(self) -> Tensor | None:
         return torch.tensor([self._steps, 0, 0])
 
 
-class ClippingObserver:
+class ClippingObserver(Observer):
     """δ-GClip and GClip, which know all of it themselves.
 
     Where several blocks of tensors have a step of their own, the norm is that of all together, the
@@ -99,26 +87,23 @@ class ClippingObserver:
         if norm is None or step_size is None:
             return {}
         whole = torch.linalg.vector_norm(norm) if norm.numel() > 1 else norm.reshape(())
-        return {"grad_norm": whole, "step_size": _mean(step_size)}
+        mean = step_size.mean() if step_size.numel() > 1 else step_size.reshape(())
+        return {"grad_norm": whole, "step_size": mean}
 
     def regimes(self) -> Tensor | None:
         counts = self._optimizer.regime_counts
         return None if counts is None else counts.clone()
 
 
-def _mean(values: Tensor) -> Tensor:
-    return values.mean() if values.numel() > 1 else values.reshape(())
-
-
 def observer(optimizer: Optimizer) -> Observer:
-    """The observer that tells most of ``optimizer``."""
+    """Return the observer that tells most of ``optimizer``."""
     if isinstance(optimizer, DeltaGClip):
         return ClippingObserver(optimizer)
     if isinstance(optimizer, SGD) and all(
         not group["momentum"] for group in optimizer.param_groups
     ):
         return PlainObserver(optimizer)
-    return NormObserver(optimizer)
+    return Observer(optimizer)
 
 
 class Meter:
@@ -142,21 +127,17 @@ class Meter:
             self._observed.setdefault(name, {})[step] = value
 
     def first_not_finite(self) -> int | None:
-        """The number of the first step, from 0, whose loss is not finite."""
+        """Return the number of the first step, from 0, whose loss is not finite."""
         bad = ~torch.isfinite(_stacked(self._sums["loss"]))
         return int(bad.nonzero()[0]) if bool(bad.any()) else None
 
     def sample_means(self, start: int = 0) -> dict[str, float]:
-        """The means over samples, from step ``start`` on."""
+        """Return the means over samples, from step ``start`` on."""
         samples = sum(self._sizes[start : start + len(self._sums["loss"][start:])])
         return {name: _total(column[start:]) / samples for name, column in self._sums.items()}
 
     def step_means(self, start: int = 0) -> dict[str, float]:
-        """The means of what the optimizer told, over the steps of which it did tell.
-
-        Args:
-            start: the number of the first step that counts.
-        """
+        """Return the means of what the optimizer told from step ``start`` on, where it did."""
         told = {
             name: [value for step, value in column.items() if step >= start]
             for name, column in self._observed.items()
@@ -206,7 +187,7 @@ class RegimeCounter:
         self._earlier = earlier
 
     def counts(self) -> Tensor | None:
-        """Plain, clipped and floored steps (int64, shape (3,), on the CPU); None if unknown."""
+        """Return plain, clipped and floored steps (int64, on the CPU); None if unknown."""
         now = self._observer.regimes()
         if now is None:
             return None
@@ -215,7 +196,7 @@ class RegimeCounter:
 
 
 def fractions(counts: Tensor | None) -> dict[str, float]:
-    """The share of each regime, as ``plain_fraction``, ...; empty if nothing was counted."""
+    """Return the share of each regime, ``plain_fraction``, ...; nothing if none was counted."""
     if counts is None or not int(counts.sum()):
         return {}
     shares = (counts.double() / counts.sum()).tolist()
