@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+import yaml
+from rich.console import Console
+from rich.text import Text
 
 from deltagclip_cli.commands import options
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from deltagclip_cli.runs.folder import RunFolder
-    from deltagclip_cli.spec.load import Spec
-    from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.core import ExitCode, SpecError
+from deltagclip_cli.launch.rehearsal import Stage, check_parts
+from deltagclip_cli.runs.folder import RunFolder, State
+from deltagclip_cli.runs.hold import tidy
+from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.spec.load import Spec, load_spec
+from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.terminal.console import make_console, shown_messages, waiting
+from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.trial_views import print_summary, shown_progress
+from deltagclip_cli.training.process import StopRequest
 
 DEFAULT_EXPERIMENT = "quickstart"
 
@@ -65,18 +72,6 @@ def train(
     Exit codes: 0 finished; 1 failed or diverged; 2 wrong input; 75 stopped early, run it again;
     130 interrupted by Ctrl-C, with a checkpoint.
     """
-    from rich.text import Text
-
-    from deltagclip_cli.core import ExitCode
-    from deltagclip_cli.launch.rehearsal import Stage, check_parts
-    from deltagclip_cli.runs.folder import RunFolder, State
-    from deltagclip_cli.runs.hold import tidy
-    from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.terminal.console import make_console, shown_messages, waiting
-    from deltagclip_cli.terminal.streams import print_json
-    from deltagclip_cli.terminal.trial_views import print_summary, shown_progress
-    from deltagclip_cli.training.process import StopRequest
-
     read = load_spec(spec, [experiment], sets or ())
     trial = _choose(read, experiment, optimizer, seed)
     folder, console = RunFolder.of(runs, trial), make_console(stderr=as_json)
@@ -124,11 +119,6 @@ def train(
 
 def _show(trial: Trial, folder: RunFolder, console: Console, *, as_json: bool) -> None:
     """Print the resolved trial, its folder and its state."""
-    import yaml
-    from rich.text import Text
-
-    from deltagclip_cli.terminal.streams import print_json
-
     resolved = trial.model_dump(mode="json")
     if as_json:
         print_json({"folder": str(folder.path), "state": folder.state, "trial": resolved})
@@ -138,11 +128,7 @@ def _show(trial: Trial, folder: RunFolder, console: Console, *, as_json: bool) -
 
 
 def _choose(spec: Spec, experiment: str, label: str | None, seed: int | None) -> Trial:
-    """The trial that the options name: as written under ``optimizers``, whatever the grid."""
-    from deltagclip_cli.core import SpecError
-    from deltagclip_cli.spec.faults import nearest
-    from deltagclip_cli.spec.trial import make_trial
-
+    """Return the trial that is named, as written under ``optimizers``, whatever the grid."""
     chosen = spec.experiments[experiment]
     labels = list(chosen.optimizers)
     if label is not None and label not in labels:

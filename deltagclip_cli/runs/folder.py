@@ -43,7 +43,7 @@ from deltagclip_cli.spec.trial import Trial, differing_keys, read_trial
 
 
 class State(StrEnum):
-    """What the files of a run folder say.
+    """The states that the files of a run folder tell.
 
     They do not say that a trial is queued or lost, which the queue of a cluster tells; nor that it
     is running, which they tell only to who asks for its claim.
@@ -86,7 +86,7 @@ class RunFolder:
 
     @classmethod
     def of(cls, runs: Path, trial: Trial) -> RunFolder:
-        """The folder of ``trial`` below the runs folder, whether it is there or not."""
+        """Return the folder of ``trial`` below the runs folder, whether it is there or not."""
         return cls(runs / trial.folder)
 
     trial_file = _File("trial.yaml")
@@ -107,7 +107,7 @@ class RunFolder:
     certificate_file = _File("certificate.json")
 
     def event_files(self) -> list[Path]:
-        """TensorBoard's files, oldest first."""
+        """List TensorBoard's files, oldest first."""
         return sorted(self.path.glob(f"{_EVENTS}*"))
 
     @property
@@ -128,7 +128,10 @@ class RunFolder:
         """The reason why the trial is not finished, in a line; empty if none is known."""
         result, problem = read_result(self.result_file)
         if result is not None:
-            return _diverged(result["diverged"])
+            if not (at := result["diverged"]):
+                return ""
+            place = f"step {at['step']} (epoch {at['epoch']})"
+            return f"the loss in {at['where']} was not finite at {place}"
         if obstacle := self.obstacle:
             return obstacle
         for file in (self.error_file, self.pruned_file, self.stopped_file):
@@ -168,25 +171,18 @@ class RunFolder:
 
     @property
     def begun_at(self) -> float | None:
-        """When the trial was begun for the first time, in seconds since 1970; None if never."""
-        with suppress(OSError):
-            return self.trial_file.stat().st_mtime
-        return None
+        """The time of its first beginning, in seconds since 1970; None if it was never begun."""
+        return _written_at(self.trial_file)
 
     @property
     def stopped_at(self) -> float | None:
-        """When the trial was interrupted, in seconds since 1970; None if it did not say so."""
-        with suppress(OSError):
-            return self.stopped_file.stat().st_mtime
-        return None
+        """The time of its interruption, in seconds since 1970; None if it did not say so."""
+        return _written_at(self.stopped_file)
 
     @property
     def ended_at(self) -> float | None:
-        """When the trial ended or failed, in seconds since 1970; None if it did not."""
-        for file in (self.result_file, self.error_file, self.pruned_file):
-            with suppress(OSError):
-                return file.stat().st_mtime
-        return None
+        """The time of its end or failure, in seconds since 1970; None if there is none."""
+        return _written_at(self.result_file, self.error_file, self.pruned_file)
 
     def is_claimed(self) -> bool:
         """Tell whether a process works in the folder now."""
@@ -207,7 +203,7 @@ class RunFolder:
             )
 
     def trial(self) -> Trial:
-        """The trial that the folder was made for, as it was written then.
+        """Read the trial that the folder was made for, as it was written then.
 
         That what it names exists in this version, only :meth:`trial_to_run` checks.
 
@@ -217,7 +213,7 @@ class RunFolder:
         return read_trial(self.trial_file)
 
     def trial_to_run(self) -> Trial:
-        """The trial that the folder was made for, if it can be run here.
+        """Read the trial that the folder was made for, if it can be run here.
 
         Raises:
             RunFolderError: there is no readable trial.yaml, or it asks for what is not there.
@@ -229,14 +225,32 @@ class RunFolder:
         return read_result(self.result_file)[0]
 
     def metrics(self) -> Iterator[dict[str, Any]]:
-        """The records of ``metrics.jsonl``, up to the first line that is none."""
-        return read_records(self.metrics_file)
+        """Yield the records of ``metrics.jsonl``, up to the first line that is none.
+
+        Each has an ``epoch``, a ``step``, a ``time`` and metrics, which are numbers or None.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        with suppress(FileNotFoundError):
+            for line in lines_of(self.metrics_file):
+                try:
+                    record = _RECORD.validate_json(line)
+                except ValidationError:
+                    return
+                if not all(type(record.get(axis)) is int for axis in ("epoch", "step")):
+                    return
+                if record.get("time") is None:
+                    return
+                yield record
 
 
-def _diverged(at: Mapping[str, Any] | None) -> str:
-    if not at:
-        return ""
-    return f"the loss in {at['where']} was not finite at step {at['step']} (epoch {at['epoch']})"
+def _written_at(*files: Path) -> float | None:
+    """Return when the first of some files that is there was written."""
+    for file in files:
+        with suppress(OSError):
+            return file.stat().st_mtime
+    return None
 
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="allow", defer_build=True)
@@ -290,38 +304,13 @@ def read_result(file: Path) -> tuple[dict[str, Any] | None, str]:
     except OSError as error:
         return None, f"{file.name} cannot be read: {error.strerror}"
     except ValidationError as error:
-        return None, f"{file.name} is damaged: {_first_fault(error)}"
-
-
-def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, fault["loc"]))
-    return f"{where}: {fault['msg']}" if where else str(fault["msg"])
-
-
-def read_records(file: Path) -> Iterator[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``, up to the first line that is none; none without a file.
-
-    Each has an ``epoch``, a ``step``, a ``time`` and metrics, which are numbers or None.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with suppress(FileNotFoundError):
-        for line in lines_of(file):
-            try:
-                record = _RECORD.validate_json(line)
-            except ValidationError:
-                return
-            if not all(type(record.get(axis)) is int for axis in ("epoch", "step")):
-                return
-            if record.get("time") is None:
-                return
-            yield record
+        fault = error.errors(include_url=False, include_input=False)[0]
+        place = [".".join(map(str, fault["loc"]))] if fault["loc"] else []
+        return None, ": ".join([f"{file.name} is damaged", *place, fault["msg"]])
 
 
 def lines_of(file: Path) -> Iterator[bytes]:
-    """The lines of a file of records without their ends, up to the first that has none in sight.
+    """Yield the lines of a file of records without their ends, as far as they have an end.
 
     Raises:
         OSError: the file cannot be read.

@@ -95,7 +95,7 @@ class StopRequest:
 
 
 def _stopping_signals() -> list[signal.Signals]:
-    """A terminal that closes stops the work too, unless ``nohup`` said that it must not."""
+    """List them; a terminal that closes stops the work, unless ``nohup`` forbids it."""
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     always = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
     return [*always, *([signal.SIGHUP] if hangs_up else [])]

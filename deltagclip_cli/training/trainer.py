@@ -135,7 +135,7 @@ class Trainer:
         return True
 
     def _order(self) -> Tensor | None:
-        """This epoch's order of the samples: the same for every optimizer and on every device."""
+        """Draw this epoch's order of samples: the same for every optimizer, on every device."""
         train = self.parts.train
         if train.steps == 1:
             return None
@@ -195,12 +195,12 @@ class Trainer:
         return {f"optim/{name}": share for name, share in shares.items()}
 
     def _rate(self) -> float | Tensor:
-        """The learning rate of now; a schedule changes one that is a tensor in place."""
+        """Return the rate of now; a schedule changes one that is a tensor in place."""
         rate: float | Tensor = self.parts.optimizer.param_groups[0]["lr"]
         return rate.clone() if isinstance(rate, Tensor) else rate
 
     def _log_steps(self) -> None:
-        """Every ``log_every`` steps, record the means since the last time in this epoch."""
+        """Record, every ``log_every`` steps, the means since the last time in this epoch."""
         every = self.trial.log_every
         if every and self.batch % every == 0:
             metrics = self._train_metrics(self.batch - every)
@@ -230,7 +230,7 @@ class Trainer:
         return None
 
     def _begin_epoch(self) -> None:
-        """Everything random in an epoch follows from the seed and the epoch's number."""
+        """Draw everything random in an epoch from the seed and the epoch's number."""
         torch.manual_seed(derive_seed(self.trial.seed, "noise", self.epoch))
         self.augment = torch.Generator(self.parts.device)
         self.augment.manual_seed(derive_seed(self.trial.seed, "augment", self.epoch))
@@ -248,7 +248,7 @@ class Trainer:
         self._saved_at, self._saved_step = time.monotonic(), self.step
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a continuation needs to give the same bits; tensors and plain values only."""
+        """Return all that a continuation needs for the same bits: tensors and plain values."""
         return {
             "epoch": self.epoch,
             "batch": self.batch,

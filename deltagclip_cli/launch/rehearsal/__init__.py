@@ -148,7 +148,7 @@ _Numbers = tuple[tuple[str, float], ...]
 
 
 def few(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials among which is every combination of settings that are no real numbers.
+    """Choose trials among which is every combination of settings that are no real numbers.
 
     Of a real number all values are there, alone, or of many some, with the least and the largest:
     what a part takes of them is what lies between two limits. A number's sign counts as another
@@ -181,7 +181,7 @@ def few(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def _split(part: Component | None) -> tuple[str, _Numbers]:
-    """All of a part but the size of its real numbers, as text; and those."""
+    """Return all of a part but the size of its real numbers, as text; and those."""
     if part is None:
         return "", ()
     plain = part.model_dump()
@@ -191,7 +191,7 @@ def _split(part: Component | None) -> tuple[str, _Numbers]:
 
 
 def _spread(by_value: Mapping[float, Trial]) -> dict[float, Trial]:
-    """Some of many values, with the least and the largest."""
+    """Choose some of many values, with the least and the largest."""
     values = sorted(by_value)
     steps = min(len(values), _MOST_VALUES) - 1
     places = {n * (len(values) - 1) // steps for n in range(steps + 1)} if steps else {0}
@@ -237,7 +237,7 @@ class Refusal:
 
 
 def faults_of(spec: Spec, trials: Sequence[Trial], refusals: Iterable[Refusal]) -> dict[str, str]:
-    """The faults of a spec that these refusals are, by their places; of each the first counts."""
+    """Return refusals as faults of the spec, by their places; of each the first counts."""
     faults: dict[str, str] = {}
     for refusal in refusals:
         trial = trials[refusal.trial]
@@ -251,7 +251,7 @@ def faults_of(spec: Spec, trials: Sequence[Trial], refusals: Iterable[Refusal]) 
 
 
 def _sought(spec: Spec, trial: Trial, refusal: Refusal) -> tuple[Any, ...]:
-    """The keys of a section, and the option in it that is to blame, if there is one."""
+    """Return the keys of a section, and the option in it that is to blame, if there is one."""
     section: Keys = (refusal.part,)
     if refusal.part == "optimizer":
         section = ("optimizers", trial.label)
@@ -265,7 +265,7 @@ def _sought(spec: Spec, trial: Trial, refusal: Refusal) -> tuple[Any, ...]:
 
 
 def _varied(spec: Spec, trial: Trial, refusal: Refusal) -> Keys:
-    """The keys of what is to blame in a grid or a search; empty if that is not where it is."""
+    """Return the keys of what is to blame in a grid or a search; empty if that is not there."""
     part = getattr(trial, refusal.part)
     plain = part.model_dump() if isinstance(part, BaseModel) else part
     names = {refusal.part: plain}

@@ -58,7 +58,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class NetworkOutline:
-    """What an optimizer sees of a network.
+    """A network as an optimizer sees it.
 
     Args:
         dimensions: of its parameters, each number once.

@@ -64,29 +64,29 @@ class Sink:
     """Takes what a trial records; whatever a sink does not override, it does not care for."""
 
     def begin(self, beginning: Beginning) -> None:
-        """The training begins, or goes on behind ``beginning.records``."""
+        """Begin, or go on behind ``beginning.records``."""
 
     def batch(self, epoch: int, batch: int, samples: int) -> None:
-        """Batch number ``batch`` of ``epoch``, both from 1, was trained on: so many samples."""
+        """Take notice of a step: batch number ``batch`` of ``epoch``, both from 1."""
 
     def step(self, record: Record) -> None:
-        """The record of some steps, every ``log_every`` of them."""
+        """Take the record of some steps, every ``log_every`` of them."""
 
     def epoch(self, record: Record) -> None:
-        """The record of an epoch that has ended."""
+        """Take the record of an epoch that has ended."""
 
     def sync(self) -> None:
         """Bring what was recorded to the disk: a checkpoint is about to count on it."""
 
     def end(self, result: Mapping[str, Any] | None) -> None:
-        """The training is over; with the trial's result, or without one if it was stopped.
+        """End, with the result of the trial, or without one if it was stopped.
 
-        It is told as well if an error ends it, even one in :meth:`begin`.
+        This is called as well if an error ends it, even one in :meth:`begin`.
         """
 
 
 class Recording:
-    """All that the trainer of a trial tells, to all of its sinks and its checkpoints.
+    """Tells all sinks and the checkpoints of a trial what its trainer tells.
 
     Args:
         sinks: to tell.
