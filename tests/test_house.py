@@ -19,12 +19,12 @@ ROOT = Path(__file__).parents[1]
 # By the labels of the table; to be lowered whenever the package has become better.
 LIMITS = {
     "loose modules": 0,
-    "imports per file": 3.8,
+    "imports per file": 3.4,
     "module lines, largest": 500,
     "function lines, median": 7,
     "function lines, 95 %": 28,  # steps that are taken once stand where they are taken
-    "train: files": 75,
-    "train: frames": 23,
+    "train: files": 45,
+    "train: frames": 16,
 }
 EXECUTED = [label for label in LIMITS if ": " in label]
 

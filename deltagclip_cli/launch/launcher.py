@@ -148,7 +148,7 @@ class Runner(Protocol):
 
     @property
     def slots(self) -> Sequence[Slot]:
-        """Where trials run.
+        """The slots on which trials run.
 
         Raises:
             DeviceError: what was asked for is not there.

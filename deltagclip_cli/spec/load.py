@@ -44,7 +44,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Source:
-    """What was written of one experiment: in its own section, in the defaults, and by ``--set``.
+    """The words of one experiment: in its own section, in the defaults, and by ``--set``.
 
     ``settings`` are all of that together.
     """
