@@ -81,29 +81,17 @@ def prepare(
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that is there.
+    """A data set that is there."""
 
-    Args:
-        name: as in the spec.
-        experiments: that use it.
-        train: number of training samples, all that there are.
-        test: number of test samples.
-        shape: of one input.
-        tokens: whether that is the longest text's, in tokens.
-        classes: number of classes.
-        size_bytes: of inputs and targets in memory.
-        folder: where its files lie; None if it is made when it is used.
-    """
-
-    name: str
-    experiments: tuple[str, ...]
-    train: int
-    test: int
-    shape: tuple[int, ...]
-    tokens: bool
-    classes: int
-    size_bytes: int
-    folder: str | None
+    name: str  # as in the spec
+    experiments: tuple[str, ...]  # that use it
+    train: int  # number of training samples, all that there are
+    test: int  # number of test samples
+    shape: tuple[int, ...]  # of one input
+    tokens: bool  # whether that is the longest text's, in tokens
+    classes: int  # number of classes
+    size_bytes: int  # of inputs and targets in memory
+    folder: str | None  # where its files lie; None if it is made when it is used
 
     def __str__(self) -> str:
         shape = " x ".join(map(str, self.shape))

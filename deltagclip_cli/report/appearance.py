@@ -48,17 +48,11 @@ _LETTERS_IN_AN_INCH = 17.5  # of a legend in the paper's look
 
 @dataclass(frozen=True)
 class Look:
-    """A line.
+    """A line."""
 
-    Args:
-        name: of the setting.
-        colour: as ``#RRGGBB``.
-        dash: one of :data:`DASHES`; all are solid until the colours have been used.
-    """
-
-    name: str
-    colour: str
-    dash: str
+    name: str  # of the setting
+    colour: str  # as ``#RRGGBB``
+    dash: str  # one of DASHES; all are solid until the colours have been used
 
     @property
     def on_paper(self) -> dict[str, Any]:
@@ -75,16 +69,12 @@ class Look:
 
 @dataclass(frozen=True)
 class Looks:
-    """The looks of everything in an answer, by names.
+    """The looks of everything in an answer, by names."""
 
-    Args:
-        settings: within a comparison all differ. Those that figures show were given theirs first,
-            so that a few have colours however many others there are.
-        optimizers: each looks as the first of its settings, the best one.
-    """
-
+    # within a comparison all differ. Those that figures show were given theirs first, so that a few
+    # have colours however many others there are.
     settings: Mapping[str, Look]
-    optimizers: Mapping[str, Look]
+    optimizers: Mapping[str, Look]  # each looks as the first of its settings, the best one
 
     @classmethod
     def of(cls, comparisons: Sequence[Comparison]) -> Looks:
@@ -125,21 +115,13 @@ def _look(name: str, number: int) -> Look:
 
 @dataclass(frozen=True, eq=False)
 class DrawnSetting:
-    """A setting in charts.
-
-    Args:
-        row: its row of the table.
-        number: of that row, from 0.
-        look: the same in all charts.
-        optimizer: the look of its optimizer.
-        place: among the settings of a figure, from 0; None if only the page shows it.
-    """
+    """A setting in charts."""
 
     row: Row
-    number: int
-    look: Look
-    optimizer: Look
-    place: int | None
+    number: int  # of that row, from 0
+    look: Look  # the same in all charts
+    optimizer: Look  # the look of its optimizer
+    place: int | None  # among the settings of a figure, from 0; None if only the page shows it
 
     @property
     def name(self) -> str:
@@ -207,15 +189,10 @@ def _names(rows: Iterable[Row]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """The look of figures, whatever the user's own matplotlibrc says.
+    """The look of figures, whatever the user's own matplotlibrc says."""
 
-    Args:
-        settings: rcParams that are not matplotlib's defaults.
-        file: the user's; None for the paper's look as it is.
-    """
-
-    settings: Mapping[str, Any]
-    file: Path | None = None
+    settings: Mapping[str, Any]  # rcParams that are not matplotlib's defaults
+    file: Path | None = None  # the user's; None for the paper's look as it is
 
     @classmethod
     def read(cls, file: Path | None = None) -> Style:

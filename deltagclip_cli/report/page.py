@@ -37,19 +37,12 @@ from deltagclip_cli.theory.certificate import numbers_table, verdict_table
 
 @dataclass(frozen=True)
 class ReportSection:
-    """One comparison on the page.
+    """One comparison on the page."""
 
-    Args:
-        name: for links within the page.
-        title: of the comparison.
-        sentences: the answer in words.
-        tables: of the comparison, that of the values first.
-    """
-
-    name: str
-    title: str
-    sentences: Sequence[str]
-    tables: Sequence[PageTable]
+    name: str  # for links within the page
+    title: str  # of the comparison
+    sentences: Sequence[str]  # the answer in words
+    tables: Sequence[PageTable]  # of the comparison, that of the values first
 
 
 def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]) -> str:
@@ -137,19 +130,12 @@ def _charts(comparison: Comparison, looks: Looks, lines: PageLines) -> dict[str,
 
 @dataclass(frozen=True)
 class PageTable:
-    """A table and what it is copied as.
+    """A table and what it is copied as."""
 
-    Args:
-        kind: a word for what it shows, such as ``values``.
-        caption: its title without what all tables of the comparison have in theirs.
-        content: the table.
-        csv: for programs; of values with every number in full precision.
-    """
-
-    kind: str
-    caption: str
+    kind: str  # a word for what it shows, such as ``values``
+    caption: str  # its title without what all tables of the comparison have in theirs
     content: Table
-    csv: str
+    csv: str  # for programs; of values with every number in full precision
 
     @property
     def latex(self) -> str:

@@ -18,31 +18,21 @@ from deltagclip_cli.runs.folder import RunFolder
 
 @dataclass(frozen=True)
 class TrialText:
-    """The resolved trial of a setting.
+    """The resolved trial of a setting."""
 
-    Args:
-        title: experiment, conditions and setting.
-        file: a name for it.
-        text: as YAML, with the first seed.
-    """
-
-    title: str
-    file: str
-    text: str
+    title: str  # experiment, conditions and setting
+    file: str  # a name for it
+    text: str  # as YAML, with the first seed
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Everything that is known of how some runs came to be.
+    """Everything that is known of how some runs came to be."""
 
-    Args:
-        facts: what was the same for all, or how often it was not, by what it is about.
-        trials: the trial of each setting; none of other programs' runs.
-        runs: each with its folder, seed, state, time and reason; those that failed first.
-    """
-
+    # what was the same for all, or how often it was not, by what it is about
     facts: Mapping[str, str]
-    trials: Sequence[TrialText]
+    trials: Sequence[TrialText]  # the trial of each setting; none of other programs' runs
+    # each with its folder, seed, state, time and reason; those that failed first
     runs: Sequence[Mapping[str, str]]
 
     @property

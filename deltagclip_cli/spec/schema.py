@@ -146,17 +146,13 @@ class Variant(NamedTuple):
 
 @dataclass(frozen=True)
 class Role:
-    """The part that a setting plays in a trial, as a part of the annotation of its field.
+    """The part that a setting plays in a trial, as a part of the annotation of its field."""
 
-    Args:
-        identity: whether trials that differ in it are different trials, of settings that they have.
-            A value of None counts like none, so that a setting which is new leaves the identities
-            of trials as they were where it is None.
-        fixed: why a grid cannot vary it; empty if it can.
-    """
-
+    # whether trials that differ in it are different trials, of settings that they have. A value of
+    # None counts like none, so that a setting which is new leaves the identities of trials as they
+    # were where it is None.
     identity: bool = True
-    fixed: str = ""
+    fixed: str = ""  # why a grid cannot vary it; empty if it can
 
 
 NUMBERS_STAY = Role(identity=False, fixed="it does not change the numbers")
@@ -332,17 +328,11 @@ _DESCENTS = ("delta_gclip", "gclip", "sgd")
 
 
 class Obstacle(NamedTuple):
-    """A setting for which there is no certificate.
+    """A setting for which there is no certificate."""
 
-    Args:
-        key: of the setting, with dots.
-        reason: why the theorem says nothing then.
-        remedy: what it may be instead.
-    """
-
-    key: str
-    reason: str
-    remedy: str
+    key: str  # of the setting, with dots
+    reason: str  # why the theorem says nothing then
+    remedy: str  # what it may be instead
 
 
 def obstacles(settings: TrialSettings) -> list[Obstacle]:

@@ -49,17 +49,11 @@ HOW_MEASURED = (
 
 @dataclass(frozen=True)
 class Certificate:
-    """The lines of the theorem that held in a run.
-
-    Args:
-        run: the run.
-        trial: what was trained.
-        theorem: applied to it.
-    """
+    """The lines of the theorem that held in a run."""
 
     run: Run
     trial: Trial
-    theorem: Theorem
+    theorem: Theorem  # applied to it
 
     @property
     def trajectory(self) -> Trajectory:

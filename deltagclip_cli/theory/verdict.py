@@ -176,24 +176,17 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement of the theorem, as it was judged.
+    """One statement of the theorem, as it was judged."""
 
-    Args:
-        name: one of :data:`FORMULAS`.
-        verdict: what it came to.
-        step: where it is violated, or not decided, first; else where the numbers are from; None if
-            there are none.
-        measured: the left side there.
-        bound: the right side there.
-        reason: which premise is not met, and whether the statement held all the same; or what
-            stands between a statement that is violated, or not decided, and a proof of that.
-    """
-
-    name: str
-    verdict: Verdict
+    name: str  # one of FORMULAS
+    verdict: Verdict  # what it came to
+    # where it is violated, or not decided, first; else where the numbers are from; None if there
+    # are none
     step: int | None = None
-    measured: float | None = None
-    bound: float | None = None
+    measured: float | None = None  # the left side there
+    bound: float | None = None  # the right side there
+    # which premise is not met, and whether the statement held all the same; or what stands between
+    # a statement that is violated, or not decided, and a proof of that
     reason: str = ""
 
     @property
@@ -214,19 +207,13 @@ class Theorem:
     of the points only, so that what holds is not proved, only not refuted, and what is violated is
     so by them alone.
 
-    Args:
-        trajectory: of the run.
-        delta: δ; that of an optimizer that is not gradient descent does not matter.
-        objection: why the optimizer's steps are not those of the theorem; empty if they are.
-        kinks: why L need not be β-smooth; empty if it is.
-
     Source: arXiv 2404.08624, with the learning rate of each step where a schedule changes it.
     """
 
     trajectory: Trajectory
-    delta: float
-    objection: str
-    kinks: str = ""
+    delta: float  # δ; that of an optimizer that is not gradient descent does not matter
+    objection: str  # why the optimizer's steps are not those of the theorem; empty if they are
+    kinks: str = ""  # why L need not be β-smooth; empty if it is
 
     @cached_property
     def beta(self) -> float:

@@ -26,16 +26,12 @@ _WINDOW = 50  # batches whose texts are sorted together
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and their labels.
+    """Samples and their labels."""
 
-    Args:
-        inputs: uint8 images ``(N, C, H, W)``, floating point vectors ``(N, D)``, or int32 tokens
-            ``(N, L)``, each row filled up with padding at its end.
-        targets: int64 class numbers ``(N,)``.
-    """
-
+    # uint8 images ``(N, C, H, W)``, floating point vectors ``(N, D)``, or int32 tokens ``(N, L)``,
+    # each row filled up with padding at its end
     inputs: Tensor
-    targets: Tensor
+    targets: Tensor  # int64 class numbers ``(N,)``
 
     def __post_init__(self) -> None:
         assert len(self.inputs) == len(self.targets)
@@ -47,22 +43,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split.
+    """A training and a test split."""
 
-    Args:
-        train: what a model learns from.
-        test: what it is evaluated on.
-        classes: number of classes.
-        mean: of every channel over the training images, scaled to [0, 1]; None without images.
-        std: the standard deviations that belong to ``mean``.
-        padding: the token that rows of tokens are filled up with; None if there are none.
-    """
-
-    train: Split
-    test: Split
-    classes: int
+    train: Split  # what a model learns from
+    test: Split  # what it is evaluated on
+    classes: int  # number of classes
+    # of every channel over the training images, scaled to [0, 1]; None without images
     mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
+    std: tuple[float, ...] | None  # the standard deviations that belong to ``mean``
+    # the token that rows of tokens are filled up with; None if there are none
     padding: int | None = None
 
     @property
@@ -137,25 +126,15 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 @dataclass(frozen=True)
 class Outline:
-    """The sizes of a data set.
+    """The sizes of a data set."""
 
-    Args:
-        shape: of one input as it is stored.
-        classes: number of classes.
-        train: number of training samples.
-        test: number of test samples.
-        dtype: of the inputs.
-        making_bytes: the memory that making it takes, besides that of its samples.
-        texts: whether the inputs are texts, of ``shape[0]`` tokens at most.
-    """
-
-    shape: tuple[int, ...]
-    classes: int
-    train: int
-    test: int
-    dtype: torch.dtype = torch.uint8
-    making_bytes: int = 0
-    texts: bool = False
+    shape: tuple[int, ...]  # of one input as it is stored
+    classes: int  # number of classes
+    train: int  # number of training samples
+    test: int  # number of test samples
+    dtype: torch.dtype = torch.uint8  # of the inputs
+    making_bytes: int = 0  # the memory that making it takes, besides that of its samples
+    texts: bool = False  # whether the inputs are texts, of ``shape[0]`` tokens at most
 
     @property
     def nbytes(self) -> int:

@@ -50,18 +50,12 @@ def locked(file: Path, doing: str) -> AbstractContextManager[None]:
 
 @dataclass(frozen=True)
 class Download:
-    """The files of a data set below the data folder, and how they are fetched.
+    """The files of a data set below the data folder, and how they are fetched."""
 
-    Args:
-        name: of the data set, for people.
-        root: the data folder.
-        files: their names, relative to it.
-        fetch: writes all of them below another folder; raises OSError or RuntimeError.
-    """
-
-    name: str
-    root: Path
-    files: Sequence[str]
+    name: str  # of the data set, for people
+    root: Path  # the data folder
+    files: Sequence[str]  # their names, relative to it
+    # writes all of them below another folder; raises OSError or RuntimeError
     fetch: Callable[[Path], None]
 
     @property

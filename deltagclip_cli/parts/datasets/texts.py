@@ -31,36 +31,22 @@ _KEPT = "the tokens"
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts and their labels.
+    """Texts and their labels."""
 
-    Args:
-        texts: as they are written, any number.
-        targets: int64 class numbers ``(N,)``.
-    """
-
-    texts: Sequence[str]
-    targets: Tensor
+    texts: Sequence[str]  # as they are written, any number
+    targets: Tensor  # int64 class numbers ``(N,)``
 
 
 @dataclass(frozen=True)
 class TextDataset:
-    """A training and a test split of texts, not yet cut into tokens.
+    """A training and a test split of texts, not yet cut into tokens."""
 
-    Args:
-        root: the data folder, in which tokens are kept.
-        name: of the data set.
-        train: what a model learns from.
-        test: what it is evaluated on.
-        classes: number of classes.
-        max_length: of a text in tokens, marks of its beginning and end among them; what is longer
-            is cut off.
-    """
-
-    root: Path
-    name: str
-    train: Texts
-    test: Texts
-    classes: int
+    root: Path  # the data folder, in which tokens are kept
+    name: str  # of the data set
+    train: Texts  # what a model learns from
+    test: Texts  # what it is evaluated on
+    classes: int  # number of classes
+    # of a text in tokens, marks of its beginning and end among them; what is longer is cut off
     max_length: int
 
     def tokenized(self, tokenizer: PretrainedTokenizer) -> Dataset:

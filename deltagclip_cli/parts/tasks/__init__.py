@@ -25,14 +25,10 @@ TABLE = Catalogue(
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The loss of a batch as it is differentiated, and what is reported.
+    """The loss of a batch as it is differentiated, and what is reported."""
 
-    Args:
-        objective: scalar, with a graph; what the optimizer minimises.
-        sums: scalars without a graph, each a sum over the batch's samples, so that dividing by the
-            number of samples weighs every sample the same. Always ``"loss"``; a classifier adds
-            ``"accuracy"``, the number of right answers.
-    """
-
-    objective: Tensor
+    objective: Tensor  # scalar, with a graph; what the optimizer minimises
+    # scalars without a graph, each a sum over the batch's samples, so that dividing by the number
+    # of samples weighs every sample the same. Always ``"loss"``; a classifier adds ``"accuracy"``,
+    # the number of right answers.
     sums: dict[str, Tensor]

@@ -96,18 +96,13 @@ _METADATA: Mapping[str, Mapping[str, None]] = {
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
-    """A figure and what it shows.
+    """A figure and what it shows."""
 
-    Args:
-        title: of the comparison or whatever it is about; no part of the figure itself, for a paper
-            says it in the caption.
-        kind: such as ``curves``.
-        figure: which is drawn.
-    """
-
+    # of the comparison or whatever it is about; no part of the figure itself, for a paper says it
+    # in the caption
     title: str
-    kind: str
-    figure: Figure
+    kind: str  # such as ``curves``
+    figure: Figure  # which is drawn
 
 
 def figures(answer: Analysis, style: Style) -> Iterator[Drawing]:

@@ -183,18 +183,12 @@ def _thinned(means: Numbers, most: int) -> NDArray[np.intp]:
 
 @dataclass(frozen=True, eq=False)
 class DrawnLine:
-    """A metric of a setting.
+    """A metric of a setting."""
 
-    Args:
-        setting: whose it is.
-        pieces: see :func:`pieces`.
-        style: of matplotlib's, which on paper says what it shows.
-        role: what it is to the line of the setting itself, such as its bound; dotted on the page.
-    """
-
-    setting: DrawnSetting
-    pieces: Sequence[Band]
-    style: str = "-"
+    setting: DrawnSetting  # whose it is
+    pieces: Sequence[Band]  # see pieces
+    style: str = "-"  # of matplotlib's, which on paper says what it shows
+    # what it is to the line of the setting itself, such as its bound; dotted on the page
     role: str = ""
 
 
@@ -226,14 +220,10 @@ def may_be_log(metric: str) -> bool:
 
 @dataclass
 class PageLines:
-    """Makes the lines of a page as plain data, which share what they are drawn over.
+    """Makes the lines of a page as plain data, which share what they are drawn over."""
 
-    Args:
-        points: the most of each line.
-        axes: epochs, steps and seconds; a line names one by its place.
-    """
-
-    points: int
+    points: int  # the most of each line
+    # epochs, steps and seconds; a line names one by its place
     axes: list[Json] = field(default_factory=list)
     _places: dict[bytes, int] = field(default_factory=dict)
 

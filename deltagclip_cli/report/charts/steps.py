@@ -65,17 +65,11 @@ _AREA_HEIGHT = 0.62  # of a panel's
 
 @dataclass(frozen=True, eq=False)
 class _Areas:
-    """The shares of a setting's steps, by regime, over its epochs until a seed ends.
+    """The shares of a setting's steps, by regime, over its epochs until a seed ends."""
 
-    Args:
-        line: one of these shares, over all epochs of the setting.
-        over: the points of the areas; broken if a seed ends there before the end of its run.
-        shares: of the steps, at these.
-    """
-
-    line: DrawnLine
-    over: Band
-    shares: Mapping[str, Numbers]
+    line: DrawnLine  # one of these shares, over all epochs of the setting
+    over: Band  # the points of the areas; broken if a seed ends there before the end of its run
+    shares: Mapping[str, Numbers]  # of the steps, at these
 
 
 @dataclass(frozen=True)

@@ -45,23 +45,14 @@ from deltagclip_cli.results.statistics.across import Profile, Ranking, performan
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """The answer to a request.
-
-    Args:
-        request: what was asked.
-        comparisons: one for each experiment and its conditions.
-        across: all of them together; None if there is nothing to be said.
-        heat_maps: those that were asked for.
-        margin: how far from the best a good setting may be.
-        problems: what could not be read or is in doubt.
-    """
+    """The answer to a request."""
 
     request: Request
-    comparisons: Sequence[Comparison]
-    across: Overall | None
-    heat_maps: Sequence[HeatMap]
-    margin: Margin
-    problems: Sequence[str]
+    comparisons: Sequence[Comparison]  # one for each experiment and its conditions
+    across: Overall | None  # all of them together; None if there is nothing to be said
+    heat_maps: Sequence[HeatMap]  # those that were asked for
+    margin: Margin  # how far from the best a good setting may be
+    problems: Sequence[str]  # what could not be read or is in doubt
 
     def tables(self) -> list[Table]:
         """Return everything as tables, in the order in which they are read."""
@@ -175,21 +166,14 @@ _TAUS = (1.0, 1.5, 2.0, 4.0)
 
 @dataclass(frozen=True)
 class Overall:
-    """The optimizers of several comparisons, each at its best setting.
+    """The optimizers of several comparisons, each at its best setting."""
 
-    Args:
-        ranking: by their order in the comparisons.
-        profiles: by clock and optimizer, over the comparisons with a target; empty without any.
-        timed: how many comparisons have a target.
-        experiments: how many experiments they are of, some under several conditions.
-        chosen: whether an optimizer had several settings to choose from.
-    """
-
-    ranking: Ranking
+    ranking: Ranking  # by their order in the comparisons
+    # by clock and optimizer, over the comparisons with a target; empty without any
     profiles: Mapping[str, Mapping[str, Profile]]
-    timed: int
-    experiments: int
-    chosen: bool
+    timed: int  # how many comparisons have a target
+    experiments: int  # how many experiments they are of, some under several conditions
+    chosen: bool  # whether an optimizer had several settings to choose from
 
 
 def overall(comparisons: Sequence[Comparison]) -> Overall | None:

@@ -60,36 +60,24 @@ class Behind:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One setting of an optimizer.
-
-    Args:
-        group: its names.
-        runs: all of its runs.
-        values: of the metric, by seed or folder; NaN for a run that diverged.
-        counted: the run behind each value, likewise.
-        left_out: how many runs have no value, and why.
-        too_short: those of them that have the metric, only not so far.
-        summary: of the values; None if there are none.
-        reached: how the runs did with the target; None if there is no target.
-        epoch_seconds: the mean of all epochs; None if nobody knows it.
-        regimes: the shares of plain, clipped and floored steps; None for what does not clip.
-        standing: measured by the best setting; None if there are no values.
-        behind: the test that says so; None for the best one itself, or without values.
-        versus: against the baseline; None for the baseline itself, or without one.
-    """
+    """One setting of an optimizer."""
 
     group: Group
-    runs: Sequence[Run]
+    runs: Sequence[Run]  # all of its runs
+    # of the metric, by seed or folder; NaN for a run that diverged
     values: Mapping[Hashable, float]
-    counted: Mapping[Hashable, Run]
-    left_out: Mapping[str, int]
-    too_short: Sequence[Run]
-    summary: Summary | None
-    reached: Reached | None
-    epoch_seconds: float | None
+    counted: Mapping[Hashable, Run]  # the run behind each value, likewise
+    left_out: Mapping[str, int]  # how many runs have no value, and why
+    too_short: Sequence[Run]  # those of them that have the metric, only not so far
+    summary: Summary | None  # of the values; None if there are none
+    reached: Reached | None  # how the runs did with the target; None if there is no target
+    epoch_seconds: float | None  # the mean of all epochs; None if nobody knows it
+    # the shares of plain, clipped and floored steps; None for what does not clip
     regimes: Mapping[str, float] | None
-    standing: Standing | None = None
+    standing: Standing | None = None  # measured by the best setting; None if there are no values
+    # the test that says so; None for the best one itself, or without values
     behind: Behind | None = None
+    # against the baseline; None for the baseline itself, or without one
     versus: Versus | None = None
 
     @property
@@ -175,22 +163,15 @@ def _regimes(runs: Sequence[Run]) -> dict[str, float] | None:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Everything that was run under one set of conditions.
+    """Everything that was run under one set of conditions."""
 
-    Args:
-        question: what was asked of the experiment.
-        experiment: its name.
-        conditions: what tells model, data, task, epochs and precision from those of other
-            comparisons of the experiment.
-        rows: a setting each, the best one first.
-        baseline: what the others were tested against; None if there is none here.
-    """
-
-    question: Question
+    question: Question  # what was asked of the experiment
     experiment: str
+    # what tells model, data, task, epochs and precision from those of other comparisons of the
+    # experiment
     conditions: Mapping[str, str]
-    rows: Sequence[Row]
-    baseline: Row | None
+    rows: Sequence[Row]  # a setting each, the best one first
+    baseline: Row | None  # what the others were tested against; None if there is none here
 
     @property
     def target(self) -> Target | None:
@@ -326,15 +307,11 @@ _MOST_CAMPS = 3
 
 @dataclass(frozen=True)
 class Camp:
-    """The runs of a comparison that had the same circumstances.
+    """The runs of a comparison that had the same circumstances."""
 
-    Args:
-        circumstances: those in which it differs from other camps, a word for each name.
-        seeds: of its runs, by the names of their settings.
-    """
-
+    # those in which it differs from other camps, a word for each name
     circumstances: Mapping[str, str]
-    seeds: Mapping[str, Sequence[Hashable]]
+    seeds: Mapping[str, Sequence[Hashable]]  # of its runs, by the names of their settings
 
     @property
     def runs(self) -> int:

@@ -28,25 +28,16 @@ from deltagclip_cli.spec.document import parse
 
 @dataclass(frozen=True)
 class Published:
-    """A published mean of one setting.
+    """A published mean of one setting."""
 
-    Args:
-        title: the setting in words.
-        optimizer: its options; empty if they were not told.
-        runs: a regular expression for the names of the runs in the authors' own logs, if known.
-        n: how many seeds.
-        epoch: after which the metric was read.
-        mean: of the metric.
-        standard_error: as published; None for a single seed.
-    """
-
-    title: str
-    optimizer: Mapping[str, Any]
+    title: str  # the setting in words
+    optimizer: Mapping[str, Any]  # its options; empty if they were not told
+    # a regular expression for the names of the runs in the authors' own logs, if known
     runs: str | None
-    n: int
-    epoch: int
-    mean: float
-    standard_error: float | None
+    n: int  # how many seeds
+    epoch: int  # after which the metric was read
+    mean: float  # of the metric
+    standard_error: float | None  # as published; None for a single seed
 
     @property
     def text(self) -> str:
@@ -159,20 +150,14 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A published value and ours.
-
-    Args:
-        metric: its name.
-        published: the value of one setting.
-        row: our runs of that setting, with their values at the epoch of the published one, or at
-            their last where they were shorter; None if it was not run.
-        epoch: of our values.
-    """
+    """A published value and ours."""
 
     metric: str
-    published: Published
+    published: Published  # the value of one setting
+    # our runs of that setting, with their values at the epoch of the published one, or at their
+    # last where they were shorter; None if it was not run
     row: Row | None = None
-    epoch: float | None = None
+    epoch: float | None = None  # of our values
 
     @property
     def summary(self) -> Summary | None:

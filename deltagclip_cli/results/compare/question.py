@@ -88,16 +88,11 @@ class Missing(StrEnum):
 
 @dataclass(frozen=True)
 class Moment:
-    """When a metric is read: at the last epoch, at the best one, or at a given epoch or step.
+    """When a metric is read: at the last epoch, at the best one, or at a given epoch or step."""
 
-    Args:
-        kind: ``last``, ``best``, ``epoch`` or ``step``.
-        at: the number of the epoch or step; None for the other two.
-        unit: what is counted: ``epoch``, or ``step`` where nobody knows what an epoch is.
-    """
-
-    kind: str = "last"
-    at: int | None = None
+    kind: str = "last"  # ``last``, ``best``, ``epoch`` or ``step``
+    at: int | None = None  # the number of the epoch or step; None for the other two
+    # what is counted: ``epoch``, or ``step`` where nobody knows what an epoch is
     unit: str = "epoch"
 
     @classmethod
@@ -161,19 +156,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Target:
-    """A value of a metric that is to be reached.
-
-    Args:
-        metric: its name.
-        value: the least of an accuracy that counts as reached, the most of a loss.
-        higher_is_better: so of an accuracy.
-        experiment: for which it holds; None for all.
-    """
+    """A value of a metric that is to be reached."""
 
     metric: str
-    value: float
-    higher_is_better: bool
-    experiment: str | None = None
+    value: float  # the least of an accuracy that counts as reached, the most of a loss
+    higher_is_better: bool  # so of an accuracy
+    experiment: str | None = None  # for which it holds; None for all
 
     @classmethod
     def parse(cls, text: str, runs: Iterable[Run], mode: Mode | None = None) -> Target:
@@ -238,16 +226,11 @@ NEVER = Cost(math.inf, math.inf, math.inf)
 
 @dataclass(frozen=True)
 class Reached:
-    """A target in the runs of a setting.
+    """A target in the runs of a setting."""
 
-    Args:
-        count: how many reached it.
-        n: of how many that have ended by themselves.
-        median: the middle of their costs, in which those that missed it have ∞; None if n is 0.
-    """
-
-    count: int
-    n: int
+    count: int  # how many reached it
+    n: int  # of how many that have ended by themselves
+    # the middle of their costs, in which those that missed it have ∞; None if n is 0
     median: Cost | None
 
 
@@ -282,25 +265,16 @@ def reached(runs: Sequence[Run], target: Target) -> Reached:
 
 @dataclass(frozen=True)
 class Question:
-    """A question to the runs of an experiment.
+    """A question to the runs of an experiment."""
 
-    Args:
-        metric: the name of what is compared.
-        higher_is_better: so of an accuracy, not so of a loss.
-        moment: when it is read.
-        targets: at most one of them counts in each experiment.
-        baseline: what every setting is tested against: a label, or a label and its settings.
-        ddof: of the standard error; 1 estimates the spread of all seeds, 0 is the paper's.
-        interval: show means with their 95 % intervals, not with their standard errors.
-    """
-
-    metric: str
-    higher_is_better: bool
-    moment: Moment
-    targets: Sequence[Target] = ()
+    metric: str  # the name of what is compared
+    higher_is_better: bool  # so of an accuracy, not so of a loss
+    moment: Moment  # when it is read
+    targets: Sequence[Target] = ()  # at most one of them counts in each experiment
+    # what every setting is tested against: a label, or a label and its settings
     baseline: str | None = None
-    ddof: int = 1
-    interval: bool = False
+    ddof: int = 1  # of the standard error; 1 estimates the spread of all seeds, 0 is the paper's
+    interval: bool = False  # show means with their 95 % intervals, not with their standard errors
 
     def target(self, experiment: str) -> Target | None:
         """Return the target of an experiment: the one that names it, else the one for all."""

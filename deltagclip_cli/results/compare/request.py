@@ -9,31 +9,18 @@ from deltagclip_cli.core import Mode, UsageError
 
 @dataclass(frozen=True)
 class Request:
-    """A question of a user; the commands that answer have an option of its name for each field.
+    """A question of a user; the commands that answer have an option of its name for each field."""
 
-    Args:
-        metric: None for the first of the usual ones that there is.
-        at: ``last``, ``best``, ``epoch=N`` or ``step=N``.
-        baseline: a label, or a label and its settings; None for no tests.
-        target: each ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``.
-        interval: show means with 95 % intervals.
-        ddof: of the standard error.
-        mode: which values are good ones; None leaves it to the metric's name.
-        heatmap: two settings, ``KEY,KEY``; None for no map.
-        within: how far from the best a good setting may be: ``0.01`` or ``1%``.
-        published: add published figures.
-    """
-
-    metric: str | None = None
-    at: str = "last"
-    baseline: str | None = None
-    target: list[str] | None = None
-    interval: bool = False
-    ddof: int = 1
-    mode: Mode | None = None
-    heatmap: str | None = None
-    within: str = "1%"
-    published: bool = False
+    metric: str | None = None  # None for the first of the usual ones that there is
+    at: str = "last"  # ``last``, ``best``, ``epoch=N`` or ``step=N``
+    baseline: str | None = None  # a label, or a label and its settings; None for no tests
+    target: list[str] | None = None  # each ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``
+    interval: bool = False  # show means with 95 % intervals
+    ddof: int = 1  # of the standard error
+    mode: Mode | None = None  # which values are good ones; None leaves it to the metric's name
+    heatmap: str | None = None  # two settings, ``KEY,KEY``; None for no map
+    within: str = "1%"  # how far from the best a good setting may be: ``0.01`` or ``1%``
+    published: bool = False  # add published figures
 
     def heatmap_keys(self) -> tuple[str, str] | None:
         """Return the two settings of the map.

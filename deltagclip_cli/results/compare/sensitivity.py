@@ -57,25 +57,15 @@ class Margin:
 
 @dataclass(frozen=True)
 class GoodSettings:
-    """The settings of an optimizer, good ones counted.
+    """The settings of an optimizer, good ones counted."""
 
-    Args:
-        optimizer: its label.
-        count: how many settings are within the margin of the best of them.
-        n: how many have values.
-        best: the best of those of which no seed diverged; None if there is none.
-        worst: the worst of those.
-        diverged: of how many a seed diverged; they are not good ones.
-        missing: how many have no value.
-    """
-
-    optimizer: str
-    count: int
-    n: int
-    best: Row | None
-    worst: Row | None
-    diverged: int
-    missing: int
+    optimizer: str  # its label
+    count: int  # how many settings are within the margin of the best of them
+    n: int  # how many have values
+    best: Row | None  # the best of those of which no seed diverged; None if there is none
+    worst: Row | None  # the worst of those
+    diverged: int  # of how many a seed diverged; they are not good ones
+    missing: int  # how many have no value
 
 
 def sensitivities(comparison: Comparison, margin: Margin) -> list[GoodSettings]:
@@ -150,21 +140,14 @@ def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Ite
 
 @dataclass(frozen=True)
 class HeatMap:
-    """The means of an optimizer over two settings.
+    """The means of an optimizer over two settings."""
 
-    Args:
-        title: experiment, conditions that are no key, and optimizer.
-        keys: the settings, or conditions, of rows and columns.
-        question: what the means are of.
-        cells: the best row at each pair of words, the best of all first.
-        chosen: whether a cell had several settings to choose from.
-    """
-
-    title: str
-    keys: tuple[str, str]
-    question: Question
+    title: str  # experiment, conditions that are no key, and optimizer
+    keys: tuple[str, str]  # the settings, or conditions, of rows and columns
+    question: Question  # what the means are of
+    # the best row at each pair of words, the best of all first
     cells: Mapping[tuple[str, str], Row]
-    chosen: bool
+    chosen: bool  # whether a cell had several settings to choose from
 
     @property
     def words(self) -> tuple[list[str], list[str]]:

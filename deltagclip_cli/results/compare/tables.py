@@ -31,21 +31,14 @@ _MARKS = {Standing.BEST: "•", Standing.LIKE_BEST: "≈", Standing.UNTOLD: "?"}
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table.
-
-    Args:
-        text: what it says.
-        detail: what belongs behind it, or below it where there is little room.
-        shade: how good it is, from 0 to 1, for a colour behind it; None for no colour.
-        is_best: whether it is to be printed in bold.
-        standing: that of its row, if it names one.
-    """
+    """One cell of a table."""
 
     text: str
-    detail: str = ""
+    detail: str = ""  # what belongs behind it, or below it where there is little room
+    # how good it is, from 0 to 1, for a colour behind it; None for no colour
     shade: float | None = None
-    is_best: bool = False
-    standing: Standing | None = None
+    is_best: bool = False  # whether it is to be printed in bold
+    standing: Standing | None = None  # that of its row, if it names one
 
     @property
     def whole(self) -> str:
@@ -60,36 +53,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is shown, whatever it is written as.
-
-    Args:
-        title: what it is about.
-        headings: of its columns; the first column is text, the others are numbers.
-        rows: a cell for each column; the first of them names the row.
-        notes: sentences that belong below it.
-    """
+    """A table as it is shown, whatever it is written as."""
 
     title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[Cell]]
-    notes: Sequence[str] = ()
+    headings: Sequence[str]  # of its columns; the first column is text, the others are numbers
+    rows: Sequence[Sequence[Cell]]  # a cell for each column; the first of them names the row
+    notes: Sequence[str] = ()  # sentences that belong below it
 
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """Something that is known of every thing with a row, such as a setting.
+    """Something that is known of every thing with a row, such as a setting."""
 
-    Args:
-        heading: above it.
-        cell: what a table says of one.
-        data: what JSON and CSV say of it, by name; None if another column says it.
-        is_shown: whether tables have it.
-    """
-
-    heading: str
-    cell: Callable[[T], str | Cell]
+    heading: str  # above it
+    cell: Callable[[T], str | Cell]  # what a table says of one
+    # what JSON and CSV say of it, by name; None if another column says it
     data: Callable[[T], Mapping[str, object]] | None = None
-    is_shown: bool = True
+    is_shown: bool = True  # whether tables have it
 
 
 def make_table(

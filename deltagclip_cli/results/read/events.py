@@ -70,38 +70,27 @@ _FLOAT = np.dtype("<f8")
 
 @dataclass(frozen=True, eq=False)
 class Scalars:
-    """One tag's points in order of their steps, as read-only arrays (N,) of float64.
+    """One tag's points in order of their steps, as read-only arrays (N,) of float64."""
 
-    Args:
-        steps: as the program counted them; a step may be there more than once.
-        wall_times: seconds since 1970.
-        values: NaN and infinite where that was written; mostly of float32's precision.
-    """
-
-    steps: Numbers
-    wall_times: Numbers
-    values: Numbers
+    steps: Numbers  # as the program counted them; a step may be there more than once
+    wall_times: Numbers  # seconds since 1970
+    values: Numbers  # NaN and infinite where that was written; mostly of float32's precision
 
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """The content of the event files of a folder.
+    """The content of the event files of a folder."""
 
-    Args:
-        scalars: by tag, in order of first appearance; each has at least one point.
-        problems: a sentence for each file that is cut off, damaged or cannot be read, and on what
-            restarts dropped; it begins with the path of a file, or of the folder if that cannot be
-            listed.
-        begin: when the first of the files was begun, in seconds since 1970; None if none says so.
-        options: hyperparameters that the program wrote for TensorBoard's HParams.
-        whole: whether all files could be read to their ends.
-    """
-
+    # by tag, in order of first appearance; each has at least one point
     scalars: Mapping[str, Scalars]
+    # a sentence for each file that is cut off, damaged or cannot be read, and on what restarts
+    # dropped; it begins with the path of a file, or of the folder if that cannot be listed
     problems: Sequence[str] = ()
+    # when the first of the files was begun, in seconds since 1970; None if none says so
     begin: float | None = None
+    # hyperparameters that the program wrote for TensorBoard's HParams
     options: Mapping[str, Option] = field(default_factory=dict)
-    whole: bool = True
+    whole: bool = True  # whether all files could be read to their ends
 
 
 def event_files(folder: Path) -> list[Path]:

@@ -61,17 +61,11 @@ Contents = Mapping[Path, Events]
 
 @dataclass(frozen=True)
 class EventFolder:
-    """A folder with event files, or one that holds the parts of a run.
-
-    Args:
-        path: of the folder.
-        root: the folder that was searched when it was found.
-        parts: folders below it that belong to the same run.
-    """
+    """A folder with event files, or one that holds the parts of a run."""
 
     path: Path
-    root: Path
-    parts: Sequence[Path] = ()
+    root: Path  # the folder that was searched when it was found
+    parts: Sequence[Path] = ()  # folders below it that belong to the same run
 
 
 def read_event_runs(

@@ -132,17 +132,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Name:
-    """A name and its parts.
+    """A name and its parts."""
 
-    Args:
-        text: the path of the run, with ``/``.
-        parts: in order, none within another.
-        seed: a number without leading zeros; None if there is none.
-    """
-
-    text: str
-    parts: tuple[Part, ...]
-    seed: str | None
+    text: str  # the path of the run, with ``/``
+    parts: tuple[Part, ...]  # in order, none within another
+    seed: str | None  # a number without leading zeros; None if there is none
 
     @classmethod
     def of(cls, text: str) -> Name:
@@ -241,38 +235,25 @@ _NO_SETTING = re.compile(
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A run as it was found.
+    """A run as it was found."""
 
-    Args:
-        experiment: the name of the folder that was searched.
-        name: of the run below that.
-        options: the hyperparameters that the run itself tells.
-    """
-
-    experiment: str
-    name: Name
+    experiment: str  # the name of the folder that was searched
+    name: Name  # of the run below that
+    # the hyperparameters that the run itself tells
     options: Mapping[str, Option] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Sorted:
-    """A run as its name reads beside others.
-
-    Args:
-        found: the run.
-        label: what it has in common with runs of other seeds, perhaps nothing.
-        settings: hyperparameters that tell it from runs of the same label.
-        seed: None if nobody knows it.
-        doubts: the kinds of parts of its name that may be no settings, and count as such.
-        hosts: words that differ within its group, and count as names of hosts.
-    """
+    """A run as its name reads beside others."""
 
     found: Found
-    label: str
-    settings: Mapping[str, str]
-    seed: str | None
+    label: str  # what it has in common with runs of other seeds, perhaps nothing
+    settings: Mapping[str, str]  # hyperparameters that tell it from runs of the same label
+    seed: str | None  # None if nobody knows it
+    # the kinds of parts of its name that may be no settings, and count as such
     doubts: Collection[PartKind] = ()
-    hosts: Sequence[str] = ()
+    hosts: Sequence[str] = ()  # words that differ within its group, and count as names of hosts
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -32,46 +32,32 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One metric over the course of a run, all arrays of the same length (N,), N > 0.
+    """One metric over the course of a run, all arrays of the same length (N,), N > 0."""
 
-    Args:
-        steps: optimizer steps; of other people's runs, whatever they counted.
-        epochs: whole epochs; of other people's runs, their steps once more.
-        seconds: of the epochs, evaluation included, without what was waited in between; of other
-            people's runs, since their first file was begun.
-        values: float64; NaN or infinite where the metric was not finite.
-        has_epochs: whether epochs are known, and are not just the steps once more.
-        tag: what the event files of the run call the metric, if that is not its name.
-    """
-
-    steps: Numbers
-    epochs: Numbers
+    steps: Numbers  # optimizer steps; of other people's runs, whatever they counted
+    epochs: Numbers  # whole epochs; of other people's runs, their steps once more
+    # of the epochs, evaluation included, without what was waited in between; of other people's
+    # runs, since their first file was begun
     seconds: Numbers
-    values: Numbers
-    has_epochs: bool = True
-    tag: str = ""
+    values: Numbers  # float64; NaN or infinite where the metric was not finite
+    has_epochs: bool = True  # whether epochs are known, and are not just the steps once more
+    tag: str = ""  # what the event files of the run call the metric, if that is not its name
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in nothing but their seed.
+    """Runs that differ in nothing but their seed."""
 
-    Args:
-        experiment: its name; of other people's runs, that of the folder that was searched.
-        optimizer: the label; of other people's runs, what their names have in common.
-        settings: what tells it from other groups of the optimizer, a word for each name.
-        conditions: what tells model, data, task, epochs and precision from those of other groups
-            of the experiment, likewise. Only groups of the same conditions can be compared.
-        options: all options of the optimizer, its name included; empty if nobody knows them.
-        is_ours: whether its runs are run folders of this program.
-    """
-
-    experiment: str
-    optimizer: str
+    experiment: str  # its name; of other people's runs, that of the folder that was searched
+    optimizer: str  # the label; of other people's runs, what their names have in common
+    # what tells it from other groups of the optimizer, a word for each name
     settings: Mapping[str, str] = field(default_factory=dict)
+    # what tells model, data, task, epochs and precision from those of other groups of the
+    # experiment, likewise. Only groups of the same conditions can be compared.
     conditions: Mapping[str, str] = field(default_factory=dict)
+    # all options of the optimizer, its name included; empty if nobody knows them
     options: Mapping[str, object] = field(default_factory=dict)
-    is_ours: bool = False
+    is_ours: bool = False  # whether its runs are run folders of this program
 
     def __hash__(self) -> int:
         return hash((self.experiment, self.name))
@@ -89,31 +75,20 @@ def in_words(settings: Mapping[str, str]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run.
+    """One run."""
 
-    Args:
-        folder: where its files are.
-        group: what it has in common with runs of other seeds.
-        seed: tells it from those, and pairs it with runs of other groups; a word of other people's
-            runs, None where nobody knows it.
-        outcome: how it ended.
-        reason: why it did not finish; empty if it did, or if nothing is known.
-        curves: by the names of the metrics.
-        parts: folders below its own that hold files of it, too.
-        circumstances: that change the bits of its numbers, such as ``threads``; none of other
-            people's runs.
-        trial: what was run; None of other people's runs.
-    """
-
-    folder: Path
-    group: Group
+    folder: Path  # where its files are
+    group: Group  # what it has in common with runs of other seeds
+    # tells it from those, and pairs it with runs of other groups; a word of other people's runs,
+    # None where nobody knows it
     seed: int | str | None
-    outcome: Outcome
-    reason: str
-    curves: Mapping[str, Curve]
-    parts: Sequence[Path] = ()
+    outcome: Outcome  # how it ended
+    reason: str  # why it did not finish; empty if it did, or if nothing is known
+    curves: Mapping[str, Curve]  # by the names of the metrics
+    parts: Sequence[Path] = ()  # folders below its own that hold files of it, too
+    # that change the bits of its numbers, such as ``threads``; none of other people's runs
     circumstances: Mapping[str, str] = field(default_factory=dict)
-    trial: Trial | None = None
+    trial: Trial | None = None  # what was run; None of other people's runs
 
     @property
     def seed_or_folder(self) -> int | str | Path:

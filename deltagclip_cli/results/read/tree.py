@@ -56,19 +56,12 @@ _NUMBERS = {int, float, type(None)}
 
 @dataclass(frozen=True)
 class Place:
-    """The place of the runs that a command was asked about.
+    """The place of the runs that a command was asked about."""
 
-    Args:
-        targets: names of experiments in ``runs``, or folders; all experiments if empty.
-        runs: the runs folder.
-        pattern: how other people's runs are named; None for the usual ways.
-        spec: knows experiments that have no runs yet.
-    """
-
-    targets: Sequence[str]
-    runs: Path
-    pattern: str | None = None
-    spec: Path = Path("experiments.yaml")
+    targets: Sequence[str]  # names of experiments in ``runs``, or folders; all experiments if empty
+    runs: Path  # the runs folder
+    pattern: str | None = None  # how other people's runs are named; None for the usual ways
+    spec: Path = Path("experiments.yaml")  # knows experiments that have no runs yet
 
     def folders(self) -> list[Path]:
         """Return the folders to search.

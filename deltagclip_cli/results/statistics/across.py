@@ -20,21 +20,16 @@ Scores = Mapping[str, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Ranking:
-    """Mean ranks of optimizers over experiments.
+    """Mean ranks of optimizers over experiments."""
 
-    Args:
-        mean_rank: by optimizer, from 1, the best, in the order of the first experiment; equals
-            share the mean of their ranks.
-        experiments: how many they were ranked on.
-        left_out: the optimizers that some experiment lacks, and so were not ranked.
-        p: of Friedman's test that all are alike (its χ² approximation, which is rough for few
-            experiments); None for fewer than three optimizers or two experiments, and if all are
-            equal everywhere.
-    """
-
+    # by optimizer, from 1, the best, in the order of the first experiment; equals share the mean of
+    # their ranks
     mean_rank: Mapping[str, float]
-    experiments: int
-    left_out: tuple[str, ...]
+    experiments: int  # how many they were ranked on
+    left_out: tuple[str, ...]  # the optimizers that some experiment lacks, and so were not ranked
+    # of Friedman's test that all are alike (its χ² approximation, which is rough for few
+    # experiments); None for fewer than three optimizers or two experiments, and if all are equal
+    # everywhere
     p: float | None
 
 
@@ -76,16 +71,12 @@ def _friedman_p(table: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> flo
 
 @dataclass(frozen=True)
 class Profile:
-    """The times of an optimizer beside those of the fastest.
+    """The times of an optimizer beside those of the fastest."""
 
-    Args:
-        ratios: by experiment, its time over that of the fastest, at least 1; infinite if it did not
-            get there.
-        score: the mean of ``share`` from 1 to the limit: 1 for the fastest everywhere, 0 for one
-            that is never within the limit.
-    """
-
+    # by experiment, its time over that of the fastest, at least 1; infinite if it did not get there
     ratios: Mapping[str, float]
+    # the mean of ``share`` from 1 to the limit: 1 for the fastest everywhere, 0 for one that is
+    # never within the limit
     score: float
 
     def share(self, tau: float) -> float:

@@ -38,35 +38,24 @@ class Design(StrEnum):
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting minus its baseline.
+    """A setting minus its baseline."""
 
-    Args:
-        design: no test at all if one of the two has fewer than two values.
-        n_ours: how many values the setting has, diverged ones with them.
-        n_theirs: likewise of the baseline.
-        left_out: how many of these have no partner in a paired comparison.
-        difference: of the means, or the mean of the differences, of what is finite; else NaN.
-        interval: of the difference, by Student's t or Welch's; None without a t-test.
-        t_test_p: of the paired or of Welch's t-test, two-sided; None if a run diverged, or if what
-            is tested has no spread beyond rounding.
-        degrees: of freedom of that test.
-        rank_test_p: of :func:`signed_rank_p` or :func:`rank_sum_p`; None without two values.
-        effect_size: Hedges' g, in standard deviations of the differences of pairs or of both
-            samples pooled. None without a t-test, and for two pairs, which have no unbiased one.
-        effect_interval: of it, by the non-central t distribution.
-    """
-
-    design: Design
-    n_ours: int
-    n_theirs: int
-    left_out: int
-    difference: float
+    design: Design  # no test at all if one of the two has fewer than two values
+    n_ours: int  # how many values the setting has, diverged ones with them
+    n_theirs: int  # likewise of the baseline
+    left_out: int  # how many of these have no partner in a paired comparison
+    difference: float  # of the means, or the mean of the differences, of what is finite; else NaN
+    # of the difference, by Student's t or Welch's; None without a t-test
     interval: Interval | None = None
+    # of the paired or of Welch's t-test, two-sided; None if a run diverged, or if what is tested
+    # has no spread beyond rounding
     t_test_p: float | None = None
-    degrees: float | None = None
-    rank_test_p: float | None = None
+    degrees: float | None = None  # of freedom of that test
+    rank_test_p: float | None = None  # of signed_rank_p or rank_sum_p; None without two values
+    # Hedges' g, in standard deviations of the differences of pairs or of both samples pooled. None
+    # without a t-test, and for two pairs, which have no unbiased one.
     effect_size: float | None = None
-    effect_interval: Interval | None = None
+    effect_interval: Interval | None = None  # of it, by the non-central t distribution
 
     @property
     def pairs(self) -> int:

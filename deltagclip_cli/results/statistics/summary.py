@@ -75,36 +75,24 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """The values of one setting taken together.
+    """The values of one setting taken together."""
 
-    Args:
-        n: how many of them are finite.
-        diverged: how many are not.
-        mean: of the finite ones; NaN if there are none.
-        standard_error: s/√n of the finite ones, with n - ``ddof`` degrees of freedom in s; None
-            for fewer than two.
-        interval: of the mean, by Student's t with n - 1 degrees of freedom; None for fewer than
-            two finite values.
-        median: of all values; infinite if half of them diverged, NaN if there are none.
-        median_interval: by the bootstrap (BCa); None for fewer than ten values, if one diverged,
-            and where so many are equal that BCa is not defined.
-        iqm: the interquartile mean, of the middle half of all values; NaN if there are none.
-        iqm_interval: likewise by the bootstrap.
-        best: the best value; NaN if there are none.
-        worst: the worst value, infinite if a run diverged; NaN if there are none.
-    """
-
-    n: int
-    diverged: int
-    mean: float
+    n: int  # how many of them are finite
+    diverged: int  # how many are not
+    mean: float  # of the finite ones; NaN if there are none
+    # s/√n of the finite ones, with n - ``ddof`` degrees of freedom in s; None for fewer than two
     standard_error: float | None
+    # of the mean, by Student's t with n - 1 degrees of freedom; None for fewer than two finite
+    # values
     interval: Interval | None
-    median: float
+    median: float  # of all values; infinite if half of them diverged, NaN if there are none
+    # by the bootstrap (BCa); None for fewer than ten values, if one diverged, and where so many are
+    # equal that BCa is not defined
     median_interval: Interval | None
-    iqm: float
-    iqm_interval: Interval | None
-    best: float
-    worst: float
+    iqm: float  # the interquartile mean, of the middle half of all values; NaN if there are none
+    iqm_interval: Interval | None  # likewise by the bootstrap
+    best: float  # the best value; NaN if there are none
+    worst: float  # the worst value, infinite if a run diverged; NaN if there are none
 
 
 def summarize(
