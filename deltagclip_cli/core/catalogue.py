@@ -13,7 +13,7 @@ import ast
 import importlib
 import importlib.util
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -165,7 +165,16 @@ def read_signature(target: str) -> Signature:
     function = _constructor(node, definitions)
     if function is None:
         return Signature(summary, {}, open=True)
-    return Signature(summary, dict(_options(function.args)), open=function.args.kwarg is not None)
+    taken = function.args
+    positional = [*taken.posonlyargs, *taken.args]
+    without = [None] * (len(positional) - len(taken.defaults))
+    defaults = [*without, *taken.defaults, *taken.kw_defaults]
+    options = {
+        argument.arg: Option(_type(argument.annotation), _literal(default))
+        for argument, default in zip([*positional, *taken.kwonlyargs], defaults, strict=True)
+        if argument.arg != "self"
+    }
+    return Signature(summary, options, open=taken.kwarg is not None)
 
 
 def _constructor(
@@ -180,15 +189,6 @@ def _constructor(
         if isinstance(base, ast.Name) and base.id in definitions:
             return _constructor(definitions[base.id], definitions)
     return None
-
-
-def _options(arguments: ast.arguments) -> Iterator[tuple[str, Option]]:
-    positional = [*arguments.posonlyargs, *arguments.args]
-    without = [None] * (len(positional) - len(arguments.defaults))
-    defaults = [*without, *arguments.defaults, *arguments.kw_defaults]
-    for argument, default in zip([*positional, *arguments.kwonlyargs], defaults, strict=True):
-        if argument.arg != "self":
-            yield argument.arg, Option(_type(argument.annotation), _literal(default))
 
 
 def _literal(node: ast.expr | None) -> Any:
@@ -213,18 +213,18 @@ def _type(node: ast.expr | None) -> Any:
         case ast.Name(id=name) if name in _PLAIN:
             return _PLAIN[name]
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _union([left, right])
-        case ast.Subscript(value=ast.Name(id=outer) | ast.Attribute(attr=outer), slice=inner):
-            return _generic(outer.lower(), inner.elts if isinstance(inner, ast.Tuple) else [inner])
-    return Any
-
-
-def _generic(outer: str, inner: list[ast.expr]) -> Any:
-    match outer:
+            outer, inner = "union", [left, right]
+        case ast.Subscript(value=ast.Name(id=outer) | ast.Attribute(attr=outer), slice=index):
+            inner = index.elts if isinstance(index, ast.Tuple) else [index]
+        case _:
+            return Any
+    match outer.lower():
         case "optional":
             return Optional[_type(inner[0])]  # noqa: UP045 - built at run time
         case "union":
-            return _union(inner)
+            # "float | Tensor" is a number in YAML: a type that YAML cannot write leaves the union.
+            members = [member for member in map(_type, inner) if member is not Any]
+            return Union[tuple(members)] if members else Any  # noqa: UP007 - built at run time
         case "literal":
             return Literal[tuple(ast.literal_eval(item) for item in inner)]
         case "list" | "sequence" | "iterable":
@@ -236,9 +236,3 @@ def _generic(outer: str, inner: list[ast.expr]) -> Any:
             # YAML has lists only; the items inside stay strict.
             return Annotated[types.GenericAlias(tuple, tuple(items)), Strict(False)]
     return Any
-
-
-def _union(nodes: list[ast.expr]) -> Any:
-    # "float | Tensor" is a number in YAML, so a type that YAML cannot write leaves the union.
-    members = [member for member in map(_type, nodes) if member is not Any]
-    return Union[tuple(members)] if members else Any  # noqa: UP007 - built at run time

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import Catalogue, load_target
-from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, Option, read_signature
+from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, Option, Signature, read_signature
 from deltagclip_cli.spec.faults import (
     Where,
     explained,
@@ -256,8 +256,7 @@ def canonical_json(value: Any) -> str:
 class _Checker:
     """Checks the options of one target, and knows their defaults."""
 
-    def __init__(self, target: str, table: Catalogue) -> None:
-        signature = read_signature(target)
+    def __init__(self, target: str, signature: Signature, table: Catalogue) -> None:
         options = {k: o for k, o in signature.options.items() if k not in table.supplied}
         self._supplied = table.supplied
         self._open = signature.open
@@ -305,7 +304,7 @@ class _Checker:
 
 @cache
 def _checker(table_target: str, target: str) -> _Checker:
-    return _Checker(target, load_target(table_target))
+    return _Checker(target, read_signature(target), load_target(table_target))
 
 
 def _field(target: str, name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:
@@ -325,9 +324,10 @@ def _or(word: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
 
 def _holds_list(annotation: Any) -> bool:
     """Return whether a value may be a list, to which the limits of a number do not apply."""
-    if get_origin(annotation) in (list, tuple):
-        return True
-    return any(_holds_list(part) for part in get_args(annotation))
+    parts = [annotation]
+    for part in parts:  # of which there are more as it goes on
+        parts += get_args(part)
+    return any(get_origin(part) in (list, tuple) for part in parts)
 
 
 def _as_yaml(value: Any) -> Any:
