@@ -41,11 +41,8 @@ def written_whole(path: Path, check: Callable[[], None] | None = None) -> Iterat
     """Write a file that appears under its name when it is complete and on the disk, or not at all.
 
     The temporary file lies in the same folder, for a rename is atomic only within a file system.
-
-    Args:
-        path: of the file.
-        check: called before anything is written and again before the rename; raises an error if
-            that must not be.
+    ``check`` is called before anything is written and again before the rename; it raises an error
+    if that must not be.
     """
     if check is not None:
         check()
@@ -65,11 +62,7 @@ def written_whole(path: Path, check: Callable[[], None] | None = None) -> Iterat
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder if it is not there, and check that files can be made in it.
-
-    Raises:
-        UnwritableError: they cannot.
-    """
+    """Make a folder if it is not there; UnwritableError if no files can be made in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -95,11 +88,7 @@ def write_text(path: Path, text: str, check: Callable[[], None] | None = None) -
 
 
 def subfolders(path: Path) -> list[str]:
-    """Return the names of the folders in a folder, and of links to some, in order; no hidden ones.
-
-    Raises:
-        OSError: it cannot be listed.
-    """
+    """Return the names of the folders in a folder, and of links to some, in order; none hidden."""
     with os.scandir(path) as entries:
         return sorted(each.name for each in entries if each.name[0] != "." and is_folder(each))
 
@@ -115,10 +104,8 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 def open_file(path: Path) -> BufferedReader:
     """Open a file, or what a link to one leads to, for reading.
 
-    Nothing else is opened: a named pipe would never answer, and a device might never end.
-
-    Raises:
-        OSError: it is not there, cannot be read, or is no file, as ``strerror`` says.
+    Nothing else is opened, and OSError says so: a named pipe would never answer, and a device might
+    never end.
     """
     file_status(path)
     # Without waiting, for it may have become a pipe.
@@ -126,11 +113,7 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def file_status(path: Path) -> os.stat_result:
-    """Return the status of a file, or of what a link to one leads to.
-
-    Raises:
-        OSError: as for :func:`open_file`.
-    """
+    """Return the status of a file, or of what a link to one leads to; OSError as in open_file."""
     status = os.stat(path)
     kind = stat.S_IFMT(status.st_mode)
     if kind != stat.S_IFREG:
@@ -140,11 +123,7 @@ def file_status(path: Path) -> os.stat_result:
 
 
 def read_file(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
-    """Return the content of a file that may be anybody's.
-
-    Raises:
-        OSError: as for :func:`open_file`, or it is larger than any that this program writes there.
-    """
+    """Return the content of a file that may be anybody's; OSError if it is larger than ours are."""
     with open_file(path) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
@@ -168,13 +147,10 @@ def claimed(
     file, so that claims hold at least among the processes of a machine.
 
     Args:
-        file: in a folder that exists.
+        file: in a folder that exists; OSError if it cannot be made.
         message: of the error.
         patience: how many seconds to wait for another process.
         refusal: raised if another process goes on holding it.
-
-    Raises:
-        OSError: the file cannot be made.
     """
     end = time.monotonic() + patience
     while (hold := _take(file)) is None:

@@ -57,10 +57,8 @@ def stopped(words: object) -> str:
 def standard_error(values: Sequence[float], ddof: int = 1) -> float | None:
     """Return the standard error of the mean of finite values, s/√n; None for fewer than two.
 
-    Args:
-        values: one for each seed.
-        ddof: s has n - ``ddof`` degrees of freedom; 1 estimates the spread of all seeds that there
-            could be, 0 is what the paper gives.
+    s has n - ``ddof`` degrees of freedom: 1 estimates the spread of all seeds that there could be,
+    0 is what the paper gives.
     """
     n = len(values)
     if n < 2:
@@ -73,12 +71,7 @@ def standard_error(values: Sequence[float], ddof: int = 1) -> float | None:
 
 
 def shown_with(error: float | None, scale: float) -> Callable[[float], str]:
-    """Return what writes values of a setting: the standard error has two digits that count.
-
-    Args:
-        error: the standard error; None or 0 if nobody knows it.
-        scale: a typical value.
-    """
+    """Return what writes values of about ``scale`` so that the error, if known, has two digits."""
     scale = abs(scale) if math.isfinite(scale) else 1.0
     if scale and not _PLAIN[0] <= scale < _PLAIN[1]:
         return lambda value: finite(value, "{:.3e}")

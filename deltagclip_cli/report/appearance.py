@@ -93,10 +93,7 @@ class Looks:
 
 
 def _numbers(charts: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Number the looks: each name has the first that no other has in a chart that both are in.
-
-    If all are taken, the one that fewest have.
-    """
+    """Number the looks: the first that no name beside it has, else the one that fewest have."""
     numbers: dict[str, int] = {}
     members = [set(names) for names in charts]
     taken = [[0] * len(COLOURS) * len(DASHES) for _ in charts]
@@ -196,13 +193,10 @@ class Style:
 
     @classmethod
     def read(cls, file: Path | None = None) -> Style:
-        """Read the paper's look, and lay a style file over it.
+        """Read the paper's look, and lay a style file over it; UsageError if it is wrong.
 
         A font that is not there is left out, and said once: matplotlib would say it for each letter
         that it draws.
-
-        Raises:
-            UsageError: the file cannot be read, or a line of it is wrong.
         """
         matplotlib = _matplotlib()
         settings = {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}
@@ -225,9 +219,7 @@ class Style:
     def applied(self) -> Iterator[None]:
         """Draw and save in this look; afterwards everything is as it was.
 
-        Raises:
-            UsageError: matplotlib stumbles over what the user's file says, such as a size that it
-                takes for one until it draws.
+        Matplotlib may stumble only here over the user's file, such as over a size: UsageError.
         """
         matplotlib = _matplotlib()
         try:
@@ -245,10 +237,7 @@ class Style:
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    """Read a style file.
-
-    Matplotlib reads it; what it only warns of, a line that is no setting, is an error here.
-    """
+    """Read a style file; what matplotlib warns of, a line that is no setting, is an error here."""
     matplotlib, lines = _matplotlib(), {}
     try:
         text = file.read_text(encoding="utf-8")

@@ -31,12 +31,8 @@ def report_folder(folder: Path) -> Iterator[Path]:
 
     Files of an earlier report that the new one does not have are removed.
 
-    Args:
-        folder: of the report; made if it is not there.
-
     Raises:
-        UsageError: nothing can be written there, or a file of that name was made, or changed, by
-            somebody else.
+        UsageError: nothing can be written there, or somebody else made or changed such a file.
         ClaimedError: another report is being written there.
     """
     try:

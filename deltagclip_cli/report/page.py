@@ -46,14 +46,7 @@ class ReportSection:
 
 
 def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]) -> str:
-    """Return a report as HTML.
-
-    Args:
-        title: of the page.
-        runs: all that were found.
-        answer: what a comparison of them came to; None if there is nothing to compare yet.
-        problems: what could not be read or is in doubt.
-    """
+    """Return a report as HTML; without an answer there is nothing to compare yet."""
     comparisons = answer.comparisons if answer else []
     sections = [
         ReportSection(f"comparison-{number}", each.title, sentences(each), tables_of(each, answer))
@@ -232,13 +225,7 @@ def write_files(
 ) -> None:
     """Write a page, and beside it tables, figures, and every number for programs.
 
-    Args:
-        draft: the folder.
-        title: of the page.
-        reading: all that was read.
-        answer: what it came to; None if there is nothing to compare yet.
-        formats: of figures, each one of :data:`~deltagclip_cli.report.charts.FORMATS`.
-        style: of figures; None for none.
+    Without an answer there is nothing to compare yet; without a style there are no figures.
     """
     problems = answer.problems if answer else reading.problems
     text = page(title, reading.runs, answer, problems)

@@ -77,11 +77,7 @@ class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
 
 
 def parse(text: str) -> Any:
-    """Return plain data from YAML text, by the rules of specs.
-
-    Raises:
-        yaml.YAMLError: the text is not YAML, repeats a key or holds a tag that is not plain data.
-    """
+    """Return plain data from YAML text, by the rules of specs; else raise ``yaml.YAMLError``."""
     return construct(compose(text))
 
 
@@ -89,11 +85,8 @@ def compose(text: str) -> Node | None:
     """Return the nodes of a text, each with its place.
 
     The parser that is written in C is many times as fast. What it refuses is read once more by the
-    other one, whose complaints are those that people know.
-
-    Raises:
-        yaml.YAMLError: the text is not YAML, repeats a key, has one that is no text, or unfolds to
-            more than can be read.
+    other one, whose complaints are those that people know: text that is not YAML, repeats a key,
+    has one that is no text, or unfolds to more than can be read.
     """
     try:
         root = _nodes(text, _QuickLoader)
@@ -118,11 +111,7 @@ def _nodes(text: str, kind: type[yaml.SafeLoader]) -> Node | None:
 
 
 def construct(root: Node | None) -> Any:
-    """Return the plain data of nodes.
-
-    Raises:
-        yaml.YAMLError: a value is not what its tag says.
-    """
+    """Return the plain data of nodes; ``yaml.YAMLError`` if a value is not what its tag says."""
     if root is None:
         return None
     try:
@@ -202,15 +191,9 @@ class Override:
 
 
 def parse_override(text: str, option: str = "--set", example: str = "epochs=5") -> Override:
-    """Read ``a.b.c=VALUE``; the value is YAML, as it would be in the file.
+    """Read ``a.b.c=VALUE``, words of an option; the value is YAML, as it would be in the file.
 
-    Args:
-        text: the words of the command line.
-        option: what they follow there.
-        example: of such words, for a message.
-
-    Raises:
-        SpecError: there is no ``=``, a part of the key is empty or the value is not YAML.
+    SpecError, with the example, if ``=`` or a part of the key is missing or the value is no YAML.
     """
     key, equals, value = text.partition("=")
     where = tuple(key.strip().split("."))
@@ -263,11 +246,7 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Read a YAML file.
-
-    Raises:
-        SpecError: the file is missing or unreadable, is not YAML, or repeats a key.
-    """
+    """Read a YAML file; SpecError if it is missing, unreadable, not YAML, or repeats a key."""
     try:
         with path.open("rb") as file:  # which may be a pipe
             content = file.read(MOST_BYTES + 1)

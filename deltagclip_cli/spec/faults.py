@@ -240,11 +240,9 @@ def unknown_label(label: object, labels: Iterable[str], where: Where) -> InitErr
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:
-    """Return the sections that lead to a fault, and what is wrong in the last of them.
+    """Return the sections that lead to a fault, and what is wrong with the setting at their end.
 
-    Args:
-        where: the place; its last part is the setting.
-        all_details: its faults, several if each kind of value that is legal has its own.
+    There are several details if each kind of value that is legal has its own.
     """
     first, last = all_details[0], where[-1]
     trail, hint = where[:-1], ""

@@ -246,9 +246,6 @@ class Slurm(Resources):
         """Return the resources of one optimizer: overrides, over those of its label, over the rest.
 
         Only what was set replaces; lists replace the whole, and None leaves out again.
-
-        Raises:
-            SpecError: together they make no sense.
         """
         merged = self._merged(label, overrides)
         if merged.lateness:
@@ -294,12 +291,9 @@ def read_slurm(written: Any, optimizers: Mapping[str, Component] | None) -> Slur
 
 
 def parse_overrides(words: Sequence[str]) -> Resources:
-    """Read the ``KEY=VALUE`` words of ``--slurm``, whose values are YAML.
+    """Read the ``KEY=VALUE`` words of ``--slurm``, whose values are YAML; SpecError has all faults.
 
     Of a repeated key the last wins, but what is said of ``sbatch`` and ``setup`` adds up.
-
-    Raises:
-        SpecError: there are faults; all of them, each with its words.
     """
     written: dict[str, Any] = {}
     faults: list[str] = []

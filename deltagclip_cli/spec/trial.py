@@ -106,14 +106,9 @@ def _hash(canonical: Mapping[str, str]) -> str:
 
 
 def read_trial(file: Path, *, to_run: bool = False) -> Trial:
-    """Read the trial of a ``trial.yaml``, as it was written.
+    """Read the trial of a ``trial.yaml``, as it was written; RunFolderError if it is not readable.
 
-    Args:
-        file: in a run folder.
-        to_run: check that what it names exists in this version.
-
-    Raises:
-        RunFolderError: there is no readable trial, or it asks for what is not there.
+    With ``to_run``, what it names must exist in this version.
     """
     try:
         written = parse(read_file(file).decode())
@@ -161,13 +156,8 @@ def expand(
 ) -> Iterator[Trial]:
     """Yield every trial of an experiment: each optimizer, point of the grid and seed.
 
-    Settings of one label that agree in everything that changes the numbers are one trial.
-
-    Args:
-        name: of the experiment.
-        experiment: with its grid.
-        seeds: instead of those of the experiment.
-        labels: the optimizers to take; all if empty.
+    Settings of one label that agree in everything that changes the numbers are one trial. ``seeds``
+    replace those of the experiment, ``labels`` choose among its optimizers.
 
     Raises:
         KeyError: there is no optimizer with one of the labels.
@@ -206,9 +196,7 @@ def differing_settings(
 ) -> dict[str, dict[str, str]]:
     """Return for each trial the settings in which some differ, each by its name and in a word.
 
-    Args:
-        trials: of different settings, by any key.
-        sections: the keys of :attr:`Trial.settings` to look at; all if empty.
+    All :attr:`Trial.settings` are looked at, or some sections of them.
     """
     sections = sections or dict.fromkeys(
         ["optimizer", *(key for each in trials.values() for key in each.canonical)]

@@ -54,11 +54,7 @@ class Console(rich.console.Console):
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """A console as wide as the terminal; in a file or a pipe, wide enough for every table.
-
-    Args:
-        stderr: print there, since stdout is for programs.
-    """
+    """A console as wide as the terminal; in a file or a pipe, wide enough for every table."""
     console = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = COLUMNS_OF_FILES
@@ -86,12 +82,7 @@ def shown_reading(*, quiet: bool) -> Watch:
 
 
 def print_problems(problems: Sequence[str], *, all_in: str = "--json") -> None:
-    """Print what is in doubt to stderr: stdout may be a file for a program.
-
-    Args:
-        problems: a sentence each; of very many, only the first are said.
-        all_in: what has all of them.
-    """
+    """Print what is in doubt to stderr, of very many the first; ``all_in`` has all of them."""
     console = make_console(stderr=True)
     for problem in problems[:_MOST_PROBLEMS]:
         console.print(problem, style="yellow", soft_wrap=True)

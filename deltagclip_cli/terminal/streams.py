@@ -51,11 +51,7 @@ def prepare() -> None:
 
 
 def check_output() -> None:
-    """Check that what was printed was taken, as far as somebody still waits for it.
-
-    Raises:
-        DeltaGClipError: it was not.
-    """
+    """Raise DeltaGClipError if what was printed was not taken, and somebody still waits for it."""
     sys.stdout.flush()
     lost = _Descriptor.lost.get(1)
     if lost is not None and lost.errno not in _LEAVINGS:
@@ -68,11 +64,7 @@ def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def write_json(text: str) -> None:
-    """Print text that is JSON, unchanged or, where the output has no such letters, escaped.
-
-    Raises:
-        DeltaGClipError: it cannot be written.
-    """
+    """Print text that is JSON, unchanged or, where the output has no such letters, escaped."""
     if not (text.replace("\n", "").isprintable() and _can_be_encoded(text)):
         text = re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
     sys.stdout.write(text)

@@ -302,11 +302,8 @@ def print_plan(
 ) -> None:
     """Print what a sweep would do, a row for each setting.
 
-    Args:
-        console: where to.
-        planned: every trial.
-        where: the slot of each trial that would be run, by its folder.
-        times: how long each of these takes, as far as that is known.
+    ``where`` has the slot of each trial that would be run, by its folder, ``times`` the seconds
+    that it takes, as far as they are known.
     """
     by_experiment: dict[str, dict[str, list[Planned]]] = {}
     for each in planned:

@@ -111,12 +111,7 @@ class Certificate:
         return plain
 
     def write(self) -> None:
-        """Write ``certificate.json`` into the run folder.
-
-        Raises:
-            ClaimedError: another process works there.
-            UsageError: that is not possible.
-        """
+        """Write ``certificate.json`` into the run folder; ClaimedError if a process works there."""
         folder = RunFolder(self.run.folder)
         file = folder.certificate_file
         try:
@@ -131,8 +126,7 @@ def certificate_of(run: Run) -> Certificate:
     """Return the certificate of a run, which a report asks for in several places.
 
     Raises:
-        UsageError: there is none: the theorem says nothing about such runs, or its numbers were not
-            measured.
+        UsageError: the theorem says nothing about such runs, or its numbers were not measured.
         NotYetError: they are on their way.
     """
     trial = run.trial

@@ -157,12 +157,10 @@ def _check(model: nn.Module) -> None:
 
 
 def tangent_kernel(network: nn.Module, inputs: Tensor, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
-    """Return K, (n·C, n·C), the outputs of a point beside one another.
+    """Return K, (n·C, n·C), of a network in float64, the outputs of a point beside one another.
 
-    Args:
-        network: in float64, with outputs (B, C); K is about the weights that need a gradient.
-        inputs: all points, (n, ...), float64.
-        chunk_bytes: what the derivatives of one chunk may take; no less than those of one point.
+    K is about the weights that need a gradient. The derivatives of a chunk of the inputs, (n, ...),
+    take ``chunk_bytes`` at most, but no less than those of one point.
     """
     derive = _factors if _is_linear_maps(network, inputs) else _jacobian
     one = derive(network, inputs[:1])
@@ -311,7 +309,7 @@ class Estimate(NamedTuple):
 
 
 def largest_eigenvalue(product: Product, start: Tensor, *, steps: int = 300) -> Estimate:
-    """Return the largest eigenvalue of a symmetric map.
+    """Return the largest eigenvalue of the symmetric map whose products with vectors are given.
 
     Args:
         product: of the map with a vector of the shape of ``start``.
@@ -409,9 +407,8 @@ _SMOOTH = {
 def has_smooth_operations_only(outputs: Tensor) -> bool:
     """Tell whether all that lies between the weights and these outputs is known to be smooth.
 
-    Args:
-        outputs: with their graph of autograd. It holds the operations that were made with trained
-            weights or with what came of them, whoever wrote the model.
+    Their graph of autograd holds the operations that were made with trained weights or with what
+    came of them, whoever wrote the model.
     """
     seen, left = set(), [outputs.grad_fn]
     while left:

@@ -28,11 +28,8 @@ def slack(first_loss: float, rounding: float) -> float:
 def falls_short(ratio: Any, mu: float, doubt: Any) -> Any:
     """Tell whether a PL* ratio ‖∇L‖²/(2L), or each of an array, is below μ by more than rounding.
 
-    Args:
-        ratio: as measured.
-        mu: what it is to be.
-        doubt: what rounding may have done to the root of the loss, relatively. It counts twice in
-            L, and as often in the gradient.
+    ``doubt``, which is relative, is of the root of the loss. It counts twice in L, and as often in
+    the gradient.
     """
     return ratio < mu * (1 - EIGENVALUES - 4 * doubt)
 

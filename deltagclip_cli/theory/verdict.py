@@ -100,12 +100,7 @@ def is_measured(curves: Mapping[str, Curve]) -> bool:
 
 
 def trajectory_of(curves: Mapping[str, Curve], precision: str) -> Trajectory:
-    """Return the trajectory of a run that :func:`is_measured`.
-
-    Args:
-        curves: of the run, by their metrics.
-        precision: that it was trained in, ``fp64`` or ``fp32``.
-    """
+    """Return the trajectory of a run that :func:`is_measured`, trained in ``fp64`` or ``fp32``."""
     loss = curves["train/loss"]
 
     def values(name: str) -> Numbers:
@@ -149,11 +144,7 @@ def objection_to(optimizer: Mapping[str, Any]) -> str:
 
 
 def floor_of(optimizer: Mapping[str, Any]) -> float:
-    """Return δ, the least part of η that a step has. SGD has 1, for its h is η; GClip has 0.
-
-    Args:
-        optimizer: the options of one to which there is no objection, ``name`` among them.
-    """
+    """Return δ, the least part of η that a step has. SGD has 1, for its h is η; GClip has 0."""
     match optimizer["name"]:
         case "sgd":
             return 1.0

@@ -23,10 +23,7 @@ class RandomCrop:
     """Shift each image by up to ``padding`` pixels either way, with black where it moved from.
 
     The same law as torchvision's ``RandomCrop(H, padding)``: all (2 padding + 1)² shifts are
-    equally likely.
-
-    Args:
-        padding: largest shift in pixels (default 4, usual for CIFAR).
+    equally likely. 4 pixels are usual for CIFAR.
     """
 
     def __init__(self, size: int, *, padding: int = 4) -> None:
@@ -48,13 +45,7 @@ class RandomCrop:
 
 
 class Flip:
-    """Mirror each image left to right, or not.
-
-    The same law as torchvision's ``RandomHorizontalFlip``.
-
-    Args:
-        probability: of a mirrored image.
-    """
+    """Mirror each image left to right or not, as torchvision's ``RandomHorizontalFlip`` does."""
 
     def __init__(self, size: int, *, probability: float = 0.5) -> None:
         self.probability = probability

@@ -62,11 +62,7 @@ class Dataset:
     def limited(
         self, *, train_samples: int | None = None, test_samples: int | None = None
     ) -> Dataset:
-        """The first samples of every class, in the order of the data set; None keeps all.
-
-        Raises:
-            DataError: more samples are asked for than there are.
-        """
+        """The first samples of every class, in the order of the data set; None keeps all."""
         return replace(
             self,
             train=_limited(self.train, train_samples, "train_samples"),
@@ -75,11 +71,7 @@ class Dataset:
 
 
 def check_samples(there: int, wanted: int | None, name: str) -> int:
-    """Return how many samples of a split are used.
-
-    Raises:
-        DataError: more are wanted than there are.
-    """
+    """Return how many samples of a split are used; DataError if more are wanted than there are."""
     samples = there if wanted is None else wanted
     if not 1 <= samples <= there:
         raise DataError(
@@ -143,11 +135,7 @@ class Outline:
         return (self.train + self.test) * sample + self.making_bytes
 
     def limited(self, *, train_samples: int | None, test_samples: int | None) -> Outline:
-        """Return the outline of a part of the data set, as :meth:`Dataset.limited` makes it.
-
-        Raises:
-            DataError: more samples are asked for than there are.
-        """
+        """Return the outline of a part of the data set, as :meth:`Dataset.limited` makes it."""
         return replace(
             self,
             train=check_samples(self.train, train_samples, "train_samples"),
@@ -187,12 +175,7 @@ def described(
 
 
 def place(split: Split, device: torch.device) -> Split:
-    """Put a split on the device, or in pinned host memory where it takes over half of what is free.
-
-    Args:
-        split: on the host.
-        device: that trains.
-    """
+    """Put a split on the device, or in pinned host memory if it takes over half of what is free."""
     if device.type == "cpu":
         return split
     if device.type == "cuda":
@@ -225,11 +208,8 @@ class Batches:
         mean: of every channel, for values in [0, 1]; None only scales images to [0, 1].
         std: belongs to ``mean``.
         image_size: side in pixels that images are resized to (bilinear, antialiased), after the
-            augmentations; None keeps the size.
+            augmentations; None keeps the size. Vectors have none, and are not augmented: DataError.
         augmentations: applied in this order.
-
-    Raises:
-        DataError: images are to be augmented or resized, but the inputs are vectors.
     """
 
     def __init__(
@@ -350,12 +330,6 @@ class TokenBatches:
     order is cut into windows of 50 batches; within a window texts go into batches by their length,
     and then all batches are shuffled. Epochs so differ as orders do, while hardly a token of
     padding is left. Which batches there are follows from the order alone.
-
-    Args:
-        split: of tokens ``(N, L)``, as :func:`place` returned it.
-        batch_size: number of texts in a batch; the last batch is as small as it must be.
-        device: that trains; batches come out there.
-        padding: the token that rows are filled up with.
     """
 
     def __init__(
@@ -372,13 +346,10 @@ class TokenBatches:
     def iterate(
         self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield tokens ``(B, L)``, int64, and targets ``(B,)`` of one pass.
+        """Yield tokens ``(B, L)``, int64, and targets ``(B,)`` of one pass from a batch on.
 
-        Args:
-            order: an int64 permutation of all samples, on the CPU; None for the longest texts
-                first.
-            generator: not used: nothing here is random but the order.
-            start: number of the first batch.
+        Without an ``order``, which is a permutation on the CPU, the longest texts come first. The
+        generator is not used: nothing here is random but the order.
         """
         for index in self._batches(order)[start:]:
             longest = int(self._lengths[index].max())

@@ -19,9 +19,7 @@ _LOG = logging.getLogger("deltagclip_cli")
 def load_kept(file: Path, what: str) -> dict[str, Any] | None:
     """The content of a file that :func:`keep` wrote; None where it has to be made (again).
 
-    Args:
-        file: named by all that the content depends on, so that any change makes another.
-        what: it holds, for people, such as ``"the decoded images"``.
+    The file is named by all that the content depends on, so that any change makes another.
     """
     if not file.is_file():
         return None
@@ -39,13 +37,7 @@ def load_kept(file: Path, what: str) -> dict[str, Any] | None:
 
 
 def keep(content: Mapping[str, Any], file: Path, what: str) -> None:
-    """Write tensors and plain values, whole or not at all; a folder that takes none is no error.
-
-    Args:
-        content: by names other than ``checksum``.
-        file: see :func:`load_kept`.
-        what: likewise.
-    """
+    """Write tensors and plain values, whole or not at all; a folder that takes none is no error."""
     try:
         file.parent.mkdir(exist_ok=True)
         with written_whole(file) as opened:

@@ -34,14 +34,8 @@ def emotion(
 
     The files are ``emotion/train.txt`` and ``emotion/test.txt``, a line ``text;label`` for each
     message; where they are missing they are fetched from ``dair-ai/emotion`` on the Hugging Face
-    hub.
-
-    Args:
-        max_length: tokens of a message that are read (300, as published; the longest has 87 with
-            the vocabulary of BERT).
-
-    Raises:
-        DataError: the files are missing and cannot be fetched, or a line of them is wrong.
+    hub. Tokens are read up to ``max_length`` (300, as published; the longest message has 87 with
+    the vocabulary of BERT).
 
     Source: Saravia et al. (2018), in the split that arXiv 2404.08624 uses.
     """

@@ -28,15 +28,9 @@ _PATIENCE_S = 3600
 
 
 def locked(file: Path, doing: str) -> AbstractContextManager[None]:
-    """Hold the lock ``file``, after those who have it now; its folder must exist.
+    """Hold the lock ``file``, which stays behind, after those who have it now.
 
-    Args:
-        file: the lock. It stays behind, and means nothing then.
-        doing: what the others may be doing, such as ``downloading MNIST``.
-
-    Raises:
-        DataError: they take longer than an hour.
-        OSError: the file cannot be made.
+    Its folder must exist. DataError if they, ``doing`` what is said, take longer than an hour.
     """
     if is_claimed(file):
         _LOG.info("waiting for another process that is %s", doing)
@@ -64,24 +58,13 @@ class Download:
         return all((self.root / name).is_file() for name in self.files)
 
     def present(self) -> Sequence[str]:
-        """The names of the files, all of which are there.
-
-        Raises:
-            DataError: some are not.
-        """
+        """The names of the files, all of which are there; else DataError."""
         if not self.is_complete:
             raise self._not_prepared()
         return self.files
 
     def ensure(self, download: bool) -> None:
-        """Fetch the files if some are missing.
-
-        Args:
-            download: False where there is no network: what is missing is an error at once.
-
-        Raises:
-            DataError: they cannot be fetched.
-        """
+        """Fetch the files if some are missing; DataError if they cannot be, or must not."""
         if self.is_complete:
             return
         if not download:
@@ -126,11 +109,7 @@ class Download:
 
 
 def folder_of(data: Data, root: Path) -> Path | None:
-    """The folder that a data set lies in; None if it has no files.
-
-    Raises:
-        DataError: it is not there.
-    """
+    """The folder that a data set lies in, or DataError; None if it has no files."""
     names = _read_by(data, root)
     if not names:
         return None
@@ -143,14 +122,6 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
 
     Files that are there with the size and time of the original are kept; a file appears when it is
     whole. Of several processes that do this at once one works and the others wait.
-
-    Args:
-        data: the data sets.
-        source: the data folder that has them.
-        target: the data folder to load them from; made if it is not there.
-
-    Raises:
-        DataError: something is missing in the source, or cannot be written in the target.
     """
     names = sorted({name for each in data for name in _read_by(each, source)})
     if not names:

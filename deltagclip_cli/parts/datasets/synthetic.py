@@ -58,8 +58,7 @@ def synthetic(
         test: number of test images.
         noise: half-width of the even noise on each pixel, as a share of the range of values (0 to
             1). With the default an image is still told from its pattern.
-        data_seed: of the patterns and the noise. It is not the trial's seed: all trials see the
-            same data.
+        data_seed: of patterns and noise, for all trials the same whatever the trial's seed.
     """
     # Whole numbers only: floating point draws differ between processors in the last digit.
     generator = torch.Generator().manual_seed(data_seed)

@@ -91,13 +91,8 @@ class TextDataset:
 def read_texts(file: Path, names: Sequence[str]) -> Texts:
     """Read lines of the form ``text;label``, after a header if there is one.
 
-    Args:
-        file: UTF-8. The label stands behind the last semicolon.
-        names: of the labels, in the order of their numbers.
-
-    Raises:
-        DataError: the file cannot be read, a text is empty or a label is none of these; with the
-            number of the line.
+    The label stands behind the last semicolon, and is one of ``names``, in the order of their
+    numbers. DataError tells the number of a line that is wrong.
     """
     numbers = {name: number for number, name in enumerate(names)}
     texts, targets = [], []

@@ -60,11 +60,7 @@ def _load(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Dataset:
-    """Read both splits with torchvision's class ``source``, after a download if need be.
-
-    Raises:
-        DataError: the files are missing and cannot be fetched, or are torn.
-    """
+    """Read both splits with torchvision's class ``source``, after a download if need be."""
     _download(source, root).ensure(download)
     try:
         train, test = (_split(source(root, train=training)) for training in (True, False))

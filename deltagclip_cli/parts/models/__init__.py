@@ -88,10 +88,8 @@ def build(
         target: ``"module:attribute"``, as ``TABLE.find(name)`` gives it.
         shape: of one input, ``(C, H, W)`` or ``(D,)``.
         classes: number of outputs of a classifier.
-        options: of the model, by name, as the spec has checked them.
-
-    Raises:
-        UsageError: the model does not take such inputs, or refuses a value that no bound forbids.
+        options: of the model, by name, as the spec has checked them; a value that no bound forbids
+            may still be refused with UsageError, as may the shape.
     """
     model: nn.Module
     if not target.startswith("torchvision."):
@@ -117,16 +115,7 @@ def reads_texts(target: str) -> bool:
 
 
 def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any:
-    """Return what cuts texts into tokens for a model; None if it reads no texts.
-
-    Args:
-        target: as for :func:`build`.
-        options: likewise.
-        download: fetch the pretrained network that it belongs to, if it is not there.
-
-    Raises:
-        UsageError: it cannot be had.
-    """
+    """Return what cuts texts into tokens for a model; None if it reads no texts."""
     if not reads_texts(target):
         return None
     return load_target(target).tokenizer(options["pretrained"], download=download)

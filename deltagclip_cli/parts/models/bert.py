@@ -44,14 +44,8 @@ _OLD_WEIGHTS = ("pytorch_model.bin",)
 class PretrainedTokenizer:
     """Cuts texts into the tokens that a pretrained network knows.
 
-    The tokenizer itself is loaded when there is something to cut.
-
-    Args:
-        pretrained: see :func:`find_pretrained`.
-        download: fetch the network, tokenizer and weights, if it is not there.
-
-    Raises:
-        UsageError: it is not there, or its configuration is damaged or names no padding.
+    The tokenizer itself is loaded when there is something to cut. UsageError if the network is not
+    there, or if its configuration is damaged or names no padding.
     """
 
     def __init__(self, pretrained: str, *, download: bool) -> None:
@@ -72,8 +66,7 @@ class PretrainedTokenizer:
     def encode(self, texts: Sequence[str], max_length: int) -> Tensor:
         """The tokens ``(N, L)``, int32, of texts that are cut off after ``max_length`` tokens.
 
-        Raises:
-            UsageError: the tokenizer is damaged, or belongs to another network.
+        UsageError if the tokenizer is damaged, or belongs to another network.
         """
         # Threads are not for a process of which workers are forks. Nor are texts cut often.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -106,11 +99,7 @@ def bert(shape: tuple[int, ...], classes: int, *, pretrained: str) -> nn.Module:
     weights starts from torch's global generator, and it alone: all else must be there.
 
     A checkpoint holds all weights, so that a trial which was begun goes on from its own, whatever
-    becomes of the pretrained ones.
-
-    Args:
-        pretrained: a folder; ``package:folder``, a folder in an installed Python package; or a
-            name on the Hugging Face hub.
+    becomes of the pretrained ones, found as :func:`find_pretrained` says.
 
     Raises:
         UsageError: it is not there, lacks weights or has others than its configuration says, has a
@@ -142,11 +131,7 @@ bert.tokenizer = PretrainedTokenizer  # type: ignore[attr-defined]
 
 
 class TextClassifier(nn.Module):
-    """A network of transformers under our convention: tokens in, logits out.
-
-    Args:
-        network: called with ``input_ids`` and ``attention_mask``, returns ``logits``.
-    """
+    """A network of transformers under our convention: tokens in, logits out."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -193,11 +178,7 @@ def _told(words: str, keys: Iterable[str]) -> str:
 
 
 def read_config(folder: Path) -> Any:
-    """The configuration of a pretrained network.
-
-    Raises:
-        UsageError: it is damaged, or names no padding.
-    """
+    """The configuration of a pretrained network; UsageError if damaged, or it names no padding."""
     config = _loaded(folder, "configuration", "AutoConfig")
     if getattr(config, "pad_token_id", None) is None:
         raise UsageError(
@@ -208,11 +189,7 @@ def read_config(folder: Path) -> Any:
 
 
 def _loaded(folder: Path, what: str, kind: str, **options: Any) -> Any:
-    """Load a part of a pretrained network: nothing is asked for, no code is run or offered.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
+    """Load a part of a pretrained network: nothing is asked for, no code is run or offered."""
     library = transformers()
     try:
         return getattr(library, kind).from_pretrained(
@@ -235,11 +212,9 @@ def _loaded(folder: Path, what: str, kind: str, **options: Any) -> Any:
 def find_pretrained(name: str, *, download: bool) -> Path:
     """The folder of a pretrained network, which has its configuration, weights and vocabulary.
 
-    Args:
-        name: a folder; ``package:folder``, a folder inside an installed Python package; or a name
-            on the hub such as ``distilbert-base-uncased``, fetched once, and then read from the
-            hub's cache without asking the hub again.
-        download: fetch what is not in that cache.
+    The name is a folder; ``package:folder``, a folder inside an installed Python package; or a name
+    on the hub such as ``distilbert-base-uncased``, fetched once with ``download``, and then read
+    from the hub's cache without asking the hub again.
 
     Raises:
         UsageError: there is no such network, it cannot be fetched, the folder lacks files, or the
@@ -268,11 +243,7 @@ def find_pretrained(name: str, *, download: bool) -> Path:
 
 
 def transformers() -> Any:
-    """The library of that name, told to keep its advice and its progress bars to itself.
-
-    Raises:
-        UsageError: it is not installed.
-    """
+    """The library of that name, told to keep its advice and its progress bars to itself."""
     library = _extra("transformers")
     library.utils.logging.set_verbosity_error()
     library.utils.logging.disable_progress_bar()

@@ -13,11 +13,7 @@ def vae(shape: tuple[int, ...], classes: int, *, hidden: int = 50, latent: int =
 
     D is the number of entries of an input, which should be in [0, 1]; labels are not used.
 
-    Args:
-        hidden: width of the two hidden layers of each half (default 50, as published).
-        latent: dimension of the latent code (default 50, as published).
-
-    Source: the VAE experiment of the δ-GClip paper (arXiv 2404.08624).
+    Source: the VAE experiment of the δ-GClip paper (arXiv 2404.08624), with these widths.
     """
     return VAE(shape, hidden=hidden, latent=latent)
 

@@ -18,20 +18,12 @@ GRID = 14  # patches a side in the 224-pixel image whose positions are learnt
 
 
 def vit_tiny(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """ViT-Tiny: patch 16, width 192, depth 12, 3 heads; 5,526,346 parameters for 10 classes.
-
-    Raises:
-        UsageError: the inputs are not images, or a side is not a multiple of 16.
-    """
+    """ViT-Tiny: patch 16, width 192, depth 12, 3 heads; 5,526,346 parameters for 10 classes."""
     return VisionTransformer("vit_tiny", shape, classes, width=192, heads=3)
 
 
 def vit_small(shape: tuple[int, ...], classes: int) -> nn.Module:
-    """ViT-Small: patch 16, width 384, depth 12, 6 heads; 21,669,514 parameters for 10 classes.
-
-    Raises:
-        UsageError: the inputs are not images, or a side is not a multiple of 16.
-    """
+    """ViT-Small: patch 16, width 384, depth 12, 6 heads; 21,669,514 parameters for 10 classes."""
     return VisionTransformer("vit_small", shape, classes, width=384, heads=6)
 
 

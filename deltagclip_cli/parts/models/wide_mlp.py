@@ -30,12 +30,8 @@ def wide_mlp(
     """Wide network in the NTK parametrisation, for which the convergence theorem is stated.
 
     Every layer is ``α ↦ σ(W α / √width_in)``, the last one linear; all entries of W are drawn from
-    N(0, 1), and there are no biases.
-
-    Args:
-        width: of every hidden layer (default 2048: wide enough for μ-PL* on 64 points).
-        depth: number of hidden layers.
-        activation: σ. The theorem wants a smooth one, which relu is not.
+    N(0, 1), and there are no biases. A width of 2048 is wide enough for μ-PL* on 64 points; the
+    theorem wants a smooth σ, which relu is not.
 
     Source: arXiv 2404.08624, the networks of its convergence theorem.
     """

@@ -16,13 +16,9 @@ Unit = Literal["epoch", "step"]
 
 
 class ScheduleDriver:
-    """A learning-rate schedule that is told of every step and every epoch.
+    """A learning-rate schedule, or none, that is told of every step and epoch.
 
     ``ReduceLROnPlateau`` watches the training loss: a schedule must not look at the test set.
-
-    Args:
-        schedule: the schedule, or None for a constant learning rate.
-        unit: what one period of the schedule is.
     """
 
     def __init__(self, schedule: LRScheduler | None, unit: Unit = "epoch") -> None:
@@ -65,12 +61,8 @@ def build_schedule(
     """Make a driver for the schedule called ``name``, behind a linear warm-up.
 
     Args:
-        name: of the table.
-        options: of the schedule.
-        optimizer: whose ``lr`` is scheduled.
         periods: the length of the training, in units.
         warmup: over how many units η rises linearly: η/(warmup + 1), 2η/(warmup + 1), ..., η.
-        unit: what one period is.
 
     Raises:
         UsageError: the schedule refuses its options, or cannot be combined with a warm-up or steps,

@@ -16,13 +16,8 @@ def multistep(
 ) -> LRScheduler:
     """Multiply the learning rate by a factor after each milestone.
 
-    Args:
-        milestones: counted from the start of the training, warm-up included: 50 means that the
-            first 50 epochs run at the full rate.
-        factor: η is multiplied by this at each milestone.
-
-    Raises:
-        ValueError: a milestone lies before the start.
+    Milestones count from the start of the training, warm-up included: 50 means that the first 50
+    epochs run at the full rate. One that lies before the start is a ValueError.
     """
     if any(milestone < 0 for milestone in milestones):
         raise ValueError(f"milestones must not be negative (got {milestones})")

@@ -16,10 +16,8 @@ class Autoencode:
     """Reconstruct the inputs through a code that is drawn from a Gaussian.
 
     The loss of a sample is the squared error summed over its entries, plus the Kullback-Leibler
-    divergence of the code from N(0, 1): ``-½ Σ (1 + log σ² - μ² - σ²)``.
-
-    Args:
-        reduction: whether the objective is the sum over the batch (as published) or the mean.
+    divergence of the code from N(0, 1): ``-½ Σ (1 + log σ² - μ² - σ²)``. The objective is the sum
+    over the batch (as published) or the mean.
 
     Source: Kingma and Welling (2014); the VAE experiment of arXiv 2404.08624.
     """
@@ -28,11 +26,7 @@ class Autoencode:
         self._mean = reduction == "mean"
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Loss:
-        """Apply the model to inputs ``(B, ...)``; targets are not used.
-
-        Raises:
-            UsageError: the model does not return a reconstruction, a mean and a log-variance.
-        """
+        """Apply the model to inputs ``(B, ...)``; it returns reconstruction, mean, log-variance."""
         outputs = model(inputs)
         if not isinstance(outputs, tuple) or len(outputs) != 3:
             raise UsageError(

@@ -18,10 +18,6 @@ class Classify:
     The loss of a sample is the cross-entropy, or ``½ Σ_k (F_k - onehot_k)²``, the squared loss for
     which the convergence theorem is stated (with ``reduction="sum"``).
 
-    Args:
-        loss: which of the two.
-        reduction: whether the objective is the mean over the batch or the sum.
-
     Source: arXiv 2404.08624; ``L(w) = ½‖F(w) - y‖²`` with one-hot ``y``.
     """
 
@@ -35,11 +31,7 @@ class Classify:
         self._reduction = reduction
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Loss:
-        """Apply the model to inputs ``(B, ...)`` and compare with classes ``(B,)``.
-
-        Raises:
-            UsageError: the model does not return one tensor of logits.
-        """
+        """Apply the model to inputs ``(B, ...)`` and compare its logits with classes ``(B,)``."""
         outputs = model(inputs)
         if not isinstance(outputs, Tensor):
             raise UsageError(

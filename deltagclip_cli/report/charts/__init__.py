@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 
 class Chart(Protocol):
-    """One kind of charts of the same data, in both forms.
-
-    Args:
-        kind: a word that ends the names of its files.
-        heading: what stands above it on the page; the charts of all experiments have none.
-    """
+    """One kind of charts of the same data, in both forms."""
 
     @property
     def kind(self) -> str: ...
@@ -106,11 +101,7 @@ class Drawing:
 
 
 def figures(answer: Analysis, style: Style) -> Iterator[Drawing]:
-    """Draw the figures of an answer, one at a time.
-
-    Raises:
-        UsageError: the user's style cannot be drawn.
-    """
+    """Draw the figures of an answer one by one; UsageError if the user's style cannot be drawn."""
     looks = Looks.of(answer.comparisons)
     own = [(each.title, chart) for each in answer.comparisons for chart in charts_of(each, looks)]
     for title, chart in [*own, *charts_across(answer, looks)]:
@@ -121,17 +112,7 @@ def figures(answer: Analysis, style: Style) -> Iterator[Drawing]:
 
 
 def save(drawing: Drawing, path: Path, style: Style) -> None:
-    """Write a figure whole or not at all; the same data are the same bytes.
-
-    Args:
-        drawing: what is written.
-        path: of the file, whose ending is one of :data:`FORMATS`.
-        style: the one it was drawn in.
-
-    Raises:
-        UsageError: the user's style cannot be drawn.
-        OSError: nothing can be written there.
-    """
+    """Write a figure whole or not at all in one of :data:`FORMATS`; same data, same bytes."""
     form = path.suffix[1:]
     metadata: dict[str, Any] = {"Title": drawing.title, **_METADATA[form]}
     content = BytesIO()  # so that a full disk is not taken for a fault of the style

@@ -80,13 +80,7 @@ class Band:
 
 
 def band(runs: Sequence[Run], metric: str, ddof: int = 1) -> Band | None:
-    """Return the band of a metric; None if no run has it.
-
-    Args:
-        runs: of different seeds.
-        metric: its name.
-        ddof: of the standard error, whose degrees of freedom are n - ddof.
-    """
+    """Return the band of a metric over runs of different seeds; None if no run has it."""
     curves = [run.curves[metric] for run in runs if metric in run.curves]
     if not curves:
         return None
@@ -130,13 +124,8 @@ def pieces(runs: Sequence[Run], metric: str, ddof: int = 1, most: int | None = N
 
     A mean that loses a seed jumps for no reason but that, most of all as it is the bad ones that
     are lost. So the line ends where a seed does, and goes on as another one. Points that some seed
-    skips are skipped by the mean; seeds that hardly share a point have a line each.
-
-    Args:
-        runs: of different seeds.
-        metric: its name.
-        ddof: of the standard error.
-        most: how many points are wanted; a few more are given for those that must not be missed.
+    skips are skipped by the mean; seeds that hardly share a point have a line each. With ``most``
+    points, a few more are given for those that must not be missed.
     """
     having = [run for run in runs if metric in run.curves]
     found = band(having, metric, ddof)
@@ -324,14 +313,9 @@ def draw_lines(
     is_log: bool,
     ends: Sequence[float] = (),
 ) -> None:
-    """Draw lines in a panel, the first above the others, from their first to their last epoch.
+    """Draw lines in a panel, the first above the others, between ``ends`` or their own epochs.
 
-    Args:
-        axes: the panel.
-        comparison: that they are of.
-        lines: at least one.
-        is_log: take a logarithmic axis if the means need one.
-        ends: where the axis begins and ends, if not where the lines do.
+    With ``is_log`` the axis is logarithmic if the means need it.
     """
     _set_limits(axes, [piece for line in lines for piece in line.pieces], is_log=is_log)
     for line in reversed(lines):

@@ -69,11 +69,7 @@ class Analysis:
 
 
 def analyse(reading: Reading, request: Request) -> Analysis:
-    """Compare runs.
-
-    Raises:
-        UsageError: the request is wrong, or does not fit the runs.
-    """
+    """Compare runs; UsageError if the request is wrong, or does not fit them."""
     margin, keys = Margin.parse(request.within), request.heatmap_keys()
     comparisons = compare_runs(reading.runs, _questions(reading, request))
     _check_moment(comparisons)
@@ -109,11 +105,7 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
 
 
 def _check_moment(comparisons: Sequence[Comparison]) -> None:
-    """Check that some run has a value at the epoch or step that was asked for.
-
-    Raises:
-        UsageError: none has.
-    """
+    """Raise UsageError if no run has a value at the epoch or step that was asked for."""
     moment, rows = comparisons[0].question.moment, [r for each in comparisons for r in each.rows]
     if moment.at is None or any(row.values for row in rows):
         return

@@ -191,12 +191,7 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[Run], questions: Mapping[str, Question]) -> list[Comparison]:
-    """Compare runs, those of each experiment and its conditions with one another.
-
-    Args:
-        runs: of any number of experiments.
-        questions: what is asked of each experiment, by its name.
-    """
+    """Compare runs, those of each experiment and its conditions with one another."""
     by_conditions: dict[tuple[str, ...], dict[Group, list[Run]]] = {}
     for run in runs:
         key = (run.group.experiment, *run.group.conditions.values())
@@ -217,11 +212,7 @@ def by_size(word: str) -> tuple[float, str]:
 
 
 def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
-    """Check that a baseline is known somewhere.
-
-    Raises:
-        UsageError: it is not; the message lists the optimizers, nearest first.
-    """
+    """Raise UsageError, with the optimizers nearest first, if a baseline is known nowhere."""
     if not any(each.baseline for each in comparisons):
         names = dict.fromkeys(row.group.name for each in comparisons for row in each.rows)
         raise UsageError(

@@ -21,12 +21,7 @@ _MOST_NAMES = 12
 
 
 def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric") -> str:
-    """Return the name of a metric that some run has.
-
-    Args:
-        runs: whose metrics there are.
-        asked: its name, or one that other people use for it; None for the usual one.
-        words: those of the user that ask for it.
+    """Return the name of a metric that some run has: the one asked for, or the usual one.
 
     Raises:
         UsageError: no run has it; the message lists those there are, nearest first.
@@ -66,8 +61,7 @@ def nearest_first(word: str, names: Iterable[str]) -> str:
 def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
     """Return whether more of a metric is better, by what the user says or else by its name.
 
-    Raises:
-        UsageError: neither tells; the message begins with the words that ask for the metric.
+    UsageError if neither tells; it begins with the words that ask for the metric.
     """
     found = (mode is Mode.MAX) if mode is not None else more_is_better(metric)
     if found is None:
@@ -97,11 +91,7 @@ class Moment:
 
     @classmethod
     def parse(cls, text: str) -> Moment:
-        """Read ``last``, ``best``, ``epoch=N`` or ``step=N``.
-
-        Raises:
-            UsageError: it is something else.
-        """
+        """Read ``last``, ``best``, ``epoch=N`` or ``step=N``; UsageError for anything else."""
         kind, equals, number = text.partition("=")
         if kind in ("last", "best") and not equals:
             return cls(kind)
@@ -165,16 +155,10 @@ class Target:
 
     @classmethod
     def parse(cls, text: str, runs: Iterable[Run], mode: Mode | None = None) -> Target:
-        """Read ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``.
-
-        Args:
-            text: what the user wrote.
-            runs: of which some has the metric.
-            mode: which values are good ones if the name of the metric does not tell.
+        """Read ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``; the metric may tell the mode.
 
         Raises:
-            UsageError: it is something else, no run has the metric, or it is not known which
-                values are good ones.
+            UsageError: it is something else, no run has the metric, or nothing tells the mode.
         """
         name, _, number = text.rpartition("=")
         experiment, _, metric = name.rpartition(":")
@@ -198,11 +182,7 @@ class Target:
 
 
 def check_once(targets: Iterable[Target]) -> None:
-    """Check that no experiment has two targets.
-
-    Raises:
-        UsageError: one has.
-    """
+    """Raise UsageError if an experiment has two targets."""
     counts = Counter(each.experiment for each in targets)
     for experiment, count in counts.items():
         if count > 1:

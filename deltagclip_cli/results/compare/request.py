@@ -23,11 +23,7 @@ class Request:
     published: bool = False  # add published figures
 
     def heatmap_keys(self) -> tuple[str, str] | None:
-        """Return the two settings of the map.
-
-        Raises:
-            UsageError: they are not two.
-        """
+        """Return the two settings of the map; UsageError if they are not two."""
         if self.heatmap is None:
             return None
         keys = [key.strip() for key in self.heatmap.split(",")]

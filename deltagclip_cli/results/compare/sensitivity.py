@@ -36,11 +36,7 @@ class Margin:
 
     @classmethod
     def parse(cls, text: str) -> Margin:
-        """Read ``0.01`` or ``1%``.
-
-        Raises:
-            UsageError: it is something else.
-        """
+        """Read ``0.01`` or ``1%``; UsageError if it is something else."""
         found = re.fullmatch(r"\s*(\d*\.?\d+(?:[eE][-+]?\d+)?)\s*(%?)\s*", text)
         if found is None or math.isinf(float(found[1])):
             raise UsageError(f"--within {text}: say a distance such as 0.01, or a part such as 1%.")
@@ -183,15 +179,7 @@ class HeatMap:
 
 
 def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[HeatMap]:
-    """Return a map for each optimizer that has both keys, under the same conditions.
-
-    Args:
-        comparisons: whose settings and conditions may be the keys.
-        keys: the rows and the columns.
-
-    Raises:
-        UsageError: no optimizer has both.
-    """
+    """Return a map for each optimizer that has both keys, rows' first; UsageError if none has."""
     grouped: dict[str, tuple[Question, list[Row]]] = {}
     known: dict[str, None] = {}
     for comparison in comparisons:

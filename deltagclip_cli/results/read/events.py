@@ -97,9 +97,6 @@ def event_files(folder: Path) -> list[Path]:
     """Return the files directly in a folder that TensorBoard would read, in order of their names.
 
     Links that lead nowhere are among them, since their data are missing; folders are not.
-
-    Raises:
-        OSError: the folder cannot be listed.
     """
     with os.scandir(folder) as entries:
         names = [each.name for each in entries if "tfevents" in each.name and not is_folder(each)]
@@ -135,12 +132,7 @@ class _BrokenError(Exception):
 
 
 class _Part:
-    """The points of one tag in one file that are not superseded; their steps never decrease.
-
-    Args:
-        file: its number.
-        earlier: those of the tag in earlier files.
-    """
+    """The points of one tag in one file that are not superseded; their steps never decrease."""
 
     def __init__(self, file: int, earlier: Sequence[_Part]) -> None:
         self.file = file
@@ -181,12 +173,7 @@ class _Stream:
         self._mixed: dict[str, None] = {}
 
     def read(self, path: Path, number: int) -> None:
-        """Add the events of a file, the ``number``-th.
-
-        Raises:
-            OSError: it cannot be read.
-            _BrokenError: it is not whole; everything before that was added.
-        """
+        """Add the events of a file, the ``number``-th; _BrokenError comes after what is whole."""
         from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
         from tensorboard.compat.proto.event_pb2 import Event
 
@@ -335,12 +322,7 @@ def _options(content: bytes) -> dict[str, Option]:
 
 
 def _records(file: IO[bytes]) -> Iterator[bytes]:
-    """The records of a file: as much of it as there was when it was opened.
-
-    Raises:
-        _BrokenError: a record is not whole, or does not match its checksum.
-        OSError: the disk failed.
-    """
+    """The records of a file as it was when it was opened; of one not whole, raise _BrokenError."""
     from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
     left, records = os.fstat(file.fileno()).st_size, 0
@@ -371,13 +353,7 @@ def default_cache_folder() -> Path:
 
 
 class EventCache:
-    """Event files that were read before.
-
-    Several processes may use one at the same time.
-
-    Args:
-        folder: holds the cache; made when something is first written there.
-    """
+    """Event files that were read before; several processes may use one folder at the same time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -71,13 +71,10 @@ class EventFolder:
 def read_event_runs(
     folders: Sequence[EventFolder], naming: Naming, cache: EventCache, watch: Watch = iter
 ) -> Reading:
-    """Read other people's runs.
+    """Read other people's runs; UsageError if the naming fits none of them.
 
     A run that does not grow any more has ended, however long it is; it has diverged if a loss is
     not finite at its end.
-
-    Raises:
-        UsageError: the naming fits none of them.
     """
     known = {each.path: cache.read(each.path) for each in watch(folders)}
     folded = fold(folders, known)
@@ -168,12 +165,7 @@ def _run(folder: EventFolder, named: Named, contents: Contents, now: float) -> R
 
 
 def fold(folders: Sequence[EventFolder], known: Contents) -> list[EventFolder]:
-    """Put the folders of each run together, in the order in which they come.
-
-    Args:
-        folders: all with event files.
-        known: what is in those.
-    """
+    """Put the folders of each run together, in the order in which they come."""
     roots = {each.path: each.root for each in folders}
     owners = {path: owner for path in roots if (owner := _owner(path, roots, known[path]))}
     owners |= _owners_of_sets([path for path in roots if path not in owners], roots)
@@ -282,16 +274,10 @@ def _last_step(run: Run) -> float:
 
 
 def _growing(run: Run, last: float, now: float) -> str:
-    """Tell that a run is still growing: its files were written a short time ago.
+    """Tell that a run is still growing, as its ``last`` point was made a short time before ``now``.
 
-    That is measured by how often it writes. The clocks of this machine, of the disk and of the
-    run's machine may differ a little. Files that were written long after their last point are
-    copies.
-
-    Args:
-        run: a run.
-        last: when its last point was made, in seconds since 1970.
-        now: likewise.
+    That is measured by how often it writes, for the clocks of this machine, of the disk and of the
+    run's machine may differ. Files that were written long after their last point are copies.
     """
     if abs(now - last) > _LONGEST_SECONDS + _CLOCKS_DIFFER:
         return ""
@@ -317,9 +303,7 @@ def _growing(run: Run, last: float, now: float) -> str:
 def side_options(run: Path, root: Path) -> dict[str, Option]:
     """Return the hyperparameters in the files that tools put into a run's folder, or above it.
 
-    Args:
-        run: the folder of the run.
-        root: the folder that was searched; what lies in it is of all runs below it.
+    Those in ``root``, the folder that was searched, are of all runs below it.
     """
     folders = [run, *(folder for folder in run.parents if root in folder.parents)]
     options: dict[str, Option] = {}

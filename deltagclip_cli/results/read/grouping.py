@@ -64,13 +64,9 @@ class Named:
 class Naming:
     """Reads names of runs.
 
-    Args:
-        pattern: a regular expression that is searched in the path below the searched folder. Its
-            named groups ``experiment``, ``optimizer`` and ``seed`` are what they say, all others
-            are settings. None takes the path without time-stamps and seeds for the optimizer.
-
-    Raises:
-        UsageError: the pattern is not a regular expression, or has no named groups.
+    A pattern is a regular expression that is searched in the path below the searched folder. Its
+    groups ``experiment``, ``optimizer`` and ``seed`` are what they say, all others are settings.
+    Without one, the path without time-stamps and seeds is the optimizer.
     """
 
     def __init__(self, pattern: str | None = None) -> None:
@@ -199,8 +195,7 @@ def suggested(
     Args:
         runs: all that were found.
         doubted: those whose names have doubtful parts, which are to be the seeds.
-        alone: those without others of the same setting, of which a number is to be the seed, or
-            to be left out where the seed is known.
+        alone: those of which a number is to be the seed, or to be left out where that is known.
     """
     # Where the files tell the seed and the name has it as a bare number, that counts as a label.
     numbered = _numbered([run for run in alone if not run.found.name.words(PartKind.SEED)])

@@ -142,12 +142,7 @@ def standard_name(tag: str) -> str:
 
 
 def name_in_set(name: str, tag: str) -> str:
-    """Return the name of a metric that a program wrote into a folder for one part of the data.
-
-    Args:
-        name: of the folder, one of :data:`SETS`.
-        tag: such as Keras' ``epoch_loss``.
-    """
+    """Return a metric's name, by a folder of :data:`SETS` and a tag, as Keras' ``epoch_loss``."""
     bare = tag.removeprefix("epoch_")
     standard = standard_name(bare)
     if standard != bare or standard.partition("/")[0] in SETS.values():

@@ -78,15 +78,11 @@ class Place:
         return [self._folder(target) for target in self.targets] or [self.runs]
 
     def read(self, watch: Watch = iter) -> Reading:
-        """Read every run there.
-
-        Args:
-            watch: follows the reading of our runs, and then of the others.
+        """Read every run there; ``watch`` follows the reading of our runs, and then of the others.
 
         Raises:
             UsageError: there are none.
-            NotYetError: there are none yet, but run folders were made for them, and nothing is
-                wrong.
+            NotYetError: there are none yet, but run folders were made, and nothing is wrong.
         """
         folders = self.folders()
         naming = Naming(self.pattern)
@@ -145,13 +141,9 @@ def _is_folder(path: Path) -> bool:
 def read_tree(
     roots: Iterable[Path], naming: Naming, cache: EventCache, watch: Watch = iter
 ) -> Reading:
-    """Read every run at or below some folders: our run folders, and those with event files.
+    """Read every run at or below some folders, each once: our run folders, and other programs'.
 
-    Args:
-        roots: the folders to search. What lies below two of them is read once.
-        naming: what names of other people's runs say.
-        cache: of what was in their event files.
-        watch: follows the reading of our runs, and then of the others.
+    ``watch`` follows the reading of our runs, and then of the others.
     """
     ours: list[Path] = []
     others: list[EventFolder] = []

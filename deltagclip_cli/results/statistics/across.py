@@ -36,9 +36,7 @@ class Ranking:
 def ranks(scores: Scores, higher_is_better: Mapping[str, bool]) -> Ranking:
     """Rank the optimizers that all experiments have on each, and take the mean.
 
-    Args:
-        scores: such as means over seeds; not finite where diverged, which shares the last ranks.
-        higher_is_better: of each experiment.
+    Scores that are not finite are those of diverged runs, which share the last ranks.
     """
     there, left_out = _everywhere(scores)
     if not there:
@@ -91,20 +89,13 @@ class Profile:
 
 
 def performance_profile(times: Scores) -> dict[str, Profile]:
-    """Compare times to a target as AlgoPerf does.
+    """Compare times to a target as AlgoPerf does, by optimizer, of those that all experiments have.
 
     The profile is that of Dolan & Moré (2002), the score that of Dahl et al. (2023, "Benchmarking
     Neural Network Training Algorithms", sections 4.5.1 and 4.5.2): 1/(limit - 1) times the integral
     of ρ from 1 to the limit, which of a step function is a sum. All depends on who takes part, as
-    the fastest is one of them.
-
-    Args:
-        times: of each experiment, one for each optimizer, in any unit, not negative; what is not
-            finite never reached the target. What nobody reaches is a miss for all.
-
-    Returns:
-        By optimizer, of those that all experiments have; one that was not run somewhere is left
-        out, as what was not tried is no miss.
+    the fastest is one of them. A time that is not finite is a miss; one that nobody reaches, a miss
+    for all. What was not run somewhere is left out, for what was not tried is no miss.
     """
     there, _ = _everywhere(times)
     ratios: dict[str, dict[str, float]] = {name: {} for name in there}

@@ -93,13 +93,7 @@ def compare(
     Trials of one seed begin with the same weights and see the same batches. They are compared in
     pairs if at least two seeds are shared and one of the settings has no seed but those: then what
     is left out are only more seeds of the other. Where each has seeds of its own, pairs would
-    throw away results of both, and all values count, unpaired.
-
-    Args:
-        values: by seed; what is not finite has diverged.
-        baseline: likewise.
-        higher_is_better: so of an accuracy.
-        confidence: of the intervals.
+    throw away results of both, and all values count, unpaired. What is not finite has diverged.
     """
     shared = [seed for seed in values if seed in baseline]
     counts = len(values), len(baseline)
@@ -364,12 +358,6 @@ def adjusted_to_best(
     than the lower quartile over all settings. ``benchmarks/best_setting.py`` shows how often all
     this errs.
 
-    Args:
-        best: the values of the best setting, by seed; what is not finite has diverged.
-        others: those of the other settings.
-        tests: of each of the others against the best.
-        higher_is_better: so of an accuracy, not so of a loss.
-
     Returns:
         For each of the others a p-value for its being no worse than the best; None without a test,
         and for one that has diverged altogether, which needs none.
@@ -428,11 +416,6 @@ def range_p(p: float, count: int, degrees: float) -> float:
     """Return how often the largest of equal means lies as far above the least as a t-test found.
 
     Scipy's studentized range gives the same, and takes 15 to 35 ms for it, this one less than 1 ms.
-
-    Args:
-        p: of the t-test, two-sided.
-        count: of the means, at least 2.
-        degrees: of freedom of the t-test.
     """
     distance = math.sqrt(2) * float(stats.t.isf(p / 2, degrees))
     if not 0 < distance < math.inf:

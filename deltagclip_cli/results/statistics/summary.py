@@ -102,14 +102,10 @@ def summarize(
     ddof: int = 1,
     confidence: float = 0.95,
 ) -> Summary:
-    """Take the values of one setting together.
+    """Take the values of one setting together, one for each seed; what is not finite has diverged.
 
-    Args:
-        values: one for each seed, in the unit of the metric; what is not finite has diverged.
-        higher_is_better: so of an accuracy, not so of a loss.
-        ddof: of the standard error; 1 estimates the spread of all seeds that there could be, 0 is
-            what the paper gives.
-        confidence: of the intervals.
+    With ``ddof`` 1 the standard error estimates the spread of all seeds that there could be; 0 is
+    what the paper gives.
     """
     numbers = np.sort(ranked(values, higher_is_better))  # the order of seeds is to change no bit
     there = finite(numbers)
