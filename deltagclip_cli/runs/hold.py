@@ -146,7 +146,7 @@ class HeldFolder:
         self._expected: bytes | None = None
         with suppress(OSError):  # which the first check will meet again
             # What an earlier process left, until take() replaces it.
-            self._expected = self._owner_file.read_bytes()
+            self._expected = read_file(self._owner_file)
         self._is_taken = False
 
     def take(self) -> None:
@@ -170,7 +170,7 @@ class HeldFolder:
     def release(self) -> None:
         """Remove ``owner.json`` if it still is this process's."""
         with suppress(OSError):
-            if self._is_taken and self._owner_file.read_bytes() == self._expected:
+            if self._is_taken and read_file(self._owner_file) == self._expected:
                 self._owner_file.unlink()
 
     def check(self) -> None:
@@ -182,7 +182,7 @@ class HeldFolder:
         """
         try:
             # Opened anew each time: on NFS it is open() that asks the server for what is there now.
-            there: bytes | None = self._owner_file.read_bytes()
+            there: bytes | None = read_file(self._owner_file)
         except FileNotFoundError:
             there = None
         if there == self._expected:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from obstacles import OBSTACLES
 from run_cases import result_text
 from tiny_spec import trial_of
 
@@ -27,6 +29,16 @@ from deltagclip_cli.runs.folder import RunFolder
 with hold(RunFolder(Path(sys.argv[1])), make=True):
     print("held", flush=True)
     sys.stdin.read()
+""".strip()
+
+CLEAR = """
+import sys
+from pathlib import Path
+from deltagclip_cli.runs.hold import hold
+from deltagclip_cli.runs.folder import RunFolder
+with hold(RunFolder(Path(sys.argv[1]))) as held:
+    held.clear()
+    held.take()
 """.strip()
 
 
@@ -101,6 +113,17 @@ def test_a_folder_that_its_maker_removes_meanwhile_is_made_again(
     monkeypatch.setattr(held_folder, "claimed", late)
     create(folder, trial)
     assert removed and folder.trial_to_run() == trial
+
+
+@pytest.mark.parametrize("make", OBSTACLES.values(), ids=OBSTACLES)
+def test_whatever_lies_in_place_of_the_owner_can_be_cleared_away(
+    folder: RunFolder, trial: Trial, make: Callable[[Path], None]
+) -> None:
+    create(folder, trial)
+    make(folder.owner_file)
+    command = [sys.executable, "-c", CLEAR, str(folder.path)]
+    subprocess.run(command, check=True, timeout=60)  # a pipe would never answer
+    assert os.listdir(folder.path) == [folder.lock_file.name]
 
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
