@@ -20,6 +20,11 @@ def interrupt(*words):
 """
 LOADING = "sys.meta_path.insert(0, type('', (), {'find_spec': staticmethod(interrupt)}))"
 PRINTING = "from deltagclip_cli.commands import app; app.typer.echo = lambda words: interrupt()"
+LOADING_THE_COMMAND = """
+from deltagclip_cli.commands import app
+sys.argv = ["deltagclip", "list", "models"]
+app.load_target = lambda target: interrupt()
+""".strip()
 CLEARING_UP = "atexit.register(interrupt)"
 
 
@@ -29,8 +34,13 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("moment", "words"),
-    [(LOADING, "Interrupted."), (PRINTING, ""), (CLEARING_UP, "")],
-    ids=["loading", "printing", "clearing up"],
+    [
+        (LOADING, "Interrupted."),
+        (LOADING_THE_COMMAND, "Interrupted."),
+        (PRINTING, ""),
+        (CLEARING_UP, ""),
+    ],
+    ids=["loading", "loading the command", "printing", "clearing up"],
 )
 def test_an_interrupt_ends_a_command_with_130_and_no_traceback(moment: str, words: str) -> None:
     done = run(f"{BEGINNING}\n{moment}\nmain.main()")
