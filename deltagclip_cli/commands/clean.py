@@ -33,8 +33,7 @@ def clean(
     ] = None,
     runs: options.Runs = options.RUNS,
     last: Annotated[
-        bool,
-        typer.Option("--last", help="Remove the last checkpoints of ended trials, too."),
+        bool, typer.Option("--last", help="Remove the last checkpoints of ended trials, too.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be removed, and remove nothing.")

@@ -147,8 +147,7 @@ def compare(
         Format | None, typer.Option("--format", help="What to write.", show_default="table")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Where to; its ending tells the format."),
+        Path | None, typer.Option(metavar="FILE", help="Where to; its ending tells the format.")
     ] = None,
     runs: options.Runs = options.RUNS,
     as_json: options.Json = False,

@@ -83,11 +83,7 @@ def status(
 
 
 def _trials(
-    spec: Path | None,
-    chosen: Sequence[str],
-    sets: Sequence[str],
-    runs: Path,
-    there: Sequence[str],
+    spec: Path | None, chosen: Sequence[str], sets: Sequence[str], runs: Path, there: Sequence[str]
 ) -> tuple[list[str], list[Trial]]:
     """The experiments to show, and those of their trials that the spec knows."""
     specified = _experiments(spec, chosen, sets)

@@ -25,12 +25,7 @@ from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.compare.published import published_table
 from deltagclip_cli.results.compare.sensitivity import heat_map_table, sensitivity_tables
-from deltagclip_cli.results.compare.tables import (
-    Table,
-    cost_table,
-    difference_table,
-    value_table,
-)
+from deltagclip_cli.results.compare.tables import Table, cost_table, difference_table, value_table
 from deltagclip_cli.results.read.run import Reading, Run
 from deltagclip_cli.theory.certificate import numbers_table, verdict_table
 

@@ -270,7 +270,7 @@ def numbers_table(title: str, certificates: Sequence[Certificate]) -> Table:
     notes = [
         "Means ± standard errors over seeds. μ is the least λ_min and β the largest curvature"
         " along the way; the PL* ratio is the smallest. The last two: by what a step multiplied"
-        " the loss (geometric mean), and by what the theorem says it does at least.",
+        " the loss (geometric mean), and by what the theorem says it does at least."
     ]
     return Table(title, ["optimizer", "n", "lines that hold", *columns], rows, notes)
 

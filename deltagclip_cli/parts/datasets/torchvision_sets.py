@@ -21,8 +21,7 @@ _NETWORK_TIMEOUT_S = 30
 def _of(source: Any, outline: Outline) -> Callable[[Loader], Loader]:
     """Say what is in the data set of torchvision's class ``source``."""
     return described(
-        lambda root, image_size: outline,
-        lambda root, image_size: _download(source, root).present(),
+        lambda root, image_size: outline, lambda root, image_size: _download(source, root).present()
     )
 
 

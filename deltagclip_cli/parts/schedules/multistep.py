@@ -7,12 +7,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
 
 def multistep(
-    optimizer: Optimizer,
-    periods: int,
-    warmup: int,
-    *,
-    milestones: list[int],
-    factor: float = 0.1,
+    optimizer: Optimizer, periods: int, warmup: int, *, milestones: list[int], factor: float = 0.1
 ) -> LRScheduler:
     """Multiply the learning rate by a factor after each milestone.
 

@@ -9,13 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.report.appearance import (
-    LITERAL,
-    DrawnSetting,
-    Look,
-    drawable,
-    legend_name,
-)
+from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, Look, drawable, legend_name
 from deltagclip_cli.report.charts.lines import (
     Json,
     PageLines,

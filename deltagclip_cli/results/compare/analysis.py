@@ -6,12 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deltagclip_cli.core import NOTHING, UsageError, plural, printable
-from deltagclip_cli.results.compare.comparison import (
-    Comparison,
-    Row,
-    check_baseline,
-    compare_runs,
-)
+from deltagclip_cli.results.compare.comparison import Comparison, Row, check_baseline, compare_runs
 from deltagclip_cli.results.compare.published import experiments, published_table
 from deltagclip_cli.results.compare.question import (
     Moment,

@@ -9,21 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from deltagclip_cli.core import NOTHING, UsageError, short
-from deltagclip_cli.results.compare.comparison import (
-    Comparison,
-    Row,
-    by_size,
-)
-from deltagclip_cli.results.compare.question import (
-    Question,
-    nearest_first,
-)
-from deltagclip_cli.results.compare.tables import (
-    Cell,
-    Column,
-    Table,
-    make_table,
-)
+from deltagclip_cli.results.compare.comparison import Comparison, Row, by_size
+from deltagclip_cli.results.compare.question import Question, nearest_first
+from deltagclip_cli.results.compare.tables import Cell, Column, Table, make_table
 from deltagclip_cli.results.read.run import in_words
 
 

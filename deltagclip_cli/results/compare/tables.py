@@ -110,11 +110,7 @@ def p_value(p: float | None) -> str:
 
 def setting_columns(comparison: Comparison) -> list[Column[Row]]:
     """Return all that is known of each setting, in the order of JSON and CSV."""
-    return [
-        *value_columns(comparison),
-        *cost_columns(comparison),
-        *difference_columns(comparison),
-    ]
+    return [*value_columns(comparison), *cost_columns(comparison), *difference_columns(comparison)]
 
 
 def _name(row: Row) -> Cell:

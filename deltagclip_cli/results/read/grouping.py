@@ -13,14 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deltagclip_cli.core import UsageError, plural, printable, stopped
-from deltagclip_cli.results.read.names import (
-    Found,
-    Name,
-    Part,
-    PartKind,
-    Sorted,
-    sort_runs,
-)
+from deltagclip_cli.results.read.names import Found, Name, Part, PartKind, Sorted, sort_runs
 from deltagclip_cli.results.read.run import Group
 
 _MOST_NAMES = 3

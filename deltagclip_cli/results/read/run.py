@@ -120,11 +120,7 @@ SETS = {
 """Words of folders and tags for the parts of the data, and this project's."""
 
 _QUANTITIES = {"loss": "loss", "acc": "accuracy", "accuracy": "accuracy", "top1": "accuracy"}
-_SINGLE = {
-    "grad_norm": "optim/grad_norm",
-    "lr": "optim/lr",
-    "learning_rate": "optim/lr",
-}
+_SINGLE = {"grad_norm": "optim/grad_norm", "lr": "optim/lr", "learning_rate": "optim/lr"}
 
 
 def standard_name(tag: str) -> str:

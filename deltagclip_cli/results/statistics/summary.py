@@ -96,11 +96,7 @@ class Summary:
 
 
 def summarize(
-    values: Sequence[float],
-    *,
-    higher_is_better: bool,
-    ddof: int = 1,
-    confidence: float = 0.95,
+    values: Sequence[float], *, higher_is_better: bool, ddof: int = 1, confidence: float = 0.95
 ) -> Summary:
     """Take the values of one setting together, one for each seed; what is not finite has diverged.
 
