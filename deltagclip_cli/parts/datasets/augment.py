@@ -45,7 +45,10 @@ class RandomCrop:
 
 
 class Flip:
-    """Mirror each image left to right or not, as torchvision's ``RandomHorizontalFlip`` does."""
+    """Mirror each image left to right, or not.
+
+    The same law as torchvision's ``RandomHorizontalFlip``.
+    """
 
     def __init__(self, size: int, *, probability: float = 0.5) -> None:
         self.probability = probability
