@@ -15,8 +15,7 @@ from deltagclip_cli.results.read.run import Run
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.training.sinks import Beginning
-from deltagclip_cli.training.sinks.run_folder import HeartbeatWriter
+from deltagclip_cli.training.sinks import Beginning, HeartbeatWriter
 
 Record = dict[str, Any]
 

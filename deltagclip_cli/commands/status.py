@@ -24,9 +24,14 @@ from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.terminal.console import (
+    STYLES,
+    counted,
+    make_console,
+    running_table,
+    summary_tables,
+)
 from deltagclip_cli.terminal.streams import print_json
-from deltagclip_cli.terminal.trial_views import STYLES, counted, running_table, summary_tables
 
 _MOST_PROBLEMS = 10
 _SECONDS_BETWEEN_LOOKS = 2.0

@@ -17,9 +17,14 @@ from deltagclip_cli.runs.hold import tidy
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import Spec, load_spec
 from deltagclip_cli.spec.trial import Trial, make_trial
-from deltagclip_cli.terminal.console import make_console, shown_messages, waiting
+from deltagclip_cli.terminal.console import (
+    make_console,
+    print_summary,
+    shown_messages,
+    shown_progress,
+    waiting,
+)
 from deltagclip_cli.terminal.streams import print_json
-from deltagclip_cli.terminal.trial_views import print_summary, shown_progress
 from deltagclip_cli.training.process import StopRequest
 
 DEFAULT_EXPERIMENT = "quickstart"

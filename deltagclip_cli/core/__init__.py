@@ -4,7 +4,14 @@ The rooms above import from here, not from the modules, so that what they use of
 is one line.
 """
 
-from deltagclip_cli.core.catalogue import Catalogue, classes_in, compact, load_target, source_path
+from deltagclip_cli.core.catalogue import (
+    Catalogue,
+    classes_in,
+    compact,
+    derive_seed,
+    load_target,
+    source_path,
+)
 from deltagclip_cli.core.errors import (
     ClaimedError,
     DataError,
@@ -33,9 +40,10 @@ from deltagclip_cli.core.files import (
     write_text,
     written_whole,
 )
-from deltagclip_cli.core.metrics import (
+from deltagclip_cli.core.wording import (
     COMPARED_METRICS,
     EPOCH_SECONDS,
+    NOTHING,
     REGIME_FRACTIONS,
     REGIMES,
     SPEED,
@@ -43,15 +51,11 @@ from deltagclip_cli.core.metrics import (
     TRAINED_METRICS,
     Mode,
     TrainedMetric,
-    more_is_better,
-)
-from deltagclip_cli.core.seeds import derive_seed
-from deltagclip_cli.core.wording import (
-    NOTHING,
     duration,
     finite,
     listed,
     memory,
+    more_is_better,
     plural,
     printable,
     ranges,

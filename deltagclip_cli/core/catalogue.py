@@ -5,11 +5,16 @@ called ``TABLE``. One more component is one more file and one more line in it. A
 ``"module:attribute"`` and is imported only when it is used. Importing torch costs seconds and a
 spec must be checked in less, so names and options of others are read by parsing the source that is
 installed, whatever its version.
+
+A stream of random numbers has a name as well (``init``, ``order``, ``augment``, ...) and gets its
+seed from the trial's seed and that name alone. Optimizers compared at one seed so start from the
+same weights and see the same batches, and no stream depends on how much another has drawn.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import types
@@ -236,3 +241,9 @@ def _type(node: ast.expr | None) -> Any:
             # YAML has lists only; the items inside stay strict.
             return Annotated[types.GenericAlias(tuple, tuple(items)), Strict(False)]
     return Any
+
+
+def derive_seed(seed: int, *parts: str | int) -> int:
+    """Return a seed in [0, 2**63) for the stream named by ``parts`` under the trial's ``seed``."""
+    name = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1

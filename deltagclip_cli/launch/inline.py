@@ -13,7 +13,7 @@ from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatcher
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.terminal.trial_views import print_summary, shown_progress
+from deltagclip_cli.terminal.console import print_summary, shown_progress
 
 
 class Done:

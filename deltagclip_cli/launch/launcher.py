@@ -33,9 +33,14 @@ from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.runs.hold import tidy
 from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
-from deltagclip_cli.terminal.console import shown_messages, waiting
+from deltagclip_cli.terminal.console import (
+    counted,
+    print_plan,
+    shown_messages,
+    summary_tables,
+    waiting,
+)
 from deltagclip_cli.terminal.streams import print_json
-from deltagclip_cli.terminal.trial_views import counted, print_plan, summary_tables
 from deltagclip_cli.training.process import StopRequest
 
 

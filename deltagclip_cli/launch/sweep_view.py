@@ -15,7 +15,7 @@ from deltagclip_cli.launch.supervisor import End, Slot
 from deltagclip_cli.plan.estimates import Outlook
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import State, read_heartbeat
-from deltagclip_cli.terminal.trial_views import STYLES, running_table
+from deltagclip_cli.terminal.console import STYLES, running_table
 
 _LAST_SHOWN = 4
 

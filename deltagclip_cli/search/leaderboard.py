@@ -20,7 +20,7 @@ from deltagclip_cli.runs.folder import State
 from deltagclip_cli.search.search_queue import option_words
 from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.search.study import CandidateState, Tried
-from deltagclip_cli.terminal.trial_views import titled_table
+from deltagclip_cli.terminal.console import titled_table
 
 BEST_SHOWN = 5
 

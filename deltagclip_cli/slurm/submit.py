@@ -40,9 +40,8 @@ from deltagclip_cli.slurm.client import (
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.terminal.console import waiting
+from deltagclip_cli.terminal.console import counted, titled_table, waiting
 from deltagclip_cli.terminal.streams import print_json
-from deltagclip_cli.terminal.trial_views import counted, titled_table
 
 _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder
 _TOO_MANY = ("MaxSubmit", "Invalid job array")  # in what sbatch says of limits

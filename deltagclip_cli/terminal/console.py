@@ -1,25 +1,49 @@
-"""The console that commands print to, and log messages as lines on it."""
+"""The console that commands print to, and trials on it: live lines, results, tables of many."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import rich.console
+from rich import box
 from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
-from rich.progress import track
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core import printable
+from deltagclip_cli.core import (
+    NOTHING,
+    SPEED,
+    TEST_METRICS,
+    TRAINED_METRICS,
+    duration,
+    plural,
+    printable,
+    ranges,
+    short,
+    with_error,
+)
+from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
+from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
+from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.streams import LEAST_COLUMNS
 from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
+from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Watch
 
+SECONDS_BETWEEN_UPDATES = 0.1
+STALE_SECONDS = 30.0
 COLUMNS_OF_FILES = 160
 _MOST_PROBLEMS = 20
 
@@ -117,3 +141,324 @@ def shown_messages(console: rich.console.Console, *, quiet: bool = False) -> Ite
     handler.addFilter(lambda each: each.name != EPOCHS or (told and each.__dict__["is_told"]))
     with shown_by(handler):
         yield
+
+
+class ProgressBar(Sink):
+    """Shows epoch, loss, accuracy, samples per second and the time that is left.
+
+    The losses shown are those of the last whole epoch: reading the current one would make the
+    trainer wait for the device.
+    """
+
+    def __init__(self, console: rich.console.Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[metrics]}"),
+            TextColumn("{task.fields[speed]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=console,
+            expand=True,
+            transient=True,  # what is said at the end takes its place
+        )
+        words = "loading torch and the data"
+        self._task = self._progress.add_task(words, total=None, metrics="", speed="")
+
+    def __enter__(self) -> ProgressBar:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, beginning: Beginning) -> None:
+        """Show a trial from where it begins."""
+        self._steps, self._epochs = beginning.steps, beginning.trial.epochs
+        self._progress.reset(
+            self._task,
+            description=self._words(min(beginning.epoch + 1, self._epochs)),
+            total=self._epochs * self._steps,
+            completed=beginning.epoch * self._steps + beginning.batch,
+        )
+        self._shown_at = time.monotonic()
+        self._samples = 0
+
+    def _words(self, epoch: int) -> str:
+        return f"epoch {epoch}/{self._epochs}"
+
+    def batch(self, epoch: int, batch: int, samples: int) -> None:
+        self._samples += samples
+        now = time.monotonic()
+        elapsed = now - self._shown_at
+        if elapsed < SECONDS_BETWEEN_UPDATES:
+            return
+        self._progress.update(
+            self._task,
+            description=self._words(epoch),
+            completed=(epoch - 1) * self._steps + batch,
+            speed=f"{self._samples / elapsed:,.0f}/s",
+        )
+        self._shown_at, self._samples = now, 0
+
+    def epoch(self, record: Record) -> None:
+        self._progress.update(
+            self._task,
+            description=self._words(record["epoch"]),
+            completed=record["epoch"] * self._steps,
+            metrics=_shown(record),
+            speed=f"{record[SPEED]:,.0f}/s",
+        )
+        self._shown_at, self._samples = time.monotonic(), 0
+
+
+@contextmanager
+def shown_progress(
+    console: rich.console.Console, *, quiet: bool = False
+) -> Iterator[Sequence[ProgressBar]]:
+    """Give the sinks that show a trial on this terminal; none where there is no terminal."""
+    if quiet or not console.is_terminal:
+        yield []
+    else:
+        with ProgressBar(console) as bar:
+            yield [bar]
+
+
+def _shown(record: Record) -> str:
+    # Of constant width, so that the bar beside it keeps its length.
+    labels = {"train/loss": ("loss", 9), "test/loss": (" test", 9), "test/accuracy": (" acc", 6)}
+    return "".join(
+        f"{label} {math.nan if record[name] is None else record[name]:<{width}.4g}"
+        for name, (label, width) in labels.items()
+        if name in record
+    )
+
+
+def running_table(rows: Iterable[tuple[str, str, Heartbeat | None]]) -> Table:
+    """Return a table of running trials: where each runs, its name, and how far it is, if known."""
+    table = Table.grid(padding=(0, 1), expand=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for _ in range(5):
+        table.add_column(no_wrap=True, justify="right")
+    for where, name, beat in rows:
+        table.add_row(Text(where, "cyan"), Text(name), *_cells(beat))
+    return table
+
+
+def _cells(beat: Heartbeat | None) -> list[Text]:
+    if beat is None:
+        return [Text("starting", "dim")]
+    loss, accuracy = beat.metrics.get("train/loss"), _accuracy(beat)
+    cells = [
+        f"{beat.epoch}/{beat.epochs}",
+        "" if loss is None else f"loss {short(loss)}",
+        "" if accuracy is None else short(accuracy),
+    ]
+    if beat.age_seconds > STALE_SECONDS:
+        return [*map(Text, cells), Text("silent for", "yellow"), Text(duration(beat.age_seconds))]
+    speed, left = beat.samples_per_second, beat.seconds_left
+    cells.append("" if speed is None else f"{speed:,.0f}/s")
+    cells.append("" if left is None else duration(left))
+    return [*map(Text, cells)]
+
+
+def _accuracy(beat: Heartbeat) -> float | None:
+    return beat.metrics.get("test/accuracy", beat.metrics.get("train/accuracy"))
+
+
+def print_summary(
+    console: rich.console.Console,
+    trial: Trial,
+    folder: RunFolder,
+    result: Mapping[str, Any],
+    runs: Path,
+) -> None:
+    """Print the last and best metrics of a trial, its regimes, its folder and the next command."""
+    console.print(_metrics_table(trial, result))
+    for line in _facts(result):
+        console.print(Text(line))
+    console.print(Text(f"run folder   {folder.path}"), soft_wrap=True)
+    console.print(
+        Text(f"TensorBoard  tensorboard --logdir {runs / trial.experiment}"), soft_wrap=True
+    )
+
+
+def _metrics_table(trial: Trial, result: Mapping[str, Any]) -> Table:
+    title = f"{trial.experiment} · {trial.label} · seed {trial.seed}"
+    table = Table(box=box.SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left")
+    table.add_column("metric")
+    table.add_column("last", justify="right")
+    table.add_column("best", justify="right")
+    table.add_column("at epoch", justify="right")
+    for name in TRAINED_METRICS:
+        best = result["best"].get(name)
+        if best is not None:
+            last = result["last"].get(name)
+            shown = "not finite" if last is None else short(last)
+            table.add_row(name, shown, short(best["value"]), f"{best['epoch']}")
+    return table
+
+
+def _facts(result: Mapping[str, Any]) -> list[str]:
+    seconds = result["seconds"]["epochs"]
+    steps = plural(result["steps"], "step")
+    facts = [f"epochs       {result['epochs']} ({steps}, {seconds:.1f} s)"]
+    if result["regimes"]:
+        kinds = ", ".join(f"{count} {name}" for name, count in result["regimes"].items())
+        facts.append(f"steps        {kinds}")
+    if result["diverged"]:
+        at = result["diverged"]
+        facts.append(
+            f"diverged     the loss in {at['where']} was not finite at step {at['step']}"
+            f" (epoch {at['epoch']})"
+        )
+    return facts
+
+
+STYLES = {
+    State.FINISHED: "green",
+    State.DIVERGED: "magenta",
+    State.FAILED: "red",
+    State.INTERRUPTED: "yellow",
+    State.NEW: "yellow",
+    State.QUEUED: "blue",
+    State.LOST: "red",
+    State.RUNNING: "cyan",
+    State.PRUNED: "dim",
+}
+
+
+def summary_tables(planned: Sequence[Planned]) -> list[Table]:
+    """A table of each experiment: means over seeds, and how many trials ended how."""
+    by_experiment: dict[str, list[SettingSummary]] = {}
+    for setting in summarize(planned):
+        by_experiment.setdefault(setting.experiment, []).append(setting)
+    return [_summary_table(name, settings) for name, settings in by_experiment.items()]
+
+
+def counted(states: Mapping[Any, int]) -> str:
+    """``3 finished, 1 failed``."""
+    return ", ".join(f"{count} {state}" for state, count in states.items())
+
+
+def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table:
+    metrics = [name for name in TEST_METRICS if any(name in each.metrics for each in settings)]
+    finished = sum(each.states.get(State.FINISHED, 0) for each in settings)
+    total = sum(sum(each.states.values()) for each in settings)
+    table = titled_table(
+        f"{experiment}: {finished} of {plural(total, 'trial')} finished",
+        caption="; ".join(["n finished trials; mean ± standard error", *_more(settings)]),
+    )
+    table.add_column("optimizer", no_wrap=True)
+    table.add_column("n", justify="right")
+    for name in metrics:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("others")
+    for title, each in _named(settings[:MOST_ROWS]):
+        if each is None:
+            table.add_row(title)
+            continue
+        others = {state: n for state, n in each.states.items() if state is not State.FINISHED}
+        table.add_row(
+            title,
+            str(each.states.get(State.FINISHED, 0)),
+            *(_mean(each.metrics.get(name)) for name in metrics),
+            counted(others),
+        )
+    return table
+
+
+def _mean(found: Mean | None) -> str:
+    return NOTHING if found is None else with_error(found.value, found.standard_error)
+
+
+class _Named(Protocol):
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def variant(self) -> str: ...
+
+
+N = TypeVar("N", bound=_Named)
+MOST_ROWS = 1_000
+"""Of a table of settings; nobody reads more."""
+
+
+def _more(settings: Sequence[object]) -> list[str]:
+    """Return what stands below a table that has not all of its rows."""
+    more = len(settings) - MOST_ROWS
+    return [f"{plural(more, 'more setting')} not shown: --json has all"] if more > 0 else []
+
+
+def _named(rows: Sequence[N]) -> Iterator[tuple[Text, N | None]]:
+    """A name for each row; where an optimizer has several settings, below a row of its own."""
+    before = None
+    for row in rows:
+        if row.variant and row.label != before:
+            yield Text(row.label), None
+        yield Text(f"  {row.variant}" if row.variant else row.label), row
+        before = row.label
+
+
+def print_plan(
+    console: rich.console.Console,
+    planned: Sequence[Planned],
+    where: dict[str, str],
+    times: dict[str, float | None],
+) -> None:
+    """Print what a sweep would do, a row for each setting.
+
+    ``where`` has the slot of each trial that would be run, by its folder, ``times`` the seconds
+    that it takes, as far as they are known.
+    """
+    by_experiment: dict[str, dict[str, list[Planned]]] = {}
+    for each in planned:
+        groups = by_experiment.setdefault(each.trial.experiment, {})
+        groups.setdefault(each.trial.setting_hash, []).append(each)
+    for experiment, groups in by_experiment.items():
+        table = titled_table(experiment)
+        table.add_column("optimizer", no_wrap=True)
+        for column in ("seeds", "state", "runs on"):
+            table.add_column(column)
+        table.add_column("time", justify="right", no_wrap=True)
+        firsts = [group[0] for group in groups.values()]
+        for name, first in _named(firsts[:MOST_ROWS]):
+            cells = _plan_cells(groups[first.trial.setting_hash], where, times) if first else []
+            table.add_row(name, *cells)
+        table.caption = "; ".join(_more(firsts)) or None
+        console.print(table)
+
+
+def _plan_cells(
+    group: Sequence[Planned], where: dict[str, str], times: dict[str, float | None]
+) -> list[Text]:
+    folders = [each.trial.folder for each in group]
+    known = [times[folder] for folder in folders if times.get(folder) is not None]
+    counts = Counter(each.state for each in group)
+    return [
+        Text(ranges([each.trial.seed for each in group])),
+        Text(counted(counts)),
+        Text(", ".join(dict.fromkeys(where[folder] for folder in folders if folder in where))),
+        Text(duration(sum(each for each in known if each is not None)) if known else ""),
+    ]
+
+
+def titled_table(title: str, caption: str | None = None) -> Table:
+    """An empty table with its title above and its caption below."""
+    return Table(
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        title=Text(title, style="bold"),
+        title_justify="left",
+        min_width=max(len(title), len(caption or "")),  # else they would be wrapped
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        header_style="bold",
+    )

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from deltagclip_cli.core import (
     DataError,
@@ -35,7 +36,7 @@ from deltagclip_cli.parts.datasets.dataset import (
 from deltagclip_cli.parts.datasets.texts import TextDataset
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
-from deltagclip_cli.parts.schedules.driver import ScheduleDriver, build_schedule
+from deltagclip_cli.parts.schedules import Unit, build_schedule
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
 from deltagclip_cli.spec.trial import Trial
@@ -241,6 +242,40 @@ def make_optimizer(
     return optimizer
 
 
+class ScheduleDriver:
+    """A learning-rate schedule, or none, that is told of every step and epoch.
+
+    ``ReduceLROnPlateau`` watches the training loss: a schedule must not look at the test set.
+    """
+
+    def __init__(self, schedule: LRScheduler | None, unit: Unit = "epoch") -> None:
+        self._schedule = schedule
+        self._unit = unit
+
+    def after_step(self) -> None:
+        """Take notice of a finished optimizer step."""
+        if self._schedule is not None and self._unit == "step":
+            self._schedule.step()
+
+    def after_epoch(self, train_loss: float) -> None:
+        """Take notice of a finished epoch with this mean training loss."""
+        if self._schedule is None or self._unit != "epoch":
+            return
+        if isinstance(self._schedule, ReduceLROnPlateau):
+            self._schedule.step(train_loss)
+        else:
+            self._schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule's state; empty without one."""
+        return {} if self._schedule is None else self._schedule.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave."""
+        if self._schedule is not None:
+            self._schedule.load_state_dict(state)
+
+
 def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
     """Make the schedule of a trial, of so many steps in an epoch.
 
@@ -250,7 +285,7 @@ def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDri
     schedule = trial.schedule
     if schedule is None:
         return ScheduleDriver(None)
-    return build_schedule(
+    built = build_schedule(
         schedule.name,
         schedule.options,
         optimizer,
@@ -258,6 +293,7 @@ def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDri
         warmup=schedule.warmup,
         unit=schedule.unit,
     )
+    return ScheduleDriver(built, schedule.unit)
 
 
 def load_dataset(

@@ -16,7 +16,7 @@ from tiny_spec import trials_of
 
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.terminal import trial_views as tables
+from deltagclip_cli.terminal import console as tables
 
 GRID = "grid={sgd: {lr: [0.1, 0.2]}}"
 TINY = ("sweep", "tiny", "--spec", "spec.yaml")

@@ -20,8 +20,8 @@ from deltagclip_cli.plan.estimates import Estimates, Outlook
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import create, hold
-from deltagclip_cli.terminal import trial_views
-from deltagclip_cli.training.sinks.run_folder import HeartbeatWriter
+from deltagclip_cli.terminal import console as console_module
+from deltagclip_cli.training.sinks import HeartbeatWriter
 
 SLOTS = [Slot("cpu 0", "cpu"), Slot("cpu 1", "cpu")]
 FINISHED = End(State.FINISHED)
@@ -101,7 +101,7 @@ def test_a_trial_that_says_nothing_for_long_is_marked(
 ) -> None:
     screen = Screen()
     beat(stack, planned[0], monkeypatch)
-    monkeypatch.setattr(trial_views, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(console_module, "STALE_SECONDS", 0.0)
     with live(screen, planned, 1) as view:
         view.looked([(planned[0], SLOTS[0])])
         screen.console.print(view.render())

@@ -11,8 +11,8 @@ import torch
 from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.schedules import TABLE
-from deltagclip_cli.parts.schedules.driver import ScheduleDriver, build_schedule
+from deltagclip_cli.parts.schedules import TABLE, build_schedule
+from deltagclip_cli.training.assembly import ScheduleDriver
 
 PERIODS = 12
 LR = 2.0
@@ -45,9 +45,10 @@ class Training:
     ) -> None:
         self.optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=LR, momentum=0.9)
         self.unit = unit
-        self.driver = build_schedule(
+        schedule = build_schedule(
             name, options, self.optimizer, periods=PERIODS, warmup=warmup, unit=unit
         )
+        self.driver = ScheduleDriver(schedule, unit)
 
     def rates(self, periods: int = PERIODS, loss: float = 1.0) -> list[float]:
         """The learning rate of each of the next periods."""

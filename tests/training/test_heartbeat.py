@@ -14,7 +14,7 @@ from tiny_spec import trials_of
 from deltagclip_cli.plan.planned import find_status, look_up
 from deltagclip_cli.runs.folder import RunFolder, State, read_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
-from deltagclip_cli.training.sinks.run_folder import HeartbeatWriter
+from deltagclip_cli.training.sinks import HeartbeatWriter
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def folder(held: HeldFolder) -> RunFolder:
     return held.folder
 
 
-PAUSE = "deltagclip_cli.training.sinks.run_folder.SECONDS_BETWEEN_BEATS"
+PAUSE = "deltagclip_cli.training.sinks.SECONDS_BETWEEN_BEATS"
 
 
 def begun(held: HeldFolder, device: str = "cpu") -> HeartbeatWriter:

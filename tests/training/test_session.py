@@ -22,7 +22,7 @@ from deltagclip_cli.runs.hold import create
 from deltagclip_cli.spec.trial import Trial
 
 Deltagclip = Callable[..., Any]
-SHOW_ALL = "deltagclip_cli.terminal.trial_views.SECONDS_BETWEEN_UPDATES"
+SHOW_ALL = "deltagclip_cli.terminal.console.SECONDS_BETWEEN_UPDATES"
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

@@ -94,12 +94,12 @@ MOMENTS = {
         1,
     ),
     "before the records are written": (
-        "sinks.run_folder.JsonLines.begin",
+        "sinks.JsonLines.begin",
         "",
         1,
     ),
     "before the first beat": (
-        "sinks.run_folder.HeartbeatWriter.begin",
+        "sinks.HeartbeatWriter.begin",
         "",
         1,
     ),

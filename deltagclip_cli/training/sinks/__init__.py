@@ -1,35 +1,47 @@
 """Sinks: where a trial records what it measures; each is told of the beginning, steps and the end.
 
-A sink is one file here and one line in :data:`TABLE`. A record is a flat dictionary with ``epoch``,
-``step`` (optimizer steps so far), ``time`` (seconds since 1970) and metrics: numbers, or None for
-one that is not finite. The record of an epoch holds ``train/...``, ``test/...``, ``optim/...`` and
-``perf/...``; one made between epochs holds the same names under ``step/``.
+One more sink is one file here and one line in :data:`TABLE`. Those of the run folder are in this
+file: ``metrics.jsonl``, ``progress.json`` and the lines of its log.
+
+A record is a flat dictionary with ``epoch``, ``step`` (optimizer steps so far), ``time`` (seconds
+since 1970) and metrics: numbers, or None for one that is not finite. The record of an epoch holds
+``train/...``, ``test/...``, ``optim/...`` and ``perf/...``; one made between epochs holds the same
+names under ``step/``.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
+import socket
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
-from deltagclip_cli.core import load_target
-from deltagclip_cli.runs.hold import HeldFolder
+from deltagclip_cli.core import SPEED, TRAINED_METRICS, TakenOverError, load_target
+from deltagclip_cli.runs.folder import Heartbeat
+from deltagclip_cli.runs.hold import HeldFile, HeldFolder
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.process import EPOCHS
 
 TABLE = {
-    "metrics": "deltagclip_cli.training.sinks.run_folder:JsonLines",
+    "metrics": "deltagclip_cli.training.sinks:JsonLines",
     "tensorboard": "deltagclip_cli.training.sinks.tensorboard_events:TensorBoardEvents",
-    "heartbeat": "deltagclip_cli.training.sinks.run_folder:HeartbeatWriter",
-    "log": "deltagclip_cli.training.sinks.run_folder:EpochLines",
+    "heartbeat": "deltagclip_cli.training.sinks:HeartbeatWriter",
+    "log": "deltagclip_cli.training.sinks:EpochLines",
 }
 """The sinks of every trial: name -> ``"module:attribute"``, called with the held run folder."""
 
 STEP_PREFIX = "step/"
+SECONDS_BETWEEN_BEATS = 1.0
+MOST_LINES = 20  # of a trial that a file or a pipe is shown
+
+logger = logging.getLogger(EPOCHS)
 
 Record = Mapping[str, Any]
 
@@ -168,6 +180,104 @@ def make_recording(
     if rank:
         return Recording((), lambda state: None)
     return Recording([*(load_target(each)(held) for each in TABLE.values()), *more], keep)
+
+
+class HeartbeatWriter(Sink):
+    """Writes the heartbeat of a training."""
+
+    def __init__(self, held: HeldFolder) -> None:
+        self._held = held
+
+    def begin(self, beginning: Beginning) -> None:
+        self._steps, epochs = beginning.steps, beginning.trial.epochs
+        self._begun_at = self._beaten_at = time.monotonic()
+        done = beginning.epoch * self._steps + beginning.batch
+        self._begun_done = done / (epochs * self._steps)
+        self._samples = 0
+        self._beat = Heartbeat(
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=beginning.device,
+            epoch=min(beginning.epoch + 1, epochs),
+            epochs=epochs,
+            done=self._begun_done,
+        )
+        self._held.beat(self._beat)
+
+    def batch(self, epoch: int, batch: int, samples: int) -> None:
+        self._samples += samples
+        now = time.monotonic()
+        if now - self._beaten_at < SECONDS_BETWEEN_BEATS:
+            return
+        done = ((epoch - 1) * self._steps + batch) / (self._beat.epochs * self._steps)
+        speed = self._samples / (now - self._beaten_at)
+        left = (1 - done) * (now - self._begun_at) / (done - self._begun_done)
+        self._beat = replace(
+            self._beat, epoch=epoch, done=done, samples_per_second=speed, seconds_left=left
+        )
+        self._beaten_at, self._samples = now, 0
+        self._held.beat(self._beat)
+
+    def epoch(self, record: Record) -> None:
+        """Let the next beat tell of it."""
+        metrics = {name: value for name, value in record.items() if "/" in name}
+        self._beat = replace(self._beat, metrics=metrics)
+
+    def end(self, result: Mapping[str, Any] | None) -> None:
+        with suppress(OSError, TakenOverError):
+            self._held.remove(self._held.folder.progress_file)
+
+
+class EpochLines(Sink):
+    """Logs a line an epoch, of which a file or pipe is shown few: ``log.txt`` has them all."""
+
+    def __init__(self, held: HeldFolder) -> None: ...
+
+    def begin(self, beginning: Beginning) -> None:
+        self._epochs = beginning.trial.epochs
+
+    def epoch(self, record: Record) -> None:
+        epoch = record["epoch"]
+        shown = "  ".join(
+            f"{name} {math.nan if record[name] is None else record[name]:.4g}"
+            for name in (*TRAINED_METRICS, SPEED)
+            if name in record
+        )
+        most = min(MOST_LINES, self._epochs)
+        is_told = epoch * most // self._epochs > (epoch - 1) * most // self._epochs
+        logger.info("epoch %d/%d  %s", epoch, self._epochs, shown, extra={"is_told": is_told})
+
+
+class JsonLines(Sink):
+    """Writes the records into the run folder.
+
+    The file is begun anew at each start, with the records that stay. What a process that was taken
+    over has open is no longer in the folder then.
+    """
+
+    def __init__(self, held: HeldFolder) -> None:
+        self._held = held
+        self._file: HeldFile | None = None
+
+    def begin(self, beginning: Beginning) -> None:
+        path = self._held.folder.metrics_file
+        with self._held.whole(path) as file:
+            file.writelines(map(line, beginning.records))
+        self._file = self._held.append(path)
+
+    def step(self, record: Record) -> None:
+        assert self._file is not None, "begin() comes first"
+        self._file.write(line(record))
+
+    epoch = step
+
+    def sync(self) -> None:
+        assert self._file is not None, "begin() comes first"
+        self._file.sync()
+
+    def end(self, result: Mapping[str, Any] | None) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def line(record: Record) -> bytes:
