@@ -19,13 +19,13 @@ from deltagclip_cli.commands.app import Command, reports_errors
 from deltagclip_cli.core import DataError, UsageError, memory
 from deltagclip_cli.parts.datasets.staging import folder_of
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.terminal.console import make_console, shown_messages, waiting
 from deltagclip_cli.terminal.streams import print_json
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.datasets.dataset import Dataset
+    from deltagclip_cli.spec.schema import Data
 
 app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
 

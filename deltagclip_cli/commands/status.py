@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -22,7 +22,6 @@ from deltagclip_cli.runs.folder import State
 from deltagclip_cli.slurm.jobs import asked_rarely
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.terminal.console import (
     STYLES,
@@ -32,6 +31,9 @@ from deltagclip_cli.terminal.console import (
     summary_tables,
 )
 from deltagclip_cli.terminal.streams import print_json
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.schema import Experiment
 
 _MOST_PROBLEMS = 10
 _SECONDS_BETWEEN_LOOKS = 2.0

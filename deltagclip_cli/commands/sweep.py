@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,9 +18,11 @@ from deltagclip_cli.search.session import SearchSession
 from deltagclip_cli.slurm.jobs import find_jobs
 from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.terminal.console import make_console
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.schema import Experiment
 
 
 def sweep(

@@ -7,13 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatcher
-from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import print_summary, shown_progress
+
+if TYPE_CHECKING:
+    from deltagclip_cli.plan.planned import Planned
+    from deltagclip_cli.spec.trial import Trial
 
 
 class Done:

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.core import ExitCode, check_writable, duration, plural
-from deltagclip_cli.launch.forkserver import Call
 from deltagclip_cli.launch.rehearsal import Stage, check_parts
 from deltagclip_cli.launch.supervisor import PlannedQueue, Queue, Slot, SweepWatcher
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
@@ -31,7 +30,6 @@ from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
 from deltagclip_cli.runs.environment import THREADS, read_starts, threads_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.runs.hold import tidy
-from deltagclip_cli.spec.load import Spec
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import (
     counted,
@@ -42,6 +40,10 @@ from deltagclip_cli.terminal.console import (
 )
 from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.training.process import StopRequest
+
+if TYPE_CHECKING:
+    from deltagclip_cli.launch.forkserver import Call
+    from deltagclip_cli.spec.load import Spec
 
 
 @dataclass(frozen=True, kw_only=True)

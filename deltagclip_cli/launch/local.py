@@ -12,16 +12,18 @@ from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, ForkServer
 from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatcher
-from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.environment import THREADS
-from deltagclip_cli.spec.schema import Data
-from deltagclip_cli.spec.trial import Trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.plan.planned import Planned
+    from deltagclip_cli.spec.schema import Data
+    from deltagclip_cli.spec.trial import Trial
 
 logger = logging.getLogger(__name__)
 

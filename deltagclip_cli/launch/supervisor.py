@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from deltagclip_cli.core import (
     ClaimedError,
@@ -21,9 +21,11 @@ from deltagclip_cli.core import (
     UnwritableError,
     is_disk_full,
 )
-from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State, is_worked_on, last_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
+
+if TYPE_CHECKING:
+    from deltagclip_cli.plan.planned import Planned
 
 logger = logging.getLogger(__name__)
 

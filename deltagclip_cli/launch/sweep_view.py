@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -11,11 +12,13 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from deltagclip_cli.core import TEST_METRICS, duration, plural, short
-from deltagclip_cli.launch.supervisor import End, Slot
-from deltagclip_cli.plan.estimates import Outlook
-from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import State, read_heartbeat
 from deltagclip_cli.terminal.console import STYLES, running_table
+
+if TYPE_CHECKING:
+    from deltagclip_cli.launch.supervisor import End, Slot
+    from deltagclip_cli.plan.estimates import Outlook
+    from deltagclip_cli.plan.planned import Planned
 
 _LAST_SHOWN = 4
 

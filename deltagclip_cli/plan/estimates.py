@@ -5,10 +5,11 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.plan.planned import Planned
-from deltagclip_cli.spec.trial import Trial
+if TYPE_CHECKING:
+    from deltagclip_cli.plan.planned import Planned
+    from deltagclip_cli.spec.trial import Trial
 
 _Kind = tuple[Any, ...]
 

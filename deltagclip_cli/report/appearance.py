@@ -12,11 +12,13 @@ from difflib import get_close_matches
 from importlib.resources import as_file, files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import UsageError, printable
-from deltagclip_cli.results.compare.comparison import Comparison, Row
 from deltagclip_cli.results.read.run import Outcome
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.comparison import Comparison, Row
 
 logger = logging.getLogger(__name__)
 

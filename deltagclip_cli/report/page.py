@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -21,13 +21,15 @@ from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import provenance
 from deltagclip_cli.results.compare.analysis import Analysis, overall_table
-from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.compare.published import published_table
 from deltagclip_cli.results.compare.sensitivity import heat_map_table, sensitivity_tables
 from deltagclip_cli.results.compare.tables import Table, cost_table, difference_table, value_table
-from deltagclip_cli.results.read.run import Reading, Run
 from deltagclip_cli.theory.certificate import numbers_table, verdict_table
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.comparison import Comparison
+    from deltagclip_cli.results.read.run import Reading, Run
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,12 @@ from pydantic_core import from_json  # four times as fast as the standard librar
 
 from deltagclip_cli import __version__
 from deltagclip_cli.core import plural, printable, read_file
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import HeldFolder
 
 if TYPE_CHECKING:
     import torch
+
+    from deltagclip_cli.runs.folder import RunFolder
+    from deltagclip_cli.runs.hold import HeldFolder
 
 logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter
@@ -40,7 +40,9 @@ from deltagclip_cli.core import (
     written_whole,
 )
 from deltagclip_cli.runs.folder import STRICT, Heartbeat, RunFolder
-from deltagclip_cli.spec.trial import Trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 _TRIES = 5
 

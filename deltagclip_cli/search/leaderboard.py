@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -18,9 +18,11 @@ from deltagclip_cli.core import with_error
 from deltagclip_cli.plan.planned import Mean, Planned, look_up, mean
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.search.search_queue import option_words
-from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.search.study import CandidateState, Tried
 from deltagclip_cli.terminal.console import titled_table
+
+if TYPE_CHECKING:
+    from deltagclip_cli.search.searched import SearchedOptimizer
 
 BEST_SHOWN = 5
 

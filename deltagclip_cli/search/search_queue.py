@@ -10,15 +10,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import RunFolderError, UsageError
-from deltagclip_cli.launch.supervisor import End
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.search.study import KEPT_OF_HALVING, CandidateState, Study, Tried
 from deltagclip_cli.spec.trial import Trial, in_a_word
+
+if TYPE_CHECKING:
+    from deltagclip_cli.launch.supervisor import End
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import SpecError, UsageError
 from deltagclip_cli.spec.axes import Distribution, as_written, extremes
 from deltagclip_cli.spec.faults import nearest
-from deltagclip_cli.spec.grid import Search
-from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.grid import Search
+    from deltagclip_cli.spec.schema import Experiment
 
 
 @dataclass(frozen=True)

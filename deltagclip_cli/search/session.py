@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
-from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.plan.estimates import Estimates
-from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.terminal.streams import print_json
 
 if TYPE_CHECKING:
+    from deltagclip_cli.launch.launcher import StayingLauncher
     from deltagclip_cli.search.leaderboard import Leaderboard
+    from deltagclip_cli.search.searched import SearchedOptimizer
 
 JOURNAL = "search.journal"
 LOCK = ".search.lock"

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.distributions import (
@@ -32,7 +32,6 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from deltagclip_cli.core import RunFolderError, derive_seed, file_status, read_file
-from deltagclip_cli.search.searched import SearchedOptimizer
 from deltagclip_cli.spec.axes import (
     Choice,
     Distribution,
@@ -40,6 +39,9 @@ from deltagclip_cli.spec.axes import (
     rounded,
 )
 from deltagclip_cli.spec.trial import differing_keys
+
+if TYPE_CHECKING:
+    from deltagclip_cli.search.searched import SearchedOptimizer
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -27,15 +27,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
 
 from deltagclip_cli.core import UsageError, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import STRICT, RunFolder
-from deltagclip_cli.spec.slurm_settings import Resources
 from deltagclip_cli.spec.trial import Trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.slurm_settings import Resources
 
 FOLDER = ".slurm"
 

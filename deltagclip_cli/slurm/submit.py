@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
@@ -39,9 +39,11 @@ from deltagclip_cli.slurm.client import (
 )
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import counted, titled_table, waiting
 from deltagclip_cli.terminal.streams import print_json
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder
 _TOO_MANY = ("MaxSubmit", "Invalid job array")  # in what sbatch says of limits

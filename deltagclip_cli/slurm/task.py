@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
@@ -25,7 +26,9 @@ from deltagclip_cli.slurm.array import Array, Head, ListedTrial, Marks
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
 from deltagclip_cli.spec.trial import distinct_inputs
 from deltagclip_cli.terminal.console import shown_messages
-from deltagclip_cli.training.process import StopRequest
+
+if TYPE_CHECKING:
+    from deltagclip_cli.training.process import StopRequest
 
 logger = logging.getLogger(__name__)
 

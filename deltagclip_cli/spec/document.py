@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from deltagclip_cli.core import SpecError, shortened, stopped
 from deltagclip_cli.core.files import MOST_BYTES
-from deltagclip_cli.spec.faults import Where
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.faults import Where
 
 MOST_VALUES = 1_000_000
 MOST_LEVELS = 100

@@ -19,12 +19,12 @@ from urllib.parse import quote, urlencode
 from rich.text import Text
 
 from deltagclip_cli.core import DeltaGClipError, UsageError
-from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.tensorboard.contents import MEAN, Contents, Files
 from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Run
+    from deltagclip_cli.results.read.tree import Place
 
 _SECONDS_BETWEEN = 30.0
 _SHARE_OF_TIME = 0.05  # that reading the runs again may take

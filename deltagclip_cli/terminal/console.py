@@ -34,13 +34,13 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.streams import LEAST_COLUMNS
 from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
 from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Watch
+    from deltagclip_cli.spec.trial import Trial
 
 SECONDS_BETWEEN_UPDATES = 0.1
 STALE_SECONDS = 30.0

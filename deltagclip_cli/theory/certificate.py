@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,7 +28,6 @@ from deltagclip_cli.results.read.run import Group, Numbers, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.spec.schema import obstacles
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.verdict import (
     FORMULAS,
     Statement,
@@ -40,6 +39,9 @@ from deltagclip_cli.theory.verdict import (
     objection_to,
     trajectory_of,
 )
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 HOW_MEASURED = (
     "β and μ are the largest and the least that were measured along the way: a line that holds was"

@@ -12,7 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from torch.func import functional_call, jacrev, vmap
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.tasks import Loss
+
+if TYPE_CHECKING:
+    from deltagclip_cli.parts.tasks import Loss
 
 Product = Callable[[Tensor], Tensor]
 

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deltagclip_cli.core import REGIME_FRACTIONS, REGIMES
-from deltagclip_cli.results.read.run import Curve, Numbers
 from deltagclip_cli.theory.probe import EIGENVALUES, ROUNDING, falls_short, slack
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.read.run import Curve, Numbers
 
 FORMULAS = {
     "rate": "η ≤ 1/β",

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -39,9 +39,11 @@ from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.parts.schedules import Unit, build_schedule
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")

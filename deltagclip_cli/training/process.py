@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError
-from deltagclip_cli.runs.hold import HeldFolder
+
+if TYPE_CHECKING:
+    from deltagclip_cli.runs.hold import HeldFolder
 
 logger = logging.getLogger(__name__)
 

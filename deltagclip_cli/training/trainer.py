@@ -15,18 +15,20 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
-from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.runs.hold import HeldFolder
-from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.training.assembly import Parts
 from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
 from deltagclip_cli.training.sinks import Record, Recording, checksum, is_step_record
+
+if TYPE_CHECKING:
+    from deltagclip_cli.parts.tasks import Loss
+    from deltagclip_cli.runs.hold import HeldFolder
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.assembly import Parts
 
 Values = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -29,13 +29,15 @@ from deltagclip_cli.core import (
     stopped,
 )
 from deltagclip_cli.runs.environment import decided_threads, read_starts, record_start
-from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, hold
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble, find_device
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
 from deltagclip_cli.training.sinks import Beginning, Record, Sink, is_step_record, make_recording
 from deltagclip_cli.training.trainer import Checkpoints, Ending, Trainer
+
+if TYPE_CHECKING:
+    from deltagclip_cli.runs.folder import RunFolder
+    from deltagclip_cli.spec.trial import Trial
 
 logger = logging.getLogger(__name__)
 

@@ -17,16 +17,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from deltagclip_cli.core import SpecError
 from deltagclip_cli.launch.forkserver import Call, ForkServer, KilledError
-from deltagclip_cli.spec.component import Component
-from deltagclip_cli.spec.load import Spec
-from deltagclip_cli.spec.slurm_settings import Resources
-from deltagclip_cli.spec.trial import Trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.component import Component
+    from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.slurm_settings import Resources
+    from deltagclip_cli.spec.trial import Trial
 
 _PATIENCE_SECONDS = 60.0  # with the parts of one trial
 _LOADING_SECONDS = 300.0  # for torch, on a machine that is busy

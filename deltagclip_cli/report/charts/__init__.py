@@ -16,16 +16,17 @@ from deltagclip_cli.report.appearance import DrawnSetting, Looks, Style, drawn_s
 from deltagclip_cli.report.charts.bounds import Bounds
 from deltagclip_cli.report.charts.curves import Curves
 from deltagclip_cli.report.charts.heat_maps import ShadedCells
-from deltagclip_cli.report.charts.lines import Json, PageLines
 from deltagclip_cli.report.charts.performance import Profiles
 from deltagclip_cli.report.charts.settings import BySetting
 from deltagclip_cli.report.charts.steps import Steps
 from deltagclip_cli.report.charts.targets import Targets
-from deltagclip_cli.results.compare.analysis import Analysis
-from deltagclip_cli.results.compare.comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from deltagclip_cli.report.charts.lines import Json, PageLines
+    from deltagclip_cli.results.compare.analysis import Analysis
+    from deltagclip_cli.results.compare.comparison import Comparison
 
 
 class Chart(Protocol):

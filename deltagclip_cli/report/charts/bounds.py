@@ -22,13 +22,14 @@ from deltagclip_cli.report.charts.lines import (
     lines_of,
     panels,
 )
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.read.run import Curve, Numbers, Run
 from deltagclip_cli.theory.certificate import Certificate, certificate_of
 from deltagclip_cli.theory.verdict import is_measured
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from deltagclip_cli.results.compare.comparison import Comparison
+    from deltagclip_cli.results.read.run import Curve, Numbers, Run
 
 # The title of each chart, the metric that it shows, and what is dotted beside it.
 _CHARTS = (

@@ -22,10 +22,11 @@ from deltagclip_cli.report.charts.lines import (
     panels,
 )
 from deltagclip_cli.report.charts.steps import SHOWN as IN_STEPS
-from deltagclip_cli.results.compare.comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from deltagclip_cli.results.compare.comparison import Comparison
 
 SETS = {"train": "-", "test": ":", "val": "--", "": "-."}  # the last of no data set
 _FIRST = ("loss", "accuracy")

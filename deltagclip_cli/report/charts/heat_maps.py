@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deltagclip_cli.report.appearance import LITERAL, drawable, letters_in, shortened, wrapped
-from deltagclip_cli.report.charts.lines import Json, PageLines
-from deltagclip_cli.results.compare.sensitivity import HeatMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
+
+    from deltagclip_cli.report.charts.lines import Json, PageLines
+    from deltagclip_cli.results.compare.sensitivity import HeatMap
 
 _CELL = (0.6, 0.32)  # inches: a number of six letters
 _AROUND = (0.5, 0.5)  # inches for the names of the settings

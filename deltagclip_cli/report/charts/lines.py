@@ -21,7 +21,6 @@ from deltagclip_cli.report.appearance import (
     wrapped,
 )
 from deltagclip_cli.results.compare.analysis import CLOCKS
-from deltagclip_cli.results.compare.comparison import Comparison
 from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run
 
 if TYPE_CHECKING:
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.legend import Legend
+
+    from deltagclip_cli.results.compare.comparison import Comparison
 
 Json = dict[str, Any]
 

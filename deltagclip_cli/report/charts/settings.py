@@ -19,10 +19,11 @@ from deltagclip_cli.report.charts.lines import (
     look_trace,
     panels,
 )
-from deltagclip_cli.results.compare.comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from deltagclip_cli.results.compare.comparison import Comparison
 
 LEAST_VALUES = 3  # two make no curve
 _MOST_PANELS = 8

@@ -27,12 +27,13 @@ from deltagclip_cli.report.charts.lines import (
     pieces,
     set_x,
 )
-from deltagclip_cli.results.compare.comparison import Comparison
-from deltagclip_cli.results.read.run import Numbers, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from deltagclip_cli.results.compare.comparison import Comparison
+    from deltagclip_cli.results.read.run import Numbers, Run
 
 STEP_RATIO = "optim/step_size ÷ lr"
 TITLES = {

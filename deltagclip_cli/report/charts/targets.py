@@ -22,12 +22,13 @@ from deltagclip_cli.report.appearance import (
 )
 from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, escaped
 from deltagclip_cli.results.compare.analysis import CLOCKS
-from deltagclip_cli.results.compare.comparison import Comparison, Row
 from deltagclip_cli.results.compare.question import Cost, cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from deltagclip_cli.results.compare.comparison import Comparison, Row
 
 _ROW = 0.2  # inches
 _LINE = 0.13  # inches more for each further line of a name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import NOTHING, UsageError, plural, printable
 from deltagclip_cli.results.compare.comparison import Comparison, Row, check_baseline, compare_runs
@@ -17,7 +18,6 @@ from deltagclip_cli.results.compare.question import (
     higher_is_better,
     usual_metric,
 )
-from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.compare.sensitivity import (
     HeatMap,
     Margin,
@@ -34,8 +34,11 @@ from deltagclip_cli.results.compare.tables import (
     p_value,
     value_table,
 )
-from deltagclip_cli.results.read.run import Reading
 from deltagclip_cli.results.statistics.across import Profile, Ranking, performance_profile, ranks
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.request import Request
+    from deltagclip_cli.results.read.run import Reading
 
 
 @dataclass(frozen=True, eq=False)

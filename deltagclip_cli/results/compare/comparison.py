@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,7 +28,9 @@ from deltagclip_cli.results.statistics.difference import (
     compare,
     holm,
 )
-from deltagclip_cli.results.statistics.summary import Summary
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.statistics.summary import Summary
 
 TWICE = "there twice"
 

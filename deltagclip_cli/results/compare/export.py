@@ -9,14 +9,16 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.results.compare.analysis import Analysis, Overall
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
 from deltagclip_cli.results.compare.published import caveats, published
 from deltagclip_cli.results.compare.sensitivity import sensitivities, sensitivity_columns
 from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
-from deltagclip_cli.results.read.run import Run
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.analysis import Analysis, Overall
+    from deltagclip_cli.results.read.run import Run
 
 
 def json_text(analysis: Analysis) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import NOTHING, finite, more_is_better, with_error
 from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
@@ -22,8 +22,10 @@ from deltagclip_cli.results.compare.tables import (
     make_table,
 )
 from deltagclip_cli.results.read.run import Outcome, Run
-from deltagclip_cli.results.statistics.summary import Summary
 from deltagclip_cli.spec.document import parse
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.statistics.summary import Summary
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from deltagclip_cli.core import NOTHING, REGIMES, finite, plural, short, shown_with, with_error
 from deltagclip_cli.results.compare.comparison import (
@@ -21,7 +21,9 @@ from deltagclip_cli.results.compare.comparison import (
 )
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.statistics.difference import SIGNIFICANT, Design
-from deltagclip_cli.results.statistics.summary import Interval, Summary
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.statistics.summary import Interval, Summary
 
 T = TypeVar("T")
 Show = Callable[[float], str]

@@ -48,11 +48,12 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from deltagclip_cli.core import is_folder, open_file, plural, read_file
-from deltagclip_cli.results.read.run import Numbers, Option
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
+
+    from deltagclip_cli.results.read.run import Numbers, Option
 
 _HEADER = 8 + 4  # the length of the record and its checksum
 _FOOTER = 4  # the checksum of the record

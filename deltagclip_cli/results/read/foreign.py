@@ -16,14 +16,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from deltagclip_cli.core import UsageError, plural, printable, read_file
 from deltagclip_cli.results.read.events import EventCache, Events, event_files
-from deltagclip_cli.results.read.grouping import Named, Naming
 from deltagclip_cli.results.read.names import Found, Name
 from deltagclip_cli.results.read.run import (
     SETS,
@@ -39,6 +38,9 @@ from deltagclip_cli.results.read.run import (
     standard_names,
 )
 from deltagclip_cli.spec.document import parse
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.read.grouping import Named, Naming
 
 _UNIX_TIME = re.compile(r"1\d{9}(?:\.\d+)?")
 _OPTION_FILES = (

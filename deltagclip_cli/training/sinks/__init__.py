@@ -21,13 +21,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import SPEED, TRAINED_METRICS, TakenOverError, load_target
 from deltagclip_cli.runs.folder import Heartbeat
-from deltagclip_cli.runs.hold import HeldFile, HeldFolder
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.process import EPOCHS
+
+if TYPE_CHECKING:
+    from deltagclip_cli.runs.hold import HeldFile, HeldFolder
+    from deltagclip_cli.spec.trial import Trial
 
 TABLE = {
     "metrics": "deltagclip_cli.training.sinks:JsonLines",

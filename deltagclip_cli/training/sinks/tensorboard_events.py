@@ -7,15 +7,17 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams
 
-from deltagclip_cli.runs.hold import HeldFile, HeldFolder
 from deltagclip_cli.training.sinks import STEP_PREFIX, Beginning, Record, Sink
+
+if TYPE_CHECKING:
+    from deltagclip_cli.runs.hold import HeldFile, HeldFolder
 
 
 class TensorBoardEvents(Sink):
