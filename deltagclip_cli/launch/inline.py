@@ -81,17 +81,12 @@ class InlineLauncher(StayingLauncher):
 
 @dataclass
 class InlineRunner:
-    """Runs one trial after the other in this process.
-
-    Args:
-        should_stop: when it says yes, no more trials are started.
-        work: runs a trial until the function given to it says that the trial is to be given up, and
-            returns the exit code.
-        fail_fast: stop after the first trial that does not finish.
-    """
+    """Runs one trial after the other in this process."""
 
     data_dir: Path
-    should_stop: Callable[[], bool]
+    should_stop: Callable[[], bool]  # when it says yes, no more trials are started
+    # Runs a trial until the function given to it says that the trial is to be given up, and returns
+    # the exit code
     work: Callable[[Planned, Callable[[], bool]], int]
     _: KW_ONLY
     fail_fast: bool = False

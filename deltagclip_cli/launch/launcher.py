@@ -48,30 +48,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepRequest:
-    """The options of one ``sweep``; those not described here are as ``sweep --help`` has them.
-
-    Args:
-        elsewhere: asks a queue, if there is one, which trials wait or run there.
-        words: of the command line, that other commands need to mean the same experiments.
-        slurm: keys of the spec's ``slurm`` with other values, ``KEY=VALUE``; also ``pack=K``.
-        ask: ask before results are replaced.
-    """
+    """The options of one ``sweep``; those not described here are as ``sweep --help`` has them."""
 
     spec: Spec
     runs: Path
     data: Path
     console: Console
+    # Asks a queue, if there is one, which trials wait or run there
     elsewhere: Callable[[], Elsewhere] = Elsewhere
+    # Of the command line, that other commands need to mean the same experiments
     words: Sequence[str] = ()
     threads: int | None = None
     jobs: int | None = None
     gpus: str | None = None
     trials_per_gpu: int = 1
     fail_fast: bool = False
+    # Keys of the spec's ``slurm`` with other values, ``KEY=VALUE``; also ``pack=K``
     slurm: Sequence[str] = ()
     retry_failed: bool = False
     force: bool = False
-    ask: bool = False
+    ask: bool = False  # ask before results are replaced
     as_json: bool = False
     quiet: bool = False
 

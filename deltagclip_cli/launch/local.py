@@ -54,23 +54,16 @@ class LocalLauncher(StayingLauncher):
 
 @dataclass
 class LocalRunner:
-    """Runs each trial in a worker process of its own, as many at a time as there are slots.
-
-    Args:
-        should_stop: when it says yes, trials are stopped with a checkpoint.
-        jobs, gpus, trials_per_gpu, threads: as :func:`find_slots` takes them.
-        local_data: a folder of this machine that data are copied to first; workers read it there.
-        fail_fast: stop after the first trial that does not finish.
-    """
+    """Runs each trial in a worker process of its own, as many at a time as there are slots."""
 
     data_dir: Path
-    should_stop: Callable[[], bool]
+    should_stop: Callable[[], bool]  # when it says yes, trials are stopped with a checkpoint
     _: KW_ONLY
-    jobs: int | None = None
+    jobs: int | None = None  # this and the next three as find_slots takes them
     gpus: str | None = None
     trials_per_gpu: int = 1
     threads: int | None = None
-    local_data: Path | None = None
+    local_data: Path | None = None  # a folder of this machine to copy data to, and to read there
     fail_fast: bool = False
     download: bool = True
 

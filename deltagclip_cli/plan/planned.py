@@ -32,34 +32,22 @@ _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class QueueState:
-    """The state of a trial by its files and by what else works on it.
-
-    Args:
-        state: of the trial.
-        reason: why, if the queue knows that better than the files; else empty.
-        in_a_job: whether it waits or runs in a job, or may do so.
-        where: the machine that it runs on, as far as that is known.
-        job: what the queue tells of the job, for programs; None if it tells nothing.
-    """
+    """The state of a trial by its files and by what else works on it."""
 
     state: State
-    reason: str = ""
-    in_a_job: bool = False
-    where: str = ""
+    reason: str = ""  # why, if the queue knows that better than the files; else empty
+    in_a_job: bool = False  # whether it waits or runs in a job, or may do so
+    where: str = ""  # the machine that it runs on, as far as that is known
+    # What the queue tells of the job, for programs; None if it tells nothing
     job: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Trials that others were told to run; in itself none. The queue of a cluster says which.
+    """Trials that others were told to run; in itself none. The queue of a cluster says which."""
 
-    Args:
-        problem: why the queue cannot be asked; empty if it was, or need not be.
-        unread: lists of trials that cannot be read, a sentence each.
-    """
-
-    problem: str = ""
-    unread: Sequence[str] = ()
+    problem: str = ""  # why the queue cannot be asked; empty if it was, or need not be
+    unread: Sequence[str] = ()  # lists of trials that cannot be read, a sentence each
 
     @property
     def experiments(self) -> Sequence[str]:
@@ -90,24 +78,17 @@ NOBODY = Elsewhere()
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial, its folder, and what the files there said when it was planned.
-
-    Args:
-        trial: what to run.
-        folder: where.
-        state: of the folder; or what the queue of a cluster knows better.
-        variant: what tells its setting from others of the same optimizer, such as ``lr=0.1``.
-        result: what ``result.json`` holds, if the trial is finished or diverged.
-        standing: with the queue; None if nobody has asked.
-        afresh: delete what is in the folder and start again, once nothing speaks against it.
-    """
+    """A trial, its folder, and what the files there said when it was planned."""
 
     trial: Trial
     folder: RunFolder
-    state: State
+    state: State  # of the folder; or what the queue of a cluster knows better
+    # What tells its setting from others of the same optimizer, such as ``lr=0.1``
     variant: str = ""
+    # What ``result.json`` holds, if the trial is finished or diverged
     result: Mapping[str, Any] | None = None
-    standing: QueueState | None = None
+    standing: QueueState | None = None  # with the queue; None if nobody has asked
+    # Delete what is in the folder and start again, once nothing speaks against it
     afresh: bool = False
 
     @property
@@ -198,27 +179,16 @@ def pending(
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run folder as it is met on the disk, its trial unread.
-
-    Args:
-        experiment: its name.
-        label: of the optimizer.
-        seed: of the trial.
-        name: label, setting as far as it is known, and seed, as shown to people.
-        folder: the run folder.
-        state: what its files say.
-        beat: how far it is, if it is running and has said so.
-        standing: with the queue of a cluster; None if nobody has asked.
-    """
+    """A run folder as it is met on the disk, its trial unread."""
 
     experiment: str
     label: str
     seed: int
-    name: str
+    name: str  # label, setting as far as it is known, and seed, as shown to people
     folder: RunFolder
     state: State
-    beat: Heartbeat | None
-    standing: QueueState | None = None
+    beat: Heartbeat | None  # how far it is, if it is running and has said so
+    standing: QueueState | None = None  # with the queue of a cluster; None if nobody has asked
 
     @property
     def reason(self) -> str:
@@ -231,18 +201,12 @@ class RunStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """Everything that a runs folder and a spec have.
+    """Everything that a runs folder and a spec have."""
 
-    Args:
-        planned: the trials of the spec.
-        trials: one for each of those, then one for each other run folder.
-        elsewhere: was asked which trials wait or run in jobs.
-        unlisted: folders and lists that may hold more, but cannot be read; a sentence each.
-    """
-
-    planned: Sequence[Planned]
-    trials: Sequence[RunStatus]
-    elsewhere: Elsewhere = NOBODY
+    planned: Sequence[Planned]  # the trials of the spec
+    trials: Sequence[RunStatus]  # one for each of those, then one for each other run folder
+    elsewhere: Elsewhere = NOBODY  # was asked which trials wait or run in jobs
+    # Folders and lists that may hold more, but cannot be read; a sentence each
     unlisted: Sequence[str] = ()
 
     @property
@@ -338,36 +302,23 @@ def _folders(path: Path, unlisted: list[str]) -> list[Path]:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over seeds, with its standard error s/√n, where s has n - 1 degrees of freedom.
+    """A mean over seeds, with its standard error s/√n, where s has n - 1 degrees of freedom."""
 
-    Args:
-        n: how many values there were.
-        value: their mean.
-        standard_error: None for a single value.
-    """
-
-    n: int
+    n: int  # how many values there were
     value: float
-    standard_error: float | None
+    standard_error: float | None  # None for a single value
 
 
 @dataclass(frozen=True)
 class SettingSummary:
-    """One optimizer setting of an experiment, with what became of its seeds.
-
-    Args:
-        experiment: its name.
-        label: of the optimizer.
-        variant: what tells it from other settings of the label; may be empty.
-        states: how many trials are in which state.
-        metrics: over the finished trials, at their last epoch. A diverged trial has no last value,
-            so that ``states`` has to be shown beside them.
-    """
+    """One optimizer setting of an experiment, with what became of its seeds."""
 
     experiment: str
     label: str
-    variant: str
-    states: Mapping[State, int]
+    variant: str  # what tells it from other settings of the label; may be empty
+    states: Mapping[State, int]  # how many trials are in which state
+    # Over the finished trials, at their last epoch. A diverged trial has no last value, so that
+    # ``states`` has to be shown beside them
     metrics: Mapping[str, Mean]
 
 

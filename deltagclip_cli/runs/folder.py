@@ -326,33 +326,20 @@ def lines_of(file: Path) -> Iterator[bytes]:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The state of a running trial at one moment, as ``progress.json`` has it.
-
-    Args:
-        host: where it runs.
-        pid: its process there.
-        device: ``cpu``, ``cuda:0``, ...
-        epoch: the epoch that it is in, from 1.
-        epochs: how many there will be.
-        done: the share of all its steps that are made.
-        metrics: of the last whole epoch.
-        samples_per_second: since the last beat; None before the first step.
-        seconds_left: at the speed of this start; None before its first step.
-        time: of this beat, in seconds since 1970.
-    """
+    """The state of a running trial at one moment, as ``progress.json`` has it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     host: str
     pid: int
-    device: str
-    epoch: int
-    epochs: int
-    done: float
-    metrics: Mapping[str, float | None] = field(default_factory=dict)
-    samples_per_second: float | None = None
-    seconds_left: float | None = None
-    time: float = 0.0
+    device: str  # ``cpu``, ``cuda:0``, ...
+    epoch: int  # the epoch that it is in, from 1
+    epochs: int  # how many there will be
+    done: float  # the share of all its steps that are made
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # of the last whole epoch
+    samples_per_second: float | None = None  # since the last beat; None before the first step
+    seconds_left: float | None = None  # at the speed of this start; None before its first step
+    time: float = 0.0  # of this beat, in seconds since 1970
 
     @property
     def age_seconds(self) -> float:

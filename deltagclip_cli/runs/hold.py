@@ -49,25 +49,16 @@ _TRIES = 5
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that a run folder belongs to, as ``owner.json`` names it.
-
-    Args:
-        token: random, and new at each start.
-        host: where it runs.
-        pid: its process there.
-        job: Slurm's id, ``<array job>_<task>`` or ``<job>``; empty outside of Slurm.
-        restart: how often Slurm has started that job again.
-        since: when it took the folder, in seconds since 1970.
-    """
+    """The process that a run folder belongs to, as ``owner.json`` names it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    token: str
+    token: str  # random, and new at each start
     host: str = ""
     pid: int = 0
-    job: str = ""
-    restart: int = 0
-    since: float = 0.0
+    job: str = ""  # Slurm's id, ``<array job>_<task>`` or ``<job>``; empty outside of Slurm
+    restart: int = 0  # how often Slurm has started that job again
+    since: float = 0.0  # when it took the folder, in seconds since 1970
 
     def __str__(self) -> str:
         if self.job:

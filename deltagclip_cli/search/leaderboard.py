@@ -29,16 +29,10 @@ BEST_SHOWN = 5
 
 @dataclass(frozen=True)
 class Placed:
-    """A setting with what its run folders hold.
-
-    Args:
-        tried: the setting, and how far it has come.
-        result: the metric over seeds; None unless all are finished.
-        planned: its trials.
-    """
+    """A setting with what its run folders hold."""
 
     tried: Tried
-    result: Mean | None
+    result: Mean | None  # the metric over seeds; None unless all are finished
     planned: Sequence[Planned]
 
     def as_data(self) -> dict[str, Any]:

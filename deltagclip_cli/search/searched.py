@@ -19,19 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchedOptimizer:
-    """One optimizer of an experiment, whose best setting is looked for.
-
-    Args:
-        name: of the experiment.
-        experiment: which has a ``search`` with a space for the label.
-        label: of the optimizer.
-        seeds: that every setting is run with, one after the other.
-    """
+    """One optimizer of an experiment, whose best setting is looked for."""
 
     name: str
-    experiment: Experiment
+    experiment: Experiment  # which has a ``search`` with a space for the label
     label: str
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # that every setting is run with, one after the other
 
     @property
     def search(self) -> Search:

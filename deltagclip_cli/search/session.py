@@ -24,17 +24,11 @@ LOCK = ".search.lock"
 
 @dataclass(frozen=True)
 class SearchSession:
-    """A search, and how it is shown.
-
-    Args:
-        sweep: how its trials are run.
-        optimizers: those whose best settings are looked for.
-        budget: how many settings each is to be tried with, those of earlier searches included.
-    """
+    """A search, and how it is shown."""
 
     sweep: StayingLauncher
     optimizers: Sequence[SearchedOptimizer]
-    budget: int
+    budget: int  # how many settings each is to be tried with, those of earlier searches included
 
     def show(self) -> int:
         """Print the spaces and how many settings were tried, start nothing; the exit code.

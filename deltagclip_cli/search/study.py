@@ -65,19 +65,12 @@ class CandidateState(StrEnum):
 
 @dataclass(frozen=True)
 class Tried:
-    """A setting that was tried, or is being tried.
+    """A setting that was tried, or is being tried."""
 
-    Args:
-        number: in its study, from 0.
-        options: of the optimizer.
-        outcome: how far it has come.
-        value: of the metric, as a mean over seeds; None without one.
-    """
-
-    number: int
+    number: int  # in its study, from 0
     options: dict[str, Any]
-    outcome: CandidateState
-    value: float | None
+    outcome: CandidateState  # how far it has come
+    value: float | None  # of the metric, as a mean over seeds; None without one
 
 
 class Study:

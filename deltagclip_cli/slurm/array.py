@@ -47,18 +47,13 @@ class Marks:
     """When the files of a run folder were written that say how far it is.
 
     They are compared for equality only: the clocks of login nodes, compute nodes and disks differ.
-
-    Args:
-        begun: the first one; None if it is not there.
-        stopped: the one that says that the trial was interrupted.
-        ended: the one that says that the trial ended or failed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    begun: float | None = None
-    stopped: float | None = None
-    ended: float | None = None
+    begun: float | None = None  # the first one; None if it is not there
+    stopped: float | None = None  # the one that says that the trial was interrupted
+    ended: float | None = None  # the one that says that the trial ended or failed
 
     @classmethod
     def of(cls, folder: RunFolder) -> Self:
@@ -68,32 +63,25 @@ class Marks:
 
 @dataclass(frozen=True)
 class ListedTrial:
-    """A trial in the list of an array, with its run folder relative to the runs folder.
-
-    Args:
-        again: run it although it had ended when it was submitted: ``failed`` where it can go on,
-            ``all`` from its beginning; else empty.
-        before: how its run folder was when it was submitted.
-    """
+    """A trial in the list of an array, with its run folder relative to the runs folder."""
 
     folder: str
     trial: Trial
+    # Run it although it had ended when it was submitted: ``failed`` where it can go on, ``all``
+    # from its beginning; else empty
     again: str = ""
-    before: Marks = Marks()
+    before: Marks = Marks()  # how its run folder was when it was submitted
 
 
 @dataclass(frozen=True)
 class Head:
-    """The first line of a list: ``count`` trials, of which each task runs ``pack``.
-
-    They were ``submitted`` so many seconds after 1970 began.
-    """
+    """The first line of a list: ``count`` trials, of which each task runs ``pack``."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
     experiment: str
     pack: Annotated[int, Field(gt=0)]
-    submitted: float
+    submitted: float  # in seconds since 1970
     count: Annotated[int, Field(ge=0)]
 
     @property

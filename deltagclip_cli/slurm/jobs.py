@@ -48,22 +48,18 @@ class ArrayPlace:
 
 @dataclass(frozen=True)
 class Jobs(Elsewhere):
-    """The submitted trials of a runs folder, and what Slurm says of their jobs.
+    """The submitted trials of a runs folder, and what Slurm says of their jobs."""
 
-    Args:
-        places: where each trial was submitted last, or waits or runs from before, by its run folder
-            relative to the runs folder.
-        tasks: by the name of the job and the number in the array; of one task submitted twice by
-            hand, one that is alive.
-        is_missing: Slurm could not be asked because its commands are not here.
-        queue: all tasks that the queue tells of, also the second one of a place.
-        arrays: that were asked about, with the first lines of their lists.
-    """
-
+    # Where each trial was submitted last, or waits or runs from before, by its run folder relative
+    # to the runs folder
     places: Mapping[str, ArrayPlace] = field(default_factory=dict)
+    # By the name of the job and the number in the array; of one task submitted twice by hand, one
+    # that is alive
     tasks: Mapping[tuple[str, int], ArrayTask] = field(default_factory=dict)
-    is_missing: bool = False
+    is_missing: bool = False  # Slurm could not be asked because its commands are not here
+    # All tasks that the queue tells of, also the second one of a place
     queue: Sequence[ArrayTask] = ()
+    # That were asked about, with the first lines of their lists
     arrays: Mapping[Array, Head] = field(default_factory=dict)
 
     @property

@@ -38,22 +38,16 @@ _SECONDS_BETWEEN_REQUESTS = 3.0
 
 @dataclass(frozen=True)
 class JobSession:
-    """Runs the trials of one task of an array.
-
-    Args:
-        job: Slurm's id of the task; empty where somebody runs it by hand.
-        local_data: a folder on this machine to copy data to first; may hold ``$VARIABLES``.
-        threads: of the CPU, for each trial; None for as many as usual.
-        gpus: True if there must be some, False if none is used; None takes what is there.
-    """
+    """Runs the trials of one task of an array."""
 
     array: Array
     task: int
-    job: str
+    job: str  # Slurm's id of the task; empty where somebody runs it by hand
     data: Path
+    # A folder on this machine to copy data to first; may hold ``$VARIABLES``
     local_data: str | None
-    threads: int | None
-    gpus: bool | None
+    threads: int | None  # of the CPU, for each trial; None for as many as usual
+    gpus: bool | None  # True if there must be some, False if none is used; None takes what is there
     console: Console
     stop: StopRequest
 

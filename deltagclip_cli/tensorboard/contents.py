@@ -45,15 +45,10 @@ _REPLACED = str.maketrans({"/": "_", "\\": "_", "(": "[", ")": "]"})
 
 @dataclass(frozen=True)
 class Files:
-    """The folder of one of TensorBoard's runs.
+    """The folder of one of TensorBoard's runs."""
 
-    Args:
-        links: event files of the run itself, wherever they lie.
-        written: the content of one of ours; None for none.
-    """
-
-    links: Sequence[Path] = ()
-    written: bytes | None = None
+    links: Sequence[Path] = ()  # event files of the run itself, wherever they lie
+    written: bytes | None = None  # the content of one of ours; None for none
 
 
 class Contents:

@@ -159,17 +159,11 @@ def columns(
 
 @dataclass(frozen=True)
 class Section:
-    """The charts of an experiment under one set of conditions.
-
-    Args:
-        title: its title, as the name of a folder.
-        heading: what its charts show.
-        metrics: the names of all metrics, the compared one first.
-    """
+    """The charts of an experiment under one set of conditions."""
 
     title: str
-    heading: str
-    metrics: Sequence[str]
+    heading: str  # what its charts show
+    metrics: Sequence[str]  # the names of all metrics, the compared one first
 
     def main(self) -> list[str]:
         """Return the metrics that matter: the compared one, then test, validation, training."""

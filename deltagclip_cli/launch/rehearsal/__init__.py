@@ -205,15 +205,10 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Stage:
-    """The device, or the cluster, on which trials are to be trained.
+    """The device, or the cluster, on which trials are to be trained."""
 
-    Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        here: whether on this machine; of another nothing is known but that.
-    """
-
-    device: str
-    here: bool = True
+    device: str  # ``auto``, ``cpu``, ``cuda`` or ``cuda:N``
+    here: bool = True  # whether on this machine; of another nothing is known but that
 
 
 def elsewhere(resources: Resources) -> Stage:
@@ -223,18 +218,11 @@ def elsewhere(resources: Resources) -> Stage:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A part that refuses a trial.
+    """A part that refuses a trial."""
 
-    Args:
-        trial: its number among those that were tried.
-        part: a setting of the experiment, or ``optimizer``.
-        option: of the part, that is to blame; empty if none alone is.
-        reason: what the part says.
-    """
-
-    trial: int
-    part: str
-    option: str
+    trial: int  # its number among those that were tried
+    part: str  # a setting of the experiment, or ``optimizer``
+    option: str  # of the part, that is to blame; empty if none alone is
     reason: str
 
 

@@ -58,15 +58,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class NetworkOutline:
-    """A network as an optimizer sees it.
+    """A network as an optimizer sees it."""
 
-    Args:
-        dimensions: of its parameters, each number once.
-        numbers: how many it has to learn.
-    """
-
-    dimensions: tuple[int, ...] = (2, 1)  # as of nearly every one
-    numbers: int = 0
+    dimensions: tuple[int, ...] = (2, 1)  # of its parameters, each number once; as of most networks
+    numbers: int = 0  # how many it has to learn
 
 
 class Rehearsal:

@@ -50,22 +50,14 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Beginning:
-    """The facts of a trial whose training begins, or goes on after an interruption.
-
-    Args:
-        trial: what is trained.
-        device: ``cpu``, ``cuda:0``, ...
-        steps: in an epoch.
-        epoch: how many epochs are finished.
-        batch: how many batches of the next one are.
-        records: of earlier starts, that stay: what a sink was told behind them is told again.
-    """
+    """The facts of a trial whose training begins, or goes on after an interruption."""
 
     trial: Trial
-    device: str
-    steps: int
-    epoch: int = 0
-    batch: int = 0
+    device: str  # ``cpu``, ``cuda:0``, ...
+    steps: int  # in an epoch
+    epoch: int = 0  # how many epochs are finished
+    batch: int = 0  # how many batches of the next one are
+    # Of earlier starts, that stay: what a sink was told behind them is told again
     records: Sequence[Record] = ()
 
     @property
