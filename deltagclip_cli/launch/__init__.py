@@ -22,15 +22,7 @@ TABLE = Catalogue(
 
 
 def find_launcher(name: str, given: Iterable[str]) -> type[Launcher]:
-    """Find a launcher that takes some options of ``sweep``.
-
-    Args:
-        name: of the launcher.
-        given: the options, of those that only some launchers take.
-
-    Raises:
-        UsageError: there is none of that name, or it does not take one of the options.
-    """
+    """Find a launcher that takes the options ``given``, of those that only some launchers take."""
     if name not in TABLE.entries:
         raise UsageError(
             f"--launcher {name}: there is no such launcher.\n"

@@ -136,11 +136,7 @@ class ForkServer:
             _ensure_server()
 
     def start(self, words: list[str], log: Path) -> Fork:
-        """Start ``deltagclip`` with the words of a command line, and append what it says to a log.
-
-        Raises:
-            OSError: no process can be started.
-        """
+        """Start ``deltagclip`` with the words of a command line, and append its errors to a log."""
         said = log.stat().st_size if log.exists() else 0
         return Fork(self._start(_run_command, words, str(log)), log, said)
 
@@ -152,7 +148,6 @@ class ForkServer:
         Raises:
             UsageError: the function failed; with its message.
             KilledError: its process was killed, each time.
-            TrialError: no process can be started.
         """
         for _ in range(_TRIES):
             answer = self._answer(function, arguments, should_stop)

@@ -103,11 +103,7 @@ class Launcher(ABC):
         return longest_first(todo, estimates), estimates
 
     def check_force(self, todo: Sequence[Planned]) -> None:
-        """Say how many results are replaced, and ask whoever can answer.
-
-        Raises:
-            typer.Exit: the answer was no.
-        """
+        """Say how many results are replaced, and ask whoever can answer; exit if that is no."""
         results = sum(each.result is not None for each in todo)
         if results:
             self.say(f"--force replaces {plural(results, 'result')}.")
@@ -151,22 +147,14 @@ class Runner(Protocol):
 
     @property
     def slots(self) -> Sequence[Slot]:
-        """The slots on which trials run.
-
-        Raises:
-            DeviceError: what was asked for is not there.
-        """
+        """The slots on which trials run."""
 
     @property
     def call(self) -> Call | None:
         """A way to call a function where torch is loaded; None if that is this process."""
 
     def prepare(self, trials: Sequence[Trial]) -> None:
-        """Make these data sets ready, so that workers do not all download or decode them.
-
-        Raises:
-            UsageError: one is missing or broken.
-        """
+        """Make these data sets ready, so that workers do not all download or decode them."""
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:
         """Run trials until there are none left, or until asked to stop."""
@@ -237,10 +225,6 @@ class StayingLauncher(Launcher):
         Args:
             trials: that it will hand out at most; where they are drawn later, others like them.
             tried: others whose parts are built before.
-
-        Raises:
-            SpecError: a part refuses its options.
-            UsageError: data are missing or broken.
         """
         asked, runner = self.request, self.runner
         stage = Stage(runner.slots[0].device)

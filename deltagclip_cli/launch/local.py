@@ -101,12 +101,7 @@ class LocalRunner:
         *arguments: object,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> Any:
-        """Call a function in a process that has loaded torch; None if asked to stop.
-
-        Raises:
-            UsageError: it failed.
-            TrialError: it was killed, each time, or no process can be started.
-        """
+        """Call a function in a process that has loaded torch; None if asked to stop."""
         asked = self.should_stop
         if asked():
             return None
@@ -169,10 +164,6 @@ def find_slots(
         jobs: trials at a time on the CPU; None to look for GPUs first.
         gpus: ``all``, or numbers such as ``0,2`` as torch counts them; None for all there are.
         trials_per_gpu: how many share one GPU.
-        threads: of the CPU that each trial has.
-
-    Raises:
-        DeviceError: there is no such GPU, or CPU and GPUs were both asked for.
     """
     if jobs is not None and (gpus is not None or trials_per_gpu > 1):
         raise DeviceError(

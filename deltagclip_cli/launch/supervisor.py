@@ -73,11 +73,8 @@ class PlannedQueue:
     """The trials of a plan, in its order.
 
     A trial that another process works on is looked at again later: it may be finished there, or be
-    left for us.
-
-    Args:
-        pending: the trials to run. One that has ended before is run again, unless that was after
-            this queue was made: then another process has done so.
+    left for us. One that has ended before is run again, unless that was after this queue was made:
+    then another process has done so.
 
     Attributes:
         any_failed: whether a trial failed, or could not even be begun.
@@ -211,15 +208,10 @@ class _Job:
 
 
 class Supervisor:
-    """Runs the trials of a queue on slots.
+    """Runs the trials of a queue on slots, each by a worker that ``start`` starts there.
 
-    Args:
-        queue: what to run.
-        slots: where.
-        start: starts the worker of a trial on a slot.
-        watcher: is shown what happens.
-        should_stop: when it says yes, the workers are asked to stop, and no others are started.
-        fail_fast: stop after the first trial that fails, diverges or is killed.
+    When ``should_stop`` says yes, the workers are asked to stop, and no others are started; with
+    ``fail_fast``, likewise after the first trial that fails, diverges or is killed.
     """
 
     def __init__(

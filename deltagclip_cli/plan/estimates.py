@@ -51,13 +51,7 @@ def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
 
 
 class Outlook:
-    """The time that is left of a sweep, as far as that is known.
-
-    Args:
-        trials: that are to be run, or as many that take as long.
-        estimates: of their times, which are bettered by every trial that ends.
-        slots: how many run at once.
-    """
+    """The time that is left of a sweep, as far as that is known."""
 
     def __init__(self, trials: Sequence[Trial], estimates: Estimates, slots: int) -> None:
         self._estimates = estimates
@@ -74,8 +68,7 @@ class Outlook:
     def seconds(self, running: Sequence[tuple[Trial, float | None]]) -> float | None:
         """Return how long it will take; None if that of one trial is not known.
 
-        Args:
-            running: the trials that run now, each with the seconds that it says are left.
+        Trials that are ``running`` come with the seconds that they say are left.
         """
         waiting = self._left - Counter(_length(trial) for trial, _ in running)
         times = [seconds for _, seconds in running]
@@ -101,11 +94,8 @@ def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Plann
 
 
 def spread(seconds: Sequence[float | None], slots: int) -> tuple[list[int], float | None]:
-    """Give each trial, in order, to the slot that is free first.
-
-    Args:
-        seconds: the time of each trial; those that are unknown are dealt out in turn.
-        slots: how many run at once.
+    """Give each trial, in order, to the slot that is free first, and deal out those of unknown
+    times.
 
     Returns:
         The slot of each trial, and when the last is done of which the time is known, as if there

@@ -59,13 +59,7 @@ class Elsewhere:
         return ()
 
     def standing(self, name: str, folder: RunFolder, state: State) -> QueueState:
-        """Add what is known of a trial to what its files say.
-
-        Args:
-            name: of its run folder, relative to the runs folder.
-            folder: its run folder.
-            state: what the files there say.
-        """
+        """Add what is known of a trial, by its run folder below the runs folder, to what files say."""
         return QueueState(state)
 
     def hint(self, waiting: Sequence[QueueState]) -> str:
@@ -259,11 +253,7 @@ def _beat(folder: RunFolder, state: State, standing: QueueState | None) -> Heart
 
 
 def experiments_in(runs: Path, elsewhere: Elsewhere = NOBODY) -> list[str]:
-    """Name the experiments that have run folders, may have, or will have when their jobs begin.
-
-    Raises:
-        UsageError: that is the runs folder itself.
-    """
+    """Name the experiments that have run folders, may have, or will have when their jobs begin."""
     unlisted: list[str] = []
     folders = _folders(runs, unlisted)
     if unlisted:

@@ -160,12 +160,8 @@ def describe(device: torch.device) -> dict[str, Any]:
 def record_start(held: HeldFolder, device: torch.device, threads: int | None = None) -> None:
     """Add an entry for this start to ``environment.json``, a list with the oldest start first.
 
-    Of whatever lets the trial go on otherwise than it was begun, or than was wished, the log tells.
-
-    Args:
-        held: the folder of the trial.
-        device: that it is trained on.
-        threads: that were asked for; None if nobody did.
+    Of whatever lets the trial go on otherwise than it was begun, or than was wished, such as with
+    the ``threads`` that were asked for, the log tells.
     """
     folder = held.folder
     earlier, now = read_starts(folder), describe(device)

@@ -159,11 +159,7 @@ class RunFolder:
         return ""
 
     def check_files(self) -> None:
-        """Check that nothing lies where a trial reads and writes its files.
-
-        Raises:
-            RunFolderError: something does.
-        """
+        """Check that nothing lies where a trial reads and writes its files."""
         if obstacle := self.obstacle:
             raise RunFolderError(
                 f"{self.path}: {obstacle}.\n  Move it away, or name another folder with --runs DIR."
@@ -189,11 +185,7 @@ class RunFolder:
         return is_claimed(self.lock_file)
 
     def check(self, trial: Trial) -> None:
-        """Check that the folder was made for ``trial``.
-
-        Raises:
-            RunFolderError: it was made from another spec, or its trial.yaml is not readable.
-        """
+        """Check that the folder was made for ``trial``."""
         there = self.trial()
         if there.identity != trial.identity:
             differences = differing_keys(there.settings, trial.settings)
@@ -206,18 +198,11 @@ class RunFolder:
         """Read the trial that the folder was made for, as it was written then.
 
         That what it names exists in this version, only :meth:`trial_to_run` checks.
-
-        Raises:
-            RunFolderError: there is no readable trial.yaml.
         """
         return read_trial(self.trial_file)
 
     def trial_to_run(self) -> Trial:
-        """Read the trial that the folder was made for, if it can be run here.
-
-        Raises:
-            RunFolderError: there is no readable trial.yaml, or it asks for what is not there.
-        """
+        """Read the trial that the folder was made for, if it can be run here."""
         return read_trial(self.trial_file, to_run=True)
 
     def result(self) -> dict[str, Any] | None:
@@ -228,9 +213,6 @@ class RunFolder:
         """Yield the records of ``metrics.jsonl``, up to the first line that is none.
 
         Each has an ``epoch``, a ``step``, a ``time`` and metrics, which are numbers or None.
-
-        Raises:
-            OSError: the file cannot be read.
         """
         with suppress(FileNotFoundError):
             for line in lines_of(self.metrics_file):
@@ -310,11 +292,7 @@ def read_result(file: Path) -> tuple[dict[str, Any] | None, str]:
 
 
 def lines_of(file: Path) -> Iterator[bytes]:
-    """Yield the lines of a file of records without their ends, as far as they have an end.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Yield the lines of a file of records without their ends, as far as they have an end."""
     with open_file(file) as opened:
         rest = b""
         for block in iter(partial(opened.read, _MOST_BYTES_OF_A_LINE), b""):

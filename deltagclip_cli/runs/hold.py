@@ -103,11 +103,7 @@ def leftovers(folder: RunFolder, *, keep_last: bool = True) -> list[Leftover]:
     """List what can go of a folder that no process works in.
 
     A trial without a result needs its checkpoints, for it may go on. One that has ended needs none;
-    the last is kept for whoever wants the weights.
-
-    Args:
-        folder: whose links are left alone.
-        keep_last: keep the last checkpoint of a trial that has ended.
+    the last is kept for whoever wants the weights, unless ``keep_last`` is false.
     """
     files = [*folder.path.glob(".*.part")]
     if folder.result() is not None:
@@ -129,9 +125,6 @@ class HeldFolder:
 
     Everything that writes raises a :class:`~deltagclip_cli.core.TakenOverError` instead if the
     folder is another process's by now.
-
-    Attributes:
-        folder: the same, for reading.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -143,11 +136,7 @@ class HeldFolder:
         self._is_taken = False
 
     def take(self) -> None:
-        """Make the folder this process's own, until it lets go; who had it will notice.
-
-        Raises:
-            OSError: ``owner.json`` cannot be written.
-        """
+        """Make the folder this process's own, until it lets go; who had it will notice."""
         owner = Owner(
             token=secrets.token_hex(16),
             host=socket.gethostname(),
@@ -171,7 +160,6 @@ class HeldFolder:
 
         Raises:
             TakenOverError: it is another's, or was another's in between.
-            OSError: that cannot be found out.
         """
         try:
             # Opened anew each time: on NFS it is open() that asks the server for what is there now.
@@ -220,10 +208,6 @@ class HeldFolder:
         """Write ``trial.yaml``, or check that the one that is there is of ``trial``.
 
         One that means the same is left as it is, whatever its words.
-
-        Raises:
-            UnwritableError: it cannot be written.
-            RunFolderError: the folder was made from another spec.
         """
         file, written = self.folder.trial_file, trial.model_dump(mode="json")
         try:
@@ -240,11 +224,7 @@ class HeldFolder:
             raise _unwritable(self.folder, error) from error
 
     def clear(self) -> None:
-        """Delete everything in the folder but the claim on it, whosever it was.
-
-        Raises:
-            RunFolderError: something in it cannot be deleted, or it is a link.
-        """
+        """Delete everything in the folder but the claim on it, whosever it was."""
         if self.folder.path.is_symlink():
             raise RunFolderError(
                 f"{self.folder.path}: a link, through which nothing is deleted.\n"
@@ -275,11 +255,7 @@ class HeldFolder:
         self.remove_unfinished()
 
     def remove_leftovers(self, *, keep_last: bool = True) -> list[Leftover]:
-        """Delete what :func:`leftovers` lists, and return it.
-
-        Raises:
-            OSError: one cannot be deleted.
-        """
+        """Delete what :func:`leftovers` lists, and return it."""
         found = leftovers(self.folder, keep_last=keep_last)
         self.remove(*(each.file for each in found))
         return found
@@ -329,12 +305,7 @@ class HeldFolder:
 
 
 class HeldFile:
-    """A file of a held folder that grows, and of which every piece can be read at once.
-
-    Args:
-        held: the folder.
-        path: of the file, which is made if it is not there.
-    """
+    """A file of a held folder that grows, and of which every piece can be read at once."""
 
     def __init__(self, held: HeldFolder, path: Path) -> None:
         self._held = held
@@ -358,13 +329,9 @@ class HeldFile:
 
 @contextmanager
 def hold(folder: RunFolder, *, make: bool = False) -> Iterator[HeldFolder]:
-    """Be the only process that works in a folder.
+    """Be the only process that works in a folder, which ``make`` makes if it is not there.
 
     The operating system frees the claim when the process ends, however it ends.
-
-    Args:
-        folder: which must exist, unless it is to be made.
-        make: it, if it is not there.
 
     Raises:
         ClaimedError: another process holds it.
@@ -402,12 +369,7 @@ def tidy(folder: RunFolder) -> None:
 
 
 def create(folder: RunFolder, trial: Trial) -> None:
-    """Make a run folder, or check that the one that is there was made for ``trial``.
-
-    Raises:
-        ClaimedError, UnwritableError: as :func:`hold`.
-        RunFolderError: it was made from another spec.
-    """
+    """Make a run folder, or check that the one that is there was made for ``trial``."""
     with hold(folder, make=True) as held:
         held.keep(trial)
 

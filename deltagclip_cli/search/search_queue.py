@@ -27,17 +27,12 @@ _PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its ta
 
 
 class SearchQueue:
-    """Settings drawn by studies, each run with one seed after the other.
+    """Settings drawn by studies, ``budget`` by each, and each run with one seed after the other.
 
     What an earlier search has begun and not ended comes first. A setting of which a worker was
-    killed stays open, for the next search to go on with.
-
-    Args:
-        studies: one for each optimizer.
-        runs: where run folders go.
-        budget: how many settings each study is to have in all.
-        slots: how many settings are open at once. One that waits for another process is one of
-            them: with a single slot, what is drawn next depends on nothing but what has ended.
+    killed stays open, for the next search to go on with. As many settings as there are slots are
+    open at once. One that waits for another process is one of them: with a single slot, what is
+    drawn next depends on nothing but what has ended.
     """
 
     def __init__(self, studies: Sequence[Study], runs: Path, budget: int, slots: int = 1) -> None:
@@ -159,11 +154,6 @@ class Candidate:
 
     The value after an epoch of the second seed is the mean of the two seeds after that epoch, and
     so on: one step has one meaning, whatever setting is looked at.
-
-    Args:
-        study: that it was drawn in.
-        tried: the setting.
-        runs: where run folders go.
     """
 
     def __init__(self, study: Study, tried: Tried, runs: Path) -> None:
@@ -209,12 +199,7 @@ class Candidate:
         return self.reason
 
     def settle(self) -> CandidateState:
-        """Go on to the first seed that is not finished; what became of the setting, if anything.
-
-        Raises:
-            UsageError: the trials do not measure the metric of the search.
-            RunFolderError: the journal cannot be written.
-        """
+        """Go on to the first seed that is not finished; what became of the setting, if anything."""
         while True:
             (there,) = look_up([self.current.trial], self._runs)
             given_up = there.state is not State.NEW and self.look()

@@ -87,14 +87,10 @@ def find_searched(
     """Find the optimizers that are to be searched.
 
     Args:
-        experiments: where to look.
-        named: whether each of them was asked for; else those without a search are left out.
+        named: whether each of the experiments was asked for; else those without a search are left
+            out.
         labels: the optimizers to take; all that have a space if empty.
         seeds: instead of those of the experiments.
-
-    Raises:
-        UsageError: there is nothing to search, with an example of what to write.
-        SpecError: a label has no space.
     """
     searched = {name: each for name, each in experiments.items() if each.search is not None}
     lacking = [name for name in experiments if name not in searched]

@@ -31,11 +31,7 @@ class SearchSession:
     budget: int  # how many settings each is to be tried with, those of earlier searches included
 
     def show(self) -> int:
-        """Print the spaces and how many settings were tried, start nothing; the exit code.
-
-        Raises:
-            UsageError: Optuna is not installed, or a journal is not for this search.
-        """
+        """Print the spaces and how many settings were tried, start nothing; the exit code."""
         _require_optuna()
         from deltagclip_cli.search.leaderboard import space_table
         from deltagclip_cli.search.study import read_tried
@@ -56,12 +52,7 @@ class SearchSession:
         return ExitCode.OK
 
     def run(self) -> int:
-        """Search, and return the exit code.
-
-        Raises:
-            UsageError: Optuna is not installed, or a journal is not for this search.
-            ClaimedError: another process searches one of the experiments.
-        """
+        """Search, and return the exit code."""
         _require_optuna()
         from deltagclip_cli.search.leaderboard import read_leaderboard
         from deltagclip_cli.search.search_queue import SearchQueue

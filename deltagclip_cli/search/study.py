@@ -76,14 +76,7 @@ class Tried:
 class Study:
     """The settings that are tried for one optimizer.
 
-    Args:
-        searched: the optimizer and its space.
-        file: the journal, which is made or mended as need be. Only who has claimed the search may
-            open it.
-
-    Raises:
-        RunFolderError: the journal cannot be read, or is of something else; in any method that
-            tells something, it cannot be written.
+    The journal is made or mended as need be. Only who has claimed the search may open it.
     """
 
     def __init__(self, searched: SearchedOptimizer, file: Path) -> None:
@@ -161,11 +154,7 @@ class Study:
 
 
 def read_tried(searched: SearchedOptimizer, file: Path) -> list[Tried]:
-    """Read the settings tried so far, whether a search goes on or not.
-
-    Raises:
-        RunFolderError: the journal cannot be read, or is of something else.
-    """
+    """Read the settings tried so far, whether a search goes on or not."""
     try:
         file_status(file)
         study = _load(searched, file)
@@ -177,12 +166,7 @@ def read_tried(searched: SearchedOptimizer, file: Path) -> list[Tried]:
 
 
 def _load(searched: SearchedOptimizer, file: Path) -> optuna.Study:
-    """The study in a journal.
-
-    Raises:
-        KeyError: there is none.
-        RunFolderError: it is of something else.
-    """
+    """The study in a journal; a KeyError if there is none."""
     study = optuna.load_study(
         study_name=searched.label, storage=_storage(file), pruner=_pruner(searched)
     )
@@ -233,10 +217,8 @@ class Halving(BasePruner):
     """Asynchronous successive halving that looks at nothing but the values told at its rungs.
 
     Optuna's own writes into the study which rungs a trial has passed, and takes one that is asked
-    about again, after a kill, to have passed.
-
-    Args:
-        first: step of the first rung; each later one is KEPT_OF_HALVING times as far.
+    about again, after a kill, to have passed. From the ``first`` rung on, each is KEPT_OF_HALVING
+    times as far as the one before.
 
     Source: Li et al. (2020), arXiv 1810.05934.
     """

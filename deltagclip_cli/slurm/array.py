@@ -188,22 +188,14 @@ class Array:
                 self.path.parent.rmdir()
 
     def read(self) -> tuple[Head, dict[str, Marks]]:
-        """Read the first line of the list; and how the run folders of its trials were before.
-
-        Raises:
-            UsageError: the list cannot be read.
-        """
+        """Read the first line of the list; and how the run folders of its trials were before."""
         with self._readable():
             head, lines = self._lines()
             written = map(_PLACE.validate_json, lines)
             return head, {each.folder: each.before for each in written}
 
     def entries(self, task: int) -> tuple[Head, list[ListedTrial]]:
-        """Read the trials of one task.
-
-        Raises:
-            UsageError: the list cannot be read, or there is no such task.
-        """
+        """Read the trials of one task."""
         with self._readable():
             head, lines = self._lines()
             chosen = lines[task * head.pack : (task + 1) * head.pack]
@@ -240,11 +232,7 @@ def new_submission(runs: Path) -> Path:
 
 
 def open_arrays(runs: Path) -> list[Array]:
-    """List every array that has not been closed, by name.
-
-    Raises:
-        UsageError: they cannot be listed.
-    """
+    """List every array that has not been closed, by name."""
     folder, arrays = runs.absolute() / FOLDER, []
     try:
         for submission in (folder / name for name in _if_there(subfolders, folder)):
@@ -269,11 +257,7 @@ _SAME_NAMES = ("partition", "account", "qos", "constraint", "nodes", "mem", "tim
 def render(
     array: Array, head: Head, resources: Resources, command: Sequence[str], folder: Path
 ) -> str:
-    """Write the text of a script whose tasks run a command in a folder.
-
-    Raises:
-        UsageError: a path cannot be given to Slurm.
-    """
+    """Write the text of a script whose tasks run a command in a folder."""
     _check_paths(array, folder)
     trials = "1 trial" if head.count == 1 else f"{head.count} trials"
     lines = [

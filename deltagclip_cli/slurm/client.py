@@ -81,11 +81,7 @@ class ArrayTask:
 
 
 def submit(script: Path) -> str:
-    """Submit a script, and return the number of its job.
-
-    Raises:
-        SlurmError: it was refused.
-    """
+    """Submit a script, and return the number of its job."""
     text = script.read_text("utf-8")
     environment = _environment()
     if "SLURM_JOB_ID" in environment:
@@ -131,29 +127,17 @@ def _task(words: Sequence[str]) -> ArrayTask | None:
 
 
 def cancel_tasks(jobs: Iterable[str]) -> None:
-    """End jobs; the numbers of arrays end all of their tasks.
-
-    Raises:
-        SlurmError: one of them may not be ended.
-    """
+    """End jobs; the numbers of arrays end all of their tasks."""
     _run("scancel", *jobs)
 
 
 def requeue(task: str) -> None:
-    """Put a running task back into the queue, which ends it here.
-
-    Raises:
-        SlurmError: that is not allowed here.
-    """
+    """Put a running task back into the queue, which ends it here."""
     _run("scontrol", "requeue", task)
 
 
 def is_preempted(task: str) -> bool:
-    """Ask whether Slurm has begun to end a running task for the sake of another.
-
-    Raises:
-        SlurmError: Slurm does not know the task, or does not answer.
-    """
+    """Ask whether Slurm has begun to end a running task for the sake of another."""
     said = _run("scontrol", "show", "job", task)
     found = re.search(r"\bPreemptTime=(\S+)", said)
     return found is not None and found[1] != "None"

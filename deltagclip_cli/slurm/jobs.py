@@ -149,8 +149,7 @@ def _ended_since(folder: RunFolder, state: State, place: ArrayPlace) -> bool:
 def find_jobs(runs: Path) -> Jobs:
     """Ask Slurm, once, about every trial of a runs folder that was submitted and may be in a queue.
 
-    Raises:
-        UsageError: a list of trials cannot be read. What is in it may run.
+    A list of trials that cannot be read is an error: what is in it may run.
     """
     jobs = jobs_in_sight(runs)
     if jobs.unread:

@@ -109,12 +109,7 @@ class SlurmLauncher(Launcher):
         return ExitCode.OK
 
     def run(self, trials: Sequence[Trial]) -> int:
-        """Submit what is to be submitted, and return the exit code.
-
-        Raises:
-            SlurmError: Slurm cannot be asked, or refuses an array; those before it are submitted.
-            UnwritableError: nothing can be written in the runs folder.
-        """
+        """Submit what is to be submitted, and return the exit code."""
         check_writable(self.request.runs / FOLDER)
         with self._alone():
             jobs = find_jobs(self.request.runs)
@@ -159,8 +154,7 @@ class SlurmLauncher(Launcher):
     def submit(self, batch: Batch) -> str:
         """Submit an array, and return the number of its job.
 
-        Raises:
-            SlurmError: it is refused, and nothing of it is left; or Slurm does not answer.
+        Of one that is refused nothing is left.
         """
         entries = [_entry(each) for each in batch.trials]
         batch.array.write(batch.head, entries, batch.script)

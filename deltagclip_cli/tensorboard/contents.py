@@ -54,9 +54,7 @@ class Files:
 class Contents:
     """Says what is shown of the same runs, over and over as they grow.
 
-    Args:
-        begin: when TensorBoard was started, in seconds since 1970; the time of the first points of
-            all means.
+    The first points of all means have the time at which TensorBoard was started, ``begin``.
     """
 
     def __init__(self, begin: float) -> None:
@@ -168,12 +166,8 @@ class Names:
         self._taken: set[str] = set()
 
     def path(self, parent: str, key: Hashable, text: str) -> str:
-        """Return the path of a folder.
-
-        Args:
-            parent: the path of the folder around it; empty for none.
-            key: what tells the thing from all others there.
-            text: how people call it.
+        """Return the path of what ``key`` tells from all others in ``parent``, and people call
+        ``text``.
         """
         if (parent, key) not in self._given:
             # Some file systems know no capitals, and some only one form of an accent.

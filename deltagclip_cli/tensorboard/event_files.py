@@ -29,12 +29,7 @@ _MOST_CHOICES = 20  # more numbers than these are an interval to filter by, not 
 def event_file(
     summaries: Iterable[Summary] = (), curves: Mapping[str, Points] | None = None
 ) -> bytes:
-    """Return the content of an event file.
-
-    Args:
-        summaries: written first, at step 0.
-        curves: by tag.
-    """
+    """Return the content of an event file: summaries at step 0, then curves by tag."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -104,13 +99,7 @@ def _number(word: str) -> Value:
 
 
 def session(path: str, settings: Mapping[str, Value], seed: str) -> Summary:
-    """Return what TensorBoard is told of a run.
-
-    Args:
-        path: the name of the run.
-        settings: of its group.
-        seed: in words, since it may be ``mean`` as well.
-    """
+    """Return what TensorBoard is told of the run at ``path``; its seed may be ``mean`` as well."""
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 
     # TensorBoard takes runs with the same id for repetitions, and would show only their average.
@@ -126,11 +115,6 @@ def columns(
     Without these, TensorBoard shows every setting of every run, the same ones included, and every
     metric. What one optimizer alone has, with the same value everywhere, tells nothing more than
     its name.
-
-    Args:
-        all_settings: of each group.
-        seeds: all that there are.
-        metrics: their tags, in order.
     """
     from tensorboard.plugins.hparams.summary_v2 import (
         Discrete,
@@ -171,14 +155,11 @@ class Section:
         return list(dict.fromkeys([*self.metrics[:1], *by_set]))
 
     def tag(self, metric: str, edge: str = "") -> str:
-        """Return what the mean of a metric is called in the runs that are made for charts.
+        """Return the tag of the mean of a metric, or of an ``edge`` of its band, in runs made for
+        charts.
 
         TensorBoard's charts choose curves by their tags, never by their runs. So the tags of
         different experiments must differ, or each chart would show all of them.
-
-        Args:
-            metric: its name.
-            edge: ``lower`` or ``upper``, of the band around the mean.
         """
         tag = f"{self.title} ± standard error/{metric} {edge}" if edge else f"{self.title}/{metric}"
         # TensorBoard looks for the colour of a line behind the first bracket of its name.

@@ -36,15 +36,10 @@ def show(place: Place, host: str, port: int | None, *, opens: bool, quiet: bool)
     """Show the runs of a place in TensorBoard until a signal comes.
 
     Args:
-        place: where the runs are.
         host: a name or an address of this machine, where TensorBoard listens.
         port: None for the first free one from TensorBoard's usual one on.
         opens: open its page in a browser.
         quiet: print the address and errors only.
-
-    Raises:
-        UsageError: there are no runs, or TensorBoard cannot listen there.
-        SystemExit: a signal came that asks to stop.
     """
     with (
         _stopping_in_order(),
@@ -75,7 +70,7 @@ def refresh(folder: LogFolder, place: Place) -> int:
 
 
 class LogFolder:
-    """The folder that TensorBoard looks at.
+    """The folder that TensorBoard looks at, in which nothing else writes.
 
     TensorBoard's fast loader keeps every file open and reads what is appended; its slow one goes on
     to the next file by name and never back, and stays for ever at one that is gone. Neither sees
@@ -83,9 +78,6 @@ class LogFolder:
     behind the old one, its first step makes TensorBoard forget the old points, and the old one
     stays until the next change. What describes a run never changes, but is written before the links
     are made.
-
-    Args:
-        folder: nothing else writes there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -127,9 +119,6 @@ def start(folder: str, host: str, port: int | None, *options: str) -> tuple[obje
     """Run TensorBoard in a thread of this process; return it and its address.
 
     The process that reads the files for it ends with the object that is returned.
-
-    Raises:
-        UsageError: it cannot listen where it was told to.
     """
     from tensorboard import program
 

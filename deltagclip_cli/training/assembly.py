@@ -68,11 +68,7 @@ class Parts:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        DeviceError: there is no such device here.
-    """
+    """Return the device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -112,11 +108,7 @@ def make_deterministic(precision: str, device: torch.device) -> None:
 def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bool = True) -> Parts:
     """Load the data and build the model, the task, the optimizer and the schedule of a trial.
 
-    Args:
-        trial: what is to be trained.
-        data_dir: where data sets lie.
-        device: to train on.
-        download: fetch data, and what a model was pretrained as, if they are missing.
+    ``download`` fetches data, and what a model was pretrained as, if they are missing.
 
     Raises:
         UsageError: the data are missing or do not fit, a part refuses its options, or the device
@@ -168,11 +160,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a precision that the device does not have.
-
-    Raises:
-        DeviceError: it does not.
-    """
+    """Refuse a precision that the device does not have."""
     if precision == "tf32" and device.type != "cuda":
         raise DeviceError(
             f"precision tf32 is a mode of CUDA devices, but the device is {device}.\n"
@@ -186,11 +174,7 @@ def parameter_dtype(precision: str) -> torch.dtype:
 
 
 def make_task(trial: Trial) -> Task:
-    """Make what is minimised and measured.
-
-    Raises:
-        UsageError: it refuses its options.
-    """
+    """Make what is minimised and measured."""
     with _refused_by("task", trial.task.name):
         task: Task = load_target(trial.task.target)(**trial.task.options)
     return task
@@ -224,16 +208,7 @@ def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> No
 def make_optimizer(
     trial: Trial, parameters: Sequence[Tensor], rate: float | None = None
 ) -> Optimizer:
-    """Make the optimizer of a trial.
-
-    Args:
-        trial: whose it is.
-        parameters: what it changes.
-        rate: in the place of a learning rate that is to be found out.
-
-    Raises:
-        UsageError: it refuses its options, or the parameters.
-    """
+    """Make the optimizer of a trial, with ``rate`` for a learning rate that is to be found out."""
     options = {
         k: tuple(v) if isinstance(v, list) else v for k, v in trial.optimizer.options.items()
     }
@@ -279,11 +254,7 @@ class ScheduleDriver:
 
 
 def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
-    """Make the schedule of a trial, of so many steps in an epoch.
-
-    Raises:
-        UsageError: it refuses its options, or the length of the training.
-    """
+    """Make the schedule of a trial, of so many steps in an epoch."""
     schedule = trial.schedule
     if schedule is None:
         return ScheduleDriver(None)
@@ -304,15 +275,8 @@ def load_dataset(
     """Load a data set, which is downloaded and decoded, or cut into tokens, if it never was.
 
     Args:
-        data: its settings.
-        data_dir: where data sets lie.
         model: whose tokenizer cuts texts; None for one that reads no texts.
         download: False for a node without a network: what is missing is an error at once.
-
-    Raises:
-        DataError: it is missing or broken, or does not fit the settings.
-        UsageError: the model is of texts and the data are not, or the other way round; or what it
-            was pretrained as is missing.
     """
     loader = load_target(data.target)
     takes_download = "download" in inspect.signature(loader).parameters
@@ -328,11 +292,7 @@ def load_dataset(
 
 
 def check_reading(data: Data, shape: tuple[int, ...] | None, *, reads_texts: bool) -> None:
-    """Refuse texts, whose inputs have no shape, for a model that reads none, and the reverse.
-
-    Raises:
-        UsageError: they do not go together.
-    """
+    """Refuse texts, whose inputs have no shape, for a model that reads none, and the reverse."""
     if shape is None and not reads_texts:
         raise UsageError(
             f"data {data.name} holds texts, which the model does not read.\n"
@@ -346,22 +306,14 @@ def check_reading(data: Data, shape: tuple[int, ...] | None, *, reads_texts: boo
 
 
 def fitted(dataset: Dataset, data: Data) -> Dataset:
-    """Cut a whole data set to the samples that the settings want.
-
-    Raises:
-        DataError: it has fewer, or fewer than a batch.
-    """
+    """Cut a whole data set to the samples that the settings want."""
     dataset = dataset.limited(train_samples=data.train_samples, test_samples=data.test_samples)
     check_batch_size(data, len(dataset.train))
     return dataset
 
 
 def check_batch_size(data: Data, samples: int) -> None:
-    """Refuse a batch of more samples than there are.
-
-    Raises:
-        DataError: it has more.
-    """
+    """Refuse a batch of more samples than there are."""
     if data.batch_size != "full" and data.batch_size > samples:
         raise DataError(
             f"data.batch_size is {data.batch_size}, but {data.name} has {samples} samples.\n"
@@ -379,11 +331,7 @@ def input_shape(data: Data, stored: tuple[int, ...]) -> tuple[int, ...]:
 def make_batches(
     data: Data, dataset: Dataset, training: bool, device: torch.device, dtype: torch.dtype
 ) -> Batches | TokenBatches:
-    """Make the batches of one split.
-
-    Raises:
-        UsageError: the data do not go with their augmentation, or it refuses its options.
-    """
+    """Make the batches of one split."""
     split = place(dataset.train if training else dataset.test, device)
     wanted = data.batch_size if training else data.evaluation_batch_size
     batch_size = len(split) if wanted == "full" else wanted
@@ -452,17 +400,7 @@ def _check_width(
     copy_bytes: int,
     device: torch.device,
 ) -> None:
-    """Refuse a network with a width that has no room, before it fills the memory.
-
-    Args:
-        options: of the model; perhaps it has no width.
-        build: makes it of its options.
-        copy_bytes: what training takes for each of its parameters.
-        device: that it is trained on.
-
-    Raises:
-        DeviceError: it does not fit; the message says which width would.
-    """
+    """Refuse a network with a width that has no room, before it fills the memory."""
     width, free = options.get("width"), free_bytes(device)
     if width is None or free is None:
         return

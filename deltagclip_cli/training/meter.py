@@ -30,11 +30,7 @@ class Observer:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
     def before(self, batch: int) -> dict[str, Tensor]:
-        """Return what the gradients tell, before the step that uses, and may overwrite, them.
-
-        Args:
-            batch: the number of the step in its epoch, from 0.
-        """
+        """Return what gradients tell before step ``batch``, from 0, which may overwrite them."""
         if batch % NORM_EVERY:
             return {}
         gradients = [p.grad for p in self._parameters if p.grad is not None]
@@ -107,11 +103,7 @@ def observer(optimizer: Optimizer) -> Observer:
 
 
 class Meter:
-    """Collects the values of each step; nothing is computed from them until it is asked for.
-
-    Args:
-        sizes: the number of samples in each batch of the epoch.
-    """
+    """Collects the values of steps, of so many samples; computes nothing before it is asked."""
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
@@ -174,12 +166,7 @@ def _stacked(column: Sequence[Tensor]) -> Tensor:
 
 
 class RegimeCounter:
-    """Steps per regime since the counter was made.
-
-    Args:
-        observer: of the optimizer whose steps are counted.
-        earlier: counts to go on from, after a restart.
-    """
+    """Steps per regime since the counter was made, and ``earlier`` ones, before a restart."""
 
     def __init__(self, observer: Observer, earlier: Tensor | None = None) -> None:
         self._observer = observer

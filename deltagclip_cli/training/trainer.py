@@ -53,12 +53,8 @@ class Divergence:
 class Trainer:
     """Trains the parts of a trial from wherever the last checkpoint left it.
 
-    Args:
-        trial: what is trained, for how long.
-        parts: the objects, on their device.
-        recording: takes what is measured, and the state.
-        should_stop: asked after every step; when it says yes, a checkpoint is written and
-            :meth:`train` returns.
+    Where ``should_stop``, asked after every step, says yes, a checkpoint is written and
+    :meth:`train` returns.
     """
 
     def __init__(
@@ -270,12 +266,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what :meth:`state_dict` gave.
-
-        Raises:
-            RunFolderError: the data are others than they were, or a half-made epoch was begun on
-                another kind of device.
-        """
+        """Continue from what :meth:`state_dict` gave, on the same data and kind of device."""
         self._check_continuation(state)
         self.parts.model.load_state_dict(state["model"])
         self.parts.optimizer.load_state_dict(state["optimizer"])
@@ -324,12 +315,7 @@ VERSION = 1
 
 
 class Checkpoints:
-    """The two newest checkpoints of a trial.
-
-    Args:
-        held: its run folder.
-        identity: the trial's; a checkpoint of another trial is never loaded.
-    """
+    """The two newest checkpoints of a trial; one of another identity is never loaded."""
 
     def __init__(self, held: HeldFolder, identity: str) -> None:
         self._held = held
@@ -339,7 +325,7 @@ class Checkpoints:
         self._identity = identity
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write ``state``, keeping the checkpoint that was the newest until now as the previous.
+        """Write ``state``, and keep the newest until now as the previous.
 
         Raises:
             OSError: the disk is full or cannot be written; what was there is untouched.
@@ -362,9 +348,7 @@ class Checkpoints:
     def newest_first(self) -> Iterator[dict[str, Any]]:
         """Yield the checkpoints that can be used, the newest first, on the CPU; log which cannot.
 
-        Raises:
-            OSError, MemoryError, torch.OutOfMemoryError: a file cannot be read now, which says
-                nothing against it.
+        A file that cannot be read now raises, for that says nothing against it.
         """
         if self._staged.is_file():  # its process was killed before the last rename
             self._give_names()

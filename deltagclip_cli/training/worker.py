@@ -61,14 +61,9 @@ def work(
     Why it could not begin is written down in the folder, which nobody else would do.
 
     Args:
-        folder: of the trial.
-        data_dir, device, threads, download, sinks: as for :func:`run_trial`.
         force: run it although it has a result.
         stop: listens to signals while the trial runs, and stops it.
         give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
-
-    Raises:
-        UsageError, TrialError: as :func:`run_trial`.
     """
     trial = folder.trial_to_run()  # before a lock is made in what is no run folder
     try:
@@ -139,17 +134,12 @@ def run_trial(
     belongs to this process, until it ends or another takes it over.
 
     Args:
-        folder: where its files go.
-        trial: what to run.
-        data_dir: where data sets lie.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: of the CPU, for a trial that was never begun; any other keeps its own. None for as
             many as usual.
         held: the same folder, if this process holds it already.
         force: delete what is there and start again, once nothing speaks against it.
-        download: fetch data that are missing.
         sinks: are told of it beside those of the table.
-        should_stop: asked after every step.
 
     Raises:
         UsageError: the data, the device or the folder cannot be used.
@@ -247,14 +237,7 @@ def _explained(error: Exception) -> str:
 def result_of(
     trainer: Trainer, ending: Ending, records: Iterable[Record], started: float
 ) -> dict[str, Any]:
-    """Return what ``result.json`` holds, the mark of a finished or diverged trial.
-
-    Args:
-        trainer: at its end.
-        ending: finished or diverged.
-        records: of all starts.
-        started: when this one was, by ``time.perf_counter``, before anything was loaded.
-    """
+    """Return what ``result.json`` holds, of a start at ``started`` by ``time.perf_counter``."""
     records = [record for record in records if not is_step_record(record)]
     totals = trainer.regime_totals.tolist()
     return {

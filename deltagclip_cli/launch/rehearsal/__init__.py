@@ -42,13 +42,9 @@ def check_parts(
     data_dir: Path,
     call: Call | None = None,
 ) -> None:
-    """Build the parts of trials once, without their data.
+    """Build the parts of trials once, without their data, each where ``stage_of`` says.
 
     Args:
-        spec: where they were written.
-        trials: to build the parts of.
-        stage_of: says where a trial is to be trained.
-        data_dir: where data sets lie.
         call: calls a function in another process; None builds them in this one.
 
     Raises:
@@ -73,12 +69,7 @@ def check_parts(
 def call_with_torch(
     function: Callable[..., Any], *arguments: object, should_stop: Callable[[], bool]
 ) -> Any:
-    """Call a function in a process of its own, which loads torch first.
-
-    Raises:
-        UsageError: it failed.
-        TrialError: it was killed, each time, or no process can be started.
-    """
+    """Call a function in a process of its own, which loads torch first."""
     server = ForkServer()
     server.open()
     return server.call(function, *arguments, should_stop=should_stop)
@@ -109,9 +100,7 @@ def _faults_apart(
 class _Clock:
     """Says when the parts of one trial have taken too long.
 
-    Attributes:
-        trial: the number of the one whose turn it is, which the other process writes; -1 as long as
-            it loads torch.
+    The other process writes the number of the one whose turn it is; -1 as long as it loads torch.
     """
 
     def __init__(self) -> None:

@@ -65,15 +65,7 @@ class NetworkOutline:
 
 
 class Rehearsal:
-    """Builds the parts of trials, and each but once.
-
-    Args:
-        stage: where they are to be trained.
-        data_dir: where data sets lie.
-
-    Raises:
-        DeviceError: there is no such device here.
-    """
+    """Builds the parts of trials, and each but once."""
 
     def __init__(self, stage: Stage, data_dir: Path) -> None:
         self._here, self._data_dir = stage.here, data_dir
@@ -84,12 +76,7 @@ class Rehearsal:
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
 
     def refusals(self, trials: Sequence[Trial], begun: Callable[[int], None]) -> list[Refusal]:
-        """Build the parts of trials, and return all that refuses them.
-
-        Args:
-            trials: to build.
-            begun: is told the number of each trial when its turn comes.
-        """
+        """Return all that refuses trials; ``begun`` is told the number of each in its turn."""
         found: list[Refusal] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are given when the trial is run

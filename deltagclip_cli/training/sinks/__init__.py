@@ -92,12 +92,7 @@ class Sink:
 
 
 class Recording:
-    """Tells all sinks and the checkpoints of a trial what its trainer tells.
-
-    Args:
-        sinks: to tell.
-        keep: writes the state of a checkpoint.
-    """
+    """Tells all sinks what a trainer tells; ``keep`` writes the state of a checkpoint."""
 
     def __init__(self, sinks: Sequence[Sink], keep: Callable[[dict[str, Any]], None]) -> None:
         self._sinks, self._keep = sinks, keep
@@ -163,13 +158,7 @@ def make_recording(
 ) -> Recording:
     """Make what a trial is recorded with: the sinks of the table, and more of them.
 
-    Here and nowhere else it is decided which process of a trial writes.
-
-    Args:
-        held: the run folder.
-        more: sinks, such as a terminal.
-        keep: writes the state of a checkpoint.
-        rank: of this process among those that train the trial; only the first, 0, writes.
+    Here and nowhere else it is decided which process of a trial writes: the one of rank 0.
     """
     if rank:
         return Recording((), lambda state: None)
