@@ -219,10 +219,8 @@ class Rehearsal:
             for each, values in zip(parameters, kept, strict=True)
         )
         needed = copies * network.numbers * parameter_dtype(trial.precision).itemsize
-        said = f"optimizer '{name}': {network.numbers:,} parameters, their gradients "
-        self._check_room(
-            needed, f"{said}their gradients and what it keeps of each take", self._device
-        )
+        said = f"optimizer '{name}': {network.numbers:,} parameters, their gradients and what it "
+        self._check_room(needed, f"{said}keeps of each take", self._device)
 
     def _parameters(self, network: NetworkOutline, trial: Trial) -> list[nn.Parameter]:
         dtype, device = parameter_dtype(trial.precision), self._device
