@@ -55,10 +55,7 @@ class KilledError(TrialError):
 
 
 class Fork:
-    """A process that runs one command line of ``deltagclip``.
-
-    Its log had ``said`` bytes before.
-    """
+    """A worker that runs a command line of ``deltagclip``; its log had ``said`` bytes before."""
 
     def __init__(self, process: ForkServerProcess, log: Path, said: int) -> None:
         self._process = process
@@ -69,31 +66,24 @@ class Fork:
 
     @property
     def pid(self) -> int:
-        """The number of the process on this machine."""
         return self._process.pid or 0
 
     @property
     def sentinel(self) -> int:
-        """Ready, for ``multiprocessing.connection.wait``, when the process has ended."""
         return self._process.sentinel if self._handle is None else self._handle
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; the negative number of the signal that killed it, if one did.
-
-        255 if the fork server was killed, which alone is told; the workers outlive it.
-        """
+        """255 if the fork server was killed, which alone is told; the workers outlive it."""
         if not wait([self.sentinel], timeout=0):
             return None
         self._process.join(_SECONDS_BETWEEN_LOOKS)
         return self._process.exitcode
 
     def stop(self) -> None:
-        """Ask it to stop where it can go on later."""
         self._send(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once."""
         self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
@@ -104,7 +94,6 @@ class Fork:
                 os.kill(self.pid, number)
 
     def forget(self) -> None:
-        """Wait for the end of a process that ends, and free what it held here."""
         wait([self.sentinel])
         self._process.join()
         self._process.close()

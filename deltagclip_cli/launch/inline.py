@@ -28,18 +28,14 @@ class Done:
         self.sentinel, end = os.pipe()
         os.close(end)  # so that the other end is ready at once
 
-    def stop(self) -> None:
-        """It has stopped."""
+    def stop(self) -> None: ...
 
-    def kill(self) -> None:
-        """It has ended."""
+    def kill(self) -> None: ...
 
     def forget(self) -> None:
-        """Free what it holds."""
         os.close(self.sentinel)
 
     def last_words(self) -> str:
-        """The message of the error that ended it."""
         return self._words
 
 

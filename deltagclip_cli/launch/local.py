@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import takewhile
@@ -224,22 +225,12 @@ def count_gpus() -> int:
 
 def available_cores() -> int:
     """Count the cores that its affinity, container and batch job allow this process."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, min(cores, _container_limit() or cores, _share_of_job() or cores))
-
-
-def _share_of_job() -> int | None:
-    """Return the cores that Slurm gave to this job, which not every cluster enforces."""
-    words = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
-    return int(words) if words.isdecimal() else None
-
-
-def _container_limit() -> int | None:
-    try:
+    has_affinity = hasattr(os, "sched_getaffinity")
+    limits = [len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1]
+    with suppress(OSError, ValueError):  # no such file, or "max"
         quota, period = CONTROL_GROUP_LIMIT.read_text().split()
-        return max(1, int(quota) // int(period))
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
+        limits.append(int(quota) // int(period))
+    share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
+    if share.isdecimal():  # what Slurm gave to this job, which not every cluster enforces
+        limits.append(int(share))
+    return max(1, min(limits))

@@ -33,9 +33,14 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_UNTIL_NEXT_LOOK = 1.0  # at a trial that another process runs
 _UNKNOWN = 255  # multiprocessing's exit code where the fork server was killed before the worker
 _NO_FAULTS = (ExitCode.STOPPED, ExitCode.INTERRUPTED, _UNKNOWN)
-_CRASHES = tuple(
-    signal.Signals[f"SIG{name}"] for name in ("ABRT", "BUS", "FPE", "ILL", "SEGV", "SYS")
-)
+_CRASHES = {
+    signal.SIGABRT,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+}
 _SAVED = "stopped with a checkpoint"
 _FULL = "the disk is full, or cannot be written any more"
 _DISK_FULL = ("disk is full", "No space left on device")
@@ -224,12 +229,9 @@ class Supervisor:
         *,
         fail_fast: bool,
     ) -> None:
-        self._queue = queue
+        self._queue, self._start, self._watcher = queue, start, watcher
+        self._should_stop, self._fail_fast = should_stop, fail_fast
         self._free = list(reversed(slots))
-        self._start = start
-        self._watcher = watcher
-        self._should_stop = should_stop
-        self._fail_fast = fail_fast
         self._jobs: list[_Job] = []
         self._stopping = False
 

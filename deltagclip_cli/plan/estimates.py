@@ -94,8 +94,7 @@ def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Plann
 
 
 def spread(seconds: Sequence[float | None], slots: int) -> tuple[list[int], float | None]:
-    """Give each trial, in order, to the slot that is free first, and deal out those of unknown
-    times.
+    """Give each trial, in order, to the slot that is free first.
 
     Returns:
         The slot of each trial, and when the last is done of which the time is known, as if there

@@ -59,7 +59,7 @@ class Elsewhere:
         return ()
 
     def standing(self, name: str, folder: RunFolder, state: State) -> QueueState:
-        """Add what is known of a trial, by its run folder below the runs folder, to what files say."""
+        """Add what is known of a trial, ``name`` below the runs folder, to what its files say."""
         return QueueState(state)
 
     def hint(self, waiting: Sequence[QueueState]) -> str:

@@ -107,7 +107,6 @@ def circumstances_of_all(starts: Sequence[Start]) -> dict[str, str]:
     return {name: ", then ".join(words) for name, words in found.items()}
 
 
-_GIT = (("rev-parse", "HEAD"), ("status", "--porcelain"))
 _PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
 _VARIABLES = (  # that make libraries compute otherwise
     "OMP_DYNAMIC",
@@ -130,9 +129,7 @@ def describe(device: torch.device) -> dict[str, Any]:
     import torch
 
     folder, kind = None, platform.processor() or platform.machine()
-    with suppress(
-        FileNotFoundError
-    ):  # it was removed, which is no obstacle to a training elsewhere
+    with suppress(FileNotFoundError):  # it was removed, which is no obstacle
         folder = os.getcwd()
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device)
@@ -169,9 +166,8 @@ def record_start(held: HeldFolder, device: torch.device, threads: int | None = N
         _tell_of_change(folder, earlier, now)
     if threads is not None and threads != now["threads"]:
         logger.warning(
-            "The trial keeps the %s that it was begun with, as others give other bits; --force "
-            "begins again with %d.",
-            *(plural(now["threads"], "thread"), threads),
+            f"The trial keeps the {plural(now['threads'], 'thread')} that it was begun with, as "
+            f"others give other bits; --force begins again with {threads}."
         )
     if device.type == "cpu":
         may_have_more = threads is None and not earlier and now["threads"] < now["cpus"]
@@ -183,9 +179,8 @@ def record_start(held: HeldFolder, device: torch.device, threads: int | None = N
 def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> None:
     if threads_of(earlier) is None:
         logger.warning(
-            "%s is missing or damaged, so that nobody knows how many threads the trial was begun "
-            "with; it goes on with %d.",
-            *(folder.environment_file, now["threads"]),
+            f"{folder.environment_file} is missing or damaged, so that nobody knows how many "
+            f"threads the trial was begun with; it goes on with {now['threads']}."
         )
         return
     before, here = circumstances(earlier[-1]), circumstances(now)
@@ -219,8 +214,7 @@ def processor() -> str:
 def _git_state() -> dict[str, Any] | None:
     """Return commit and dirtiness of the repository around the working folder, if there is one."""
     with suppress(OSError, subprocess.SubprocessError):
-        commit, changed = (_git(*each) for each in _GIT)
-        return {"commit": commit, "dirty": bool(changed)}
+        return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
     return None
 
 

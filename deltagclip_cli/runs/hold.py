@@ -173,8 +173,7 @@ class HeldFolder:
                 f"{self.folder.path}: {read_owner(self.folder) or 'another process'} has taken "
                 "over this run folder; this process stops writing."
             )
-        # Without a folder there is nothing to be taken over, and the write will say so itself.
-        # Without the file, another process has worked here and has ended.
+        # Without a folder, the write will say so itself; without the file, another has ended here.
         if self.folder.path.exists():
             raise TakenOverError(
                 f"{self.folder.path}: owner.json is gone, so another process has worked in "

@@ -108,19 +108,13 @@ def read_leaderboard(
     settings = []
     for each, seeds in zip(tried, trials, strict=True):
         there = [next(planned) for _ in seeds]
-        finished = each.outcome is CandidateState.FINISHED
-        result = _over_seeds(there, searched.search.metric) if finished else None
+        ends = [
+            seed.result["last"] for seed in there if seed.state is State.FINISHED and seed.result
+        ]
+        is_whole = each.outcome is CandidateState.FINISHED and len(ends) == len(there)
+        result = mean([end.get(searched.search.metric) for end in ends]) if is_whole else None
         settings.append(Placed(each, result, there))
     return Leaderboard(searched, settings)
-
-
-def _over_seeds(planned: Sequence[Planned], metric: str) -> Mean | None:
-    finished = [
-        each.result["last"].get(metric)
-        for each in planned
-        if each.state is State.FINISHED and each.result
-    ]
-    return mean(finished) if len(finished) == len(planned) else None
 
 
 def space_table(

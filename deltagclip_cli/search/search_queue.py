@@ -36,10 +36,8 @@ class SearchQueue:
     """
 
     def __init__(self, studies: Sequence[Study], runs: Path, budget: int, slots: int = 1) -> None:
-        self._studies = studies
-        self._runs = runs
-        self._budget = budget
-        self._slots = slots
+        self._studies, self._runs = studies, runs
+        self._budget, self._slots = budget, slots
         self._idle = [
             Candidate(study, tried, runs)
             for study in studies
@@ -63,7 +61,10 @@ class SearchQueue:
         for candidate in list(self._idle):
             if self._is_free(candidate):
                 return self._hand_out(candidate)
-        while self._has_room() and (study := self._next_study()) is not None:
+        while len(self._idle) + len(self._running) < self._slots:
+            study = self._next_study()
+            if study is None:
+                return None
             candidate = Candidate(study, study.draw(), self._runs)
             self._idle.append(candidate)
             if self._is_free(candidate):
@@ -94,9 +95,6 @@ class SearchQueue:
 
     def _missing(self, study: Study) -> int:
         return max(0, self._budget - study.begun)
-
-    def _has_room(self) -> bool:
-        return len(self._idle) + len(self._running) < self._slots
 
     def _next_study(self) -> Study | None:
         """The study that is furthest behind."""
@@ -213,23 +211,18 @@ class Candidate:
                 return CandidateState.DIVERGED
             if there.state is not State.FINISHED or there.result is None:
                 return CandidateState.OPEN
-            if self._finish_seed(there.result):
-                return (
-                    CandidateState.FINISHED if self.value is not None else CandidateState.DIVERGED
-                )
+            metric = self.study.searched.search.metric
+            curve = _curve(self.current.folder, metric)
+            self._done.append((curve, there.result["last"].get(metric)))
+            self._size, self._reported = -1, 0
+            if len(self._done) == len(self._planned):
+                is_finite = self.value is not None
+                return CandidateState.FINISHED if is_finite else CandidateState.DIVERGED
 
     @property
     def value(self) -> float | None:
         """The mean over the finished seeds at their last epochs; None if one is not finite."""
         return _mean([last for _, last in self._done])
-
-    def _finish_seed(self, result: Mapping[str, Any]) -> bool:
-        """Keep the values of the current seed; return whether it was the last."""
-        metric = self.study.searched.search.metric
-        curve = _curve(self.current.folder, metric)
-        self._done.append((curve, result["last"].get(metric)))
-        self._size, self._reported = -1, 0
-        return len(self._done) == len(self._planned)
 
     def _report(self, curve: Sequence[float | None]) -> None:
         epochs = self.current.trial.epochs

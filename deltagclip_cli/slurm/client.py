@@ -144,11 +144,7 @@ def is_preempted(task: str) -> bool:
 
 
 def largest_array() -> int:
-    """Ask how many tasks an array may have here, if they are numbered from 0.
-
-    Raises:
-        SlurmError: Slurm does not answer.
-    """
+    """Ask how many tasks an array may have here, if they are numbered from 0."""
     said = _run("scontrol", "show", "config")
     limits = re.findall(r"(?:^MaxArraySize\s*=\s*|\bmax_array_tasks=)(\d+)", said, re.M)
     return max(1, min(map(int, limits), default=DEFAULT_MAX_ARRAY_SIZE))

@@ -34,13 +34,10 @@ _UNKNOWN = "submitted; Slurm does not answer"
 
 @dataclass(frozen=True)
 class ArrayPlace:
-    """The place where a trial was submitted, and how its run folder was ``before``.
-
-    ``job`` is the number that Slurm gave to the array; empty if it was never written down.
-    """
+    """The place where a trial was submitted, and how its run folder was ``before``."""
 
     array: Array
-    job: str
+    job: str  # the number that Slurm gave to the array; empty if it was never written down
     task: int
     is_cancelled: bool
     before: Marks
@@ -69,16 +66,13 @@ class Jobs(Elsewhere):
 
     def awaited(self, experiment: str) -> list[str]:
         """Name the run folders of an experiment whose trials wait or run, or may do so."""
-        return [
-            name
-            for name, place in self.places.items()
-            if self.arrays[place.array].experiment == experiment
-            and (self.problem or self._is_alive(place))
-        ]
-
-    def _is_alive(self, place: ArrayPlace) -> bool:
-        task = self.tasks.get((place.array.job_name, place.task))
-        return task is not None and task.is_alive
+        found = []
+        for name, place in self.places.items():
+            task = self.tasks.get((place.array.job_name, place.task))
+            may_run = self.problem or (task is not None and task.is_alive)
+            if may_run and self.arrays[place.array].experiment == experiment:
+                found.append(name)
+        return found
 
     def standing(self, name: str, folder: RunFolder, state: State) -> QueueState:
         """Add the queue's answer on a trial to what its files say."""
@@ -178,7 +172,11 @@ def jobs_in_sight(runs: Path) -> Jobs:
         is_missing = isinstance(error, MissingError)
         places = _places(lists, {})
         return Jobs(str(error), unread, places, is_missing=is_missing, arrays=heads)
-    tasks = _by_place(queue)
+    tasks: dict[tuple[str, int], ArrayTask] = {}
+    for task in queue:
+        before = tasks.get((task.name, task.task))
+        if before is None or not before.is_alive:
+            tasks[task.name, task.task] = task
     places = _places(lists, tasks)
     tasks = {**_forgotten(places, tasks), **tasks}
     return Jobs("", unread, places, tasks, queue=queue, arrays=heads)
@@ -227,15 +225,6 @@ def _places(
             if overtaken or (place.array.job_name, place.task) in alive:
                 places[folder] = place
     return places
-
-
-def _by_place(tasks: Iterable[ArrayTask]) -> dict[tuple[str, int], ArrayTask]:
-    found: dict[tuple[str, int], ArrayTask] = {}
-    for task in tasks:
-        before = found.get((task.name, task.task))
-        if before is None or not before.is_alive:
-            found[task.name, task.task] = task
-    return found
 
 
 def _forgotten(

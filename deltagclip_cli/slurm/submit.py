@@ -56,10 +56,7 @@ _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."
 
 @dataclass(frozen=True)
 class Batch:
-    """Trials of one experiment that go into one array, whose files are not there yet.
-
-    The trials that one task runs follow each other.
-    """
+    """Trials of one experiment that go into one array, whose files are not there yet."""
 
     array: Array
     head: Head
@@ -152,10 +149,7 @@ class SlurmLauncher(Launcher):
         return batches
 
     def submit(self, batch: Batch) -> str:
-        """Submit an array, and return the number of its job.
-
-        Of one that is refused nothing is left.
-        """
+        """Submit an array, and return the number of its job; nothing is left of a refused one."""
         entries = [_entry(each) for each in batch.trials]
         batch.array.write(batch.head, entries, batch.script)
         try:
@@ -181,7 +175,11 @@ class SlurmLauncher(Launcher):
             except MissingError as error:
                 raise SlurmError(f"{error}\n  Nothing was submitted. {_ELSEWHERE}") from None
             finally:
-                _remove_if_unused(folder)
+                with suppress(OSError):  # whoever waits for the lock makes the folders again
+                    if [path.name for path in folder.iterdir()] == [".lock"]:
+                        (folder / ".lock").unlink()
+                        folder.rmdir()
+                        folder.parent.rmdir()
 
     def _todo(self, planned: Sequence[Planned]) -> list[Planned]:
         todo, _ = self.ordered(planned)
@@ -291,18 +289,6 @@ class SlurmLauncher(Launcher):
         if resources.local_data is not None:
             words += ["--local-data", resources.local_data]
         return words
-
-
-def _remove_if_unused(folder: Path) -> None:
-    """Delete the folder of submissions if there is none in it, and the runs folder if it is empty.
-
-    Whoever waits for the lock makes them again.
-    """
-    with suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [".lock"]:
-            (folder / ".lock").unlink()
-            folder.rmdir()
-            folder.parent.rmdir()
 
 
 def _record(batch: Batch) -> dict[str, Any]:

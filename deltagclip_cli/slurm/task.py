@@ -76,8 +76,19 @@ class JobSession:
         return f"job {self.job}" if self.job else "by hand"
 
     def _launch(self, queue: JobQueue, todo: Sequence[Planned], head: Head) -> None:
+        gpus = count_gpus() if self.gpus is not False else 0
+        on_gpus = bool(gpus or self.gpus)
         try:
-            runner = self._runner(head)
+            runner = LocalRunner(
+                self.data,
+                self.stop,
+                jobs=None if on_gpus else head.pack,
+                gpus="all" if on_gpus else None,
+                threads=self.threads,
+                trials_per_gpu=-(-head.pack // max(1, gpus)) if on_gpus else 1,
+                download=False,
+                local_data=_expanded(self.local_data) if self.local_data is not None else None,
+            )
             runner.prepare(distinct_inputs(each.trial for each in todo))
             runner.run(queue, PlainView(self.console, len(todo)))
         except DeltaGClipError as error:
@@ -85,20 +96,6 @@ class JobSession:
                 if not queue.is_elsewhere(each):
                     _record_stop(each, f"{self._here}: {' '.join(str(error).split())}")
             raise
-
-    def _runner(self, head: Head) -> LocalRunner:
-        gpus = count_gpus() if self.gpus is not False else 0
-        on_gpus = bool(gpus or self.gpus)
-        return LocalRunner(
-            self.data,
-            self.stop,
-            jobs=None if on_gpus else head.pack,
-            gpus="all" if on_gpus else None,
-            threads=self.threads,
-            trials_per_gpu=-(-head.pack // max(1, gpus)) if on_gpus else 1,
-            download=False,
-            local_data=_expanded(self.local_data) if self.local_data is not None else None,
-        )
 
     def _left(self, todo: Sequence[Planned], queue: JobQueue) -> list[Planned]:
         """Choose what has not ended, and is not left to another job."""

@@ -69,7 +69,9 @@ class StopRequest:
         if signal.getsignal(signal.SIGTERM) == self._catch:
             yield
             return
-        numbers = _stopping_signals()
+        numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup makes it
+            numbers.append(signal.SIGHUP)
         before = {number: signal.getsignal(number) for number in numbers}
         interrupt = before[signal.SIGINT]
         self._interrupt = interrupt if callable(interrupt) else signal.default_int_handler
@@ -95,13 +97,6 @@ class StopRequest:
             logger.warning("Stopping after this step; Ctrl-C again stops at once.")
         finally:
             self._telling.release()
-
-
-def _stopping_signals() -> list[signal.Signals]:
-    """List them; a terminal that closes stops the work, unless ``nohup`` forbids it."""
-    hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
-    always = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
-    return [*always, *([signal.SIGHUP] if hangs_up else [])]
 
 
 EPOCHS = "deltagclip_cli.epochs"  # the logger of a line an epoch

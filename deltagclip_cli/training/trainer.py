@@ -11,7 +11,7 @@ import math
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -58,16 +58,10 @@ class Trainer:
     """
 
     def __init__(
-        self,
-        trial: Trial,
-        parts: Parts,
-        recording: Recording,
-        should_stop: Callable[[], bool],
+        self, trial: Trial, parts: Parts, recording: Recording, should_stop: Callable[[], bool]
     ) -> None:
-        self.trial = trial
-        self.parts = parts
-        self.recording = recording
-        self.should_stop = should_stop
+        self.trial, self.parts = trial, parts
+        self.recording, self.should_stop = recording, should_stop
         self.observer = observer(parts.optimizer)
         self.epoch = 0  # finished epochs
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
@@ -90,9 +84,10 @@ class Trainer:
             started, samples = time.perf_counter(), sum(self.parts.train.sizes[self.batch :])
             self._started = started - self._seconds_before
             if not self._train_epoch():
-                self.save()
                 return Ending.STOPPED
-            metrics = self._train_metrics() | self._regime_fractions()
+            metrics = self._train_metrics()
+            for name, share in fractions(self.regimes.counts()).items():
+                metrics[f"optim/{name}"] = share
             metrics["perf/samples_per_second"] = samples / (time.perf_counter() - started)
             diverged_at = self.meter.first_not_finite()
             if diverged_at is None:
@@ -105,7 +100,6 @@ class Trainer:
             if self.divergence:
                 return Ending.DIVERGED
             if self.epoch < self.trial.epochs and not self._go_on():
-                self.save()
                 return Ending.STOPPED
         return Ending.FINISHED
 
@@ -119,18 +113,21 @@ class Trainer:
             self._learning_rate = self._rate()
             self.parts.schedule.after_step()
             self.batch += 1
-            self._log_steps()
+            every = self.trial.log_every
+            if every and self.batch % every == 0:
+                measured = self._train_metrics(self.batch - every)
+                self.recording.step(self.epoch + 1, self.step, measured)
             self.recording.batch(self.epoch + 1, self.batch, len(targets))
             if self.batch < train.steps and not self._go_on():
                 return False
         return True
 
     def _go_on(self) -> bool:
-        if self.should_stop():
-            return False
-        if time.monotonic() - self._saved_at > 60 * self.trial.checkpoint.minutes:
+        """Save if it is time; False if asked to stop."""
+        stops = self.should_stop()
+        if stops or time.monotonic() - self._saved_at > 60 * self.trial.checkpoint.minutes:
             self.save()
-        return True
+        return not stops
 
     def _order(self) -> Tensor | None:
         """Draw this epoch's order of samples: the same for every optimizer, on every device."""
@@ -161,13 +158,10 @@ class Trainer:
         return sums, {**observed, **self.observer.after()}
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> Loss:
-        with self._autocast():
-            return self.parts.task(self.parts.model, inputs, targets)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
         if self.trial.precision != "bf16":
-            return nullcontext()
-        return torch.autocast(self.parts.device.type, dtype=torch.bfloat16)
+            return self.parts.task(self.parts.model, inputs, targets)
+        with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
+            return self.parts.task(self.parts.model, inputs, targets)
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
@@ -188,24 +182,18 @@ class Trainer:
             **{f"optim/{name}": value for name, value in told.items()},
         }
 
-    def _regime_fractions(self) -> dict[str, float]:
-        shares = fractions(self.regimes.counts())
-        return {f"optim/{name}": share for name, share in shares.items()}
-
     def _rate(self) -> float | Tensor:
         """Return the rate of now; a schedule changes one that is a tensor in place."""
         rate: float | Tensor = self.parts.optimizer.param_groups[0]["lr"]
         return rate.clone() if isinstance(rate, Tensor) else rate
 
-    def _log_steps(self) -> None:
-        """Record, every ``log_every`` steps, the means since the last time in this epoch."""
-        every = self.trial.log_every
-        if every and self.batch % every == 0:
-            metrics = self._train_metrics(self.batch - every)
-            self.recording.step(self.epoch + 1, self.step, metrics)
-
     def _finish_epoch(self, metrics: dict[str, float], diverged_at: int | None) -> None:
-        self.divergence = self._find_divergence(metrics, diverged_at)
+        epoch, steps = self.epoch + 1, self.parts.train.steps
+        if diverged_at is not None:
+            at = self.epoch * steps + diverged_at + 1
+            self.divergence = Divergence(epoch, at, "training")
+        elif not math.isfinite(metrics["test/loss"]):
+            self.divergence = Divergence(epoch, epoch * steps, "evaluation")
         counts = self.regimes.counts()
         if counts is not None:
             self.regime_totals += counts
@@ -216,16 +204,6 @@ class Trainer:
             self.parts.schedule.after_epoch(metrics["train/loss"])
             if self.epoch == self.trial.epochs or self.epoch % self.trial.checkpoint.epochs == 0:
                 self.save()
-
-    def _find_divergence(
-        self, metrics: Mapping[str, float], diverged_at: int | None
-    ) -> Divergence | None:
-        epoch, steps = self.epoch + 1, self.parts.train.steps
-        if diverged_at is not None:
-            return Divergence(epoch, self.epoch * steps + diverged_at + 1, "training")
-        if not math.isfinite(metrics["test/loss"]):
-            return Divergence(epoch, epoch * steps, "evaluation")
-        return None
 
     def _begin_epoch(self) -> None:
         """Draw everything random in an epoch from the seed and the epoch's number."""
@@ -247,6 +225,9 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a continuation needs for the same bits: tensors and plain values."""
+        random = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
+        if self.parts.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -259,7 +240,7 @@ class Trainer:
             "regimes": self.regimes.counts(),
             "regime_totals": self.regime_totals,
             "probes": [probe.state_dict() for probe in self.parts.probes],
-            "random": self._random_state(),
+            "random": random,
             "device": self.parts.device.type,
             "data": self.parts.fingerprint,
             "seconds": time.perf_counter() - self._started if self.batch else 0.0,
@@ -282,7 +263,10 @@ class Trainer:
         for probe, each in zip(self.parts.probes, told, strict=False):
             probe.load_state_dict(each)
         if self.batch:  # the beginning of an epoch follows from the seed
-            self._restore_random_state(state["random"])
+            torch.set_rng_state(state["random"]["cpu"])
+            self.augment.set_state(state["random"]["augment"])
+            if self.parts.device.type == "cuda":
+                torch.cuda.set_rng_state(state["random"]["cuda"], self.parts.device)
 
     def _check_continuation(self, state: Mapping[str, Any]) -> None:
         if state["data"] != self.parts.fingerprint:
@@ -295,18 +279,6 @@ class Trainer:
                 f"this trial was interrupted in the middle of an epoch on {state['device']}.\n"
                 f"  Continue with --device {state['device']}, or start again with --force."
             )
-
-    def _random_state(self) -> dict[str, Tensor]:
-        state = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
-        if self.parts.device.type == "cuda":
-            state["cuda"] = torch.cuda.get_rng_state(self.parts.device)
-        return state
-
-    def _restore_random_state(self, state: Mapping[str, Tensor]) -> None:
-        torch.set_rng_state(state["cpu"])
-        self.augment.set_state(state["augment"])
-        if self.parts.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"], self.parts.device)
 
 
 logger = logging.getLogger(__name__)
@@ -394,10 +366,8 @@ class Checkpoints:
             if not reason:
                 return state, kept
             refused = True
-            logger.warning(
-                "The checkpoint at step %d cannot be used: %s %s.",
-                *(state["step"], folder.metrics_file, reason),
-            )
+            said = f"The checkpoint at step {state['step']} cannot be used"
+            logger.warning(f"{said}: {folder.metrics_file} {reason}.")
         if refused:
             with suppress(FileNotFoundError):
                 self._held.rename(folder.metrics_file, folder.damaged_metrics_file)

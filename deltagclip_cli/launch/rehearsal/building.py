@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -284,19 +285,13 @@ def _explained(error: Exception, part: str, trial: Trial, attempt: Attempt) -> R
     if advised and len(named) == 1:
         return Refused(part, words, named[0])
     for option, other in options.items():
-        if other is not None and _succeeds(attempt, trial.model_copy(update={part: other})):
-            hint = "" if advised else f"\n  It is accepted without '{option}'."
-            return Refused(part, words + hint, option)
+        if other is not None:
+            with suppress(Exception):
+                attempt(trial.model_copy(update={part: other}))
+                hint = "" if advised else f"\n  It is accepted without '{option}'."
+                return Refused(part, words + hint, option)
     hint = "" if advised else f"\n  Change its options, or choose another {part}."
     return Refused(part, words + hint, named[0] if len(named) == 1 else "")
-
-
-def _succeeds(attempt: Attempt, trial: Trial) -> bool:
-    try:
-        attempt(trial)
-    except Exception:
-        return False
-    return True
 
 
 def _said_by(error: Exception) -> str:
