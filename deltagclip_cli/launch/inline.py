@@ -81,8 +81,7 @@ class InlineRunner:
 
     data_dir: Path
     should_stop: Callable[[], bool]  # when it says yes, no more trials are started
-    # Runs a trial until the function given to it says that the trial is to be given up, and returns
-    # the exit code
+    # Runs a trial until the function given to it says to give up, and returns the exit code
     work: Callable[[Planned, Callable[[], bool]], int]
     _: KW_ONLY
     fail_fast: bool = False

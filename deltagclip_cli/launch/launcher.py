@@ -7,7 +7,6 @@ with what :class:`Runner` they are run; one that hands them to a queue is a :cla
 from __future__ import annotations
 
 import shlex
-import signal
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -257,10 +256,8 @@ class StayingLauncher(Launcher):
                 self.say(line)
 
     def _exit_code(self, states: Set[State], any_failed: bool) -> int:
-        if self.stop.signal == signal.SIGINT:
-            return ExitCode.INTERRUPTED
-        if self.stop.signal is not None:
-            return ExitCode.STOPPED
+        if self.stop():
+            return self.stop.exit_code
         if any_failed or State.FAILED in states or State.DIVERGED in states:
             return ExitCode.FAILED
         return ExitCode.OK if states <= {State.FINISHED} else ExitCode.STOPPED

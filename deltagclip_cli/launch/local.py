@@ -231,6 +231,8 @@ def available_cores() -> int:
         quota, period = CONTROL_GROUP_LIMIT.read_text().split()
         limits.append(int(quota) // int(period))
     share = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE", "")
-    if share.isdecimal():  # what Slurm gave to this job, which not every cluster enforces
+    if share.isdecimal() and int(
+        share
+    ):  # what Slurm gave to this job, which not every cluster enforces
         limits.append(int(share))
     return max(1, min(limits))

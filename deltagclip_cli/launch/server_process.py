@@ -17,14 +17,6 @@ PARENT = "DELTAGCLIP_FORK_SERVER_OF"  # names the process, in the environment
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with(parent: int) -> None:
-    """Let this process be killed when its parent ends; at once, if it has done so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Say nothing of a worker to which a parent that was killed did not say what to do."""
     if not issubclass(kind, (EOFError, pickle.UnpicklingError)):
@@ -32,5 +24,9 @@ def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 
 if PARENT in os.environ:
-    end_with(int(os.environ.pop(PARENT)))
+    parent = int(os.environ.pop(PARENT))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os.kill(os.getpid(), signal.SIGKILL)
     sys.excepthook = _tell

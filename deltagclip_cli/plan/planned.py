@@ -5,6 +5,7 @@ Torch is not needed to know it: 10,000 trials are looked up in a second.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -119,15 +120,12 @@ def look_up(trials: Sequence[Trial], runs: Path, elsewhere: Elsewhere = NOBODY) 
 
     A result that belongs to another trial counts as none; the worker will say what differs.
     """
-    there: dict[Path, frozenset[str] | None] = {}
+    names_in = functools.cache(_names)
     settings = distinguished(trials)
     planned = []
     for trial in trials:
         folder = RunFolder.of(runs, trial)
-        parent = folder.path.parent
-        if parent not in there:
-            there[parent] = _names(parent)
-        names = there[parent]
+        names = names_in(folder.path.parent)
         state, result = _state(trial, folder, names is None or folder.path.name in names)
         words = settings[trial.experiment, trial.label, trial.setting_hash]
         standing = elsewhere.standing(str(trial.folder), folder, state)

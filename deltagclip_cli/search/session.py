@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -104,10 +103,8 @@ class SearchSession:
             yield
 
     def _exit_code(self, boards: Sequence[Leaderboard]) -> int:
-        if self.sweep.stop.signal == signal.SIGINT:
-            return ExitCode.INTERRUPTED
-        if self.sweep.stop.signal is not None:
-            return ExitCode.STOPPED
+        if self.sweep.stop():
+            return self.sweep.stop.exit_code
         if any(each.counts["failed"] for each in boards) or not all(b.ranking for b in boards):
             return ExitCode.FAILED
         return ExitCode.STOPPED if self._left(boards) else ExitCode.OK

@@ -79,7 +79,10 @@ class Contents:
                 if bands and row in best:
                     found[path] = self._chart(section, bands)
                 if bands and len(row.once) > 1:
-                    found |= self._mean(path, row, bands, settings[row.group])
+                    curves = {_tag(row, m): self._points(b, b.mean) for m, b in bands.items()}
+                    name = self._names.path(path, MEAN, MEAN)
+                    told = [session(name, settings[row.group], MEAN)]
+                    found[name] = Files(written=event_file(told, curves))
                     main = {m: bands[m] for m in section.main() if m in bands}
                     if main and row in best:
                         found |= self._edges(path, row, main)
@@ -117,13 +120,6 @@ class Contents:
                 for edge, values in (("lower", each.mean - error), ("upper", each.mean + error)):
                     curves[section.tag(metric, edge)] = self._points(each, values)
         return Files(written=event_file((), curves))
-
-    def _mean(
-        self, path: str, row: Row, bands: Mapping[str, Band], settings: Settings
-    ) -> dict[str, Files]:
-        curves = {_tag(row, m): self._points(each, each.mean) for m, each in bands.items()}
-        name = self._names.path(path, MEAN, MEAN)
-        return {name: Files(written=event_file([session(name, settings, MEAN)], curves))}
 
     def _edges(self, path: str, row: Row, bands: Mapping[str, Band]) -> dict[str, Files]:
         found: dict[str, Files] = {}

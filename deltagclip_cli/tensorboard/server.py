@@ -6,13 +6,13 @@ import io
 import logging
 import resource
 import signal
+import sys
 import tempfile
 import time
 import webbrowser
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote, urlencode
 
@@ -183,13 +183,9 @@ def _stopping_in_order() -> Iterator[None]:
     """Let signals that ask to stop end this process as Ctrl-C does: everything is put away."""
     hangs_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
     numbers = [signal.SIGTERM, *([signal.SIGHUP] if hangs_up else [])]
-    before = {number: signal.signal(number, _stop) for number in numbers}
+    before = {each: signal.signal(each, lambda n, frame: sys.exit(128 + n)) for each in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)

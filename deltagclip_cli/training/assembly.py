@@ -140,23 +140,13 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         landscape = Landscape(model, task, *whole)
         rate = 1 / landscape.smoothness() if wants_auto(trial.optimizer) else None
         if trial.certificate is not None:
-            every, epochs = trial.certificate.every, trial.epochs
-            probe = CertificateProbe(
-                landscape, every=every, epochs=epochs, precision=trial.precision
-            )
+            every, epochs, precision = trial.certificate.every, trial.epochs, trial.precision
+            probe = CertificateProbe(landscape, every=every, epochs=epochs, precision=precision)
             probes.append(probe)
     optimizer = make_optimizer(trial, [p for p in model.parameters() if p.requires_grad], rate)
-    return Parts(
-        model=model,
-        task=task,
-        optimizer=optimizer,
-        schedule=make_schedule(trial, optimizer, train.steps),
-        train=train,
-        test=test,
-        device=device,
-        fingerprint=fingerprint(dataset),
-        probes=probes,
-    )
+    schedule = make_schedule(trial, optimizer, train.steps)
+    data = fingerprint(dataset)
+    return Parts(model, task, optimizer, schedule, train, test, device, data, probes)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
