@@ -50,7 +50,6 @@ class InlineLauncher(StayingLauncher):
 
     @cached_property
     def runner(self) -> InlineRunner:
-        """Runs one trial at a time."""
         asked = self.request
         return InlineRunner(asked.data, self.stop, self._work, fail_fast=asked.fail_fast)
 
@@ -98,7 +97,6 @@ class InlineRunner:
             load_dataset(each.data, self.data_dir, model=each.model, download=self.download)
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:
-        """Run every trial of the queue."""
 
         def start(planned: Planned, slot: Slot) -> Done:
             try:

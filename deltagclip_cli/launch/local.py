@@ -40,7 +40,6 @@ class LocalLauncher(StayingLauncher):
 
     @cached_property
     def runner(self) -> LocalRunner:
-        """Runs as many workers at a time as there are slots."""
         asked = self.request
         return LocalRunner(
             asked.data,
@@ -113,7 +112,6 @@ class LocalRunner:
         return self._server.call(function, *arguments, should_stop=lambda: asked() or should_stop())
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:
-        """Run every trial of the queue."""
         stop, fail_fast = self.should_stop, self.fail_fast
         Supervisor(queue, self.slots, self._start, watcher, stop, fail_fast=fail_fast).run()
 

@@ -67,13 +67,11 @@ class PlainView(QuietView):
     _waiting = False
 
     def started(self, planned: Planned, slot: Slot) -> None:
-        """Say what was started where."""
         width = 2 * len(str(self._total)) + 3
         line = Text(f"{'':{width}} started {planned.name} on {slot.name}")
         self._console.print(line, soft_wrap=True)
 
     def ended(self, planned: Planned, end: End) -> None:
-        """Say how it ended."""
         self._count_in(end)
         if not end.elsewhere:
             self._print(planned, end)
@@ -131,7 +129,6 @@ class LiveView(QuietView):
         self._progress.update(self._task, description=self._count())
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
-        """Show how far these are."""
         self._running, self._waiting = running, not running
 
     def _name(self, planned: Planned) -> str:

@@ -100,7 +100,6 @@ class Planned:
 
     @property
     def label(self) -> str:
-        """The label of the optimizer."""
         return self.trial.label
 
     @property

@@ -112,7 +112,6 @@ class RunFolder:
 
     @property
     def state(self) -> State:
-        """The state of the trial."""
         result = self.result()
         if result is not None:
             return State(result["status"])

@@ -312,7 +312,6 @@ class HeldFile:
         self._file = path.open("ab")
 
     def write(self, content: bytes) -> None:
-        """Append a piece."""
         self._held.check()
         self._file.write(content)
         self._file.flush()
@@ -322,7 +321,6 @@ class HeldFile:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 

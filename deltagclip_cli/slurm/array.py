@@ -86,7 +86,6 @@ class Head:
 
     @property
     def tasks(self) -> int:
-        """The number of tasks."""
         return -(-self.count // self.pack)
 
 
@@ -112,7 +111,6 @@ class Array:
 
     @property
     def runs(self) -> Path:
-        """The runs folder."""
         return self.path.parents[2]
 
     @property

@@ -61,11 +61,9 @@ class Jobs(Elsewhere):
 
     @property
     def experiments(self) -> list[str]:
-        """The names of the experiments with arrays."""
         return sorted({head.experiment for head in self.arrays.values()})
 
     def awaited(self, experiment: str) -> list[str]:
-        """Name the run folders of an experiment whose trials wait or run, or may do so."""
         found = []
         for name, place in self.places.items():
             task = self.tasks.get((place.array.job_name, place.task))
@@ -75,7 +73,6 @@ class Jobs(Elsewhere):
         return found
 
     def standing(self, name: str, folder: RunFolder, state: State) -> QueueState:
-        """Add the queue's answer on a trial to what its files say."""
         place = self.places.get(name)
         if place is None or self.is_missing or _ended_since(folder, state, place):
             return QueueState(state)
@@ -111,7 +108,6 @@ class Jobs(Elsewhere):
         return QueueState(State.LOST, f"job {job} is gone{f' ({words})' if words else ''}{told}")
 
     def hint(self, waiting: Sequence[QueueState]) -> str:
-        """Say how trials that are held are let go."""
         held = [e.job["job"] for e in waiting if e.job and "held" in e.reason.lower()]
         return f"scontrol release {','.join(sorted(set(held)))} lets them go" if held else ""
 

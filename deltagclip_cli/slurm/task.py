@@ -199,7 +199,6 @@ class JobQueue(PlannedQueue):
         self.left: list[Planned] = []
 
     def is_elsewhere(self, planned: Planned) -> bool:
-        """Look whether another process works on a trial."""
         if self._is_old_self(read_owner(planned.folder)):
             return planned.folder.is_claimed()
         return super().is_elsewhere(planned)

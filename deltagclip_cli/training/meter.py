@@ -146,7 +146,6 @@ class Meter:
         return {"sums": sums, "observed": observed}
 
     def load_state_dict(self, state: State) -> None:
-        """Continue from what :meth:`state_dict` gave."""
         self._sums = {name: list(column.unbind()) for name, column in state["sums"].items()}
         self._observed = {
             name: dict(zip(column["steps"].tolist(), column["values"].unbind(), strict=True))

@@ -99,25 +99,21 @@ class Recording:
         self._records, self._checksum = 0, 0  # of all starts
 
     def begin(self, beginning: Beginning) -> None:
-        """Tell of the beginning."""
         self._records, self._checksum = len(beginning.records), checksum(beginning.records)
         for sink in self._sinks:
             sink.begin(beginning)
 
     def batch(self, epoch: int, batch: int, samples: int) -> None:
-        """Tell of a batch."""
         for sink in self._sinks:
             sink.batch(epoch, batch, samples)
 
     def step(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """Tell of some steps, with what they measured."""
         named = {STEP_PREFIX + name: value for name, value in values.items()}
         record = self._counted(epoch, step, named)
         for sink in self._sinks:
             sink.step(record)
 
     def epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
-        """Tell of an epoch, with what it measured."""
         record = self._counted(epoch, step, values)
         for sink in self._sinks:
             sink.epoch(record)
@@ -133,7 +129,6 @@ class Recording:
         return {"records": self._records, "checksum": self._checksum}
 
     def sync(self) -> None:
-        """Bring all records to the disk."""
         for sink in self._sinks:
             sink.sync()
 
