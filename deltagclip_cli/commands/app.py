@@ -15,7 +15,15 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from deltagclip_cli import __version__
-from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError, load_target, shortened
+from deltagclip_cli.core import (
+    DeltaGClipError,
+    ExitCode,
+    UsageError,
+    load_target,
+    nearest,
+    nearest_word,
+    shortened,
+)
 from deltagclip_cli.terminal.streams import check_output
 
 P = ParamSpec("P")
@@ -133,7 +141,7 @@ def _reworded(error: typer.BadParameter) -> str:
     """Return the message of a wrong value, without the words of the library that found it."""
     from pydantic import ValidationError
 
-    from deltagclip_cli.spec.faults import nearest, rule
+    from deltagclip_cli.spec.faults import rule
 
     words = error.message.removeprefix("Value error, ")
     choice = re.match(r"'(.*)' is not one of (.*)", words)
@@ -166,7 +174,6 @@ def _listed(words: str) -> Iterator[str]:
 
 def _meant(ctx: Any, option: str, args: Sequence[str]) -> str:
     """Return a hint on an option that a command has not."""
-    from deltagclip_cli.spec.faults import nearest_word
     from deltagclip_cli.spec.schema import setting_named
 
     own = [each for each in _options_of(ctx.command) if each != "--help"]

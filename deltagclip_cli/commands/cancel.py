@@ -9,10 +9,9 @@ from typing import Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import UsageError, plural
+from deltagclip_cli.core import UsageError, nearest, plural
 from deltagclip_cli.slurm.client import ArrayTask, SlurmError, cancel_tasks
 from deltagclip_cli.slurm.jobs import find_jobs
-from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.terminal.console import make_console
 
 

@@ -33,8 +33,12 @@ def certify(
     """
     from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.terminal.compare_view import print_tables
-    from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
-    from deltagclip_cli.terminal.streams import print_json
+    from deltagclip_cli.terminal.console import (
+        make_console,
+        print_json,
+        print_problems,
+        shown_reading,
+    )
     from deltagclip_cli.theory import certificate as theory
 
     reading = Place(targets, runs).read(shown_reading(quiet=quiet))

@@ -12,13 +12,19 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import ClaimedError, ExitCode, UnwritableError, UsageError, memory, plural
+from deltagclip_cli.core import (
+    ClaimedError,
+    ExitCode,
+    UnwritableError,
+    UsageError,
+    memory,
+    nearest,
+    plural,
+)
 from deltagclip_cli.plan.planned import experiments_in, find_status
 from deltagclip_cli.runs.folder import RunFolder, is_worked_on
 from deltagclip_cli.runs.hold import Leftover, hold, leftovers
-from deltagclip_cli.spec.faults import nearest
-from deltagclip_cli.terminal.console import make_console
-from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.console import make_console, print_json
 
 
 def clean(

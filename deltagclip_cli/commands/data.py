@@ -20,8 +20,7 @@ from deltagclip_cli.core import DataError, UsageError, memory
 from deltagclip_cli.parts.datasets.staging import folder_of
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.terminal.console import make_console, shown_messages, waiting
-from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.console import make_console, print_json, shown_messages, waiting
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.datasets.dataset import Dataset

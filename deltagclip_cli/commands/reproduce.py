@@ -38,8 +38,12 @@ def reproduce(
     from deltagclip_cli.results.read.run import Reading
     from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.terminal.compare_view import print_tables
-    from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
-    from deltagclip_cli.terminal.streams import print_json
+    from deltagclip_cli.terminal.console import (
+        make_console,
+        print_json,
+        print_problems,
+        shown_reading,
+    )
 
     figures = _figures(spec, experiments or ())
     begun = [each.experiment for each in figures if any((runs / each.experiment).glob("*/*"))]

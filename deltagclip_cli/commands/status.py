@@ -16,21 +16,20 @@ from rich.live import Live
 from rich.text import Text
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import SpecError, UsageError
+from deltagclip_cli.core import SpecError, UsageError, nearest
 from deltagclip_cli.plan.planned import RunStatus, Status, experiments_in, find_status, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.slurm.jobs import asked_rarely
-from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.terminal.console import (
     STYLES,
     counted,
     make_console,
+    print_json,
     running_table,
     summary_tables,
 )
-from deltagclip_cli.terminal.streams import print_json
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Experiment

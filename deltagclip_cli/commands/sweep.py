@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import ExitCode, SpecError, UsageError, plural
+from deltagclip_cli.core import ExitCode, SpecError, UsageError, nearest, plural
 from deltagclip_cli.launch import TABLE, find_launcher
 from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
 from deltagclip_cli.search.searched import find_searched
 from deltagclip_cli.search.session import SearchSession
 from deltagclip_cli.slurm.jobs import find_jobs
-from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import Spec, load_spec
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.terminal.console import make_console

@@ -10,21 +10,20 @@ from rich.console import Console
 from rich.text import Text
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import ExitCode, SpecError
+from deltagclip_cli.core import ExitCode, SpecError, nearest
 from deltagclip_cli.launch.rehearsal import Stage, check_parts
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import tidy
-from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import Spec, load_spec
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.terminal.console import (
     make_console,
+    print_json,
     print_summary,
     shown_messages,
     shown_progress,
     waiting,
 )
-from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.training.process import StopRequest
 
 DEFAULT_EXPERIMENT = "quickstart"

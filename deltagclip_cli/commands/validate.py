@@ -16,8 +16,7 @@ from deltagclip_cli.search.searched import find_searched
 from deltagclip_cli.spec.load import Spec, load_spec
 from deltagclip_cli.spec.slurm_settings import Slurm
 from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.terminal.console import make_console, waiting
-from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.console import make_console, print_json, waiting
 
 
 def validate(

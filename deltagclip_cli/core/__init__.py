@@ -5,11 +5,16 @@ is one line.
 """
 
 from deltagclip_cli.core.catalogue import (
+    REQUIRED,
+    UNKNOWN,
     Catalogue,
+    Option,
+    Signature,
     classes_in,
     compact,
     derive_seed,
     load_target,
+    read_signature,
     source_path,
 )
 from deltagclip_cli.core.errors import (
@@ -28,6 +33,7 @@ from deltagclip_cli.core.errors import (
     UsageError,
 )
 from deltagclip_cli.core.files import (
+    MOST_BYTES,
     check_writable,
     claimed,
     file_status,
@@ -40,6 +46,7 @@ from deltagclip_cli.core.files import (
     write_text,
     written_whole,
 )
+from deltagclip_cli.core.synonyms import nearest, nearest_word, synonym
 from deltagclip_cli.core.wording import (
     COMPARED_METRICS,
     EPOCH_SECONDS,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import Catalogue, UsageError, load_target
-from deltagclip_cli.spec.faults import nearest
+from deltagclip_cli.core import Catalogue, UsageError, load_target, nearest
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.launcher import Launcher

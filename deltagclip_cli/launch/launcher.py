@@ -32,12 +32,12 @@ from deltagclip_cli.runs.hold import tidy
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import (
     counted,
+    print_json,
     print_plan,
     shown_messages,
     summary_tables,
     waiting,
 )
-from deltagclip_cli.terminal.streams import print_json
 from deltagclip_cli.training.process import StopRequest
 
 if TYPE_CHECKING:

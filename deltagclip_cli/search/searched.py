@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import SpecError, UsageError
+from deltagclip_cli.core import SpecError, UsageError, nearest
 from deltagclip_cli.spec.axes import Distribution, as_written, extremes
-from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.trial import Trial, make_trial
 
 if TYPE_CHECKING:

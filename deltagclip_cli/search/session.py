@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
 from deltagclip_cli.plan.estimates import Estimates
-from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.console import print_json
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.launcher import StayingLauncher

@@ -39,8 +39,7 @@ from deltagclip_cli.slurm.client import (
 )
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
-from deltagclip_cli.terminal.console import counted, titled_table, waiting
-from deltagclip_cli.terminal.streams import print_json
+from deltagclip_cli.terminal.console import counted, print_json, titled_table, waiting
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial

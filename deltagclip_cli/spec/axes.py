@@ -27,17 +27,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import derive_seed
+from deltagclip_cli.core import derive_seed, nearest
 from deltagclip_cli.spec.component import SpecSection
-from deltagclip_cli.spec.faults import (
-    Where,
-    collected,
-    explained,
-    faults_of,
-    nearest,
-    raised,
-    refused,
-)
+from deltagclip_cli.spec.faults import Where, collected, explained, faults_of, raised, refused
 
 Number = TypeVar("Number", int, float)
 

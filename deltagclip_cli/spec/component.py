@@ -27,14 +27,21 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import Catalogue, load_target
-from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, Option, Signature, read_signature
+from deltagclip_cli.core import (
+    REQUIRED,
+    UNKNOWN,
+    Catalogue,
+    Option,
+    Signature,
+    load_target,
+    nearest,
+    read_signature,
+)
 from deltagclip_cli.spec.faults import (
     Where,
     explained,
     faults_of,
     naming_legal_options,
-    nearest,
     raised,
     refused,
     unknown_option,

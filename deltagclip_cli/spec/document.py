@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from deltagclip_cli.core import SpecError, shortened, stopped
-from deltagclip_cli.core.files import MOST_BYTES
+from deltagclip_cli.core import MOST_BYTES, SpecError, shortened, stopped
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.faults import Where

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import TrainedMetric, more_is_better
+from deltagclip_cli.core import TrainedMetric, more_is_better, nearest
 from deltagclip_cli.spec.axes import (
     WORDS,
     AnyDistribution,
@@ -24,15 +24,7 @@ from deltagclip_cli.spec.axes import (
     read_distribution,
 )
 from deltagclip_cli.spec.component import Component, SpecSection
-from deltagclip_cli.spec.faults import (
-    Where,
-    collected,
-    explained,
-    nearest,
-    raised,
-    refused,
-    unknown_label,
-)
+from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused, unknown_label
 
 MOST_POINTS = 100_000
 _EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"

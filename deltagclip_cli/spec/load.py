@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from deltagclip_cli.core import SpecError, plural, shortened
+from deltagclip_cli.core import SpecError, nearest, plural, shortened
 from deltagclip_cli.spec.document import Document, Override, parse_override, read_document
-from deltagclip_cli.spec.faults import MOST_FAULTS, Where, nearest, raised, sentence
+from deltagclip_cli.spec.faults import MOST_FAULTS, Where, raised, sentence
 from deltagclip_cli.spec.schema import NAME, NAMES, Experiment, is_variable
 
 

@@ -23,9 +23,9 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from deltagclip_cli.core import shortened
+from deltagclip_cli.core import shortened, synonym
 from deltagclip_cli.spec.component import Component, SpecSection
-from deltagclip_cli.spec.faults import Where, explained, raised, refused, synonym
+from deltagclip_cli.spec.faults import Where, explained, raised, refused
 from deltagclip_cli.spec.grid import Grid, Point, Search, read_grid, read_search
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -34,7 +35,7 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
-from deltagclip_cli.terminal.streams import LEAST_COLUMNS
+from deltagclip_cli.terminal.streams import LEAST_COLUMNS, write_json
 from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
 from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
@@ -103,6 +104,11 @@ def shown_reading(*, quiet: bool) -> Watch:
         return track(runs, "reading", console=console, transient=True, disable=disable)
 
     return watch
+
+
+def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Print the answer for a program."""
+    write_json(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def print_problems(problems: Sequence[str], *, all_in: str = "--json") -> None:

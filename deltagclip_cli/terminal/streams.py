@@ -16,9 +16,8 @@ import re
 import select
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from deltagclip_cli.core import DeltaGClipError
 
@@ -56,11 +55,6 @@ def check_output() -> None:
     lost = _Descriptor.lost.get(1)
     if lost is not None and lost.errno not in _LEAVINGS:
         raise DeltaGClipError(f"the output cannot be written: {lost.strerror}.")
-
-
-def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Print the answer for a program."""
-    write_json(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
 
 def write_json(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deltagclip_cli.spec.faults import nearest, nearest_word
+from deltagclip_cli.core import nearest, nearest_word
 from deltagclip_cli.spec.schema import Data, Experiment, Model, Optimizer, Schedule, setting_named
 
 OPTIONS = ["lr", "betas", "eps", "weight_decay", "momentum", "gamma", "delta", "schedule"]

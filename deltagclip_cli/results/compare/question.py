@@ -11,11 +11,17 @@ from enum import StrEnum
 
 import numpy as np
 
-from deltagclip_cli.core import COMPARED_METRICS, Mode, NotYetError, UsageError, more_is_better
+from deltagclip_cli.core import (
+    COMPARED_METRICS,
+    Mode,
+    NotYetError,
+    UsageError,
+    more_is_better,
+    nearest,
+)
 from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run, standard_name
 from deltagclip_cli.results.statistics.summary import Summary, summarize
 from deltagclip_cli.results.statistics.summary import median as middle
-from deltagclip_cli.spec.faults import nearest
 
 _MOST_NAMES = 12
 

@@ -26,6 +26,7 @@ from deltagclip_cli.core import (
     NotYetError,
     RunFolderError,
     UsageError,
+    nearest,
     printable,
     read_file,
     stopped,
@@ -37,7 +38,6 @@ from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
 from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State, lines_of
-from deltagclip_cli.spec.faults import nearest
 from deltagclip_cli.spec.load import experiment_names
 from deltagclip_cli.spec.trial import Trial, differing_settings
 
