@@ -130,12 +130,12 @@ class SlurmLauncher(Launcher):
         """Put trials that need the same into arrays of at most ``largest`` tasks."""
         groups: dict[tuple[str, str], list[Planned]] = {}
         for each in todo:
-            key = each.trial.experiment, self._resources(each).model_dump_json()
+            key = each.trial.experiment, self._resources(each.trial).model_dump_json()
             groups.setdefault(key, []).append(each)
         folder, counts = new_submission(self.request.runs), Counter[str]()
         batches = []
         for (experiment, _), group in groups.items():
-            resources = self._resources(group[0])
+            resources = self._resources(group[0].trial)
             size = largest * (resources.pack or 1)
             for start in range(0, len(group), size):
                 array = Array(folder / f"{experiment}-{counts[experiment]}")
@@ -186,16 +186,12 @@ class SlurmLauncher(Launcher):
 
     def _check_parts(self, todo: Sequence[Planned]) -> None:
         """Find out here what would fail on the nodes, as far as that can be known."""
-
-        def stage(trial: Trial) -> Stage:
-            slurm = self.request.spec.experiments[trial.experiment].slurm
-            return elsewhere(slurm.of(trial.label, self.overrides))
-
-        if todo:
+        if not todo:
+            return
+        asked, words = self.request, "loading torch and trying the parts out"
+        with waiting(asked.console, words, quiet=asked.quiet):
             trials = [each.trial for each in todo]
-            words = "loading torch and trying the parts out"
-            with waiting(self.request.console, words, quiet=self.request.quiet):
-                check_parts(self.request.spec, trials, stage, self.request.data, call_with_torch)
+            check_parts(asked.spec, trials, self._stage, asked.data, call_with_torch)
 
     def _submit(self, batches: Sequence[Batch]) -> list[str]:
         numbers: list[str] = []
@@ -274,9 +270,12 @@ class SlurmLauncher(Launcher):
         asked = f" with --slurm {' '.join(self.request.slurm)}" if self.request.slurm else ""
         return SlurmError(f"{place}: {trail}{asked}: sbatch refuses this.\n  {words}")
 
-    def _resources(self, planned: Planned) -> Resources:
-        slurm = self.request.spec.experiments[planned.trial.experiment].slurm
-        return slurm.of(planned.label, self.overrides)
+    def _stage(self, trial: Trial) -> Stage:
+        return elsewhere(self._resources(trial))
+
+    def _resources(self, trial: Trial) -> Resources:
+        slurm = self.request.spec.experiments[trial.experiment].slurm
+        return slurm.of(trial.label, self.overrides)
 
     def _command(self, array: Array, resources: Resources) -> list[str]:
         # Without -P, a file of the folder that is called like a module would be taken for it.
