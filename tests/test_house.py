@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 # By the labels of the table; to be lowered whenever the package has become better.
 LIMITS = {
     "loose modules": 0,
-    "imports per file": 3.5,
+    "imports per file": 2.85,
     "module lines, largest": 500,
     "docstrings that begin with What, How, ...": 0,
     "function lines, median": 7,

@@ -48,6 +48,7 @@ from deltagclip_cli.core.files import (
 )
 from deltagclip_cli.core.synonyms import nearest, nearest_word, synonym
 from deltagclip_cli.core.wording import (
+    CLIP_RATIO,
     COMPARED_METRICS,
     EPOCH_SECONDS,
     NOTHING,
@@ -58,6 +59,7 @@ from deltagclip_cli.core.wording import (
     TRAINED_METRICS,
     Mode,
     TrainedMetric,
+    by_size,
     duration,
     finite,
     listed,

@@ -32,6 +32,9 @@ REGIMES = ("plain", "clipped", "floored")
 REGIME_FRACTIONS = {regime: f"optim/{regime}_fraction" for regime in REGIMES}
 """The metric of each: its share of the steps of an epoch."""
 
+CLIP_RATIO = "grad_clip_ratio"
+"""Of the paper's own logs: the share of steps that were not floored."""
+
 EPOCH_SECONDS = "perf/epoch_seconds"
 SPEED = "perf/samples_per_second"
 
@@ -81,6 +84,14 @@ def ranges(numbers: Sequence[int]) -> str:
 def stopped(words: object) -> str:
     """Return words of others, such as an error's, as the end of a sentence: with one full stop."""
     return f"{str(words).rstrip().rstrip('.')}."
+
+
+def by_size(word: str) -> tuple[float, str]:
+    """Return a key that sorts numbers by their size, before words by their letters."""
+    try:
+        return float(word), word
+    except ValueError:
+        return math.inf, word
 
 
 def standard_error(values: Sequence[float], ddof: int = 1) -> float | None:

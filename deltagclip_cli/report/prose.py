@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deltagclip_cli.core import listed, plural, shown_with, with_error
-from deltagclip_cli.report.charts.steps import CLIP_RATIO
+from deltagclip_cli.core import CLIP_RATIO, listed, plural, shown_with, with_error
 from deltagclip_cli.results.compare.comparison import (
     Behind,
     Comparison,

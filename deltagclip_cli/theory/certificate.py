@@ -17,12 +17,12 @@ from deltagclip_cli.core import (
     REGIMES,
     NotYetError,
     UsageError,
+    by_size,
     plural,
     short,
     standard_error,
     with_error,
 )
-from deltagclip_cli.results.compare.comparison import by_size
 from deltagclip_cli.results.compare.tables import Column, Table, make_cells, make_table
 from deltagclip_cli.results.read.run import Group, Numbers, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder

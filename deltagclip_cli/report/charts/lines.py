@@ -20,7 +20,7 @@ from deltagclip_cli.report.appearance import (
     letters,
     wrapped,
 )
-from deltagclip_cli.results.compare.analysis import CLOCKS
+from deltagclip_cli.results.compare.question import CLOCKS
 from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run
 
 if TYPE_CHECKING:

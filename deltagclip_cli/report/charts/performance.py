@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from deltagclip_cli.core import plural
 from deltagclip_cli.report.appearance import MOST_SETTINGS, Look, as_label, legend_name
 from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, look_trace
-from deltagclip_cli.results.compare.analysis import CLOCKS, Overall
+from deltagclip_cli.results.compare.question import CLOCKS
 from deltagclip_cli.results.statistics.across import LIMIT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from deltagclip_cli.results.compare.analysis import Overall
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deltagclip_cli.core import REGIME_FRACTIONS
+from deltagclip_cli.core import CLIP_RATIO, REGIME_FRACTIONS
 from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, drawable, on_paper, wrapped
 from deltagclip_cli.report.charts.lines import (
     CROSS,
@@ -44,9 +44,6 @@ TITLES = {
 
 PLAIN, CLIPPED, FLOORED = REGIME_FRACTIONS.values()
 NOT_FLOORED = "optim/plain or clipped_fraction"
-
-CLIP_RATIO = "grad_clip_ratio"
-"""Of the paper's own logs: the share of steps that were not floored."""
 
 # Words, a grey for paper, where colours tell the settings, and a colour for the page; from the
 # longest steps to the shortest.

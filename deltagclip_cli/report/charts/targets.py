@@ -21,8 +21,7 @@ from deltagclip_cli.report.appearance import (
     wrapped,
 )
 from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, escaped
-from deltagclip_cli.results.compare.analysis import CLOCKS
-from deltagclip_cli.results.compare.question import Cost, cost
+from deltagclip_cli.results.compare.question import CLOCKS, Cost, cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,6 +10,7 @@ from deltagclip_cli.core import NOTHING, UsageError, plural, printable
 from deltagclip_cli.results.compare.comparison import Comparison, Row, check_baseline, compare_runs
 from deltagclip_cli.results.compare.published import experiments, published_table
 from deltagclip_cli.results.compare.question import (
+    CLOCKS,
     Moment,
     Question,
     Target,
@@ -150,7 +151,6 @@ def _unmet(comparisons: Sequence[Comparison], request: Request) -> list[str]:
 
 # ------------------------------------------------- optimizers over all comparisons
 
-CLOCKS = ("epochs", "steps", "seconds")
 _TAUS = (1.0, 1.5, 2.0, 4.0)
 
 

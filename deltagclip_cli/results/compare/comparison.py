@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
@@ -12,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deltagclip_cli.core import EPOCH_SECONDS, REGIME_FRACTIONS, REGIMES, UsageError, listed, ranges
+from deltagclip_cli.core import (
+    EPOCH_SECONDS,
+    REGIME_FRACTIONS,
+    REGIMES,
+    UsageError,
+    by_size,
+    listed,
+    ranges,
+)
 from deltagclip_cli.results.compare.question import (
     Question,
     Reached,
@@ -204,14 +211,6 @@ def compare_runs(runs: Sequence[Run], questions: Mapping[str, Question]) -> list
         by_conditions, key=lambda key: (experiments.index(key[0]), *map(by_size, key[1:]))
     )
     return [_compared(by_conditions[key], questions[key[0]]) for key in in_order]
-
-
-def by_size(word: str) -> tuple[float, str]:
-    """Return a key that sorts numbers by their size, before words by their letters."""
-    try:
-        return float(word), word
-    except ValueError:
-        return math.inf, word
 
 
 def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:

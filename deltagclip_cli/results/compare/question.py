@@ -207,6 +207,9 @@ class Cost:
     seconds: float
 
 
+CLOCKS = ("epochs", "steps", "seconds")
+"""The three ways to say what something cost, and what a curve can be drawn over."""
+
 NEVER = Cost(math.inf, math.inf, math.inf)
 
 

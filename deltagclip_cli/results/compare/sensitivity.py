@@ -7,12 +7,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import NOTHING, UsageError, short
-from deltagclip_cli.results.compare.comparison import Comparison, Row, by_size
+from deltagclip_cli.core import NOTHING, UsageError, by_size, short
 from deltagclip_cli.results.compare.question import Question, nearest_first
 from deltagclip_cli.results.compare.tables import Cell, Column, Table, make_table
 from deltagclip_cli.results.read.run import in_words
+
+if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.comparison import Comparison, Row
 
 
 @dataclass(frozen=True)
