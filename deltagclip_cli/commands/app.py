@@ -29,57 +29,29 @@ from deltagclip_cli.terminal.streams import check_output
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The function or the app of each command, and the first sentences of its help.
+# The first sentences of the help of each command, which its module has as a function of its name.
 COMMANDS = {
-    "train": ("train:train", "Train one trial: one optimizer and one seed of an experiment."),
-    "sweep": (
-        "sweep:sweep",
-        "Run every trial of experiments that is not finished: optimizers, grids, seeds.",
-    ),
-    "status": (
-        "status:status",
-        "Show what is finished, queued, running, interrupted, lost, failed or diverged.",
-    ),
-    "compare": (
-        "compare:compare",
-        "Compare optimizers over seeds: means, medians, tests, and what they cost.",
-    ),
-    "report": (
-        "report:report",
-        "Write a web page with the answer, its curves and tables, and figures for a paper.",
-    ),
-    "certify": (
-        "certify:certify",
-        "Say of full-batch runs which lines of the convergence theorem held.",
-    ),
+    "train": "Train one trial: one optimizer and one seed of an experiment.",
+    "sweep": "Run every trial of experiments that is not finished: optimizers, grids, seeds.",
+    "status": "Show what is finished, queued, running, interrupted, lost, failed or diverged.",
+    "compare": "Compare optimizers over seeds: means, medians, tests, and what they cost.",
+    "report": "Write a web page with the answer, its curves and tables, and figures for a paper.",
+    "certify": "Say of full-batch runs which lines of the convergence theorem held.",
     "tensorboard": (
-        "tensorboard:tensorboard",
-        "Open TensorBoard: all optimizers in one chart, means over seeds and bands, HParams.",
+        "Open TensorBoard: all optimizers in one chart, means over seeds and bands, HParams."
     ),
     "reproduce": (
-        "reproduce:reproduce",
-        "Show the paper's figures: how to run each, what was published, what came out here.",
+        "Show the paper's figures: how to run each, what was published, what came out here."
     ),
-    "cancel": (
-        "cancel:cancel",
-        "End the Slurm jobs that were submitted for a runs folder, waiting or running.",
-    ),
-    "clean": (
-        "clean:clean",
-        "Remove checkpoints that nobody needs any more, and say how many bytes that frees.",
-    ),
-    "validate": (
-        "validate:validate",
-        "Check a file of experiments: every error at once, with its line. Nothing is run.",
-    ),
-    "list": (
-        "list:list_components",
-        "List the experiments of a file, or the parts that they can be made of.",
-    ),
-    "data": ("data:app", "Get the data of experiments ready."),
-    "worker": ("worker:worker", "Train the trial of a run folder."),
-    "job": ("job:job", "Run the trials of one task of an array job."),
+    "cancel": "End the Slurm jobs that were submitted for a runs folder, waiting or running.",
+    "clean": "Remove checkpoints that nobody needs any more, and say how many bytes that frees.",
+    "validate": "Check a file of experiments: every error at once, with its line. Nothing is run.",
+    "list": "List the experiments of a file, or the parts that they can be made of.",
+    "data": "Get the data of experiments ready.",
+    "worker": "Train the trial of a run folder.",
+    "job": "Run the trials of one task of an array job.",
 }
+_OTHER_NAMES = {"list": "list_components", "data": "app"}
 _CALLED_BY_LAUNCHERS = {"worker", "job"}
 
 
@@ -105,8 +77,7 @@ class LazyGroup(TyperGroup):
 @functools.cache
 def load_command(name: str) -> Any:
     """The command of a name, with its options."""
-    target, _ = COMMANDS[name]
-    found = load_target(f"{__package__}.{target}")
+    found = load_target(f"{__package__}.{name}:{_OTHER_NAMES.get(name, name)}")
     if isinstance(found, typer.Typer):
         return typer.main.get_group(found)
     alone = typer.Typer(add_completion=False)
@@ -118,11 +89,7 @@ class Command(TyperCommand):
     """A command that answers unknown options and wrong values with a guess at what was meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words of the command line.
-
-        Raises:
-            click.UsageError: they are wrong, with a hint.
-        """
+        """Read the words of the command line; a hint stands behind what is wrong with them."""
         given = list(args)
         try:
             return super().parse_args(ctx, args)
@@ -162,10 +129,7 @@ def _reworded(error: typer.BadParameter) -> str:
 
 
 def _listed(words: str) -> Iterator[str]:
-    """The values of a list or a range in one word; a range has both its ends, as Slurm's have.
-
-    A long range, which nobody would write out, is left as it is.
-    """
+    """The values of a list or a short range in one word; a range has both its ends, as Slurm's."""
     for word in filter(None, map(str.strip, words.strip(" ()[]{}").split(","))):
         ends = re.fullmatch(r"(\d{1,9})(?:-|:|\.\.+)(\d{1,9})", word)
         numbers = range(int(ends[1]), int(ends[2]) + 1) if ends else ()
@@ -268,7 +232,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, (_, _summary) in COMMANDS.items():
+for _name, _summary in COMMANDS.items():
     app.command(_name, help=_summary, hidden=_name in _CALLED_BY_LAUNCHERS)(lambda: None)
 
 

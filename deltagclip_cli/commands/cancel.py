@@ -17,13 +17,7 @@ from deltagclip_cli.terminal.console import make_console
 
 def cancel(
     experiments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="Whose jobs to end.",
-            show_default="all",
-            autocompletion=options.offer_read_experiments,
-        ),
+        list[str] | None, options.experiments("Whose jobs to end.", options.offer_read_experiments)
     ] = None,
     runs: options.Runs = options.RUNS,
     dry_run: Annotated[

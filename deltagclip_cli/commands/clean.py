@@ -29,13 +29,7 @@ from deltagclip_cli.terminal.console import make_console, print_json
 
 def clean(
     experiments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="Whose run folders.",
-            show_default="all",
-            autocompletion=options.offer_read_experiments,
-        ),
+        list[str] | None, options.experiments("Whose run folders.", options.offer_read_experiments)
     ] = None,
     runs: options.Runs = options.RUNS,
     last: Annotated[

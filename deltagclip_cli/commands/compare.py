@@ -79,11 +79,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def takes_request(**others: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return what gives a command an option for each field of a request, in its place.
-
-    Args:
-        others: options that are not as usual in this command; None for those that it has not.
-    """
+    """Give a command an option for each field of a request: ``others`` instead, None for none."""
     chosen = {name: each for name, each in {**OPTIONS, **others}.items() if each is not None}
     types = get_type_hints(Request)
 

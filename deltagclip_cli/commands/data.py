@@ -38,13 +38,7 @@ _Faults = defaultdict[tuple[str, str], dict[str, None]]  # experiments by data s
 @reports_errors
 def prepare(
     experiments: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="Experiments of the spec.",
-            show_default="all",
-            autocompletion=options.offer_experiments,
-        ),
+        list[str] | None, options.experiments("Experiments of the spec.", options.offer_experiments)
     ] = None,
     tags: options.Tags = None,
     spec: options.Spec = options.SPEC,
@@ -107,8 +101,7 @@ def prepare_data(
 ) -> tuple[dict[Prepared, list[str]], list[str]]:
     """Download and decode the data of trials, each set once whatever is wrong with another.
 
-    Returns:
-        The experiments of each data set that is there, and what is wrong with the others.
+    Return the experiments of each that is there, and what is wrong with the others.
     """
     there: dict[Prepared, dict[str, None]] = {}
     faults: _Faults = defaultdict(dict)

@@ -39,11 +39,7 @@ def main() -> None:
 
 
 class Interrupt:
-    """The handler of Ctrl-C: it raises KeyboardInterrupt and, once the command is over, exits.
-
-    Attributes:
-        has_come: whether there was one.
-    """
+    """The handler of Ctrl-C: it raises KeyboardInterrupt and, once the command is over, exits."""
 
     def __init__(self) -> None:
         self.has_come = False

@@ -6,9 +6,9 @@ what cannot be read offers nothing: a Tab is answered quickly and quietly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -56,6 +56,13 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 SPEC = Path("experiments.yaml")
 RUNS = Path("runs")
 DATA = Path("~/.cache/deltagclip/data")
+
+
+def experiments(words: str, offer: Callable[..., list[str]], default: str = "all") -> Any:
+    """Return the argument of a command that takes any number of experiments."""
+    return typer.Argument(
+        metavar="EXPERIMENT", help=words, show_default=default, autocompletion=offer
+    )
 
 
 def option_words(

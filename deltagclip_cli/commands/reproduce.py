@@ -59,11 +59,7 @@ def reproduce(
 
 
 def _figures(spec: Path, experiments: Sequence[str]) -> list[Figure]:
-    """Return those that some experiments repeat, or all experiments that repeat one.
-
-    Raises:
-        UsageError: an experiment repeats no figure.
-    """
+    """Return those that some experiments repeat, or all experiments that repeat one."""
     from deltagclip_cli.results.compare.published import Figure
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.spec.trial import expand

@@ -44,12 +44,7 @@ _UNASKED = "Slurm cannot be asked, so this is what the files say"
 def status(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="Experiments to show.",
-            show_default="all",
-            autocompletion=options.offer_read_experiments,
-        ),
+        options.experiments("Experiments to show.", options.offer_read_experiments),
     ] = None,
     spec: Annotated[
         Path | None,
@@ -144,7 +139,7 @@ def _shown(status: Status, *, what_happens_first: bool = False) -> RenderableTyp
     happening: list[RenderableType] = []
     running = [each for each in status.trials if each.state is State.RUNNING]
     if running:
-        rows = ((_where(each), _running_name(each), each.beat) for each in running)
+        rows = ((_where(each), _named(each, ", "), each.beat) for each in running)
         happening += [Text(f"\nrunning: {len(running)}", "bold"), running_table(rows)]
     happening += _queued(status)
     happening += _problems(status.trials)
@@ -170,11 +165,6 @@ def _where(trial: RunStatus) -> str:
     return f"{beat.host} {beat.device}" if beat else ""
 
 
-def _running_name(trial: RunStatus) -> str:
-    reason = f", {trial.reason}" if trial.reason else ""
-    return f"{trial.experiment} · {trial.name}{reason}"
-
-
 def _queued(status: Status) -> list[RenderableType]:
     """Say how many wait for what: thousands wait for the same."""
     queued = [each for each in status.trials if each.state is State.QUEUED]
@@ -196,16 +186,15 @@ def _problems(trials: Sequence[RunStatus]) -> list[RenderableType]:
         found = [each for each in trials if each.state is state]
         if found:
             lines.append(Text(f"\n{state}: {len(found)}", STYLES[state]))
-        lines += [_problem(each) for each in found[:_MOST_PROBLEMS]]
+        lines += [Text(f"  {_named(each, ': ')}") for each in found[:_MOST_PROBLEMS]]
         if len(found) > _MOST_PROBLEMS:
             lines.append(Text(f"  and {len(found) - _MOST_PROBLEMS} more: --json lists all"))
     return lines
 
 
-def _problem(trial: RunStatus) -> Text:
-    reason = trial.reason
-    text = Text(f"  {trial.experiment} · {trial.name}")
-    return text.append(f": {reason}" if reason else "")
+def _named(trial: RunStatus, before_reason: str) -> str:
+    reason = f"{before_reason}{trial.reason}" if trial.reason else ""
+    return f"{trial.experiment} · {trial.name}{reason}"
 
 
 def _record(trial: RunStatus) -> dict[str, Any]:

@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 def sweep(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="EXPERIMENT",
-            help="Experiments of the spec.",
-            show_default="the only one",
-            autocompletion=options.offer_experiments,
-        ),
+        options.experiments("Experiments of the spec.", options.offer_experiments, "the only one"),
     ] = None,
     tags: options.Tags = None,
     everything: Annotated[
@@ -176,12 +171,7 @@ def sweep(
 
 
 def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
-    """Let nobody start weeks of training by a word too few.
-
-    Raises:
-        typer.Exit: the answer was no.
-        UsageError: there is nobody to answer.
-    """
+    """Let nobody start weeks of training by a word too few."""
     of = f", of {plural(trials, 'trial')}" if trials else ""
     there = f"{spec.name} has {len(spec.experiments)} experiments{of}."
     if not can_ask:
@@ -207,7 +197,6 @@ def _trials(
 
 
 def _check_labels(labels: Sequence[str], experiments: Mapping[str, Experiment]) -> None:
-
     there = list(dict.fromkeys(label for each in experiments.values() for label in each.optimizers))
     for label in labels:
         if label not in there:
