@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from deltagclip_cli.core import (
     standard_error,
     with_error,
 )
+from deltagclip_cli.results.compare.export import plain_data
 from deltagclip_cli.results.compare.tables import Column, Table, make_cells, make_table
 from deltagclip_cli.results.read.run import Group, Numbers, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder
@@ -75,7 +76,7 @@ class Certificate:
     def record(self) -> dict[str, Any]:
         """Return everything as plain data; a number that is not finite is null."""
         trajectory, theorem = self.trajectory, self.theorem
-        record = {
+        record: dict[str, Any] = {
             "experiment": self.trial.experiment,
             "optimizer": self.trial.label,
             "seed": self.trial.seed,
@@ -109,8 +110,7 @@ class Certificate:
             "factor_bound": theorem.rate,
             "regimes": trajectory.regimes,
         }
-        plain: dict[str, Any] = _finite(record)
-        return plain
+        return {key: plain_data(value) for key, value in record.items()}
 
     def write(self) -> None:
         """Write ``certificate.json`` into the run folder; ClaimedError if a process works there."""
@@ -170,23 +170,8 @@ def _kinks(is_smooth: bool | None, trial: Trial) -> str:
 def _ends(values: Numbers) -> dict[str, float]:
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if len(finite) else (math.nan, math.nan)
-    return {
-        "start": float(values[0]),
-        "end": float(values[-1]),
-        "least": float(low),
-        "largest": float(high),
-    }
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {key: _finite(item) for key, item in value.items()}
-        case list():
-            return [_finite(item) for item in value]
-    return value
+    numbers = {"start": values[0], "end": values[-1], "least": low, "largest": high}
+    return {name: float(number) for name, number in numbers.items()}
 
 
 # ------------------------------------------------------------------------ tables

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
@@ -17,7 +17,7 @@ from deltagclip_cli.results.compare.sensitivity import sensitivities, sensitivit
 from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
 
 if TYPE_CHECKING:
-    from deltagclip_cli.results.compare.analysis import Analysis, Overall
+    from deltagclip_cli.results.compare.analysis import Analysis
     from deltagclip_cli.results.read.run import Run
 
 
@@ -44,19 +44,10 @@ def json_text(analysis: Analysis) -> str:
             }
             for each in analysis.heat_maps
         ],
-        "across": {"ranking": asdict(across.ranking), "profiles": _profiles(across)}
-        if across
-        else None,
+        "across": across and {"ranking": across.ranking, "profiles": across.profiles},
         "problems": analysis.problems,
     }
-    return json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _profiles(found: Overall) -> dict[str, Any]:
-    return {
-        clock: {label: asdict(profile) for label, profile in profiles.items()}
-        for clock, profiles in found.profiles.items()
-    }
+    return json.dumps(plain_data(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _experiment(comparison: Comparison, analysis: Analysis) -> dict[str, Any]:
@@ -100,8 +91,10 @@ def _run(row: Row, run: Run) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
-    """Return data that JSON can write."""
+def plain_data(value: Any) -> Any:
+    """Return data that JSON can write; a number that is not finite is null."""
+    if is_dataclass(value):
+        value = asdict(value)  # type: ignore[arg-type]
     match value:
         case bool() | int() | None:
             return value
@@ -110,10 +103,10 @@ def _plain(value: Any) -> Any:
         case float():
             return value if math.isfinite(value) else None
         case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
+            return {str(key): plain_data(item) for key, item in value.items()}
         case list() | tuple():
-            return [_plain(item) for item in value]
-    return _plain(str(value))
+            return [plain_data(item) for item in value]
+    return plain_data(str(value))
 
 
 def _written(text: str) -> str:
