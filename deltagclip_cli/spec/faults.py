@@ -69,14 +69,9 @@ def faults_of(error: ValidationError, where: Where = ()) -> Iterator[InitErrorDe
 def unknown_option(
     name: object, owner: str, legal: list[str], where: Where, place: str | None = None
 ) -> InitErrorDetails:
-    """Return the fault that there is no such option.
+    """Return the fault that an owner, such as ``" for adam"``, has no such option.
 
-    Args:
-        name: as it was written.
-        owner: ``" for adam"``, or empty where the place says enough.
-        legal: the options that there are.
-        where: the place of the option.
-        place: the key of the option of something else that it is, if that is known.
+    ``place`` is the key of the option of something else that it is, if that is known.
     """
     near = f" - did you mean '{place}'?" if place else nearest(name, legal)
     hint = f"options: {', '.join(legal) or 'none'}{near}"

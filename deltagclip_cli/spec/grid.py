@@ -41,14 +41,6 @@ class Grid:
     shared: Mapping[str, Sequence[Sequence[Point]]] = field(default_factory=dict)
     own: Mapping[str, Sequence[Sequence[Point]]] = field(default_factory=dict)
 
-    def shared_points(self, label: str) -> Iterator[Point]:
-        """Yield every combination of what is varied for all optimizers, here for one of them."""
-        return _product(self.shared.get(label, ()))
-
-    def own_points(self, label: str) -> Iterator[Point]:
-        """Yield every combination of what is varied for this optimizer alone."""
-        return _product(self.own.get(label, ()))
-
     def values(self) -> Iterator[tuple[str, Any]]:
         """Yield every value with its key; what all optimizers share, for each of them."""
         for axes in itertools.chain(self.shared.values(), self.own.values()):
@@ -56,7 +48,8 @@ class Grid:
                 yield from point.items()
 
 
-def _product(axes: Sequence[Sequence[Point]]) -> Iterator[Point]:
+def combinations(axes: Sequence[Sequence[Point]]) -> Iterator[Point]:
+    """Yield every combination of the points of some axes."""
     for parts in itertools.product(*axes):
         yield {key: value for part in parts for key, value in part.items()}
 

@@ -26,7 +26,7 @@ from pydantic.fields import FieldInfo
 from deltagclip_cli.core import shortened, synonym
 from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.faults import Where, explained, raised, refused
-from deltagclip_cli.spec.grid import Grid, Point, Search, read_grid, read_search
+from deltagclip_cli.spec.grid import Grid, Point, Search, combinations, read_grid, read_search
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 
 # Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
@@ -205,8 +205,10 @@ class Experiment(TrialSettings):
     @field_validator("grid", mode="plain")
     @classmethod
     def _read_grid(cls, written: Any, info: ValidationInfo) -> Grid:
-        checked = info.data
-        return read_grid(written, checked.get("optimizers"), checked, FIXED, _check_setting)
+        def check(name: str, value: Any) -> Any:
+            return _adapter(name).validate_python(value)
+
+        return read_grid(written, info.data.get("optimizers"), info.data, FIXED, check)
 
     @field_validator("search", mode="plain")
     @classmethod
@@ -248,11 +250,11 @@ class Experiment(TrialSettings):
     def variants(self, label: str) -> Iterator[Variant]:
         """Yield the optimizer at every point of the grid; without a grid, as it is."""
         optimizer = self.optimizers[label]
-        for shared in self.grid.shared_points(label):
+        for shared in combinations(self.grid.shared.get(label, ())):
             settings = {key: value for key, value in shared.items() if is_variable(key)}
             options = {key: value for key, value in shared.items() if key not in settings}
             experiment = self._with(settings)
-            for point in self.grid.own_points(label):
+            for point in combinations(self.grid.own.get(label, ())):
                 yield Variant(experiment, optimizer.taking(options | point))
 
     def _with(self, settings: Point) -> Experiment:
@@ -285,10 +287,6 @@ FIXED = {
 def is_variable(key: str) -> bool:
     """Return whether this is varied in the experiment itself, not in an optimizer."""
     return FIXED.get(key.partition(".")[0]) == ""
-
-
-def _check_setting(name: str, value: Any) -> Any:
-    return _adapter(name).validate_python(value)
 
 
 @cache

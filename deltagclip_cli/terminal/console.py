@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich.console
 from rich import box
@@ -259,7 +259,8 @@ def running_table(rows: Iterable[tuple[str, str, Heartbeat | None]]) -> Table:
 def _cells(beat: Heartbeat | None) -> list[Text]:
     if beat is None:
         return [Text("starting", "dim")]
-    loss, accuracy = beat.metrics.get("train/loss"), _accuracy(beat)
+    loss = beat.metrics.get("train/loss")
+    accuracy = beat.metrics.get("test/accuracy", beat.metrics.get("train/accuracy"))
     cells = [
         f"{beat.epoch}/{beat.epochs}",
         "" if loss is None else f"loss {short(loss)}",
@@ -271,10 +272,6 @@ def _cells(beat: Heartbeat | None) -> list[Text]:
     cells.append("" if speed is None else f"{speed:,.0f}/s")
     cells.append("" if left is None else duration(left))
     return [*map(Text, cells)]
-
-
-def _accuracy(beat: Heartbeat) -> float | None:
-    return beat.metrics.get("test/accuracy", beat.metrics.get("train/accuracy"))
 
 
 def print_summary(
@@ -383,15 +380,7 @@ def _mean(found: Mean | None) -> str:
     return NOTHING if found is None else with_error(found.value, found.standard_error)
 
 
-class _Named(Protocol):
-    @property
-    def label(self) -> str: ...
-
-    @property
-    def variant(self) -> str: ...
-
-
-N = TypeVar("N", bound=_Named)
+N = TypeVar("N", "Planned", "SettingSummary")
 MOST_ROWS = 1_000
 """Of a table of settings; nobody reads more."""
 
