@@ -182,10 +182,7 @@ _LESS = "loss error err nll perplexity ppl mse rmse mae cer wer fid bpc bpd seco
 
 
 def more_is_better(name: str) -> bool | None:
-    """Return whether more of a metric is better; None if its name does not tell.
-
-    The words of a name tell it, so that metrics of other programs have a direction as well.
-    """
+    """Return whether more of a metric is better, by the words of its name; None if none tells."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
     if words & set(_LESS.split()):
         return False

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import UsageError, printable
-from deltagclip_cli.results.read.run import Outcome
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.comparison import Comparison, Row
@@ -129,8 +128,7 @@ class DrawnSetting:
     @property
     def label(self) -> str:
         """For a legend on paper: its name, and how many runs diverged."""
-        count = sum(run.outcome is Outcome.DIVERGED for run in self.row.once)
-        name = legend_name(self.name)
+        count, name = self.row.lost, legend_name(self.name)
         return f"{name} ({count} of {len(self.row.once)} diverged)" if count else name
 
 
@@ -139,11 +137,11 @@ def drawn_settings(comparison: Comparison, looks: Looks) -> list[DrawnSetting]:
     places = {row.group.name: place for place, row in enumerate(_chosen(comparison))}
     return [
         DrawnSetting(
-            row=row,
-            number=number,
-            look=looks.settings[row.group.name],
-            optimizer=looks.optimizers[row.group.optimizer],
-            place=places.get(row.group.name),
+            row,
+            number,
+            looks.settings[row.group.name],
+            looks.optimizers[row.group.optimizer],
+            places.get(row.group.name),
         )
         for number, row in enumerate(comparison.rows)
     ]

@@ -52,26 +52,6 @@ def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Seq
     ]
     lines = PageLines.for_page(comparisons)
     longest = max((len(c.values) for run in runs for c in run.curves.values()), default=0)
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=title,
-            version=__version__,
-            sections=sections,
-            across=tables_across(answer) if answer else [],
-            provenance=provenance(runs),
-            problems=problems,
-            data=_data(answer, sections, lines) if answer else {},
-            thinned=lines.points if longest > lines.points else 0,
-            plotly=_asset("plotly-cartesian.min.js"),
-            script=_asset("page.js"),
-            style=_asset("page.css"),
-        )
-    )
-
-
-def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader(__package__ or "", "templates"),
         autoescape=True,
@@ -81,7 +61,19 @@ def _environment() -> Environment:
     )
     # NaN is no JSON, and a browser would stop at it.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment
+    return environment.get_template("page.html").render(
+        title=title,
+        version=__version__,
+        sections=sections,
+        across=tables_across(answer) if answer else [],
+        provenance=provenance(runs),
+        problems=problems,
+        data=_data(answer, sections, lines) if answer else {},
+        thinned=lines.points if longest > lines.points else 0,
+        plotly=_asset("plotly-cartesian.min.js"),
+        script=_asset("page.js"),
+        style=_asset("page.css"),
+    )
 
 
 def _asset(name: str) -> str:
@@ -91,15 +83,10 @@ def _asset(name: str) -> str:
 def _data(answer: Analysis, sections: Sequence[ReportSection], lines: PageLines) -> dict[str, Any]:
     """Return what the charts show; their axes come last, when all lines have been made."""
     looks = Looks.of(answer.comparisons)
+    pairs = zip(sections, answer.comparisons, strict=True)
     across = [each for _, chart in charts_across(answer, looks) for each in chart.page(lines)]
-    return {
-        "sections": {
-            section.name: _charts(comparison, looks, lines)
-            for section, comparison in zip(sections, answer.comparisons, strict=True)
-        },
-        "across": across,
-        "axes": lines.axes,
-    }
+    charts = {section.name: _charts(comparison, looks, lines) for section, comparison in pairs}
+    return {"sections": charts, "across": across, "axes": lines.axes}
 
 
 def _charts(comparison: Comparison, looks: Looks, lines: PageLines) -> dict[str, Any]:

@@ -27,21 +27,16 @@ def sentences(comparison: Comparison) -> list[str]:
     """Two or three sentences on a comparison, and one on each thing that spoils it."""
     rows = [row for row in comparison.rows if row.summary is not None]
     if not rows:
-        return [_on_nothing(comparison)]
+        runs = [run for row in comparison.rows for run in row.runs]
+        if any(run.outcome is Outcome.FINISHED for run in runs):
+            return [f"No run that has come to its end has {comparison.question.metric}."]
+        return ["No run has come to its end, so there is nothing to compare yet."]
     best = [row for row in rows if row.standing is Standing.BEST]
-    found = [_on_best(best, comparison), *_on_others(best[0], rows)] if best else _ALL_DIVERGED
+    found = ["Every run diverged."]
+    if best:
+        found = [_on_best(best, comparison), *_on_others(best[0], rows)]
     trouble = [*_on_trouble(comparison.rows), *circumstances_note(comparison)]
     return [*found, *trouble, *_on_floor(comparison.rows)]
-
-
-_ALL_DIVERGED = ["Every run diverged."]
-
-
-def _on_nothing(comparison: Comparison) -> str:
-    runs = [run for row in comparison.rows for run in row.runs]
-    if any(run.outcome is Outcome.FINISHED for run in runs):
-        return f"No run that has come to its end has {comparison.question.metric}."
-    return "No run has come to its end, so there is nothing to compare yet."
 
 
 def _on_best(best: Sequence[Row], comparison: Comparison) -> str:
@@ -119,7 +114,7 @@ def _amount(behind: Behind) -> str:
 
 def _on_trouble(rows: Sequence[Row]) -> list[str]:
     found = []
-    lost = [(row, count) for row in rows if (count := _diverged(row))]
+    lost = [(row, count) for row in rows if (count := row.lost)]
     if lost:
         words = [f"{count} of {len(row.once)} of {row.group.name}" for row, count in lost]
         found.append(f"Runs that diverged: {listed(words)}.")
@@ -127,10 +122,6 @@ def _on_trouble(rows: Sequence[Row]) -> list[str]:
     if missing:
         found.append(f"{plural(missing, 'run')} had no value to count; the table says why.")
     return found
-
-
-def _diverged(row: Row) -> int:
-    return sum(run.outcome is Outcome.DIVERGED for run in row.once)
 
 
 def _on_floor(rows: Sequence[Row]) -> list[str]:

@@ -45,7 +45,8 @@ def provenance(runs: Sequence[Run]) -> Provenance:
     """Read what the run folders tell; of other programs' runs, only where they are."""
     starts = {run.folder: read_starts(RunFolder(run.folder)) for run in runs}
     in_order = sorted(runs, key=lambda run: run.outcome is Outcome.FINISHED)
-    return Provenance(_facts(runs, starts.values()), _trials(runs), [_row(run) for run in in_order])
+    facts = _facts(runs, list(starts.values()))
+    return Provenance(facts, _trials(runs), [_row(run) for run in in_order])
 
 
 def _trials(runs: Iterable[Run]) -> list[TrialText]:
@@ -83,27 +84,22 @@ def _git(git: Mapping[str, Any] | None) -> str:
     return f"{git['commit'][:12]}{', with changes that were not committed' if git['dirty'] else ''}"
 
 
-def _facts(runs: Sequence[Run], starts: Iterable[Sequence[Start]]) -> dict[str, str]:
-    by_run = list(starts)
-    flat = [start for each in by_run for start in each]
+def _facts(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> dict[str, str]:
+    flat = [start for each in starts for start in each]
     named = [
-        (run.group.name, start) for run, each in zip(runs, by_run, strict=True) for start in each
+        (run.group.name, start) for run, each in zip(runs, starts, strict=True) for start in each
     ]
+    states = Counter(run.outcome.value for run in runs).most_common()
+    times = sorted(word for start in flat if (word := _told(itemgetter("started"), start)))
     facts = {
-        "Runs": _states(runs),
+        "Runs": ", ".join(f"{count} {state}" for state, count in states),
         "Time": _hours(sum(map(_seconds, runs))) + " of epochs in all, evaluation included",
-        "Device time": _device_times(runs, by_run),
-        "Begun": _span(word for start in flat if (word := _told(itemgetter("started"), start))),
+        "Device time": _device_times(runs, starts),
+        "Begun": " to ".join(dict.fromkeys([*times[:1], *times[-1:]])),
     }
     for name, tell in _FACTS.items():
         facts[name] = _counted((word, of) for of, start in named if (word := _told(tell, start)))
     return {name: fact for name, fact in facts.items() if fact}
-
-
-def _span(words: Iterable[str]) -> str:
-    """The first and the last in order."""
-    in_order = sorted(set(words))
-    return " to ".join(dict.fromkeys([*in_order[:1], *in_order[-1:]]))
 
 
 def _told(tell: Any, start: Start) -> str:
@@ -120,11 +116,6 @@ def _device_times(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> str
         if each and "device" in each[-1]:
             seconds[printable(str(each[-1]["device"]))] += _seconds(run)
     return "; ".join(f"{_hours(time)} on {device}" for device, time in seconds.items())
-
-
-def _states(runs: Iterable[Run]) -> str:
-    counts = Counter(run.outcome.value for run in runs)
-    return ", ".join(f"{count} {state}" for state, count in counts.most_common())
 
 
 def _counted(words: Iterable[tuple[str, str]]) -> str:

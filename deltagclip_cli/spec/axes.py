@@ -41,10 +41,7 @@ def rounded(value: float, digits: int) -> float:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Numbers between two, both included: whole ones if the two are, else real ones.
-
-    With ``log`` they are positive, and lie evenly in their logarithm.
-    """
+    """Numbers between two, both included: whole if these are; with ``log``, even in logarithms."""
 
     low: float
     high: float
@@ -288,10 +285,6 @@ def _drawn(written: Any, where: Where) -> Axis:
 def _draws(
     where: Where, distribution: Distribution, draws: int, seed: int, key: str
 ) -> list[Placed]:
-    """Return values from a stream that belongs to the seed and the key alone.
-
-    So neither another axis nor more draws change those that there are, and optimizers with the
-    same distribution get the same values.
-    """
+    """Return values from a stream of the seed and the key alone, the same for every optimizer."""
     random = Random(derive_seed(seed, "grid", key))
     return [(where, distribution.draw(random)) for _ in range(draws)]

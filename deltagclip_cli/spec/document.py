@@ -37,10 +37,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
 
     def flatten_mapping(self, node: MappingNode) -> None:
-        """Put what a mapping merges before what it writes out: of the same key, the last counts.
-
-        Of several merged mappings the first counts, as YAML says. PyYAML 6.0.4 takes the last.
-        """
+        """Put what a mapping merges before what it writes out; of several, the first counts."""
         merges = [value for key, value in node.value if key.tag == _MERGE]
         written = [pair for pair in node.value if pair[0].tag != _MERGE]
         node.value = written  # already, for a mapping may merge itself
@@ -122,10 +119,7 @@ def construct(root: Node | None) -> Any:
 
 
 def _check_nodes(root: Node) -> None:
-    """Refuse wrong keys, and what would take for ever, or the stack, once aliases are followed.
-
-    A few hundred bytes of aliases of aliases stand for billions of values.
-    """
+    """Refuse wrong keys, and aliases that would unfold to billions of values, or for ever."""
     sizes: dict[int, tuple[int, int]] = {}  # of a node, with all below it: its size and depth
     entered: set[int] = set()
     pending: list[tuple[Node, bool]] = [(root, False)]

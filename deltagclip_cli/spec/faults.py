@@ -84,11 +84,7 @@ def naming_legal_options(
     legal: list[str],
     elsewhere: Callable[[str], str | None] = lambda option: None,
 ) -> ValidationError:
-    """Return the same error, whose unknown options of the outermost level name the legal ones.
-
-    ``elsewhere`` finds the key of an option of something else; the rest is as for
-    :func:`unknown_option`.
-    """
+    """Return the same error, whose unknown options name the legal ones, or a place elsewhere."""
     faults = list(faults_of(error))
     for number, fault in enumerate(faults[:MOST_FAULTS]):
         if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:

@@ -97,10 +97,7 @@ class Task(Component):
 
 
 class Schedule(Component):
-    """A change of the learning rate η, with times counted in ``unit``.
-
-    A warm-up rises linearly from η/(warmup + 1) to η.
-    """
+    """A change of the learning rate η by ``unit``, after a linear warm-up from η/(warmup + 1)."""
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.schedules:TABLE"
 
@@ -127,10 +124,7 @@ class CertificateSettings(SpecSection):
 
 
 class Checkpointing(SpecSection):
-    """The rhythm of checkpoints: every so many epochs, and every so many minutes.
-
-    ``keep`` is what is left of them when a trial has ended; it needs none then.
-    """
+    """The rhythm of checkpoints, and which of them are kept when a trial has ended."""
 
     epochs: PositiveInt = 1
     minutes: PositiveFloat = 10.0
@@ -299,10 +293,7 @@ def _adapter(name: str) -> TypeAdapter[Any]:
 
 
 def setting_named(word: str) -> str | None:
-    """Return the key of the setting that somebody means by a word; None if it is none.
-
-    It has dots, such as ``optimizers.LABEL.lr`` for ``learning_rate``.
-    """
+    """Return the key, such as ``optimizers.LABEL.lr``, that is meant by ``learning_rate``."""
     sections: dict[str, list[str]] = {
         "": list(Experiment.model_fields),
         "data": [*Data.common(), *Data.table().limited()],

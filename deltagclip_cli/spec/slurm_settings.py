@@ -57,16 +57,8 @@ _OWN = {
 """Options of sbatch that jobs have anyway, and why."""
 
 _KEYS = {
-    "partition": "partition",
-    "account": "account",
-    "qos": "qos",
-    "constraint": "constraint",
-    "nodes": "nodes",
-    "mem": "mem",
-    "time": "time",
-    "gres": "gpus",
-    "gpus": "gpus",
-    "gpus-per-node": "gpus",
+    **{key: key for key in ("partition", "account", "qos", "constraint", "nodes", "mem", "time")},
+    **dict.fromkeys(("gres", "gpus", "gpus-per-node"), "gpus"),
     "cpus-per-task": "cpus",
 }
 """Options of sbatch that have a key of the spec."""
@@ -130,10 +122,7 @@ def _check_option(text: str) -> str:
 
 
 def _option(text: str) -> tuple[str, str, str]:
-    """Return an option as it is written, its long name as far as it matters here, and its value.
-
-    Several in one text are none: short ones that are joined, ``-Hp gpu``, neither.
-    """
+    """Return a single option as it is written, its long name if that matters, and its value."""
     with suppress(ValueError):  # of quotes that are left open
         first, *rest = shlex.split(text)
         long = _LONG_OPTION.fullmatch(first)

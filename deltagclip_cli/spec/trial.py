@@ -106,10 +106,7 @@ def _hash(canonical: Mapping[str, str]) -> str:
 
 
 def read_trial(file: Path, *, to_run: bool = False) -> Trial:
-    """Read the trial of a ``trial.yaml``, as it was written; RunFolderError if it is not readable.
-
-    With ``to_run``, what it names must exist in this version.
-    """
+    """Read the trial of a ``trial.yaml`` as it was written; to run it, all it names must exist."""
     try:
         written = parse(read_file(file).decode())
         return Trial.model_validate(written, context=None if to_run else AS_WRITTEN)
@@ -194,10 +191,7 @@ def distinguished(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
 def differing_settings(
     trials: Mapping[str, Trial], sections: Iterable[str] = ()
 ) -> dict[str, dict[str, str]]:
-    """Return for each trial the settings in which some differ, each by its name and in a word.
-
-    All :attr:`Trial.settings` are looked at, or some sections of them.
-    """
+    """Return for each trial, in words, the settings (of some sections) in which they differ."""
     sections = sections or dict.fromkeys(
         ["optimizer", *(key for each in trials.values() for key in each.canonical)]
     )

@@ -50,10 +50,7 @@ _MOST_PROBLEMS = 20
 
 
 class Console(rich.console.Console):
-    """A console that obeys no text: of titles, labels, errors and words of other programs alike.
-
-    To be made with ``markup=False`` and ``emoji=False``, for rich's own signs.
-    """
+    """A console that obeys no text: of titles, labels, errors and words of other programs alike."""
 
     @property
     def size(self) -> ConsoleDimensions:

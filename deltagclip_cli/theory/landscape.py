@@ -113,10 +113,7 @@ class Landscape:
         return Estimate(float(values[0]), rounding), Estimate(float(values[-1]), rounding)
 
     def smoothness(self) -> float:
-        """Return β: the Hessian's largest eigenvalue, to eight digits, rather above than below.
-
-        It is β of these weights alone; the theorem wants the largest along the whole way.
-        """
+        """Return β of these weights: the Hessian's largest eigenvalue, rather above than below."""
         loss = self._task(self._network, self._inputs, self._targets).objective
         gradient = torch.autograd.grad(loss, self._trained, create_graph=True)
         sizes = [each.numel() for each in self._trained]
@@ -132,8 +129,7 @@ class Landscape:
 
     def _any_vector(self, size: int) -> Tensor:
         generator = torch.Generator().manual_seed(0)
-        vector = torch.randn(size, dtype=torch.float64, generator=generator)
-        return vector.to(self._inputs.device)
+        return torch.randn(size, dtype=torch.float64, generator=generator).to(self._inputs.device)
 
 
 def _flat(tensors: Iterable[Tensor]) -> Tensor:

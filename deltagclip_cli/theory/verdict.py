@@ -286,11 +286,10 @@ class Theorem:
         """A kernel is singular if its least eigenvalue cannot be told from 0."""
         lambda_min, places = self.trajectory.lambda_min, self.trajectory.measured
         at = _first(~(lambda_min > self.trajectory.lambda_error))
+        verdict, reason = Verdict.NOT_MET, "λ_min = 0, within rounding"
         if at is None:
-            at = int(lambda_min.argmin())
-            return self._statement("kernel", Verdict.HOLDS, places[at], lambda_min[at], 0.0)
-        reason = "λ_min = 0, within rounding"
-        return self._statement("kernel", Verdict.NOT_MET, places[at], lambda_min[at], 0.0, reason)
+            at, verdict, reason = int(lambda_min.argmin()), Verdict.HOLDS, ""
+        return self._statement("kernel", verdict, places[at], lambda_min[at], 0.0, reason)
 
     def _step_sizes(self, missing: str) -> Statement:
         ratios = self.trajectory.step_sizes / self.trajectory.rates
@@ -356,18 +355,15 @@ class Theorem:
         if not missing and at is None:
             return self._statement(name, Verdict.HOLDS, shown, *numbers)
         if not missing:
-            reason = "" if name == "step size" else self._doubt
+            measured, steps = len(self.trajectory.measured), len(self.trajectory.steps)
+            reason = (
+                f"by β and μ of {measured} of {steps} steps: between them β may be more, μ less"
+            )
+            if name == "step size" or measured == steps:
+                reason = ""
             return self._statement(name, Verdict.VIOLATED, shown, *numbers, reason)
         kept = "kept all the same" if at is None else f"broken at step {self.trajectory.steps[at]}"
         return self._statement(name, Verdict.NOT_MET, shown, *numbers, f"{missing} ({kept})")
-
-    @property
-    def _doubt(self) -> str:
-        """Return by what a violated statement is violated."""
-        measured, steps = len(self.trajectory.measured), len(self.trajectory.steps)
-        if measured == steps:
-            return ""
-        return f"by β and μ of {measured} of {steps} steps: between them β may be more, μ less"
 
     def _statement(
         self, name: str, verdict: Verdict, at: int, left: float, right: float, reason: str = ""

@@ -144,15 +144,14 @@ class Outline:
 
     def stand_in(self) -> Dataset:
         """A data set of these sizes and no content; for a mode in which tensors have no memory."""
-        splits = [
+        train, test = (
             Split(
-                torch.zeros((samples, *self.shape), dtype=self.dtype),
-                torch.zeros(samples, dtype=torch.int64),
+                torch.zeros((n, *self.shape), dtype=self.dtype), torch.zeros(n, dtype=torch.int64)
             )
-            for samples in (self.train, self.test)
-        ]
+            for n in (self.train, self.test)
+        )
         channels = self.shape[0] if len(self.shape) == 3 else 0
-        return Dataset(splits[0], splits[1], self.classes, (0.5,) * channels, (0.5,) * channels)
+        return Dataset(train, test, self.classes, (0.5,) * channels, (0.5,) * channels)
 
 
 def described(
@@ -363,17 +362,13 @@ class TokenBatches:
         if order is None:
             by_length = self._lengths.argsort(descending=True, stable=True)
             return list(torch.split(by_length, self._batch_size))
-        batches = [
-            batch
-            for window in torch.split(order, _WINDOW * self._batch_size)
-            for batch in torch.split(self._sorted(window), self._batch_size)
-        ]
+        batches: list[Tensor] = []
+        for window in torch.split(order, _WINDOW * self._batch_size):
+            by_length = window[self._lengths[window].argsort(stable=True)]
+            batches += torch.split(by_length, self._batch_size)
         *full, last = batches  # which may be smaller, and stays where it is
         generator = torch.Generator().manual_seed(zlib.crc32(order.numpy().data))
         return [full[i] for i in torch.randperm(len(full), generator=generator)] + [last]
-
-    def _sorted(self, window: Tensor) -> Tensor:
-        return window[self._lengths[window].argsort(stable=True)]
 
 
 def _lengths(tokens: Tensor, padding: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,16 +16,12 @@ LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
 _FILES = {"train": "emotion/train.txt", "test": "emotion/test.txt"}
 
 
-def _present(root: Path, image_size: int | None, *, max_length: int = 300) -> Sequence[str]:
-    return _download(root).present()
-
-
 def _outline(root: Path, image_size: int | None, *, max_length: int) -> Outline:
     _refuse_size(image_size)
     return Outline((max_length,), len(LABELS), 16_000, 2_000, torch.int32, texts=True)
 
 
-@described(_outline, _present)
+@described(_outline, lambda root, image_size, max_length=300: _download(root).present())
 def emotion(
     root: Path, image_size: int | None, *, max_length: int = 300, download: bool = True
 ) -> TextDataset:

@@ -14,6 +14,7 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.models import image_shape
 
 PATCH = 16
+DEPTH = 12
 GRID = 14  # patches a side in the 224-pixel image whose positions are learnt
 
 
@@ -38,14 +39,7 @@ class VisionTransformer(nn.Module):
     resample: Tensor | None
 
     def __init__(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        classes: int,
-        *,
-        width: int,
-        heads: int,
-        depth: int = 12,
+        self, name: str, shape: tuple[int, ...], classes: int, *, width: int, heads: int
     ) -> None:
         super().__init__()
         channels, rows, columns = _patch_grid(name, shape)
@@ -53,7 +47,7 @@ class VisionTransformer(nn.Module):
         self.class_token = nn.Parameter(torch.empty(1, 1, width))
         self.positions = nn.Parameter(torch.empty(1 + GRID * GRID, width))
         self.register_buffer("resample", _resampling(rows, columns), persistent=False)
-        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(DEPTH)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, classes)
         self._initialise()

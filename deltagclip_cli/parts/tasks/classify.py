@@ -27,7 +27,7 @@ class Classify:
         loss: Literal["cross_entropy", "squared"] = "cross_entropy",
         reduction: Literal["mean", "sum"] = "mean",
     ) -> None:
-        self._loss = _cross_entropy if loss == "cross_entropy" else _squared
+        self._loss = functional.cross_entropy if loss == "cross_entropy" else _squared
         self._reduction = reduction
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Loss:
@@ -41,17 +41,13 @@ class Classify:
             )
         # Half precision would lose digits of the loss.
         logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        objective = self._loss(logits, targets, self._reduction)
+        objective = self._loss(logits, targets, reduction=self._reduction)
         samples = len(targets) if self._reduction == "mean" else 1
         correct = (logits.detach().argmax(dim=1) == targets).sum()
         return Loss(objective, {"loss": objective.detach() * samples, "accuracy": correct})
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
-    return functional.cross_entropy(logits, targets, reduction=reduction)
-
-
-def _squared(outputs: Tensor, targets: Tensor, reduction: str) -> Tensor:
+def _squared(outputs: Tensor, targets: Tensor, *, reduction: str) -> Tensor:
     wanted = functional.one_hot(targets, outputs.shape[1])
     total = 0.5 * (outputs - wanted).square().sum()
     return total / len(targets) if reduction == "mean" else total

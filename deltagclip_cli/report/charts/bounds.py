@@ -130,10 +130,5 @@ def _positive(values: Numbers) -> Numbers:
 
 def _at(curve: Curve, places: np.ndarray[tuple[int], np.dtype[np.intp]]) -> Curve:
     """Return the points that were measured, which a line can join."""
-    return replace(
-        curve,
-        steps=curve.steps[places],
-        epochs=curve.epochs[places],
-        seconds=curve.seconds[places],
-        values=curve.values[places],
-    )
+    names = ("steps", "epochs", "seconds", "values")
+    return replace(curve, **{name: getattr(curve, name)[places] for name in names})

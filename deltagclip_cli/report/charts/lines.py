@@ -447,10 +447,7 @@ def add_line_legend(
 
 
 def add_legend(figure: Figure, entries: Sequence[LegendEntry], note: str = "") -> None:
-    """Put a legend and a note below everything, in as many columns as there is room for.
-
-    The figure grows by their height, so that they cover nothing.
-    """
+    """Put a legend and a note below everything, by whose height the figure grows."""
     width, height = figure.get_size_inches()
     title = wrapped(note, letters(0.9), _MOST_LINES)
     for columns in range(min(_MOST_COLUMNS, len(entries)), 0, -1):

@@ -27,7 +27,7 @@ from deltagclip_cli.results.compare.question import (
     nearest_first,
     reached,
 )
-from deltagclip_cli.results.read.run import Group, Run, in_words
+from deltagclip_cli.results.read.run import Group, Outcome, Run, in_words
 from deltagclip_cli.results.statistics.difference import (
     SIGNIFICANT,
     Difference,
@@ -107,6 +107,11 @@ class Row:
     def twice(self) -> list[Run]:
         """The runs of seeds of which another run counts."""
         return [run for run in self.runs if self.counted.get(run.seed_or_folder, run) is not run]
+
+    @property
+    def lost(self) -> int:
+        """The number of seeds that diverged."""
+        return sum(run.outcome is Outcome.DIVERGED for run in self.once)
 
     @property
     def was_never_floored(self) -> bool:

@@ -205,11 +205,7 @@ def _in_bold(cell: Cell, escape: Callable[[str], str], bold: str) -> str:
 
 
 def latex(tables: Iterable[Table]) -> str:
-    """Return tables with the rules of booktabs, best in bold, no wider than the page.
-
-    Those of more rows than a page has go on to the next. The first line names the packages that
-    the document needs.
-    """
+    """Return tables with the rules of booktabs, best in bold, over several pages if need be."""
     packages = "% needs \\usepackage{booktabs,graphicx,longtable} and \\usepackage[T1]{fontenc}\n"
     return packages + "\n".join(_latex(table, _latex_escape()) for table in tables)
 

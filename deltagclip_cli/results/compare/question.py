@@ -65,10 +65,7 @@ def nearest_first(word: str, names: Iterable[str]) -> str:
 
 
 def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
-    """Return whether more of a metric is better, by what the user says or else by its name.
-
-    UsageError if neither tells; it begins with the words that ask for the metric.
-    """
+    """Return whether more of a metric is better, by the mode or its name; UsageError if neither."""
     found = (mode is Mode.MAX) if mode is not None else more_is_better(metric)
     if found is None:
         raise UsageError(

@@ -196,17 +196,12 @@ def value_table(comparison: Comparison) -> Table:
     """Return means, medians, best and worst seeds, and what has no value."""
     question = comparison.question
     title = f"{comparison.title}: {question.metric} {question.moment}"
-    columns = value_columns(comparison)
-    return make_table(title, columns, comparison.rows, _value_notes(comparison))
-
-
-def _value_notes(comparison: Comparison) -> list[str]:
     spread = (
         "intervals of the mean by Student's t, too narrow where the noise is skewed"
-        if comparison.question.interval
-        else f"s.e.: standard error of the mean (ddof = {comparison.question.ddof})"
+        if question.interval
+        else f"s.e.: standard error of the mean (ddof = {question.ddof})"
     )
-    return [
+    notes = [
         f"n: seeds with a value; {spread}; IQM: mean of the middle half; best and worst with their"
         " seeds.",
         *_notes_on_standings(comparison.rows),
@@ -214,6 +209,7 @@ def _value_notes(comparison: Comparison) -> list[str]:
         *_notes_on_curves(comparison),
         *circumstances_note(comparison),
     ]
+    return make_table(title, value_columns(comparison), comparison.rows, notes)
 
 
 def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
@@ -269,12 +265,7 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
 def _shared(comparison: Comparison, left_out: Sequence[Run]) -> float | None:
     """Return the last epoch or step at which all runs have a value, those left out as well."""
     metric, moment = comparison.question.metric, comparison.question.moment
-    counted = [
-        run
-        for row in comparison.rows
-        for seed, run in row.counted.items()
-        if math.isfinite(row.values[seed])
-    ]
+    counted = [run for row in comparison.rows for run in _with_finite_values(row)]
     curves = [run.curves[metric] for run in (*counted, *left_out) if metric in run.curves]
     places = [curve.epochs if moment.unit == "epoch" else curve.steps for curve in curves]
     last = min((float(each[-1]) for each in places), default=-1.0)
@@ -285,8 +276,12 @@ def _shared(comparison: Comparison, left_out: Sequence[Run]) -> float | None:
 def ends_of(row: Row, comparison: Comparison) -> set[float]:
     """Return the epochs at which the curves that gave a finite value end."""
     metric = comparison.question.metric
-    counted = [run for seed, run in row.counted.items() if math.isfinite(row.values[seed])]
-    return {float(run.curves[metric].epochs[-1]) for run in counted if metric in run.curves}
+    curves = [run.curves[metric] for run in _with_finite_values(row) if metric in run.curves]
+    return {float(curve.epochs[-1]) for curve in curves}
+
+
+def _with_finite_values(row: Row) -> list[Run]:
+    return [run for seed, run in row.counted.items() if math.isfinite(row.values[seed])]
 
 
 # ------------------------------------------------------------ what settings cost
@@ -312,7 +307,10 @@ def cost_columns(comparison: Comparison) -> list[Column[Row]]:
             lambda row: short(row.epoch_seconds),
             lambda row: {"epoch_seconds": row.epoch_seconds},
         ),
-        *(Column(each, _share(each), _regimes, is_shown=has_regimes) for each in REGIMES),
+        *(
+            Column(each, _share(each), lambda row: {"regimes": row.regimes}, is_shown=has_regimes)
+            for each in REGIMES
+        ),
     ]
 
 
@@ -330,10 +328,6 @@ def _median_cost(clock: str) -> Callable[[Row], str]:
 
 def _share(regime: str) -> Callable[[Row], str]:
     return lambda row: finite(row.regimes[regime], "{:.1%}") if row.regimes else ""
-
-
-def _regimes(row: Row) -> dict[str, object]:
-    return {"regimes": row.regimes}
 
 
 def cost_table(comparison: Comparison) -> Table | None:

@@ -360,11 +360,7 @@ class EventCache:
         self._folder = folder
 
     def read(self, run: Path) -> Events:
-        """Return the same as :func:`read_events`, from the cache if no event file has changed.
-
-        A change is one of the names, sizes and times of the files. What has problems is not
-        remembered: most of it is about to change.
-        """
+        """Return the same as :func:`read_events`, from the cache if no event file has changed."""
         # Taken before the files are read: if one grows meanwhile, this is no longer true of it.
         fingerprint = _fingerprint(run)
         if not fingerprint:

@@ -73,11 +73,7 @@ class EventFolder:
 def read_event_runs(
     folders: Sequence[EventFolder], naming: Naming, cache: EventCache, watch: Watch = iter
 ) -> Reading:
-    """Read other people's runs; UsageError if the naming fits none of them.
-
-    A run that does not grow any more has ended, however long it is; it has diverged if a loss is
-    not finite at its end.
-    """
+    """Read other people's runs; UsageError if the naming fits none of them."""
     known = {each.path: cache.read(each.path) for each in watch(folders)}
     folded = fold(folders, known)
     names = _names_below(folded)

@@ -209,9 +209,7 @@ def _joined(component: str) -> str:
 
 def _texts(rest: str, begin: int, end: int) -> Iterator[tuple[int, int]]:
     """The places of text that is left in a piece of a name, without what separates it."""
-    for found in re.finditer(
-        rf"(?=[^\0])(?:{_AROUND})([^\0]*?)(?:{_AROUND})(?=\0|$)", rest[begin:end]
-    ):
+    for found in _TEXT.finditer(rest[begin:end]):
         if found[1]:
             yield begin + found.start(1), begin + found.end(1)
 

@@ -124,10 +124,7 @@ _SINGLE = {"grad_norm": "optim/grad_norm", "lr": "optim/lr", "learning_rate": "o
 
 
 def standard_name(tag: str) -> str:
-    """Return this project's name of a metric that others call ``test_acc``, ``Loss/train``, ``lr``.
-
-    A tag that says something else stays as it is.
-    """
+    """Return our name of what others call ``test_acc``, ``Loss/train`` or ``lr``; else the tag."""
     words = [word for word in re.split(r"[/_\-. ]+", tag.lower()) if word]
     match words:
         case [one, other] if one in SETS and other in _QUANTITIES:

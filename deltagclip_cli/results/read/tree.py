@@ -295,10 +295,7 @@ def _difference(result: Mapping[str, Any], curves: Mapping[str, Curve], epochs: 
 
 
 def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
-    """The curves of a ``metrics.jsonl``, and what is wrong with it.
-
-    A last line without an end is nothing wrong: the run may be writing it.
-    """
+    """The curves of a ``metrics.jsonl``, and what is wrong with it."""
     try:
         lines = list(lines_of(file))
     except FileNotFoundError:

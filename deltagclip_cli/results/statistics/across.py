@@ -107,11 +107,9 @@ def performance_profile(times: Scores) -> dict[str, Profile]:
 
 
 def _ratio(time: float, fastest: float) -> float:
-    if not math.isfinite(time):
-        return math.inf
-    if time == fastest:
+    if time == fastest < math.inf:
         return 1.0
-    return time / fastest if fastest else math.inf
+    return time / fastest if fastest and math.isfinite(time) else math.inf
 
 
 def _score(ratios: Mapping[str, float]) -> float:
