@@ -53,8 +53,7 @@ def certify(
         except UsageError as error:
             refusals.append(str(error))
     if not certificates:
-        only_waiting = waiting and not refusals
-        kind = NotYetError if only_waiting else UsageError
+        kind = NotYetError if waiting and not refusals else UsageError
         raise kind("\n".join([*refusals, *waiting, *reading.problems]))
     for each in certificates:
         try:

@@ -80,15 +80,9 @@ def _components(table_target: str) -> list[Row]:
     rows: list[Row] = []
     for name, target in table.all().items():
         signature = read_signature(target)
-        supplied = table.supplied
-        own = name in table.entries
-        rows.append(
-            {
-                "name": name,
-                "about": signature.summary if own else target.replace(":", "."),
-                "options": [key for key in signature.options if key not in supplied],
-            }
-        )
+        about = signature.summary if name in table.entries else target.replace(":", ".")
+        options = [key for key in signature.options if key not in table.supplied]
+        rows.append({"name": name, "about": about, "options": options})
     return rows
 
 

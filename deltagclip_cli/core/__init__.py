@@ -59,6 +59,7 @@ from deltagclip_cli.core.wording import (
     TRAINED_METRICS,
     Mode,
     TrainedMetric,
+    as_number,
     by_size,
     duration,
     finite,

@@ -88,10 +88,8 @@ def stopped(words: object) -> str:
 
 def by_size(word: str) -> tuple[float, str]:
     """Return a key that sorts numbers by their size, before words by their letters."""
-    try:
-        return float(word), word
-    except ValueError:
-        return math.inf, word
+    number = as_number(word)
+    return math.inf if number is None else number, word
 
 
 def standard_error(values: Sequence[float], ddof: int = 1) -> float | None:
@@ -128,6 +126,14 @@ def with_error(mean: float, error: float | None) -> str:
         return show(mean)
     is_hidden = error and not float(show(error))  # all of its digits were cut off
     return f"{show(mean)} ± {error:.1e}" if is_hidden else f"{show(mean)} ± {show(error)}"
+
+
+def as_number(word: str) -> float | None:
+    """Return the number that a word is; None if it is none."""
+    try:
+        return float(word)
+    except ValueError:
+        return None
 
 
 def finite(value: float | None, form: str) -> str:

@@ -53,15 +53,11 @@ def _trials(runs: Iterable[Run]) -> list[TrialText]:
     names, found = FileNames(), {}
     for run in runs:
         title = " · ".join([run.group.experiment, *in_words(run.group.conditions), run.group.name])
-        if title not in found and (text := _text(run)):
-            found[title] = TrialText(title, f"{names.name(title)}.yaml", text)
+        with suppress(OSError, UnicodeDecodeError):
+            if title not in found:
+                text = read_file(RunFolder(run.folder).trial_file).decode()
+                found[title] = TrialText(title, f"{names.name(title)}.yaml", text)
     return list(found.values())
-
-
-def _text(run: Run) -> str:
-    with suppress(OSError, UnicodeDecodeError):
-        return read_file(RunFolder(run.folder).trial_file).decode()
-    return ""
 
 
 _FACTS = {

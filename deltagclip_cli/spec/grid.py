@@ -108,8 +108,16 @@ class _Check:
     faults: list[InitErrorDetails]
 
     def grid(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> Grid:
-        self._refuse_too_many(shared, own)
-        self._refuse_repeated(shared, own)
+        points = sum(
+            math.prod(axis[0].size for axis in (*shared, *own.get(label, ())))
+            for label in self.optimizers
+        )
+        if points > MOST_POINTS:
+            message = f"the grid would have {points:,} points, and {MOST_POINTS:,} are the most."
+            self._blame(message, "", ())
+        options = [key for key in self._distinct(shared, []) if self._reason(key) != ""]
+        for axes in own.values():
+            self._distinct(axes, options)
         for label in own:
             if label not in self.optimizers:
                 self._refuse_block(label)
@@ -131,21 +139,6 @@ class _Check:
     def _reason(self, key: str) -> str | None:
         """Return why a setting cannot be varied; empty if it can, None if a key is no setting."""
         return self.fixed.get(key.partition(".")[0])
-
-    def _refuse_too_many(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> None:
-        points = sum(
-            math.prod(axis[0].size for axis in (*shared, *own.get(label, ())))
-            for label in self.optimizers
-        )
-        if points > MOST_POINTS:
-            message = f"the grid would have {points:,} points, and {MOST_POINTS:,} are the most."
-            self._blame(message, "", ())
-
-    def _refuse_repeated(self, shared: list[Axis], own: Mapping[str, list[Axis]]) -> None:
-        everywhere = self._distinct(shared, [])
-        options = [key for key in everywhere if self._reason(key) != ""]
-        for axes in own.values():
-            self._distinct(axes, options)
 
     def _distinct(self, axes: list[Axis], before: list[str]) -> list[str]:
         keys = list(before)

@@ -47,7 +47,8 @@ class _Layout:
         self._has_marks = any(name.mark for name, *_ in table.rows)
         self._width = width - (1 + _GAP if self._has_marks else 0)
         widths = _widths(table, " ")
-        self._between = " " if _total(widths) <= self._width else "\n"
+        total = sum(widths) + _GAP * (len(widths) - 1)
+        self._between = " " if total <= self._width else "\n"
         self._name, *self._numbers = _widths(table, self._between)
 
     def chunks(self) -> Iterator[list[int]]:
@@ -94,10 +95,6 @@ def _widths(table: Table, between: str) -> list[int]:
         max(cell_len(part) for cell in column for part in _text(cell, between).split("\n"))
         for column in zip(*rows, strict=True)
     ]
-
-
-def _total(widths: Sequence[int]) -> int:
-    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _text(cell: Cell, between: str) -> str:

@@ -260,17 +260,14 @@ class Batches:
             start: number of the first batch. The generator must then be in the state it had there.
         """
         if self.steps == 1 and not self._augmentations:
+            if self._kept is None:
+                inputs = self._prepare(self._inputs.to(self._device), None)
+                self._kept = inputs, self._targets.to(self._device)
             if start == 0:
-                yield self._whole()
+                yield self._kept
             return
         for inputs, targets in self._stored(order, start):
             yield self._prepare(inputs, generator), targets
-
-    def _whole(self) -> tuple[Tensor, Tensor]:
-        if self._kept is None:
-            inputs = self._prepare(self._inputs.to(self._device), None)
-            self._kept = inputs, self._targets.to(self._device)
-        return self._kept
 
     def _stored(self, order: Tensor | None, start: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches as they are stored, on the device that trains."""

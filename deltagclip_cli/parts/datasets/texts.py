@@ -60,7 +60,12 @@ class TextDataset:
                 held.enter_context(locked(self.root / ".tokens.lock", "cutting texts into tokens"))
             content = load_kept(file, _KEPT)
             if content is None:
-                content = self._cut(tokenizer)
+                texts = [*self.train.texts, *self.test.texts]
+                _LOG.info("cutting %d texts of %s into tokens", len(texts), self.name)
+                # Both at once, so that they are equally wide.
+                tokens = tokenizer.encode(texts, self.max_length)
+                first = len(self.train.texts)
+                content = {"train": tokens[:first], "test": tokens[first:]}
                 keep(content, file, _KEPT)
         return Dataset(
             Split(content["train"], self.train.targets),
@@ -78,14 +83,6 @@ class TextDataset:
             for text in split.texts:
                 digest.update(f"\0{text}".encode())
         return digest.hexdigest()
-
-    def _cut(self, tokenizer: PretrainedTokenizer) -> dict[str, Tensor]:
-        texts = [*self.train.texts, *self.test.texts]
-        _LOG.info("cutting %d texts of %s into tokens", len(texts), self.name)
-        # Both at once, so that they are equally wide.
-        tokens = tokenizer.encode(texts, self.max_length)
-        number = len(self.train.texts)
-        return {"train": tokens[:number], "test": tokens[number:]}
 
 
 def read_texts(file: Path, names: Sequence[str]) -> Texts:

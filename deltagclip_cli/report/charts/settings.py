@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from deltagclip_cli.core import as_number
 from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, Look, drawable, legend_name
 from deltagclip_cli.report.charts.lines import (
     Json,
@@ -54,8 +55,8 @@ class BySetting:
         )
         for each in self.settings:  # the best first
             for key, word in each.row.group.settings.items():
-                value = _number(word)
-                if value is not None and each.row.mean is not None:
+                value = as_number(word)
+                if value is not None and math.isfinite(value) and each.row.mean is not None:
                     curves[key][each.row.group.optimizer].setdefault(value, each)
         return {
             key: {
@@ -122,15 +123,6 @@ class BySetting:
 
 def _look(points: Points) -> Look:
     return next(iter(points.values())).optimizer
-
-
-def _number(word: str) -> float | None:
-    """Return a number that has a place on an axis."""
-    try:
-        value = float(word)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 def _error(setting: DrawnSetting) -> float:

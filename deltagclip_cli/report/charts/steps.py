@@ -147,6 +147,8 @@ class Steps:
         found, areas = dict(self._lines(on_paper(self.settings), POINTS_ON_PAPER)), self._areas
         if STEP_RATIO not in found and not areas:
             return None
+        from matplotlib.patches import Patch
+
         everything = [line for lines in found.values() for line in lines]
         ends = ends_of([*everything, *(each.line for each in areas)])
         figure, above, below = _grid(len(found), len(areas))
@@ -156,11 +158,16 @@ class Steps:
         for axes, each in zip(below, areas, strict=True):
             _draw_areas(axes, each)
             # The panels above the last row have the same epochs.
-            set_x(axes, ends, clock(self.comparison) if _is_last(axes) else "", bins=4)
+            place = axes.get_subplotspec()
+            is_last = place is not None and place.is_last_row()
+            set_x(axes, ends, clock(self.comparison) if is_last else "", bins=4)
         having = sorted({line.setting for line in everything}, key=lambda each: each.number)
-        regimes = [n for n in _AREAS if any(n in each.shares for each in areas)]
+        entries = [
+            LegendEntry(Patch(color=shade, linewidth=0), drawable(words))
+            for name, (words, shade, _) in _AREAS.items()
+            if any(name in each.shares for each in areas)
+        ]
         broken = [replace(each.line, pieces=[each.over]) for each in areas]
-        entries = list(map(_area_entry, regimes))
         add_line_legend(figure, self.comparison, having, [*everything, *broken], entries)
         return figure
 
@@ -218,15 +225,3 @@ def _draw_areas(axes: Axes, areas: _Areas) -> None:
     place = axes.get_subplotspec()
     if place is not None and place.is_first_col():
         axes.set_ylabel("Share of steps")
-
-
-def _is_last(axes: Axes) -> bool:
-    place = axes.get_subplotspec()
-    return place is not None and place.is_last_row()
-
-
-def _area_entry(name: str) -> LegendEntry:
-    from matplotlib.patches import Patch
-
-    words, shade, _ = _AREAS[name]
-    return LegendEntry(Patch(color=shade, linewidth=0), drawable(words))

@@ -213,21 +213,19 @@ def overview(figures: Sequence[Figure], runs: Sequence[Run]) -> Table:
     """Return each figure with how many of its runs have come to their end."""
     columns: list[Column[Figure]] = [
         Column("experiment", lambda each: Cell(each.experiment, each.about)),
-        Column("runs finished", lambda each: _progress(each, runs)),
+        Column(
+            "runs finished",
+            lambda each: f"{n} of {each.planned}" if (n := _finished(each, runs)) else NOT_RUN,
+        ),
         Column("command", lambda each: each.command),
     ]
     notes = ["deltagclip report EXPERIMENT draws the figure of one."]
     return make_table("The paper's figures", columns, figures, notes)
 
 
-def _progress(figure: Figure, runs: Sequence[Run]) -> str:
-    count = _finished(figure.experiment, runs)
-    return f"{count} of {figure.planned}" if count else NOT_RUN
-
-
-def _finished(experiment: str, runs: Sequence[Run]) -> int:
-    ends = (Outcome.FINISHED, Outcome.DIVERGED)
-    return sum(run.group.experiment == experiment and run.outcome in ends for run in runs)
+def _finished(figure: Figure, runs: Sequence[Run]) -> int:
+    ended = [run for run in runs if run.outcome in (Outcome.FINISHED, Outcome.DIVERGED)]
+    return sum(run.group.experiment == figure.experiment for run in ended)
 
 
 COLUMNS: list[Column[Value]] = [
@@ -308,7 +306,7 @@ def as_data(figures: Sequence[Figure], runs: Sequence[Run]) -> list[dict[str, An
             "figure": each.about,
             "command": each.command,
             "planned": each.planned,
-            "finished": _finished(each.experiment, runs),
+            "finished": _finished(each, runs),
             "values": [make_record(COLUMNS, value) for value in values(each.experiment, runs)],
             "caveats": caveats(each.experiment),
         }

@@ -16,6 +16,7 @@ from deltagclip_cli.core import (
     Mode,
     NotYetError,
     UsageError,
+    as_number,
     more_is_better,
     nearest,
 )
@@ -165,11 +166,8 @@ class Target:
         """
         name, _, number = text.rpartition("=")
         experiment, _, metric = name.rpartition(":")
-        try:
-            value = float(number)
-        except ValueError:
-            value = math.nan
-        if not metric or not math.isfinite(value):
+        value = as_number(number)
+        if not metric or value is None or not math.isfinite(value):
             raise UsageError(
                 f"--target {text}: say METRIC=VALUE, such as test/accuracy=0.7,\n"
                 "  or EXPERIMENT:METRIC=VALUE for one of several experiments."

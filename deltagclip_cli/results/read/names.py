@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+from deltagclip_cli.core import as_number
 from deltagclip_cli.results.read.run import Option, in_words
 
 # Time-stamps in the forms in which programs write them.
@@ -352,16 +353,8 @@ def _is_setting(name: str, values: Sequence[Option | None]) -> bool:
     if _SEED_OF_SOMETHING.search(name) or _NO_SETTING.search(name):
         return False
     words = {None if value is None else _word(value) for value in values}
-    is_name = len(words) == len(values) > 2 and not any(map(_is_number, words))
+    is_name = len(words) == len(values) > 2 and all(as_number(word or "") is None for word in words)
     return len(words) > 1 and not is_name
-
-
-def _is_number(word: str | None) -> bool:
-    try:
-        float(word or "")
-    except ValueError:
-        return False
-    return True
 
 
 def _word(value: Option) -> str:
