@@ -44,9 +44,6 @@ LITERAL: dict[str, Any] = {"parse_math": False}  # a dollar sign is a dollar sig
 _LETTERS_IN_AN_INCH = 17.5  # of a legend in the paper's look
 
 
-# ------------------------------------------------------------------------- settings
-
-
 @dataclass(frozen=True)
 class Look:
     """A line."""
@@ -181,9 +178,6 @@ def _names(rows: Iterable[Row]) -> list[str]:
     return [row.group.name for row in rows]
 
 
-# ---------------------------------------------------------------- the style of figures
-
-
 @dataclass(frozen=True, eq=False)
 class Style:
     """The look of figures, whatever the user's own matplotlibrc says."""
@@ -315,9 +309,6 @@ def _matplotlib() -> Any:
             if word is not None:
                 os.environ[name] = word
     return matplotlib
-
-
-# ------------------------------------------------------------------- text in figures
 
 
 def drawable(text: str) -> str:

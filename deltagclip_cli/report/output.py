@@ -144,8 +144,6 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# ----------------------------------------------------------------- names of files
-
 _OTHER = re.compile(r"[^A-Za-z0-9_=+-]+")
 _MOST_LETTERS = 80  # of a word
 

@@ -102,9 +102,6 @@ def _charts(comparison: Comparison, looks: Looks, lines: PageLines) -> dict[str,
     }
 
 
-# -------------------------------------------------------------------------- tables
-
-
 @dataclass(frozen=True)
 class PageTable:
     """A table and what it is copied as."""
@@ -193,8 +190,6 @@ def _csv(table: Table) -> str:
     writer.writerows([cell.whole for cell in row] for row in table.rows)
     return text.getvalue()
 
-
-# --------------------------------------------------------------------------- files
 
 PAGE = "report.html"
 

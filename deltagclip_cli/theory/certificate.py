@@ -174,9 +174,6 @@ def _ends(values: Numbers) -> dict[str, float]:
     return {name: float(number) for name, number in numbers.items()}
 
 
-# ------------------------------------------------------------------------ tables
-
-
 def certificate_table(certificate: Certificate) -> Table:
     """Return every statement of a run's certificate with its numbers."""
     run, trajectory, statements = certificate.run, certificate.trajectory, certificate.statements

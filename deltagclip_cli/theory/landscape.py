@@ -151,9 +151,6 @@ def _check(model: nn.Module) -> None:
         )
 
 
-# ------------------------------------------------------------------------ the kernel
-
-
 def tangent_kernel(network: nn.Module, inputs: Tensor, chunk_bytes: int = CHUNK_BYTES) -> Tensor:
     """Return K, (n·C, n·C), of a network in float64, the outputs of a point beside one another.
 
@@ -292,9 +289,6 @@ def kernel_product(network: nn.Module, inputs: Tensor) -> Product:
     return product
 
 
-# ---------------------------------------------------------------------- eigenvalues
-
-
 class Estimate(NamedTuple):
     """An eigenvalue, known to within an error.
 
@@ -379,8 +373,6 @@ def _first(values: NDArray[np.float64], residuals: NDArray[np.float64]) -> Estim
     gap = abs(float(values[0] - values[1])) - float(residuals[1])
     return Estimate(float(values[0]), min(residual, residual**2 / gap) if gap > 0 else residual)
 
-
-# ------------------------------------------------------------------ smooth operations
 
 _SMOOTH = {
     # that move numbers only

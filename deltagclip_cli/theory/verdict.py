@@ -39,9 +39,6 @@ _PLAIN: dict[str, tuple[Any, str]] = {
 }
 
 
-# -------------------------------------------------------------------- the trajectory
-
-
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """A run of T steps, of which each record has what belongs to the weights before the step.
@@ -132,9 +129,6 @@ def trajectory_of(curves: Mapping[str, Curve], precision: str) -> Trajectory:
     )
 
 
-# --------------------------------------------------------------------- the optimizer
-
-
 def objection_to(optimizer: Mapping[str, Any]) -> str:
     """Say why an optimizer is not descent with one step size in [ηδ, η]; empty if it is."""
     if optimizer["name"] not in ("delta_gclip", "gclip", "sgd"):
@@ -153,9 +147,6 @@ def floor_of(optimizer: Mapping[str, Any]) -> float:
         case "gclip":
             return 0.0
     return min(1.0, float(optimizer["delta"]))
-
-
-# ---------------------------------------------------------------------- the theorem
 
 
 class Verdict(StrEnum):

@@ -78,8 +78,6 @@ def charts_across(answer: Analysis, looks: Looks) -> list[tuple[str, Chart]]:
     return charts
 
 
-# --------------------------------------------------------------------- files for a paper
-
 FORMATS = ("pdf", "png", "svg")
 
 # Without what would make the bytes differ from day to day.

@@ -54,9 +54,6 @@ _MOST_LINES = 4  # of a note
 _ALONE = 0.5  # of the width, for a single panel: a column of two
 
 
-# ---------------------------------------------------------------------------- data
-
-
 @dataclass(frozen=True, eq=False)
 class Band:
     """One metric of a setting over its seeds, at N points."""
@@ -205,9 +202,6 @@ def may_be_log(metric: str) -> bool:
     return not re.search("acc|fraction|share", metric, re.IGNORECASE)
 
 
-# --------------------------------------------------------------------------- page
-
-
 @dataclass
 class PageLines:
     """Makes the lines of a page as plain data, which share what they are drawn over."""
@@ -286,9 +280,6 @@ def look_trace(look: Look, x: Sequence[Any], y: Sequence[Any], **others: Any) ->
     """Return a line of plotly's in the look of a setting or an optimizer, by its name."""
     line = {"color": look.colour, "dash": look.dash, "width": 2}
     return {"name": escaped(look.name), "mode": "lines", "x": x, "y": y, "line": line, **others}
-
-
-# -------------------------------------------------------------------------- paper
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:

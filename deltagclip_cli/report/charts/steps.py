@@ -109,8 +109,6 @@ class Steps:
                 areas.append(_Areas(DrawnLine(setting, found[FLOORED]), over, shares))
         return [each for each in areas if len(each.over.epochs)]
 
-    # ---------------------------------------------------------------------- page
-
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each metric, and one of the regimes of each setting."""
         for metric, lines in self._lines(self.settings, page.points):
@@ -139,8 +137,6 @@ class Steps:
                     "hovermode": "x unified",
                 },
             }
-
-    # --------------------------------------------------------------------- paper
 
     def paper(self) -> Figure | None:
         """Draw panels for lines, and below them areas; None if nobody tells of step sizes."""

@@ -149,8 +149,6 @@ def _unmet(comparisons: Sequence[Comparison], request: Request) -> list[str]:
     return problems
 
 
-# ------------------------------------------------- optimizers over all comparisons
-
 _TAUS = (1.0, 1.5, 2.0, 4.0)
 
 

@@ -298,8 +298,6 @@ def _with_tests(rows: Sequence[Row], baseline: Row, question: Question) -> list[
     return [replace(row, versus=tested.get(row.group)) for row in rows]
 
 
-# --------------------------------------------------------------- circumstances
-
 _MOST_CAMPS = 3
 
 

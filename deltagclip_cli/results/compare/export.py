@@ -114,9 +114,6 @@ def _written(text: str) -> str:
     return str(text).encode("utf-8", "backslashreplace").decode()
 
 
-# ------------------------------------------------------------------------ CSV
-
-
 def csv_text(analysis: Analysis) -> str:
     """Return a row for each setting, with full precision, ``inf`` and ``nan`` among the numbers."""
     rows = []
@@ -173,8 +170,6 @@ def _flat(prefix: str, record: Mapping[str, Any]) -> dict[str, Any]:
 def _joined(settings: Mapping[str, str]) -> str:
     return " ".join(f"{key}={word}" for key, word in settings.items())
 
-
-# ------------------------------------------------------------ Markdown and LaTeX
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
 _MINUS = re.compile(r"(?<![^\s\[(])-(?=[\d∞])")

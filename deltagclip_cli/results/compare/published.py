@@ -131,8 +131,6 @@ def _content() -> dict[str, Any]:
     return content
 
 
-# -------------------------------------------------- the paper's figures, repeated
-
 NOT_RUN = "not run"
 
 

@@ -107,9 +107,6 @@ def p_value(p: float | None) -> str:
     return finite(p, "{:.4f}" if p is None or p >= 1e-3 else "{:.1e}")
 
 
-# ---------------------------------------------------------- what settings came to
-
-
 def setting_columns(comparison: Comparison) -> list[Column[Row]]:
     """Return all that is known of each setting, in the order of JSON and CSV."""
     return [*value_columns(comparison), *cost_columns(comparison), *difference_columns(comparison)]
@@ -284,9 +281,6 @@ def _with_finite_values(row: Row) -> list[Run]:
     return [run for seed, run in row.counted.items() if math.isfinite(row.values[seed])]
 
 
-# ------------------------------------------------------------ what settings cost
-
-
 def cost_columns(comparison: Comparison) -> list[Column[Row]]:
     """Return the way of each setting to the target, the time of an epoch and the regimes."""
     has_target, has_epochs = comparison.target is not None, comparison.has_epochs
@@ -350,9 +344,6 @@ def cost_table(comparison: Comparison) -> Table | None:
         )
     title = f"{comparison.title}: cost" + (f" of {target}" if target else "")
     return make_table(title, cost_columns(comparison), rows, notes)
-
-
-# ------------------------------------------------- how far they are from a baseline
 
 
 def difference_columns(comparison: Comparison) -> list[Column[Row]]:

@@ -159,9 +159,6 @@ def _run(folder: EventFolder, named: Named, contents: Contents, now: float) -> R
     return replace(run, outcome=Outcome.UNFINISHED, reason=why) if why else run
 
 
-# -------------------------------------------------------------------------- parts of runs
-
-
 def fold(folders: Sequence[EventFolder], known: Contents) -> list[EventFolder]:
     """Put the folders of each run together, in the order in which they come."""
     roots = {each.path: each.root for each in folders}
@@ -227,9 +224,6 @@ def _key(below: str, tag: str) -> str:
     return ""
 
 
-# ------------------------------------------------------------------------------ outcomes
-
-
 def _with_outcomes(runs: Sequence[Run]) -> list[Run]:
     """Tell which runs have diverged, and which that seem to grow have ended.
 
@@ -293,9 +287,6 @@ def _growing(run: Run, last: float, now: float) -> str:
     if age > pause or abs(written - last) > pause + _CLOCKS_DIFFER:
         return ""
     return f"{_GROWING}: at step {_last_step(run):.0f}, written {age:.0f} seconds ago"
-
-
-# ----------------------------------------------------------------------- hyperparameters
 
 
 def side_options(run: Path, root: Path) -> dict[str, Option]:

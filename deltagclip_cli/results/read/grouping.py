@@ -177,9 +177,6 @@ def _option(pattern: str) -> str:
     return f"--group {shlex.quote(pattern)}"
 
 
-# -------------------------------------------------------------------- the suggested --group
-
-
 def suggested(
     runs: Sequence[Sorted], doubted: Sequence[Sorted], alone: Sequence[Sorted]
 ) -> tuple[list[Sorted], str | None]:

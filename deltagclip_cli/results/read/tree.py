@@ -181,9 +181,6 @@ def _runs(
         seen.add(resolved)
 
 
-# ------------------------------------------------------------------------------ our runs
-
-
 def read_trials(paths: Iterable[Path], watch: Watch = iter) -> Reading:
     """Read run folders; one whose trial cannot be read is a problem, not an error."""
     trials, problems = _trials(paths)
