@@ -202,10 +202,7 @@ def write_files(
     formats: Sequence[str],
     style: Style | None,
 ) -> None:
-    """Write a page, and beside it tables, figures, and every number for programs.
-
-    Without an answer there is nothing to compare yet; without a style there are no figures.
-    """
+    """Write a page, and beside it tables, figures (if in a style) and every number for programs."""
     problems = answer.problems if answer else reading.problems
     text = page(title, reading.runs, answer, problems)
     (draft / PAGE).write_text(text, encoding="utf-8")

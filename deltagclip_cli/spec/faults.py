@@ -45,10 +45,7 @@ def raised(faults: list[InitErrorDetails]) -> ValidationError:
 
 @contextmanager
 def collected(faults: list[InitErrorDetails], where: Where) -> Iterator[None]:
-    """Put the faults that are raised inside into ``faults``, below ``where``, and go on.
-
-    For what is checked by hand, a list or mapping of many things, so that all faults are found.
-    """
+    """Put the faults that are raised inside into ``faults``, below ``where``, and go on."""
     try:
         yield
     except ValidationError as error:
@@ -101,10 +98,7 @@ def unknown_label(label: object, labels: Iterable[str], where: Where) -> InitErr
 
 
 def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, str]:
-    """Return the sections that lead to a fault, and what is wrong with the setting at their end.
-
-    There are several details if each kind of value that is legal has its own.
-    """
+    """Return the sections that lead to a fault, and what is wrong with the setting at their end."""
     first, last = all_details[0], where[-1]
     trail, hint = where[:-1], ""
     if "message" in first.get("ctx", {}):

@@ -63,12 +63,8 @@ def read_grid(
 ) -> Grid:
     """Read the grid of an experiment; what has faults of its own is not varied, only read.
 
-    Args:
-        written: as in the file.
-        optimizers: all of them by their labels; None if any has a fault.
-        settings: those of the experiment that have no fault.
-        fixed: why each setting of an experiment cannot be varied; empty if it can.
-        check: what the value of a setting becomes; raises ``ValidationError``.
+    The optimizers are None if any has a fault. ``fixed`` says why a setting cannot be varied, and
+    ``check`` returns what the value of one becomes.
     """
     if not isinstance(written, dict):
         raise refused("'grid' must be a mapping.", _EXAMPLE)

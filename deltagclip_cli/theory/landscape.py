@@ -51,13 +51,11 @@ class Landscape:
     rounding of float32. Neither the model nor the state of a generator changes.
 
     Args:
-        model: whose outputs (B, C) are F, and depend for each input on that input alone.
+        model: whose outputs (B, C) are F; UsageError if those of one point depend on others, or
+            on chance.
         task: gives L as its objective.
         inputs: all points, (n, ...).
         targets: their classes, (n,).
-
-    Raises:
-        UsageError: F of one point depends on other points, or on chance.
 
     Source: arXiv 2404.08624; β is the smoothness of L, and K = J Jᵀ its tangent kernel.
     """
@@ -303,10 +301,7 @@ class Estimate(NamedTuple):
 def largest_eigenvalue(product: Product, start: Tensor, *, steps: int = 300) -> Estimate:
     """Return the largest eigenvalue of the symmetric map whose products with vectors are given.
 
-    Args:
-        product: of the map with a vector of the shape of ``start``.
-        start: any vector (P,) that is not orthogonal to the eigenvector, float64.
-        steps: the most products.
+    ``start`` is any vector (P,), float64, that is not orthogonal to the eigenvector.
     """
     top = Estimate(math.nan, math.nan)
     for values, residuals in _approximations(product, start, steps):

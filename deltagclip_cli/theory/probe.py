@@ -39,7 +39,7 @@ class CertificateProbe:
 
     A trial with a certificate makes one step an epoch, so these are the weights at which the record
     of the epoch has its ``train/loss``, its ``optim/grad_norm`` and its step size. The last record
-    is that of the weights before the last step.
+    is that of the weights before the last step. The landscape is at the first weights, w_0.
 
     ============================  =====================================================
     ``theory/distance``           ‖w_t - w_0‖, at every step
@@ -55,12 +55,6 @@ class CertificateProbe:
     are for a step whose PL* ratio ‖∇L‖²/(2L) is below every λ_min that was measured, for there the
     kernel tells whether PL* is violated or λ_min is less than was known; but as often again as
     planned at the most.
-
-    Args:
-        landscape: at the first weights of the trial, w_0, of which a copy is kept.
-        every: so many epochs.
-        epochs: of the whole trial.
-        precision: of the training, ``fp64`` or ``fp32``.
     """
 
     def __init__(self, landscape: Landscape, *, every: int, epochs: int, precision: str) -> None:

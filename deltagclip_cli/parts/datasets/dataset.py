@@ -201,14 +201,10 @@ class Batches:
 
     Args:
         split: as :func:`place` returned it.
-        batch_size: number of samples in a batch.
         device: that trains; batches come out there.
-        dtype: floating point type of the inputs that come out.
         mean: of every channel, for values in [0, 1]; None only scales images to [0, 1].
-        std: belongs to ``mean``.
         image_size: side in pixels that images are resized to (bilinear, antialiased), after the
             augmentations; None keeps the size. Vectors have none, and are not augmented: DataError.
-        augmentations: applied in this order.
     """
 
     def __init__(

@@ -52,8 +52,7 @@ def sphere(
         radius: the norm of every point. With √dimension, the first layer of a network in the NTK
             parametrisation has pre-activations of variance 1 instead of 1/dimension, and the
             tangent kernel's least eigenvalue is larger by orders of magnitude.
-        data_seed: of the points and the labelling network. It is not the trial's seed: all trials
-            see the same data.
+        data_seed: of points and labelling network, the same whatever the trial's seed.
     """
     generator = torch.Generator().manual_seed(data_seed)
     inner = _normal(_TEACHER_WIDTH, dimension, generator)

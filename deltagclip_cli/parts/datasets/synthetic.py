@@ -50,15 +50,9 @@ def synthetic(
 ) -> Dataset:
     """Made images: a pattern for each class plus noise, the same on every machine.
 
-    Args:
-        classes: number of classes; labels go round 0, 1, ..., so that classes are balanced.
-        channels: C of the images ``(C, size, size)``.
-        size: side of the images in pixels.
-        train: number of training images.
-        test: number of test images.
-        noise: half-width of the even noise on each pixel, as a share of the range of values (0 to
-            1). With the default an image is still told from its pattern.
-        data_seed: of patterns and noise, for all trials the same whatever the trial's seed.
+    Labels go round 0, 1, ..., so that classes are balanced. The noise is even, its half-width a
+    share of the range of values (0 to 1); with the default an image is still told from its
+    pattern. All trials see the same data, whatever their seeds.
     """
     # Whole numbers only: floating point draws differ between processors in the last digit.
     generator = torch.Generator().manual_seed(data_seed)

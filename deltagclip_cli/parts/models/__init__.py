@@ -84,12 +84,8 @@ def build(
 ) -> nn.Module:
     """Build the model behind a target of :data:`TABLE`, on the CPU, in the default dtype.
 
-    Args:
-        target: ``"module:attribute"``, as ``TABLE.find(name)`` gives it.
-        shape: of one input, ``(C, H, W)`` or ``(D,)``.
-        classes: number of outputs of a classifier.
-        options: of the model, by name, as the spec has checked them; a value that no bound forbids
-            may still be refused with UsageError, as may the shape.
+    The shape is that of one input, ``(C, H, W)`` or ``(D,)``. A value of an option that no bound
+    forbids may be refused with UsageError, as may the shape.
     """
     model: nn.Module
     if not target.startswith("torchvision."):

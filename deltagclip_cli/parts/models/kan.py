@@ -41,9 +41,6 @@ def kan(
         grid_range: the lowest and the highest knot in use; outside, a spline falls to zero within
             ``order`` intervals and its base alone is left.
 
-    Raises:
-        UsageError: a width is not positive, or the range is empty.
-
     Source: the KAN experiment of the δ-GClip paper's authors (arXiv 2404.08624).
     """
     check_widths("kan", hidden)

@@ -14,9 +14,6 @@ def resnet18(shape: tuple[int, ...], classes: int) -> nn.Module:
     11,173,962 parameters for 3 channels and 10 classes. The stem of the ImageNet network would
     shrink 32 x 32 pixels to 8 x 8 before the first block.
 
-    Raises:
-        UsageError: the inputs are not images.
-
     Source: He et al., Deep Residual Learning (2015); the stem is the usual one for CIFAR.
     """
     channels, _, _ = image_shape("resnet18", shape)

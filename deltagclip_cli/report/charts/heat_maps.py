@@ -40,10 +40,7 @@ class ShadedCells:
         return []
 
     def paper(self) -> Figure | None:
-        """Draw the cells; None if none has a mean.
-
-        Colours go by the rank of the means, as in the table, so there is no scale of them.
-        """
+        """Draw the cells, coloured by rank as in the table; None if none has a mean."""
         from matplotlib.figure import Figure
 
         heat_map, question = self.heat_map, self.heat_map.question

@@ -28,12 +28,7 @@ _MOST_NAMES = 12
 
 
 def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric") -> str:
-    """Return the name of a metric that some run has: the one asked for, or the usual one.
-
-    Raises:
-        UsageError: no run has it; the message lists those there are, nearest first.
-        NotYetError: no run has any.
-    """
+    """Return the metric that is asked for, or the usual one; an error if no run has it (yet)."""
     there = dict.fromkeys(name for run in runs for name in run.curves)
     wanted = COMPARED_METRICS if asked is None else (asked, standard_name(asked))
     for name in wanted:
@@ -159,11 +154,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str, runs: Iterable[Run], mode: Mode | None = None) -> Target:
-        """Read ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``; the metric may tell the mode.
-
-        Raises:
-            UsageError: it is something else, no run has the metric, or nothing tells the mode.
-        """
+        """Read ``METRIC=VALUE`` or ``EXPERIMENT:METRIC=VALUE``; UsageError if no run has it."""
         name, _, number = text.rpartition("=")
         experiment, _, metric = name.rpartition(":")
         value = as_number(number)

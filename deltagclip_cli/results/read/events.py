@@ -95,10 +95,7 @@ class Events:
 
 
 def event_files(folder: Path) -> list[Path]:
-    """Return the files directly in a folder that TensorBoard would read, in order of their names.
-
-    Links that lead nowhere are among them, since their data are missing; folders are not.
-    """
+    """Return the files in a folder that TensorBoard would read, by name; links to nothing, too."""
     with os.scandir(folder) as entries:
         names = [each.name for each in entries if "tfevents" in each.name and not is_folder(each)]
     return [folder / name for name in sorted(names)]

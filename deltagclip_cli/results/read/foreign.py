@@ -290,10 +290,7 @@ def _growing(run: Run, last: float, now: float) -> str:
 
 
 def side_options(run: Path, root: Path) -> dict[str, Option]:
-    """Return the hyperparameters in the files that tools put into a run's folder, or above it.
-
-    Those in ``root``, the folder that was searched, are of all runs below it.
-    """
+    """Return the hyperparameters that tools put into a run's folder, or above it below ``root``."""
     folders = [run, *(folder for folder in run.parents if root in folder.parents)]
     options: dict[str, Option] = {}
     for folder in folders:

@@ -64,12 +64,7 @@ class Place:
     spec: Path = Path("experiments.yaml")  # knows experiments that have no runs yet
 
     def folders(self) -> list[Path]:
-        """Return the folders to search.
-
-        Raises:
-            UsageError: one of them does not exist.
-            NotYetError: it is that of an experiment which was not begun.
-        """
+        """Return the folders to search; an error if one does not exist, or is still to begin."""
         if not self.targets and not _is_folder(self.runs):
             raise UsageError(
                 f"{self.runs}: there is no such folder.\n"
@@ -78,12 +73,7 @@ class Place:
         return [self._folder(target) for target in self.targets] or [self.runs]
 
     def read(self, watch: Watch = iter) -> Reading:
-        """Read every run there; ``watch`` follows the reading of our runs, and then of the others.
-
-        Raises:
-            UsageError: there are none.
-            NotYetError: there are none yet, but run folders were made, and nothing is wrong.
-        """
+        """Read every run there, while ``watch`` looks on; NotYetError if they are to begin."""
         folders = self.folders()
         naming = Naming(self.pattern)
         reading = read_tree(folders, naming, EventCache(default_cache_folder()), watch)
@@ -141,10 +131,7 @@ def _is_folder(path: Path) -> bool:
 def read_tree(
     roots: Iterable[Path], naming: Naming, cache: EventCache, watch: Watch = iter
 ) -> Reading:
-    """Read every run at or below some folders, each once: our run folders, and other programs'.
-
-    ``watch`` follows the reading of our runs, and then of the others.
-    """
+    """Read every run at or below some folders, each once; ``watch`` follows ours, then others."""
     ours: list[Path] = []
     others: list[EventFolder] = []
     seen: set[str] = set()
