@@ -404,19 +404,11 @@ def set_x(axes: Axes, ends: Sequence[float], label: str, bins: int = 6) -> None:
     axes.set_xlim(min(ends) - room, max(ends) + room)
 
 
-@dataclass(frozen=True, eq=False)
-class LegendEntry:
-    """A line of a legend, and what is drawn beside it."""
-
-    handle: Artist
-    label: str
-
-
-def entry(label: str, **style: Any) -> LegendEntry:
+def entry(label: str, **style: Any) -> Artist:
     """Return what a kind of line means; grey if it is said of all settings."""
     from matplotlib.lines import Line2D
 
-    return LegendEntry(Line2D([], [], **{"color": GREY, **style}), label)
+    return Line2D([], [], **{"color": GREY, "label": label, **style})
 
 
 def add_line_legend(
@@ -424,11 +416,11 @@ def add_line_legend(
     comparison: Comparison,
     settings: Iterable[DrawnSetting],
     lines: Sequence[DrawnLine],
-    others: Sequence[LegendEntry] = (),
+    others: Sequence[Artist] = (),
     note: str = "",
 ) -> None:
     """Say below a figure which settings its lines are of, and what × and pale lines mean."""
-    entries = [entry(each.label, **each.look.on_paper) for each in settings] + list(others)
+    entries = [*(entry(each.label, **each.look.on_paper) for each in settings), *others]
     found = [piece for line in lines for piece in line.pieces]
     if any(piece.is_broken for piece in found):
         entries.append(entry("a seed ends", linestyle="", marker="x"))
@@ -437,7 +429,7 @@ def add_line_legend(
     add_legend(figure, entries, f"{left_out_note(comparison)} {note}".strip())
 
 
-def add_legend(figure: Figure, entries: Sequence[LegendEntry], note: str = "") -> None:
+def add_legend(figure: Figure, entries: Sequence[Artist], note: str = "") -> None:
     """Put a legend and a note below everything, by whose height the figure grows."""
     width, height = figure.get_size_inches()
     title = wrapped(note, letters(0.9), _MOST_LINES)
@@ -450,14 +442,14 @@ def add_legend(figure: Figure, entries: Sequence[LegendEntry], note: str = "") -
     figure.set_size_inches(width, height + extent.height / figure.dpi)
 
 
-def _legend(figure: Figure, entries: Sequence[LegendEntry], title: str, columns: int) -> Legend:
+def _legend(figure: Figure, entries: Sequence[Artist], title: str, columns: int) -> Legend:
     legend = figure.legend(
-        [each.handle for each in entries],
+        entries,
         [str(number) for number in range(len(entries))],  # the labels might begin with _
         loc="outside lower center",
         ncols=columns,
         title=title or None,
     )
     for text, each in zip(legend.get_texts(), entries, strict=True):
-        text.set(text=each.label, **LITERAL)
+        text.set(text=each.get_label(), **LITERAL)
     return legend

@@ -17,7 +17,6 @@ from deltagclip_cli.report.charts.lines import (
     Band,
     DrawnLine,
     Json,
-    LegendEntry,
     PageLines,
     add_line_legend,
     clock,
@@ -159,7 +158,7 @@ class Steps:
             set_x(axes, ends, clock(self.comparison) if is_last else "", bins=4)
         having = sorted({line.setting for line in everything}, key=lambda each: each.number)
         entries = [
-            LegendEntry(Patch(color=shade, linewidth=0), drawable(words))
+            Patch(color=shade, linewidth=0, label=drawable(words))
             for name, (words, shade, _) in _AREAS.items()
             if any(name in each.shares for each in areas)
         ]

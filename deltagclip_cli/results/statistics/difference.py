@@ -103,46 +103,42 @@ def compare(
         both = np.isfinite(ours) & np.isfinite(theirs)
         mean = float((ours[both] - theirs[both]).mean()) if both.any() else math.nan
         bare = Difference(Design.PAIRED, *counts, sum(counts) - 2 * len(shared), mean)
-        return _by_pairs(bare, ours, theirs, confidence)
+        return _tested(bare, ours, theirs, confidence)
     ours = ranked(values.values(), higher_is_better)
     theirs = ranked(baseline.values(), higher_is_better)
     design = Design.TOO_FEW if min(counts) < 2 else Design.UNPAIRED
     sides = [finite(each) for each in (ours, theirs)]
     mean = float(sides[0].mean() - sides[1].mean()) if all(map(len, sides)) else math.nan
     bare = Difference(design, *counts, 0, mean)
-    return bare if min(counts) < 2 else _by_samples(bare, ours, theirs, confidence)
+    return bare if min(counts) < 2 else _tested(bare, ours, theirs, confidence)
 
 
-def _by_pairs(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
-    ranks_only = replace(bare, rank_test_p=signed_rank_p(ours, theirs))
+def _tested(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
+    """Add a test of ranks, and a t-test where no run diverged and something varies."""
+    is_paired = bare.design is Design.PAIRED
+    ranks_only = replace(
+        bare, rank_test_p=(signed_rank_p if is_paired else rank_sum_p)(ours, theirs)
+    )
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return ranks_only
-    if not differ(ours - theirs, scale=float(np.abs([ours, theirs]).max())):
+    if is_paired:
+        varies = differ(ours - theirs, scale=float(np.abs([ours, theirs]).max()))
+    else:
+        varies = any(differ(each, scale=float(np.abs(each).max())) for each in (ours, theirs))
+    if not varies:
         return ranks_only
+    test: Any
     with no_warnings():
-        test = stats.ttest_rel(ours, theirs)
+        if is_paired:
+            test = stats.ttest_rel(ours, theirs)
+        else:
+            test = stats.ttest_ind(ours, theirs, equal_var=False)
     if not math.isfinite(test.statistic):  # of numbers such as 1e-170, whose squares are 0
         return ranks_only
-    effect = _Effect(float(test.statistic), len(ours) - 1, 1 / math.sqrt(len(ours)))
-    return _with_t_test(ranks_only, test, effect, confidence)
-
-
-def _by_samples(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
-    ranks_only = replace(bare, rank_test_p=rank_sum_p(ours, theirs))
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        return ranks_only
-    if not any(differ(each, scale=float(np.abs(each).max())) for each in (ours, theirs)):
-        return ranks_only
-    with no_warnings():
-        test = stats.ttest_ind(ours, theirs, equal_var=False)
-    if not math.isfinite(test.statistic):
-        return ranks_only
-    return _with_t_test(ranks_only, test, _pooled_effect(ours, theirs), confidence)
-
-
-def _with_t_test(
-    ranks_only: Difference, test: Any, effect: _Effect, confidence: float
-) -> Difference:
+    if is_paired:
+        effect = _Effect(float(test.statistic), len(ours) - 1, 1 / math.sqrt(len(ours)))
+    else:
+        effect = _pooled_effect(ours, theirs)
     with no_warnings():
         found = test.confidence_interval(confidence)
     return replace(
