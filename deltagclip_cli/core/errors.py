@@ -1,21 +1,6 @@
-"""Everything that goes wrong on purpose.
+"""Everything that goes wrong on purpose, shown to the user as it is, without a traceback.
 
-::
-
-    DeltaGClipError           shown to the user as it is, without a traceback
-    ├── UsageError            the command line, the spec or the data are wrong      exit code 2
-    │   ├── SpecError         one or more faults of a spec, each with its place
-    │   ├── DataError         files of a data set are missing, torn or not fit
-    │   ├── DeviceError       the device that was asked for is not there
-    │   └── RunFolderError    a run folder cannot be made, read or continued
-    │       ├── ClaimedError  another process works in it
-    │       │   └── TakenOverError  another process has begun to, while this one did
-    │       └── UnwritableError  there is no way to write there
-    ├── NotYetError           what is asked for will be there later                 exit code 1
-    └── TrialError            a trial failed while it was running                   exit code 1
-        └── FullDiskError     a full disk has interrupted it                        exit code 75
-
-The message says where, what, what was got and what to do next.
+A message says where, what, what was got and what to do next.
 """
 
 from enum import IntEnum

@@ -146,11 +146,7 @@ def claimed(
     Where a file system keeps none, a name that the kernel lends to one process stands in for the
     file, so that claims hold at least among the processes of a machine.
 
-    Args:
-        file: in a folder that exists; OSError if it cannot be made.
-        message: of the error.
-        patience: how many seconds to wait for another process.
-        refusal: raised if another process goes on holding it.
+    If another process goes on holding it for so many seconds, ``refusal`` is raised.
     """
     end = time.monotonic() + patience
     while (hold := _take(file)) is None:

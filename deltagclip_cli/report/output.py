@@ -67,12 +67,11 @@ def _draft(folder: Path) -> Iterator[Path]:
 
 def _publish(draft: Path, folder: Path) -> None:
     """Move the files of a draft, after none of them turned out to be in somebody's way."""
-    known = _read(folder)
-    drafts = {
-        path.relative_to(draft).as_posix(): path
-        for path in sorted(draft.rglob("*"))
-        if path.is_file()
-    }
+    known: dict[str, list[str]] = {}
+    with suppress(OSError, ValueError):
+        known = _FILES.validate_json(read_file(folder / MANIFEST))
+    paths = [path for path in sorted(draft.rglob("*")) if path.is_file()]
+    drafts = {path.relative_to(draft).as_posix(): path for path in paths}
     for name in drafts:
         _check(folder, name, known)
     digests = {name: [_digest(path)] for name, path in drafts.items()}
@@ -125,12 +124,6 @@ def _remove(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None
         if (folder / name).parent != folder:
             with suppress(OSError):
                 (folder / name).parent.rmdir()
-
-
-def _read(folder: Path) -> dict[str, list[str]]:
-    with suppress(OSError, ValueError):
-        return _FILES.validate_json(read_file(folder / MANIFEST))
-    return {}
 
 
 def _write(draft: Path, folder: Path, digests: Mapping[str, Sequence[str]]) -> None:

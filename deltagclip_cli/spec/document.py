@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,20 +224,15 @@ class Document:
         marks: list[yaml.Mark] = []
         node = self.root
         for key in where:
-            below = self._below(node)
+            below = self._index.setdefault(id(node), {})
+            if not below:
+                for child, at, value in children(node):  # of the same key, the last comes first
+                    below.setdefault(child, (at, value))
             if key not in below:
                 break
             at, node = below[key]
             marks.append(at.start_mark)
         return marks
-
-    def _below(self, node: Node | None) -> Mapping[str | int, tuple[Node, Node]]:
-        """Return the children of a node by their keys; of the same key, what was written last."""
-        if id(node) not in self._index:
-            below = self._index[id(node)] = {}
-            for key, at, value in children(node):
-                below.setdefault(key, (at, value))
-        return self._index[id(node)]
 
 
 def read_document(path: Path) -> Document:

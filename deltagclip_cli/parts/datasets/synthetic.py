@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from deltagclip_cli.parts.datasets.dataset import (
     Dataset,
@@ -60,14 +59,12 @@ def synthetic(
     cell = torch.arange(size) * _CELLS // size
     patterns = coarse[:, :, cell][:, :, :, cell]
     spread = round(255 * noise)
-    splits = [_draw(patterns, samples, spread, generator) for samples in (train, test)]
+    splits = []
+    for samples in (train, test):
+        targets = torch.arange(samples) % classes
+        shape = (samples, *patterns.shape[1:])
+        shift = torch.randint(-spread, spread + 1, shape, generator=generator)
+        images = (patterns[targets] + shift).clamp(0, 255).to(torch.uint8)
+        splits.append(Split(images, targets))
     mean, std = channel_statistics(splits[0].inputs)
     return Dataset(splits[0], splits[1], classes, mean, std)
-
-
-def _draw(patterns: Tensor, samples: int, spread: int, generator: torch.Generator) -> Split:
-    targets = torch.arange(samples) % len(patterns)
-    shape = (samples, *patterns.shape[1:])
-    noise = torch.randint(-spread, spread + 1, shape, generator=generator)
-    images = (patterns[targets] + noise).clamp(0, 255).to(torch.uint8)
-    return Split(images, targets)

@@ -233,8 +233,7 @@ def find_pretrained(name: str, *, download: bool) -> Path:
             f"model.pretrained: there is no folder {name!r}.\n"
             "  Give a folder, package:folder, or a name on the Hugging Face hub."
         )
-    missing = _missing(folder)
-    if missing:
+    if missing := _missing(folder):
         raise UsageError(
             f"{folder}: is not a whole pretrained network; missing: {', '.join(missing)}.\n"
             "  It must hold all that save_pretrained writes for the network and its tokenizer."

@@ -50,7 +50,12 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(DEPTH)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, classes)
-        self._initialise()
+        for part in self.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.trunc_normal_(part.weight, std=0.02)
+                nn.init.zeros_(part.bias)
+        nn.init.trunc_normal_(self.positions, std=0.02)
+        nn.init.normal_(self.class_token, std=1e-6)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images ``(N, C, H, W)`` to logits ``(N, classes)``."""
@@ -66,14 +71,6 @@ class VisionTransformer(nn.Module):
             return self.positions
         with torch.autocast(self.positions.device.type, enabled=False):
             return self.resample @ self.positions
-
-    def _initialise(self) -> None:
-        for part in self.modules():
-            if isinstance(part, nn.Linear):
-                nn.init.trunc_normal_(part.weight, std=0.02)
-                nn.init.zeros_(part.bias)
-        nn.init.trunc_normal_(self.positions, std=0.02)
-        nn.init.normal_(self.class_token, std=1e-6)
 
 
 class Block(nn.Module):

@@ -181,7 +181,7 @@ def overall(comparisons: Sequence[Comparison]) -> Overall | None:
             title: {
                 label: getattr(row.reached.median, clock)
                 for label, row in best[title].items()
-                if row.reached is not None and row.reached.median is not None
+                if row.reached and row.reached.median
             }
             for title in timed
         }
