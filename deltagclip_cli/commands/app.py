@@ -111,8 +111,7 @@ def _reworded(error: typer.BadParameter) -> str:
     from deltagclip_cli.spec.faults import rule
 
     words = error.message.removeprefix("Value error, ")
-    choice = re.match(r"'(.*)' is not one of (.*)", words)
-    if choice:
+    if choice := re.match(r"'(.*)' is not one of (.*)", words):
         legal = re.findall(r"'([^']*)'", choice[2])
         return f"'{choice[1]}' is none of {', '.join(legal)}{nearest(choice[1], legal)}"
     if not isinstance(error.__cause__, ValidationError):
@@ -149,8 +148,7 @@ def _meant(ctx: Any, option: str, args: Sequence[str]) -> str:
         label = _value("--optimizer", args)
         key = key if label == "..." else key.replace("LABEL", label)
         return f" - did you mean '--set {key}={_value(option, args)}'?"
-    having = [name for name, each in _others(ctx.parent) if option in _options_of(each)]
-    if having:
+    if having := [name for name, each in _others(ctx.parent) if option in _options_of(each)]:
         return f", which {' and '.join(having)} {'has' if len(having) == 1 else 'have'}."
     return "."
 

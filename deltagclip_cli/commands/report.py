@@ -137,8 +137,7 @@ def _summary(page: Path, draft: Path) -> str:
     """Say in a line what was written."""
     parts = [f"{page} ({(draft / page.name).stat().st_size / 1e6:.1f} MB)"]
     for part in ("table", "figure"):
-        files = [path for path in (draft / f"{part}s").glob("*") if path.is_file()]
-        if files:
+        if files := [path for path in (draft / f"{part}s").glob("*") if path.is_file()]:
             endings = ", ".join(sorted({path.suffix[1:] for path in files}))
             parts.append(f"{plural(len({path.stem for path in files}), part)} ({endings})")
     return ", ".join(parts)

@@ -137,8 +137,7 @@ def _shown(status: Status, *, what_happens_first: bool = False) -> RenderableTyp
     tables: list[RenderableType] = [*summary_tables(status.planned)]
     tables += [Text(line) for line in _others(status.others)]
     happening: list[RenderableType] = []
-    running = [each for each in status.trials if each.state is State.RUNNING]
-    if running:
+    if running := [each for each in status.trials if each.state is State.RUNNING]:
         rows = ((_where(each), _named(each, ", "), each.beat) for each in running)
         happening += [Text(f"\nrunning: {len(running)}", "bold"), running_table(rows)]
     happening += _queued(status)

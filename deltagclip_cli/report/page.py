@@ -161,8 +161,7 @@ def all_tables(answer: Analysis) -> Iterator[tuple[str, PageTable]]:
 
 def _certificate_tables(comparison: Comparison) -> Iterator[Table]:
     """Yield what each line came to for each setting, and its numbers; nothing if no run has any."""
-    found = certificates_of([run for row in comparison.rows for run in row.once])
-    if found:
+    if found := certificates_of([run for row in comparison.rows for run in row.once]):
         yield verdict_table(f"{comparison.title}: certificate", found)
         yield numbers_table(f"{comparison.title}: numbers of the certificate", found)
 

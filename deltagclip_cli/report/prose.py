@@ -114,12 +114,10 @@ def _amount(behind: Behind) -> str:
 
 def _on_trouble(rows: Sequence[Row]) -> list[str]:
     found = []
-    lost = [(row, count) for row in rows if (count := row.lost)]
-    if lost:
+    if lost := [(row, count) for row in rows if (count := row.lost)]:
         words = [f"{count} of {len(row.once)} of {row.group.name}" for row, count in lost]
         found.append(f"Runs that diverged: {listed(words)}.")
-    missing = sum(sum(row.left_out.values()) for row in rows)
-    if missing:
+    if missing := sum(sum(row.left_out.values()) for row in rows):
         found.append(f"{plural(missing, 'run')} had no value to count; the table says why.")
     return found
 

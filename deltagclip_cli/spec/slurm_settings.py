@@ -253,8 +253,7 @@ class Slurm(Resources):
     def _optimizers_have_notice_in_time(self) -> Self:
         faults: list[InitErrorDetails] = []
         for label, own in self.optimizers.items():
-            late = self._merged(label).lateness
-            if late:
+            if late := self._merged(label).lateness:
                 key = "notice" if "notice" in own.model_fields_set else "time"
                 faults.append(explained(late, where=("optimizers", label, key)))
         if faults:

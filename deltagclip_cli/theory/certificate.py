@@ -134,8 +134,7 @@ def certificate_of(run: Run) -> Certificate:
     trial = run.trial
     if trial is None:
         raise UsageError(f"{run.folder}: not a run of this program, so nothing is known of it.")
-    found = obstacles(trial)
-    if found:
+    if found := obstacles(trial):
         reasons = "".join(f"\n  {each.key}: {each.reason}" for each in found)
         raise UsageError(f"{run.folder}: there is no certificate of this run.{reasons}")
     if trial.certificate is not None and not run.curves:

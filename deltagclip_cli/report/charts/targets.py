@@ -143,15 +143,13 @@ class Targets:
     def _note(self) -> str:
         """Say who never got there, and how many are not shown."""
         words = []
-        missed = [row.group.name for row in self.comparison.rows if _missed(row)]
-        if missed:
+        if missed := [row.group.name for row in self.comparison.rows if _missed(row)]:
             names = ", ".join(legend_name(name) for name in missed[:_MOST_NAMED])
             more = len(missed) - _MOST_NAMED
             words.append(
                 f"Never reached by {names}" + (f" and {more} others." if more > 0 else ".")
             )
-        others = [s for s in self.settings if s.place is None and not _missed(s.row)]
-        if others:
+        if others := [s for s in self.settings if s.place is None and not _missed(s.row)]:
             words.append(f"Not shown: {len(others)} other settings.")
         return " ".join(words)
 
