@@ -163,7 +163,13 @@ class HeldFolder:
         """
         try:
             # Opened anew each time: on NFS it is open() that asks the server for what is there now.
-            there: bytes | None = read_file(self._owner_file)
+            # Without waiting, for a pipe may lie there.
+            with open(
+                self._owner_file,
+                "rb",
+                opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK),
+            ) as file:
+                there: bytes | None = file.read(len(self._expected or b"") + 1)
         except FileNotFoundError:
             there = None
         if there == self._expected:
