@@ -200,3 +200,11 @@ def test_of_several_processes_of_a_trial_the_first_writes(folder: RunFolder) -> 
 def test_records_between_epochs_are_told_by_their_names() -> None:
     assert is_step_record({"epoch": 1, "step": 1, "step/train/loss": 1.0})
     assert not is_step_record({"epoch": 1, "step": 1, "train/loss": 1.0})
+
+
+def test_the_line_of_a_diverged_epoch_says_that_its_loss_is_not_finite(
+    folder: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        recorded(folder, [], {"train/loss": math.inf, "test/loss": 0.5})
+    assert "train/loss not finite  test/loss 0.5" in caplog.text

@@ -217,7 +217,7 @@ class EpochLines(Sink):
     def epoch(self, record: Record) -> None:
         epoch = record["epoch"]
         shown = "  ".join(
-            f"{name} {math.nan if record[name] is None else record[name]:.4g}"
+            f"{name} not finite" if record[name] is None else f"{name} {record[name]:.4g}"
             for name in (*TRAINED_METRICS, SPEED)
             if name in record
         )
