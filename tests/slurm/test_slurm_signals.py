@@ -56,7 +56,7 @@ experiments:
     slurm: {cpus: 1, time: 10, pack: 3}
   steady:
     <<: *wide
-    data: {name: synthetic, batch_size: 8, size: 4, train: 12000, test: 16}
+    data: {name: synthetic, batch_size: 8, size: 4, train: 120000, test: 16}
     epochs: 2
     seeds: [0]
     optimizers:
