@@ -17,6 +17,7 @@ NAME = PACKAGE.name
 # Every room may use those before it. CONTRIBUTING.md has the picture.
 ROOMS = [
     "core",
+    "source",
     "spec",
     "optim",
     "parts",
@@ -132,7 +133,7 @@ def test_nothing_goes_in_a_circle() -> None:
 
 
 def test_a_library_is_loaded_only_where_it_is_used() -> None:
-    planning = ("core", "spec", "runs", "plan", "terminal", "launch", "slurm", "search")
+    planning = ("core", "source", "spec", "runs", "plan", "terminal", "launch", "slurm", "search")
     assert loading(TORCH | ARRAYS | EXTRAS, *planning) <= {
         "launch.rehearsal.building",
         "terminal.compare_view",

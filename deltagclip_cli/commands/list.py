@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import Catalogue, UsageError, load_target, printable, read_signature
+from deltagclip_cli.core import Catalogue, UsageError, load_target, printable
+from deltagclip_cli.source.signatures import read_signature
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.terminal.console import make_console, print_json
 

@@ -5,17 +5,10 @@ is one line.
 """
 
 from deltagclip_cli.core.catalogue import (
-    REQUIRED,
-    UNKNOWN,
     Catalogue,
-    Option,
-    Signature,
-    classes_in,
     compact,
     derive_seed,
     load_target,
-    read_signature,
-    source_path,
 )
 from deltagclip_cli.core.errors import (
     ClaimedError,

@@ -10,7 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import Catalogue, classes_in, compact, load_target
+from deltagclip_cli.core import Catalogue, compact, load_target
+from deltagclip_cli.source.signatures import classes_in
 
 if TYPE_CHECKING:
     from deltagclip_cli.optim.delta_gclip import DeltaGClip, GClip

@@ -27,16 +27,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import (
-    REQUIRED,
-    UNKNOWN,
-    Catalogue,
-    Option,
-    Signature,
-    load_target,
-    nearest,
-    read_signature,
-)
+from deltagclip_cli.core import Catalogue, load_target, nearest
+from deltagclip_cli.source.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 from deltagclip_cli.spec.faults import (
     Where,
     explained,

@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import Catalogue, UsageError, load_target, source_path
+from deltagclip_cli.core import Catalogue, UsageError, load_target
+from deltagclip_cli.source.signatures import source_path
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from deltagclip_cli.core import Catalogue, UsageError, classes_in, compact, load_target, stopped
+from deltagclip_cli.core import Catalogue, UsageError, compact, load_target, stopped
+from deltagclip_cli.source.signatures import classes_in
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer

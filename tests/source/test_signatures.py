@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from deltagclip_cli.core import catalogue, load_target
-from deltagclip_cli.core.catalogue import REQUIRED, UNKNOWN, read_signature
+from deltagclip_cli.core import Catalogue, load_target
+from deltagclip_cli.source import signatures
+from deltagclip_cli.source.signatures import REQUIRED, UNKNOWN, read_signature
 
 TABLES = {
     "models": "deltagclip_cli.parts.models:TABLE",
@@ -52,7 +53,7 @@ def test_what_is_limited_is_an_option(kind: str) -> None:
 def test_two_of_a_kind_may_have_different_limits() -> None:
     entries = {"small": "a:small", "large": "a:large", "plain": "a:plain"}
     bounds = {"small.size": {"le": 9}, "large.size": {"ge": 9}, "lr": {"gt": 0}}
-    table = catalogue.Catalogue("thing", entries, bounds=bounds)
+    table = Catalogue("thing", entries, bounds=bounds)
     limits = [table.limits(target, "size") for target in entries.values()]
     assert limits == [{"le": 9}, {"ge": 9}, {}]
     assert table.limits("torch:another", "lr") == {"gt": 0}
@@ -148,7 +149,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (package / "__init__.py").write_text("raise ImportError('it must not be imported')")
     (package / "samples.py").write_text(f"raise ImportError\n{SOURCE}")
     monkeypatch.syspath_prepend(tmp_path)
-    for cached in (catalogue.read_signature, catalogue.parse_source):
+    for cached in (signatures.read_signature, signatures.parse_source):
         cached.cache_clear()
     return "signature_samples.samples"
 
