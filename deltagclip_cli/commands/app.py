@@ -31,6 +31,7 @@ R = TypeVar("R")
 
 # The first sentences of the help of each command, which its module has as a function of its name.
 COMMANDS = {
+    "new": "Write experiments.yaml and parts.py of your own to begin with, which train in seconds.",
     "train": "Train one trial: one optimizer and one seed of an experiment.",
     "sweep": "Run every trial of experiments that is not finished: optimizers, grids, seeds.",
     "status": "Show what is finished, queued, running, interrupted, lost, failed or diverged.",

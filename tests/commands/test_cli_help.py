@@ -42,6 +42,7 @@ def test_these_are_all_commands_and_options() -> None:
     assert options == {
         name: words.split()
         for name, words in {
+            "new": "name --debug",
             "train": "experiment --optimizer --seed --spec --set --runs --data --device --threads"
             " --force --dry-run --json --quiet -q --debug",
             "validate": "file --set --data --device --json --debug",
