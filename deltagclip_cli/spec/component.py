@@ -118,6 +118,10 @@ class Component(Frozen):
         assert target is not None, "the name was checked when the component was made"
         return target
 
+    def load(self) -> Any:
+        """Import what the name means: a class, or a function that makes it."""
+        return load_target(self.target)
+
     def legal(self) -> list[str]:
         """Return the options of what the name means, and the common settings."""
         return [*_checker(self.table_target, self.target).legal, *self.common()]
