@@ -98,7 +98,7 @@ def bare_epoch(parts: Parts, generator: torch.Generator) -> None:
         parts.optimizer.step()
     parts.model.eval()
     with torch.inference_mode():
-        for inputs, targets in parts.test.iterate(None, None):
+        for inputs, targets in parts.evaluated["test"].iterate(None, None):
             torch.nn.functional.cross_entropy(parts.model(inputs), targets)
 
 

@@ -122,7 +122,7 @@ def bare_loop(parts: Parts) -> None:
         parts.optimizer.step()
     parts.model.eval()
     with torch.no_grad():
-        for inputs, targets in parts.test.iterate(None, None):
+        for inputs, targets in parts.evaluated["test"].iterate(None, None):
             parts.task(parts.model, inputs, targets)
 
 

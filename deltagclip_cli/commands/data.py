@@ -155,7 +155,6 @@ def _prepared(uses: _Uses, root: Path, faults: _Faults) -> Prepared | None:
 
 def _described(data: Data, root: Path, dataset: Dataset, experiments: tuple[str, ...]) -> Prepared:
     folder = folder_of(data, root)
-    splits = (dataset.train, dataset.test)
     return Prepared(
         name=data.name,
         experiments=experiments,
@@ -164,7 +163,7 @@ def _described(data: Data, root: Path, dataset: Dataset, experiments: tuple[str,
         shape=dataset.shape,
         tokens=dataset.padding is not None,
         classes=dataset.classes,
-        size_bytes=sum(split.inputs.nbytes + split.targets.nbytes for split in splits),
+        size_bytes=sum(split.nbytes for split in dataset.splits.values()),
         folder=None if folder is None else str(folder),
     )
 

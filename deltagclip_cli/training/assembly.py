@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from deltagclip_cli.parts.datasets.dataset import (
     place,
 )
 from deltagclip_cli.parts.datasets.texts import TextDataset
+from deltagclip_cli.parts.datasets.trees import Tree, map_tree, shapes
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.parts.schedules import Unit, build_schedule
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
-Task = Callable[[nn.Module, Tensor, Tensor], Loss]
+Task = Callable[[nn.Module, Tree, Tree], Loss]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Parts:
     optimizer: Optimizer
     schedule: ScheduleDriver
     train: Batches | TokenBatches
-    test: Batches | TokenBatches
+    evaluated: Mapping[str, Batches | TokenBatches]  # ``test``, and ``validation`` if there is one
     device: torch.device
     fingerprint: str  # of the data
     probes: Sequence[CertificateProbe] = ()
@@ -130,10 +130,13 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     model = build(trial.model.options).to(device=device, dtype=dtype)
     if sum(isinstance(each, nn.Conv2d) for each in model.modules()) > 1:  # not in one layer alone
         model = model.to(memory_format=torch.channels_last)
-    train = make_batches(trial.data, dataset, True, device, dtype)
-    test = make_batches(trial.data, dataset, False, device, dtype)
+    train, *others = (
+        make_batches(trial.data, dataset, name, device, dtype) for name in dataset.splits
+    )
+    evaluated = dict(zip(list(dataset.splits)[1:], others, strict=True))
     task = make_task(trial)
-    try_out(task, model, test)
+    for batches in others:
+        try_out(task, model, batches)
     rate, probes = None, []
     if needs_landscape:
         (whole,) = train.iterate(None, None)  # which the spec has seen to
@@ -146,7 +149,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     optimizer = make_optimizer(trial, [p for p in model.parameters() if p.requires_grad], rate)
     schedule = make_schedule(trial, optimizer, train.steps)
     data = fingerprint(dataset)
-    return Parts(model, task, optimizer, schedule, train, test, device, data, probes)
+    return Parts(model, task, optimizer, schedule, train, evaluated, device, data, probes)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -183,14 +186,15 @@ def _refused_by(kind: str, name: str) -> Iterator[None]:
 def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> None:
     """Apply the task to two samples, so that parts that do not fit are found out at once."""
     inputs, targets = next(batches.iterate(None, None))
+    few = map_tree(lambda leaf: leaf[:2], (inputs, targets))
     try:
-        task(model.eval(), inputs[:2], targets[:2])
+        task(model.eval(), *few)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise UsageError(
             f"{type(model).__name__} cannot be applied to inputs of shape "
-            f"{tuple(inputs.shape[1:])}: {stopped(error)}\n"
+            f"{shapes(inputs)}: {stopped(error)}\n"
             "  Check that the model, the data and the task of the experiment fit together."
         ) from None
 
@@ -311,18 +315,19 @@ def check_batch_size(data: Data, samples: int) -> None:
         )
 
 
-def input_shape(data: Data, stored: tuple[int, ...]) -> tuple[int, ...]:
+def input_shape(data: Data, stored: Any) -> Any:
     """Return the shape of what a model is given, of inputs that are stored in another."""
-    if data.image_size is None or len(stored) != 3:
+    if data.image_size is None or not isinstance(stored, tuple) or len(stored) != 3:
         return stored
     return (stored[0], data.image_size, data.image_size)
 
 
 def make_batches(
-    data: Data, dataset: Dataset, training: bool, device: torch.device, dtype: torch.dtype
+    data: Data, dataset: Dataset, name: str, device: torch.device, dtype: torch.dtype
 ) -> Batches | TokenBatches:
-    """Make the batches of one split."""
-    split = place(dataset.train if training else dataset.test, device)
+    """Make the batches of the split with this name."""
+    training = name == "train"
+    split = place(dataset.splits[name], device)
     wanted = data.batch_size if training else data.evaluation_batch_size
     batch_size = len(split) if wanted == "full" else wanted
     if dataset.padding is not None:
@@ -352,10 +357,10 @@ def make_batches(
 def fingerprint(dataset: Dataset) -> str:
     """Return sizes and a checksum of the data, which tell a restart that they are the same."""
     checksum = 0
-    for split in (dataset.train, dataset.test):
-        for tensor in (split.inputs, split.targets):
-            checksum = zlib.crc32(tensor.contiguous().numpy().data, checksum)
-    return f"{len(dataset.train)} + {len(dataset.test)} samples, checksum {checksum:08x}"
+    for split in dataset.splits.values():
+        checksum = split.checksum(checksum)
+    sizes = " + ".join(str(len(split)) for split in dataset.splits.values())
+    return f"{sizes} samples, checksum {checksum:08x}"
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -117,7 +117,7 @@ class Trainer:
             if every and self.batch % every == 0:
                 measured = self._train_metrics(self.batch - every)
                 self.recording.step(self.epoch + 1, self.step, measured)
-            self.recording.batch(self.epoch + 1, self.batch, len(targets))
+            self.recording.batch(self.epoch + 1, self.batch, train.sizes[self.batch - 1])
             if self.batch < train.steps and not self._go_on():
                 return False
         return True
@@ -165,14 +165,16 @@ class Trainer:
 
     @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
-        """``test/...`` metrics: means over all samples of the test set."""
-        test = self.parts.test
-        torch.manual_seed(derive_seed(self.trial.seed, "evaluation"))
+        """``test/...`` and ``validation/...`` metrics: means over all samples of these sets."""
         self.parts.model.eval()
-        meter = Meter(test.sizes)
-        for inputs, targets in test.iterate(None, None):
-            meter.add(self._forward(inputs, targets).sums, {})
-        return {f"test/{name}": mean for name, mean in meter.sample_means().items()}
+        measured: dict[str, float] = {}
+        for split, batches in self.parts.evaluated.items():
+            torch.manual_seed(derive_seed(self.trial.seed, "evaluation"))
+            meter = Meter(batches.sizes)
+            for inputs, targets in batches.iterate(None, None):
+                meter.add(self._forward(inputs, targets).sums, {})
+            measured |= {f"{split}/{name}": mean for name, mean in meter.sample_means().items()}
+        return measured
 
     def _train_metrics(self, start: int = 0) -> dict[str, float]:
         """``train/...`` and ``optim/...`` metrics of this epoch's steps from ``start`` on."""

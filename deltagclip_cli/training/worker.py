@@ -261,7 +261,7 @@ def _best(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     best: dict[str, dict[str, Any]] = {}
     for name in records[0]:
         reached = [(r[name], r["epoch"]) for r in records if r.get(name) is not None]
-        if not name.startswith(("train/", "test/")) or not reached:
+        if not name.startswith(("train/", "test/", "validation/")) or not reached:
             continue
         pick = max if more_is_better(name) else min
         value, epoch = pick(reached, key=lambda pair: pair[0])

@@ -148,7 +148,7 @@ def test_the_stored_images_are_left_alone() -> None:
 
 @pytest.mark.parametrize("options", [{"augmentations": [Flip(8)]}, {"image_size": 8}])
 def test_vectors_can_be_neither_augmented_nor_resized(options: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"are for images, .* \(4,\)"):
+    with pytest.raises(DataError, match=r"are for images, .* float64 \(23, 4\)"):
         batches(VECTORS, **options)
 
 

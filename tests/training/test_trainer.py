@@ -122,7 +122,7 @@ def test_an_evaluation_weighs_samples_and_not_batches(runs: Path) -> None:
     folder = finished(trial, runs)
     parts = assemble(trial, NOWHERE, CPU)
     parts.model.load_state_dict(checkpoint(folder)["model"])
-    batches = list(parts.test.iterate(None, None))
+    batches = list(parts.evaluated["test"].iterate(None, None))
     assert [len(targets) for _, targets in batches] == [32, 18]
 
     inputs, targets = (torch.cat(column) for column in zip(*batches, strict=True))

@@ -154,9 +154,9 @@ class Rehearsal:
         dtype = parameter_dtype(trial.precision)
         with self._mode:
             dataset = outline.stand_in()
-            train = make_batches(trial.data, dataset, True, _CPU, dtype)
+            train = make_batches(trial.data, dataset, "train", _CPU, dtype)
             next(train.iterate(None, torch.Generator()))
-            return make_batches(trial.data, dataset, False, _CPU, dtype)
+            return make_batches(trial.data, dataset, "test", _CPU, dtype)
 
     def _network(self, outline: Outline, trial: Trial) -> tuple[nn.Module, NetworkOutline]:
         """Return the network, as large as it is and without memory, and its outline."""

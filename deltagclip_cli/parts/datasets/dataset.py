@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deltagclip_cli.core import DataError
+from deltagclip_cli.parts.datasets.trees import Tree, leaves, map_tree, outlined, shapes
 
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 Loader = TypeVar("Loader", bound=Callable[..., Any])
@@ -26,24 +28,66 @@ _WINDOW = 50  # batches whose texts are sorted together
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and their labels."""
+    """Samples and their labels, a row of every tensor for each."""
 
-    # uint8 images ``(N, C, H, W)``, floating point vectors ``(N, D)``, or int32 tokens ``(N, L)``,
-    # each row filled up with padding at its end
-    inputs: Tensor
-    targets: Tensor  # int64 class numbers ``(N,)``
+    # uint8 images ``(N, C, H, W)``, floating point vectors ``(N, D)``, int32 tokens ``(N, L)``,
+    # each row filled up with padding at its end; or any tree of a user's own
+    inputs: Tree
+    targets: Tree  # int64 class numbers ``(N,)``, or any tree of a user's own
 
     def __post_init__(self) -> None:
-        assert len(self.inputs) == len(self.targets)
-        assert self.targets.dtype == torch.int64
+        assert len({len(leaf) for leaf in self._leaves()}) == 1
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(next(leaves(self.targets)))
+
+    def _leaves(self) -> Iterator[Tensor]:
+        yield from leaves(self.inputs)
+        yield from leaves(self.targets)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that all samples take."""
+        return sum(leaf.nbytes for leaf in self._leaves())
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Split:
+        """Return a split of what a function makes of each tensor."""
+        return Split(map_tree(function, self.inputs), map_tree(function, self.targets))
+
+    def example(self) -> tuple[Tree, Tree]:
+        """Return inputs and targets of the first two samples, or of the only one."""
+        first = self.mapped(lambda leaf: leaf[:2])
+        return first.inputs, first.targets
+
+    def limited(self, samples: int) -> Split:
+        """Return the first samples of every class, or simply the first where there are none."""
+        if samples == len(self):
+            return self
+        if not are_classes(self.targets):
+            return self.mapped(lambda leaf: leaf[:samples])
+        kept = _balanced(self.targets, samples)
+        return self.mapped(lambda leaf: leaf[kept])
+
+    def checksum(self, before: int) -> int:
+        """Return a checksum of all that is there, behind one of what came before."""
+        for leaf in self._leaves():
+            before = zlib.crc32(leaf.contiguous().view(torch.uint8).numpy().data, before)
+        return before
+
+
+def are_classes(targets: Tree) -> bool:
+    """Return whether targets are class numbers, one a sample."""
+    return isinstance(targets, Tensor) and targets.ndim == 1 and targets.dtype == torch.int64
+
+
+def are_images(inputs: Tree) -> bool:
+    """Return whether inputs are images as they are stored, ``(N, C, H, W)`` from 0 to 255."""
+    return isinstance(inputs, Tensor) and inputs.ndim == 4 and inputs.dtype == torch.uint8
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split."""
+    """A training and a test split, and perhaps one for validation."""
 
     train: Split  # what a model learns from
     test: Split  # what it is evaluated on
@@ -53,11 +97,23 @@ class Dataset:
     std: tuple[float, ...] | None  # the standard deviations that belong to ``mean``
     # the token that rows of tokens are filled up with; None if there are none
     padding: int | None = None
+    validation: Split | None = None  # what choices may look at
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one input as it is stored: ``(C, H, W)``, ``(D,)`` or ``(L,)``."""
-        return tuple(self.train.inputs.shape[1:])
+    def splits(self) -> dict[str, Split]:
+        """The splits by their names, in the order in which they are told of."""
+        splits = {"train": self.train, "test": self.test}
+        return splits if self.validation is None else {**splits, "validation": self.validation}
+
+    @property
+    def shape(self) -> Any:
+        """The shape of one input as it is stored: ``(C, H, W)``, ``(D,)``, ``(L,)``, or a tree."""
+        return shapes(self.train.example()[0])
+
+    @property
+    def targets_shape(self) -> Any:
+        """The shape of the targets of one sample, ``()`` for a class; or a tree of shapes."""
+        return shapes(self.train.example()[1])
 
     def limited(
         self, *, train_samples: int | None = None, test_samples: int | None = None
@@ -65,8 +121,10 @@ class Dataset:
         """The first samples of every class, in the order of the data set; None keeps all."""
         return replace(
             self,
-            train=_limited(self.train, train_samples, "train_samples"),
-            test=_limited(self.test, test_samples, "test_samples"),
+            train=self.train.limited(
+                check_samples(len(self.train), train_samples, "train_samples")
+            ),
+            test=self.test.limited(check_samples(len(self.test), test_samples, "test_samples")),
         )
 
 
@@ -79,14 +137,6 @@ def check_samples(there: int, wanted: int | None, name: str) -> int:
             f"  Set it to a number from 1 to {there}, or leave it out to use all."
         )
     return samples
-
-
-def _limited(split: Split, wanted: int | None, name: str) -> Split:
-    samples = check_samples(len(split), wanted, name)
-    if samples == len(split):
-        return split
-    kept = _balanced(split.targets, samples)
-    return Split(split.inputs[kept], split.targets[kept])
 
 
 def _balanced(targets: Tensor, samples: int) -> Tensor:
@@ -178,11 +228,10 @@ def place(split: Split, device: torch.device) -> Split:
     if device.type == "cpu":
         return split
     if device.type == "cuda":
-        needed = split.inputs.nbytes + split.targets.nbytes
         free, _ = torch.cuda.mem_get_info(device)
-        if needed > free // 2:
-            return Split(split.inputs.pin_memory(), split.targets.pin_memory())
-    return Split(split.inputs.to(device), split.targets.to(device))
+        if split.nbytes > free // 2:
+            return split.mapped(Tensor.pin_memory)
+    return split.mapped(lambda leaf: leaf.to(device))
 
 
 def batch_sizes(samples: int, batch_size: int) -> list[int]:
@@ -194,17 +243,19 @@ def batch_sizes(samples: int, batch_size: int) -> list[int]:
 class Batches:
     """Batches of one split in any order; images are augmented, resized and normalised.
 
-    Images become ``(value / 255 - mean) / std`` in one multiply-add. Floating point vectors are
-    converted to ``dtype`` once and passed on as they are. The last batch is as small as it must be.
-    A batch that holds the whole split and is not augmented is prepared once and is the same tensors
-    each time, whatever the order.
+    Images become ``(value / 255 - mean) / std`` in one multiply-add. Other inputs, and targets, are
+    passed on as they are, but that floating point is converted to ``dtype``, once, and whole
+    numbers among targets are classes: int64. The last batch is as small as it must be. A batch that
+    holds the whole split and is not augmented is prepared once and is the same tensors each time,
+    whatever the order.
 
     Args:
         split: as :func:`place` returned it.
         device: that trains; batches come out there.
         mean: of every channel, for values in [0, 1]; None only scales images to [0, 1].
         image_size: side in pixels that images are resized to (bilinear, antialiased), after the
-            augmentations; None keeps the size. Vectors have none, and are not augmented: DataError.
+            augmentations; None keeps the size. What are no images has none, and is not augmented:
+            DataError.
     """
 
     def __init__(
@@ -226,9 +277,12 @@ class Batches:
         self._device = device
         self._dtype = dtype
         self._augmentations = tuple(augmentations)
-        self._kept: tuple[Tensor, Tensor] | None = None
-        self._inputs, self._targets = split.inputs, split.targets
-        self._images = not split.inputs.is_floating_point()
+        self._kept: tuple[Tree, Tree] | None = None
+        self._images = are_images(split.inputs)
+        self._inputs = split.inputs if self._images else map_tree(self._in_dtype, split.inputs)
+        self._targets = map_tree(self._in_dtype, split.targets)
+        # Gathered for an epoch at once, as class numbers are, or a batch at a time, as masks are.
+        self._targets_are_small = all(leaf.ndim <= 1 for leaf in leaves(self._targets))
         if self._images:
             _, channels, height, width = split.inputs.shape
             self._size = (image_size or height, image_size or width)
@@ -239,16 +293,22 @@ class Batches:
             )
         elif augmentations or image_size is not None:
             raise DataError(
-                "augmentations and image_size are for images, but the inputs are vectors of shape "
-                f"{tuple(split.inputs.shape[1:])}.\n  Remove both from the data."
+                "augmentations and image_size are for images, but the inputs are "
+                f"{outlined(split.inputs)}, not uint8 (N, C, H, W).\n  Remove both from the data."
             )
-        else:
-            self._inputs = split.inputs.to(dtype)
+        if augmentations and not all(leaf.ndim <= 2 for leaf in leaves(split.targets)):
+            raise DataError(
+                "augment changes images alone, but the targets look like images as well: "
+                f"{outlined(split.targets)}.\n  Remove it, or change both in a Dataset of your own."
+            )
+
+    def _in_dtype(self, leaf: Tensor) -> Tensor:
+        return leaf.to(self._dtype) if leaf.is_floating_point() else leaf
 
     def iterate(
         self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield inputs ``(B, ...)`` and targets ``(B,)`` of one pass; not to be changed in place.
+    ) -> Iterator[tuple[Tree, Tree]]:
+        """Yield inputs ``(B, ...)`` and targets ``(B, ...)`` of one pass; not to be changed.
 
         Args:
             order: an int64 permutation of all samples, or None for the order of the data.
@@ -257,37 +317,45 @@ class Batches:
         """
         if self.steps == 1 and not self._augmentations:
             if self._kept is None:
-                inputs = self._prepare(self._inputs.to(self._device), None)
-                self._kept = inputs, self._targets.to(self._device)
+                inputs = map_tree(lambda leaf: leaf.to(self._device), self._inputs)
+                targets = map_tree(lambda leaf: _labels(leaf).to(self._device), self._targets)
+                self._kept = self._prepare(inputs, None), targets
             if start == 0:
                 yield self._kept
             return
         for inputs, targets in self._stored(order, start):
-            yield self._prepare(inputs, generator), targets
+            yield self._prepare(inputs, generator), map_tree(_labels, targets)
 
-    def _stored(self, order: Tensor | None, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _stored(self, order: Tensor | None, start: int) -> Iterator[tuple[Tree, Tree]]:
         """Batches as they are stored, on the device that trains."""
-        if order is None:
-            slices = torch.split(self._inputs, self._batch_size)[start:]
-            chosen = (inputs.to(self._device, non_blocking=True) for inputs in slices)
-            targets = self._targets
-        else:
-            order = order.to(self._inputs.device)
-            chosen = (self._gather(index) for index in torch.split(order, self._batch_size)[start:])
-            targets = self._targets.index_select(0, order)
-        labels = torch.split(targets.to(self._device), self._batch_size)[start:]
-        yield from zip(chosen, labels, strict=True)
+        targets = self._targets
+        if self._targets_are_small:
+            targets = map_tree(lambda leaf: self._in_order(leaf, order), targets)
+        if order is not None:
+            order = order.to(next(leaves(self._inputs)).device)
+        for number in range(start, self.steps):
+            place = slice(number * self._batch_size, (number + 1) * self._batch_size)
+            index = place if order is None else order[place]
+            inputs = map_tree(partial(self._gather, index), self._inputs)
+            chosen = place if self._targets_are_small else index
+            yield inputs, map_tree(partial(self._gather, chosen), targets)
 
-    def _gather(self, index: Tensor) -> Tensor:
-        if self._inputs.device.type == self._device.type:
-            return self._inputs.index_select(0, index)
+    def _in_order(self, leaf: Tensor, order: Tensor | None) -> Tensor:
+        ordered = leaf if order is None else leaf.index_select(0, order.to(leaf.device))
+        return ordered.to(self._device)
+
+    def _gather(self, index: slice | Tensor, leaf: Tensor) -> Tensor:
+        if isinstance(index, slice):
+            return leaf[index].to(self._device, non_blocking=True)
+        if leaf.device.type == self._device.type:
+            return leaf.index_select(0, index)
         # Only from pinned memory can a copy overlap with what the device is computing.
-        shape = (len(index), *self._inputs.shape[1:])
-        staged = torch.empty(shape, dtype=self._inputs.dtype, pin_memory=True)
-        torch.index_select(self._inputs, 0, index, out=staged)
+        shape = (len(index), *leaf.shape[1:])
+        staged = torch.empty(shape, dtype=leaf.dtype, pin_memory=True)
+        torch.index_select(leaf, 0, index, out=staged)
         return staged.to(self._device, non_blocking=True)
 
-    def _prepare(self, inputs: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _prepare(self, inputs: Tree, generator: torch.Generator | None) -> Tree:
         if not self._images:
             return inputs
         if self._augmentations:
@@ -299,6 +367,12 @@ class Batches:
                 inputs.to(torch.float32), self._size, mode="bilinear", antialias=True
             )
         return torch.addcmul(self._shift, inputs, self._scale).to(self._dtype)
+
+
+def _labels(leaf: Tensor) -> Tensor:
+    """Whole numbers as losses take them."""
+    is_whole = not leaf.is_floating_point() and not leaf.is_complex() and leaf.dtype != torch.bool
+    return leaf.long() if is_whole else leaf
 
 
 def _normalisation(
