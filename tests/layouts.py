@@ -134,9 +134,11 @@ UNDERSTOOD = {
 """What is read as it is meant; one without the word seed has runs that differ in time alone."""
 
 SUGGESTED = {
-    "hydra, numbers of jobs": Layout("{o}/2024-01-01/12-00-00/{s}", "{o}"),
-    "lightning, versions": Layout("{o}/version_{s}", "{o}"),
-    "lightning, versions below": Layout("{o}/lightning_logs/version_{s}", "{o}"),
+    "hydra, numbers of jobs": Layout("{o}/2024-01-01/12-00-00/{s}", "{o}/2024-01-01/12-00-00"),
+    "lightning, versions": Layout("{o}/version_{s}", "{o}/version"),
+    "lightning, versions below": Layout(
+        "{o}/lightning_logs/version_{s}", "{o}/lightning_logs/version"
+    ),
     "stable-baselines": Layout("{o}_{s}", "{o}"),
     "stable-baselines, below": Layout("{o}/PPO_{s}", "{o}/PPO"),
     "slurm array": Layout("{o}-12345_{s}", "{o}-12345"),
@@ -144,23 +146,24 @@ SUGGESTED = {
     "bare numbers": Layout("{o}/{s}", "{o}"),
     "numbers first": Layout("{s}/{o}", "{o}"),
     "numbers between": Layout("{o}-{s}-lr{lr}", "{o} setting=lr{lr}"),
-    "numbers behind a time": Layout("{o}.20250519-143541_{s}", "{o}"),
-    "s": Layout("{o}_s{s}", "{o}"),
-    "s, dated": Layout("lr{lr}/s{s}_2024-01-01_12-00-00", "lr{lr}"),
-    "run": Layout("{o}-run{s}", "{o}"),
-    "rep": Layout("{o}_rep{s}_20240101_120000", "{o}"),
-    "trial": Layout("{o}/trial_{s}/events", "{o}"),
-    "fold": Layout("{o}/fold-{s}", "{o}"),
+    "numbers behind a time": Layout("{o}.20250519-143541_{s}", "{o}.20250519-143541"),
+    "s": Layout("{o}_s{s}", "{o}_s"),
+    "s, dated": Layout("lr{lr}/s{s}_2024-01-01_12-00-00", "lr{lr}/s"),
+    "run": Layout("{o}-run{s}", "{o}-run"),
+    "rep": Layout("{o}_rep{s}_20240101_120000", "{o}_rep"),
+    "trial": Layout("{o}/trial_{s}/events", "{o}/trial"),
+    "fold": Layout("{o}/fold-{s}", "{o}/fold"),
     "a job for each seed": Layout("{o}/seed{s}/slurm-8100{k}", "{o}"),
     "a job for each seed, above": Layout("job_918{k}/{o}/seed-{s}", "{o}"),
     "a task for each seed": Layout("{o}/seed_{s}/9912_{k}", "{o}"),
     "a process for each seed": Layout("{o}_seed{s}_pid40{k}", "{o}"),
     "runs counted, and seeds": Layout("{k}_{o}_seed{s}", "{o}"),
     "trials counted, and seeds": Layout("trial-{k}-{o}-seed={s}/tb", "{o}"),
-    "slurm array behind a time": Layout("2024-01-01_12-00-00/12345_{s}/{o}", "{o}"),
-    "ray": Layout("f_a1b2{k}_0000{k}_{k}_{o}_{s}_2024-01-01_12-0{k}-00", "{o}"),
+    "slurm array behind a time": Layout(
+        "2024-01-01_12-00-00/12345_{s}/{o}", "2024-01-01_12-00-00/12345 setting={o}"
+    ),
     "a time for each run": Layout("{o}/2024-01-01_12-0{k}-00/s{s}", "{o}"),
     "quote": Layout("it's {o}/{s}", "it's {o}"),
-    "dollar": Layout("$HOME {o}*/{s}", "$HOME {o}*"),
+    "dollar": Layout("$HOME {o}*/{s}", "$HOME {o}"),
 }
 """What is kept apart, and what a ``--group`` is printed for."""

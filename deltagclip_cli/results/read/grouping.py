@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from deltagclip_cli.core import UsageError, plural, printable, stopped
-from deltagclip_cli.results.read.names import Found, Name, Part, PartKind, Sorted, sort_runs
+from deltagclip_cli.results.read.names import Found, Name, PartKind, Sorted, sort_runs
 from deltagclip_cli.results.read.run import Group
 
 _MOST_NAMES = 3
@@ -24,26 +24,18 @@ _WHATS = {
     PartKind.DATE: "the date",
     PartKind.PLACE: "a folder",
 }
-_MOST_FORMS = 6  # of what stands beside the seeds, in one expression
-_SEPARATORS = frozenset("._-+,=@~&:# /")
-_BETWEEN = rf"[{re.escape(''.join(_SEPARATORS))}]"
 _INTEGER = re.compile(r"(?<!\d)(?<!\d[.e])(?<!\de[-+])\d+(?!\d|\.\d|e[-+]?\d)")
-# What stands before the number of a repetition, and belongs to no label.
-_REPETITION = re.compile(
-    rf"(?:(?:^|{_BETWEEN})(?:exp|fold|idx?|iter|job|n|no|nr|rep|repeat|rs|run|s|sd|task|trial|try|v"
-    rf"|version))?{_BETWEEN}*$",
-    re.IGNORECASE,
+_SEED = r"[\W_]*(?i:seed)[\W_]*(?P<seed>\d+)"
+_PATTERNS = (
+    rf"^(?P<optimizer>.+?){_SEED}",  # adam_seed3/job-8107
+    rf"^\D*\d+[\W_]+(?P<optimizer>.+?){_SEED}",  # job-8107/adam_seed3
+    r"^(?P<optimizer>.+?)(?:[\W_]*(?P<seed>\d+)\D*)?$",  # adam_3, adam/version_3/tb, adam
+    r"^(?P<seed>\d+)[\W_]+(?P<optimizer>.+)$",  # 3/adam
+    r"^(?P<optimizer>.+)[\W_]+(?P<seed>\d+)[\W_]+(?P<setting>.+)$",  # adam-3-lr0.1
+    r"^(?P<optimizer>[^/]+)/.*?(?P<seed>\d+)\D*$",  # adam/2024-01-01_12-07-31/s3
+    r"^(?P<optimizer>.+?)(?P<seed>\d+)[\W_]\d[\d\W_]*$",  # adam_s3_20240101_120731
 )
-# What of a side counts as the label: from the first plain text to the last, the last one alone, or
-# the whole with its time-stamps.
-_READINGS: Sequence[tuple[bool, Sequence[PartKind]]] = (
-    (False, ()),
-    (True, ()),
-    (False, (PartKind.STAMP, PartKind.DATE)),
-)
-
-_Place = tuple[int, int, str]
-"""The place in a name that is its seed, or may be: begin, end, and an expression for the seed."""
+"""What is suggested, the first that fits: which of the numbers in a name is the seed."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +110,7 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
     """Runs that were kept apart, and may be repetitions."""
     seeds = Counter(_regardless(run) for run in runs if run.seed is not None)
     doubted = [run for run in runs if run.doubts and seeds[_regardless(run)] < 2]
-    alone = [run for run in runs if sizes[run.key] == 1]
-    numbered, pattern = suggested(runs, doubted, alone)
+    pattern, united = suggested(runs)
     found = []
     for kind, what in _WHATS.items():
         if words := [" ".join(r.found.name.words(kind)) for r in doubted if kind in r.doubts]:
@@ -127,14 +118,15 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
                 f"{len(words)} runs differ in {what} ({_few(words)}), which may be a setting, and"
                 " are kept apart."
             )
-    if texts := [run.found.name.text for run in numbered if run not in doubted]:
+    numbered = [run for run in united if sizes[run.key] == 1 and run not in doubted]
+    if texts := [run.found.name.text for run in numbered]:
         found.append(
             f"{len(texts)} settings have one run each, and a number tells them apart"
             f" ({_few(texts)})."
         )
     if not found:
         return []
-    how = "say with --group where the seed is" if pattern is None else f"add {_option(pattern)}"
+    how = f"add {_option(pattern)}" if pattern else "say with --group where the seed is"
     return [f"{' '.join(found)} If they are repetitions, {how}"]
 
 
@@ -177,220 +169,38 @@ def _option(pattern: str) -> str:
     return f"--group {shlex.quote(pattern)}"
 
 
-def suggested(
-    runs: Sequence[Sorted], doubted: Sequence[Sorted], alone: Sequence[Sorted]
-) -> tuple[list[Sorted], str | None]:
-    """Return the runs that nothing but a number tells apart, and a ``--group`` that unites runs.
+def suggested(runs: Sequence[Sorted]) -> tuple[str, list[Sorted]]:
+    """Return a ``--group`` that reads every run and unites more, and what it unites; else nothing.
 
-    Args:
-        runs: all that were found.
-        doubted: those whose names have doubtful parts, which are to be the seeds.
-        alone: those of which a number is to be the seed, or to be left out where that is known.
+    What is together stays so, and no seed comes twice: one that the name says is the seed.
     """
-    # Where the files tell the seed and the name has it as a bare number, that counts as a label.
-    numbered = _numbered([run for run in alone if not run.found.name.words(PartKind.SEED)])
-    beside = _beside_seeds(runs, alone)
-    places = {run: place for run in doubted if (place := _doubtful_place(run))} | numbered
-    read = [beside.get(run, run) for run in runs]
-    pattern = _pattern(read, places) if places or beside else None
-    return [*numbered, *beside], pattern
+    for pattern in _PATTERNS:
+        groups: dict[tuple[str, ...], dict[str | None, Sorted]] = defaultdict(dict)
+        labels: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for run in runs:
+            words = _words(pattern, run)
+            if words is None:
+                break
+            seed = words.pop("seed")
+            group = (run.found.experiment, *(word or "" for word in words.values()))
+            if groups[group].setdefault(seed, run) is not run and seed is not None:
+                break
+            labels[group].add(run.label)
+        else:
+            several = [group for group in groups if len(labels[group]) > 1]
+            before = {(run.found.experiment, run.label) for run in runs}
+            if several and sum(map(len, labels.values())) == len(before):
+                return pattern, [run for group in several for run in groups[group].values()]
+    return "", []
 
 
-def _doubtful_place(run: Sorted) -> _Place | None:
-    """A doubtful part of a name as its seed; None if it can be none."""
-    name = run.found.name
-    for part in reversed(name.parts) if run.seed is None else ():
-        if part.kind in run.doubts and part.kind in (PartKind.NUMBER, PartKind.VERSION):
-            return _digits_of(name, part)
-        if part.kind in run.doubts and part.kind is PartKind.HOST:
-            stamps = [p for p in name.parts if p.kind is PartKind.STAMP and p.end <= part.start]
-            end = name.text.find("/", part.end)
-            return stamps[-1].start, len(name.text) if end < 0 else end, "[^/]+"
-    return None
-
-
-def _known_place(run: Sorted) -> _Place | None:
-    """The place of the seed that is known from the name, or else of what counts for one."""
-    name = run.found.name
-    kinds = (PartKind.STAMP,) if run.seed is None else (PartKind.SEED, PartKind.NUMBER)
-    for kind in kinds:
-        if parts := [part for part in name.parts if part.kind is kind]:
-            start, end = parts[-1].start, parts[-1].end
-            if run.seed is not None:
-                return _digits_of(name, parts[-1])
-            return start, end, _masked(name.text[start:end], kind)
-    return None
-
-
-def _digits_of(name: Name, part: Part) -> _Place:
-    *_, found = re.finditer(r"\d+", name.text[part.start : part.end])
-    return part.start + found.start(), part.start + found.end(), r"\d+"
-
-
-def _numbered(runs: Sequence[Sorted]) -> dict[Sorted, _Place]:
-    """Runs that would be repetitions if one number of their names were the seed."""
-    alike: dict[tuple[str, str], list[Sorted]] = defaultdict(list)
-    for run in runs:
-        alike[run.found.experiment, _INTEGER.sub("#", _visible(run.found.name))].append(run)
-    return {run: place for same in alike.values() for run, place in _last_number(same).items()}
-
-
-def _visible(name: Name) -> str:
-    """A name without the numbers that are surely no seeds."""
-    text = name.text
-    for part in name.parts:
-        if part.kind not in (PartKind.VERSION, PartKind.NUMBER):
-            text = text[: part.start] + "\0" * (part.end - part.start) + text[part.end :]
-    return text
-
-
-def _last_number(runs: Sequence[Sorted]) -> dict[Sorted, _Place]:
-    """The last number that unites names of one form if it is left out."""
-    texts = [_visible(run.found.name) for run in runs]
-    numbers = [list(_INTEGER.finditer(text)) for text in texts]
-    for place in reversed(range(len(numbers[0]))):
-        spans = [each[place].span() for each in numbers]
-        rests = [text[:start] + text[end:] for text, (start, end) in zip(texts, spans, strict=True)]
-        if len({re.sub(r"\0+", "", rest) for rest in rests}) < len(runs):
-            return {run: (*span, r"\d+") for run, span in zip(runs, spans, strict=True)}
-    return {}
-
-
-def _beside_seeds(runs: Sequence[Sorted], alone: Sequence[Sorted]) -> dict[Sorted, Sorted]:
-    """Runs that would be seeds of one setting without a number, and how they are read without it.
-
-    A job's number, say: no run of such a name has another seed of the same setting beside it.
-    """
-    alike: dict[tuple[str, str], list[Sorted]] = defaultdict(list)
-    for run in runs:
-        if run.found.name.words(PartKind.SEED):
-            form = re.sub(r"\0+", "\0", _INTEGER.sub("#", _visible(run.found.name)))
-            alike[run.found.experiment, form].append(run)
-    found: dict[Sorted, Sorted] = {}
-    for same in alike.values():
-        if set(alone).issuperset(same) and len({run.seed for run in same}) > 1:
-            for run, (start, end, _) in _last_number(same).items():
-                name = run.found.name
-                parts = [*name.parts, Part(start, end, PartKind.STAMP)]
-                name = replace(name, parts=tuple(sorted(parts, key=lambda part: part.start)))
-                found[run] = replace(run, found=replace(run.found, name=name))
-    return found
-
-
-def _pattern(runs: Sequence[Sorted], places: Mapping[Sorted, _Place]) -> str | None:
-    """One that reads every run, keeps together what is, and unites more; None if there is none."""
-    where = {run: places.get(run) or _known_place(run) for run in runs}
-    known = [(run.found.name, place) for run, place in where.items() if place is not None]
-    for only_last, kept in _READINGS:
-        before = [_side(name, 0, start, kept, only_last) for name, (start, _, _) in known]
-        behind = [_side(name, e, len(name.text), kept, only_last) for name, (_, e, _) in known]
-        seeds = _either([seed for _, (_, _, seed) in known])
-        pattern = _expression(before, behind, seeds, is_for_all=len(known) == len(runs))
-        if pattern is not None and pattern.isprintable() and _fits(pattern, where):
-            return pattern
-    return None
-
-
-def _fits(pattern: str, places: Mapping[Sorted, _Place | None]) -> bool:
-    """Tell whether an expression finds these seeds, and unites more runs than are united."""
-    expression = re.compile(pattern)
-    groups: dict[tuple[str, ...], set[object]] = defaultdict(set)
-    seeds = []
-    for run, place in places.items():
-        found = expression.search(run.found.name.text)
-        if found is None or found.span("seed") != (place[:2] if place else (-1, -1)):
-            return False
-        words = found.groupdict()
-        seed = words.pop("seed")
-        group = (run.found.experiment, *words.values())
-        groups[run.key].add(group)
-        seeds += [(*group, seed)] if place else []
-    united = set[object]().union(*groups.values())
-    keeps_together = all(len(each) == 1 for each in groups.values())
-    return keeps_together and len(united) < len(groups) and len(set(seeds)) == len(seeds)
-
-
-_Side = tuple[str, str, str]
-"""One side of a seed: an expression for what is no plain text at its beginning, the text from the
-first that is plain to the last, and an expression for what follows."""
-
-
-def _expression(
-    before: Sequence[_Side], behind: Sequence[_Side], seeds: str | None, *, is_for_all: bool
-) -> str | None:
-    """An expression made of what stands before and behind the seeds."""
-    ahead, after = ({text for _, text, _ in sides} for sides in (before, behind))
-    is_label_behind = len(ahead) == 1 and after != {""} and (len(after) > 1 or ahead == {""})
-    first = _around(before, None if is_label_behind else "optimizer")
-    last = _around(behind, "optimizer" if is_label_behind else "setting")
-    if first is None or last is None or seeds is None:
+def _words(pattern: str, run: Sorted) -> dict[str, str | None] | None:
+    """Return what a pattern reads in a name; None if it takes something for a seed that is none."""
+    found = re.search(pattern, run.found.name.text)
+    if found is None:
         return None
-    seed = f"{first[1]}(?P<seed>{seeds}){''.join(last)}"
-    return f"^{first[0]}{seed if is_for_all else f'(?:{seed})?'}$"
-
-
-def _side(name: Name, start: int, end: int, kept: Sequence[PartKind], only_last: bool) -> _Side:
-    text = name.text
-    hidden = {
-        place
-        for part in name.parts
-        if part.kind not in kept
-        for place in range(part.start, part.end)
-    }
-    stop = end
-    if end < len(text):  # before the seed
-        shown = "".join("\0" if place in hidden else text[place] for place in range(start, end))
-        stop = start + _REPETITION.search(shown).start()  # type: ignore[union-attr]
-    plain = [p for p in range(start, stop) if p not in hidden and text[p] not in _SEPARATORS]
-    if not plain:
-        return "", "", _like(name, start, end)
-    first, last = plain[0], plain[-1] + 1
-    if only_last:
-        within = max((p for p in hidden if p < last), default=first)
-        first = next(p for p in plain if p >= within)
-    return _like(name, start, first), text[first:last], _like(name, last, end)
-
-
-def _like(name: Name, start: int, end: int) -> str:
-    """An expression for a piece of a name that holds for other times, numbers and hosts."""
-    pieces, at = [], start
-    for part in (part for part in name.parts if part.end > start and part.start < end):
-        begin, stop = max(part.start, start), min(part.end, end)
-        pieces += [_literal(name.text[at:begin]), _masked(name.text[begin:stop], part.kind)]
-        at = stop
-    return "".join([*pieces, _literal(name.text[at:end])])
-
-
-def _masked(text: str, kind: PartKind) -> str:
-    if kind is PartKind.HOST:
-        return "[^/]*"
-    words = r"[A-Za-z0-9]+" if kind is PartKind.STAMP else r"\d+"
-    return "".join(
-        _literal(piece) if number % 2 == 0 else (r"\d+" if piece.isdigit() else r"\w+")
-        for number, piece in enumerate(re.split(f"({words})", text))
-    )
-
-
-def _literal(text: str) -> str:
-    return re.escape(text).replace(r"\-", "-")
-
-
-def _around(sides: Sequence[_Side], group: str | None) -> tuple[str, str] | None:
-    """Expressions for the text with what comes before it, and for what follows."""
-    lead, tail = _either([lead for lead, _, _ in sides]), _either([tail for _, _, tail in sides])
-    if lead is None or tail is None:
+    number, known = found["seed"], run.found.name.seed
+    is_seed = found.span("seed") in [each.span() for each in _INTEGER.finditer(found.string)]
+    if number is not None and not (is_seed and known in (None, number.lstrip("0") or "0")):
         return None
-    texts = {text for _, text, _ in sides}
-    if texts == {""}:
-        return lead, tail
-    is_setting = group == "optimizer" or (group is not None and len(texts) > 1)
-    text = f"(?P<{group}>.+?)" if is_setting else _literal(next(iter(texts)))
-    return f"{lead}{text}", tail
-
-
-def _either(forms: Sequence[str]) -> str | None:
-    """One of some expressions; None if there are too many."""
-    different = list(dict.fromkeys(forms))
-    if len(different) > _MOST_FORMS:
-        return None
-    return different[0] if len(different) == 1 else f"(?:{'|'.join(different)})"
+    return found.groupdict()
