@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from deltagclip_cli.core import UsageError, claimed, open_file, read_file
+from deltagclip_cli.core import UsageError, claimed, open_file, read_file, write_text
 
 MANIFEST = ".deltagclip-report.json"
 """Names each file that was written, with its SHA-256."""
@@ -76,60 +76,42 @@ def _publish(draft: Path, folder: Path) -> None:
         _check(folder, name, known)
     digests = {name: [_digest(path)] for name, path in drafts.items()}
     # Both, for whoever is killed in between has files of the old report and of the new one.
-    _write(draft, folder, {**known, **{n: known.get(n, []) + each for n, each in digests.items()}})
+    _write(folder, {**known, **{n: known.get(n, []) + each for n, each in digests.items()}})
     for name, path in drafts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         path.replace(folder / name)
     for name in known.keys() - digests.keys():
-        _remove(folder, name, known)
-    _write(draft, folder, digests)
+        if _is_ours(folder, name, known):
+            (folder / name).unlink()
+            with suppress(OSError):
+                (folder / name).parent.rmdir()
+    _write(folder, digests)
 
 
 def _check(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None:
-    """Check that a file is not there, or is as it was when it was written."""
-    for parent in _parents(folder, name):
-        if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
-            raise _in_the_way(parent, "is no folder of a report's")
+    """Make the folder of a file, which is not there or is as it was when it was written."""
     path = folder / name
-    if (path.exists() or path.is_symlink()) and not _is_ours(folder, name, known):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_free = _is_within(folder, name) and not path.exists()
+    if not (is_free or _is_ours(folder, name, known)):
         was = "was changed since it was written" if name in known else "is no report's"
-        raise _in_the_way(path, was)
-
-
-def _in_the_way(path: Path, what: str) -> UsageError:
-    return UsageError(
-        f"{path}: it {what}, so nothing was written.\n"
-        "  Move it away, or name another folder with --output DIR."
-    )
+        raise UsageError(
+            f"{path}: it {was}, so nothing was written.\n"
+            "  Move it away, or name another folder with --output DIR."
+        )
 
 
 def _is_ours(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> bool:
-    """Check that a file is as it was written, in the folder itself and not where a link leads."""
     path = folder / name
-    if any(each.is_symlink() for each in (path, *_parents(folder, name))):
-        return False
-    return path.is_file() and _digest(path) in known.get(name, [])
+    return _is_within(folder, name) and path.is_file() and _digest(path) in known.get(name, [])
 
 
-def _parents(folder: Path, name: str) -> list[Path]:
-    """The folders of a report that a file lies in, but for its own."""
-    return [folder / each for each in Path(name).parents if each != Path()]
+def _is_within(folder: Path, name: str) -> bool:
+    """Tell whether a file lies in the folder itself, not where a link or a ``..`` leads."""
+    return (folder / name).resolve() == folder.resolve() / name
 
 
-def _remove(folder: Path, name: str, known: Mapping[str, Sequence[str]]) -> None:
-    """Remove a file of an earlier report, and its folder if nothing else is in it."""
-    is_inside = ".." not in Path(name).parts and not Path(name).is_absolute()
-    if is_inside and _is_ours(folder, name, known):
-        (folder / name).unlink()
-        if (folder / name).parent != folder:
-            with suppress(OSError):
-                (folder / name).parent.rmdir()
-
-
-def _write(draft: Path, folder: Path, digests: Mapping[str, Sequence[str]]) -> None:
-    written = draft / MANIFEST
-    written.write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
-    written.replace(folder / MANIFEST)
+def _write(folder: Path, digests: Mapping[str, Sequence[str]]) -> None:
+    write_text(folder / MANIFEST, json.dumps(digests, indent=1) + "\n")
 
 
 def _digest(path: Path) -> str:
