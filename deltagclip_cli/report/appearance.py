@@ -1,16 +1,13 @@
-"""Looks of settings and figures: colours, the style of a figure, text that fits into it."""
+"""Line styles of settings, the style of figures, and text that fits into them."""
 
 from __future__ import annotations
 
 import logging
-import os
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib.resources import as_file, files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,20 +30,15 @@ _MARKERS = ("", "o", "s", "^")
 # Come with matplotlib, and are asked for a letter that the fonts of a style lack.
 FALLBACK_FONTS = ("STIXGeneral", "DejaVu Serif", "DejaVu Sans")
 
-_REFUSED = {
-    "backend": "figures are written to files; leave the line out",
-    "text.usetex": "names of settings may hold what LaTeX would obey; leave the line out, and say"
-    " font.serif to have another font",
-}
 _MOST_LETTERS = 200  # of what matplotlib says is wrong; a line or three
 
 LITERAL: dict[str, Any] = {"parse_math": False}  # a dollar sign is a dollar sign
-_LETTERS_IN_AN_INCH = 17.5  # of a legend in the paper's look
+_LETTERS_IN_AN_INCH = 17.5  # of a legend in the paper's style
 
 
 @dataclass(frozen=True)
-class Look:
-    """A line."""
+class LineStyle:
+    """The style of a line."""
 
     name: str  # of the setting
     colour: str  # as ``#RRGGBB``
@@ -66,17 +58,17 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Looks:
-    """The looks of everything in an answer, by names."""
+class LineStyles:
+    """The line styles of everything in an answer, by names."""
 
     # within a comparison all differ. Those that figures show were given theirs first, so that a few
     # have colours however many others there are.
-    settings: Mapping[str, Look]
-    optimizers: Mapping[str, Look]  # each looks as the first of its settings, the best one
+    settings: Mapping[str, LineStyle]
+    optimizers: Mapping[str, LineStyle]  # each that of its best setting
 
     @classmethod
-    def of(cls, comparisons: Sequence[Comparison]) -> Looks:
-        """Choose the looks of an answer with these comparisons."""
+    def of(cls, comparisons: Sequence[Comparison]) -> LineStyles:
+        """Choose the line styles of an answer with these comparisons."""
         firsts: dict[str, str] = {}
         for row in (row for each in comparisons for row in each.rows):
             firsts.setdefault(row.group.optimizer, row.group.name)
@@ -85,13 +77,13 @@ class Looks:
             *(_names(each.rows) for each in comparisons),
             list(firsts.values()),
         ]
-        settings = {name: _look(name, number) for name, number in _numbers(charts).items()}
+        settings = {name: _line_style(name, number) for name, number in _numbers(charts).items()}
         optimizers = {label: replace(settings[name], name=label) for label, name in firsts.items()}
         return cls(settings, optimizers)
 
 
 def _numbers(charts: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Number the looks: the first that no name beside it has, else the one that fewest have."""
+    """Number the styles: the first that no name beside it has, else the one that fewest have."""
     numbers: dict[str, int] = {}
     members = [set(names) for names in charts]
     taken = [[0] * len(COLOURS) * len(DASHES) for _ in charts]
@@ -104,8 +96,8 @@ def _numbers(charts: Sequence[Sequence[str]]) -> dict[str, int]:
     return numbers
 
 
-def _look(name: str, number: int) -> Look:
-    return Look(name, COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS)])
+def _line_style(name: str, number: int) -> LineStyle:
+    return LineStyle(name, COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +106,8 @@ class DrawnSetting:
 
     row: Row
     number: int  # of that row, from 0
-    look: Look  # the same in all charts
-    optimizer: Look  # the look of its optimizer
+    style: LineStyle  # the same in all charts
+    optimizer_style: LineStyle
     place: int | None  # among the settings of a figure, from 0; None if only the page shows it
 
     @property
@@ -129,15 +121,15 @@ class DrawnSetting:
         return f"{name} ({count} of {len(self.row.once)} diverged)" if count else name
 
 
-def drawn_settings(comparison: Comparison, looks: Looks) -> list[DrawnSetting]:
+def drawn_settings(comparison: Comparison, styles: LineStyles) -> list[DrawnSetting]:
     """Return all settings of a comparison, in the order of its table."""
     places = {row.group.name: place for place, row in enumerate(_chosen(comparison))}
     return [
         DrawnSetting(
             row,
             number,
-            looks.settings[row.group.name],
-            looks.optimizers[row.group.optimizer],
+            styles.settings[row.group.name],
+            styles.optimizers[row.group.optimizer],
             places.get(row.group.name),
         )
         for number, row in enumerate(comparison.rows)
@@ -180,20 +172,21 @@ def _names(rows: Iterable[Row]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """The look of figures, whatever the user's own matplotlibrc says."""
+    """The style of figures, whatever the user's own matplotlibrc says."""
 
-    settings: Mapping[str, Any]  # rcParams that are not matplotlib's defaults
-    file: Path | None = None  # the user's; None for the paper's look as it is
+    settings: dict[Any, Any]  # rcParams that are not matplotlib's defaults
+    file: Path | None = None  # the user's; None for the paper's style as it is
 
     @classmethod
     def read(cls, file: Path | None = None) -> Style:
-        """Read the paper's look, and lay a style file over it; UsageError if it is wrong.
+        """Read the paper's style, and lay a style file over it; UsageError if it is wrong.
 
         A font that is not there is left out, and said once: matplotlib would say it for each letter
         that it draws.
         """
-        matplotlib = _matplotlib()
-        settings = {"axes.prop_cycle": matplotlib.cycler(color=COLOURS)}
+        from cycler import cycler
+
+        settings: dict[str, Any] = {"axes.prop_cycle": cycler(color=COLOURS)}
         with as_file(files(__package__ or "").joinpath("assets/paper.mplstyle")) as own:
             settings |= _parsed(own)
         if file is not None:
@@ -211,11 +204,12 @@ class Style:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Draw and save in this look; afterwards everything is as it was.
+        """Draw and save in this style; afterwards everything is as it was.
 
         Matplotlib may stumble only here over the user's file, such as over a size: UsageError.
         """
-        matplotlib = _matplotlib()
+        import matplotlib
+
         try:
             with matplotlib.rc_context():
                 matplotlib.rcdefaults()
@@ -224,51 +218,39 @@ class Style:
         except Exception as error:
             if self.file is None:
                 raise
+            words = str(error).partition("\n")[0] or type(error).__name__
+            reason = shortened(printable(words).rstrip("."), _MOST_LETTERS)
             raise UsageError(
-                f"--style {self.file}: figures cannot be drawn in it: {_reason(error)}.\n"
+                f"--style {self.file}: figures cannot be drawn in it: {reason}.\n"
                 "  Change the line of the file that this is about, or leave it out."
             ) from error
 
 
 def _parsed(file: Path) -> dict[str, Any]:
-    """Read a style file; what matplotlib warns of, a line that is no setting, is an error here."""
-    matplotlib, lines = _matplotlib(), {}
+    """Read a style file; the first thing that matplotlib warns of is an error here."""
+    from matplotlib import rc_params_from_file
+
+    said: list[str] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        said.append(record.getMessage().strip())
+        return False
+
+    source = logging.getLogger("matplotlib")
+    source.addFilter(keep)
     try:
-        text = file.read_text(encoding="utf-8")
+        found = rc_params_from_file(file.resolve(), use_default_template=False)
     except (OSError, ValueError) as error:  # ValueError of what is no text
         why = getattr(error, "strerror", None) or "it is not a text file in UTF-8"
         raise UsageError(f"--style {file}: cannot be read: {why}.") from None
-    for number, line in enumerate(text.splitlines(), 1):
-        key, colon, _ = (part.strip() for part in line.partition("#")[0].partition(":"))
-        where = f"--style {file}, line {number}"
-        if key and not colon:
-            raise UsageError(f"{where}: {line.strip()!r} is not KEY: VALUE, such as font.size: 9.")
-        if key and key not in matplotlib.rcParamsDefault:
-            near = get_close_matches(key, matplotlib.rcParamsDefault, n=3)
-            remedy = f"\n  Did you mean {' or '.join(near)}?" if near else ""
-            raise UsageError(f"{where}: matplotlib has no setting {key}.{remedy}")
-        lines[key] = where
-    try:
-        found = matplotlib.rc_params_from_file(file, True, use_default_template=False)
-    except Exception as error:  # its checks raise whatever a word makes them stumble over
-        where = next((lines[key] for key in lines if key and key in str(error)), f"--style {file}")
-        raise UsageError(f"{where}: {error}") from None
-    settings = {key: dict.__getitem__(found, key) for key in found}
-    for key, value in settings.items():
-        _check(key, value, lines[key])
-    return settings
-
-
-def _check(key: str, value: Any, where: str) -> None:
-    """Refuse what is a setting, but cannot be used."""
-    from matplotlib import colormaps
-
-    if key in _REFUSED and value:
-        raise UsageError(f"{where}: {key} cannot be used here: {_REFUSED[key]}.")
-    if key == "axes.prop_cycle" and not value:
-        raise UsageError(f"{where}: {key}: it is empty; name some colours, or leave the line out.")
-    if key == "image.cmap" and value not in colormaps:
-        raise UsageError(f"{where}: {key}: no colours are called {value}; say viridis, or grey.")
+    finally:
+        source.removeFilter(keep)
+    if found.get("text.usetex"):  # names of settings may hold what LaTeX would obey
+        said.append("text.usetex cannot be used here; font.serif gives another font")
+    if said:
+        words = printable(said[0].partition("\n")[0])
+        raise UsageError(f"--style {file}: {words}.\n  Change that line, or leave it out.")
+    return {key: dict.__getitem__(found, key) for key in found}
 
 
 def _is_there(family: str) -> bool:
@@ -279,36 +261,6 @@ def _is_there(family: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _reason(error: Exception) -> str:
-    """Say in a line what matplotlib says."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for it"
-    words = str(error.args[0]) if error.args else ""  # str() of a KeyError has quotes around it
-    first = next(iter(words.splitlines()), "") or type(error).__name__
-    return shortened(printable(first).rstrip("."), _MOST_LETTERS)
-
-
-def _matplotlib() -> Any:
-    """Import the package without what a user's files and variables say of other work.
-
-    A backend that is not installed, or a broken matplotlibrc, would keep it from being imported.
-    """
-    spec = find_spec("matplotlib")
-    assert spec is not None and spec.origin is not None
-    own = {"MPLBACKEND": "agg"}
-    own["MATPLOTLIBRC"] = str(Path(spec.origin).with_name("mpl-data") / "matplotlibrc")
-    before = {name: os.environ.pop(name, None) for name in own}
-    os.environ.update(own)
-    try:
-        import matplotlib
-    finally:
-        for name, word in before.items():
-            del os.environ[name]
-            if word is not None:
-                os.environ[name] = word
-    return matplotlib
 
 
 def drawable(text: str) -> str:

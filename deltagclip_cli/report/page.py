@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deltagclip_cli import __version__
-from deltagclip_cli.report.appearance import Looks, Style
+from deltagclip_cli.report.appearance import LineStyles, Style
 from deltagclip_cli.report.charts import charts_across, charts_of, figures, save
 from deltagclip_cli.report.charts.bounds import certificates_of
 from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
@@ -82,20 +82,20 @@ def _asset(name: str) -> str:
 
 def _data(answer: Analysis, sections: Sequence[ReportSection], lines: PageLines) -> dict[str, Any]:
     """Return what the charts show; their axes come last, when all lines have been made."""
-    looks = Looks.of(answer.comparisons)
+    styles = LineStyles.of(answer.comparisons)
     pairs = zip(sections, answer.comparisons, strict=True)
-    across = [each for _, chart in charts_across(answer, looks) for each in chart.page(lines)]
-    charts = {section.name: _charts(comparison, looks, lines) for section, comparison in pairs}
+    across = [each for _, chart in charts_across(answer, styles) for each in chart.page(lines)]
+    charts = {section.name: _charts(comparison, styles, lines) for section, comparison in pairs}
     return {"sections": charts, "across": across, "axes": lines.axes}
 
 
-def _charts(comparison: Comparison, looks: Looks, lines: PageLines) -> dict[str, Any]:
+def _charts(comparison: Comparison, styles: LineStyles, lines: PageLines) -> dict[str, Any]:
     groups = [
         {"heading": chart.heading, "charts": list(chart.page(lines))}
-        for chart in charts_of(comparison, looks)
+        for chart in charts_of(comparison, styles)
     ]
     return {
-        "lines": [asdict(looks.settings[row.group.name]) for row in comparison.rows],
+        "lines": [asdict(styles.settings[row.group.name]) for row in comparison.rows],
         "shown": SHOWN_AT_FIRST,
         "epochs": comparison.has_epochs,
         "groups": [group for group in groups if group["charts"]],

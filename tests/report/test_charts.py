@@ -15,7 +15,7 @@ from figure_cases import drawn as drawn_figures
 from figure_cases import ys
 from made_runs import METRIC, answered, curve, group, last_values, run
 
-from deltagclip_cli.report.appearance import COLOURS, DASHES, Look, Looks
+from deltagclip_cli.report.appearance import COLOURS, DASHES, LineStyle, LineStyles
 from deltagclip_cli.report.charts import charts_of
 from deltagclip_cli.report.charts.lines import Json, PageLines, band, pieces
 from deltagclip_cli.report.page import page
@@ -32,7 +32,7 @@ def compared(runs: Sequence[Run], **request: object) -> Comparison:
 
 def charts(comparison: Comparison, lines: PageLines | None = None) -> dict[str, Json]:
     """The charts of a comparison on the page, by their titles."""
-    found = charts_of(comparison, Looks.of([comparison]))
+    found = charts_of(comparison, LineStyles.of([comparison]))
     lines = lines or PageLines(400)
     return {each["title"]: each for chart in found for each in chart.page(lines)}
 
@@ -206,18 +206,18 @@ def test_what_is_no_number_ends_a_line() -> None:
     assert piece["mean"] == [0.5] and piece["isBroken"]
 
 
-# ------------------------------------------------------------------- looks
+# -------------------------------------------------------------- line styles
 
 
-def looks(*experiments: Sequence[str], **request: object) -> Looks:
-    """The looks of experiments with settings of these names, the best first."""
+def styles(*experiments: Sequence[str], **request: object) -> LineStyles:
+    """The line styles of experiments with settings of these names, the best first."""
     runs = [
         each
         for number, names in enumerate(experiments)
         for place, name in enumerate(names)
         for each in last_values(setting(name, f"e{number}"), [0.9 - place / 100])
     ]
-    return Looks.of(answered(runs, **request).comparisons)
+    return LineStyles.of(answered(runs, **request).comparisons)
 
 
 def setting(name: str, experiment: str) -> Group:
@@ -226,38 +226,38 @@ def setting(name: str, experiment: str) -> Group:
     return group(optimizer, experiment, **dict(word.split("=") for word in words))
 
 
-def drawn(look: Look) -> tuple[str, str]:
-    return look.colour, look.dash
+def drawn(style: LineStyle) -> tuple[str, str]:
+    return style.colour, style.dash
 
 
 def test_a_setting_looks_alike_in_all_comparisons_and_no_two_of_one_are_alike() -> None:
     first, second, third = ["a", "b"], ["c", "d"], ["d", "a", "c", "b"]
-    found = looks(first, second, third).settings
+    found = styles(first, second, third).settings
     for names in (first, second, third):
         assert len({drawn(found[name]) for name in names}) == len(names)
-    assert len({look.colour for look in found.values()}) == 4
+    assert len({style.colour for style in found.values()}) == 4
 
 
 def test_many_lines_differ_by_their_dashes() -> None:
-    found = looks([str(k) for k in range(28)]).settings
+    found = styles([str(k) for k in range(28)]).settings
     assert len(set(map(drawn, found.values()))) == 28
-    assert {look.dash for name, look in found.items() if int(name) < 7} == {"solid"}
+    assert {style.dash for name, style in found.items() if int(name) < 7} == {"solid"}
 
 
 def test_what_figures_show_has_the_first_colours() -> None:
     many = [f"adam lr={number}" for number in range(60)]
-    found = looks([*many, "sgd", "gclip"]).settings
+    found = styles([*many, "sgd", "gclip"]).settings
     first = [(COLOURS[number % 7], DASHES[number // 7]) for number in range(12)]
     assert [drawn(found[name]) for name in (*many[:10], "sgd", "gclip")] == first
 
 
 def test_an_optimizer_looks_as_its_best_setting() -> None:
-    found = looks(["sgd lr=1", "adam lr=2", "adam lr=1"], ["adam lr=3", "sgd lr=4"])
+    found = styles(["sgd lr=1", "adam lr=2", "adam lr=1"], ["adam lr=3", "sgd lr=4"])
     best = {"sgd": "sgd lr=1", "adam": "adam lr=2"}
-    assert {label: drawn(look) for label, look in found.optimizers.items()} == {
+    assert {label: drawn(style) for label, style in found.optimizers.items()} == {
         label: drawn(found.settings[name]) for label, name in best.items()
     }
-    assert [look.name for look in found.optimizers.values()] == ["sgd", "adam"]
+    assert [style.name for style in found.optimizers.values()] == ["sgd", "adam"]
 
 
 def test_the_page_has_the_looks_of_the_figures() -> None:
@@ -268,7 +268,7 @@ def test_the_page_has_the_looks_of_the_figures() -> None:
         for each in last_values(setting(name, f"e{number}"), [0.9 + number * place / 100])
     ]
     found = answered(runs, target=(f"{METRIC}=0.5",))
-    expected = Looks.of(found.comparisons)
+    expected = LineStyles.of(found.comparisons)
     text = page("", [], found, [])
     (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
     content = json.loads(data)
@@ -279,7 +279,7 @@ def test_the_page_has_the_looks_of_the_figures() -> None:
         assert (style["color"], style["dash"]) == drawn(expected.optimizers["adam"])
     profiles = {each["name"]: each["line"] for each in content["across"][0]["traces"]}
     assert {name: (style["color"], style["dash"]) for name, style in profiles.items()} == {
-        label: drawn(look) for label, look in expected.optimizers.items()
+        label: drawn(style) for label, style in expected.optimizers.items()
     }
 
 

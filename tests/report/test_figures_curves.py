@@ -127,14 +127,15 @@ def test_a_setting_looks_alike_in_all_figures() -> None:
             circles = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
             hues = {name: str(each.get_color()) for name, each in zip(rows, circles, strict=True)}
             assert hues == {name: expected[name][0] for name in names}
+        elif kind == "regimes":
+            hues = {axes.get_title(): str(axes.title.get_color()) for axes in figure.axes}
+            assert hues == {name: expected[name][0] for name in names}
         else:
             assert {name: looks(figure)[name] for name in names} == {
                 name: expected[name] for name in names
             }
-        for axes in figure.axes if kind == "step-size" else []:
-            if name := axes.get_title():
-                assert axes.title.get_color() == expected[name][0]
-    assert {kind for _, kind in of_kinds} == {"curves", "step-size", "time-to-target", "profiles"}
+    kinds = {"curves", "step-size", "regimes", "time-to-target", "profiles"}
+    assert {kind for _, kind in of_kinds} == kinds
 
 
 def test_of_sixty_settings_the_best_of_each_optimizer_and_the_best_others_are_drawn() -> None:
@@ -172,7 +173,7 @@ def test_other_quantities_follow_and_no_other_metric_does() -> None:
 def test_of_many_metrics_it_is_said_which_are_not_drawn() -> None:
     figure = curves(several("adam", **{f"test__m{number}": ACCURACY for number in range(11)}))
     assert [axes.get_ylabel() for axes in figure.axes][-1] == "Test m5" and len(figure.axes) == 8
-    assert note(figure) == "Without 5 other metrics: m6, m7, m8, m9, m10."
+    assert note(figure) == "Without 5 other metrics: test m6, test m7, test m8, test m9, test m10."
 
 
 def test_what_was_asked_for_is_drawn_under_any_name() -> None:

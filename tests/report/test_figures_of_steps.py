@@ -43,11 +43,11 @@ def test_the_band_of_steps_is_a_standard_error(ddof: int) -> None:
 
 
 def test_plain_clipped_and_floored_steps_are_stacked() -> None:
-    figure = drawn(answered(clipping("gclip")))["step-size"]
-    areas = figure.axes[3]
+    figure = drawn(answered(clipping("gclip")))["regimes"]
+    areas = figure.axes[0]
     assert areas.get_title() == "gclip"
     assert len(bands(areas)) == 3 and tops(areas) == {1.0}
-    assert legend(figure)[1:] == ["plain, h = η", "clipped, h = ηγ/‖g‖", "floored, h = ηδ"]
+    assert legend(figure) == ["plain, h = η", "clipped, h = ηγ/‖g‖", "floored, h = ηδ"]
 
 
 def tops(areas: Axes) -> set[float]:
@@ -61,7 +61,7 @@ def test_areas_of_long_runs_are_whole_too() -> None:
     plain = np.random.default_rng(0).uniform(size=3000)
     shares = {"plain": plain, "clipped": (1 - plain) ** 2, "floored": (1 - plain) * plain}
     others = {f"optim__{name}_fraction": each.tolist() for name, each in shares.items()}
-    figure = drawn(answered([run("gclip", 0, ACCURACY, **others)]))["step-size"]
+    figure = drawn(answered([run("gclip", 0, ACCURACY, **others)]))["regimes"]
     assert tops(figure.axes[0]) == {1.0} and len(legend(figure)) == 3
 
 
@@ -82,7 +82,7 @@ def losing_a_seed() -> list[Run]:
 
 
 def test_all_areas_are_over_the_same_epochs_with_a_cross_where_a_seed_is_lost() -> None:
-    figure = drawn(answered(losing_a_seed()))["step-size"]
+    figure = drawn(answered(losing_a_seed()))["regimes"]
     assert {axes.get_xlim() for axes in figure.axes} == {(1, 8)}
     areas = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     found = {name: [x for x, _ in crosses(axes)] for name, axes in areas.items()}
@@ -96,7 +96,7 @@ def test_a_cross_is_explained_where_only_areas_have_one() -> None:
         replace(each, curves={k: v for k, v in each.curves.items() if k != "optim/grad_norm"})
         for each in losing_a_seed()
     ]
-    found = drawn(answered(without))["step-size"]
+    found = drawn(answered(without))["regimes"]
     assert len(found.axes) == 6
     assert legend(found) == [
         "plain, h = η",
@@ -106,44 +106,31 @@ def test_a_cross_is_explained_where_only_areas_have_one() -> None:
     ]
 
 
-def test_rows_of_areas_are_spaced_evenly_and_aligned_with_what_is_above() -> None:
-    runs = [*losing_a_seed(), *clipping("gclip-6")]
-    figure = drawn(answered(runs))["step-size"]
-    figure.draw_without_rendering()
-    above, below = figure.axes[:2], figure.axes[3:]
-    places = [axes.get_position() for axes in below]
-    assert len({round(place.width, 6) for place in places}) == 1
-    assert len({round(place.height, 6) for place in places}) == 1
-    assert len({round(place.y0, 6) for place in places}) == 2
-    edges = [places[0].x0, places[1].x1, places[2].x0, places[3].x1]
-    found = [edge for axes in above for edge in (axes.get_position().x0, axes.get_position().x1)]
-    assert found == pytest.approx(edges)
-    assert [axes.get_xlabel() for axes in below] == [""] * 4 + ["Epoch"] * 3
-
-
 def test_areas_of_one_epoch_can_be_seen() -> None:
     shares = {"plain": 0.5, "clipped": 0.3, "floored": 0.2}
     others = {f"optim__{name}_fraction": [each] for name, each in shares.items()}
-    figure = drawn(answered([run("gclip", 0, [0.5], **others)]))["step-size"]
+    figure = drawn(answered([run("gclip", 0, [0.5], **others)]))["regimes"]
     xs_of_areas = bands(figure.axes[0])[0].get_paths()[0].vertices[:, 0]
     assert (xs_of_areas.min(), xs_of_areas.max()) == (0.5, 1.5)
 
 
-def test_an_optimizer_that_only_logs_its_gradient_has_no_figure_of_steps() -> None:
+def test_an_optimizer_that_only_logs_its_gradient_has_the_figure_of_the_page() -> None:
     runs = [run("adam", seed, ACCURACY, optim__grad_norm=ACCURACY) for seed in range(2)]
-    assert set(drawn(answered(runs))) == {"curves"}
+    (axes,) = drawn(answered(runs))["step-size"].axes
+    assert axes.get_ylabel() == "Gradient norm, ‖g‖"
 
 
 def test_steps_that_were_all_plain_have_no_areas() -> None:
     shares = {f"optim__{name}_fraction": [0.0] for name in ("clipped", "floored")}
     others = {"optim__lr": [0.1], "optim__step_size": [0.1], "optim__plain_fraction": [1.0]}
-    figure = drawn(answered([run("sgd", 0, [0.1], **shares, **others)]))["step-size"]
-    assert [axes.get_ylabel() for axes in figure.axes] == ["Step size, h/η"]
+    found = drawn(answered([run("sgd", 0, [0.1], **shares, **others)]))
+    assert set(found) == {"curves", "step-size"}
+    assert [axes.get_ylabel() for axes in found["step-size"].axes] == ["Step size, h/η"]
 
 
 def test_of_the_papers_logs_the_floored_share_is_drawn() -> None:
     made = run("gclip", 0, ACCURACY, optim__grad_norm=ACCURACY)
     ratio = {"grad_clip_ratio": curve([0.4, 0.7, 1.0, 1.0])}
     other = Run(made.folder, made.group, 0, made.outcome, "", {**made.curves, **ratio})
-    figure = drawn(answered([other]))["step-size"]
-    assert legend(figure)[1:] == ["plain or clipped", "floored, h = ηδ"]
+    figure = drawn(answered([other]))["regimes"]
+    assert legend(figure) == ["plain or clipped", "floored, h = ηδ"]

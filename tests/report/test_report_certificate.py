@@ -14,7 +14,7 @@ from figure_cases import lines as lines_of
 from run_cases import lines, make_run
 from tiny_spec import trials_of
 
-from deltagclip_cli.report.appearance import Looks
+from deltagclip_cli.report.appearance import LineStyles
 from deltagclip_cli.report.charts import charts_of
 from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.report.page import PageTable, page, tables_across, tables_of
@@ -126,7 +126,7 @@ def test_charts_have_a_bound_beside_each_line(tmp_path: Path) -> None:
     (comparison,) = answered(certified_runs(tmp_path)).comparisons
     (chart,) = (
         each
-        for each in charts_of(comparison, Looks.of([comparison]))
+        for each in charts_of(comparison, LineStyles.of([comparison]))
         if each.heading == "Certificate"
     )
     page_lines = PageLines(400)
@@ -150,7 +150,7 @@ def test_charts_have_a_bound_beside_each_line(tmp_path: Path) -> None:
 
 def test_a_figure_has_the_charts_of_the_page(tmp_path: Path) -> None:
     figure = drawn(answered(certified_runs(tmp_path)))["bounds"]
-    assert [axes.get_title() for axes in figure.axes] == TITLES
+    assert [axes.get_ylabel().replace("\n", " ") for axes in figure.axes] == TITLES
     factor = 1 - RATE * 0.5 * LAMBDA
     (bound,) = lines_of(figure.axes[0], ":")
     assert ys(bound) == pytest.approx([factor**t for t in range(20)])

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deltagclip_cli.core import written_whole
-from deltagclip_cli.report.appearance import DrawnSetting, Looks, Style, drawn_settings
+from deltagclip_cli.report.appearance import DrawnSetting, LineStyles, Style, drawn_settings
 from deltagclip_cli.report.charts.bounds import Bounds
 from deltagclip_cli.report.charts.curves import Curves
 from deltagclip_cli.report.charts.heat_maps import ShadedCells
 from deltagclip_cli.report.charts.performance import Profiles
 from deltagclip_cli.report.charts.settings import BySetting
-from deltagclip_cli.report.charts.steps import Steps
+from deltagclip_cli.report.charts.steps import Regimes, Steps
 from deltagclip_cli.report.charts.targets import Targets
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Chart(Protocol):
 OF_A_COMPARISON: Sequence[Callable[[Comparison, Sequence[DrawnSetting]], Chart]] = (
     Curves,
     Steps,
+    Regimes,
     Targets,
     BySetting,
     Bounds,
@@ -60,13 +61,13 @@ OF_A_COMPARISON: Sequence[Callable[[Comparison, Sequence[DrawnSetting]], Chart]]
 """In the order in which they are read."""
 
 
-def charts_of(comparison: Comparison, looks: Looks) -> list[Chart]:
+def charts_of(comparison: Comparison, styles: LineStyles) -> list[Chart]:
     """Return the charts of a comparison."""
-    settings = drawn_settings(comparison, looks)
+    settings = drawn_settings(comparison, styles)
     return [make(comparison, settings) for make in OF_A_COMPARISON]
 
 
-def charts_across(answer: Analysis, looks: Looks) -> list[tuple[str, Chart]]:
+def charts_across(answer: Analysis, styles: LineStyles) -> list[tuple[str, Chart]]:
     """Return the charts that belong to no comparison alone, each with its title."""
     charts: list[tuple[str, Chart]] = [
         (each.title, ShadedCells(each, f"heat-map-{number}"))
@@ -74,7 +75,7 @@ def charts_across(answer: Analysis, looks: Looks) -> list[tuple[str, Chart]]:
     ]
     if answer.across is not None:
         has_epochs = any(each.has_epochs for each in answer.comparisons)
-        charts.append(("All experiments", Profiles(answer.across, looks.optimizers, has_epochs)))
+        charts.append(("All experiments", Profiles(answer.across, styles.optimizers, has_epochs)))
     return charts
 
 
@@ -101,9 +102,9 @@ class Drawing:
 
 def figures(answer: Analysis, style: Style) -> Iterator[Drawing]:
     """Draw the figures of an answer one by one; UsageError if the user's style cannot be drawn."""
-    looks = Looks.of(answer.comparisons)
-    own = [(each.title, chart) for each in answer.comparisons for chart in charts_of(each, looks)]
-    for title, chart in [*own, *charts_across(answer, looks)]:
+    styles = LineStyles.of(answer.comparisons)
+    own = [(each.title, chart) for each in answer.comparisons for chart in charts_of(each, styles)]
+    for title, chart in [*own, *charts_across(answer, styles)]:
         with style.applied():
             figure = chart.paper()
         if figure is not None:

@@ -10,25 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, drawable, on_paper
-from deltagclip_cli.report.charts.lines import (
-    POINTS_ON_PAPER,
-    DrawnLine,
-    Json,
-    PageLines,
-    add_line_legend,
-    draw_lines,
-    entry,
-    lines_of,
-    panels,
-)
+from deltagclip_cli.report.appearance import DrawnSetting
+from deltagclip_cli.report.charts.lines import LineCharts, Panel
 from deltagclip_cli.theory.certificate import Certificate, certificate_of
 from deltagclip_cli.theory.verdict import is_measured
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from deltagclip_cli.results.compare.comparison import Comparison
     from deltagclip_cli.results.read.run import Curve, Numbers, Run
 
 # The title of each chart, the metric that it shows, and what is dotted beside it.
@@ -56,47 +43,24 @@ def certificates_of(runs: Sequence[Run]) -> list[Certificate]:
 
 
 @dataclass(frozen=True)
-class Bounds:
+class Bounds(LineCharts):
     """The quantities that the theorem bounds, of settings with certificates."""
 
-    comparison: Comparison
-    settings: Sequence[DrawnSetting]
     kind = "bounds"
     heading = "Certificate"
 
-    def _panels(
-        self, settings: Sequence[DrawnSetting], most: int
-    ) -> Iterator[tuple[str, list[DrawnLine]]]:
-        ddof, extended = self.comparison.question.ddof, self._with_bounds.__getitem__
+    def panels(self, settings: Sequence[DrawnSetting], most: int) -> Iterator[Panel]:
+        """Yield each quantity, with two lines for each setting."""
+        extended = self._with_bounds.__getitem__
         for title, metric, other, role in _CHARTS:
-            lines = lines_of(settings, metric, ddof, most, extended=extended)
-            lines += lines_of(settings, other, ddof, most, style=":", role=role, extended=extended)
+            lines = self.lines(settings, metric, most, extended=extended)
+            lines += self.lines(settings, other, most, linestyle=":", role=role, extended=extended)
             if lines:
-                yield title, lines
+                yield Panel(title, lines)
 
     @cached_property
     def _with_bounds(self) -> dict[Run, Run]:
         return {run: _with_bounds(run) for each in self.settings for run in each.row.once}
-
-    def page(self, page: PageLines) -> Iterator[Json]:
-        """Yield a chart for each quantity, with two lines for each setting."""
-        for title, lines in self._panels(self.settings, page.points):
-            yield page.chart(title, lines, is_log=True)
-
-    def paper(self) -> Figure | None:
-        """Draw a panel for each quantity; None without certificates."""
-        found = list(self._panels(on_paper(self.settings), POINTS_ON_PAPER))
-        if not found:
-            return None
-        figure, grid = panels(len(found))
-        for axes, (title, lines) in zip(grid, found, strict=True):
-            draw_lines(axes, self.comparison, lines, is_log=True)
-            axes.set_title(drawable(title), **LITERAL)
-        everything = [line for _, lines in found for line in lines]
-        having = list(dict.fromkeys(line.setting for line in everything))
-        others = [entry("bound, λ_min or λ_max", linestyle=":")]
-        add_line_legend(figure, self.comparison, having, everything, others)
-        return figure
 
 
 def _with_bounds(run: Run) -> Run:

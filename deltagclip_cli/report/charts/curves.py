@@ -8,25 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import plural
-from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, as_label, drawable, on_paper
+from deltagclip_cli.report.appearance import DrawnSetting, drawable, on_paper
 from deltagclip_cli.report.charts.bounds import SHOWN as IN_CERTIFICATES
-from deltagclip_cli.report.charts.lines import (
-    POINTS_ON_PAPER,
-    Json,
-    PageLines,
-    add_line_legend,
-    draw_lines,
-    entry,
-    lines_of,
-    may_be_log,
-    panels,
-)
+from deltagclip_cli.report.charts.lines import POINTS_ON_PAPER, LineCharts, Panel, may_be_log
 from deltagclip_cli.report.charts.steps import SHOWN as IN_STEPS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from deltagclip_cli.results.compare.comparison import Comparison
 
 SETS = {"train": "-", "test": ":", "val": "--", "": "-."}  # the last of no data set
 _FIRST = ("loss", "accuracy")
@@ -34,11 +22,9 @@ _MOST_PANELS = 8  # what is on a page; a program may log a hundred metrics
 
 
 @dataclass(frozen=True)
-class Curves:
+class Curves(LineCharts):
     """The metrics of data sets, and those under names that are not the usual ones."""
 
-    comparison: Comparison
-    settings: Sequence[DrawnSetting]
     kind = "curves"
     heading = "Curves"
 
@@ -61,48 +47,38 @@ class Curves:
             for quantity, metrics in found.items()
         }
 
-    def page(self, page: PageLines) -> Iterator[Json]:
-        """Yield a chart for each metric, with a line for each setting."""
-        ddof = self.comparison.question.ddof
+    def panels(self, settings: Sequence[DrawnSetting], most: int) -> Iterator[Panel]:
+        """Yield each metric."""
         for metrics in self._quantities.values():
             for metric in metrics.values():
-                if lines := lines_of(self.settings, metric, ddof, page.points):
-                    yield page.chart(metric, lines, is_log=may_be_log(metric))
+                if lines := self.lines(settings, metric, most):
+                    yield Panel(metric, lines, may_be_log(metric))
 
     def paper(self) -> Figure | None:
         """Draw a panel for each quantity; None if nothing was measured."""
-        ddof, settings = self.comparison.question.ddof, on_paper(self.settings)
-        found = {
-            quantity: {
-                dataset: lines
-                for dataset, metric in metrics.items()
-                if (lines := lines_of(settings, metric, ddof, POINTS_ON_PAPER, style=SETS[dataset]))
-            }
-            for quantity, metrics in self._quantities.items()
-        }
-        quantities = [quantity for quantity, lines in found.items() if lines]
-        shown, others = quantities[:_MOST_PANELS], quantities[_MOST_PANELS:]
-        if not shown:
-            return None
-        figure, grid = panels(len(shown))
-        there = [dataset for dataset in SETS if any(dataset in found[each] for each in shown)]
-        everything = []
-        for axes, quantity in zip(grid, shown, strict=True):
-            lines = sorted(
-                (line for each in found[quantity].values() for line in each),
-                key=lambda line: line.setting.number,
-            )
-            if len(there) == 1:
-                lines = [replace(line, style="-") for line in lines]
-            draw_lines(axes, self.comparison, lines, is_log=may_be_log(quantity))
-            only = "".join(found[quantity]) if len(found[quantity]) == 1 else ""
-            axes.set_ylabel(as_label(f"{only} {quantity}".strip()), **LITERAL)
-            everything += lines
-        kinds = [entry(dataset, linestyle=SETS[dataset]) for dataset in there if len(there) > 1]
-        names = ", ".join(map(drawable, others))
+        panels = [each for each in map(self._panel, self._quantities) if each.lines]
+        shown, others = panels[:_MOST_PANELS], panels[_MOST_PANELS:]
+        if len({line.role for panel in shown for line in panel.lines}) == 1:
+            solid = ([replace(line, linestyle="-") for line in panel.lines] for panel in shown)
+            shown = [replace(p, lines=lines) for p, lines in zip(shown, solid, strict=True)]
+        names = ", ".join(drawable(panel.title) for panel in others)
         note = f"Without {plural(len(others), 'other metric')}: {names}." if others else ""
-        add_line_legend(figure, self.comparison, settings, everything, kinds, note)
-        return figure
+        return self.figure(shown, note)
+
+    def _panel(self, quantity: str) -> Panel:
+        """Return a quantity on all data sets, the lines of each setting together."""
+        settings = on_paper(self.settings)
+        lines = [
+            line
+            for role, metric in self._quantities[quantity].items()
+            for line in self.lines(
+                settings, metric, POINTS_ON_PAPER, linestyle=SETS[role], role=role
+            )
+        ]
+        lines.sort(key=lambda line: line.setting.number)
+        roles = {line.role for line in lines}
+        title = f"{roles.pop()} {quantity}".strip() if len(roles) == 1 else quantity
+        return Panel(title, lines, may_be_log(quantity))
 
 
 def _split(metric: str) -> tuple[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,11 @@ from deltagclip_cli.report.appearance import (
     LITERAL,
     MOST_SETTINGS,
     DrawnSetting,
-    Look,
+    LineStyle,
+    as_label,
     left_out_note,
     letters,
+    on_paper,
     wrapped,
 )
 from deltagclip_cli.results.compare.question import CLOCKS
@@ -52,6 +54,7 @@ _FAR = 1e200  # no axis goes further: matplotlib takes steps of some decades bey
 _MOST_COLUMNS = 6  # of a legend
 _MOST_LINES = 4  # of a note
 _ALONE = 0.5  # of the width, for a single panel: a column of two
+_LETTERS = 28  # of a line of words beside an axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,27 +177,79 @@ class DrawnLine:
 
     setting: DrawnSetting  # whose it is
     pieces: Sequence[Band]  # see pieces
-    style: str = "-"  # of matplotlib's, which on paper says what it shows
+    linestyle: str = "-"  # of matplotlib's, which on paper says what it shows
     # what it is to the line of the setting itself, such as its bound; dotted on the page
     role: str = ""
 
 
-def lines_of(
-    settings: Iterable[DrawnSetting],
-    metric: str,
-    ddof: int,
-    most: int,
-    *,
-    style: str = "-",
-    role: str = "",
-    extended: Callable[[Run], Run] = lambda run: run,
-) -> list[DrawnLine]:
-    """Return the lines of settings that have a metric, also one that ``extended`` adds to runs."""
-    found = (
-        (each, pieces([extended(run) for run in each.row.once], metric, ddof, most))
-        for each in settings
-    )
-    return [DrawnLine(setting, line, style, role) for setting, line in found if line]
+@dataclass(frozen=True)
+class Panel:
+    """A quantity in lines: a chart of the page, a panel on paper."""
+
+    title: str
+    lines: Sequence[DrawnLine]
+    is_log: bool = True  # whether a logarithmic axis can suit it
+
+
+@dataclass(frozen=True)
+class LineCharts:
+    """Charts of lines over the training, which have the same panels on the page and on paper."""
+
+    comparison: Comparison
+    settings: Sequence[DrawnSetting]
+    kind: ClassVar[str]
+    heading: ClassVar[str]
+
+    def panels(self, settings: Sequence[DrawnSetting], most: int) -> Iterator[Panel]:
+        """Yield what there is to show of some settings, of each line about so many points."""
+        raise NotImplementedError
+
+    def lines(
+        self,
+        settings: Iterable[DrawnSetting],
+        metric: str,
+        most: int,
+        *,
+        linestyle: str = "-",
+        role: str = "",
+        extended: Callable[[Run], Run] = lambda run: run,
+    ) -> list[DrawnLine]:
+        """Return the lines of settings that have a metric, if only one that is added to runs."""
+        ddof = self.comparison.question.ddof
+        found = (
+            (each, pieces([extended(run) for run in each.row.once], metric, ddof, most))
+            for each in settings
+        )
+        return [DrawnLine(setting, line, linestyle, role) for setting, line in found if line]
+
+    def page(self, page: PageLines) -> Iterator[Json]:
+        """Yield a chart for each panel, with all settings."""
+        for each in self.panels(self.settings, page.points):
+            yield page.chart(each)
+
+    def paper(self) -> Figure | None:
+        """Draw the panels, with the settings of figures; None if there is none."""
+        return self.figure(list(self.panels(on_paper(self.settings), POINTS_ON_PAPER)))
+
+    def figure(self, panels: Sequence[Panel], note: str = "") -> Figure | None:
+        """Draw panels, and say below them what their lines are."""
+        if not panels:
+            return None
+        lines = [line for panel in panels for line in panel.lines]
+        figure, grid = empty_panels(len(panels))
+        for axes, panel in zip(grid, panels, strict=True):
+            _draw_panel(axes, panel)
+            set_x(axes, ends_of(lines), clock(self.comparison))
+        settings = sorted({line.setting for line in lines}, key=lambda each: each.number)
+        roles: dict[str, dict[str, None]] = {}
+        for line in lines:
+            roles.setdefault(line.linestyle, {})[line.role] = None
+        entries = [entry(each.label, **each.style.on_paper) for each in settings]
+        if len(roles) > 1:
+            words = {style: ", ".join(filter(None, names)) for style, names in roles.items()}
+            entries += [entry(word, linestyle=style) for style, word in words.items() if word]
+        add_line_legend(figure, self.comparison, entries, lines, note)
+        return figure
 
 
 def may_be_log(metric: str) -> bool:
@@ -233,10 +288,10 @@ class PageLines:
         """Return the place of the axis of a band."""
         return self.axis({clock: getattr(found, clock) for clock in CLOCKS})
 
-    def chart(self, title: str, lines: Iterable[DrawnLine], *, is_log: bool) -> Json:
-        """Return a chart against the clock that is chosen, logarithmic if that can suit it."""
+    def chart(self, panel: Panel) -> Json:
+        """Return a chart against the clock that is chosen."""
         drawn, ends = [], []
-        for each in lines:
+        for each in panel.lines:
             setting, role = each.setting, each.role
             name = f"{setting.name}, {role}" if role else setting.name
             if setting.number < SHOWN_AT_FIRST:
@@ -245,12 +300,12 @@ class PageLines:
                 {
                     "row": setting.number,
                     "name": name,
-                    "dash": "dot" if role else setting.look.dash,
+                    "dash": "dot" if role else setting.style.dash,
                     "pieces": [self._piece(piece) for piece in each.pieces],
                 }
             )
         told = f", at the end {', '.join(ends)}" if ends else ""
-        return {"title": title, "told": told, "mayBeLog": is_log, "lines": drawn}
+        return {"title": panel.title, "told": told, "mayBeLog": panel.is_log, "lines": drawn}
 
     def _piece(self, found: Band) -> Json:
         several = found.counts[0] > 1
@@ -276,43 +331,34 @@ def escaped(text: str) -> str:
     return text.replace("<", "&lt;")
 
 
-def look_trace(look: Look, x: Sequence[Any], y: Sequence[Any], **others: Any) -> Json:
-    """Return a line of plotly's in the look of a setting or an optimizer, by its name."""
-    line = {"color": look.colour, "dash": look.dash, "width": 2}
-    return {"name": escaped(look.name), "mode": "lines", "x": x, "y": y, "line": line, **others}
+def line_trace(style: LineStyle, x: Sequence[Any], y: Sequence[Any], **others: Any) -> Json:
+    """Return a line of plotly's in the style of a setting or an optimizer, by its name."""
+    line = {"color": style.colour, "dash": style.dash, "width": 2}
+    return {"name": escaped(style.name), "mode": "lines", "x": x, "y": y, "line": line, **others}
 
 
-def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels, two in a row."""
+def empty_panels(count: int, columns: int = 2, height: float = 1) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels, so many in a row, of a part of a figure's height."""
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
-    columns, rows = min(2, count), -(-count // 2)
-    width, height = rcParams["figure.figsize"]
-    width *= 1 if columns == 2 else _ALONE
-    figure = Figure(figsize=(width, height * rows), layout="constrained")
-    grid = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    width, full = rcParams["figure.figsize"]
+    rows = -(-count // columns)
+    size = (width * (1 if count > 1 else _ALONE), full * height * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = list(figure.subplots(rows, min(columns, count), squeeze=False).ravel())
     for axes in grid[count:]:
         axes.remove()
     return figure, grid[:count]
 
 
-def draw_lines(
-    axes: Axes,
-    comparison: Comparison,
-    lines: Sequence[DrawnLine],
-    *,
-    is_log: bool,
-    ends: Sequence[float] = (),
-) -> None:
-    """Draw lines in a panel, the first above the others, between ``ends`` or their own epochs.
-
-    With ``is_log`` the axis is logarithmic if the means need it.
-    """
-    _set_limits(axes, [piece for line in lines for piece in line.pieces], is_log=is_log)
-    for line in reversed(lines):
+def _draw_panel(axes: Axes, panel: Panel) -> None:
+    """Draw lines, the first above the others; the axis is logarithmic if the means need it."""
+    pieces_of_all = [piece for line in panel.lines for piece in line.pieces]
+    _set_limits(axes, pieces_of_all, is_log=panel.is_log)
+    for line in reversed(panel.lines):
         _draw_line(axes, line)
-    set_x(axes, ends or ends_of(lines), clock(comparison))
+    axes.set_ylabel(wrapped(as_label(panel.title), _LETTERS, 2), **LITERAL)
 
 
 def _draw_line(axes: Axes, line: DrawnLine) -> None:
@@ -321,16 +367,16 @@ def _draw_line(axes: Axes, line: DrawnLine) -> None:
     After the limits are set: × is at the edge if it is beyond it, and a band ends where its mean
     leaves the panel, for that of a seed that explodes would cover all of it.
     """
-    look, (bottom, top) = line.setting.look.on_paper, axes.get_ylim()
-    hue = look["color"]
+    own, (bottom, top) = line.setting.style.on_paper, axes.get_ylim()
+    hue = own["color"]
     for piece in line.pieces:
         x, alpha = piece.epochs, 1 if piece.is_whole else _PALE
-        marks = {**look, "marker": look["marker"] or "."}  # a line of one point cannot be seen
+        marks = {**own, "marker": own["marker"] or "."}  # a line of one point cannot be seen
         if len(x) > 1:
             every = math.ceil(len(x) / _MARKERS_ON_A_LINE)
             first = (line.setting.place or 0) * every // MOST_SETTINGS  # not upon those of others
-            marks = {**look, "markevery": (first, every)}
-        axes.plot(x, piece.mean, alpha=alpha, linestyle=line.style, **marks)
+            marks = {**own, "markevery": (first, every)}
+        axes.plot(x, piece.mean, alpha=alpha, linestyle=line.linestyle, **marks)
         error = np.where(np.isfinite(piece.standard_error), piece.standard_error, np.nan)
         if len(x) == 1 and np.isfinite(error).all():  # a band of no width cannot be seen
             axes.errorbar(x, piece.mean, error, fmt="none", ecolor=hue, alpha=alpha)
@@ -414,13 +460,12 @@ def entry(label: str, **style: Any) -> Artist:
 def add_line_legend(
     figure: Figure,
     comparison: Comparison,
-    settings: Iterable[DrawnSetting],
-    lines: Sequence[DrawnLine],
-    others: Sequence[Artist] = (),
+    entries: Iterable[Artist],
+    lines: Iterable[DrawnLine],
     note: str = "",
 ) -> None:
-    """Say below a figure which settings its lines are of, and what × and pale lines mean."""
-    entries = [*(entry(each.label, **each.look.on_paper) for each in settings), *others]
+    """Put a legend below a figure, which also says what × and pale lines mean."""
+    entries = list(entries)
     found = [piece for line in lines for piece in line.pieces]
     if any(piece.is_broken for piece in found):
         entries.append(entry("a seed ends", linestyle="", marker="x"))

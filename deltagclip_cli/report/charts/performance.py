@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import plural
-from deltagclip_cli.report.appearance import MOST_SETTINGS, Look, as_label, legend_name
-from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, look_trace
+from deltagclip_cli.report.appearance import MOST_SETTINGS, LineStyle, as_label, legend_name
+from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, line_trace
 from deltagclip_cli.results.compare.question import CLOCKS
 from deltagclip_cli.results.statistics.across import LIMIT
 
@@ -23,7 +23,7 @@ class Profiles:
     """For each clock the profiles of all optimizers; empty without a target."""
 
     across: Overall
-    looks: Mapping[str, Look]
+    styles: Mapping[str, LineStyle]
     has_epochs: bool
     kind = "profiles"
     heading = ""
@@ -40,7 +40,7 @@ class Profiles:
             traces = []
             for label in self.across.ranking.mean_rank:
                 if profile := self.across.profiles[clock].get(label):
-                    trace = look_trace(self.looks[label], *profile.steps())
+                    trace = line_trace(self.styles[label], *profile.steps())
                     trace["line"]["shape"] = "hv"
                     trace["hovertemplate"] = "%{y:.0%}<extra>%{fullData.name}</extra>"
                     traces.append(trace)
@@ -73,7 +73,7 @@ class Profiles:
         labels = sorted(scores, key=lambda label: -scores[label].score)[:MOST_SETTINGS]
         for axes, clock in zip(grid, self._clocks, strict=True):
             for label in reversed(labels):
-                style = {**self.looks[label].on_paper, "clip_on": False}
+                style = {**self.styles[label].on_paper, "clip_on": False}
                 axes.step(*self.across.profiles[clock][label].steps(), where="post", **style)
             axes.set_xscale("log")
             axes.set_xlim(1, LIMIT)
@@ -85,6 +85,6 @@ class Profiles:
         note = (
             f"{len(labels)} best of {len(scores)} optimizers" if len(labels) < len(scores) else ""
         )
-        entries = [entry(legend_name(each), **self.looks[each].on_paper) for each in labels]
+        entries = [entry(legend_name(each), **self.styles[each].on_paper) for each in labels]
         add_legend(figure, entries, note)
         return figure

@@ -10,15 +10,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import as_number
-from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, Look, drawable, legend_name
+from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, LineStyle, drawable, legend_name
 from deltagclip_cli.report.charts.lines import (
     Json,
     PageLines,
     add_legend,
+    empty_panels,
     entry,
     escaped,
-    look_trace,
-    panels,
+    line_trace,
 )
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class BySetting:
         """Yield a chart for each setting, with a line for each optimizer."""
         for key, by_optimizer in self._lines.items():
             traces = [
-                look_trace(
-                    _look(points),
+                line_trace(
+                    _style(points),
                     list(points),
                     [each.row.mean for each in points.values()],
                     mode="lines+markers",
@@ -99,30 +99,30 @@ class BySetting:
         if not shown:
             return None
         metric = self.comparison.question.metric
-        figure, grid = panels(len(shown))
+        figure, grid = empty_panels(len(shown))
         for axes, (key, by_optimizer) in zip(grid, shown, strict=True):
             for points in reversed(by_optimizer.values()):
                 axes.errorbar(
                     list(points),
                     [each.row.mean or 0.0 for each in points.values()],
                     [_error(each) for each in points.values()],
-                    **{**_look(points).on_paper, "marker": "o", "elinewidth": 0.8},
+                    **{**_style(points).on_paper, "marker": "o", "elinewidth": 0.8},
                 )
             if _spans(by_optimizer):
                 axes.set_xscale("log")
             axes.set_xlabel(drawable(key), **LITERAL)
             axes.set_ylabel(drawable(metric), **LITERAL)
-        looks = {label: _look(points) for _, lines in shown for label, points in lines.items()}
+        styles = {label: _style(points) for _, lines in shown for label, points in lines.items()}
         entries = [
-            entry(legend_name(label), **{**look.on_paper, "marker": "o"})
-            for label, look in looks.items()
+            entry(legend_name(label), **{**style.on_paper, "marker": "o"})
+            for label, style in styles.items()
         ]
         add_legend(figure, entries, "The best mean at each value, over the other settings.")
         return figure
 
 
-def _look(points: Points) -> Look:
-    return next(iter(points.values())).optimizer
+def _style(points: Points) -> LineStyle:
+    return next(iter(points.values())).optimizer_style
 
 
 def _error(setting: DrawnSetting) -> float:

@@ -1,4 +1,4 @@
-"""The lengths of steps: h/η beside the gradient norm, and what clipping did to them."""
+"""Steps: h/η beside the gradient norm, and what clipping did to them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from deltagclip_cli.report.charts.lines import (
     Band,
     DrawnLine,
     Json,
+    LineCharts,
     PageLines,
+    Panel,
     add_line_legend,
     clock,
-    draw_lines,
+    empty_panels,
     ends_of,
-    lines_of,
     pieces,
     set_x,
 )
@@ -70,24 +71,29 @@ class _Areas:
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Everything that optimizers tell of their steps."""
+class Steps(LineCharts):
+    """The lengths of steps, the gradient norms and the learning rates that made them."""
 
-    comparison: Comparison
-    settings: Sequence[DrawnSetting]
     kind = "step-size"
     heading = "What the step size did"
 
-    def _lines(
-        self, settings: Sequence[DrawnSetting], most: int
-    ) -> Iterator[tuple[str, list[DrawnLine]]]:
-        """Yield the lines of each metric; not of learning rates that never change."""
-        for metric in TITLES:
-            ddof = self.comparison.question.ddof
-            lines = lines_of(settings, metric, ddof, most, extended=_with_ratio)
+    def panels(self, settings: Sequence[DrawnSetting], most: int) -> Iterator[Panel]:
+        """Yield each metric; not learning rates that never change."""
+        for metric, title in TITLES.items():
+            lines = self.lines(settings, metric, most, extended=_with_ratio)
             changes = any(np.ptp(piece.mean) for line in lines for piece in line.pieces)
             if lines and (changes or metric != "optim/lr"):
-                yield metric, lines
+                yield Panel(title, lines)
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """The shares of steps that were clipped or floored, an area chart for each setting."""
+
+    comparison: Comparison
+    settings: Sequence[DrawnSetting]
+    kind = "regimes"
+    heading = "Which steps were clipped"
 
     @cached_property
     def _areas(self) -> list[_Areas]:
@@ -109,9 +115,7 @@ class Steps:
         return [each for each in areas if len(each.over.epochs)]
 
     def page(self, page: PageLines) -> Iterator[Json]:
-        """Yield a chart for each metric, and one of the regimes of each setting."""
-        for metric, lines in self._lines(self.settings, page.points):
-            yield page.chart(TITLES[metric], lines, is_log=True)
+        """Yield a chart for each setting that figures show."""
         for areas in self._areas:
             traces = [
                 {
@@ -138,32 +142,26 @@ class Steps:
             }
 
     def paper(self) -> Figure | None:
-        """Draw panels for lines, and below them areas; None if nobody tells of step sizes."""
-        found, areas = dict(self._lines(on_paper(self.settings), POINTS_ON_PAPER)), self._areas
-        if STEP_RATIO not in found and not areas:
-            return None
+        """Draw a panel for each setting; None if no step was clipped or floored."""
+        from matplotlib import rcParams
         from matplotlib.patches import Patch
 
-        everything = [line for lines in found.values() for line in lines]
-        ends = ends_of([*everything, *(each.line for each in areas)])
-        figure, above, below = _grid(len(found), len(areas))
-        for axes, (metric, lines) in zip(above, found.items(), strict=True):
-            draw_lines(axes, self.comparison, lines, is_log=True, ends=ends)
-            axes.set_ylabel(drawable(TITLES[metric]), **LITERAL)
-        for axes, each in zip(below, areas, strict=True):
+        if not self._areas:
+            return None
+        columns = max(2, int(rcParams["figure.figsize"][0] / _LEAST_WIDTH))
+        figure, grid = empty_panels(len(self._areas), columns, _AREA_HEIGHT)
+        ends = ends_of(each.line for each in self._areas)
+        for axes, each in zip(grid, self._areas, strict=True):
             _draw_areas(axes, each)
-            # The panels above the last row have the same epochs.
-            place = axes.get_subplotspec()
-            is_last = place is not None and place.is_last_row()
-            set_x(axes, ends, clock(self.comparison) if is_last else "", bins=4)
-        having = sorted({line.setting for line in everything}, key=lambda each: each.number)
+            set_x(axes, ends, clock(self.comparison), bins=4)
+        grid[0].set_ylabel("Share of steps")
         entries = [
             Patch(color=shade, linewidth=0, label=drawable(words))
             for name, (words, shade, _) in _AREAS.items()
-            if any(name in each.shares for each in areas)
+            if any(name in each.shares for each in self._areas)
         ]
-        broken = [replace(each.line, pieces=[each.over]) for each in areas]
-        add_line_legend(figure, self.comparison, having, [*everything, *broken], entries)
+        drawn = [replace(each.line, pieces=[each.over]) for each in self._areas]
+        add_line_legend(figure, self.comparison, entries, drawn)
         return figure
 
 
@@ -186,37 +184,15 @@ def _with_regimes(run: Run) -> Run:
     return replace(run, curves={**run.curves, NOT_FLOORED: ratio, FLOORED: floored})
 
 
-def _grid(lines: int, areas: int) -> tuple[Figure, Sequence[Axes], Sequence[Axes]]:
-    """Return a figure with panels for lines, two in a row, and rows for areas, all alike."""
-    from matplotlib import rcParams
-    from matplotlib.figure import Figure
-
-    width, height = rcParams["figure.figsize"]
-    columns = 2 if areas <= 2 else 2 * max(1, int(width / _LEAST_WIDTH / 2))
-    span = columns // min(2, max(1, lines))  # of a panel for lines
-    rows = -(-lines * span // columns)
-    heights = [*[1.0] * rows, *[_AREA_HEIGHT] * -(-areas // columns)]
-    figure = Figure(figsize=(width, height * sum(heights)), layout="constrained")
-    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-    places = [divmod(span * number, columns) for number in range(lines)]
-    above = [figure.add_subplot(grid[row, at : at + span]) for row, at in places]
-    places = [divmod(number, columns) for number in range(areas)]
-    below = [figure.add_subplot(grid[rows + row, at]) for row, at in places]
-    return figure, above, below
-
-
 def _draw_areas(axes: Axes, areas: _Areas) -> None:
     shares = np.array(list(areas.shares.values()))
     x = areas.over.epochs
     if len(x) == 1:  # an area of no width cannot be seen
         x, shares = np.array([x[0] - 0.5, x[0] + 0.5]), shares.repeat(2, axis=1)
     axes.stackplot(x, shares, colors=[_AREAS[name][1] for name in areas.shares], linewidth=0)
-    hue = areas.line.setting.look.on_paper["color"]
+    hue = areas.line.setting.style.on_paper["color"]
     if areas.over.is_broken:
         axes.plot([x[-1]], [0.5], color=hue, **CROSS)
     axes.set_title(wrapped(drawable(areas.line.setting.name), _LETTERS, 2), color=hue, **LITERAL)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0", "", "1"])
-    place = axes.get_subplotspec()
-    if place is not None and place.is_first_col():
-        axes.set_ylabel("Share of steps")

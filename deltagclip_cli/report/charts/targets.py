@@ -83,7 +83,7 @@ class Targets:
                 ([way.median], "line-ns-open", 18, f"median, {way.count}"),
             ):
                 numbers = {c: np.array([getattr(each, c) for each in costs]) for c in CLOCKS}
-                marker = {"symbol": symbol, "size": size, "color": way.setting.look.colour}
+                marker = {"symbol": symbol, "size": size, "color": way.setting.style.colour}
                 traces.append(
                     {
                         "row": way.setting.number,
@@ -156,7 +156,7 @@ class Targets:
 
 def _draw(axes: Axes, ways: Sequence[_Way], clock: str) -> None:
     for place, way in enumerate(ways):
-        hue = way.setting.look.on_paper["color"]
+        hue = way.setting.style.on_paper["color"]
         found = [getattr(each, clock) for each in way.costs]
         axes.plot(found, [place] * len(found), color=hue, **_SEED)
         median = getattr(way.median, clock)
