@@ -34,6 +34,8 @@ class Observer:
         if batch % NORM_EVERY:
             return {}
         gradients = [p.grad for p in self._parameters if p.grad is not None]
+        if not gradients:
+            return {}
         norms = gather_norms(tensor_norms(gradients, differentiable=False))
         return {"grad_norm": torch.linalg.vector_norm(norms)}
 
@@ -95,9 +97,7 @@ def observer(optimizer: Optimizer) -> Observer:
     """Return the observer that tells most of ``optimizer``."""
     if isinstance(optimizer, DeltaGClip):
         return ClippingObserver(optimizer)
-    if isinstance(optimizer, SGD) and all(
-        not group["momentum"] for group in optimizer.param_groups
-    ):
+    if type(optimizer) is SGD and all(not group["momentum"] for group in optimizer.param_groups):
         return PlainObserver(optimizer)
     return Observer(optimizer)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,12 @@ from torch import Tensor
 from deltagclip_cli.core import RunFolderError, derive_seed
 from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
 from deltagclip_cli.training.sinks import Record, Recording, checksum, is_step_record
+from deltagclip_cli.training.stepping import (
+    STATISTICS_BATCHES,
+    Stepper,
+    check_state,
+    renewed_statistics,
+)
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.tasks import Loss
@@ -63,6 +70,8 @@ class Trainer:
         self.trial, self.parts = trial, parts
         self.recording, self.should_stop = recording, should_stop
         self.observer = observer(parts.optimizer)
+        self.stepper = Stepper(parts.optimizer)
+        self.stepper.train()
         self.epoch = 0  # finished epochs
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
         self.divergence: Divergence | None = None
@@ -110,7 +119,7 @@ class Trainer:
         for inputs, targets in train.iterate(self._order(), self.augment, start=self.batch):
             sums, observed = self._step(inputs, targets)
             self.meter.add(sums, observed)
-            self._learning_rate = self._rate()
+            self._learning_rate = self.stepper.rate()
             self.parts.schedule.after_step()
             self.batch += 1
             every = self.trial.log_every
@@ -139,21 +148,18 @@ class Trainer:
         return torch.randperm(train.samples, generator=generator)
 
     def _step(self, inputs: Tensor, targets: Tensor) -> tuple[Values, Values]:
-        """One optimizer step: the sums from before the weights moved, and what was observed.
-
-        Some optimizers evaluate the closure several times; its first time is what counts.
-        """
+        """One optimizer step: the sums from before the weights moved, and what was observed."""
         first: list[tuple[Values, Values]] = []
 
-        def closure() -> Tensor:
-            self.parts.optimizer.zero_grad(set_to_none=True)
+        def evaluate() -> Tensor:
+            self.parts.optimizer.zero_grad()
             outcome = self._forward(inputs, targets)
             outcome.objective.backward()  # type: ignore[no-untyped-call]
             if not first:
                 first.append((outcome.sums, self.observer.before(self.batch)))
             return outcome.objective
 
-        self.parts.optimizer.step(closure)  # type: ignore[arg-type]  # a Tensor is what torch takes
+        self.stepper.step(evaluate)
         sums, observed = first[0]
         return sums, {**observed, **self.observer.after()}
 
@@ -163,9 +169,19 @@ class Trainer:
         with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
             return self.parts.task(self.parts.model, inputs, targets)
 
-    @torch.inference_mode()
     def evaluate(self) -> dict[str, float]:
-        """``test/...`` and ``validation/...`` metrics: means over all samples of these sets."""
+        """``test/...`` and ``validation/...`` metrics: means over all samples of these sets.
+
+        Where an optimizer has other weights for this than it is trained at, so have batch norms.
+        """
+        with self.stepper.evaluating():
+            if not self.stepper.averages:
+                return self._evaluate()
+            with renewed_statistics(self.parts.model, self._train_without_steps):
+                return self._evaluate()
+
+    @torch.inference_mode()
+    def _evaluate(self) -> dict[str, float]:
         self.parts.model.eval()
         measured: dict[str, float] = {}
         for split, batches in self.parts.evaluated.items():
@@ -176,18 +192,25 @@ class Trainer:
             measured |= {f"{split}/{name}": mean for name, mean in meter.sample_means().items()}
         return measured
 
+    def _train_without_steps(self) -> None:
+        """Put training batches of the epoch through the model, drawn apart from all else."""
+        seed = derive_seed(self.trial.seed, "statistics", self.epoch)
+        torch.manual_seed(seed)
+        generator = torch.Generator(self.parts.device)
+        generator.manual_seed(seed)
+        batches = self.parts.train.iterate(self._order(), generator)
+        for inputs, targets in islice(batches, STATISTICS_BATCHES):
+            self._forward(inputs, targets)
+
     def _train_metrics(self, start: int = 0) -> dict[str, float]:
         """``train/...`` and ``optim/...`` metrics of this epoch's steps from ``start`` on."""
-        told = {"lr": float(self._learning_rate), **self.meter.step_means(start)}
+        told = self.meter.step_means(start)
+        if self._learning_rate is not None:
+            told = {"lr": float(self._learning_rate), **told}
         return {
             **{f"train/{name}": mean for name, mean in self.meter.sample_means(start).items()},
             **{f"optim/{name}": value for name, value in told.items()},
         }
-
-    def _rate(self) -> float | Tensor:
-        """Return the rate of now; a schedule changes one that is a tensor in place."""
-        rate: float | Tensor = self.parts.optimizer.param_groups[0]["lr"]
-        return rate.clone() if isinstance(rate, Tensor) else rate
 
     def _finish_epoch(self, metrics: dict[str, float], diverged_at: int | None) -> None:
         epoch, steps = self.epoch + 1, self.parts.train.steps
@@ -214,7 +237,7 @@ class Trainer:
         self.augment.manual_seed(derive_seed(self.trial.seed, "augment", self.epoch))
         self.batch = 0  # finished batches of this epoch
         self._seconds_before = 0.0  # spent on this epoch before a restart
-        self._learning_rate = self._rate()
+        self._learning_rate = self.stepper.rate()
         self.meter: Meter = Meter(self.parts.train.sizes)
         self.regimes = RegimeCounter(self.observer)
 
@@ -222,14 +245,26 @@ class Trainer:
         """Write a checkpoint, behind the metrics that it counts on; once a step is enough."""
         if self._saved_step == self.step:
             return
-        self.recording.save(self.state_dict())
+        state = self.state_dict()
+        if self._saved_step is None:  # of this start: what one checkpoint holds, the others do
+            self._check(state)
+        self.recording.save(state)
         self._saved_at, self._saved_step = time.monotonic(), self.step
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        """Refuse parts whose state cannot be kept."""
+        names = {"model": self.trial.model.name, "optimizer": self.trial.optimizer.name}
+        if self.trial.schedule is not None:
+            names["schedule"] = self.trial.schedule.name
+        for part, name in names.items():
+            check_state(f"{part} '{name}'", state[part])
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a continuation needs for the same bits: tensors and plain values."""
         random = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
         if self.parts.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
+        needs_closure = {"needs_closure": True} if self.stepper.needs_closure else {}
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -246,6 +281,7 @@ class Trainer:
             "device": self.parts.device.type,
             "data": self.parts.fingerprint,
             "seconds": time.perf_counter() - self._started if self.batch else 0.0,
+            **needs_closure,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -253,6 +289,7 @@ class Trainer:
         self._check_continuation(state)
         self.parts.model.load_state_dict(state["model"])
         self.parts.optimizer.load_state_dict(state["optimizer"])
+        self.stepper.needs_closure = state.get("needs_closure", self.stepper.needs_closure)
         self.parts.schedule.load_state_dict(state["schedule"])
         self.epoch = state["epoch"]
         self._begin_epoch()

@@ -1,0 +1,185 @@
+"""The ways in which optimizers want to be stepped and evaluated: recognised, not configured."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from deltagclip_cli.core import UsageError
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
+
+STATISTICS_BATCHES = 50
+"""Training batches on which batch norms are measured at weights that were not trained at."""
+
+
+class Stepper:
+    """Steps an optimizer, whose gradients are there already, with a closure if it needs one.
+
+    It does if its ``step`` says so, or fails without one before any weight has moved. The closure
+    computes the loss and the gradients anew, where the weights are then (SAM). One whose ``step``
+    says so may begin by asking for those that are there (LBFGS), which costs nothing.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self._weights = [p for group in optimizer.param_groups for p in group["params"]]
+        taken = list(inspect.signature(type(optimizer).step).parameters.values())[1:]
+        self._takes_closure = any(each.kind <= each.VAR_POSITIONAL for each in taken)
+        self._insists = any(
+            each.default is each.empty and each.kind < each.VAR_POSITIONAL for each in taken
+        )
+        # None until it has made a step without one
+        self.needs_closure: bool | None = self._insists or None
+
+    def step(self, evaluate: Callable[[], Tensor]) -> None:
+        """Make one step; ``evaluate`` computes the gradients, and returns the loss."""
+        loss = evaluate()
+        if self.needs_closure is None:
+            self.needs_closure = not self._has_stepped()
+            if not self.needs_closure:
+                return
+        if self.needs_closure:
+            self.optimizer.step(self._closure(evaluate, loss))  # type: ignore[arg-type]
+        else:
+            self.optimizer.step()
+
+    def _has_stepped(self) -> bool:
+        """Make a step without a closure; False if it fails and leaves the weights as they were."""
+        before = [weight._version for weight in self._weights]
+        try:
+            self.optimizer.step()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            if not self._takes_closure or before != [w._version for w in self._weights]:
+                raise
+            return False
+        return True
+
+    def _closure(self, evaluate: Callable[[], Tensor], loss: Tensor) -> Callable[[], Tensor]:
+        there: list[tuple[Tensor, Tensor, Tensor | None, int]] = []
+        if self._insists:
+            there = [(w, w.detach().clone(), w.grad, _version(w.grad)) for w in self._weights]
+
+        def closure() -> Tensor:
+            is_there = bool(there) and all(
+                weight.grad is gradient
+                and _version(gradient) == version
+                and torch.equal(weight, value)
+                for weight, value, gradient, version in there
+            )
+            there.clear()
+            with torch.enable_grad():
+                return loss if is_there else evaluate()
+
+        return closure
+
+    def rate(self) -> float | Tensor | None:
+        """Return the learning rate of now, if there is one; a schedule may change it in place."""
+        rate = self.optimizer.param_groups[0].get("lr")
+        if isinstance(rate, Tensor):
+            return rate.detach().clone() if rate.numel() == 1 else None
+        return rate if isinstance(rate, (int, float)) else None
+
+    @property
+    def averages(self) -> bool:
+        """Whether the optimizer has weights for an evaluation, and others to be trained at."""
+        return all(callable(getattr(self.optimizer, name, None)) for name in ("train", "eval"))
+
+    def train(self) -> None:
+        """Go to the weights to be trained at, which checkpoints hold."""
+        if self.averages:
+            self.optimizer.train()  # type: ignore[attr-defined]
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Go to the weights for an evaluation, and back."""
+        if self.averages:
+            self.optimizer.eval()  # type: ignore[attr-defined]
+        yield
+        self.train()
+
+
+def _version(gradient: Tensor | None) -> int:
+    return 0 if gradient is None else gradient._version
+
+
+@contextmanager
+def renewed_statistics(model: nn.Module, apply: Callable[[], None]) -> Iterator[None]:
+    """Measure the batch norms of a model anew; afterwards all its buffers are as they were.
+
+    Args:
+        apply: puts training batches through the model.
+    """
+    norms = [each for each in model.modules() if isinstance(each, _BatchNorm)]
+    norms = [each for each in norms if each.running_mean is not None]
+    if not norms:
+        yield
+        return
+    momenta = [norm.momentum for norm in norms]
+    kept = [
+        (module._buffers, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # which is the mean of all batches
+    model.train()
+    with torch.no_grad():
+        apply()
+    yield
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    with torch.no_grad():
+        for buffers, name, buffer, value in kept:
+            buffers[name] = buffer.copy_(value)
+
+
+def check_state(part: str, state: Any) -> None:
+    """Refuse what a part keeps in its ``state_dict`` if no checkpoint can hold it.
+
+    Args:
+        part: what it is called in the message.
+    """
+    known = {Tensor, nn.Parameter, bool, int, float, str, type(None)}
+    for place, value in _leaves(state, "state_dict()"):
+        if type(value) in known:
+            continue
+        file = io.BytesIO()
+        try:
+            torch.save(value, file)
+            file.seek(0)
+            torch.load(file, weights_only=True)
+        except Exception:
+            raise UsageError(
+                f"{part} keeps a {type(value).__qualname__} in {place}, which no checkpoint can "
+                "hold: those are loaded without running any code.\n"
+                "  Let its state_dict have tensors, numbers, words, and lists and dictionaries of "
+                "them only."
+            ) from None
+        known.add(type(value))
+
+
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Yield all that dictionaries, lists and tuples hold, their keys too, each with its place."""
+    if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections"):
+        yield place, type(value)()
+        for key, each in value.items():
+            yield f"the keys of {place}", key
+            yield from _leaves(each, f"{place}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for number, each in enumerate(value):
+            yield from _leaves(each, f"{place}[{number}]")
+    else:
+        yield place, value
