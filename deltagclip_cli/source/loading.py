@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from deltagclip_cli.core import UsageError, nearest
-from deltagclip_cli.source.imports import home_of
+from deltagclip_cli.source.imports import home_of, outside_root
 
 _PREFIX = "deltagclip_own_"
 _MOST_FRAMES = 3  # of a traceback that are shown
@@ -35,15 +35,22 @@ _roots: dict[str, Path] = {}  # by the private name that each has
 def load_own(root: Path, file: str, attribute: str) -> Any:
     """Import ``file`` below ``root`` under a private name and return one of its attributes.
 
-    What the import itself raises is passed on as it is, with public names in its message.
+    A file outside the folder of the spec has a whole path; if ``root`` is a copy, it has one of it
+    too, as snapshot.py keeps it. What the import itself raises is passed on as it is, with public
+    names in its message.
 
     Raises:
         UsageError: there is no such file, or it leaves the attribute undefined.
     """
     root = Path(os.path.abspath(root))
-    path, place = root / file, PurePosixPath(file).with_suffix("")
+    path = root / file
+    if path == Path(file):
+        copied = root / f"@{file}"
+        path = copied if copied.is_file() else path
+        root = outside_root(path)
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file.")
+    place = PurePosixPath(path.relative_to(root).as_posix()).with_suffix("")
     try:
         name = _private_name(root, place.parent if place.name == "__init__" else place)
         module = importlib.import_module(name)

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -19,20 +18,6 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.source.loading import call, load_own, user_frame
 
 Write = Callable[..., Path]
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Write files in a folder, named without their suffix, and return the folder."""
-
-    def written(folder: str = ".", **files: str) -> Path:
-        for name, text in files.items():
-            path = tmp_path / folder / f"{name}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(dedent(text))
-        return tmp_path / folder
-
-    return written
 
 
 def test_a_file_is_imported_under_a_private_name(write: Write) -> None:
