@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -80,20 +80,18 @@ class Prepared:
     experiments: tuple[str, ...]  # that use it
     train: int  # number of training samples, all that there are
     test: int  # number of test samples
-    shape: tuple[int, ...]  # of one input
+    shape: tuple[int, ...] | str  # of one input; in words where that is several tensors
     tokens: bool  # whether that is the longest text's, in tokens
     classes: int  # number of classes
     size_bytes: int  # of inputs and targets in memory
     folder: str | None  # where its files lie; None if it is made when it is used
 
     def __str__(self) -> str:
-        shape = " x ".join(map(str, self.shape))
+        shape = self.shape if isinstance(self.shape, str) else " x ".join(map(str, self.shape))
         shape = f"at most {shape} tokens" if self.tokens else shape
+        size = f"{memory(self.size_bytes)} in memory" if self.size_bytes else "fetched one by one"
         where = f"in {self.folder}" if self.folder else "made when they are used"
-        return (
-            f"{self.name}: {self.train:,} + {self.test:,} samples of {shape}, "
-            f"{memory(self.size_bytes)} in memory, {where}"
-        )
+        return f"{self.name}: {self.train:,} + {self.test:,} samples of {shape}, {size}, {where}"
 
 
 def prepare_data(
@@ -160,12 +158,16 @@ def _described(data: Data, root: Path, dataset: Dataset, experiments: tuple[str,
         experiments=experiments,
         train=len(dataset.train),
         test=len(dataset.test),
-        shape=dataset.shape,
+        shape=dataset.shape if _is_plain(dataset.shape) else str(dataset.shape),
         tokens=dataset.padding is not None,
         classes=dataset.classes,
         size_bytes=sum(split.nbytes for split in dataset.splits.values()),
         folder=None if folder is None else str(folder),
     )
+
+
+def _is_plain(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(isinstance(each, int) for each in shape)
 
 
 def _fault(name: str, message: str, experiments: Sequence[str]) -> str:

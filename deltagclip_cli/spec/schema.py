@@ -88,6 +88,12 @@ class Data(Component):
     ] = "dataset"
     train_samples: PositiveInt | None = None
     test_samples: PositiveInt | None = None
+    # processes that fetch samples of a Dataset, 0 for the one that trains; they change no number
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Return what changes the numbers, which the number of workers does not."""
+        return {key: value for key, value in super().plain().items() if key != "workers"}
 
 
 class Task(Component):

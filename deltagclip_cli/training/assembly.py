@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from deltagclip_cli.core import (
     load_target,
     stopped,
 )
+from deltagclip_cli.parts.datasets.adopted import adopted
 from deltagclip_cli.parts.datasets.dataset import (
     Augmentation,
     Batches,
@@ -32,12 +32,15 @@ from deltagclip_cli.parts.datasets.dataset import (
     TokenBatches,
     place,
 )
+from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
+from deltagclip_cli.parts.datasets.staging import own_folder
 from deltagclip_cli.parts.datasets.texts import TextDataset
 from deltagclip_cli.parts.datasets.trees import Tree, map_tree, shapes
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.parts.schedules import Unit, build_schedule
 from deltagclip_cli.parts.tasks import Loss
+from deltagclip_cli.source.loading import call
 from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
@@ -49,6 +52,7 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 Task = Callable[[nn.Module, Tree, Tree], Loss]
+AnyBatches = Batches | TokenBatches | FetchedBatches
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,18 @@ class Parts:
     task: Task
     optimizer: Optimizer
     schedule: ScheduleDriver
-    train: Batches | TokenBatches
-    evaluated: Mapping[str, Batches | TokenBatches]  # ``test``, and ``validation`` if there is one
+    train: AnyBatches
+    evaluated: Mapping[str, AnyBatches]  # ``test``, and ``validation`` if there is one
     device: torch.device
     fingerprint: str  # of the data
     probes: Sequence[CertificateProbe] = ()
     rank: int = 0  # of this process among those that train the trial
+
+    def close(self) -> None:
+        """End the processes that fetch data."""
+        for batches in (self.train, *self.evaluated.values()):
+            if isinstance(batches, FetchedBatches):
+                batches.close()
 
 
 def find_device(name: str) -> torch.device:
@@ -183,7 +193,7 @@ def _refused_by(kind: str, name: str) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def try_out(task: Task, model: nn.Module, batches: Batches | TokenBatches) -> None:
+def try_out(task: Task, model: nn.Module, batches: AnyBatches) -> None:
     """Apply the task to two samples, so that parts that do not fit are found out at once."""
     inputs, targets = next(batches.iterate(None, None))
     few = map_tree(lambda leaf: leaf[:2], (inputs, targets))
@@ -272,10 +282,12 @@ def load_dataset(
         model: whose tokenizer cuts texts; None for one that reads no texts.
         download: False for a node without a network: what is missing is an error at once.
     """
-    loader = load_target(data.target)
-    takes_download = "download" in inspect.signature(loader).parameters
-    supplied = {"download": download} if takes_download else {}
-    loaded: Dataset | TextDataset = loader(data_dir, data.image_size, **supplied, **data.options)
+    folder = own_folder(data, data_dir)
+    supplied = {"download": download, "root": data_dir, "image_size": data.image_size}
+    if folder is not None:
+        supplied = {"download": download, "folder": folder}
+    made = call(data.load(), supplied=supplied, options=data.options)
+    loaded = adopted(made, data.name)
     cutter = tokenizer(model.target, model.options, download=download) if model else None
     shape = None if isinstance(loaded, TextDataset) else loaded.shape
     check_reading(data, shape, reads_texts=cutter is not None)
@@ -324,12 +336,15 @@ def input_shape(data: Data, stored: Any) -> Any:
 
 def make_batches(
     data: Data, dataset: Dataset, name: str, device: torch.device, dtype: torch.dtype
-) -> Batches | TokenBatches:
+) -> AnyBatches:
     """Make the batches of the split with this name."""
     training = name == "train"
-    split = place(dataset.splits[name], device)
+    split = dataset.splits[name]
     wanted = data.batch_size if training else data.evaluation_batch_size
     batch_size = len(split) if wanted == "full" else wanted
+    if isinstance(split, Items):
+        return _fetched(data, split, batch_size, device, dtype)
+    split = place(split, device)
     if dataset.padding is not None:
         if data.augment:
             raise DataError(f"augment is for images, but {data.name} holds texts.\n  Remove it.")
@@ -352,6 +367,18 @@ def make_batches(
         image_size=data.image_size,
         augmentations=augmentations,
     )
+
+
+def _fetched(
+    data: Data, items: Items, batch_size: int, device: torch.device, dtype: torch.dtype
+) -> FetchedBatches:
+    if data.augment or data.image_size is not None:
+        raise DataError(
+            f"augment and image_size are for images in memory, but {data.name} fetches its samples "
+            "one by one.\n  Remove both, and change images in its __getitem__."
+        )
+    workers = data.workers or 0
+    return FetchedBatches(items, batch_size=batch_size, device=device, dtype=dtype, workers=workers)
 
 
 def fingerprint(dataset: Dataset) -> str:

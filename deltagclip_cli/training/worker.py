@@ -183,6 +183,7 @@ def run_trial(
             if ending is not Ending.STOPPED:
                 result = result_of(trainer, ending, folder.metrics(), started)
         finally:
+            parts.close()  # before the folder is given back, which its processes have open
             recording.end(result)
         if result is not None:
             text = json.dumps(result, indent=1, allow_nan=False) + "\n"

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
 import torch
 from torch import Tensor
@@ -20,8 +20,12 @@ from torch.nn import functional
 from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.trees import Tree, leaves, map_tree, outlined, shapes
 
+if TYPE_CHECKING:
+    from deltagclip_cli.parts.datasets.fetched import Items
+
 Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 Loader = TypeVar("Loader", bound=Callable[..., Any])
+Samples: TypeAlias = Union["Split", "Items"]  # in memory, or fetched a batch at a time
 
 _WINDOW = 50  # batches whose texts are sorted together
 
@@ -89,18 +93,18 @@ def are_images(inputs: Tree) -> bool:
 class Dataset:
     """A training and a test split, and perhaps one for validation."""
 
-    train: Split  # what a model learns from
-    test: Split  # what it is evaluated on
-    classes: int  # number of classes
+    train: Samples  # what a model learns from
+    test: Samples  # what it is evaluated on
+    classes: int  # number of classes, or of outputs that the targets ask for; 0 if that is unknown
     # of every channel over the training images, scaled to [0, 1]; None without images
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None  # the standard deviations that belong to ``mean``
     # the token that rows of tokens are filled up with; None if there are none
     padding: int | None = None
-    validation: Split | None = None  # what choices may look at
+    validation: Samples | None = None  # what choices may look at
 
     @property
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, Samples]:
         """The splits by their names, in the order in which they are told of."""
         splits = {"train": self.train, "test": self.test}
         return splits if self.validation is None else {**splits, "validation": self.validation}

@@ -18,7 +18,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import DataError, claimed, file_status, is_claimed, load_target
+from deltagclip_cli.core import DataError, claimed, file_status, is_claimed
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Data
@@ -147,8 +147,18 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
 
 
 def _read_by(data: Data, root: Path) -> Sequence[str]:
-    files: Callable[..., Sequence[str]] | None = load_target(data.target).files
-    return files(root, data.image_size, **data.options) if files else []
+    loader = data.load()
+    files: Callable[..., Sequence[str]] | None = getattr(loader, "files", None)
+    if files is not None:
+        return files(root, data.image_size, **data.options)
+    own = own_folder(data, root)
+    return [own.name] if own is not None and own.is_dir() else []
+
+
+def own_folder(data: Data, root: Path) -> Path | None:
+    """The folder of a data function of a user's own, below that of all; None for one of ours."""
+    name = data.name.rpartition(":")[2]
+    return None if name == data.name else root / name
 
 
 def _link(source: Path, target: Path) -> None:
