@@ -17,6 +17,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path, PurePosixPath
@@ -26,10 +27,10 @@ from urllib.parse import quote, unquote
 
 from deltagclip_cli.core import UsageError, nearest
 from deltagclip_cli.source.imports import home_of, outside_root
+from deltagclip_cli.source.snapshot import original_folder
 
 _PREFIX = "deltagclip_own_"
 _MOST_FRAMES = 3  # of a traceback that are shown
-_roots: dict[str, Path] = {}  # by the private name that each has
 
 
 def load_own(root: Path, file: str, attribute: str) -> Any:
@@ -42,22 +43,17 @@ def load_own(root: Path, file: str, attribute: str) -> Any:
     Raises:
         UsageError: there is no such file, or it leaves the attribute undefined.
     """
-    root = Path(os.path.abspath(root))
-    path = root / file
-    if path == Path(file):
-        copied = root / f"@{file}"
-        path = copied if copied.is_file() else path
-        root = outside_root(path)
+    folder, path = _located(Path(os.path.abspath(root)), file)
     if not path.is_file():
         raise UsageError(f"{path}: there is no such file.")
-    place = PurePosixPath(path.relative_to(root).as_posix()).with_suffix("")
+    place = PurePosixPath(path.relative_to(folder.root).as_posix()).with_suffix("")
     try:
-        name = _private_name(root, place.parent if place.name == "__init__" else place)
+        name = folder.private_name(place.parent if place.name == "__init__" else place)
         module = importlib.import_module(name)
     except ImportError as error:
         error.msg = re.sub(rf"{_PREFIX}\w+\.", "", str(error.msg))
         raise
-    if module.__file__ != str(path):
+    if module.__spec__ is None or module.__spec__.origin != str(path):
         raise UsageError(f"{path}: a package of the same name lies beside it; rename one of them.")
     if not hasattr(module, attribute):
         hint = nearest(attribute, [name for name in vars(module) if not name.startswith("_")])
@@ -92,24 +88,50 @@ def call(
 
 
 def user_frame(error: BaseException, root: Path) -> str:
-    """Return where in the files below ``root`` an error came from, ``net.py:12: in forward: …``.
+    """Return where in one's own files an error came from, as ``net.py:12: in forward: x = …``.
 
-    It is a line for each of the last frames of the traceback that are in these files, the one that
-    failed last; a line of a file that is no Python is shown likewise. Nothing, if there is none.
+    It is a line for each of the last frames of the traceback that are in files which were imported
+    by :func:`load_own`, the one that failed last; a line that is no Python is shown likewise.
+    Nothing, if there is none.
+
+    Args:
+        root: files of this folder are shown by their places in it, others by whole paths.
     """
-    folder = os.path.join(os.path.abspath(root), "")
-    lines = [
-        f"{frame.filename.removeprefix(folder)}:{frame.lineno}: in {frame.name}: {frame.line}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename.startswith(folder)
+    root = Path(os.path.abspath(root))
+    own = [
+        (frame, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if _loader(frame.f_globals) is not None
     ]
-    if isinstance(error, SyntaxError) and (error.filename or "").startswith(folder):
-        place = f"{str(error.filename).removeprefix(folder)}:{error.lineno}"
-        lines.append(f"{place}: {(error.text or '').strip()}")
+    shown = [
+        f"{_shown(Path(each.filename), root)}:{each.lineno}: in {each.name}: {each.line}"
+        for each in traceback.StackSummary.extract(iter(own))
+    ]
+    if isinstance(error, SyntaxError) and _folder_of(Path(error.filename or "")) is not None:
+        place = f"{_shown(Path(str(error.filename)), root)}:{error.lineno}"
+        shown.append(f"{place}: {(error.text or '').strip()}")
     earlier = error.__cause__ or error.__context__
-    if not lines and earlier is not None:
+    if not shown and earlier is not None:
         return user_frame(earlier, root)
-    return "\n".join(lines[-_MOST_FRAMES:])
+    return "\n".join(shown[-_MOST_FRAMES:])
+
+
+def _loader(names: Mapping[str, object]) -> _OwnLoader | None:
+    """Return what has imported the module with these global names, if it has a private name."""
+    loader = getattr(names.get("__spec__"), "loader", None)
+    return loader if isinstance(loader, _OwnLoader) else None
+
+
+def _folder_of(file: Path) -> _Folder | None:
+    return next((each for each in _folders.values() if file.is_relative_to(each.root)), None)
+
+
+def _shown(file: Path, root: Path) -> Path:
+    folder = _folder_of(file)
+    if folder is None:
+        return file
+    place = file.relative_to(folder.root)
+    return place if root in (folder.root, folder.original) else folder.original / place
 
 
 def _arguments(function: Callable[..., Any], positions: int) -> set[str]:
@@ -147,15 +169,36 @@ def _substituted(value: Any, supplied: Mapping[str, Any]) -> Any:
     return value
 
 
-def _private_name(root: Path, module: PurePosixPath) -> str:
-    """Return the private name of a module, and make it one that Python can import."""
-    own = f"{_PREFIX}{hashlib.sha256(os.fsencode(root)).hexdigest()[:16]}"
-    if own not in _roots:
-        if not any(isinstance(finder, _OwnFinder) for finder in sys.meta_path):
+@dataclass(frozen=True)
+class _Folder:
+    """A folder whose files have private names: where they are imported from, and kept from."""
+
+    root: Path
+    original: Path
+
+    def private_name(self, module: PurePosixPath) -> str:
+        """Return the private name of a module, and make it one that Python can import."""
+        name = f"{_PREFIX}{hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]}"
+        if not _folders:
             sys.meta_path.insert(0, _OwnFinder())
-        _roots[own] = root
-    parts = (quote(part, safe="", errors="surrogateescape") for part in module.parts)
-    return ".".join([own, *(part.replace(".", "%2E") for part in parts)])
+        _folders.setdefault(name, self)
+        parts = (quote(part, safe="", errors="surrogateescape") for part in module.parts)
+        return ".".join([name, *(part.replace(".", "%2E") for part in parts)])
+
+
+_folders: dict[str, _Folder] = {}  # by the first part of the names
+
+
+def _located(root: Path, file: str) -> tuple[_Folder, Path]:
+    """Return the folder that a file is imported from, and its whole path."""
+    path, copied = root / file, root / f"@{file}"
+    if path != Path(file):
+        return _Folder(root, original_folder(root)), path
+    if copied.is_file():
+        outside = outside_root(copied)
+        return _Folder(outside, "/" / outside.relative_to(root / "@")), copied
+    outside = outside_root(path)
+    return _Folder(outside, outside), path
 
 
 class _OwnFinder:
@@ -165,28 +208,36 @@ class _OwnFinder:
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         own, *parts = name.split(".")
-        if own not in _roots:
+        folder = _folders.get(own)
+        if folder is None:
             return None
-        base = _roots[own].joinpath(*(unquote(part, errors="surrogateescape") for part in parts))
+        base = folder.root.joinpath(*(unquote(part, errors="surrogateescape") for part in parts))
         files = [base / "__init__.py", base.with_name(f"{base.name}.py")]
         for file in files if parts else files[:1]:
             if file.is_file():
-                return spec_from_file_location(name, file, loader=_OwnLoader(name, str(file)))
+                return spec_from_file_location(name, file, loader=_OwnLoader(name, file, folder))
         if not base.is_dir():
             return None
-        folder = ModuleSpec(name, None, is_package=True)
-        folder.submodule_search_locations = [str(base)]
-        return folder
+        package = ModuleSpec(name, None, is_package=True)
+        package.submodule_search_locations = [str(base)]
+        return package
 
 
 class _OwnLoader(SourceFileLoader):
     """Runs a module as it is now, without a cache, in which ``import`` looks in its folder."""
 
+    def __init__(self, name: str, file: Path, folder: _Folder) -> None:
+        super().__init__(name, str(file))
+        self.folder = folder
+        self.file = PurePosixPath(file.relative_to(folder.root).as_posix())
+
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__dict__["__builtins__"] = _BUILTINS
+        # Data that lie beside the file are not copied with it.
+        module.__file__ = str(self.folder.original / self.file)
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": _import}
         super().exec_module(module)
 
 
@@ -198,16 +249,12 @@ def _import(
     level: int = 0,
 ) -> ModuleType:
     """Import as ``__import__`` does, local modules first, for a module that has a private name."""
-    loader = getattr((globals or {}).get("__spec__"), "loader", None)
-    if level == 0 and isinstance(loader, _OwnLoader):
-        root = _roots[loader.name.partition(".")[0]]
+    loader = _loader(globals or {})
+    if level == 0 and loader is not None:
         top = name.partition(".")[0]
-        home = home_of(top, PurePosixPath(os.path.relpath(loader.path, root)), root)
+        home = home_of(top, loader.file, loader.folder.root)
         if home is not None:
-            beside = _private_name(root, home)
+            beside = loader.folder.private_name(home)
             module = builtins.__import__(f"{beside}.{name}", globals, locals, fromlist or (), 0)
             return module if fromlist else sys.modules[f"{beside}.{top}"]
     return builtins.__import__(name, globals, locals, fromlist or (), level)
-
-
-_BUILTINS = {**vars(builtins), "__import__": _import}

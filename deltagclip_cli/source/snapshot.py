@@ -222,6 +222,12 @@ def copy_of(store: Path, name: str) -> Path:
     return store / newest / _FILES
 
 
+def original_folder(root: Path) -> Path:
+    """Return the folder whose files a folder holds copies of; itself if it is none of a copy."""
+    record = _read_record(root.parent) if root.name == _FILES else None
+    return root if record is None else Path(record["folder"])
+
+
 def read_copy(store: Path, name: str) -> Code:
     """Return the code whose folder :func:`copy_of` gives.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import torch
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.source.loading import call, load_own, user_frame
+from deltagclip_cli.source.snapshot import collect, keep
 
 Write = Callable[..., Path]
 
@@ -275,6 +277,50 @@ def test_the_lines_of_an_error_are_those_in_ones_own_files(write: Write) -> None
         load_own(root, "torn.py", "f")
     assert user_frame(torn.value, root) == "torn.py:1: def f(:"
     assert user_frame(ValueError(), root) == ""
+
+
+def test_lines_of_what_lies_installed_in_the_folder_are_not_ones_own(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(
+        net="from third import wrong\nwrong()",
+        **{"venv/third": "def wrong():\n    1 / 0"},
+    )
+    monkeypatch.syspath_prepend(root / "venv")
+    with pytest.raises(ZeroDivisionError) as error:
+        load_own(root, "net.py", "x")
+    assert user_frame(error.value, root) == "net.py:2: in <module>: wrong()"
+
+
+def test_a_copy_finds_the_data_beside_the_file_that_it_was_kept_from(
+    write: Write, tmp_path: Path
+) -> None:
+    tables = """
+        from pathlib import Path
+        def data():
+            return Path(__file__).with_suffix(".txt").read_text()
+    """
+    root = write("spec", **{"parts/tables": tables})
+    (root / "parts" / "tables.txt").write_text("1,2")
+    copy = keep(collect(["parts/tables.py:data"], root), tmp_path / "store")
+    assert load_own(copy, "parts/tables.py", "data")() == "1,2"
+
+
+def test_a_file_outside_the_folder_of_the_spec_has_a_whole_path(
+    write: Write, tmp_path: Path
+) -> None:
+    net = "from . import base\nimport helper\nplace = __file__\ndef wrong(): base / 0"
+    elsewhere = write("elsewhere", helper="", **{"pack/__init__": "base = 1", "pack/net": net})
+    file = str(elsewhere / "pack" / "net.py")
+    copy = keep(collect([f"{file}:place"], write("spec")), tmp_path / "store")
+    for root in (copy, tmp_path / "spec"):
+        assert load_own(root, file, "place") == file
+        with pytest.raises(ZeroDivisionError) as error:
+            load_own(root, file, "wrong")()
+        assert user_frame(error.value, root) == f"{file}:4: in wrong: def wrong(): base / 0"
+    shutil.rmtree(elsewhere)
+    copied = load_own(copy, file, "wrong")
+    assert copied.__code__.co_filename.startswith(str(copy))
 
 
 def test_a_part_gets_its_options_and_the_supplied_arguments_that_it_names() -> None:
