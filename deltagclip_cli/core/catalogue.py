@@ -29,6 +29,8 @@ class Catalogue:
         installed: finds what installed libraries add, in the form of ``entries``. It must not
             import those libraries; it is called only when a name is not among ``entries`` or when
             everything is listed.
+        unlisted: finds what there is too much of to be listed, as ``installed`` does, by what
+            stands before the colon in its names.
         bounds: limits of numbers, as keyword arguments of ``pydantic.Field``: those of one of
             ``entries`` by ``name.option``, those of the whole kind by ``option``.
         words: of options by their name, a word that stands for a number which the runner finds out.
@@ -39,6 +41,7 @@ class Catalogue:
     entries: Mapping[str, str]
     supplied: frozenset[str] = frozenset()
     installed: Callable[[], Mapping[str, str]] = dict
+    unlisted: Mapping[str, Callable[[], Mapping[str, str]]] = field(default_factory=dict)
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
     spelling: Callable[[str], str] = str
@@ -51,7 +54,8 @@ class Catalogue:
         """Return the target called ``name``, or None."""
         if name in self.entries:
             return self.entries[name]
-        return self.installed().get(self.spelling(name))
+        unlisted = self.unlisted.get(name.partition(":")[0])
+        return (unlisted or self.installed)().get(self.spelling(name))
 
     def limits(self, target: str, option: str) -> Mapping[str, float]:
         """Return the limits of an option of a target, its own before those of the kind."""

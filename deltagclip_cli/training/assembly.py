@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
@@ -21,6 +22,7 @@ from deltagclip_cli.core import (
     DeviceError,
     UsageError,
     derive_seed,
+    listed,
     load_target,
     stopped,
 )
@@ -36,9 +38,10 @@ from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
 from deltagclip_cli.parts.datasets.staging import own_folder
 from deltagclip_cli.parts.datasets.texts import TextDataset
 from deltagclip_cli.parts.datasets.trees import Tree, map_tree, shapes
+from deltagclip_cli.parts.making import make, wrong_kind
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
-from deltagclip_cli.parts.schedules import Unit, build_schedule
+from deltagclip_cli.parts.schedules import build_schedule
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.source.loading import call
 from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
@@ -129,15 +132,20 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
     dtype = parameter_dtype(trial.precision)
     shape = input_shape(trial.data, dataset.shape)
-    build = partial(build_model, trial.model.target, shape, dataset.classes)
+    build = partial(
+        build_model,
+        shape=shape,
+        classes=dataset.classes,
+        targets_shape=dataset.targets_shape,
+    )
     needs_landscape = trial.certificate is not None or wants_auto(trial.optimizer)
     # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the
     # theorem, in float64, the first weights, those before the step, three vectors of Lanczos, a
     # product and its parts.
     copies = 4 * dtype.itemsize + 7 * torch.float64.itemsize * needs_landscape
-    _check_width(trial.model.options, build, copies, device)
+    _check_width(trial.model, build, copies, device)
     torch.manual_seed(derive_seed(trial.seed, "init"))
-    model = build(trial.model.options).to(device=device, dtype=dtype)
+    model = build(trial.model).to(device=device, dtype=dtype)
     if sum(isinstance(each, nn.Conv2d) for each in model.modules()) > 1:  # not in one layer alone
         model = model.to(memory_format=torch.channels_last)
     train, *others = (
@@ -156,7 +164,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
             every, epochs, precision = trial.certificate.every, trial.epochs, trial.precision
             probe = CertificateProbe(landscape, every=every, epochs=epochs, precision=precision)
             probes.append(probe)
-    optimizer = make_optimizer(trial, [p for p in model.parameters() if p.requires_grad], rate)
+    optimizer = make_optimizer(trial, model, train.steps, rate)
     schedule = make_schedule(trial, optimizer, train.steps)
     data = fingerprint(dataset)
     return Parts(model, task, optimizer, schedule, train, evaluated, device, data, probes)
@@ -210,17 +218,46 @@ def try_out(task: Task, model: nn.Module, batches: AnyBatches) -> None:
 
 
 def make_optimizer(
-    trial: Trial, parameters: Sequence[Tensor], rate: float | None = None
+    trial: Trial, model: nn.Module, steps: int, rate: float | None = None
 ) -> Optimizer:
-    """Make the optimizer of a trial, with ``rate`` for a learning rate that is to be found out."""
-    options = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in trial.optimizer.options.items()
-    }
+    """Make the optimizer of a trial.
+
+    Args:
+        model: whose parameters it trains, of which it gets those that need a gradient. One that
+            names ``model`` gets it whole.
+        steps: in an epoch.
+        rate: a learning rate that was to be found out.
+
+    Raises:
+        UsageError: it refuses its options or fails, is no optimizer, or leaves parameters out.
+    """
+    part = trial.optimizer
+    usual = {k: tuple(v) if isinstance(v, list) else v for k, v in part.options.items()}
     if rate is not None:
-        options["lr"] = rate
-    with _refused_by("optimizer", trial.optimizer.name):
-        optimizer: Optimizer = load_target(trial.optimizer.target)(parameters, **options)
-    return optimizer
+        usual["lr"] = rate
+    supplied = {"model": model, "epochs": trial.epochs, "steps": trial.epochs * steps}
+    named = next(iter(signature(part.load()).parameters), None)
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    positional = () if named in supplied else (parameters,)
+    optimizer = make(part.model_copy(update={"options": usual}), *positional, supplied=supplied)
+    needed = ("step", "zero_grad", "state_dict", "load_state_dict", "param_groups")
+    if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in needed):
+        hint = f"It is a class derived from that, or has {listed(needed)}"
+        raise wrong_kind(part, optimizer, "a torch.optim.Optimizer", hint)
+    given = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    left_out = [
+        name
+        for name, each in model.named_parameters()
+        if each.requires_grad and id(each) not in given
+    ]
+    if left_out:
+        raise UsageError(
+            f"optimizer '{part.name}' leaves out {listed(left_out)}, so that nothing would "
+            "train them.\n"
+            "  Give them to it, or set their requires_grad to False where the model is made."
+        )
+    made: Optimizer = optimizer
+    return made
 
 
 class ScheduleDriver:
@@ -229,7 +266,7 @@ class ScheduleDriver:
     ``ReduceLROnPlateau`` watches the training loss: a schedule must not look at the test set.
     """
 
-    def __init__(self, schedule: LRScheduler | None, unit: Unit = "epoch") -> None:
+    def __init__(self, schedule: LRScheduler | None, unit: str = "epoch") -> None:
         self._schedule = schedule
         self._unit = unit
 
@@ -262,14 +299,8 @@ def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDri
     schedule = trial.schedule
     if schedule is None:
         return ScheduleDriver(None)
-    built = build_schedule(
-        schedule.name,
-        schedule.options,
-        optimizer,
-        periods=trial.epochs * (steps if schedule.unit == "step" else 1),
-        warmup=schedule.warmup,
-        unit=schedule.unit,
-    )
+    epochs = trial.epochs
+    built = build_schedule(schedule, optimizer, epochs=epochs, steps=epochs * steps)
     return ScheduleDriver(built, schedule.unit)
 
 
@@ -288,7 +319,7 @@ def load_dataset(
         supplied = {"download": download, "folder": folder}
     made = call(data.load(), supplied=supplied, options=data.options)
     loaded = adopted(made, data.name)
-    cutter = tokenizer(model.target, model.options, download=download) if model else None
+    cutter = tokenizer(model, download=download) if model else None
     shape = None if isinstance(loaded, TextDataset) else loaded.shape
     check_reading(data, shape, reads_texts=cutter is not None)
     if isinstance(loaded, TextDataset):
@@ -417,21 +448,22 @@ def _memory(name: str, of_container: Callable[[int, int], int]) -> int | None:
 
 
 def _check_width(
-    options: Mapping[str, Any],
-    build: Callable[[Mapping[str, Any]], nn.Module],
-    copy_bytes: int,
-    device: torch.device,
+    model: Model, build: Callable[[Model], nn.Module], copy_bytes: int, device: torch.device
 ) -> None:
     """Refuse a network with a width that has no room, before it fills the memory."""
-    width, free = options.get("width"), free_bytes(device)
-    if width is None or free is None:
+    width, free = model.options.get("width"), free_bytes(device)
+    if not isinstance(width, int) or free is None:
         return
 
     def parameters(width: int) -> int:
+        other = model.model_copy(update={"options": {**model.options, "width": width}})
         with torch.device("meta"):
-            return sum(each.numel() for each in build({**options, "width": width}).parameters())
+            return sum(each.numel() for each in build(other).parameters())
 
-    needed = parameters(width) * copy_bytes
+    try:
+        needed = parameters(width) * copy_bytes
+    except Exception:  # it looks at values, which tensors there do not have, or fails on them
+        return
     if needed <= free:
         return
     fits, too_wide = 0, width

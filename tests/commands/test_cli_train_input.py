@@ -114,7 +114,7 @@ def test_a_seed_that_is_too_large_is_a_wrong_input(deltagclip: Invoke, seed: str
         (["optimizers.sgd={name: adam, betas: [2, 0]}"], "optimizer 'adam' refuses its options"),
         (["optimizers.sgd={name: sgd, nesterov: true}"], "optimizer 'sgd' refuses its options"),
         (["schedule={name: reducelronplateau, warmup: 1}"], "schedule 'reducelronplateau'"),
-        (["schedule={name: onecyclelr, max_lr: 1}"], "schedule 'onecyclelr': "),
+        (["schedule={name: onecyclelr, max_lr: 1}"], "schedule 'onecyclelr' refuses its options: "),
         (["model={name: torchvision:resnet18, fly: 1}"], "fly"),
         (["model={name: torchvision:resnet18, weights: x}"], "weights"),
         (["model={name: torchvision:resnet18, num_classes: 3}"], "num_classes"),

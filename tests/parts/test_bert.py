@@ -19,7 +19,6 @@ from deltagclip_cli.parts.models.bert import PretrainedTokenizer, TextClassifier
 from deltagclip_cli.spec.schema import Data, Model
 from deltagclip_cli.training.assembly import fingerprint, load_dataset
 
-TARGET = models.TABLE.entries["bert"]
 TOKENS = torch.tensor([[2, 5, 6, 15, 3, 0, 0], [2, 5, 6, 18, 7, 8, 3]])
 
 
@@ -40,7 +39,9 @@ def folder(_written: Path, tmp_path: Path) -> Path:
 
 def build(folder: Path, classes: int = 6, *, longest: int = 20, seed: int = 0) -> TextClassifier:
     torch.manual_seed(seed)
-    model = models.build(TARGET, (longest,), classes, {"pretrained": str(folder)})
+    model = models.build(
+        Model.model_validate({"name": "bert", "pretrained": str(folder)}), (longest,), classes
+    )
     assert isinstance(model, TextClassifier)
     return model
 

@@ -18,13 +18,14 @@ from torch.nn import functional
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts import models
 from deltagclip_cli.parts.models.kan import SplineLayer, spline_basis
+from deltagclip_cli.spec.schema import Model
 
 ORDERS = range(1, 11)
 
 
 def build(shape: tuple[int, ...] = (4,), classes: int = 3, **options: Any) -> nn.Sequential:
     torch.manual_seed(0)
-    model = models.build("deltagclip_cli.parts.models.kan:kan", shape, classes, options)
+    model = models.build(Model.model_validate({"name": "kan", **options}), shape, classes)
     assert isinstance(model, nn.Sequential)
     return model
 

@@ -12,6 +12,7 @@ from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.schedules import TABLE, build_schedule
+from deltagclip_cli.spec.schema import Schedule
 from deltagclip_cli.training.assembly import ScheduleDriver
 
 PERIODS = 12
@@ -45,8 +46,9 @@ class Training:
     ) -> None:
         self.optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=LR, momentum=0.9)
         self.unit = unit
+        written = {"name": name, "warmup": warmup, "unit": unit, **options}
         schedule = build_schedule(
-            name, options, self.optimizer, periods=PERIODS, warmup=warmup, unit=unit
+            Schedule.model_validate(written), self.optimizer, epochs=PERIODS, steps=PERIODS
         )
         self.driver = ScheduleDriver(schedule, unit)
 
@@ -210,5 +212,5 @@ def test_a_plateau_has_neither_steps_nor_a_warm_up(
     ],
 )
 def test_what_torch_refuses_is_named_with_the_schedule(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"schedule '{name}': "):
+    with pytest.raises(UsageError, match=f"schedule '{name}' refuses its options: "):
         Training(name, **options)

@@ -36,7 +36,10 @@ MUON = "optimizers.m={name: muon_adamw, schedule: {name: onecyclelr, total_steps
 @pytest.mark.parametrize(
     ("setting", "fault"),
     [
-        (f"{ONE_CYCLE}}}", "schedule 'onecyclelr': You must define either total_steps OR"),
+        (
+            f"{ONE_CYCLE}}}",
+            "schedule 'onecyclelr' refuses its options: You must define either total_steps OR",
+        ),
         (f"{ONE_CYCLE}, total_steps: 3}}", "fails after step 4 of 4: Tried to step 4 times."),
         ("schedule={name: cosine, warmup: 5}", "warmup is 5 epochs, but the training has 2"),
         ("schedule={name: reducelronplateau, unit: step}", "neither a warm-up nor 'unit: step'"),

@@ -39,6 +39,7 @@ from deltagclip_cli.training.assembly import (
     total_bytes,
     try_out,
 )
+from deltagclip_cli.training.stepping import Stepper, check_state
 
 _STEPS = 2  # of an optimizer: the second meets the state that the first has made
 _RATE = 0.1  # in the place of one that is not a number yet
@@ -135,7 +136,7 @@ class Rehearsal:
         if not isinstance(found, Outline):
             return None
         shape = None if found.texts else found.shape
-        check_reading(data, shape, reads_texts=reads_texts(trial.model.target))
+        check_reading(data, shape, reads_texts=reads_texts(trial.model))
         self._check_room(found.nbytes, f"data {data.name}: its samples take", _CPU)
         found = found.limited(train_samples=data.train_samples, test_samples=data.test_samples)
         check_batch_size(data, found.train)
@@ -161,12 +162,11 @@ class Rehearsal:
     def _network(self, outline: Outline, trial: Trial) -> tuple[nn.Module, NetworkOutline]:
         """Return the network, as large as it is and without memory, and its outline."""
         shape = input_shape(trial.data, outline.shape)
-        options = trial.model.options
         try:
             with torch.device("meta"):
-                model = build(trial.model.target, shape, outline.classes, options)
+                model = build(trial.model, shape, outline.classes)
         except NotImplementedError:  # it looks at values, which tensors there do not have
-            model = build(trial.model.target, shape, outline.classes, options)
+            model = build(trial.model, shape, outline.classes)
         numbers = sum(each.numel() for each in model.parameters())
         said = f"model {trial.model.name}: its {numbers:,} parameters and their gradients take"
         needed = 2 * numbers * parameter_dtype(trial.precision).itemsize
@@ -199,22 +199,26 @@ class Rehearsal:
     def _step(self, network: NetworkOutline, trial: Trial) -> None:
         """Make steps with small parameters of the network's kinds."""
         name, parameters = trial.optimizer.name, self._parameters(network, trial)
-        optimizer = make_optimizer(self._tunable(trial), parameters, _rate(trial))
+        optimizer = make_optimizer(self._tunable(trial), parameters, 1, _rate(trial))
 
-        def closure() -> Tensor:
+        def evaluate() -> Tensor:
             optimizer.zero_grad()
             loss = torch.stack([each.square().sum() for each in parameters]).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
         try:
+            stepper = Stepper(optimizer)
+            stepper.train()
             for _ in range(_STEPS):
-                optimizer.step(closure)  # type: ignore[arg-type]
+                stepper.step(evaluate)
         except Exception as error:
             raise UsageError(
                 f"optimizer '{name}' fails when it steps: {_said_by(error)}."
             ) from None
-        kept = [optimizer.state.get(each, {}).values() for each in parameters]
+        check_state(f"optimizer '{name}'", optimizer.state_dict())
+        state = getattr(optimizer, "state", {})
+        kept = [dict(state.get(each, {})).values() for each in parameters]
         copies = 2 + min(
             sum(isinstance(value, Tensor) and value.shape == each.shape for value in values)
             for each, values in zip(parameters, kept, strict=True)
@@ -223,12 +227,12 @@ class Rehearsal:
         said = f"optimizer '{name}': {network.numbers:,} parameters, their gradients and what it "
         self._check_room(needed, f"{said}keeps of each take", self._device)
 
-    def _parameters(self, network: NetworkOutline, trial: Trial) -> list[nn.Parameter]:
+    def _parameters(self, network: NetworkOutline, trial: Trial) -> nn.ParameterList:
         dtype, device = parameter_dtype(trial.precision), self._device
-        return [
-            nn.Parameter(torch.ones((2,) * number, dtype=dtype, device=device))
-            for number in network.dimensions
-        ]
+        ones = (
+            torch.ones((2,) * number, dtype=dtype, device=device) for number in network.dimensions
+        )
+        return nn.ParameterList(ones)
 
     def _tunable(self, trial: Trial) -> Trial:
         """Return a trial without what a CPU alone refuses, if it is meant for a GPU elsewhere."""
@@ -247,7 +251,7 @@ class Rehearsal:
         steps = 1 if size == "full" or outline is None else -(-outline.train // size)
         parameters = self._parameters(network, trial)
         try:
-            optimizer = make_optimizer(self._tunable(trial), parameters, _rate(trial))
+            optimizer = make_optimizer(self._tunable(trial), parameters, steps, _rate(trial))
         except UsageError:  # which is told of elsewhere
             optimizer = SGD(parameters, _RATE, momentum=0.9)
         driver, name, unit = make_schedule(trial, optimizer, steps), schedule.name, schedule.unit

@@ -3,8 +3,8 @@
 A builder of ours is called as ``builder(shape, classes, **options)``, with ``shape`` as images
 ``(C, H, W)``, vectors ``(D,)`` or texts of at most so many tokens ``(L,)`` have it. What it returns
 maps inputs ``(N, *shape)`` to logits ``(N, classes)``, unless its task wants something else. What
-torchvision has is called by its own convention, without pretrained weights. Whoever wants a model
-calls :func:`build` and need not know which of the two it is.
+torchvision and timm have is called by their conventions, without pretrained weights. Whoever wants
+a model, anybody's, calls :func:`build`.
 
 A builder that reads texts has an option ``pretrained`` and an attribute ``tokenizer``, the class of
 what cuts them, such as ``models.bert.PretrainedTokenizer``.
@@ -14,38 +14,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import Catalogue, UsageError, load_target
+from deltagclip_cli.core import Catalogue, UsageError
+from deltagclip_cli.parts.making import make, wrong_kind
 from deltagclip_cli.source.signatures import source_path
 
 if TYPE_CHECKING:
     from torch import nn
 
-PREFIX = "torchvision:"
+    from deltagclip_cli.spec.schema import Model
 
-# These two return their auxiliary outputs too while they train, unless told not to, and warn
+# Options of those whose short names have a prefix. Without weights, torchvision needs no network.
+_CONVENTIONS: Mapping[str, Mapping[str, Any]] = {
+    "torchvision": {"weights": None, "num_classes": "$classes"},
+    "timm": {"num_classes": "$classes", "in_chans": "$channels"},
+}
+
+# These return their auxiliary outputs too while they train, unless told not to, and warn
 # unless told how to initialise themselves.
-_LOGITS_ONLY = {"aux_logits": False, "init_weights": True}
+_LOGITS_ONLY: Mapping[str, Mapping[str, Any]] = {
+    name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")
+}
 
 # Other decorators may stand between this one and the function, over several lines.
-_REGISTERED = re.compile(r"^@register_model\(\)$.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
+_REGISTERED = re.compile(r"^@register_model(?:\(\))?$.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
 
 
 @cache
-def torchvision_names() -> Mapping[str, str]:
+def _registered(package: str) -> Mapping[str, str]:
     """Return ``{"torchvision:resnet50": "torchvision.models.resnet:resnet50", ...}``, sorted.
 
-    Torchvision marks every builder with ``@register_model()``. The files directly in its folder
-    ``models`` are the classifiers; segmentation, detection and so on have folders of their own.
+    Both packages mark every builder of a classifier with ``@register_model``, in a file directly in
+    their folder ``models``. Torchvision has those for segmentation, detection and so on below it.
     """
     try:
-        folder = source_path("torchvision.models").parent
+        folder = source_path(f"{package}.models").parent
     except LookupError:
         return {}
     found = {
-        f"{PREFIX}{name}": f"torchvision.models.{file.stem}:{name}"
+        f"{package}:{name}": f"{package}.models.{file.stem}:{name}"
         for file in folder.glob("*.py")
         for name in _REGISTERED.findall(file.read_text(encoding="utf-8"))
     }
@@ -68,7 +77,8 @@ TABLE = Catalogue(
     supplied=frozenset(
         {"shape", "classes", "num_classes", "weights", "progress", "aux_logits", "init_weights"}
     ),
-    installed=torchvision_names,
+    installed=partial(_registered, "torchvision"),
+    unlisted={"timm": partial(_registered, "timm")},
     bounds={
         "kan.grid": {"ge": 1, "le": 1_000},
         "kan.order": {"ge": 1, "le": 10},
@@ -81,41 +91,54 @@ TABLE = Catalogue(
 
 
 def build(
-    target: str, shape: tuple[int, ...], classes: int, options: Mapping[str, Any]
+    model: Model,
+    shape: Any,
+    classes: int | None,
+    targets_shape: Any = (),
 ) -> nn.Module:
-    """Build the model behind a target of :data:`TABLE`, on the CPU, in the default dtype.
+    """Build a model, on the CPU, in the default dtype, for the sizes of the data.
 
-    The shape is that of one input, ``(C, H, W)`` or ``(D,)``. A value of an option that no bound
-    forbids may be refused with UsageError, as may the shape.
+    It is given those of them that it names, as ``shape``, ``channels`` (the first of a shape),
+    ``classes`` and ``targets_shape``.
+
+    Args:
+        shape: of one input, ``(C, H, W)`` or ``(D,)``, or a tree of shapes.
+        classes: how many there are; None if the targets are no classes.
+        targets_shape: of one target, ``()`` for a class, or a tree of shapes.
+
+    Raises:
+        UsageError: it refuses the sizes or its options, fails, or is nothing that can be trained.
     """
-    model: nn.Module
-    if not target.startswith("torchvision."):
-        model = load_target(target)(shape, classes, **options)
-        return model
-    name = target.rpartition(":")[2]
-    settings = _LOGITS_ONLY if name in ("googlenet", "inception_v3") else {}
-    try:
-        model = load_target(target)(weights=None, num_classes=classes, **settings, **options)
-    except (TypeError, ValueError) as error:
+    from torch import nn
+
+    sizes = {"shape": shape, "classes": classes, "targets_shape": targets_shape}
+    if isinstance(shape, tuple) and shape and isinstance(shape[0], int):
+        sizes["channels"] = shape[0]
+    supplied = {name: size for name, size in sizes.items() if size is not None}
+    prefix, _, short = model.name.rpartition(":")
+    usual = {**_CONVENTIONS.get(prefix, {}), **_LOGITS_ONLY.get(short, {})}
+    built = make(model, supplied=supplied, usual=usual)
+    if not isinstance(built, nn.Module):
+        hint = "Write the class of the network, or a function that returns it"
+        raise wrong_kind(model, built, "a torch.nn.Module", hint)
+    if not any(each.requires_grad for each in built.parameters()):
         raise UsageError(
-            f"model {PREFIX}{name} does not accept its options "
-            f"({', '.join(f'{key}={value!r}' for key, value in options.items()) or 'none'}).\n"
-            f"  torchvision says: {error}\n"
-            "  Correct or remove the option; torchvision's documentation lists what there is."
-        ) from error
-    return model
+            f"model '{model.name}' has no parameter that needs a gradient: there is nothing to "
+            "train.\n  Register its layers as attributes of the module, or in an nn.ModuleList."
+        )
+    return built
 
 
-def reads_texts(target: str) -> bool:
-    """Return whether the model behind a target reads texts."""
-    return not target.startswith("torchvision.") and hasattr(load_target(target), "tokenizer")
+def reads_texts(model: Model) -> bool:
+    """Return whether a model reads texts."""
+    return hasattr(model.load(), "tokenizer")
 
 
-def tokenizer(target: str, options: Mapping[str, Any], *, download: bool) -> Any:
+def tokenizer(model: Model, *, download: bool) -> Any:
     """Return what cuts texts into tokens for a model; None if it reads no texts."""
-    if not reads_texts(target):
+    if not reads_texts(model):
         return None
-    return load_target(target).tokenizer(options["pretrained"], download=download)
+    return model.load().tokenizer(model.options["pretrained"], download=download)
 
 
 def image_shape(model: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -1,0 +1,63 @@
+"""Parts that are made by calling what their names mean, and the words for those that refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deltagclip_cli.core import DeltaGClipError, UsageError, stopped
+from deltagclip_cli.source.loading import call, user_frame
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.component import Component
+
+
+def make(
+    part: Component,
+    *positional: Any,
+    supplied: Mapping[str, Any],
+    usual: Mapping[str, Any] | None = None,
+) -> Any:
+    """Call what a part's name means with its options, and with what it names of what is supplied.
+
+    Args:
+        positional: what it gets first, whatever it calls it.
+        usual: options that its own ones replace.
+
+    Raises:
+        UsageError: it refuses what it is given, or fails; what the import of its file raises is
+            passed on as it is.
+    """
+    function = part.load()
+    try:
+        options = {**(usual or {}), **part.options}
+        return call(function, *positional, supplied=supplied, options=options)
+    except (DeltaGClipError, NotImplementedError):  # which devices without memory raise
+        raise
+    except Exception as error:
+        from torch import OutOfMemoryError
+
+        if isinstance(error, OutOfMemoryError):
+            raise
+        raise UsageError(refusal(part, error)) from error
+
+
+def refusal(part: Component, error: Exception) -> str:
+    """Say that a part cannot be made, with the lines of its own files that say why."""
+    expected = isinstance(error, (TypeError, ValueError, RuntimeError)) and str(error)
+    words = stopped(error if expected else f"{type(error).__name__}: {error}")
+    frames = user_frame(error, Path())
+    if frames:
+        where = "".join(f"\n  {line}" for line in frames.splitlines())
+        return f"{part.table().kind} '{part.name}' cannot be made: {words}{where}"
+    said = "refuses its options" if expected else "cannot be made"
+    return f"{part.table().kind} '{part.name}' {said}: {words}"
+
+
+def wrong_kind(part: Component, made: Any, kind: str, hint: str) -> UsageError:
+    """Return the error that a part has made something else than ``kind``, which has an article."""
+    got = "nothing" if made is None else f"an object of type {type(made).__qualname__}"
+    return UsageError(
+        f"{part.table().kind} '{part.name}' made {got}, where {kind} is needed.\n  {hint}."
+    )
