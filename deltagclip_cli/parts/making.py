@@ -47,12 +47,16 @@ def refusal(part: Component, error: Exception) -> str:
     """Say that a part cannot be made, with the lines of its own files that say why."""
     expected = isinstance(error, (TypeError, ValueError, RuntimeError)) and str(error)
     words = stopped(error if expected else f"{type(error).__name__}: {error}")
-    frames = user_frame(error, Path())
-    if frames:
-        where = "".join(f"\n  {line}" for line in frames.splitlines())
+    where = own_lines(error)
+    if where:
         return f"{part.table().kind} '{part.name}' cannot be made: {words}{where}"
     said = "refuses its options" if expected else "cannot be made"
     return f"{part.table().kind} '{part.name}' {said}: {words}"
+
+
+def own_lines(error: BaseException) -> str:
+    """Return the lines of a user's own files that an error came from, each indented; or nothing."""
+    return "".join(f"\n  {line}" for line in user_frame(error, Path()).splitlines())
 
 
 def wrong_kind(part: Component, made: Any, kind: str, hint: str) -> UsageError:

@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from deltagclip_cli.core import (
     DataError,
+    DeltaGClipError,
     DeviceError,
     UsageError,
     derive_seed,
@@ -34,15 +35,17 @@ from deltagclip_cli.parts.datasets.dataset import (
     TokenBatches,
     place,
 )
-from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
+from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items, seeded
 from deltagclip_cli.parts.datasets.staging import own_folder
 from deltagclip_cli.parts.datasets.texts import TextDataset
-from deltagclip_cli.parts.datasets.trees import Tree, map_tree, shapes
-from deltagclip_cli.parts.making import make, wrong_kind
+from deltagclip_cli.parts.making import make, own_lines, wrong_kind
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
+from deltagclip_cli.parts.nested import Tree, map_tree, shapes
 from deltagclip_cli.parts.schedules import build_schedule
 from deltagclip_cli.parts.tasks import Loss
+from deltagclip_cli.parts.tasks.outcome import OwnTask, check_task
+from deltagclip_cli.parts.tasks.supervised import Supervised
 from deltagclip_cli.source.loading import call
 from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
 from deltagclip_cli.theory.landscape import Landscape
@@ -135,7 +138,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     build = partial(
         build_model,
         shape=shape,
-        classes=dataset.classes,
+        classes=dataset.classes or None,
         targets_shape=dataset.targets_shape,
     )
     needs_landscape = trial.certificate is not None or wants_auto(trial.optimizer)
@@ -155,6 +158,8 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     task = make_task(trial)
     for batches in others:
         try_out(task, model, batches)
+    if isinstance(task, (OwnTask, Supervised)):
+        check_task(task, model, partial(first_samples, others[0]), trial.task.name)
     rate, probes = None, []
     if needs_landscape:
         (whole,) = train.iterate(None, None)  # which the spec has seen to
@@ -186,9 +191,17 @@ def parameter_dtype(precision: str) -> torch.dtype:
 
 def make_task(trial: Trial) -> Task:
     """Make what is minimised and measured."""
-    with _refused_by("task", trial.task.name):
-        task: Task = load_target(trial.task.target)(**trial.task.options)
-    return task
+    name = trial.task.name
+    with _refused_by("task", name):
+        made = trial.task.load()
+        options = trial.task.options
+        if ":" not in name or isinstance(made, type):
+            made = call(made, supplied={}, options=options)
+            options = {}
+    if ":" not in name:
+        task: Task = made
+        return task
+    return OwnTask(partial(made, **call(dict, supplied={}, options=options)), name)
 
 
 @contextmanager
@@ -203,18 +216,26 @@ def _refused_by(kind: str, name: str) -> Iterator[None]:
 @torch.inference_mode()
 def try_out(task: Task, model: nn.Module, batches: AnyBatches) -> None:
     """Apply the task to two samples, so that parts that do not fit are found out at once."""
-    inputs, targets = next(batches.iterate(None, None))
-    few = map_tree(lambda leaf: leaf[:2], (inputs, targets))
+    inputs, targets = first_samples(batches, 2)
     try:
-        task(model.eval(), *few)
-    except torch.OutOfMemoryError:
+        task(model.eval(), inputs, targets)
+    except (torch.OutOfMemoryError, DeltaGClipError):
         raise
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except Exception as error:
         raise UsageError(
             f"{type(model).__name__} cannot be applied to inputs of shape "
-            f"{shapes(inputs)}: {stopped(error)}\n"
+            f"{shapes(inputs)}: {stopped(error)}{own_lines(error)}\n"
             "  Check that the model, the data and the task of the experiment fit together."
         ) from None
+
+
+def first_samples(batches: AnyBatches, count: int) -> tuple[Tree, Tree]:
+    """Return inputs and targets of so many samples, or of as many as one batch has."""
+    if isinstance(batches, FetchedBatches):
+        return batches.first(count)
+    inputs, targets = next(batches.iterate(None, None))
+    few: tuple[Tree, Tree] = map_tree(lambda leaf: leaf[:count], (inputs, targets))
+    return few
 
 
 def make_optimizer(
@@ -317,8 +338,12 @@ def load_dataset(
     supplied = {"download": download, "root": data_dir, "image_size": data.image_size}
     if folder is not None:
         supplied = {"download": download, "folder": folder}
-    made = call(data.load(), supplied=supplied, options=data.options)
-    loaded = adopted(made, data.name)
+    if folder is None:
+        loaded = call(data.load(), supplied=supplied, options=data.options)
+    else:
+        with seeded(0):  # so that it makes the same each time
+            loaded = make(data, supplied=supplied)
+    loaded = adopted(loaded, data.name)
     cutter = tokenizer(model, download=download) if model else None
     shape = None if isinstance(loaded, TextDataset) else loaded.shape
     check_reading(data, shape, reads_texts=cutter is not None)

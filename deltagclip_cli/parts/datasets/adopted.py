@@ -20,7 +20,7 @@ from deltagclip_cli.parts.datasets.dataset import (
 )
 from deltagclip_cli.parts.datasets.fetched import Collate, Items
 from deltagclip_cli.parts.datasets.texts import TextDataset
-from deltagclip_cli.parts.datasets.trees import Tree, leaves, map_tree, outlined
+from deltagclip_cli.parts.nested import Tree, leaves, map_tree, outlined
 
 _KEYS = ("train", "test", "validation", "collate", "classes")
 _EXPECTED = (

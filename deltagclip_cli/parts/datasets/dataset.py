@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deltagclip_cli.core import DataError
-from deltagclip_cli.parts.datasets.trees import Tree, leaves, map_tree, outlined, shapes
+from deltagclip_cli.parts.nested import Tree, leaves, map_tree, outlined, shapes
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.datasets.fetched import Items

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import inspect
 import logging
 import random
 import signal
@@ -16,8 +15,8 @@ import sys
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,8 +27,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from deltagclip_cli.core import DataError, derive_seed, shortened
 from deltagclip_cli.parts.datasets.dataset import batch_sizes
-from deltagclip_cli.parts.datasets.trees import Tree, leaves, map_tree, samples_in
-from deltagclip_cli.source.loading import user_frame
+from deltagclip_cli.parts.making import own_lines
+from deltagclip_cli.parts.nested import Tree, leaves, map_tree, samples_in
 
 Collate = Callable[[list[Any]], Any]
 Key = tuple[int, Sequence[int]]  # a seed, and the places of samples
@@ -102,27 +101,10 @@ class Items:
         return _checksum(self.fetch((0, places)), zlib.crc32(str(len(self)).encode(), before))
 
     def fetch(self, key: Key) -> tuple[Tree, Tree]:
-        """Return inputs and targets of some samples, drawn with a seed; DataError if they fail.
-
-        The generators of this process are left as they were. Torch computes in one thread, as it
-        does in a worker, since sums differ with the number of threads.
-        """
+        """Return inputs and targets of some samples, drawn with a seed; DataError if they fail."""
         seed, places = key
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()
-        threads = torch.get_num_threads()
-        torch.default_generator.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        if threads > 1:
-            torch.set_num_threads(1)
-        try:
+        with seeded(seed):
             return self._collated(self._taken(places), len(places))
-        finally:
-            torch.set_rng_state(before[0])
-            random.setstate(before[1])
-            np.random.set_state(before[2])
-            if threads > 1:
-                torch.set_num_threads(threads)
 
     def _taken(self, places: Sequence[int]) -> list[Any]:
         samples: list[Any] = []
@@ -133,9 +115,7 @@ class Items:
                 samples.append(self._dataset[place])
         except Exception as error:
             number = places[min(len(samples), len(places) - 1)]
-            raise self._failed(
-                f"sample {number} cannot be fetched", error, self._dataset
-            ) from error
+            raise self._failed(f"sample {number} cannot be fetched", error) from error
         return samples
 
     def _collated(self, samples: list[Any], count: int) -> tuple[Tree, Tree]:
@@ -151,7 +131,7 @@ class Items:
             made = (self._collate or default_collate)(samples)
         except Exception as error:
             words = "samples cannot be made a batch"
-            raise self._failed(words, error, self._collate or self._dataset) from error
+            raise self._failed(words, error) from error
         by = "collate" if self._collate else "torch"
         if not isinstance(made, (tuple, list)) or len(made) != 2:
             raise DataError(
@@ -169,16 +149,32 @@ class Items:
             )
         return inputs, targets
 
-    def _failed(self, words: str, error: Exception, culprit: Any) -> DataError:
-        where = ""
-        code = culprit if inspect.isroutine(culprit) else type(culprit)
-        try:
-            folder = Path(inspect.getfile(code)).parent
-            where = "".join(f"\n  {line}" for line in user_frame(error, folder).splitlines())
-        except (TypeError, OSError):  # it is no Python
-            pass
+    def _failed(self, words: str, error: Exception) -> DataError:
         said = f"{type(error).__name__}: {shortened(str(error), 400)}"
-        return DataError(f"{self._where}: {words}: {said}{where}")
+        return DataError(f"{self._where}: {words}: {said}{own_lines(error)}")
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed all generators of the CPU for a while, and leave them as they were.
+
+    Torch computes in one thread, as it does in a worker: sums differ with the number of threads.
+    """
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    threads = torch.get_num_threads()
+    torch.default_generator.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    if threads > 1:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before[0])
+        random.setstate(before[1])
+        np.random.set_state(before[2])
+        if threads > 1:
+            torch.set_num_threads(threads)
 
 
 def _tree(value: Any, where: str) -> Tree:
@@ -234,7 +230,7 @@ class FetchedBatches:
         dtype: torch.dtype = torch.float32,
         workers: int = 0,
     ) -> None:
-        self.samples = len(items)
+        self._items, self.samples = items, len(items)
         self.sizes = batch_sizes(self.samples, batch_size)
         self.steps = len(self.sizes)
         self._batch_size, self._device, self._dtype = batch_size, device, dtype
@@ -258,6 +254,11 @@ class FetchedBatches:
     def close(self) -> None:
         """End the workers, which have open what this process had when they began."""
         self._loader = None
+
+    def first(self, count: int) -> tuple[Tree, Tree]:
+        """Return inputs and targets of so many samples, or of all there are."""
+        inputs, targets = self._items.fetch((0, range(min(count, self.samples))))
+        return map_tree(self._placed, inputs), map_tree(self._placed, targets)
 
     def iterate(
         self, order: Tensor | None, generator: torch.Generator | None, start: int = 0

@@ -117,7 +117,13 @@ def build(
     supplied = {name: size for name, size in sizes.items() if size is not None}
     prefix, _, short = model.name.rpartition(":")
     usual = {**_CONVENTIONS.get(prefix, {}), **_LOGITS_ONLY.get(short, {})}
-    built = make(model, supplied=supplied, usual=usual)
+    try:
+        built = make(model, supplied=supplied, usual=usual)
+    except UsageError as error:
+        if classes is not None or "'classes'" not in str(error):
+            raise
+        hint = "The data do not say how many there are: let them return 'classes' beside 'train'."
+        raise UsageError(f"{error}\n  {hint}") from error
     if not isinstance(built, nn.Module):
         hint = "Write the class of the network, or a function that returns it"
         raise wrong_kind(model, built, "a torch.nn.Module", hint)

@@ -1,7 +1,7 @@
 """Tasks: what is computed from a batch, and what of it is differentiated and reported.
 
 A task is made as ``Task(**options)`` and called as ``task(model, inputs, targets)``; it returns a
-:class:`Loss`.
+:class:`Loss`. One of a user's own is called likewise, with its options, and may return less.
 """
 
 from __future__ import annotations
@@ -19,8 +19,17 @@ TABLE = Catalogue(
     {
         "autoencode": "deltagclip_cli.parts.tasks.autoencode:Autoencode",
         "classify": "deltagclip_cli.parts.tasks.classify:Classify",
+        "supervised": "deltagclip_cli.parts.tasks.supervised:Supervised",
     },
 )
+
+LOSSES = (
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy",
+    "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "mse_loss", "multi_margin_loss",
+    "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
+    "smooth_l1_loss", "soft_margin_loss",
+)  # fmt: skip
+"""The losses of torch.nn.functional that compare outputs with targets, sample by sample."""
 
 
 @dataclass(frozen=True, slots=True)
