@@ -1,0 +1,306 @@
+"""Arguments of classes and functions, those included to which their ``**kwargs`` go."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional
+
+from deltagclip_cli.source.annotations import REQUIRED, UNKNOWN, default_of, type_of
+from deltagclip_cli.source.definitions import Definition, Family, evaluate, family, members
+from deltagclip_cli.source.keywords import (
+    Function,
+    arguments_of,
+    keyword_uses,
+    statements_of,
+)
+from deltagclip_cli.source.modules import Bindings, bindings
+
+
+@dataclass(frozen=True)
+class Option:
+    """One argument: its type for pydantic, and its default, `REQUIRED` or `UNKNOWN`."""
+
+    annotation: Any
+    default: Any
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a call takes.
+
+    Args:
+        options: by name; those that go through ``**kwargs`` come last and have no known default.
+        open: whether others may be accepted, since keywords go where they cannot be followed.
+        positional: the names of those that need not be given by name, in their order.
+    """
+
+    options: Mapping[str, Option] = field(default_factory=dict)
+    open: bool = False
+    positional: Sequence[str] = ()
+
+    def without(self, count: int, names: Sequence[str] = ()) -> Arguments:
+        """Return what is left when ``count`` are given by place, and others by name."""
+        given = {*self.positional[:count], *names}
+        left = {name: option for name, option in self.options.items() if name not in given}
+        return replace(self, options=left, positional=self.positional[count:])
+
+
+_ANY = Arguments(open=True)
+
+
+def arguments_taken(definition: Definition, seen: frozenset[ast.AST] = frozenset()) -> Arguments:
+    """Return what a class or a function takes; anything, where that cannot be read.
+
+    Args:
+        seen: the definitions on the way to this one.
+    """
+    node, module = definition.node, definition.module
+    match node:
+        case ast.ClassDef():
+            return _constructed(family(definition), seen | {node}) if node not in seen else _NONE
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
+            return _Callee(definition).taken(seen)
+        case ast.Call() if node not in seen and _is_partial(node):
+            made = _first_taken(evaluate(module, node.args[0]), seen | {node})
+            fixed = {each.arg: default_of(each.value) for each in node.keywords if each.arg}
+            left = made.without(len(node.args) - 1)
+            changed = {
+                name: replace(option, default=fixed.get(name, option.default))
+                for name, option in left.options.items()
+            }
+            return replace(left, options=changed)
+    return _ANY
+
+
+_NONE = Arguments()
+
+
+def _first_taken(found: Sequence[Any], seen: frozenset[ast.AST]) -> Arguments:
+    definitions = [each for each in found if isinstance(each, Definition)]
+    return arguments_taken(definitions[0], seen) if definitions else _ANY
+
+
+def _is_partial(node: ast.Call) -> bool:
+    return bool(node.args) and ast.unparse(node.func).rpartition(".")[2] == "partial"
+
+
+def _constructed(
+    line: Family, seen: frozenset[ast.AST], behind: Definition | None = None
+) -> Arguments:
+    """Return what the first constructor takes, of classes behind another one."""
+    for owner in line.behind(behind):
+        inside = members(owner)
+        for name in ("__init__", "__new__"):
+            for each in inside.get(name, ())[:1]:
+                return _Callee(each, line, owner).taken(seen)
+        if _makes_fields(owner):
+            return _fields(line, owner)
+    return Arguments(open=not line.is_whole)
+
+
+@dataclass(frozen=True)
+class _Callee:
+    """A function, and if it is a method, for which class it is called and which one has it."""
+
+    definition: Definition
+    line: Family | None = None
+    owner: Definition | None = None
+
+    @property
+    def function(self) -> Function | None:
+        node = self.definition.node
+        return node if isinstance(node, Function) else None
+
+    @property
+    def receiver(self) -> str:
+        """The name of the argument that is the object or the class; empty if there is none."""
+        decorators = [ast.unparse(each) for each in getattr(self.function, "decorator_list", ())]
+        if self.line is None or self.function is None or "staticmethod" in decorators:
+            return ""
+        arguments = self.function.args
+        return next((each.arg for each in (*arguments.posonlyargs, *arguments.args)), "")
+
+    def places(self) -> list[ast.arg]:
+        """Return the arguments that may be given by place, without the receiver."""
+        assert self.function is not None
+        places = [*self.function.args.posonlyargs, *self.function.args.args]
+        return places[1:] if self.receiver else places
+
+    def taken(self, seen: frozenset[ast.AST]) -> Arguments:
+        """Return what it takes."""
+        function, module = self.function, self.definition.module
+        if function is None:
+            return _ANY
+        if function in seen:
+            return _NONE
+        arguments = function.args
+        places = [*arguments.posonlyargs, *arguments.args]
+        defaults = [None] * (len(places) - len(arguments.defaults)) + [*arguments.defaults]
+        pairs = zip(
+            [*places, *arguments.kwonlyargs], [*defaults, *arguments.kw_defaults], strict=True
+        )
+        options = {
+            each.arg: Option(_or_none(type_of(each.annotation, module), value), value)
+            for each, default in pairs
+            for value in [default_of(default)]
+            if each.arg != self.receiver
+        }
+        positional = [each.arg for each in self.places()]
+        if arguments.kwarg is None:
+            return Arguments(options, False, positional)
+        through = self.followed(arguments.kwarg.arg, seen | {function})
+        if arguments.vararg is not None and not positional:
+            positional = [*through.positional]
+        more = {k: option for k, option in through.options.items() if k not in options}
+        return Arguments({**options, **more}, through.open, positional)
+
+    def followed(self, keywords: str, seen: frozenset[ast.AST]) -> Arguments:
+        """Return what is taken of a dictionary of keywords that has a name in the function."""
+        assert self.function is not None
+        uses = keyword_uses(self.function, keywords)
+        options = {
+            name: Option(Any, UNKNOWN if default is None else default_of(default))
+            for name, default in uses.read.items()
+        }
+        is_open = uses.lost
+        positional: Sequence[str] = ()
+        for call, names in uses.unpacked:
+            given, taken = self._unpacked(call, seen)
+            left = taken.without(given, names)
+            for name, option in left.options.items():
+                options.setdefault(name, replace(option, default=UNKNOWN))
+            positional = positional or left.positional
+            is_open |= left.open
+        for call, place in uses.handed:
+            handed = self._handed(call, place, seen)
+            options = {**handed.options, **options}
+            is_open |= handed.open
+        return Arguments(options, is_open, positional)
+
+    def _unpacked(self, call: ast.Call, seen: frozenset[ast.AST]) -> tuple[int, Arguments]:
+        """Return how many arguments a call gives by place, and what is called takes."""
+        function, given = call.func, call.args
+        if _is_partial(call):
+            function, given = given[0], given[1:]
+        count = next((n for n, x in enumerate(given) if isinstance(x, ast.Starred)), len(given))
+        match function:
+            case ast.Attribute(value=ast.Call(func=ast.Name("super")), attr="__init__"):
+                return count, _constructed(self.line, seen, self.owner) if self.line else _ANY
+            case ast.Attribute(value=ast.Call(func=ast.Name("super")), attr="__new__"):
+                count -= 1
+        callee, is_unbound = self._callee(function)
+        if callee is not None:
+            return max(0, count - is_unbound), callee.taken(seen)
+        return count, _first_taken(self._meant(function), seen)
+
+    def _handed(self, call: ast.Call, place: int | str, seen: frozenset[ast.AST]) -> Arguments:
+        """Return what is taken of a dictionary by a function that gets it as an argument."""
+        callee, is_unbound = self._callee(call.func)
+        if callee is None:
+            functions = [each for each in self._meant(call.func) if isinstance(each.node, Function)]
+            callee = _Callee(functions[0]) if functions else None
+        if callee is None or callee.function is None or callee.function in seen:
+            return _ANY
+        if isinstance(place, int):
+            places = callee.places()
+            place -= is_unbound
+            if not 0 <= place < len(places):
+                return _ANY
+            place = places[place].arg
+        return callee.followed(place, seen | {callee.function})
+
+    def _callee(self, function: ast.expr) -> tuple[_Callee | None, bool]:
+        """Return the method that an expression means, and whether it gets its receiver by hand."""
+        match function:
+            case ast.Attribute(value=ast.Call(func=ast.Name("super")), attr=name) if self.line:
+                return self.line_member(self.line, name, self.owner), False
+            case ast.Attribute(value=ast.Name(receiver), attr=name) if (
+                receiver == self.receiver and self.line
+            ):
+                return self.line_member(self.line, name), False
+            case ast.Attribute(value=value, attr=name):
+                for each in self._meant(value):
+                    if isinstance(each.node, ast.ClassDef):
+                        found = self.line_member(family(each), name)
+                        return found, found is not None and name == "__init__"
+        return None, False
+
+    @staticmethod
+    def line_member(line: Family, name: str, behind: Definition | None = None) -> _Callee | None:
+        """Return a method of one of the classes behind another one."""
+        for owner in line.behind(behind):
+            for each in members(owner).get(name, ()):
+                return _Callee(each, line, owner)
+        return None
+
+    def _meant(self, expression: ast.expr) -> list[Definition]:
+        assert self.function is not None
+        local: Bindings = {
+            **{each.arg: [] for each in arguments_of(self.function)},
+            **bindings(statements_of(self.function)),
+        }
+        found = evaluate(self.definition.module, expression, local=local)
+        return [each for each in found if isinstance(each, Definition)]
+
+
+def _or_none(kind: Any, default: Any) -> Any:
+    """Return a type that null belongs to, if it is the default."""
+    return Optional[kind] if default is None and kind is not Any else kind  # noqa: UP045
+
+
+_FIELDS = {"dataclass", "define", "frozen", "attrs", "attr.s", "attrs.define", "attrs.frozen"}
+
+
+def _makes_fields(owner: Definition) -> bool:
+    """Return whether the annotations of a class become the arguments of its constructor."""
+    assert isinstance(owner.node, ast.ClassDef)
+    decorators = {
+        ast.unparse(each.func if isinstance(each, ast.Call) else each)
+        for each in owner.node.decorator_list
+    }
+    is_tuple = any(
+        ast.unparse(each) in ("NamedTuple", "typing.NamedTuple") for each in owner.node.bases
+    )
+    return is_tuple or bool(decorators & (_FIELDS | {"dataclasses.dataclass"}))
+
+
+def _fields(line: Family, owner: Definition) -> Arguments:
+    options: dict[str, Option] = {}
+    by_name: set[str] = set()
+    for each in reversed(line.classes[line.classes.index(owner) :]):
+        if not _makes_fields(each):
+            continue
+        assert isinstance(each.node, ast.ClassDef)
+        are_by_name = False
+        for statement in each.node.body:
+            if not isinstance(statement, ast.AnnAssign):
+                continue
+            kind = ast.unparse(statement.annotation)
+            if kind.endswith("KW_ONLY"):
+                are_by_name = True
+            elif isinstance(statement.target, ast.Name) and "ClassVar" not in kind:
+                name = statement.target.id
+                default = _field_default(statement.value)
+                if default is _NO_ARGUMENT:
+                    options.pop(name, None)
+                    continue
+                options[name] = Option(type_of(statement.annotation, each.module), default)
+                by_name |= {name} if are_by_name else set()
+    return Arguments(options, not line.is_whole, [name for name in options if name not in by_name])
+
+
+_NO_ARGUMENT = object()
+
+
+def _field_default(value: ast.expr | None) -> Any:
+    """Return the default of a field: of ``field(default=1)`` too, or of one made by a factory."""
+    if not isinstance(value, ast.Call) or not ast.unparse(value.func).endswith("field"):
+        return default_of(value)
+    given = {each.arg: each.value for each in value.keywords}
+    if "init" in given and default_of(given["init"]) is False:
+        return _NO_ARGUMENT
+    if "default" in given:
+        return default_of(given["default"])
+    return UNKNOWN if given.keys() & {"default_factory", "factory"} else REQUIRED
