@@ -28,7 +28,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Arguments:
-    """What a call takes.
+    """All that a call takes.
 
     Args:
         options: by name; those that go through ``**kwargs`` come last and have no known default.

@@ -37,11 +37,10 @@ _ELSEWHERE = {
     "torch.nn.Module": MODULE,
     "torch.nn.modules.Module": MODULE,
     "torch.optim.Optimizer": OPTIMIZER,
-    "torch.optim.lr_scheduler._LRScheduler": SCHEDULE,
     "torch.utils.data.Dataset": DATASET,
     **{name: name for name in _CONSTRUCTORS},
 }
-_WITHOUT_ARGUMENTS = frozenset({"object", "Generic", "Protocol", "ABC"})
+_WITHOUT_ARGUMENTS = frozenset({"object", "Generic", "Protocol", "ABC", "NamedTuple"})
 NOTHING_LOCAL: Bindings = {}
 
 
@@ -160,8 +159,6 @@ def evaluate(
             return evaluate(module, one, seen, local) + evaluate(module, other, seen, local)
         case ast.BoolOp(values=values):
             return [each for value in values for each in evaluate(module, value, seen, local)]
-        case ast.Subscript(value=value):
-            return evaluate(module, value, seen, local)
     return [Definition(module, expression)]
 
 
@@ -206,7 +203,8 @@ def _lines(definition: Definition, seen: frozenset[Any]) -> tuple[list[Definitio
     above: list[list[Definition]] = []
     direct: list[Definition] = []
     for base in definition.node.bases:
-        name = ast.unparse(base.value if isinstance(base, ast.Subscript) else base)
+        base = base.value if isinstance(base, ast.Subscript) else base
+        name = ast.unparse(base)
         if name.rpartition(".")[2] in _WITHOUT_ARGUMENTS:
             continue
         classes = [

@@ -18,7 +18,7 @@ _READING = {"pop", "get", "setdefault"}
 
 @dataclass
 class KeywordUses:
-    """Where the keywords of a function go.
+    """Ways of the keywords of a function.
 
     Args:
         read: the names that are looked for in them, with their defaults.
@@ -107,6 +107,8 @@ class _Scan:
         """Take note of all uses in a statement or an expression."""
         match node:
             case ast.Raise() | ast.Assert() | ast.JoinedStr() | ast.Delete():
+                return
+            case ast.Name(ctx=ast.Store()):
                 return
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
                 hidden = self._names & {each.arg for each in arguments_of(node)}

@@ -19,7 +19,7 @@ MOST_FILES = 512  # whose trees are kept
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import binds to a name: a name of a module, or (``name`` is None) the module."""
+    """That which an import binds: a name of a module, or the module, if ``name`` is None."""
 
     module: str
     level: int = 0
@@ -36,7 +36,7 @@ class Module:
 
     Args:
         name: dotted, from the top-level package on, or from the folder of a file of one's own.
-        file: the file.
+        file: the file; the folder of a package that has none.
         folders: where what it imports is looked for before what is installed.
     """
 
@@ -47,12 +47,14 @@ class Module:
     @cached_property
     def tree(self) -> ast.Module:
         """The syntax tree, parsed anew only if the file has changed."""
+        if self.file.is_dir():
+            return ast.Module([], [])
         status = self.file.stat()
         return _parsed(self.file, status.st_mtime_ns, status.st_size)
 
     @cached_property
     def names(self) -> Bindings:
-        """What is bound at the top level, by name."""
+        """All that is bound at the top level, by name."""
         return bindings(self.tree.body)
 
     @cached_property
@@ -87,8 +89,8 @@ class Module:
 
     @property
     def is_package(self) -> bool:
-        """Whether other modules may be below it."""
-        return self.file.name == "__init__.py"
+        """True if other modules may be below it."""
+        return self.file.name == "__init__.py" or self.file.is_dir()
 
     def absolute(self, imported: Imported) -> str:
         """Return the whole name of a module that is imported here."""
@@ -140,7 +142,7 @@ def find_module(name: str, folders: tuple[Path, ...] = ()) -> Module:
 
 
 def _below(name: str, base: Path, rest: list[str], folders: tuple[Path, ...] = ()) -> Module:
-    file = _file_of(base.joinpath(*rest))
+    file = _place_of(base.joinpath(*rest))
     if file is None:
         raise LookupError(f"there is no source file of {name}")
     return Module(name, file, folders)
@@ -152,6 +154,11 @@ def _file_of(base: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def _place_of(base: Path) -> Path | None:
+    """Return the same, or the folder of a package without a file."""
+    return _file_of(base) or (base if base.is_dir() else None)
+
+
 @cache
 def _installed(name: str, path: tuple[str, ...]) -> Module:
     """Return a module that is found on Python's path, which is what ``path`` must be."""
@@ -160,7 +167,7 @@ def _installed(name: str, path: tuple[str, ...]) -> Module:
     if spec is None:
         raise LookupError(f"the package {top} is not installed")
     for place in spec.submodule_search_locations or ():
-        if _file_of(Path(place).joinpath(*rest)):
+        if _place_of(Path(place).joinpath(*rest)):
             return _below(name, Path(place), rest)
     if spec.origin and spec.origin.endswith(".py") and not rest:
         return Module(name, Path(spec.origin))
@@ -173,7 +180,10 @@ def source_path(module: str) -> Path:
     Raises:
         LookupError: there is no such package or file.
     """
-    return find_module(module).file
+    file = find_module(module).file
+    if file.is_dir():
+        raise LookupError(f"there is no source file of {module}")
+    return file
 
 
 def bindings(body: Iterable[ast.stmt]) -> dict[str, list[Binding]]:

@@ -1,4 +1,4 @@
-"""What the parts that a spec names can be given, read from their source without importing them.
+"""Signatures of the parts that a spec names, read from their source without importing them.
 
 Importing torch costs seconds and a spec must be checked in less, so names and options of others are
 read by parsing the source that is installed, whatever its version, and one's own files likewise.
@@ -33,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Signature:
-    """What a class or a function can be given.
+    """All that a class or a function can be given.
 
     Args:
         summary: the first line of its docstring.

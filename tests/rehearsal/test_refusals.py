@@ -65,8 +65,10 @@ MUON = "optimizers.m={name: muon_adamw, schedule: {name: onecyclelr, total_steps
         ("model=vae", "task classify needs a model that returns logits"),
         ("model=vit_tiny", "multiples of 16 pixels, got 4 x 4"),
         ("model.hidden=[0]", "hidden must list widths of at least 1"),
-        ("model={name: 'torchvision:resnet18', x: 3}", "unexpected keyword argument 'x'"),
-        ("model={name: 'torchvision:resnet18', 'x(': 3}", "unexpected keyword argument 'x('"),
+        (
+            "model={name: 'torchvision:resnet18', replace_stride_with_dilation: [true]}",
+            "replace_stride_with_dilation should be None or a 3-element tuple",
+        ),
         ("model={name: 'torchvision:resnet18', norm_layer: 1}", "'int' object is not callable"),
         ("model={name: 'torchvision:regnet_x_400mf'}", ""),
         ("model={name: bert, pretrained: nowhere}", "the model reads texts, but data synthetic"),
