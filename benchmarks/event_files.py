@@ -5,15 +5,13 @@
 Every folder below FOLDER that holds event files is a run. ``EventAccumulator`` is told to keep all
 points, and they are taken out of it. Each round reads all runs in each way, one way after the
 other, and gives a ratio of the times; the table has the median of the rounds and their extremes.
-"Cold" is a cache that is empty, "warm" one that knows all runs; the files themselves are in memory
-each time.
+The files are in memory each time.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +22,7 @@ from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
 
-from deltagclip_cli.results.read.events import EventCache, Events, read_events
+from deltagclip_cli.results.read.events import Events, read_events
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "vit-tiny"
 BASELINE = "EventAccumulator"
@@ -57,14 +55,10 @@ def seconds(read: Callable[[Path], int], runs: list[Path]) -> tuple[float, int]:
 
 def one_round(runs: list[Path]) -> dict[str, tuple[float, int]]:
     """The times and points of all ways to read."""
-    with tempfile.TemporaryDirectory() as folder:
-        cache = EventCache(Path(folder))
-        return {
-            BASELINE: seconds(accumulate, runs),
-            "read_events": seconds(lambda run: count(read_events(run)), runs),
-            "EventCache, cold": seconds(lambda run: count(cache.read(run)), runs),
-            "EventCache, warm": seconds(lambda run: count(cache.read(run)), runs),
-        }
+    return {
+        BASELINE: seconds(accumulate, runs),
+        "read_events": seconds(lambda run: count(read_events(run)), runs),
+    }
 
 
 def table(rounds: list[Mapping[str, tuple[float, int]]], runs: int) -> Table:

@@ -41,7 +41,6 @@ SHOWN = {"a\x1b[31mb\nc": r"a\x1b[31mb\nc"}
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that was read before, and no words of the environment on colours and widths."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
 

@@ -9,7 +9,6 @@ import pytest
 from event_files import NAME, scalar, session, version, write
 from run_cases import make_events
 
-from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.read.tree import read_tree
@@ -24,7 +23,7 @@ def logs(tmp_path: Path) -> Path:
 
 def read(root: Path) -> list[Run]:
     """The runs below a folder, which is in order."""
-    reading = read_tree([root], Naming(), EventCache(root.parent / "cache"))
+    reading = read_tree([root], Naming())
     assert list(reading.problems) == []
     return list(reading.runs)
 

@@ -10,7 +10,6 @@ import pytest
 from obstacles import as_nobody
 from run_cases import make_events
 
-from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.tree import read_tree
 
@@ -18,7 +17,7 @@ OPTIONS = [("adam", seed) for seed in range(2)] + [("sgd", seed) for seed in ran
 
 
 def groups(root: Path) -> list[tuple[str, object]]:
-    reading = read_tree([root], Naming(), EventCache(Path(os.devnull)))
+    reading = read_tree([root], Naming())
     assert list(reading.problems) == []
     return [(run.group.name, run.seed) for run in reading.runs]
 
@@ -88,5 +87,5 @@ def test_files_of_another_user_are_no_problem(open_folder: Path) -> None:
 def test_a_file_in_the_folder_that_is_searched_is_of_no_single_run(tmp_path: Path) -> None:
     put(tmp_path / "logs" / "hparams.yaml", "seed: 7")
     make_events(tmp_path / "logs" / "adam", {"loss": [1]})
-    (run,) = read_tree([tmp_path / "logs"], Naming(), EventCache(Path(os.devnull))).runs
+    (run,) = read_tree([tmp_path / "logs"], Naming()).runs
     assert run.seed is None

@@ -12,15 +12,15 @@ from event_files import NAME
 from run_cases import lines, make_events, make_run, record
 from tiny_spec import trial_of, trials_of
 
+from deltagclip_cli.results.read import foreign
 from deltagclip_cli.results.read import tree as trials
-from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading
 from deltagclip_cli.results.read.tree import read_tree
 
 
 def read(*roots: Path) -> Reading:
-    return read_tree(roots, Naming(), EventCache(Path(os.devnull)))
+    return read_tree(roots, Naming())
 
 
 def folders(reading: Reading, root: Path) -> list[str]:
@@ -169,7 +169,7 @@ def test_who_watches_sees_each_run_while_it_is_read(
         make_events(logs / name, {"loss": [1]})
     done: list[str] = []
     monkeypatch.setattr(trials, "_read", noted(trials._read, done))
-    monkeypatch.setattr(EventCache, "read", noted(EventCache.read, done))
+    monkeypatch.setattr(foreign, "read_events", noted(foreign.read_events, done))
 
     def watch(runs: Sequence[Any]) -> Iterator[Any]:
         for run in runs:
@@ -177,7 +177,7 @@ def test_who_watches_sees_each_run_while_it_is_read(
             yield run
         done.append("end")
 
-    reading = read_tree([logs], Naming(), EventCache(Path(os.devnull)), watch)
+    reading = read_tree([logs], Naming(), watch)
     assert len(reading.runs) == 4
     assert done == ["next", "read", "next", "read", "end"] * 2
 

@@ -51,7 +51,6 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The same on every machine, and nothing that was read before."""
     for name in ("DELTAGCLIP_DATA", "FORCE_COLOR", "NO_COLOR", "TERM", "SLURM_TMPDIR"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ".cache"))
     monkeypatch.setenv("HOME", "/home/me")
     for name in ("FORCE_TERMINAL", "MAX_WIDTH"):  # of the variables that it was loaded with
         monkeypatch.setattr(f"typer.rich_utils.{name}", None)

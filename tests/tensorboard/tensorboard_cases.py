@@ -20,7 +20,6 @@ from run_cases import finish, lines, make_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_spec import trials_of
 
-from deltagclip_cli.results.read.events import EventCache
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Run
 from deltagclip_cli.results.read.tree import read_tree
@@ -87,7 +86,7 @@ def contents_of(root: Path, pattern: str | None = None) -> dict[str, Files]:
 
 def runs_in(root: Path, pattern: str | None = None) -> Sequence[Run]:
     """The runs in a folder."""
-    return read_tree([root], Naming(pattern), EventCache(root.parent / "cache")).runs
+    return read_tree([root], Naming(pattern)).runs
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:

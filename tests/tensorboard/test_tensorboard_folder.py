@@ -20,7 +20,6 @@ from deltagclip_cli.tensorboard.server import LogFolder, address_of_charts, refr
 @pytest.fixture
 def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two seeds of an optimizer that is going on."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for seed in range(2):
         make_events(tmp_path / "logs" / f"adam_seed{seed}", {"test/loss": [2.0, 1.0]})
     return tmp_path / "logs"

@@ -48,7 +48,6 @@ def opened(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Open]:
     """TensorBoard on a sweep of three seeds of which two epochs are over."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     sweep(tmp_path / "runs", epochs=2)
     board, place = LogFolder(tmp_path / "made"), Place([], tmp_path / "runs")
     board.update(place.read().runs)

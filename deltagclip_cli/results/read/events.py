@@ -17,37 +17,22 @@ written: that is how programs write that do not count. Order is that of the file
 records in them; clocks, which may differ between hosts, only tell whether two files overlap.
 Points that were dropped and whose steps were not written again are told of, and so are two writers
 of one tag.
-
-What was read is remembered, so that a second look at thousands of runs is quick: 0.1 ms a run
-instead of 5. The cache holds one file for each run, named by a hash of the run's path::
-
-    deltagclip events 5 8d3f11a6        format, version, checksum of everything below
-    {"files": ..., "tags": ...}         what was read, when it was as it is now, in JSON
-    float64, little-endian              (3, N): steps, wall times and values of all tags
-
-It may be deleted at any time. A file that is damaged, or that another version wrote, counts as
-absent; where nothing can be written, nothing is remembered.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import os
-import secrets
-import zlib
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltagclip_cli.core import is_folder, open_file, plural, read_file
+from deltagclip_cli.core import is_folder, open_file, plural
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -63,10 +48,6 @@ _CUT_OFF = (
 _DAMAGED = "damaged after record {}; what follows was not read"
 _OPTIONS_TAG = "_hparams_/session_start_info"
 _MOST_TAGS = 3  # that are named
-# To be counted up with every change of the format, and of what is read from the same files.
-_FORMAT = "deltagclip events 5"
-_MOST_BYTES = 2**32
-_FLOAT = np.dtype("<f8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -342,85 +323,3 @@ def _records(file: IO[bytes]) -> Iterator[bytes]:
             raise _BrokenError(_DAMAGED.format(records))
         yield record
         records += 1
-
-
-def default_cache_folder() -> Path:
-    """Return where events are remembered: below ``$XDG_CACHE_HOME``, or below ``~/.cache``."""
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(caches, "deltagclip", "events")
-
-
-class EventCache:
-    """Event files that were read before; several processes may use one folder at the same time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def read(self, run: Path) -> Events:
-        """Return the same as :func:`read_events`, from the cache if no event file has changed."""
-        # Taken before the files are read: if one grows meanwhile, this is no longer true of it.
-        fingerprint = _fingerprint(run)
-        if not fingerprint:
-            return read_events(run)
-        name = hashlib.sha256(os.fsencode(os.path.realpath(run))).hexdigest()[:32]
-        events = _load(self._folder / name, fingerprint)
-        if events is None:
-            events = read_events(run)
-            if not events.problems:
-                _save(self._folder / name, fingerprint, events)
-        return events
-
-
-def _fingerprint(run: Path) -> list[list[Any]]:
-    """Name, size and time of change in ns of each event file; nothing if there are none."""
-    try:
-        found = [(path, path.stat()) for path in event_files(run)]
-    except OSError:
-        return []
-    return [[path.name, status.st_size, status.st_mtime_ns] for path, status in found]
-
-
-def _load(path: Path, fingerprint: list[list[Any]]) -> Events | None:
-    """The events of a run with this fingerprint, or None if nobody remembers them."""
-    try:
-        first, _, rest = read_file(path, _MOST_BYTES).partition(b"\n")
-    except OSError:
-        return None
-    if first != f"{_FORMAT} {zlib.crc32(rest):08x}".encode():
-        return None
-    # From here on it is what _save wrote, byte for byte.
-    header, _, numbers = rest.partition(b"\n")
-    known = json.loads(header)
-    if known["files"] != fingerprint:
-        return None
-    points = np.frombuffer(numbers, dtype=_FLOAT).reshape(3, -1)
-    ends = np.cumsum([0, *known["tags"].values()])
-    scalars = {
-        tag: Scalars(*points[:, ends[i] : ends[i + 1]]) for i, tag in enumerate(known["tags"])
-    }
-    return Events(scalars, begin=known["begin"], options=known["options"])
-
-
-def _save(path: Path, fingerprint: list[list[Any]], events: Events) -> None:
-    """Remember a run, or do nothing if that cannot be written."""
-    known = {
-        "files": fingerprint,
-        "begin": events.begin,
-        "options": dict(events.options),
-        "tags": {tag: len(scalars.steps) for tag, scalars in events.scalars.items()},
-    }
-    rows = [[s.steps, s.wall_times, s.values] for s in events.scalars.values()]
-    points = np.concatenate([np.zeros((3, 0)), *map(np.stack, rows)], axis=1)
-    rest = json.dumps(known).encode() + b"\n" + points.astype(_FLOAT).tobytes()
-    first = f"{_FORMAT} {zlib.crc32(rest):08x}\n".encode()
-    # Not core's written_whole: it waits for the disk, which takes longer than to read the run, and
-    # is for what cannot be made again. The checksum finds what a crash left of a file.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(first + rest)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise

@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from deltagclip_cli.core import UsageError, plural, printable, read_file
-from deltagclip_cli.results.read.events import EventCache, Events, event_files
+from deltagclip_cli.results.read.events import Events, read_events
 from deltagclip_cli.results.read.names import Found, Name
 from deltagclip_cli.results.read.run import (
     SETS,
@@ -55,7 +55,6 @@ _SECONDS_UNTIL_WRITTEN = 120.0  # torch's SummaryWriter writes what it holds so 
 _LONGEST_SECONDS = 86400.0
 _GROWING = "still growing"
 _A_MOMENT = 1.0  # seconds in which a script writes all its points, and no training does
-_CLOCKS_DIFFER = 600.0  # seconds, at most, between the machine of the run and that of the disk
 
 Contents = Mapping[Path, Events]
 """The content of the event files of each folder."""
@@ -70,11 +69,9 @@ class EventFolder:
     parts: Sequence[Path] = ()  # folders below it that belong to the same run
 
 
-def read_event_runs(
-    folders: Sequence[EventFolder], naming: Naming, cache: EventCache, watch: Watch = iter
-) -> Reading:
+def read_event_runs(folders: Sequence[EventFolder], naming: Naming, watch: Watch = iter) -> Reading:
     """Read other people's runs; UsageError if the naming fits none of them."""
-    known = {each.path: cache.read(each.path) for each in watch(folders)}
+    known = {each.path: read_events(each.path) for each in watch(folders)}
     folded = fold(folders, known)
     names = _names_below(folded)
     if folded and not any(naming.fits(name) for _, name in names):
@@ -268,25 +265,15 @@ def _last_step(run: Run) -> float:
 def _growing(run: Run, last: float, now: float) -> str:
     """Tell that a run is still growing, as its ``last`` point was made a short time before ``now``.
 
-    That is measured by how often it writes, for the clocks of this machine, of the disk and of the
-    run's machine may differ. Files that were written long after their last point are copies.
+    That is measured by how often it writes.
     """
-    if abs(now - last) > _LONGEST_SECONDS + _CLOCKS_DIFFER:
-        return ""
     seconds = np.unique(np.concatenate([curve.seconds for curve in run.curves.values()]))
-    pause = 0.0  # the longest time in which nothing is written while a run still grows
-    if seconds[-1] >= _A_MOMENT:
-        longest = _PAUSES * float(np.diff(seconds, prepend=0.0).max())
-        pause = max(longest, min(float(seconds[-1]), _SECONDS_UNTIL_WRITTEN))
-        pause = min(pause, _LONGEST_SECONDS)
-    written = 0.0
-    for folder in (run.folder, *run.parts):
-        with suppress(OSError):
-            written = max([written, *(path.stat().st_mtime for path in event_files(folder))])
-    age = abs(now - written)
-    if age > pause or abs(written - last) > pause + _CLOCKS_DIFFER:
+    longest = _PAUSES * float(np.diff(seconds, prepend=0.0).max())
+    pause = max(longest, min(float(seconds[-1]), _SECONDS_UNTIL_WRITTEN))
+    age = abs(now - last)
+    if seconds[-1] < _A_MOMENT or age > min(pause, _LONGEST_SECONDS):
         return ""
-    return f"{_GROWING}: at step {_last_step(run):.0f}, written {age:.0f} seconds ago"
+    return f"{_GROWING}: at step {_last_step(run):.0f}, {age:.0f} seconds ago"
 
 
 def side_options(run: Path, root: Path) -> dict[str, Option]:

@@ -35,7 +35,7 @@ _PATTERNS = (
     r"^(?P<optimizer>[^/]+)/.*?(?P<seed>\d+)\D*$",  # adam/2024-01-01_12-07-31/s3
     r"^(?P<optimizer>.+?)(?P<seed>\d+)[\W_]\d[\d\W_]*$",  # adam_s3_20240101_120731
 )
-"""What is suggested, the first that fits: which of the numbers in a name is the seed."""
+"""Suggestions, the first that fits: which of the numbers in a name is the seed."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from deltagclip_cli.core import (
     stopped,
     subfolders,
 )
-from deltagclip_cli.results.read.events import EventCache, default_cache_folder
 from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
@@ -76,7 +75,7 @@ class Place:
         """Read every run there, while ``watch`` looks on; NotYetError if they are to begin."""
         folders = self.folders()
         naming = Naming(self.pattern)
-        reading = read_tree(folders, naming, EventCache(default_cache_folder()), watch)
+        reading = read_tree(folders, naming, watch)
         if not (reading.runs or reading.problems) and any(
             any(each.glob("**/seed-*-*/")) for each in folders
         ):
@@ -128,9 +127,7 @@ def _is_folder(path: Path) -> bool:
         raise UsageError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
-def read_tree(
-    roots: Iterable[Path], naming: Naming, cache: EventCache, watch: Watch = iter
-) -> Reading:
+def read_tree(roots: Iterable[Path], naming: Naming, watch: Watch = iter) -> Reading:
     """Read every run at or below some folders, each once; ``watch`` follows ours, then others."""
     ours: list[Path] = []
     others: list[EventFolder] = []
@@ -144,7 +141,7 @@ def read_tree(
         ours += [folder for folder, is_ours in found if is_ours]
         others += [EventFolder(folder, root) for folder, is_ours in found if not is_ours]
     trials = read_trials(ours, watch)
-    events = read_event_runs(others, naming, cache, watch)
+    events = read_event_runs(others, naming, watch)
     told = [*problems, *trials.problems, *events.problems]
     return Reading([*trials.runs, *events.runs], [printable(each) for each in told])
 
