@@ -49,11 +49,10 @@ def test_the_paper_s_standard_error_divides_by_n_and_leaves_the_interval_as_it_i
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 100])
-@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
-def test_the_interval_of_a_mean_is_scipy_s(n: int, confidence: float) -> None:
+def test_the_interval_of_a_mean_is_scipy_s(n: int) -> None:
     values = np.random.default_rng(n).normal(5.0, 3.0, size=n)
-    expected = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
-    found = mean_interval(values, confidence)
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    found = mean_interval(values)
     assert found is not None
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
 

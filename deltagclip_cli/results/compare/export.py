@@ -15,6 +15,7 @@ from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
 from deltagclip_cli.results.compare.published import caveats, published
 from deltagclip_cli.results.compare.sensitivity import sensitivities, sensitivity_columns
 from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
+from deltagclip_cli.results.statistics.summary import CONFIDENCE
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.analysis import Analysis
@@ -31,7 +32,7 @@ def json_text(analysis: Analysis) -> str:
     content = {
         "at": analysis.request.at,
         "ddof": analysis.request.ddof,
-        "confidence": 0.95,
+        "confidence": CONFIDENCE,
         "experiments": [_experiment(each, analysis) for each in analysis.comparisons],
         "heat_maps": [
             {

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 from deltagclip_cli.results.statistics.summary import (
+    CONFIDENCE,
     DIVERGED,
     Interval,
     Numbers,
@@ -86,7 +87,6 @@ def compare(
     baseline: Mapping[Seed, float],
     *,
     higher_is_better: bool,
-    confidence: float = 0.95,
 ) -> Difference:
     """Compare a setting with a baseline: by seed where the same seeds were run, else as samples.
 
@@ -103,17 +103,17 @@ def compare(
         both = np.isfinite(ours) & np.isfinite(theirs)
         mean = float((ours[both] - theirs[both]).mean()) if both.any() else math.nan
         bare = Difference(Design.PAIRED, *counts, sum(counts) - 2 * len(shared), mean)
-        return _tested(bare, ours, theirs, confidence)
+        return _tested(bare, ours, theirs)
     ours = ranked(values.values(), higher_is_better)
     theirs = ranked(baseline.values(), higher_is_better)
     design = Design.TOO_FEW if min(counts) < 2 else Design.UNPAIRED
     sides = [finite(each) for each in (ours, theirs)]
     mean = float(sides[0].mean() - sides[1].mean()) if all(map(len, sides)) else math.nan
     bare = Difference(design, *counts, 0, mean)
-    return bare if min(counts) < 2 else _tested(bare, ours, theirs, confidence)
+    return bare if min(counts) < 2 else _tested(bare, ours, theirs)
 
 
-def _tested(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float) -> Difference:
+def _tested(bare: Difference, ours: Numbers, theirs: Numbers) -> Difference:
     """Add a test of ranks, and a t-test where no run diverged and something varies."""
     is_paired = bare.design is Design.PAIRED
     ranks_only = replace(
@@ -140,14 +140,14 @@ def _tested(bare: Difference, ours: Numbers, theirs: Numbers, confidence: float)
     else:
         effect = _pooled_effect(ours, theirs)
     with no_warnings():
-        found = test.confidence_interval(confidence)
+        found = test.confidence_interval(CONFIDENCE)
     return replace(
         ranks_only,
         interval=Interval(float(found.low), float(found.high)),
         t_test_p=float(test.pvalue),
         degrees=float(test.df),
         effect_size=effect.size,
-        effect_interval=effect.interval(confidence),
+        effect_interval=effect.interval,
     )
 
 
@@ -157,6 +157,9 @@ def _pooled_effect(ours: Numbers, theirs: Numbers) -> _Effect:
     scale = math.sqrt(1 / len(ours) + 1 / len(theirs))
     difference = float(ours.mean() - theirs.mean())
     return _Effect(difference / math.sqrt(squares / degrees) / scale, degrees, scale)
+
+
+_LARGEST_T = 1000.0
 
 
 @dataclass(frozen=True)
@@ -176,39 +179,19 @@ class _Effect:
         unbiased = math.exp(math.lgamma(half) - math.lgamma(half - 0.5)) / math.sqrt(half)
         return unbiased * self.statistic * self.scale
 
-    def interval(self, confidence: float) -> Interval | None:
-        """Return the sizes for which the statistic is no surprise (Steiger & Fouladi 1997)."""
-        if self.size is None:
+    @property
+    def interval(self) -> Interval | None:
+        """The sizes for which the statistic is no surprise (Steiger & Fouladi 1997).
+
+        None for t in the thousands, where scipy's function does not come to an end.
+        """
+        if self.size is None or abs(self.statistic) > _LARGEST_T:
             return None
-        tail = (1 - confidence) / 2
-        statistic = abs(self.statistic)
-        low = noncentrality(statistic, self.degrees, 1 - tail)
-        high = noncentrality(statistic, self.degrees, tail)
-        if low is None or high is None:
-            return None
-        low, high = (low, high) if self.statistic >= 0 else (-high, -low)
-        return Interval(low * self.scale, high * self.scale)
-
-
-def noncentrality(statistic: float, degrees: int, probability: float) -> float | None:
-    """Return the δ for which the non-central t is at most ``statistic`` with that probability.
-
-    With t = (Z + δ)/S, where Z is normal and S² a χ² over its degrees, δ = t·s + z makes t or more
-    of it unlikely as soon as S > s and Z < -z are; so the root is bracketed by their quantiles.
-    None if scipy's distribution fails, as it does for t in the thousands.
-    """
-    half = min(probability, 1 - probability) / 2
-    reach = float(stats.norm.isf(half))
-    low = statistic * math.sqrt(stats.chi2.ppf(half, degrees) / degrees) - reach
-    high = statistic * math.sqrt(stats.chi2.isf(half, degrees) / degrees) + reach
-
-    def excess(shift: float) -> float:
-        return float(stats.nct.cdf(statistic, degrees, shift)) - probability
-
-    with no_warnings():
-        if not excess(low) >= 0 >= excess(high):
-            return None
-        return float(optimize.brentq(excess, low, high))
+        low, high = (
+            self.scale * float(special.nctdtrinc(self.degrees, probability, abs(self.statistic)))
+            for probability in ((1 + CONFIDENCE) / 2, (1 - CONFIDENCE) / 2)
+        )
+        return Interval(low, high) if self.statistic >= 0 else Interval(-high, -low)
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

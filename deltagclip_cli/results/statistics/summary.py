@@ -23,6 +23,9 @@ Of 10 to 50 normal values they cover the median in 92 to 95 %, the IQM in 93 to 
 10,000 samples of each size; odd sizes are worse for the median, which is then one of the values).
 """
 
+CONFIDENCE = 0.95
+"""That of every interval."""
+
 _RESAMPLES = 9999
 _SEED = 0  # two readers of the same runs are to see the same interval
 _AT_ONCE = 1_000_000  # numbers that are resampled together: some 30 MB
@@ -95,9 +98,7 @@ class Summary:
     worst: float  # the worst value, infinite if a run diverged; NaN if there are none
 
 
-def summarize(
-    values: Sequence[float], *, higher_is_better: bool, ddof: int = 1, confidence: float = 0.95
-) -> Summary:
+def summarize(values: Sequence[float], *, higher_is_better: bool, ddof: int = 1) -> Summary:
     """Take the values of one setting together, one for each seed; what is not finite has diverged.
 
     With ``ddof`` 1 the standard error estimates the spread of all seeds that there could be; 0 is
@@ -111,11 +112,11 @@ def summarize(
         diverged=len(numbers) - len(there),
         mean=_mean(there),
         standard_error=standard_error(there.tolist(), ddof),
-        interval=mean_interval(there, confidence),
+        interval=mean_interval(there),
         median=median(numbers),
-        median_interval=_resampled(numbers, np.median, confidence),
+        median_interval=_resampled(numbers, np.median),
         iqm=interquartile_mean(numbers),
-        iqm_interval=_resampled(numbers, _middle_mean, confidence),
+        iqm_interval=_resampled(numbers, _middle_mean),
         best=float(numbers[best]) if len(numbers) else math.nan,
         worst=float(numbers[worst]) if len(numbers) else math.nan,
     )
@@ -125,7 +126,7 @@ def _mean(numbers: Numbers) -> float:
     return statistics.mean(numbers.tolist()) if len(numbers) else math.nan
 
 
-def mean_interval(values: Sequence[float] | Numbers, confidence: float = 0.95) -> Interval | None:
+def mean_interval(values: Sequence[float] | Numbers) -> Interval | None:
     """Return the interval of the mean of finite values, by Student's t; None for fewer than two.
 
     Of skewed values it covers the mean less often: 95 % become 82 to 89 % of lognormal ones.
@@ -135,7 +136,7 @@ def mean_interval(values: Sequence[float] | Numbers, confidence: float = 0.95) -
     if error is None:
         return None
     mean = _mean(numbers)
-    reach = float(special.stdtrit(len(numbers) - 1, (1 + confidence) / 2)) * error
+    reach = float(special.stdtrit(len(numbers) - 1, (1 + CONFIDENCE) / 2)) * error
     return Interval(mean - reach, mean + reach)
 
 
@@ -155,9 +156,7 @@ def _middle_mean(values: Sequence[float] | Numbers, axis: int = -1) -> Any:
     return stats.trim_mean(values, 0.25, axis=axis)
 
 
-def _resampled(
-    numbers: Numbers, statistic: Callable[..., Any], confidence: float
-) -> Interval | None:
+def _resampled(numbers: Numbers, statistic: Callable[..., Any]) -> Interval | None:
     """Return the BCa interval of a statistic; of values that are all the same, that value."""
     if len(numbers) < LEAST_TO_RESAMPLE or not np.isfinite(numbers).all():
         return None
@@ -169,7 +168,7 @@ def _resampled(
             statistic,
             n_resamples=_RESAMPLES,
             batch=max(1, _AT_ONCE // len(numbers)),
-            confidence_level=confidence,
+            confidence_level=CONFIDENCE,
             method="BCa",
             rng=np.random.default_rng(_SEED),
         ).confidence_interval
