@@ -25,67 +25,60 @@ def print_tables(console: Console, tables: Iterable[Table]) -> None:
     """Print tables with their titles and notes."""
     for table in tables:
         console.print(Text(table.title, style="bold"))
-        layout = _Layout(table, console.width)
-        for number, columns in enumerate(layout.chunks()):
+        for number, part in enumerate(_parts(table, console.width)):
             if number:
                 console.print()
-            console.print(layout.part(columns))
+            console.print(part)
         for note in table.notes:
             console.print(Text(note, style="dim"))
         console.print()
 
 
-class _Layout:
-    """A table that is laid out in a width.
+def _parts(table: Table, width: int) -> Iterator[rich.table.Table]:
+    """Yield the tables that one is laid out in.
 
     Everything stands on one line if there is room. Else details go below their numbers, names are
     folded, and the columns that still do not fit make a table of their own.
     """
+    has_marks = any(name.mark for name, *_ in table.rows)
+    width -= 1 + _GAP if has_marks else 0
+    widths = _widths(table, " ")
+    between = " " if sum(widths) + _GAP * (len(widths) - 1) <= width else "\n"
+    name, *numbers = _widths(table, between)
+    room = width - min(name, max(_LEAST_NAME, width // 4))
+    chunks: list[list[int]] = [[]]  # the columns of each table but the first, which names its rows
+    used = 0
+    for column, needed in enumerate(numbers, start=1):
+        if chunks[-1] and used + _GAP + needed > room:
+            chunks.append([])
+            used = 0
+        chunks[-1].append(column)
+        used += _GAP + needed
+    for columns in chunks:
+        for_name = width - sum(numbers[column - 1] + _GAP for column in columns)
+        yield _part(table, [0, *columns], between, max(for_name, 1), has_marks=has_marks)
 
-    def __init__(self, table: Table, width: int) -> None:
-        self._table = table
-        self._has_marks = any(name.mark for name, *_ in table.rows)
-        self._width = width - (1 + _GAP if self._has_marks else 0)
-        widths = _widths(table, " ")
-        total = sum(widths) + _GAP * (len(widths) - 1)
-        self._between = " " if total <= self._width else "\n"
-        self._name, *self._numbers = _widths(table, self._between)
 
-    def chunks(self) -> Iterator[list[int]]:
-        """Yield the columns of each table but the first, which names its rows."""
-        room = self._width - min(self._name, max(_LEAST_NAME, self._width // 4))
-        chunk: list[int] = []
-        used = 0
-        for column, width in enumerate(self._numbers, start=1):
-            if chunk and used + _GAP + width > room:
-                yield chunk
-                chunk, used = [], 0
-            chunk.append(column)
-            used += _GAP + width
-        yield chunk
-
-    def part(self, columns: Sequence[int]) -> rich.table.Table:
-        """Return some columns, beside the names."""
-        part = rich.table.Table(
-            box=box.SIMPLE_HEAD,
-            show_edge=False,
-            pad_edge=False,
-            padding=(0, _GAP - 1, 0, 0),  # the box adds one
-            header_style="bold",
-        )
-        if self._has_marks:
-            part.add_column("", width=1)
-        room = self._width - sum(self._numbers[column - 1] + _GAP for column in columns)
-        part.add_column(Text(self._table.headings[0]), max_width=max(room, 1), overflow="fold")
-        for column in columns:
-            part.add_column(Text(self._table.headings[column]), justify="right")
-        for row in self._table.rows:
-            cells = [Text(row[0].mark)] if self._has_marks else []
-            for cell in (row[0], *(row[column] for column in columns)):
-                cells.append(Text(_text(cell, self._between), style=_shade(cell)))
-            style = _STYLES.get(row[0].standing) if row[0].standing else None
-            part.add_row(*cells, style=style)
-        return part
+def _part(
+    table: Table, columns: Sequence[int], between: str, for_name: int, *, has_marks: bool
+) -> rich.table.Table:
+    part = rich.table.Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, _GAP - 1, 0, 0),  # the box adds one
+        header_style="bold",
+    )
+    if has_marks:
+        part.add_column("", width=1)
+    part.add_column(Text(table.headings[0]), max_width=for_name, overflow="fold")
+    for column in columns[1:]:
+        part.add_column(Text(table.headings[column]), justify="right")
+    for row in table.rows:
+        cells = [Text(row[0].mark)] if has_marks else []
+        cells += [Text(_text(row[at], between), style=_shade(row[at])) for at in columns]
+        part.add_row(*cells, style=_STYLES.get(row[0].standing) if row[0].standing else None)
+    return part
 
 
 def _widths(table: Table, between: str) -> list[int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich.console
 from rich import box
-from rich.console import ConsoleDimensions, ConsoleOptions, RenderableType
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.segment import Segment
 from rich.table import Table
@@ -35,7 +35,7 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
-from deltagclip_cli.terminal.streams import LEAST_COLUMNS, write_json
+from deltagclip_cli.terminal.streams import write_json
 from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
 from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
@@ -51,16 +51,6 @@ _MOST_PROBLEMS = 20
 
 class Console(rich.console.Console):
     """A console that obeys no text: of titles, labels, errors and words of other programs alike."""
-
-    @property
-    def size(self) -> ConsoleDimensions:
-        """The size of the terminal, or what a table needs at least."""
-        there = super().size
-        return ConsoleDimensions(max(there.width, LEAST_COLUMNS), there.height)
-
-    @size.setter
-    def size(self, new_size: tuple[int, int]) -> None:
-        self._width, self._height = new_size
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -352,14 +342,14 @@ def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table
     total = sum(sum(each.states.values()) for each in settings)
     table = titled_table(
         f"{experiment}: {finished} of {plural(total, 'trial')} finished",
-        caption="; ".join(["n finished trials; mean ± standard error", *_more(settings)]),
+        caption="n finished trials; mean ± standard error",
     )
     table.add_column("optimizer", no_wrap=True)
     table.add_column("n", justify="right")
     for name in metrics:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("others")
-    for title, each in _named(settings[:MOST_ROWS]):
+    for title, each in _named(settings):
         if each is None:
             table.add_row(title)
             continue
@@ -378,14 +368,6 @@ def _mean(found: Mean | None) -> str:
 
 
 N = TypeVar("N", "Planned", "SettingSummary")
-MOST_ROWS = 1_000
-"""Of a table of settings; nobody reads more."""
-
-
-def _more(settings: Sequence[object]) -> list[str]:
-    """Return what stands below a table that has not all of its rows."""
-    more = len(settings) - MOST_ROWS
-    return [f"{plural(more, 'more setting')} not shown: --json has all"] if more > 0 else []
 
 
 def _named(rows: Sequence[N]) -> Iterator[tuple[Text, N | None]]:
@@ -420,10 +402,9 @@ def print_plan(
             table.add_column(column)
         table.add_column("time", justify="right", no_wrap=True)
         firsts = [group[0] for group in groups.values()]
-        for name, first in _named(firsts[:MOST_ROWS]):
+        for name, first in _named(firsts):
             cells = _plan_cells(groups[first.trial.setting_hash], where, times) if first else []
             table.add_row(name, *cells)
-        table.caption = "; ".join(_more(firsts)) or None
         console.print(table)
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import select
-import shutil
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
@@ -24,8 +23,6 @@ from deltagclip_cli.core import DeltaGClipError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-LEAST_COLUMNS = 40  # in fewer, a table has no room; a narrower terminal breaks the lines
-_MOST_DIGITS = 4  # of a number of columns or lines
 _REPLACED = "deltagclip_replaced"
 # Else a table's mark for the best would be that for the unknown.
 _INSTEAD = str.maketrans("•≈≤≥–−·→×…", "*~<>--->x.")
@@ -33,7 +30,7 @@ _LEAVINGS = {errno.EPIPE, errno.EIO}  # of a reader such as head, and of a termi
 
 
 def prepare() -> None:
-    """Make this process's standard streams and the size of its terminal fit to be used."""
+    """Make this process's standard streams fit to be used."""
     codecs.register_error(_REPLACED, _replaced)
     for descriptor in range(3):
         _open_if_closed(descriptor)
@@ -41,12 +38,6 @@ def prepare() -> None:
         sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
     sys.stdout = _endless(sys.stdout, 1)
     sys.stderr = _endless(sys.stderr, 2)
-    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
-        words = os.environ.get(name, "80")
-        if not (words.isdecimal() and len(words) <= _MOST_DIGITS and int(words)):
-            del os.environ[name]
-    if shutil.get_terminal_size().columns < LEAST_COLUMNS:
-        os.environ["TERMINAL_WIDTH"] = str(LEAST_COLUMNS)  # of the help, which typer prints
 
 
 def check_output() -> None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tiny_spec import TINY, write_spec
@@ -145,20 +144,6 @@ def test_a_folder_of_any_name_is_trained_in(place: Path, runs: str, shown: bytes
     assert b"deltagclip compare tiny --runs " + shown in done.stdout
     done = run(place, "compare", "--runs", f"'{runs}'", "--json")
     assert len(json.loads(done.stdout)["experiments"]) == 1
-
-
-@pytest.mark.parametrize(
-    ("columns", "variables"),
-    [(80, {"COLUMNS": "0", "LINES": "³"}), (5, {})],
-)
-@pytest.mark.parametrize("words", [LIST, ("sweep", *LIST[1:], "--dry-run"), ("--help",)])
-def test_a_terminal_of_any_width_shows_something_to_read(
-    place: Path, words: tuple[str, ...], columns: int, variables: dict[str, Any]
-) -> None:
-    code, shown = on_a_terminal(place, *words, columns=columns, **variables)
-    assert code == 0, shown
-    assert {"list": "tiny", "sweep": "2 to run", "--help": "numbers."}[words[0]] in shown
-    assert "\x1b[31m\x9b" not in shown
 
 
 def test_a_working_folder_that_is_gone_is_said(place: Path) -> None:

@@ -16,7 +16,6 @@ from tiny_spec import trials_of
 
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.terminal import console as tables
 
 GRID = "grid={sgd: {lr: [0.1, 0.2]}}"
 TINY = ("sweep", "tiny", "--spec", "spec.yaml")
@@ -249,17 +248,6 @@ def test_what_a_search_gave_up_is_finished_by_a_sweep(deltagclip: Invoke, tmp_pa
         create(run, trial)
         HeldFolder(run).record_pruning("worse than the median")
     assert "2 trials: 2 pruned. 2 to run" in deltagclip(*TINY, "--dry-run").output
-
-
-def test_of_very_many_settings_a_plan_shows_the_first(
-    deltagclip: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "MOST_ROWS", 5)
-    grid = "grid={sgd: {lr: {log_range: [1e-3, 1], count: 50}}}"
-    shown = deltagclip(*TINY, "--dry-run", "-j", "1", "--set", grid).output
-    assert shown.count("  1 new ") == 5
-    assert "46 more settings not shown: --json has all" in shown
-    assert shown.splitlines()[-1] == "51 trials: 51 new. 51 to run on cpu 0."
 
 
 @pytest.mark.parametrize("words", [("sweep", "--launcher", "local"), ("train",)])
