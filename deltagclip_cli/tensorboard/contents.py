@@ -4,8 +4,6 @@
 
     <experiment · conditions>/<setting>/seed-N                    a run as it is, by links
     <experiment · conditions>/<setting>/mean                      over seeds, under the same tags
-    <experiment · conditions>/<setting>/mean ± standard error     likewise, one with +, one with -,
-                                                                  of the best of each optimizer
     <experiment · conditions>/<setting>                           what charts show of the best
                                                                   setting of each optimizer
     !layout-N                                                     the charts, the HParams table
@@ -83,9 +81,6 @@ class Contents:
                     name = self._names.path(path, MEAN, MEAN)
                     told = [session(name, settings[row.group], MEAN)]
                     found[name] = Files(written=event_file(told, curves))
-                    main = {m: bands[m] for m in section.main() if m in bands}
-                    if main and row in best:
-                        found |= self._edges(path, row, main)
                 found |= self._runs(path, row, settings[row.group])
             for metric in section.main():
                 for row in comparison.rows:
@@ -120,17 +115,6 @@ class Contents:
                 for edge, values in (("lower", each.mean - error), ("upper", each.mean + error)):
                     curves[section.tag(metric, edge)] = self._points(each, values)
         return Files(written=event_file((), curves))
-
-    def _edges(self, path: str, row: Row, bands: Mapping[str, Band]) -> dict[str, Files]:
-        found: dict[str, Files] = {}
-        for sign, word in ((1, "+"), (-1, "-")):
-            curves = {
-                _tag(row, metric): self._points(each, each.mean + sign * each.standard_error)
-                for metric, each in bands.items()
-            }
-            text = f"{MEAN} {word} standard error"
-            found[self._names.path(path, text, text)] = Files(written=event_file((), curves))
-        return found
 
     def _points(self, of: Band, values: Numbers) -> Points:
         return of.epochs, self._begin + np.nan_to_num(of.seconds), values

@@ -155,7 +155,7 @@ def start(folder: str, host: str, port: int | None, *options: str) -> tuple[obje
 def address_of_charts(server: str, shown: Iterable[str]) -> str:
     """Return the address of the page Custom Scalars with the runs that were made for it.
 
-    The page Time Series, one click from there, shows means and bands if there are any. A setting
+    The page Time Series, one click from there, shows means if there are any. A setting
     has one colour, and nothing is smoothed: charts show what was measured.
     """
     has_means = any(path.endswith(f"/{MEAN}") for path in shown)

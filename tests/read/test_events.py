@@ -267,19 +267,16 @@ def test_a_restart_between_the_steps_that_were_logged_drops_the_later_ones(tmp_p
     write(tmp_path / LATER, version(), *run_of("loss", [15, 25], 2, begin=30))
     events = read_events(tmp_path)
     assert steps(events) == [10, 15, 25]
-    assert list(events.problems) == [LOST.format(tmp_path / LATER, "steps between 20 and 30")]
+    assert list(events.problems) == [LOST.format(tmp_path / LATER, "from 20 to 30")]
 
 
-LOST = (
-    "{}: a restart went back and did not write all steps again; of loss, {} from before it are left"
-    " out."
-)
+LOST = "{}: a restart went back and did not write all steps again; of loss, steps {} are left out."
 
 
 def test_what_a_restart_in_one_file_drops_is_named(tmp_path: Path) -> None:
     again = run_of("loss", [2], 2)
     write(tmp_path / NAME, version(), *run_of("loss", [1, 2, 3], 1), *again)
-    problem = LOST.format(tmp_path / NAME, "step 3")
+    problem = LOST.format(tmp_path / NAME, "from 3 to 3")
     assert list(read_events(tmp_path).problems) == [problem]
 
 
@@ -288,7 +285,7 @@ def test_of_many_tags_that_a_restart_drops_the_first_are_named(tmp_path: Path) -
     write(tmp_path / NAME, version(), *points_of_tags)
     write(tmp_path / LATER, version(), start(3), scalar("a", 9))
     (problem,) = read_events(tmp_path).problems
-    assert "of b, c, d and 1 more tag, step 9 from before it are left out" in problem
+    assert "of b, c, d and e, steps from 9 to 9 are left out" in problem
 
 
 def test_files_that_overlap_in_time_are_no_restart(tmp_path: Path) -> None:

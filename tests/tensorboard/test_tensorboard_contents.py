@@ -71,16 +71,12 @@ def shown_of(*runs: Run) -> dict[str, Files]:
 # ------------------------------------------------------------------------------------ runs
 
 
-def test_every_run_is_there_and_every_setting_has_a_mean_a_band_and_curves_for_charts(
+def test_every_run_is_there_and_every_setting_has_a_mean_and_curves_for_charts(
     tmp_path: Path,
 ) -> None:
     sweep(tmp_path / "runs")
     runs = contents_of(tmp_path / "runs")
-    expected = {
-        f"tiny/{label}{end}"
-        for label in ("sgd", "delta-gclip")
-        for end in ("", "/mean", "/mean + standard error", "/mean - standard error")
-    }
+    expected = {f"tiny/{label}{end}" for label in ("sgd", "delta-gclip") for end in ("", "/mean")}
     expected |= {f"tiny/{label}/seed-{i}" for label in ("sgd", "delta-gclip") for i in range(3)}
     assert {path for path in runs if not path.startswith("!layout-")} == expected
 
@@ -92,14 +88,9 @@ def test_means_and_bands_are_those_of_numpy(tmp_path: Path) -> None:
     for metric in METRICS[:3]:
         table = np.array([values_of(t, 4)[metric] for t in trials if t.label == "sgd"])
         mean, error = table.mean(axis=0), table.std(axis=0, ddof=1) / np.sqrt(3)
-        for name, expected in (
-            ("/mean", mean),
-            ("/mean + standard error", mean + error),
-            ("/mean - standard error", mean - error),
-        ):
-            shown = points_of(tmp_path / "board" / f"tiny/sgd{name}", metric)
-            assert [step for step, _ in shown] == [1, 2, 3, 4]
-            assert [value for _, value in shown] == pytest.approx(expected, rel=1e-6)
+        shown = points_of(tmp_path / "board/tiny/sgd/mean", metric)
+        assert [step for step, _ in shown] == [1, 2, 3, 4]
+        assert [value for _, value in shown] == pytest.approx(mean, rel=1e-6)
         chart = tmp_path / "board" / "tiny/sgd"
         margins = {"tiny": mean, "tiny ± standard error": None}
         assert [v for _, v in points_of(chart, f"tiny/{metric}")] == pytest.approx(margins["tiny"])
@@ -164,14 +155,6 @@ def test_a_mean_has_the_tag_of_the_runs_that_have_the_metric(tmp_path: Path) -> 
     assert [info.name.tag for info in table(shown, tmp_path).metric_infos] == ["test_loss"]
 
 
-def test_a_setting_without_any_metric_that_matters_has_no_band(tmp_path: Path) -> None:
-    for seed in range(2):
-        make_events(tmp_path / f"logs/adam_seed{seed}", {"test/loss": [3.0, 1.0]})
-        make_events(tmp_path / f"logs/sgd_seed{seed}", {"lr": [0.1, 0.1]})
-    runs = contents_of(tmp_path / "logs")
-    assert "logs/sgd/mean" in runs and "logs/sgd/mean + standard error" not in runs
-
-
 def test_one_seed_that_was_run_twice_has_no_mean() -> None:
     again = replace(run("sgd", 0, [1.0, 2.0]), folder=Path("again"))
     assert "tiny/sgd/mean" not in shown_of(run("sgd", 0, [1.0, 2.0]), again)
@@ -187,16 +170,6 @@ def test_a_run_that_is_called_mean_does_not_hide_the_mean(tmp_path: Path) -> Non
 def test_a_run_folder_that_is_no_text_is_shown(tmp_path: Path) -> None:
     make_events(Path(os.fsdecode(os.fsencode(tmp_path) + b"/logs/run\xff")), {"test/loss": [1.0]})
     assert len(contents_of(tmp_path / "logs")) == 3
-
-
-def test_only_the_best_setting_of_each_optimizer_has_bands() -> None:
-    runs = [
-        run(group("sgd", lr=lr), seed, [0.1, value])
-        for lr, value in (("1", 0.9), ("2", 0.5))
-        for seed in range(2)
-    ]
-    bands = [path for path in shown_of(*runs) if path.endswith("+ standard error")]
-    assert bands == ["tiny/sgd lr=1/mean + standard error"]
 
 
 def test_a_metric_that_nobody_knows_is_shown_and_charted(tmp_path: Path) -> None:

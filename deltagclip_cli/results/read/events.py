@@ -25,14 +25,14 @@ import math
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltagclip_cli.core import is_folder, open_file, plural
+from deltagclip_cli.core import is_folder, listed, open_file
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -47,7 +47,6 @@ _CUT_OFF = (
 )
 _DAMAGED = "damaged after record {}; what follows was not read"
 _OPTIONS_TAG = "_hparams_/session_start_info"
-_MOST_TAGS = 3  # that are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,19 +180,17 @@ class _Stream:
                 lost[tag] = steps
         if not lost:
             return ""
-        numbers = set[int]().union(*lost.values())
-        first, last = min(numbers), max(numbers)
-        where = f"step {first}" if first == last else f"steps between {first} and {last}"
+        steps = set[int]().union(*lost.values())
         return (
-            "a restart went back and did not write all steps again;"
-            f" of {_listed(lost)}, {where} from before it are left out"
+            "a restart went back and did not write all steps again; of"
+            f" {listed(list(lost))}, steps from {min(steps)} to {max(steps)} are left out"
         )
 
     def mixed(self) -> str:
         """Tell in words which tags two writers wrote at the same time; nothing if none."""
         if not self._mixed:
             return ""
-        tags = _listed(self._mixed)
+        tags = listed(list(self._mixed))
         return f"two writers wrote {tags} at the same time; the points of both are kept"
 
     def _add(self, event: Event) -> None:
@@ -248,12 +245,6 @@ class _Stream:
         if kind == "tensor" and self._plugins.get(value.tag) == "scalars":
             return _number(value.tensor)
         return None
-
-
-def _listed(tags: Iterable[str]) -> str:
-    """The first of some tags, and how many more there are."""
-    first, more = list(tags)[:_MOST_TAGS], len(list(tags)) - _MOST_TAGS
-    return ", ".join(first) + (f" and {plural(more, 'more tag')}" if more > 0 else "")
 
 
 def _joined(parts: Sequence[_Part]) -> Scalars:
