@@ -28,7 +28,7 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 _MARKERS = ("", "o", "s", "^")
 
 # Come with matplotlib, and are asked for a letter that the fonts of a style lack.
-FALLBACK_FONTS = ("STIXGeneral", "DejaVu Serif", "DejaVu Sans")
+_FALLBACK_FONTS = ("STIXGeneral", "DejaVu Serif", "DejaVu Sans")
 
 _MOST_LETTERS = 200  # of what matplotlib says is wrong; a line or three
 
@@ -72,32 +72,14 @@ class LineStyles:
         firsts: dict[str, str] = {}
         for row in (row for each in comparisons for row in each.rows):
             firsts.setdefault(row.group.optimizer, row.group.name)
-        charts = [
-            *(_names(_chosen(each)) for each in comparisons),
-            *(_names(each.rows) for each in comparisons),
-            list(firsts.values()),
-        ]
-        settings = {name: _line_style(name, number) for name, number in _numbers(charts).items()}
+        chosen = [row for each in comparisons for row in _chosen(each)]
+        rows = [*chosen, *(row for each in comparisons for row in each.rows)]
+        settings: dict[str, LineStyle] = {}
+        for number, name in enumerate(dict.fromkeys(_names(rows))):
+            dash = DASHES[number // len(COLOURS) % len(DASHES)]
+            settings[name] = LineStyle(name, COLOURS[number % len(COLOURS)], dash)
         optimizers = {label: replace(settings[name], name=label) for label, name in firsts.items()}
         return cls(settings, optimizers)
-
-
-def _numbers(charts: Sequence[Sequence[str]]) -> dict[str, int]:
-    """Number the styles: the first that no name beside it has, else the one that fewest have."""
-    numbers: dict[str, int] = {}
-    members = [set(names) for names in charts]
-    taken = [[0] * len(COLOURS) * len(DASHES) for _ in charts]
-    for name in dict.fromkeys(name for names in charts for name in names):
-        counts = [used for used, names in zip(taken, members, strict=True) if name in names]
-        totals = list(map(sum, zip(*counts, strict=True)))
-        numbers[name] = totals.index(min(totals))
-        for used in counts:
-            used[numbers[name]] += 1
-    return numbers
-
-
-def _line_style(name: str, number: int) -> LineStyle:
-    return LineStyle(name, COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,16 +136,12 @@ def _chosen(comparison: Comparison) -> list[Row]:
 
 
 def left_out_note(comparison: Comparison) -> str:
-    """Say how many settings figures leave out, and which they show; empty if none is left out."""
-    rows, count = _chosen(comparison), len(comparison.rows)
-    if len(rows) == count:
+    """Say how many settings figures leave out; empty if none is left out."""
+    shown, count = len(_chosen(comparison)), len(comparison.rows)
+    if shown == count:
         return ""
-    of_all, drawn = (len({row.group.optimizer for row in each}) for each in (comparison.rows, rows))
-    which = "each optimizer" if drawn == of_all else f"{drawn} of {of_all} optimizers"
-    words = [*(["the baseline"] if comparison.baseline else []), f"the best of {which}"]
-    if len(rows) > drawn:
-        words.append("the best others")
-    return f"{len(rows)} of {count} settings: {', '.join(words)}."
+    baseline = "the baseline, then " if comparison.baseline else ""
+    return f"{shown} of {count} settings: first {baseline}the best of each optimizer."
 
 
 def _names(rows: Iterable[Row]) -> list[str]:
@@ -191,7 +169,7 @@ class Style:
             settings |= _parsed(own)
         if file is not None:
             settings |= _parsed(file)
-        families = [*settings["font.family"], *FALLBACK_FONTS]
+        families = [*settings["font.family"], *_FALLBACK_FONTS]
         style = cls({**settings, "font.family": families}, file)
         with style.applied():
             missing = [family for family in families if not _is_there(family)]
@@ -263,28 +241,9 @@ def _is_there(family: str) -> bool:
     return True
 
 
-def drawable(text: str) -> str:
-    """Return a text that the fonts of the style in force can draw.
-
-    A letter that none of them has is written out, such as ``\\u4e2d``: boxes would all look the
-    same. A style file that names a font with such letters has them drawn.
-    """
-    text = printable(text)
-    if text.isascii():
-        return text
-    from matplotlib import rcParams
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    # A name by itself would be read as a pattern, in which a hyphen and a colon mean something.
-    names = [FontProperties(family=[family]) for family in rcParams["font.family"]]
-    fonts = [get_font(findfont(name)) for name in names]
-    is_there = {c: any(font.get_char_index(ord(c)) for font in fonts) for c in set(text)}
-    return "".join(c if is_there[c] else ascii(c)[1:-1] for c in text)
-
-
 def legend_name(name: str) -> str:
     """Return a name as a legend has room for it."""
-    return drawable(shortened(name, letters(0.5, least=40)))
+    return printable(shortened(name, letters(0.5, least=40)))
 
 
 def letters(share: float, least: int = 8) -> int:
@@ -314,4 +273,4 @@ def wrapped(text: str, width: int, lines: int) -> str:
 
 def as_label(name: str) -> str:
     """Return a name for an axis: ``Accuracy`` of ``accuracy``."""
-    return drawable(name[:1].upper() + name[1:])
+    return printable(name[:1].upper() + name[1:])

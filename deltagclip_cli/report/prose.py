@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
-import numpy as np
-
-from deltagclip_cli.core import CLIP_RATIO, listed, plural, shown_with, with_error
+from deltagclip_cli.core import listed, plural, shown_with, with_error
 from deltagclip_cli.results.compare.comparison import (
     Behind,
     Comparison,
@@ -19,8 +16,6 @@ from deltagclip_cli.results.compare.comparison import (
 from deltagclip_cli.results.compare.tables import p_value
 from deltagclip_cli.results.read.run import Outcome
 from deltagclip_cli.results.statistics.difference import Design
-
-_WITH_FLOOR = re.compile(r"(dg|delta|δ).*clip", re.IGNORECASE)  # in names of other people's runs
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -129,23 +124,7 @@ def _on_floor(rows: Sequence[Row]) -> list[str]:
             f"No step of {few(never)} was floored: δ was never active, and what ran was GClip under"
             " another name. To see what δ does, it has to be above γ/‖g‖."
         )
-    if logged := [row for row in rows if _logged_no_floor(row)]:
-        found.append(
-            f"In the logs of {few(logged)}, {CLIP_RATIO} is 1 from the first point to the last:"
-            " no step was below the floor, so δ was never active, and what ran was GClip under"
-            " another name."
-        )
     return found
-
-
-def _logged_no_floor(row: Row) -> bool:
-    """Tell the paper's own logs of δ-GClip in which no step was floored."""
-    curves = [run.curves[CLIP_RATIO] for run in row.runs if CLIP_RATIO in run.curves]
-    return (
-        bool(_WITH_FLOOR.search(row.group.name))
-        and bool(curves)
-        and all(bool(np.all(c.values == 1)) for c in curves)
-    )
 
 
 def few(rows: Sequence[Row]) -> str:

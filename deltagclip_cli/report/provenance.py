@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from deltagclip_cli.core import listed, plural, printable, read_file
+from deltagclip_cli.core import duration, listed, printable, read_file
 from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.results.read.run import Outcome, Run, in_words
 from deltagclip_cli.runs.environment import Start, read_starts
@@ -89,7 +89,7 @@ def _facts(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> dict[str, 
     times = sorted(word for start in flat if (word := _told(itemgetter("started"), start)))
     facts = {
         "Runs": ", ".join(f"{count} {state}" for state, count in states),
-        "Time": _hours(sum(map(_seconds, runs))) + " of epochs in all, evaluation included",
+        "Time": duration(sum(map(_seconds, runs))) + " of epochs in all, evaluation included",
         "Device time": _device_times(runs, starts),
         "Begun": " to ".join(dict.fromkeys([*times[:1], *times[-1:]])),
     }
@@ -111,7 +111,7 @@ def _device_times(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> str
     for run, each in zip(runs, starts, strict=True):
         if each and "device" in each[-1]:
             seconds[printable(str(each[-1]["device"]))] += _seconds(run)
-    return "; ".join(f"{_hours(time)} on {device}" for device, time in seconds.items())
+    return "; ".join(f"{duration(time)} on {device}" for device, time in seconds.items())
 
 
 def _counted(words: Iterable[tuple[str, str]]) -> str:
@@ -129,12 +129,6 @@ def _counted(words: Iterable[tuple[str, str]]) -> str:
 
 def _seconds(run: Run) -> float:
     return max((float(curve.seconds[-1]) for curve in run.curves.values()), default=0.0)
-
-
-def _hours(seconds: float) -> str:
-    if seconds >= 5400:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.1f} minutes" if seconds >= 90 else plural(round(seconds), "second")
 
 
 def _row(run: Run) -> dict[str, str]:

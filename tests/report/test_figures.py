@@ -148,13 +148,10 @@ def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
             assert {"$l", "_g", "$1$", "$x"} <= set(texts(found.figure))
 
 
-def test_letters_that_no_font_has_are_written_out(tmp_path: Path) -> None:
-    names = ("中文", "中国", "\x1b[31mred\n", "☃")
-    found = figures(answered([trained(name, 0) for name in names]), Style.read())
-    (drawing, *_) = found
+def test_letters_that_a_terminal_would_obey_are_written_out(tmp_path: Path) -> None:
+    (drawing, *_) = figures(answered([trained("\x1b[31mred\n", 0)]), Style.read())
     save(drawing, tmp_path / "a.pdf", Style.read())
-    expected = {r"\u4e2d\u6587", r"\u4e2d\u56fd", r"\x1b[31mred\n", "☃"}
-    assert expected <= set(texts(drawing.figure))
+    assert r"\x1b[31mred\n" in texts(drawing.figure)
 
 
 # ---------------------------------------------------------------- styles

@@ -143,20 +143,13 @@ def test_of_sixty_settings_the_best_of_each_optimizer_and_the_best_others_are_dr
     figure = curves(runs)
     names = [*(f"adam lr={number}" for number in range(MOST_SETTINGS - 1)), "sgd"]
     assert legend(figure) == [*names, "train", "test"]
-    assert note(figure) == ("12 of 60 settings: the best of each optimizer, the best others.")
+    assert note(figure) == "12 of 60 settings: first the best of each optimizer."
     assert len(lines(figure.axes[0], "-")) == MOST_SETTINGS
     of_baseline = curves(runs, baseline="adam lr=40")
     assert "adam lr=40" in legend(of_baseline) and len(legend(of_baseline)) == MOST_SETTINGS + 2
     assert note(of_baseline) == (
-        "12 of 60 settings: the baseline, the best of each optimizer, the best others."
+        "12 of 60 settings: first the baseline, then the best of each optimizer."
     )
-
-
-def test_of_many_optimizers_it_is_said_how_many_are_drawn() -> None:
-    runs = several(*(f"o{number} lr={lr}" for number in range(15) for lr in range(2)), seeds=1)
-    assert note(curves(runs)) == "12 of 30 settings: the best of 12 of 15 optimizers."
-    twelve = several(*(f"o{number} lr={lr}" for lr in range(2) for number in range(12)), seeds=1)
-    assert note(curves(twelve)) == "12 of 24 settings: the best of each optimizer."
 
 
 def test_all_settings_are_drawn_if_they_are_few() -> None:
@@ -256,7 +249,7 @@ def test_what_explodes_leaves_the_panel_and_does_not_flatten_the_others() -> Non
     axes = curves([*runs, *several("adam")]).axes[0]
     low, high = axes.get_ylim()
     assert 0.5 < low < 0.9 and 2.0 < high < 3 and axes.get_yscale() == "linear"
-    assert (3, high) in crosses(axes)
+    assert (2, high) in crosses(axes)  # its last point that is no more than 1e150
 
 
 def test_if_all_explode_they_are_seen() -> None:

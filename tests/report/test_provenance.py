@@ -40,7 +40,7 @@ def test_what_was_the_same_for_all_is_said_once(tmp_path: Path) -> None:
     assert facts["Runs"] == "3 finished"
     assert facts["Packages"] == "torch 2.15.0"
     assert facts["Git"] == "0123456789ab, with changes that were not committed"
-    assert facts["Device time"] == "12 seconds on NVIDIA H100"
+    assert facts["Device time"] == "12 s on NVIDIA H100"
     assert facts["Begun"] == "2026-11-24T02:01:46+00:00"
 
 
@@ -49,7 +49,7 @@ def test_what_was_not_the_same_is_counted(tmp_path: Path) -> None:
     runs.append(made(tmp_path, "sgd", device="cpu", git=None, started="2026-11-25"))
     facts = provenance(runs).facts
     assert facts["Device"] == "NVIDIA H100 (2 ×: adam); cpu (1 ×: sgd)"
-    assert facts["Device time"] == "8 seconds on NVIDIA H100; 4 seconds on cpu"
+    assert facts["Device time"] == "8.0 s on NVIDIA H100; 4.0 s on cpu"
     assert facts["Git"].endswith("; not in a repository (1 ×: sgd)")
     assert facts["Begun"] == "2026-11-24T02:01:46+00:00 to 2026-11-25"
 

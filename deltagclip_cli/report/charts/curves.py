@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import plural
-from deltagclip_cli.report.appearance import DrawnSetting, drawable, on_paper
+from deltagclip_cli.core import plural, printable
+from deltagclip_cli.report.appearance import DrawnSetting, on_paper
 from deltagclip_cli.report.charts.bounds import SHOWN as IN_CERTIFICATES
 from deltagclip_cli.report.charts.lines import POINTS_ON_PAPER, LineCharts, Panel, may_be_log
 from deltagclip_cli.report.charts.steps import SHOWN as IN_STEPS
@@ -61,7 +61,7 @@ class Curves(LineCharts):
         if len({line.role for panel in shown for line in panel.lines}) == 1:
             solid = ([replace(line, linestyle="-") for line in panel.lines] for panel in shown)
             shown = [replace(p, lines=lines) for p, lines in zip(shown, solid, strict=True)]
-        names = ", ".join(drawable(panel.title) for panel in others)
+        names = ", ".join(printable(panel.title) for panel in others)
         note = f"Without {plural(len(others), 'other metric')}: {names}." if others else ""
         return self.figure(shown, note)
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deltagclip_cli.report.appearance import LITERAL, drawable, letters_in, shortened, wrapped
+from deltagclip_cli.core import printable
+from deltagclip_cli.report.appearance import LITERAL, letters_in, shortened, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,21 +48,22 @@ class ShadedCells:
         if not heat_map.shades:
             return None
         down, across = (
-            [shortened(drawable(word), _MOST_LETTERS) for word in words] for words in heat_map.words
+            [shortened(printable(word), _MOST_LETTERS) for word in words]
+            for words in heat_map.words
         )
         is_wide = max(map(len, across)) > letters_in(_CELL[0])
         below = max(map(len, across)) / letters_in(1) if is_wide else _LINE
         beside = max(map(len, down)) / letters_in(1)
         width = max(_AROUND[0] + beside + _CELL[0] * len(across), _LEAST_WIDTH)
         words = [f"{question.metric} {question.moment}, coloured by rank.", *heat_map.notes]
-        note = wrapped(drawable(" ".join(words)), letters_in(width), 5)
+        note = wrapped(printable(" ".join(words)), letters_in(width), 5)
         height = _AROUND[1] + below + _CELL[1] * len(down) + _LINE * len(note.splitlines())
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         axes.set_yticks(range(len(down)), down, **LITERAL)
         axes.set_xticks(range(len(across)), across, rotation=90 if is_wide else 0, **LITERAL)
-        axes.set_ylabel(drawable(heat_map.keys[0]), **LITERAL)
-        axes.set_xlabel(drawable(heat_map.keys[1]), **LITERAL)
+        axes.set_ylabel(printable(heat_map.keys[0]), **LITERAL)
+        axes.set_xlabel(printable(heat_map.keys[1]), **LITERAL)
         figure.suptitle(note, size="small", **LITERAL)
         _draw(axes, heat_map)
         return figure

@@ -24,6 +24,7 @@ from deltagclip_cli.report.appearance import (
 )
 from deltagclip_cli.results.compare.question import CLOCKS
 from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run
+from deltagclip_cli.results.statistics.summary import DIVERGED
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -49,8 +50,6 @@ _PALE = 0.35  # of a mean in which not all seeds are
 _MARKERS_ON_A_LINE = 9
 _LOG_RATIO = 100.0
 _MARGIN = 0.04
-_ROOM = 0.25  # beside sound values, in which a line is followed before it leaves the panel
-_FAR = 1e200  # no axis goes further: matplotlib takes steps of some decades beyond it for ticks
 _MOST_COLUMNS = 6  # of a legend
 _MOST_LINES = 4  # of a note
 _ALONE = 0.5  # of the width, for a single panel: a column of two
@@ -95,13 +94,12 @@ def band(runs: Sequence[Run], metric: str, ddof: int = 1) -> Band | None:
         return spread
 
     values = table(lambda curve: curve.values)
-    values = np.where(np.isfinite(values), values, np.nan)
+    values = np.where(np.abs(values) < DIVERGED, values, np.nan)
     counts = np.isfinite(values).sum(axis=0)
     mean = _mean(values)
-    with np.errstate(over="ignore", invalid="ignore"):  # a loss may explode to 1e300
-        squares = np.nansum((values - mean) ** 2, axis=0)
-        degrees = np.where(counts > 1, counts - ddof, np.nan)
-        standard_error = np.asarray(np.sqrt(squares / degrees / np.maximum(counts, 1)))
+    squares = np.nansum((values - mean) ** 2, axis=0)
+    degrees = np.where(counts > 1, counts - ddof, np.nan)
+    standard_error = np.asarray(np.sqrt(squares / degrees / np.maximum(counts, 1)))
     return Band(
         epochs=epochs,
         steps=_mean(table(lambda curve: curve.steps)),
@@ -116,8 +114,7 @@ def band(runs: Sequence[Run], metric: str, ddof: int = 1) -> Band | None:
 def _mean(table: Numbers) -> Numbers:
     """Over the first axis, of what is not NaN."""
     counts = np.isfinite(table).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return np.asarray(np.nansum(table, axis=0) / np.where(counts, counts, np.nan))
+    return np.asarray(np.nansum(table, axis=0) / np.where(counts, counts, np.nan))
 
 
 def pieces(runs: Sequence[Run], metric: str, ddof: int = 1, most: int | None = None) -> list[Band]:
@@ -377,12 +374,11 @@ def _draw_line(axes: Axes, line: DrawnLine) -> None:
             first = (line.setting.place or 0) * every // MOST_SETTINGS  # not upon those of others
             marks = {**own, "markevery": (first, every)}
         axes.plot(x, piece.mean, alpha=alpha, linestyle=line.linestyle, **marks)
-        error = np.where(np.isfinite(piece.standard_error), piece.standard_error, np.nan)
+        error = piece.standard_error
         if len(x) == 1 and np.isfinite(error).all():  # a band of no width cannot be seen
             axes.errorbar(x, piece.mean, error, fmt="none", ecolor=hue, alpha=alpha)
         elif np.isfinite(error).any():
-            with np.errstate(over="ignore"):
-                low, high = piece.mean - error, piece.mean + error
+            low, high = piece.mean - error, piece.mean + error
             inside = (bottom <= piece.mean) & (piece.mean <= top)
             style: dict[str, Any] = {"color": hue, "alpha": 0.2 * alpha, "linewidth": 0}
             axes.fill_between(x, low, high, where=inside, **style)
@@ -392,42 +388,30 @@ def _draw_line(axes: Axes, line: DrawnLine) -> None:
 
 
 def _set_limits(axes: Axes, found: Sequence[Band], *, is_log: bool) -> None:
-    """Let the panel be high enough for all but what explodes, which leaves it."""
-    means = np.clip(np.concatenate([piece.mean for piece in found]), -_FAR, _FAR)
-    errors = np.concatenate([piece.standard_error for piece in found])
-    errors = np.minimum(np.where(np.isfinite(errors), errors, 0), _FAR)
-    lowest, highest = _bounds(found)
-    inside = (lowest <= means) & (means <= highest)
-    means, errors = means[inside], errors[inside]
-    low = float(np.maximum(means - errors, lowest).min())
-    high = float(np.minimum(means + errors, highest).max())
-    if is_log and means.min() > 0 and means.max() / _LOG_RATIO > means.min():
+    """Let the panel be high enough for where lines begin, and those that end by themselves.
+
+    What explodes leaves it.
+    """
+    sound = [piece for piece in found if not piece.is_broken] or found
+    begin = min(piece.epochs[0] for piece in found)
+    errors = [np.nan_to_num(piece.standard_error) for piece in sound]
+    lows = [piece.mean - error for piece, error in zip(sound, errors, strict=True)]
+    highs = [piece.mean + error for piece, error in zip(sound, errors, strict=True)]
+    starts = [piece.mean[:1] for piece in found if piece.epochs[0] == begin]
+    low, high = (
+        float(np.concatenate([*lows, *starts]).min()),
+        float(np.concatenate(highs + starts).max()),
+    )
+    least = float(np.concatenate([*(piece.mean for piece in sound), *starts]).min())
+    if is_log and least > 0 and high / _LOG_RATIO > least:
         axes.set_yscale("log")
-        low = math.log10(max(low, float(means.min()) / 2))
+        low = math.log10(max(low, least / 2))
         high = math.log10(high)
-        far, room = math.log10(_FAR), _MARGIN * (high - low)
-        axes.set_ylim(10 ** max(low - room, -far), 10 ** min(high + room, far))
+        room = _MARGIN * (high - low)
+        axes.set_ylim(10 ** (low - room), 10 ** (high + room))
     else:
         room = _MARGIN * ((high - low) or abs(high) or 1)
         axes.set_ylim(low - room, high + room)
-
-
-def _bounds(found: Sequence[Band]) -> tuple[float, float]:
-    """Return between what values lie that have not exploded.
-
-    Those have that are far from sound values, by how far these are apart. Sound are the pieces that
-    end by themselves, and where all lines begin.
-    """
-    start = min(piece.epochs[0] for piece in found)
-    sound = [piece for piece in found if not piece.is_broken]
-    values = [piece.mean for piece in sound]
-    if not any(piece.epochs[0] == start for piece in sound):
-        values += [piece.mean[:1] for piece in found if piece.epochs[0] == start]
-    if not sound:
-        return -_FAR, _FAR
-    low, high = float(np.concatenate(values).min()), float(np.concatenate(values).max())
-    room = _ROOM * (high - low)
-    return max(min(low - room, _FAR), -_FAR), min(max(high + room, -_FAR), _FAR)
 
 
 def clock(comparison: Comparison) -> str:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import as_number
-from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, LineStyle, drawable, legend_name
+from deltagclip_cli.core import as_number, printable
+from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, LineStyle, legend_name
 from deltagclip_cli.report.charts.lines import (
     Json,
     PageLines,
@@ -110,8 +110,8 @@ class BySetting:
                 )
             if _spans(by_optimizer):
                 axes.set_xscale("log")
-            axes.set_xlabel(drawable(key), **LITERAL)
-            axes.set_ylabel(drawable(metric), **LITERAL)
+            axes.set_xlabel(printable(key), **LITERAL)
+            axes.set_ylabel(printable(metric), **LITERAL)
         styles = {label: _style(points) for _, lines in shown for label, points in lines.items()}
         entries = [
             entry(legend_name(label), **{**style.on_paper, "marker": "o"})

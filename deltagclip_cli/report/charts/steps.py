@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deltagclip_cli.core import CLIP_RATIO, REGIME_FRACTIONS
-from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, drawable, on_paper, wrapped
+from deltagclip_cli.core import CLIP_RATIO, REGIME_FRACTIONS, printable
+from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, on_paper, wrapped
 from deltagclip_cli.report.charts.lines import (
     CROSS,
     POINTS_ON_PAPER,
@@ -156,7 +156,7 @@ class Regimes:
             set_x(axes, ends, clock(self.comparison), bins=4)
         grid[0].set_ylabel("Share of steps")
         entries = [
-            Patch(color=shade, linewidth=0, label=drawable(words))
+            Patch(color=shade, linewidth=0, label=words)
             for name, (words, shade, _) in _AREAS.items()
             if any(name in each.shares for each in self._areas)
         ]
@@ -193,6 +193,6 @@ def _draw_areas(axes: Axes, areas: _Areas) -> None:
     hue = areas.line.setting.style.on_paper["color"]
     if areas.over.is_broken:
         axes.plot([x[-1]], [0.5], color=hue, **CROSS)
-    axes.set_title(wrapped(drawable(areas.line.setting.name), _LETTERS, 2), color=hue, **LITERAL)
+    axes.set_title(wrapped(printable(areas.line.setting.name), _LETTERS, 2), color=hue, **LITERAL)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0", "", "1"])

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deltagclip_cli.core import printable
 from deltagclip_cli.report.appearance import (
     LITERAL,
     DrawnSetting,
     as_label,
-    drawable,
     legend_name,
     letters,
     shortened,
@@ -116,7 +116,7 @@ class Targets:
         from matplotlib.figure import Figure
 
         clocks = [clock for clock in CLOCKS if clock != "epochs" or self.comparison.has_epochs]
-        names = [wrapped(drawable(way.setting.name), letters(0.34), 4) for way in ways]
+        names = [wrapped(printable(way.setting.name), letters(0.34), 4) for way in ways]
         row = _ROW + _LINE * max(name.count("\n") for name in names)
         size = (rcParams["figure.figsize"][0], _AROUND + row * len(ways))
         figure = Figure(figsize=size, layout="constrained")
@@ -135,7 +135,7 @@ class Targets:
                 va="center",
                 size="small",
             )
-        target = drawable(shortened(str(self.comparison.target), letters(0.34)))
+        target = printable(shortened(str(self.comparison.target), letters(0.34)))
         seed = entry(f"a seed reaches {target}", **_SEED)
         add_legend(figure, [seed, entry("median over all seeds", **_MEDIAN)], self._note())
         return figure

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deltagclip_cli.core import (
+    CLIP_RATIO,
     EPOCH_SECONDS,
     REGIME_FRACTIONS,
     REGIMES,
@@ -24,8 +25,8 @@ from deltagclip_cli.results.compare.question import (
     Question,
     Reached,
     Target,
-    nearest_first,
     reached,
+    with_nearest,
 )
 from deltagclip_cli.results.read.run import Group, Outcome, Run, in_words
 from deltagclip_cli.results.statistics.difference import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.results.statistics.summary import Summary
 
 TWICE = "there twice"
+_WITH_FLOOR = re.compile(r"(dg|delta|δ).*clip", re.IGNORECASE)  # in names of other people's runs
 
 
 class Standing(StrEnum):
@@ -116,6 +118,11 @@ class Row:
     @property
     def was_never_floored(self) -> bool:
         """δ-GClip of which no step was floored, so that δ might as well be 0."""
+        ratios = [run.curves[CLIP_RATIO].values for run in self.runs if CLIP_RATIO in run.curves]
+        if ratios:  # of the paper's own logs
+            return bool(_WITH_FLOOR.search(self.group.name)) and bool(
+                np.all(np.hstack(ratios) == 1)
+            )
         has_floor = bool(self.group.options.get("delta"))
         return has_floor and self.regimes is not None and self.regimes["floored"] == 0
 
@@ -219,12 +226,12 @@ def compare_runs(runs: Sequence[Run], questions: Mapping[str, Question]) -> list
 
 
 def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
-    """Raise UsageError, with the optimizers nearest first, if a baseline is known nowhere."""
+    """Raise UsageErrorif a baseline is known nowhere."""
     if not any(each.baseline for each in comparisons):
         names = dict.fromkeys(row.group.name for each in comparisons for row in each.rows)
         raise UsageError(
             f"--baseline {name}: not the name of one optimizer that has values.\n"
-            f"  optimizers: {nearest_first(name, names)}"
+            f"  optimizers: {with_nearest(name, names)}"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -40,7 +39,7 @@ def choose_metric(runs: Iterable[Run], asked: str | None, words: str = "--metric
             "  deltagclip status shows how far they are."
         )
     what = f"{words} is needed" if asked is None else f"{words}: no run has that metric"
-    raise UsageError(f"{what}.\n  metrics: {nearest_first(asked or '', there)}")
+    raise UsageError(f"{what}.\n  metrics: {with_nearest(asked or '', there)}")
 
 
 def usual_metric(runs: Sequence[Run]) -> str | None:
@@ -48,16 +47,12 @@ def usual_metric(runs: Sequence[Run]) -> str | None:
     return next((name for name in COMPARED_METRICS if any(name in r.curves for r in runs)), None)
 
 
-def nearest_first(word: str, names: Iterable[str]) -> str:
-    """Return names by their likeness to a word, as a list for a message, with a hint."""
-
-    def likeness(name: str) -> float:
-        return difflib.SequenceMatcher(None, word.lower(), name.lower()).ratio()
-
-    ordered = sorted(names, key=likeness, reverse=True) if word else list(names)
-    more = len(ordered) - _MOST_NAMES
-    listed = ", ".join(ordered[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
-    return f"{listed}{nearest(word, ordered)}" if word and word not in ordered else listed
+def with_nearest(word: str, names: Iterable[str]) -> str:
+    """Return names as a list for a message, with a hint at those that are like a word."""
+    names = list(names)
+    more = len(names) - _MOST_NAMES
+    listed = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{listed}{nearest(word, names)}" if word and word not in names else listed
 
 
 def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:

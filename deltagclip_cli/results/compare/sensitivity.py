@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import NOTHING, UsageError, by_size, short
-from deltagclip_cli.results.compare.question import Question, nearest_first
+from deltagclip_cli.results.compare.question import Question, with_nearest
 from deltagclip_cli.results.compare.tables import Cell, Column, Table, make_table
 from deltagclip_cli.results.read.run import in_words
 
@@ -184,7 +184,7 @@ def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[
     if not grouped:
         raise UsageError(
             f"--heatmap {','.join(keys)}: no optimizer has several values of both.\n"
-            f"  settings that differ: {nearest_first(keys[0], known) or 'none'}"
+            f"  settings that differ: {with_nearest(keys[0], known) or 'none'}"
         )
     return [_heat_map(title, keys, *found) for title, found in grouped.items()]
 
