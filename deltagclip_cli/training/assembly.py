@@ -22,7 +22,6 @@ from deltagclip_cli.core import (
     DeltaGClipError,
     DeviceError,
     UsageError,
-    derive_seed,
     listed,
     load_target,
     stopped,
@@ -50,6 +49,7 @@ from deltagclip_cli.source.loading import call
 from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
+from deltagclip_cli.training.chance import seed_streams
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -147,7 +147,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     # product and its parts.
     copies = 4 * dtype.itemsize + 7 * torch.float64.itemsize * needs_landscape
     _check_width(trial.model, build, copies, device)
-    torch.manual_seed(derive_seed(trial.seed, "init"))
+    seed_streams(trial.seed, "init")
     model = build(trial.model).to(device=device, dtype=dtype)
     if sum(isinstance(each, nn.Conv2d) for each in model.modules()) > 1:  # not in one layer alone
         model = model.to(memory_format=torch.channels_last)

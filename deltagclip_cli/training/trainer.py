@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
+from deltagclip_cli.training.chance import other_streams, restore_streams, seed_streams
 from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
 from deltagclip_cli.training.sinks import Record, Recording, checksum, is_step_record
 from deltagclip_cli.training.stepping import (
@@ -185,7 +186,7 @@ class Trainer:
         self.parts.model.eval()
         measured: dict[str, float] = {}
         for split, batches in self.parts.evaluated.items():
-            torch.manual_seed(derive_seed(self.trial.seed, "evaluation"))
+            seed_streams(self.trial.seed, "evaluation")
             meter = Meter(batches.sizes)
             for inputs, targets in batches.iterate(None, None):
                 meter.add(self._forward(inputs, targets).sums, {})
@@ -194,10 +195,9 @@ class Trainer:
 
     def _train_without_steps(self) -> None:
         """Put training batches of the epoch through the model, drawn apart from all else."""
-        seed = derive_seed(self.trial.seed, "statistics", self.epoch)
-        torch.manual_seed(seed)
+        seed_streams(self.trial.seed, "statistics", self.epoch)
         generator = torch.Generator(self.parts.device)
-        generator.manual_seed(seed)
+        generator.manual_seed(derive_seed(self.trial.seed, "statistics", self.epoch))
         batches = self.parts.train.iterate(self._order(), generator)
         for inputs, targets in islice(batches, STATISTICS_BATCHES):
             self._forward(inputs, targets)
@@ -232,7 +232,8 @@ class Trainer:
 
     def _begin_epoch(self) -> None:
         """Draw everything random in an epoch from the seed and the epoch's number."""
-        torch.manual_seed(derive_seed(self.trial.seed, "noise", self.epoch))
+        seed_streams(self.trial.seed, "noise", self.epoch)
+        self._streams_begun = other_streams()
         self.augment = torch.Generator(self.parts.device)
         self.augment.manual_seed(derive_seed(self.trial.seed, "augment", self.epoch))
         self.batch = 0  # finished batches of this epoch
@@ -264,6 +265,8 @@ class Trainer:
         random = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
         if self.parts.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
+        if (others := other_streams()) != self._streams_begun:
+            random |= others
         needs_closure = {"needs_closure": True} if self.stepper.needs_closure else {}
         return {
             "epoch": self.epoch,
@@ -304,6 +307,8 @@ class Trainer:
         if self.batch:  # the beginning of an epoch follows from the seed
             torch.set_rng_state(state["random"]["cpu"])
             self.augment.set_state(state["random"]["augment"])
+            if "python" in state["random"]:
+                restore_streams(state["random"])
             if self.parts.device.type == "cuda":
                 torch.cuda.set_rng_state(state["random"]["cuda"], self.parts.device)
 

@@ -1,0 +1,34 @@
+"""The global streams of random numbers, from which parts of one's own may draw."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from deltagclip_cli.core import derive_seed
+
+
+def seed_streams(seed: int, *parts: str | int) -> None:
+    """Begin all streams anew from what is called ``parts`` under the seed of a trial."""
+    derived = derive_seed(seed, *parts)
+    torch.manual_seed(derived)
+    random.seed(derived)
+    np.random.seed(derived % 2**32)
+
+
+def other_streams() -> dict[str, Any]:
+    """Return the states of the streams that are not torch's, as plain values."""
+    of_numpy: Any = np.random.get_state()
+    name, keys, *rest = of_numpy
+    return {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest)}
+
+
+def restore_streams(state: Mapping[str, Any]) -> None:
+    """Go on from what :func:`other_streams` gave."""
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))

@@ -1,0 +1,234 @@
+"""Optimizers as people write them: ordinary PyTorch, each with a habit of its own."""
+
+import random
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, Optimizer
+
+
+class ScheduleFree(Optimizer):
+    """Schedule-free SGD: trained at y, evaluated at the average x, both made of z."""
+
+    def __init__(self, params, lr=0.1, beta=0.9):
+        super().__init__(params, {"lr": lr, "beta": beta, "count": 0, "at_y": False})
+
+    @torch.no_grad()
+    def _go(self, at_y):
+        for group in self.param_groups:
+            weight = 1 - group["beta"] if at_y else 1 - 1 / group["beta"]
+            for p in group["params"]:
+                if group["at_y"] != at_y and "z" in self.state[p]:
+                    p.lerp_(self.state[p]["z"], weight)
+            group["at_y"] = at_y
+
+    def train(self):
+        self._go(True)
+
+    def eval(self):
+        self._go(False)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        assert closure is None
+        for group in self.param_groups:
+            assert group["at_y"], "train() was not called"
+            group["count"] += 1
+            for p in group["params"]:
+                z = self.state[p].setdefault("z", p.clone())
+                p.lerp_(z, 1 / group["count"])
+                p.sub_(p.grad, alpha=group["lr"] * (1 - group["beta"] * (1 - 1 / group["count"])))
+                z.sub_(p.grad, alpha=group["lr"])
+
+
+class SharpnessAware(Optimizer):
+    """SAM, as most write it: gradients are there, and are wanted anew where the loss is highest."""
+
+    def __init__(self, params, lr=0.1, rho=0.05):
+        super().__init__(params, {"lr": lr, "rho": rho})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        assert closure is not None, "it needs a closure"
+        weights = [p for group in self.param_groups for p in group["params"]]
+        kept = [p.clone() for p in weights]
+        norm = torch.stack([p.grad.norm() for p in weights]).norm()
+        for p in weights:
+            p.data.add_(p.grad, alpha=float(self.param_groups[0]["rho"] / norm))
+        closure()
+        for p, value in zip(weights, kept, strict=True):
+            p.copy_(value).sub_(p.grad, alpha=self.param_groups[0]["lr"])
+
+
+class Insistent(SharpnessAware):
+    """The same, whose step says that it needs a closure."""
+
+    def step(self, closure):
+        super().step(closure)
+
+
+class ClosureFirst(Optimizer):
+    """The step of L-BFGS and its like: whatever there is, the closure is called first."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    def step(self, closure):
+        self.zero_grad()
+        closure()
+        with torch.no_grad():
+            for p in self.param_groups[0]["params"]:
+                p.sub_(p.grad, alpha=self.param_groups[0]["lr"])
+
+
+class WithoutClosure(SGD):
+    """Its step takes nothing."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+
+    def step(self):
+        super().step()
+
+
+class Deaf(Optimizer):
+    """Its step must be given a closure, and never calls it."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure):
+        for p in self.param_groups[0]["params"]:
+            p.sub_(p.grad, alpha=self.param_groups[0]["lr"])
+
+
+class Consuming(Optimizer):
+    """Its step leaves no gradients behind."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            p.sub_(p.grad, alpha=self.param_groups[0]["lr"])
+            p.grad = None
+
+
+def with_tensor_rate(params, lr=0.01):
+    """Its learning rate is a tensor."""
+    return Adam(params, lr=torch.tensor(lr), foreach=False)
+
+
+class WithoutRate(Optimizer):
+    """It has no learning rate: each step is as long as its number says."""
+
+    def __init__(self, params):
+        super().__init__(params, {"steps": 0})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            group["steps"] += 1
+            for p in group["params"]:
+                p.sub_(p.grad, alpha=0.2 / group["steps"] ** 0.5)
+
+
+def by_layers(model, epochs, steps, lr=0.1):
+    """It makes the groups itself, of the model."""
+    assert steps == epochs * 4
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    return SGD([{"params": weights}, {"params": others, "lr": lr / 2}], lr=lr, momentum=0.9)
+
+
+def of_matrices(params, lr=0.1):
+    """It forgets biases."""
+    return SGD([p for p in params if p.ndim > 1], lr=lr)
+
+
+class Memo:
+    """Something that only this file knows."""
+
+
+class Unloadable(SGD):
+    """It keeps what no checkpoint can hold."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+
+    def step(self, closure=None):
+        super().step(closure)
+        for p in self.param_groups[0]["params"]:
+            self.state[p]["memo"] = Memo()
+
+
+def nothing(params, lr=0.1):
+    """It forgets to return the optimizer."""
+    SGD(params, lr=lr)
+
+
+class Reaching(SGD):
+    """It changes what it was not given: a buffer of the model."""
+
+    def __init__(self, params, model, lr=0.1):
+        super().__init__(params, lr=lr)
+        self.model = model
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        super().step(closure)
+        for buffer in self.model.buffers():
+            buffer.add_(1)
+
+
+class Broken(SGD):
+    """A step with a mistake in it."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+
+    def step(self, closure=None):
+        self.param_groups[0]["momentun"] += 1
+
+
+class Chancy(SGD):
+    """It draws from the generators of Python and of torch."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            p.grad.add_(torch.randn_like(p), alpha=0.01 * random.random())
+        super().step()
+
+
+class Wrapped:
+    """It is no torch.optim.Optimizer, and has all that one needs."""
+
+    def __init__(self, params, lr=0.1):
+        self.inner = SGD(params, lr=lr, momentum=0.9)
+        self.param_groups = self.inner.param_groups
+        self.zero_grad = self.inner.zero_grad
+        self.state_dict = self.inner.state_dict
+        self.load_state_dict = self.inner.load_state_dict
+
+    def step(self):
+        self.inner.step()
+
+
+class Normed(nn.Sequential):
+    """A model with a batch norm and dropout."""
+
+    def __init__(self, shape, classes):
+        inputs = torch.Size(shape).numel()
+        super().__init__(
+            nn.Flatten(),
+            nn.Linear(inputs, 16),
+            nn.BatchNorm1d(16),
+            nn.Dropout(0.1),
+            nn.Linear(16, classes),
+        )
