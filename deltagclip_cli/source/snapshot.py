@@ -16,10 +16,10 @@ import hashlib
 import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -200,7 +200,7 @@ def keep(code: Code, store: Path) -> Path:
             _write(code, copy, [] if record is None else record["vouched"])
         old = _stood_for(name, store)
         if copy_of(store, old) != copy / _FILES:
-            vouch(store, old, name)
+            _stand_for(old, name, store)
     except OSError as error:
         raise UnwritableError(
             f"{copy}: the code of your parts cannot be kept there: {error.strerror}.\n"
@@ -289,12 +289,7 @@ def vouch(store: Path, old: str, new: str) -> None:
     Raises:
         LookupError: one of them is not in the store.
     """
-    _require_record(store, new)
-    with claimed(store / ".lock", f"{store}: another process is writing there.", _PATIENCE_SECONDS):
-        old = _stood_for(old, store)
-        record = _require_record(store, old)
-        record["vouched"].append({"code": new, "time": _now(), "user": getpass.getuser()})
-        _write_record(store / old, record)
+    _stand_for(_stood_for(old, store), _newest(store, new), store)
 
 
 def changed(old: Code, new: Code) -> list[str]:
@@ -347,18 +342,23 @@ def _is_same(code: Code, copy: Path, record: Mapping[str, Any]) -> bool:
     return True
 
 
+def _stand_for(old: str, copy: str, store: Path) -> None:
+    """Record that a copy is what is run of a code from now on."""
+    _require_record(store, copy)
+    with claimed(store / ".lock", f"{store}: another process is writing there.", _PATIENCE_SECONDS):
+        record = _require_record(store, old)
+        record["vouched"].append({"code": copy, "time": _now(), "user": getpass.getuser()})
+        _write_record(store / old, record)
+
+
 def _stood_for(name: str, store: Path) -> str:
     """Return the code that one stands for, by what was vouched for last; itself if for none."""
-    stood = {
-        vouched["code"]: other
-        for other, record in sorted(_records(store), key=lambda each: _last_time(each[1]))
-        for vouched in record["vouched"]
-    }
-    return stood.get(name, name)
-
-
-def _last_time(record: Mapping[str, Any]) -> str:
-    return max((each["time"] for each in record["vouched"]), default="")
+    vouched = [
+        (each["time"], each["code"], old)
+        for old, record in _records(store)
+        for each in record["vouched"]
+    ]
+    return {new: old for _, new, old in sorted(vouched)}.get(name, name)
 
 
 def _newest(store: Path, name: str) -> str:
@@ -435,4 +435,4 @@ def _sha256(content: bytes) -> str:
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return datetime.now(UTC).isoformat()

@@ -282,3 +282,17 @@ def test_a_missing_file_or_package_is_said(write: Write) -> None:
         code_of(write(), "gone.py:Net")
     with pytest.raises(UsageError, match="the package no_such is not installed"):
         code_of(write(), "no_such.module:Net")
+
+
+def test_what_stands_for_two_codes_has_the_name_of_the_one_it_was_vouched_for_last(
+    write: Write, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    codes = [code_of(write("spec", net=f"Net = {number}")) for number in range(4)]
+    first, second, third, fourth = [keep(code, store).parent.name for code in codes]
+    vouch(store, first, third)
+    vouch(store, second, find(codes[2], store))
+    assert find(codes[2], store) == second and copy_of(store, second).parent.name == third
+    vouch(store, third, fourth)
+    assert find(codes[3], store) == second and copy_of(store, second).parent.name == fourth
+    assert find(codes[0], store) == first and copy_of(store, first).parent.name == third
