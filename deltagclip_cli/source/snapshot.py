@@ -150,7 +150,7 @@ class _Reading:
                 if prefix == "@":
                     continue
                 shown = "".join(traceback.format_exception_only(error)).rstrip()
-                raise UsageError(f"{root / file} is not Python:\n{shown}") from None
+                raise UsageError(f"{root / file} cannot be read as Python:\n{shown}") from None
             found = reached(tree, file, root)
             pending.extend(found.files)
             for top in found.others:
@@ -347,7 +347,7 @@ def _stand_for(old: str, copy: str, store: Path) -> None:
     _require_record(store, copy)
     with claimed(store / ".lock", f"{store}: another process is writing there.", _PATIENCE_SECONDS):
         record = _require_record(store, old)
-        record["vouched"].append({"code": copy, "time": _now(), "user": getpass.getuser()})
+        record["vouched"].append({"code": copy, "time": _now(), "user": _user()})
         _write_record(store / old, record)
 
 
@@ -432,6 +432,13 @@ def _write_record(copy: Path, record: Mapping[str, Any]) -> None:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, whose users may have numbers only
+        return str(os.getuid())
 
 
 def _now() -> str:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Callable
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
+from obstacles import OBSTACLES
 
-from deltagclip_cli.core import RunFolderError, UsageError
+from deltagclip_cli.core import RunFolderError, UnwritableError, UsageError, is_disk_full
 from deltagclip_cli.source import snapshot
 from deltagclip_cli.source.loading import load_own
 from deltagclip_cli.source.snapshot import (
@@ -270,11 +278,157 @@ def test_a_file_that_is_not_python_is_shown_as_python_does(write: Write) -> None
     root = write(net="import helper", helper="def f(:\n    return 1")
     with pytest.raises(UsageError) as error:
         code_of(root)
-    assert str(error.value).startswith(f"{root / 'helper.py'} is not Python:")
+    assert str(error.value).startswith(f"{root / 'helper.py'} cannot be read as Python:")
     assert "line 1" in str(error.value) and "def f(:\n" in str(error.value)
     (root / "helper.py").write_bytes(b"x = 1\0")
     with pytest.raises(UsageError, match="null bytes"):
         code_of(root)
+
+
+def test_a_file_of_any_encoding_is_kept_byte_by_byte(write: Write, tmp_path: Path) -> None:
+    root, store = write("spec"), tmp_path / "store"
+    root.mkdir()
+    content = b"# -*- coding: latin-1 -*-\r\nNet = '\xfc'\r\n"
+    (root / "net.py").write_bytes(content)
+    assert (keep(code_of(root), store) / "net.py").read_bytes() == content
+    (root / "net.py").write_text("Net = 'ü'")
+    assert code_of(root).hash[:16] == find(code_of(root), store)
+    (root / "net.py").write_bytes(b"Net = '\xfc'")
+    with pytest.raises(UsageError, match=r"(?s)cannot be read as Python.*utf-8"):
+        code_of(root)
+
+
+def test_links_are_followed_and_their_files_kept(write: Write, tmp_path: Path) -> None:
+    elsewhere = write("elsewhere", helper="value = 1", **{"layers/conv": "depth = 2"})
+    root = write("spec", net="import helper\nfrom layers.conv import depth as Net")
+    (root / "helper.py").symlink_to(elsewhere / "helper.py")
+    (root / "layers").symlink_to(elsewhere / "layers")
+    (root / "round").symlink_to(root)
+    code = code_of(root)
+    assert names(code) == ["helper.py", "layers/conv.py", "net.py"]
+    copy = keep(code, tmp_path / "store")
+    assert not (copy / "helper.py").is_symlink() and load_own(copy, "net.py", "Net") == 2
+
+
+@pytest.mark.parametrize("obstacle", OBSTACLES.values(), ids=OBSTACLES)
+def test_what_is_no_file_is_no_module(write: Write, obstacle: Callable[[Path], None]) -> None:
+    root = write(net="import helper")
+    obstacle(root / "helper.py")
+    assert names(code_of(root)) == ["net.py"]
+    obstacle(root / "other.py")
+    with pytest.raises(UsageError, match=r"other\.py: there is no such file"):
+        code_of(root, "other.py:Net")
+
+
+def test_a_file_that_must_not_be_read_is_said(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(net="import helper", helper="x = 1")
+    monkeypatch.setattr(snapshot, "_MOST_BYTES", 8)
+    with pytest.raises(UsageError, match=r"net\.py: it cannot be read: it is larger than"):
+        code_of(root)
+
+
+def test_files_that_are_edited_meanwhile_are_read_again(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write(net="import helper\nNet = 1", helper="x = 1")
+    read, edits = snapshot.read_file, iter([2, 3])
+
+    def read_and_edit(path: Path, most_bytes: int) -> bytes:
+        content = read(path, most_bytes)
+        if path.name == "helper.py" and (edit := next(edits, None)):
+            write(net=f"import helper\nNet = {edit}", helper=f"x = {edit}")
+        return content
+
+    monkeypatch.setattr(snapshot, "read_file", read_and_edit)
+    assert code_of(root).files == {"net.py": b"import helper\nNet = 3", "helper.py": b"x = 3"}
+
+
+def test_files_that_are_edited_all_the_time_are_read_in_the_end(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot._Reading, "is_current", lambda self: False)
+    assert names(code_of(write(net="Net = 1"))) == ["net.py"]
+
+
+def test_a_local_file_with_the_name_of_a_standard_module_is_refused(write: Write) -> None:
+    root = write(net="x = 1\ndef f():\n    from queue import Queue", queue="class Queue: ...")
+    with pytest.raises(UsageError) as error:
+        code_of(root)
+    assert str(error.value) == (
+        f"{root / 'net.py'}:3: `from queue import Queue` means Python's own module queue, though "
+        "a file here has that name.\n  Rename the file."
+    )
+    assert names(code_of(write(net="from .queue import Queue"))) == ["net.py", "queue.py"]
+    files = {"net": "import pack", "pack/__init__": "import queue", "pack/queue": ""}
+    (root / "queue.py").unlink()
+    assert names(code_of(write(**files))) == ["net.py", "pack/__init__.py"]
+
+
+def test_what_only_type_checkers_import_is_left_out(write: Write) -> None:
+    net = """
+        import typing
+        if typing.TYPE_CHECKING:
+            import types_only
+        else:
+            import helper
+    """
+    assert names(code_of(write(net=net, types_only="", helper=""))) == ["helper.py", "net.py"]
+
+
+def test_an_import_above_the_folder_of_the_spec_reaches_nothing(write: Write) -> None:
+    write(".", above="")
+    assert names(code_of(write("spec", net="from .. import above\nfrom ..above import x"))) == [
+        "net.py"
+    ]
+
+
+def test_any_number_of_processes_may_keep_a_copy_and_be_killed_in_it(
+    write: Write, tmp_path: Path
+) -> None:
+    imports = "".join(f"import h{number}\n" for number in range(20))
+    helpers = {f"h{number}": f"x = {number}" for number in range(20)}
+    code, store = code_of(write("spec", net=imports, **helpers)), tmp_path / "store"
+    for tenths in range(8):
+        children = []
+        for _ in range(3):
+            child = os.fork()
+            if not child:
+                keep(code, store)
+                os._exit(0)
+            children.append(child)
+        time.sleep(tenths * 0.002)
+        for child in children[1:]:
+            os.kill(child, signal.SIGKILL)
+        ends = [os.waitpid(child, 0)[1] for child in children]
+        assert ends[0] == 0
+        check_copy(store, code.hash[:16])
+        assert read_copy(store, code.hash[:16]) == code
+        shutil.rmtree(store)
+
+
+def test_a_full_disk_is_said_and_leaves_no_copy(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, store = code_of(write("spec", net="import helper", helper="")), tmp_path / "store"
+    written, room = snapshot.written_whole, iter([True])
+
+    @contextmanager
+    def on_a_full_disk(path: Path) -> Iterator[IO[bytes]]:
+        if not next(room, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with written(path) as file:
+            yield file
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "written_whole", on_a_full_disk)
+        with pytest.raises(UnwritableError, match="cannot be kept there: No space left") as error:
+            keep(code, store)
+    assert is_disk_full(error.value)
+    with pytest.raises(LookupError):
+        copy_of(store, find(code, store))
+    assert keep(code, store) == copy_of(store, find(code, store))
 
 
 def test_a_missing_file_or_package_is_said(write: Write) -> None:
