@@ -27,7 +27,8 @@ class Reached:
 
     Args:
         files: local files, relative to the folder in which they are looked for.
-        others: first parts of the names of modules that are not local, without Python's own.
+        others: names of modules that are not local, without Python's own, and names taken out of
+            them, which may be modules too.
     """
 
     files: frozenset[PurePosixPath]
@@ -58,7 +59,7 @@ def reached(tree: ast.Module, file: PurePosixPath, root: Path) -> Reached:
             if home is not None:
                 files |= _files_of(home / _path(module), _names(node), root)
             elif top not in sys.stdlib_module_names:
-                others.add(top)
+                others |= {module, *(f"{module}.{name}" for name in _names(node))}
             elif _regular_home(top, file, root) is not None:
                 raise UsageError(
                     f"{root / file}:{node.lineno}: `{ast.unparse(node)}` means Python's own module "

@@ -18,6 +18,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -153,10 +154,10 @@ class _Reading:
                 raise UsageError(f"{root / file} cannot be read as Python:\n{shown}") from None
             found = reached(tree, file, root)
             pending.extend(found.files)
-            for top in found.others:
-                edited = edited_root(top)
+            for module in found.others:
+                edited = edited_root(module.partition(".")[0])
                 if edited is not None and edited != root:
-                    self._add_module(top, edited)
+                    self._add_module(module, edited)
 
     def _read(self, path: Path) -> bytes:
         try:
@@ -277,9 +278,12 @@ def _as_installed(kept: Code) -> Code:
                 files[name] = read_file(root / file, _MOST_BYTES)
             except (OSError, UsageError):
                 files[name] = b""
-    modules = [each for each in kept.references if not _is_file(each)]
-    found = [installed(each) for each in modules]
-    versions = {each.name: each.version for each in found if each.version is not None}
+    versions = {}
+    for reference in kept.references:
+        with suppress(UsageError):
+            package = installed(reference.rpartition(":")[0])
+            if not _is_file(reference) and package.version is not None:
+                versions[package.name] = package.version
     return replace(kept, files=files, packages=versions)
 
 

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 _LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
 _BODIES = {"body", "orelse", "finalbody"}
@@ -23,10 +24,18 @@ def parse(content: bytes, name: str = "<unknown>") -> ast.Module:
         SyntaxError: Python cannot read it, for whatever reason.
     """
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.parse(content, name)
+        return _parsed(content)
+    except SyntaxError as error:
+        error.filename = name
+        raise
     except (ValueError, RecursionError, MemoryError) as error:  # a null byte, or too deep
         raise SyntaxError(str(error) or "too deeply nested", (name, None, None, None)) from None
+
+
+@lru_cache(maxsize=64)  # each trial of a plan names its parts
+def _parsed(content: bytes) -> ast.Module:
+    with warnings.catch_warnings(action="ignore"):
+        return ast.parse(content)
 
 
 def digest(content: bytes) -> str:
