@@ -6,7 +6,7 @@
     <experiment · conditions>/<setting>/mean                      over seeds, under the same tags
     <experiment · conditions>/<setting>                           what charts show of the best
                                                                   setting of each optimizer
-    !layout-N                                                     the charts, the HParams table
+    !layout-N                                                     the charts
 """
 
 from __future__ import annotations
@@ -23,16 +23,7 @@ from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_r
 from deltagclip_cli.results.compare.question import Moment, Question, usual_metric
 from deltagclip_cli.results.read.events import event_files
 from deltagclip_cli.results.read.run import Numbers, Outcome, Run
-from deltagclip_cli.tensorboard.event_files import (
-    Points,
-    Section,
-    Settings,
-    columns,
-    event_file,
-    layout,
-    session,
-    settings_of,
-)
+from deltagclip_cli.tensorboard.event_files import Points, Section, event_file, layout
 
 MEAN = "mean"
 _OUTCOMES = {Outcome.DIVERGED: " diverged", Outcome.FAILED: " failed"}
@@ -65,10 +56,7 @@ class Contents:
         """Return what there is to show of some runs, by the paths of TensorBoard's runs."""
         comparisons = _comparisons(runs)
         sections = [self._section(each) for each in comparisons]
-        groups = [row.group for comparison in comparisons for row in comparison.rows]
-        settings = dict(zip(groups, settings_of(groups), strict=True))
         found: dict[str, Files] = {}
-        metrics: dict[str, None] = {}  # those that matter, by their own tags
         for section, comparison in zip(sections, comparisons, strict=True):
             best = _best_of_each(comparison)
             for row in comparison.rows:
@@ -79,18 +67,10 @@ class Contents:
                 if bands and len(row.once) > 1:
                     curves = {_tag(row, m): self._points(b, b.mean) for m, b in bands.items()}
                     name = self._names.path(path, MEAN, MEAN)
-                    told = [session(name, settings[row.group], MEAN)]
-                    found[name] = Files(written=event_file(told, curves))
-                found |= self._runs(path, row, settings[row.group])
-            for metric in section.main():
-                for row in comparison.rows:
-                    if any(metric in run.curves for run in row.runs):
-                        metrics[_tag(row, metric)] = None
-        seeds = [_seed(run) for run in runs]
-        described = [layout(sections), columns(list(settings.values()), [*seeds, MEAN], [*metrics])]
-        content = event_file(described)
-        # TensorBoard reads the columns of a run once: other ones need another run. It takes those
-        # of the first run that has some, and people's own runs may.
+                    found[name] = Files(written=event_file((), curves))
+                found |= self._runs(path, row)
+        content = event_file([layout(sections)])
+        # TensorBoard reads the charts of a run once: other ones need another run.
         self._layouts += content != self._layout
         self._layout = content
         return {f"!layout-{self._layouts}": Files(written=content), **found}
@@ -119,15 +99,13 @@ class Contents:
     def _points(self, of: Band, values: Numbers) -> Points:
         return of.epochs, self._begin + np.nan_to_num(of.seconds), values
 
-    def _runs(self, path: str, row: Row, settings: Settings) -> dict[str, Files]:
+    def _runs(self, path: str, row: Row) -> dict[str, Files]:
         found = {}
         for run in row.runs:
-            # A run that has diverged since the last time gets another name, and so another session.
             seed = run.folder.name if run.seed is None else f"seed-{run.seed}"
             text = seed + _OUTCOMES.get(run.outcome, "")
             name = self._names.path(path, (run.folder, text), text)
-            summary = session(name, settings, _seed(run))
-            found[name] = Files(_event_files(run.folder), event_file([summary]))
+            found[name] = Files(_event_files(run.folder))
             for part in run.parts:  # whose tags may be those of another part
                 below = f"{name}/{printable(part.relative_to(run.folder).as_posix())}"
                 found[below] = Files(_event_files(part))
@@ -191,10 +169,6 @@ def _tag(row: Row, metric: str) -> str:
     """The tag of a metric in the files of a setting, of the first run that has it."""
     curves = (run.curves[metric] for run in row.runs if metric in run.curves)
     return next((curve.tag for curve in curves), "") or metric
-
-
-def _seed(run: Run) -> str:
-    return printable(run.folder.name if run.seed is None else str(run.seed))
 
 
 def _event_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Event files of our own making, as bytes: curves, custom charts, and the table of HParams."""
+"""Event files of our own making, as bytes: curves and custom charts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.results.read.run import Group, Numbers
-from deltagclip_cli.spec.trial import in_a_word
+from deltagclip_cli.results.read.run import Numbers
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
-Value = bool | float | str
-Settings = dict[str, Value]
 Points = tuple[Numbers, Numbers, Numbers]
 """Steps, times in seconds since 1970 and values of a curve, each (N,); NaN is left out."""
 
-SEED = "seed"
 _SETS = ("train", "val", "test")
 _MOST_OPEN = 3  # an open group of charts asks for all its curves at once
-_MOST_CHOICES = 20  # more numbers than these are an interval to filter by, not a list
 
 
 def event_file(
@@ -53,92 +48,6 @@ def event_file(
                 event = Event(wall_time=time, step=int(step), summary=summary)
                 records.write(event.SerializeToString())
     return file.getvalue()
-
-
-# ---------------------------------------------------------------------------------- HParams
-
-
-def settings_of(groups: Sequence[Group]) -> list[Settings]:
-    """Return what the runs of each group have in common, by the names of the settings.
-
-    What is a word in one of them is a word in all: TensorBoard filters words and numbers apart.
-    """
-    found = [_settings(group) for group in groups]
-    kinds: dict[str, set[type]] = {}
-    for each in found:
-        for name, value in each.items():
-            kinds.setdefault(name, set()).add(type(value))
-    return [
-        {name: in_a_word(value) if len(kinds[name]) > 1 else value for name, value in each.items()}
-        for each in found
-    ]
-
-
-def _settings(group: Group) -> Settings:
-    words = {**group.conditions, **group.settings}
-    settings = {key: _number(word) for key, word in words.items()}
-    options = {key: _plain(value) for key, value in group.options.items() if value is not None}
-    return {"experiment": group.experiment, "optimizer": group.optimizer, **settings, **options}
-
-
-def _plain(value: object) -> Value:
-    if isinstance(value, bool | str):
-        return value
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return in_a_word(value)
-
-
-def _number(word: str) -> Value:
-    """A number that TensorBoard can put into JSON, or the word as it is."""
-    try:
-        value = float(word)
-    except ValueError:
-        return word
-    return value if math.isfinite(value) else word
-
-
-def session(path: str, settings: Mapping[str, Value], seed: str) -> Summary:
-    """Return what TensorBoard is told of the run at ``path``; its seed may be ``mean`` as well."""
-    from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-
-    # TensorBoard takes runs with the same id for repetitions, and would show only their average.
-    found: Summary = hparams_pb({**settings, SEED: seed}, trial_id=path, start_time_secs=0.0)
-    return found
-
-
-def columns(
-    all_settings: Sequence[Settings], seeds: Iterable[str], metrics: Sequence[str]
-) -> Summary:
-    """Return the columns of the table: the optimizer, what differs, the seed, and some metrics.
-
-    Without these, TensorBoard shows every setting of every run, the same ones included, and every
-    metric. What one optimizer alone has, with the same value everywhere, tells nothing more than
-    its name.
-    """
-    from tensorboard.plugins.hparams.summary_v2 import (
-        Discrete,
-        HParam,
-        Metric,
-        RealInterval,
-        hparams_config_pb,
-    )
-
-    names = dict.fromkeys(name for settings in all_settings for name in settings)
-    shown = []
-    for name in names:
-        values = sorted({each[name] for each in all_settings if name in each})
-        if name == "optimizer" or (name != "name" and len(values) > 1):
-            is_long = len(values) > _MOST_CHOICES and type(values[0]) is float
-            domain = RealInterval(values[0], values[-1]) if is_long else Discrete(values)
-            shown.append(HParam(name, domain))
-    shown.append(HParam(SEED, Discrete(sorted(set(seeds)))))
-    named = [Metric(tag, display_name=tag) for tag in metrics]
-    found: Summary = hparams_config_pb(shown, named, time_created_secs=0.0)
-    return found
-
-
-# ---------------------------------------------------------------------------- Custom Scalars
 
 
 @dataclass(frozen=True)

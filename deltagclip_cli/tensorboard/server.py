@@ -20,7 +20,7 @@ from rich.text import Text
 
 from deltagclip_cli.core import DeltaGClipError, UsageError
 from deltagclip_cli.tensorboard.contents import MEAN, Contents, Files
-from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
+from deltagclip_cli.terminal.console import make_console, print_problems, read_shown
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Run
@@ -45,7 +45,7 @@ def show(place: Place, host: str, port: int | None, *, opens: bool, quiet: bool)
         _stopping_in_order(),
         tempfile.TemporaryDirectory(prefix="deltagclip-tensorboard-") as made,
     ):
-        reading = place.read(shown_reading(quiet=quiet))
+        reading = read_shown(place, quiet=quiet)
         folder = LogFolder(Path(made))
         folder.update(reading.runs)
         seconds = 5 if len(reading.runs) < _MANY_RUNS else 30

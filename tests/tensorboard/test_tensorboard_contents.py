@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from made_runs import group, run
 from run_cases import make_events
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2, metadata
-from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard_cases import METRICS, contents_of, points_of, runs_in, sweep, values_of
 
 from deltagclip_cli.results.read.run import Outcome, Run
@@ -46,22 +44,6 @@ def layout_run(shown: dict[str, Files]) -> str:
 def charts(shown: dict[str, Files], tmp_path: Path) -> layout_pb2.Layout:
     events = content(shown, layout_run(shown), tmp_path).Tensors(metadata.CONFIG_SUMMARY_TAG)
     return layout_pb2.Layout.FromString(events[0].tensor_proto.string_val[0])
-
-
-def table(shown: dict[str, Files], tmp_path: Path) -> Any:
-    """The columns of the page HParams."""
-    found = content(shown, layout_run(shown), tmp_path)
-    data = found.SummaryMetadata(hparams.EXPERIMENT_TAG).plugin_data.content
-    return hparams.parse_experiment_plugin_data(data)
-
-
-def session(shown: dict[str, Files], run: str, tmp_path: Path) -> dict[str, object]:
-    """What TensorBoard is told a run was set to."""
-    found = content(shown, run, tmp_path)
-    data = found.SummaryMetadata(hparams.SESSION_START_INFO_TAG).plugin_data.content
-    info = hparams.parse_session_start_info_plugin_data(data)
-    assert info.group_name == run, "TensorBoard shows one row for all that have the same name"
-    return {key: getattr(v, v.WhichOneof("kind")) for key, v in info.hparams.items()}
 
 
 def shown_of(*runs: Run) -> dict[str, Files]:
@@ -129,7 +111,6 @@ def test_the_mean_of_other_peoples_runs_lies_under_their_own_tags(tmp_path: Path
     shown = contents_of(tmp_path / "logs")
     found = content(shown, "logs/adam/mean", tmp_path)
     assert [each.value for each in found.Scalars("Loss/train")] == [3.5, 1.0]
-    assert [info.name.tag for info in table(shown, tmp_path).metric_infos] == ["Loss/train"]
 
 
 def test_parts_of_a_run_are_shown_below_it(tmp_path: Path) -> None:
@@ -152,7 +133,6 @@ def test_a_mean_has_the_tag_of_the_runs_that_have_the_metric(tmp_path: Path) -> 
     shown = contents_of(tmp_path / "logs")
     tags = content(shown, "logs/adam/mean", tmp_path).Tags()["scalars"]
     assert sorted(tags) == ["lr", "test_loss"]
-    assert [info.name.tag for info in table(shown, tmp_path).metric_infos] == ["test_loss"]
 
 
 def test_one_seed_that_was_run_twice_has_no_mean() -> None:
@@ -255,50 +235,6 @@ def test_a_chart_does_not_take_a_metric_for_one_whose_name_goes_on(tmp_path: Pat
     assert [tag for tag in tags for each in first.multiline.tag if re.match(each, tag)] == [
         "tiny/test/loss"
     ]
-
-
-# ------------------------------------------------------------------------- hyper-parameters
-
-
-def test_the_table_has_what_differs_the_seed_and_first_the_compared_metric(tmp_path: Path) -> None:
-    options = {"name": "sgd", "momentum": 0.9, "betas": [0.9, 0.999], "nesterov": True}
-    runs = [
-        run(group(name, options={**options, "lr": lr}), seed, [1.0], train__loss=[2.0])
-        for name, lr in (("a", 0.1), ("b", 0.2))
-        for seed in (0, 10, 9)
-    ]
-    shown = shown_of(*runs)
-    found = table(shown, tmp_path)
-    assert [info.name for info in found.hparam_infos] == ["optimizer", "lr", "seed"]
-    assert [info.name.tag for info in found.metric_infos] == ["test/accuracy", "train/loss"]
-    seeds = [value.string_value for value in found.hparam_infos[2].domain_discrete.values]
-    assert set(seeds) == {"0", "9", "10", "mean"}
-    told = session(shown, "tiny/b/seed-10", tmp_path)
-    assert (told["optimizer"], told["lr"], told["seed"]) == ("b", 0.2, "10")
-    assert told["betas"] == "[0.9,0.999]" and told["nesterov"] is True
-    assert session(shown, "tiny/b/mean", tmp_path)["seed"] == "mean"
-
-
-def test_settings_in_the_names_of_other_peoples_runs_are_numbers_if_all_are(tmp_path: Path) -> None:
-    groups = [group("a", lr="0.1", clip="1"), group("b", lr="1e-3", clip="off")]
-    shown = shown_of(*(run(each, 0, [1.0]) for each in groups))
-    told = session(shown, "tiny/a lr=0.1 clip=1/seed-0", tmp_path)
-    assert (told["lr"], told["clip"]) == (0.1, "1")
-    (lr,) = (info for info in table(shown, tmp_path).hparam_infos if info.name == "lr")
-    assert [value.number_value for value in lr.domain_discrete.values] == [1e-3, 0.1]
-
-
-def test_more_numbers_than_can_be_ticked_are_an_interval(tmp_path: Path) -> None:
-    shown = shown_of(*(run(group("a", lr=str(i)), 0, [1.0]) for i in range(1, 31)))
-    (lr,) = (info for info in table(shown, tmp_path).hparam_infos if info.name == "lr")
-    assert (lr.domain_interval.min_value, lr.domain_interval.max_value) == (1.0, 30.0)
-
-
-@pytest.mark.parametrize("word", ["inf", "nan"])
-def test_settings_that_are_not_finite_are_words(word: str, tmp_path: Path) -> None:
-    runs = [run(group("clip", gamma=gamma), 0, [1.0, 2.0]) for gamma in (word, "1")]
-    columns = {info.name: info for info in table(shown_of(*runs), tmp_path).hparam_infos}
-    assert {v.string_value for v in columns["gamma"].domain_discrete.values} == {word, "1"}
 
 
 # ----------------------------------------------------------------------------------- names

@@ -91,30 +91,6 @@ def test_the_server_gives_the_curves_of_every_chart(shown: Shown) -> None:
         }
 
 
-def test_the_server_gives_a_row_for_each_run_and_each_mean(shown: Shown) -> None:
-    runs_of(shown)
-    experiment = shown.post("plugin/hparams/experiment", {"hparamsLimit": 0})
-    assert {info["name"] for info in experiment["hparamInfos"]} == {"optimizer", "seed"}
-    metrics = [info["name"]["tag"] for info in experiment["metricInfos"]]
-    assert metrics == ["test/accuracy", "test/loss", "train/loss"]
-    statuses = ["UNKNOWN", "SUCCESS", "FAILURE", "RUNNING"]
-    columns = [{"metric": {"tag": tag, "group": ""}} for tag in metrics]
-    asked = {
-        "startIndex": 0,
-        "sliceSize": 100,
-        "allowedStatuses": [f"STATUS_{each}" for each in statuses],
-        "colParams": columns,
-    }
-    rows = shown.post("plugin/hparams/session_groups", asked)["sessionGroups"]
-    assert len(rows) == 2 * (3 + 1)
-    by_name = {row["name"]: row for row in rows}
-    row = by_name["tiny/delta-gclip/mean"]
-    assert row["hparams"]["optimizer"] == "delta-gclip" and row["hparams"]["seed"] == "mean"
-    values = {each["name"]["tag"]: each["value"] for each in row["metricValues"]}
-    for metric in metrics:
-        assert values[metric] == pytest.approx(mean(shown, "delta-gclip", metric)[-1], rel=1e-6)
-
-
 # ------------------------------------------------------------------------------- its pages
 
 
@@ -145,17 +121,3 @@ def test_the_page_of_time_series_opens_with_means(shown: Shown, browser: webdriv
     runs = "tb-data-table-content-row"
     assert eventually(lambda: "tiny/sgd/mean" in " ".join(texts(browser, runs)))
     assert "seed" not in " ".join(texts(browser, runs))
-
-
-def test_the_page_of_hyper_parameters_has_a_table_with_the_values_of_metrics(
-    shown: Shown, browser: webdriver.Chrome
-) -> None:
-    runs_of(shown)
-    browser.get("about:blank")
-    browser.get(shown.server + "#hparams")
-    cells = "vaadin-grid-cell-content"
-    expected = f"{mean(shown, 'sgd', 'test/accuracy')[-1]:.4f}"
-    assert eventually(lambda: expected in " ".join(texts(browser, cells)))
-    words = " ".join(texts(browser, cells))
-    for word in ("optimizer", "seed", "test/accuracy", "test/loss", "delta-gclip", "mean"):
-        assert word in words
