@@ -37,11 +37,11 @@ def certify(
         make_console,
         print_json,
         print_problems,
-        shown_reading,
+        read_shown,
     )
     from deltagclip_cli.theory import certificate as theory
 
-    reading = Place(targets, runs).read(shown_reading(quiet=quiet))
+    reading = read_shown(Place(targets, runs), quiet=quiet)
     certificates: list[theory.Certificate] = []
     refusals: list[str] = []
     waiting: list[str] = []

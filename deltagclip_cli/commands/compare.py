@@ -160,11 +160,11 @@ def compare(
     from deltagclip_cli.results.read.run import Outcome
     from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.terminal.compare_view import print_tables
-    from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
+    from deltagclip_cli.terminal.console import make_console, print_problems, read_shown
     from deltagclip_cli.terminal.streams import write_json
 
     written = _format(format_, output, as_json)
-    reading = Place(targets or (), runs, group).read(shown_reading(quiet=quiet))
+    reading = read_shown(Place(targets or (), runs, group), quiet=quiet)
     found = analyse(reading, request)
     if output is not None:
         _write(output, _text(found, written))

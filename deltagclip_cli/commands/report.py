@@ -67,12 +67,12 @@ def report(
     from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
     from deltagclip_cli.results.read.run import Outcome
     from deltagclip_cli.results.read.tree import Place
-    from deltagclip_cli.terminal.console import make_console, print_problems, shown_reading
+    from deltagclip_cli.terminal.console import make_console, print_problems, read_shown
 
     formats = _formats(format_, style)
     look = Style.read(style) if formats else None
     place = Place(targets or (), runs, group)
-    reading = place.read(shown_reading(quiet=quiet))
+    reading = read_shown(place, quiet=quiet)
     answer = None
     if any(run.curves for run in reading.runs):  # else none has come to the end of an epoch
         answer = analyse(reading, request)

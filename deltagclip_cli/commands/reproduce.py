@@ -42,14 +42,14 @@ def reproduce(
         make_console,
         print_json,
         print_problems,
-        shown_reading,
+        read_shown,
     )
 
     figures = _figures(spec, experiments or ())
     begun = [each.experiment for each in figures if any((runs / each.experiment).glob("*/*"))]
     reading = Reading([], [])
     if begun:
-        reading = Place(begun, runs).read(shown_reading(quiet=quiet))
+        reading = read_shown(Place(begun, runs), quiet=quiet)
     if as_json:
         print_json(as_data(figures, reading.runs))
     else:

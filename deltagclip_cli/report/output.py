@@ -5,24 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import TypeAdapter
 
-from deltagclip_cli.core import UsageError, claimed, open_file, read_file, write_text
+from deltagclip_cli.core import UsageError, open_file, read_file, write_text
 
 MANIFEST = ".deltagclip-report.json"
 """Names each file that was written, with its SHA-256."""
 
 _FILES = TypeAdapter(dict[str, list[str]])
-
-_DRAFT = ".deltagclip-report.draft"
-_CLAIM = ".deltagclip-report.lock"
-_SECONDS_OF_PATIENCE = 60
 
 
 @contextmanager
@@ -33,14 +29,12 @@ def report_folder(folder: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: nothing can be written there, or somebody else made or changed such a file.
-        ClaimedError: another report is being written there.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        busy = f"{folder}: another report is being written there.\n  Wait for it, and try again."
-        with claimed(folder / _CLAIM, busy, _SECONDS_OF_PATIENCE), _draft(folder) as draft:
-            yield draft
-            _publish(draft, folder)
+        with TemporaryDirectory(prefix=".deltagclip-report-", dir=folder) as draft:
+            yield Path(draft)
+            _publish(Path(draft), folder)
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
         raise UsageError(
@@ -50,19 +44,7 @@ def report_folder(folder: Path) -> Iterator[Path]:
     finally:
         if not (folder / MANIFEST).exists():  # nothing came of it: leave nothing behind
             with suppress(OSError):
-                (folder / _CLAIM).unlink()
                 folder.rmdir()
-
-
-@contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    draft = folder / _DRAFT
-    shutil.rmtree(draft, ignore_errors=True)  # of somebody who was killed
-    draft.mkdir()
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _publish(draft: Path, folder: Path) -> None:

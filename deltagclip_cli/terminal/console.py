@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich.console
 from rich import box
 from rich.console import ConsoleOptions, RenderableType
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn, track
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -40,7 +40,8 @@ from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
 from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 if TYPE_CHECKING:
-    from deltagclip_cli.results.read.run import Watch
+    from deltagclip_cli.results.read.run import Reading
+    from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.spec.trial import Trial
 
 SECONDS_BETWEEN_UPDATES = 0.1
@@ -82,15 +83,10 @@ def waiting(
     return console.status(words)
 
 
-def shown_reading(*, quiet: bool) -> Watch:
-    """Return what shows on a terminal how far the reading of runs is."""
-    console = make_console(stderr=True)
-
-    def watch(runs: Sequence[Any]) -> Iterable[Any]:
-        disable = quiet or not console.is_terminal or not runs
-        return track(runs, "reading", console=console, transient=True, disable=disable)
-
-    return watch
+def read_shown(place: Place, *, quiet: bool) -> Reading:
+    """Read the runs of a place, and show on a terminal that this is under way."""
+    with waiting(make_console(stderr=True), "reading runs", quiet=quiet):
+        return place.read()
 
 
 def print_json(value: Mapping[str, Any] | Sequence[Any]) -> None:

@@ -141,7 +141,7 @@ def settings(done: Result) -> dict[str, dict[str, Any]]:
         ("--group seed", "--group seed: it names no groups."),
         (
             "--baseline dgclip",
-            "that has values.\n  optimizers: delta-gclip, sgd - did you mean 'delta-gclip'?\n",
+            "that has values.\n  optimizers: sgd, delta-gclip - did you mean 'delta-gclip'?\n",
         ),
         ("--ddof 2", "Invalid value for '--ddof'"),
         ("--mode up", "Invalid value for '--mode'"),

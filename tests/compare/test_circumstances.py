@@ -49,8 +49,8 @@ def test_settings_and_seeds_are_named_where_they_differ() -> None:
     )
     runs = [*runs_of("delta-gclip", "1", "3", "1"), *runs_of("adam", "2", n=2)]
     assert note(runs) == (
-        "Trained in unlike circumstances, which change the bits: adam with threads 2;"
-        " delta-gclip (seed 1) with threads 3; all else with threads 1."
+        "Trained in unlike circumstances, which change the bits: adam with threads 2 and"
+        " delta-gclip (seeds 1) with threads 3; all else with threads 1."
     )
 
 
@@ -71,7 +71,7 @@ def test_programs_can_read_who_differs_in_what() -> None:
 def test_what_is_not_known_is_no_difference_by_itself() -> None:
     assert note([*runs_of("adam", "1"), *runs_of("sgd", "")]) == ""
     said = note([*runs_of("adam", "1"), *runs_of("sgd", "", n=3), *runs_of("gclip", "2", n=2)])
-    assert "sgd with threads unknown; gclip with threads 2; all else with threads 1" in said
+    assert "sgd with threads unknown and gclip with threads 2; all else with threads 1" in said
 
 
 def test_only_runs_that_count_are_spoken_of() -> None:

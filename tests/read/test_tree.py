@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from event_files import NAME
 from run_cases import lines, make_events, make_run, record
 from tiny_spec import trial_of, trials_of
 
-from deltagclip_cli.results.read import foreign
-from deltagclip_cli.results.read import tree as trials
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading
 from deltagclip_cli.results.read.tree import read_tree
@@ -157,39 +154,6 @@ def test_a_folder_that_cannot_be_listed_is_a_problem(
     reading = read(logs)
     assert folders(reading, logs) == ["a", "c"]
     assert list(reading.problems) == [f"{logs / 'b'}: cannot be listed: Permission denied."]
-
-
-def test_who_watches_sees_each_run_while_it_is_read(
-    tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not all of them before the first is read, as a progress bar would be full at once."""
-    for trial in trials_of(tmp_path):
-        make_run(logs, trial, lines(record(1)))
-    for name in ("y", "z"):
-        make_events(logs / name, {"loss": [1]})
-    done: list[str] = []
-    monkeypatch.setattr(trials, "_read", noted(trials._read, done))
-    monkeypatch.setattr(foreign, "read_events", noted(foreign.read_events, done))
-
-    def watch(runs: Sequence[Any]) -> Iterator[Any]:
-        for run in runs:
-            done.append("next")
-            yield run
-        done.append("end")
-
-    reading = read_tree([logs], Naming(), watch)
-    assert len(reading.runs) == 4
-    assert done == ["next", "read", "next", "read", "end"] * 2
-
-
-def noted(read: Callable[..., Any], done: list[str]) -> Callable[..., Any]:
-    """A function that says when it was called."""
-
-    def reading(*arguments: Any) -> Any:
-        done.append("read")
-        return read(*arguments)
-
-    return reading
 
 
 def test_problems_come_together_so_that_a_terminal_does_not_obey_them(

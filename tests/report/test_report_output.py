@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from obstacles import OBSTACLES
 
-from deltagclip_cli.core import ClaimedError, UsageError
-from deltagclip_cli.report import output
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.report.output import MANIFEST, FileNames, plain_name, report_folder
 
 
@@ -81,26 +80,6 @@ def test_a_folder_of_the_report_that_is_somebody_elses_is_not_written_into(
         write(tmp_path, page="ours", tables__one="ours")
     assert names_in(tmp_path) <= {"tables"}
     assert list((tmp_path / "away").iterdir()) == []
-
-
-def test_what_a_killed_report_has_left_is_tidied_up(tmp_path: Path) -> None:
-    write(tmp_path, page="old")
-    (tmp_path / ".deltagclip-report.draft").mkdir()
-    (tmp_path / ".deltagclip-report.draft/page").write_text("half")
-    write(tmp_path, page="new")
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "page",
-        MANIFEST,
-        ".deltagclip-report.lock",
-    }
-
-
-def test_two_reports_are_not_written_into_a_folder_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(output, "_SECONDS_OF_PATIENCE", 0.01)
-    with report_folder(tmp_path), pytest.raises(ClaimedError, match="another report"):
-        write(tmp_path, page="ours")
 
 
 def test_a_file_of_somebody_else_is_not_replaced_and_nothing_is_written(tmp_path: Path) -> None:

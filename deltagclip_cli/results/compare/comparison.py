@@ -305,9 +305,6 @@ def _with_tests(rows: Sequence[Row], baseline: Row, question: Question) -> list[
     return [replace(row, versus=tested.get(row.group)) for row in rows]
 
 
-_MOST_CAMPS = 3
-
-
 @dataclass(frozen=True)
 class Camp:
     """The runs of a comparison that had the same circumstances."""
@@ -344,14 +341,6 @@ def circumstances_note(comparison: Comparison) -> list[str]:
     """Return a sentence on runs that had other circumstances than most; none if all are alike."""
     sizes = {row.group.name: len(row.counted) for row in comparison.rows}
 
-    def told(camp: Camp) -> str:
-        settings = []
-        for name, its in camp.seeds.items():
-            seeds = [seed for seed in its if isinstance(seed, int)]
-            word = f" ({'seed' if len(seeds) == 1 else 'seeds'} {ranges(seeds)})"
-            settings.append(name if len(its) == sizes[name] else name + word)
-        return f"{listed(settings)} with {circumstances(camp)}"
-
     def circumstances(camp: Camp) -> str:
         return ", ".join(f"{name} {word}" for name, word in camp.circumstances.items())
 
@@ -359,10 +348,14 @@ def circumstances_note(comparison: Comparison) -> list[str]:
     if not found:
         return []
     most, *others = found
-    parts = list(map(told, others[:_MOST_CAMPS]))
-    if len(others) > _MOST_CAMPS:
-        parts.append(f"{sum(camp.runs for camp in others[_MOST_CAMPS:])} runs in yet others")
+    parts = []
+    for camp in others:
+        settings = []
+        for name, its in camp.seeds.items():
+            seeds = ranges([seed for seed in its if isinstance(seed, int)])
+            settings.append(name if len(its) == sizes[name] else f"{name} (seeds {seeds})")
+        parts.append(f"{listed(settings)} with {circumstances(camp)}")
     return [
-        f"Trained in unlike circumstances, which change the bits: {'; '.join(parts)}; all else with"
+        f"Trained in unlike circumstances, which change the bits: {listed(parts)}; all else with"
         f" {circumstances(most)}."
     ]

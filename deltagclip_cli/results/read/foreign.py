@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
-from deltagclip_cli.core import UsageError, plural, printable, read_file
+from deltagclip_cli.core import UsageError, printable, read_file
 from deltagclip_cli.results.read.events import Events, read_events
 from deltagclip_cli.results.read.names import Found, Name
 from deltagclip_cli.results.read.run import (
@@ -32,7 +32,6 @@ from deltagclip_cli.results.read.run import (
     Outcome,
     Reading,
     Run,
-    Watch,
     name_in_set,
     standard_name,
     standard_names,
@@ -69,9 +68,9 @@ class EventFolder:
     parts: Sequence[Path] = ()  # folders below it that belong to the same run
 
 
-def read_event_runs(folders: Sequence[EventFolder], naming: Naming, watch: Watch = iter) -> Reading:
+def read_event_runs(folders: Sequence[EventFolder], naming: Naming) -> Reading:
     """Read other people's runs; UsageError if the naming fits none of them."""
-    known = {each.path: read_events(each.path) for each in watch(folders)}
+    known = {each.path: read_events(each.path) for each in folders}
     folded = fold(folders, known)
     names = _names_below(folded)
     if folded and not any(naming.fits(name) for _, name in names):
@@ -101,14 +100,15 @@ def read_event_runs(folders: Sequence[EventFolder], naming: Naming, watch: Watch
             for (each, _, contents), name in zip(found, named, strict=True)
         ]
     )
-    return Reading(runs, [*problems, *_on_growth(runs), *doubts])
+    problems += [f"{r.folder}: {r.reason}." for r in runs if r.reason.startswith(_GROWING)]
+    return Reading(runs, [*problems, *doubts])
 
 
 def _names_below(folders: Iterable[EventFolder]) -> list[tuple[str, Name]]:
     """For each folder a name of what was searched, and that of its path below it.
 
     A run alone counts as found in the folder around it. What was searched has the last part of its
-    path for a name, and as many before it as tell it from the others.
+    path for a name, or the whole where another has that.
     """
     places = []
     for each in folders:
@@ -117,13 +117,8 @@ def _names_below(folders: Iterable[EventFolder]) -> list[tuple[str, Name]]:
         below = PurePath(root.name) if is_alone else each.path.relative_to(each.root)
         places.append((root.parent if is_alone else root, Name.of(below.as_posix())))
     roots = {root for root, _ in places}
-    names = {}
-    for root in roots:
-        length = 1
-        while any(each.parts[-length:] == root.parts[-length:] for each in roots - {root}):
-            length += 1
-        names[root] = PurePath(*root.parts[-length:]).as_posix()
-    return [(names[root], name) for root, name in places]
+    alike = Counter(root.name for root in roots)
+    return [(root.name if alike[root.name] == 1 else str(root), name) for root, name in places]
 
 
 def _run(folder: EventFolder, named: Named, contents: Contents, now: float) -> Run:
@@ -238,16 +233,6 @@ def _with_outcomes(runs: Sequence[Run]) -> list[Run]:
             run = replace(run, outcome=Outcome.FINISHED, reason="")
         found.append(run)
     return found
-
-
-def _on_growth(runs: Sequence[Run]) -> list[str]:
-    """A sentence on runs that are still growing; none if there are none."""
-    growing = [run for run in runs if run.reason.startswith(_GROWING)]
-    if not growing:
-        return []
-    (first, *others) = growing
-    more = f" So {'is' if len(others) == 1 else 'are'} {plural(len(others), 'other')}."
-    return [f"{first.folder}: {first.reason}.{more if others else ''}"]
 
 
 def _why_diverged(run: Run) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,10 +94,6 @@ class Run:
     def seed_or_folder(self) -> int | str | Path:
         """Something that no other run of its group has, unless a seed is there twice."""
         return self.folder if self.seed is None else self.seed
-
-
-Watch = Callable[[Sequence[Any]], Iterable[Any]]
-"""Is given all runs, and gives them back one by one, as they are read; such as a progress bar."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
 from deltagclip_cli.results.read.grouping import Naming
-from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run, Watch
+from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run
 from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State, lines_of
 from deltagclip_cli.spec.load import experiment_names
@@ -71,11 +71,11 @@ class Place:
             )
         return [self._folder(target) for target in self.targets] or [self.runs]
 
-    def read(self, watch: Watch = iter) -> Reading:
-        """Read every run there, while ``watch`` looks on; NotYetError if they are to begin."""
+    def read(self) -> Reading:
+        """Read every run there; NotYetError if they are to begin."""
         folders = self.folders()
         naming = Naming(self.pattern)
-        reading = read_tree(folders, naming, watch)
+        reading = read_tree(folders, naming)
         if not (reading.runs or reading.problems) and any(
             any(each.glob("**/seed-*-*/")) for each in folders
         ):
@@ -127,8 +127,8 @@ def _is_folder(path: Path) -> bool:
         raise UsageError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
-def read_tree(roots: Iterable[Path], naming: Naming, watch: Watch = iter) -> Reading:
-    """Read every run at or below some folders, each once; ``watch`` follows ours, then others."""
+def read_tree(roots: Iterable[Path], naming: Naming) -> Reading:
+    """Read every run at or below some folders, each once."""
     ours: list[Path] = []
     others: list[EventFolder] = []
     seen: set[str] = set()
@@ -140,8 +140,8 @@ def read_tree(roots: Iterable[Path], naming: Naming, watch: Watch = iter) -> Rea
             found = list(_runs(root, before, problems, hidden=True))
         ours += [folder for folder, is_ours in found if is_ours]
         others += [EventFolder(folder, root) for folder, is_ours in found if not is_ours]
-    trials = read_trials(ours, watch)
-    events = read_event_runs(others, naming, watch)
+    trials = read_trials(ours)
+    events = read_event_runs(others, naming)
     told = [*problems, *trials.problems, *events.problems]
     return Reading([*trials.runs, *events.runs], [printable(each) for each in told])
 
@@ -165,12 +165,12 @@ def _runs(
         seen.add(resolved)
 
 
-def read_trials(paths: Iterable[Path], watch: Watch = iter) -> Reading:
+def read_trials(paths: Iterable[Path]) -> Reading:
     """Read run folders; one whose trial cannot be read is a problem, not an error."""
     trials, problems = _trials(paths)
     groups = _groups(trials.values())
     runs = []
-    for path, trial in watch(list(trials.items())):
+    for path, trial in trials.items():
         run, problem = _run(RunFolder(path), trial, groups[_key(trial)])
         runs.append(run)
         problems += problem
