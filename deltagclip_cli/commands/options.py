@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deltagclip_cli.core import SpecError, open_file, subfolders
+from deltagclip_cli.core import TRAINED_METRICS, SpecError, subfolders
 
 Spec = Annotated[Path, typer.Option("--spec", metavar="FILE", help="The file of experiments.")]
 Sets = Annotated[
@@ -103,21 +103,8 @@ def offer_labels(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def offer_metrics(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Metrics of the first run that has any."""
-    from pydantic_core import from_json  # takes as long to load as all the rest
-
-    runs = _path(ctx, "runs", RUNS)
-    there = _names(runs)
-    for name in [each for each in _named(ctx) if each in there] or there:
-        for file in (runs / name).glob("*/seed-*/metrics.jsonl"):
-            try:
-                with open_file(file) as opened:
-                    record = from_json(opened.readline(100_000))
-            except (OSError, ValueError):
-                continue
-            if isinstance(record, dict):
-                return _beginning(incomplete, [each for each in record if "/" in each])
-    return []
+    """Metrics of trials of this program."""
+    return _beginning(incomplete, TRAINED_METRICS)
 
 
 def _named(ctx: typer.Context) -> list[str]:

@@ -51,7 +51,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("sweep --optimizer d", ["delta-gclip"]),
         ("train tiny --optimizer ", ["sgd", "delta-gclip"]),
         ("compare ", ["older", "tiny"]),
-        ("compare tiny --metric t", ["test/loss", "train/loss"]),
+        ("compare tiny --metric test/", ["test/loss", "test/accuracy"]),
         ("status o", ["older"]),
         ("clean o", ["older"]),
         ("list m", ["models"]),
