@@ -34,6 +34,6 @@ def find_launcher(name: str, given: Iterable[str]) -> type[Launcher]:
     for option in given:
         if option not in launcher.takes:
             taking = [each for each, other in launchers.items() if option in other.takes]
-            only = f"--{option.replace('_', '-')}: only with --launcher {' or '.join(taking)}."
-            raise UsageError(launcher.refusals.get(option, only))
+            words = f"--{option.replace('_', '-')}: only with --launcher {' or '.join(taking)}."
+            raise UsageError("\n  ".join(filter(None, [words, launcher.instead])))
     return launcher

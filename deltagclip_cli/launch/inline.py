@@ -42,12 +42,6 @@ class Done:
 class InlineLauncher(StayingLauncher):
     """Runs the trials in this process; an error in one is recorded and the others go on."""
 
-    refusals = dict.fromkeys(
-        ("jobs", "gpus", "trials_per_gpu"),
-        "--launcher inline: one trial at a time.\n"
-        "  --jobs, --gpus and --trials-per-gpu are for --launcher local.",
-    )
-
     @cached_property
     def runner(self) -> InlineRunner:
         asked = self.request

@@ -26,7 +26,6 @@ from deltagclip_cli.launch.supervisor import PlannedQueue, Queue, Slot, SweepWat
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
-from deltagclip_cli.runs.environment import THREADS, read_starts, threads_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.runs.hold import tidy
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
@@ -76,11 +75,11 @@ class Launcher(ABC):
 
     Attributes:
         takes: the options that this launcher follows, of those that only some do.
-        refusals: what is said of others of these options; by default, which launchers take them.
+        instead: what can be done in the place of others of these options, where there is something.
     """
 
     takes: ClassVar[Set[str]] = frozenset()
-    refusals: ClassVar[Mapping[str, str]] = {}
+    instead: ClassVar[str] = ""
 
     def __init__(self, request: SweepRequest) -> None:
         self.request = request
@@ -108,17 +107,6 @@ class Launcher(ABC):
             self.say(f"--force replaces {plural(results, 'result')}.")
             if self.request.ask and not typer.confirm("Go on?", err=self.request.as_json):
                 raise typer.Exit(ExitCode.FAILED)
-
-    def tell_of_threads(self, todo: Sequence[Planned]) -> None:
-        """Say which trials go on with other threads than those that are begun now."""
-        wanted = self.request.threads or THREADS
-        begun = (each for each in todo if each.state is not State.NEW and not each.afresh)
-        kept = [threads_of(read_starts(each.folder)) for each in begun]
-        for threads, count in Counter(each for each in kept if each not in (None, wanted)).items():
-            self.say(
-                f"Begun with {plural(threads, 'thread')}, and going on with as many: {count} of "
-                f"{plural(len(todo), 'trial')}. New ones get {wanted}, or --threads N."
-            )
 
     def warn_of(self, elsewhere: Elsewhere) -> None:
         """Say why the queue of a cluster could not be asked, if it could not."""
@@ -183,7 +171,6 @@ class StayingLauncher(Launcher):
             return ExitCode.OK
         print_plan(self.request.console, planned, where, times)
         self.say(self._outline(planned, seconds_of_each))
-        self.tell_of_threads(todo)
         return ExitCode.OK
 
     def run(self, trials: Sequence[Trial]) -> int:
@@ -193,7 +180,6 @@ class StayingLauncher(Launcher):
         if todo:
             trials_to_run = [each.trial for each in todo]
             self.say(self._outline(planned, list(map(estimates.seconds, trials_to_run))))
-            self.tell_of_threads(todo)
             self.check_force(todo)
             self.launch(queue, trials_to_run, estimates)
         planned = look_up(trials, self.request.runs, self._elsewhere)
@@ -226,7 +212,7 @@ class StayingLauncher(Launcher):
             tried: others whose parts are built before.
         """
         asked, runner = self.request, self.runner
-        stage = Stage(runner.slots[0].device)
+        stage = Stage(runner.slots[-1].device)  # which torch lacks if it sees too few GPUs
         with self.stop.listening(), shown_messages(asked.console, quiet=asked.quiet):
             try:
                 with waiting(asked.console, "Loading torch and the data", quiet=asked.quiet):

@@ -77,11 +77,6 @@ class LocalRunner:
     def _server(self) -> ForkServer:
         return ForkServer()
 
-    @cached_property
-    def _unseen_gpus(self) -> list[str]:
-        """The GPUs of the slots, as long as torch was not asked whether it sees them."""
-        return sorted({slot.device for slot in self.slots} - {"cpu"})
-
     def prepare(self, trials: Sequence[Trial]) -> None:
         """Load every data set once, which downloads, copies and decodes what is not there yet."""
         if self.local_data is not None:
@@ -106,9 +101,6 @@ class LocalRunner:
         if asked():
             return None
         self._server.open()
-        gpus, self._unseen_gpus = self._unseen_gpus, []
-        if gpus:
-            self._server.call(_check_gpus, gpus, should_stop=asked)
         return self._server.call(function, *arguments, should_stop=lambda: asked() or should_stop())
 
     def run(self, queue: Queue, watcher: SweepWatcher) -> None:
@@ -124,19 +116,6 @@ class LocalRunner:
         words += ["--force"] if planned.afresh else []
         words += [] if self.download else ["--no-download"]
         return self._server.start(words, folder.log_file)
-
-
-def _check_gpus(gpus: Sequence[str]) -> None:
-    """Ask torch, which may see fewer than the environment or the driver promise."""
-    import torch
-
-    there = torch.cuda.device_count()
-    missing = [each for each in gpus if int(each.removeprefix("cuda:")) >= there]
-    if missing:
-        raise DeviceError(
-            f"{', '.join(missing)}: torch {torch.__version__} sees {there} GPUs here.\n"
-            "  Check CUDA_VISIBLE_DEVICES and which torch is installed, or use --jobs N."
-        )
 
 
 def _copy(data: Sequence[Data], source: Path, target: Path) -> None:

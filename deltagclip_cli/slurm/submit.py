@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 from rich.text import Text
@@ -68,17 +68,10 @@ class SlurmLauncher(Launcher):
     """Submits trials as array jobs, in which the local launcher's workers run them."""
 
     takes = frozenset({"slurm", "pack"})
-    refusals: ClassVar[Mapping[str, str]] = {
-        "search": "--search: not with --launcher slurm.\n"
-        "  A search reads results before it goes on: run it within a job of your own.",
-        "fail_fast": "--fail-fast: not with --launcher slurm.\n"
-        "  Jobs do not know of each other: see deltagclip status, and cancel.",
-        "jobs": "--jobs: not with --launcher slurm.\n"
-        "  Ask for CPUs with slurm: {cpus: N}, and put trials together with --pack K.",
-        "gpus": "--gpus: not with --launcher slurm.\n  Ask for GPUs with slurm: {gpus: N}.",
-        "trials_per_gpu": "--trials-per-gpu: not with --launcher slurm.\n"
-        "  Put trials together with --pack K.",
-    }
+    instead = (
+        "Jobs ask for slurm: {cpus: N, gpus: N}, and --pack K puts K trials into each. A search,\n"
+        "  which reads results before it goes on, can be run within a job of your own."
+    )
 
     def __init__(self, request: SweepRequest) -> None:
         super().__init__(request)
@@ -119,7 +112,6 @@ class SlurmLauncher(Launcher):
             self._check_parts(todo)
             batches = self.batches(todo, largest_array()) if todo else []
             self.say(self._outline(planned, batches))
-            self.tell_of_threads(todo)
             numbers = self._submit(batches)
             close_finished(self.request.runs, jobs)
         self._conclude(planned, batches, numbers)

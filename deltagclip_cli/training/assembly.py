@@ -97,7 +97,7 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here.\n"
-            "  Use --device cpu, or check the driver with nvidia-smi and CUDA_VISIBLE_DEVICES."
+            "  Use --device cpu, of sweep --jobs N, or check nvidia-smi and CUDA_VISIBLE_DEVICES."
         )
     return device
 

@@ -51,19 +51,6 @@ def test_a_plan_names_settings_seeds_states_and_slots(deltagclip: Invoke, tmp_pa
     assert last == "9 trials: 4 finished, 5 new. 5 to run on 2 slots, about 9.0 s."
 
 
-def test_a_plan_names_trials_that_keep_other_threads(deltagclip: Invoke, tmp_path: Path) -> None:
-    for threads, folder in zip((1, 2, 2, 4), finish(tmp_path, "seeds=[0, 1]"), strict=True):
-        folder.result_file.unlink()
-        HeldFolder(folder).record_stop("killed")
-        folder.environment_file.write_text(json.dumps([{"threads": threads}]))
-    words = [*TINY, "--dry-run", "--set", "seeds=[0, 1, 2]"]
-    shown = deltagclip(*words).output
-    assert "Begun with 2 threads, and going on with as many: 2 of 6 trials. New ones get 1" in shown
-    assert "Begun with 4 threads, and going on with as many: 1 of 6 trials. New ones get 1" in shown
-    assert "Begun with 1 thread, and" in deltagclip(*words, "--threads", "2").output
-    assert "Begun with" not in deltagclip(*words, "--force").output
-
-
 def test_a_plan_makes_no_files_and_loads_no_torch(deltagclip: Invoke, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     words = [*TINY, "--dry-run"]
