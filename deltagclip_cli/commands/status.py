@@ -159,7 +159,7 @@ def _others(others: Sequence[RunStatus]) -> list[str]:
 
 def _where(trial: RunStatus) -> str:
     beat, standing = trial.beat, trial.standing
-    if standing is not None and standing.job is not None:
+    if standing.job is not None:
         return " ".join([standing.where, *([beat.device] if beat else [])])
     return f"{beat.host} {beat.device}" if beat else ""
 
@@ -172,7 +172,7 @@ def _queued(status: Status) -> list[RenderableType]:
     reasons = Counter(each.reason for each in queued)
     lines: list[RenderableType] = [Text(f"\nqueued: {len(queued)}", STYLES[State.QUEUED])]
     for reason, count in reasons.most_common(_MOST_PROBLEMS):
-        alike = [each.standing for each in queued if each.reason == reason and each.standing]
+        alike = [each.standing for each in queued if each.reason == reason]
         hint = status.elsewhere.hint(alike)
         words = f" ({hint})" if hint else ""
         lines.append(Text(f"  {count}: {reason or 'no reason given'}{words}"))
@@ -205,5 +205,5 @@ def _record(trial: RunStatus) -> dict[str, Any]:
         "state": trial.state,
         "reason": trial.reason,
         "progress": asdict(trial.beat) if trial.beat else None,
-        "job": trial.standing.job if trial.standing else None,
+        "job": trial.standing.job,
     }

@@ -250,7 +250,7 @@ class StayingLauncher(Launcher):
 
     def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
         counts = Counter(each.state for each in planned)
-        queued = sum(each.in_a_job for each in planned)
+        queued = sum(each.standing.in_a_job for each in planned)
         left = sum(counts[state] for state in counts if state not in ENDED) - queued
         experiments = dict.fromkeys(each.trial.experiment for each in planned)
         lines = [

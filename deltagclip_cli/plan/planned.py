@@ -5,7 +5,6 @@ Torch is not needed to know it: 10,000 trials are looked up in a second.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import re
@@ -13,6 +12,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ class QueueState:
     where: str = ""  # the machine that it runs on, as far as that is known
     # What the queue tells of the job, for programs; None if it tells nothing
     job: Mapping[str, Any] | None = None
+
+    def reason_in(self, folder: RunFolder) -> str:
+        """Say why it is in that state, in a line; empty if there is nothing to be said."""
+        is_plain = self.state in (State.NEW, State.RUNNING, State.FINISHED)
+        return self.reason or ("" if is_plain else folder.reason)
 
 
 @dataclass(frozen=True)
@@ -73,30 +78,26 @@ NOBODY = Elsewhere()
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial, its folder, and what the files there said when it was planned."""
+    """A trial, its folder, and what was known of it when it was planned."""
 
     trial: Trial
     folder: RunFolder
-    state: State  # of the folder; or what the queue of a cluster knows better
+    standing: QueueState  # by its files, or what the queue of a cluster knows better
     # What tells its setting from others of the same optimizer, such as ``lr=0.1``
     variant: str = ""
     # What ``result.json`` holds, if the trial is finished or diverged
     result: Mapping[str, Any] | None = None
-    standing: QueueState | None = None  # with the queue; None if nobody has asked
     # Delete what is in the folder and start again, once nothing speaks against it
     afresh: bool = False
 
     @property
-    def reason(self) -> str:
-        """The reason of its state, in one line; empty if there is nothing to be said."""
-        if self.standing is not None and self.standing.reason:
-            return self.standing.reason
-        return "" if self.state in (State.NEW, State.FINISHED) else self.folder.reason
+    def state(self) -> State:
+        return self.standing.state
 
     @property
-    def in_a_job(self) -> bool:
-        """True if it waits or runs in a job of a cluster, or may do so."""
-        return self.standing is not None and self.standing.in_a_job
+    def reason(self) -> str:
+        """The reason of its state, in one line; empty if there is nothing to be said."""
+        return self.standing.reason_in(self.folder)
 
     @property
     def label(self) -> str:
@@ -119,7 +120,7 @@ def look_up(trials: Sequence[Trial], runs: Path, elsewhere: Elsewhere = NOBODY) 
 
     A result that belongs to another trial counts as none; the worker will say what differs.
     """
-    names_in = functools.cache(_names)
+    names_in = cache(_names)
     settings = distinguished(trials)
     planned = []
     for trial in trials:
@@ -128,7 +129,7 @@ def look_up(trials: Sequence[Trial], runs: Path, elsewhere: Elsewhere = NOBODY) 
         state, result = _state(trial, folder, names is None or folder.path.name in names)
         words = settings[trial.experiment, trial.label, trial.setting_hash]
         standing = elsewhere.standing(str(trial.folder), folder, state)
-        planned.append(Planned(trial, folder, standing.state, words, result, standing))
+        planned.append(Planned(trial, folder, standing, words, result))
     return planned
 
 
@@ -164,7 +165,7 @@ def pending(
     return [
         replace(each, afresh=force)
         for each in planned
-        if (force or each.state not in skipped) and not each.in_a_job
+        if (force or each.state not in skipped) and not each.standing.in_a_job
     ]
 
 
@@ -177,17 +178,24 @@ class RunStatus:
     seed: int
     name: str  # label, setting as far as it is known, and seed, as shown to people
     folder: RunFolder
-    state: State
-    beat: Heartbeat | None  # how far it is, if it is running and has said so
-    standing: QueueState | None = None  # with the queue of a cluster; None if nobody has asked
+    standing: QueueState
+
+    @property
+    def state(self) -> State:
+        return self.standing.state
 
     @property
     def reason(self) -> str:
         """The reason for that state, in one line; empty if there is nothing to be said."""
-        if self.standing is not None and self.standing.reason:
-            return self.standing.reason
-        silent = self.state in (State.NEW, State.RUNNING, State.FINISHED)
-        return "" if silent else self.folder.reason
+        return self.standing.reason_in(self.folder)
+
+    @cached_property
+    def beat(self) -> Heartbeat | None:
+        """Say how far it is, if it is running and has said so."""
+        if self.state is not State.RUNNING:
+            return None
+        # Of what runs in a job, claims are not seen from here.
+        return (last_heartbeat if self.standing.in_a_job else read_heartbeat)(self.folder)
 
 
 @dataclass(frozen=True)
@@ -214,7 +222,13 @@ def find_status(
 ) -> Status:
     """Look at every run folder of some experiments, which need not exist."""
     known = {each.folder.path for each in planned}
-    trials = [_planned_status(each) for each in planned]
+    trials = [
+        RunStatus(
+            *(each.trial.experiment, each.label, each.trial.seed),
+            *(each.short_name, each.folder, each.standing),
+        )
+        for each in planned
+    ]
     unlisted = list(elsewhere.unread)
     for experiment in experiments:
         for folder in _run_folders(runs, experiment, elsewhere, unlisted):
@@ -223,30 +237,13 @@ def find_status(
     return Status(planned, trials, elsewhere, unlisted)
 
 
-def _planned_status(planned: Planned) -> RunStatus:
-    trial, folder, standing = planned.trial, planned.folder, planned.standing
-    beat = _beat(folder, planned.state, standing)
-    name = planned.short_name
-    return RunStatus(
-        trial.experiment, trial.label, trial.seed, name, folder, planned.state, beat, standing
-    )
-
-
 def _unplanned_status(folder: RunFolder, runs: Path, elsewhere: Elsewhere) -> RunStatus:
     experiment, label, run = folder.path.parts[-3:]
-    ended = folder.result() is not None
-    state = State.RUNNING if not ended and is_worked_on(folder) else folder.state
+    is_running = folder.result() is None and is_worked_on(folder)
+    state = State.RUNNING if is_running else folder.state
     standing = elsewhere.standing(str(folder.path.relative_to(runs)), folder, state)
-    state, seed = standing.state, int(run.split("-")[1])
-    beat = _beat(folder, state, standing)
-    return RunStatus(experiment, label, seed, f"{label} · {run}", folder, state, beat, standing)
-
-
-def _beat(folder: RunFolder, state: State, standing: QueueState | None) -> Heartbeat | None:
-    if state is not State.RUNNING:
-        return None
-    in_a_job = standing is not None and standing.in_a_job  # where claims are not seen from here
-    return last_heartbeat(folder) if in_a_job else read_heartbeat(folder)
+    seed = int(run.split("-")[1])
+    return RunStatus(experiment, label, seed, f"{label} · {run}", folder, standing)
 
 
 def experiments_in(runs: Path, elsewhere: Elsewhere = NOBODY) -> list[str]:

@@ -225,7 +225,7 @@ class SlurmLauncher(Launcher):
         lines = [f"how it goes   {self.status_command(planned)}"]
         if batches:
             lines.append(f"scripts, logs {batches[0].array.path.parent}")
-        if batches or any(each.in_a_job for each in planned):
+        if batches or any(each.standing.in_a_job for each in planned):
             experiments = dict.fromkeys(each.trial.experiment for each in planned)
             lines.append(f"end all       {self.command_for('cancel', experiments)}")
             again = "the same command submits what is neither finished nor queued"

@@ -10,7 +10,7 @@ from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
-from deltagclip_cli.plan.planned import Planned, look_up, pending
+from deltagclip_cli.plan.planned import Planned, QueueState, look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial
@@ -69,7 +69,7 @@ def test_the_result_of_another_trial_is_no_result(tmp_path: Path) -> None:
 def planned(tmp_path: Path, *given: State) -> list[Planned]:
     trials = trials_of(tmp_path, f"seeds={list(range(len(given)))}")
     return [
-        Planned(trial, RunFolder(tmp_path), state)
+        Planned(trial, RunFolder(tmp_path), QueueState(state))
         for trial, state in zip(trials, given, strict=False)
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_spec import trials_of
 
-from deltagclip_cli.plan.planned import Planned, mean, summarize
+from deltagclip_cli.plan.planned import Planned, QueueState, mean, summarize
 from deltagclip_cli.runs.folder import RunFolder, State
 
 
@@ -32,7 +32,9 @@ def test_trials_are_grouped_by_setting_and_only_finished_ones_have_metrics(tmp_p
     def planned(number: int, state: State, loss: float | None = None) -> Planned:
         trial = trials[number]
         result: dict[str, Any] | None = None if loss is None else {"last": {"test/loss": loss}}
-        return Planned(trial, folder, state, f"lr={trial.optimizer.options['lr']}", result)
+        return Planned(
+            trial, folder, QueueState(state), f"lr={trial.optimizer.options['lr']}", result
+        )
 
     first, second = summarize(
         [

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.launch.launcher import SweepRequest
-from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.plan.planned import Planned, QueueState, look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.slurm import task as job_session
@@ -257,7 +257,9 @@ def test_a_list_says_what_is_to_be_run_again(
     fake_slurm: FakeSlurm, tmp_path: Path, state: State, afresh: bool, again: str
 ) -> None:
     launcher = launcher_of(tmp_path)
-    todo = [replace(each, state=state, afresh=afresh) for each in planned_of(tmp_path)]
+    todo = [
+        replace(each, standing=QueueState(state), afresh=afresh) for each in planned_of(tmp_path)
+    ]
     (batch,) = launcher.batches(todo, 1001)
     assert launcher.submit(batch) == "17"
     assert batch.array.job == "17"
