@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
 
-from deltagclip_cli.core import UsageError, read_file, subfolders, write_text
+from deltagclip_cli.core import UsageError, plural, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import STRICT, RunFolder
 from deltagclip_cli.spec.trial import Trial
 
@@ -256,11 +256,18 @@ def render(
     array: Array, head: Head, resources: Resources, command: Sequence[str], folder: Path
 ) -> str:
     """Write the text of a script whose tasks run a command in a folder."""
-    _check_paths(array, folder)
-    trials = "1 trial" if head.count == 1 else f"{head.count} trials"
+    for path in (folder, array.runs):
+        # After a line break would be another line of the script; where the name of a log has a
+        # backslash, Slurm replaces nothing in it.
+        if not str(path).isprintable() or (path == array.runs and "\\" in str(path)):
+            raise UsageError(
+                f"{str(path)!r}: no job can be submitted from or for a folder with such a name.\n"
+                "  Rename it, or name another: --spec FILE, --runs DIR."
+            )
     lines = [
         "#!/bin/bash",
-        f"# {trials} of {head.experiment}, {head.pack} a task. To submit it by hand:",
+        f"# {plural(head.count, 'trial')} of {head.experiment}, {head.pack} a task."
+        " To submit it by hand:",
         f"#   sbatch {shlex.quote(str(array.script))}",
         *(f"#SBATCH --{option}" for option in _options(array, head, resources, folder)),
         *(f"#SBATCH {option}" for option in resources.sbatch if not option.startswith(_GRES)),
@@ -270,23 +277,6 @@ def render(
         f"exec {shlex.join(command)}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _check_paths(array: Array, folder: Path) -> None:
-    """Refuse a line break, after which would be another line of the script, and what Slurm does.
-
-    Where the name of a log has a backslash, Slurm replaces nothing and drops the backslashes.
-    """
-    if not str(folder).isprintable():
-        raise UsageError(
-            f"{str(folder)!r}: no job can be submitted from a folder with such a name.\n"
-            "  Rename it, or submit from another, with --spec FILE."
-        )
-    if not str(array.runs).isprintable() or "\\" in str(array.runs):
-        raise UsageError(
-            f"{str(array.runs)!r}: Slurm cannot write logs into a folder with such a name.\n"
-            "  Name another with --runs DIR; backslashes and line breaks are not for Slurm."
-        )
 
 
 def _options(array: Array, head: Head, resources: Resources, folder: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,32 +151,18 @@ def largest_array() -> int:
 
 
 def recorded_states(jobs: Iterable[str]) -> dict[str, str]:
-    """Ask the accounting database how tasks ended, by their ids; empty if there is none."""
+    """Ask the accounting database how tasks ended that began, by their ids; empty without one."""
     try:
         said = _run("sacct", "-X", "-n", "-P", "-j", ",".join(jobs), "-o", "JobID,State")
     except SlurmError:
         return {}
     found = {}
     for line in said.splitlines():
-        tasks, _, state = line.partition("|")
+        task, _, state = line.partition("|")
         state = state.partition(" ")[0]  # of "CANCELLED by 0"
         if state in _ENDED:  # what the queue has forgotten runs only in a database that lags
-            found.update(dict.fromkeys(_task_ids(tasks), state))
+            found[task] = state
     return found
-
-
-def _task_ids(text: str) -> Iterator[str]:
-    """Read ``17_3``; or ``17_[0-3,7,10-30:5%2]``, of tasks that ended before they were started."""
-    job, bracket, rest = text.partition("[")
-    if not bracket:
-        yield text
-        return
-    for part in re.split("[%\\]]", rest)[0].split(","):
-        found = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
-        if found is not None:  # else Slurm has cut a long list off
-            first, last, step = found.groups()
-            tasks = range(int(first), int(last or first) + 1, int(step or 1))
-            yield from (f"{job}{task}" for task in tasks)
 
 
 def _run(program: str, *arguments: str, environment: dict[str, str] | None = None) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import Elsewhere, QueueState
@@ -149,19 +148,20 @@ def find_jobs(runs: Path) -> Jobs:
 
 def jobs_in_sight(runs: Path) -> Jobs:
     """Find what :func:`find_jobs` does, for who only looks: as far as the lists can be read."""
-    lists, unread = [], []
+    lists: dict[Array, tuple[Head, Mapping[str, Marks]]] = {}
+    unread = []
     try:
         arrays = open_arrays(runs)
     except UsageError as error:
         return Jobs(unread=[str(error)])
     for array in arrays:  # before Slurm is asked about them
         try:
-            lists.append(_List.of(array))
+            lists[array] = array.read()
         except UsageError as error:
             unread.append(str(error))
     if not lists:
         return Jobs(unread=unread)
-    heads = {each.array: each.head for each in lists}
+    heads = {array: head for array, (head, _) in lists.items()}
     try:
         queue = tasks_named(array.job_name for array in heads)
     except SlurmError as error:
@@ -191,35 +191,20 @@ def asked_rarely(runs: Path) -> Callable[[], Jobs]:
     return ask
 
 
-@dataclass(frozen=True)
-class _List:
-    array: Array
-    head: Head
-    places: Mapping[str, ArrayPlace]
-
-    @classmethod
-    def of(cls, array: Array) -> Self:
-        head, folders = array.read()
-        job, cancelled = array.job, array.cancelled
-        places = {}
-        for number, (folder, before) in enumerate(folders.items()):
-            task = number // head.pack
-            places[folder] = ArrayPlace(array, job, task, task in cancelled, before)
-        return cls(array, head, places)
-
-
 def _places(
-    lists: Iterable[_List], tasks: Mapping[tuple[str, int], ArrayTask]
+    lists: Mapping[Array, tuple[Head, Mapping[str, Marks]]],
+    tasks: Mapping[tuple[str, int], ArrayTask],
 ) -> dict[str, ArrayPlace]:
     alive = {key for key, task in tasks.items() if task.is_alive}
     places: dict[str, ArrayPlace] = {}
     # Names of folders do not tell which is newer: two are of one second.
-    for each in sorted(lists, key=lambda each: each.head.submitted):
-        for folder, place in each.places.items():
-            older = places.get(folder)
+    for array, (head, folders) in sorted(lists.items(), key=lambda each: each[1][0].submitted):
+        job, cancelled = array.job, array.cancelled
+        for number, (folder, before) in enumerate(folders.items()):
+            task, older = number // head.pack, places.get(folder)
             overtaken = older is None or (older.array.job_name, older.task) not in alive
-            if overtaken or (place.array.job_name, place.task) in alive:
-                places[folder] = place
+            if overtaken or (array.job_name, task) in alive:
+                places[folder] = ArrayPlace(array, job, task, task in cancelled, before)
     return places
 
 

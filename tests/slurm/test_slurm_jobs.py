@@ -22,7 +22,6 @@ from deltagclip_cli.slurm.client import (
     UnansweredError,
     UnreachableError,
     largest_array,
-    recorded_states,
     submit,
     tasks_named,
 )
@@ -129,7 +128,7 @@ def test_files_and_queue_together_say_what_has_become_of_a_trial(
     planned = looked_up(tmp_path, trial)
     assert (planned.state, planned.reason) == (state, reason)
     is_alive = task is not None and (state is State.QUEUED or state is State.RUNNING)
-    assert planned.in_a_job is is_alive
+    assert planned.standing.in_a_job is is_alive
     again = state in (State.LOST, State.NEW, State.INTERRUPTED)
     assert bool(pending([planned])) is again
     assert not (is_alive and pending([planned], force=True, retry_failed=True))
@@ -196,12 +195,6 @@ def test_a_lost_trial_points_to_the_log_of_its_task(
         ("17_0|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
         ("17_1|TIMEOUT", State.LOST, f"job 17_0 is gone, {GONE}"),
         ("17_[0-3]|PENDING", State.LOST, f"job 17_0 is gone, {GONE}"),
-        ("17_[0-3]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
-        ("17_[7,0%2]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
-        ("17_[1-3,7]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
-        ("17_[0-30:6%9]|CANCELLED by 0", State.NEW, "job 17_0 was cancelled"),
-        ("17_[1-3,...]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
-        ("17_[1-3,40-4...]|CANCELLED by 0", State.LOST, f"job 17_0 is gone, {GONE}"),
         ("17_0|RUNNING", State.LOST, f"job 17_0 is gone, {GONE}"),  # a database that lags
         ("", State.LOST, f"job 17_0 is gone, {GONE}"),
     ],
@@ -216,15 +209,6 @@ def test_what_the_queue_has_forgotten_the_accounting_may_know(
     assert len(fake_slurm.calls("sacct")) == 1
     fake_slurm.remove("sacct")
     assert looked_up(tmp_path, trial).reason == f"job 17_0 is gone, {GONE}"
-
-
-def test_tasks_that_never_began_are_listed_together_by_the_accounting(
-    fake_slurm: FakeSlurm,
-) -> None:
-    fake_slurm.answer(records="17_[2-18:8,30-31%4]|CANCELLED by 0\n17_1|FAILED\n")
-    ended = recorded_states(["17"])
-    assert set(ended) == {f"17_{task}" for task in (1, 2, 10, 18, 30, 31)}
-    assert fake_slurm.environment("sacct")["SLURM_BITSTR_LEN"] == "0"
 
 
 def test_the_accounting_is_not_asked_of_what_the_queue_knows(
@@ -265,7 +249,7 @@ def test_what_slurm_does_not_answer_is_unknown_and_never_lost(
         folder.owner_file.write_text("{}")
     fake_slurm.fail("squeue", words or " ", code=1)
     planned = looked_up(tmp_path, trial)
-    assert (planned.state, planned.reason, planned.in_a_job) == (state, UNKNOWN, True)
+    assert (planned.state, planned.reason, planned.standing.in_a_job) == (state, UNKNOWN, True)
     assert pending([planned], force=True, retry_failed=True) == []
     problem = find_jobs(tmp_path / "runs").problem
     assert problem == (words or "squeue ended with exit code 1")
@@ -304,7 +288,7 @@ def test_on_a_machine_without_slurm_the_files_are_what_is_known(
         True,
     )
     planned = looked_up(tmp_path, trial)
-    assert (planned.state, planned.reason, planned.in_a_job) == (State.NEW, "", False)
+    assert (planned.state, planned.reason, planned.standing.in_a_job) == (State.NEW, "", False)
 
 
 def test_where_nothing_was_submitted_nobody_is_asked(
@@ -452,7 +436,7 @@ def test_an_older_submission_that_is_alive_counts_and_is_ours_to_end(
     old, new = (FakeTask(each.job_name, each.job, "0", "COMPLETED") for each in (older, newer))
     fake_slurm.queue = [replace(old, state="RUNNING", node="n1"), replace(new, state="TIMEOUT")]
     planned = looked_up(tmp_path, trial)
-    assert (planned.state, planned.in_a_job) == (State.RUNNING, True)
+    assert (planned.state, planned.standing.in_a_job) == (State.RUNNING, True)
     assert [task.id for task in find_jobs(runs).alive(["tiny"])] == ["17_0"]
     fake_slurm.queue = [replace(old, state="RUNNING"), replace(new, state="RUNNING")]
     assert [task.id for task in find_jobs(runs).alive(["tiny"])] == ["17_0", "18_0"]
