@@ -44,8 +44,6 @@ from deltagclip_cli.runs.folder import STRICT, Heartbeat, RunFolder
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
 
-_TRIES = 5
-
 
 @dataclass(frozen=True)
 class Owner:
@@ -222,10 +220,6 @@ class HeldFolder:
                     return
             self.write(file, yaml.safe_dump(written, sort_keys=False))
         except OSError as error:
-            with suppress(OSError):  # such as that somebody has removed it
-                if os.listdir(self.folder.path) == [self.folder.lock_file.name]:
-                    self.folder.lock_file.unlink()
-                    _remove_if_empty(self.folder)
             raise _unwritable(self.folder, error) from error
 
     def clear(self) -> None:
@@ -345,20 +339,13 @@ def hold(folder: RunFolder, *, make: bool = False) -> Iterator[HeldFolder]:
         "  Wait until it has finished, or stop it: the trial can be continued."
     )
     with ExitStack() as stack:
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                if make:
-                    folder.path.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(claimed(folder.lock_file, message))
-                held = HeldFolder(folder)
-                break
-            except OSError as error:
-                # Another process, for which the disk is full, removes the folder that it has made.
-                if make and isinstance(error, FileNotFoundError) and tries_left:
-                    continue
-                if make:
-                    _remove_if_empty(folder)
-                raise _unwritable(folder, error) from error
+        try:
+            if make:
+                folder.path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(claimed(folder.lock_file, message))
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        held = HeldFolder(folder)
         stack.callback(held.release)
         yield held
 
@@ -382,9 +369,3 @@ def _unwritable(folder: RunFolder, error: OSError) -> UnwritableError:
         f"{folder.path}: the run folder cannot be made or written: {error.strerror}.\n"
         "  Free space or permissions there, or name another folder with --runs DIR."
     )
-
-
-def _remove_if_empty(folder: RunFolder) -> None:
-    with suppress(OSError):  # a folder that is not empty stays, and so do those around it
-        for path in (folder.path, folder.path.parent, folder.path.parent.parent):
-            path.rmdir()

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from run_cases import result_text
 from tiny_spec import trial_of
 
 from deltagclip_cli.core import ClaimedError, UnwritableError
-from deltagclip_cli.runs import hold as held_folder
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create, hold, tidy
 from deltagclip_cli.spec.trial import Trial
@@ -96,23 +95,6 @@ def test_a_trial_file_that_means_the_same_is_left_as_it_is(
         create(folder, same)
     after = folder.trial_file.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-
-
-def test_a_folder_that_its_maker_removes_meanwhile_is_made_again(
-    folder: RunFolder, trial: Trial, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For that one the disk was full; it removes what is empty."""
-    claimed, removed = held_folder.claimed, []
-
-    def late(file: Path, message: str) -> AbstractContextManager[None]:
-        if not removed:
-            removed.append(file)
-            file.parent.rmdir()
-        return claimed(file, message)
-
-    monkeypatch.setattr(held_folder, "claimed", late)
-    create(folder, trial)
-    assert removed and folder.trial_to_run() == trial
 
 
 @pytest.mark.parametrize("make", OBSTACLES.values(), ids=OBSTACLES)
