@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import Catalogue, UsageError, load_target, printable
 from deltagclip_cli.source.signatures import read_signature
-from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.terminal.console import make_console, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Row = dict[str, str | list[str]]
 
@@ -51,6 +49,8 @@ def list_components(
     debug: options.Debug = False,
 ) -> None:
     """List the experiments of a file, or the parts that they can be made of."""
+    from deltagclip_cli.terminal.console import print_json
+
     if kind is Kind.EXPERIMENTS:
         rows = _experiments(spec, tags or ())
     elif tags:
@@ -64,6 +64,8 @@ def list_components(
 
 
 def _experiments(path: Path, tags: Sequence[str]) -> list[Row]:
+    from deltagclip_cli.spec.load import load_spec
+
     return [
         {
             "name": name,
@@ -94,6 +96,11 @@ def print_listing(
 
     To a file or pipe, a row is one line, separated by tabs.
     """
+    from rich.table import Table
+    from rich.text import Text
+
+    from deltagclip_cli.terminal.console import make_console
+
     console = console or make_console()
     if not console.is_terminal:
         for row in rows:

@@ -12,16 +12,11 @@ import typer
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import ExitCode, SpecError, UsageError, nearest, plural
 from deltagclip_cli.launch import TABLE, find_launcher
-from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
-from deltagclip_cli.search.searched import find_searched
-from deltagclip_cli.search.session import SearchSession
-from deltagclip_cli.slurm.jobs import find_jobs
-from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.terminal.console import make_console
 
 if TYPE_CHECKING:
+    from deltagclip_cli.spec.load import Spec
     from deltagclip_cli.spec.schema import Experiment
+    from deltagclip_cli.spec.trial import Trial
 
 
 def sweep(
@@ -116,6 +111,13 @@ def sweep(
     With --launcher slurm: 0 submitted, or nothing left to submit;
     1 nothing left, and some failed or diverged.
     """
+    from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
+    from deltagclip_cli.search.searched import find_searched
+    from deltagclip_cli.search.session import SearchSession
+    from deltagclip_cli.slurm.jobs import find_jobs
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.terminal.console import make_console
+
     if everything and (experiments or tags):
         raise UsageError("--all: not with the names or tags of experiments.")
     read = load_spec(spec, experiments or (), sets or (), tags or ())
@@ -187,6 +189,8 @@ def _trials(
     experiments: Mapping[str, Experiment], labels: Sequence[str], seeds: Sequence[int]
 ) -> list[Trial]:
     """Every trial, or those of some labels, which not every experiment needs to have."""
+    from deltagclip_cli.spec.trial import expand
+
     return [
         trial
         for name, experiment in experiments.items()

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
-from rich.console import Console
-from rich.text import Text
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import ExitCode, SpecError, nearest
-from deltagclip_cli.launch.rehearsal import Stage, check_parts
-from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.runs.hold import tidy
-from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.spec.trial import Trial, make_trial
-from deltagclip_cli.terminal.console import (
-    make_console,
-    print_json,
-    print_summary,
-    shown_messages,
-    shown_progress,
-    waiting,
-)
-from deltagclip_cli.training.process import StopRequest
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.trial import Trial
 
 DEFAULT_EXPERIMENT = "quickstart"
 
@@ -76,12 +63,34 @@ def train(
     Exit codes: 0 finished; 1 failed or diverged; 2 wrong input; 75 stopped early, run it again;
     130 interrupted by Ctrl-C, with a checkpoint.
     """
+    import yaml
+    from rich.text import Text
+
+    from deltagclip_cli.launch.rehearsal import Stage, check_parts
+    from deltagclip_cli.runs.folder import RunFolder, State
+    from deltagclip_cli.runs.hold import tidy
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.terminal.console import (
+        make_console,
+        print_json,
+        print_summary,
+        shown_messages,
+        shown_progress,
+        waiting,
+    )
+    from deltagclip_cli.training.process import StopRequest
+
     read = load_spec(spec, [experiment], sets or ())
     trial = _choose(read, experiment, optimizer, seed)
     folder, console = RunFolder.of(runs, trial), make_console(stderr=as_json)
     state, data_dir = folder.state, data.expanduser()
     if dry_run:
-        _show(trial, folder, console, as_json=as_json)
+        resolved = trial.model_dump(mode="json")
+        if as_json:
+            print_json({"folder": str(folder.path), "state": state, "trial": resolved})
+            return
+        text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
+        console.print(Text(f"# {folder.path} ({state})\n{text}"), soft_wrap=True, end="")
         return
     if state in (State.FINISHED, State.DIVERGED) and not force:
         folder.check(trial)
@@ -121,18 +130,10 @@ def train(
     raise typer.Exit(ExitCode.FAILED if result["status"] == State.DIVERGED else ExitCode.OK)
 
 
-def _show(trial: Trial, folder: RunFolder, console: Console, *, as_json: bool) -> None:
-    """Print the resolved trial, its folder and its state."""
-    resolved = trial.model_dump(mode="json")
-    if as_json:
-        print_json({"folder": str(folder.path), "state": folder.state, "trial": resolved})
-        return
-    text = yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
-    console.print(Text(f"# {folder.path} ({folder.state})\n{text}"), soft_wrap=True, end="")
-
-
 def _choose(spec: Spec, experiment: str, label: str | None, seed: int | None) -> Trial:
     """Return the trial that is named, as written under ``optimizers``, whatever the grid."""
+    from deltagclip_cli.spec.trial import make_trial
+
     chosen = spec.experiments[experiment]
     labels = list(chosen.optimizers)
     if label is not None and label not in labels:
