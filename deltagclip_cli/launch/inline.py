@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode
-from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatcher
+from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
+from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor
 from deltagclip_cli.terminal.console import print_summary, shown_progress
 
 if TYPE_CHECKING:
+    from deltagclip_cli.launch.sweep_view import QuietView
     from deltagclip_cli.plan.planned import Planned
     from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.process import StopRequest
 
 
 class Done:
@@ -44,8 +45,38 @@ class InlineLauncher(StayingLauncher):
 
     @cached_property
     def runner(self) -> InlineRunner:
-        asked = self.request
-        return InlineRunner(asked.data, self.stop, self._work, fail_fast=asked.fail_fast)
+        return InlineRunner(self.request, self.stop)
+
+
+@dataclass
+class InlineRunner:
+    """Runs one trial after the other in this process."""
+
+    request: SweepRequest
+    stop: StopRequest  # when it says yes, no more trials are started
+
+    slots = (Slot("here", "auto"),)
+    call = None
+
+    def prepare(self, trials: Sequence[Trial]) -> None:
+        """Load every data set once, so that what is missing is said before anything is begun."""
+        from deltagclip_cli.training.assembly import load_dataset
+
+        for each in trials:
+            load_dataset(each.data, self.request.data, model=each.model)
+
+    def run(self, queue: Queue, watcher: QuietView) -> None:
+
+        def start(planned: Planned, slot: Slot) -> Done:
+            try:
+                return Done(self._work(planned, lambda: bool(queue.give_up(planned))))
+            except DeltaGClipError as error:
+                return Done(error.exit_code, str(error))
+            except Exception as error:
+                return Done(ExitCode.FAILED, f"{type(error).__name__}: {error}")
+
+        fail_fast = self.request.fail_fast
+        Supervisor(queue, self.slots, start, watcher, self.stop, fail_fast=fail_fast).run()
 
     def _work(self, planned: Planned, give_up: Callable[[], bool]) -> int:
         asked = self.request
@@ -66,39 +97,3 @@ class InlineLauncher(StayingLauncher):
         if result is not None and code in (ExitCode.OK, ExitCode.FAILED) and not asked.quiet:
             print_summary(asked.console, planned.trial, planned.folder, result, asked.runs)
         return code
-
-
-@dataclass
-class InlineRunner:
-    """Runs one trial after the other in this process."""
-
-    data_dir: Path
-    should_stop: Callable[[], bool]  # when it says yes, no more trials are started
-    # Runs a trial until the function given to it says to give up, and returns the exit code
-    work: Callable[[Planned, Callable[[], bool]], int]
-    _: KW_ONLY
-    fail_fast: bool = False
-    download: bool = True
-
-    slots = (Slot("here", "auto"),)
-    call = None
-
-    def prepare(self, trials: Sequence[Trial]) -> None:
-        """Load every data set once, so that what is missing is said before anything is begun."""
-        from deltagclip_cli.training.assembly import load_dataset
-
-        for each in trials:
-            load_dataset(each.data, self.data_dir, model=each.model, download=self.download)
-
-    def run(self, queue: Queue, watcher: SweepWatcher) -> None:
-
-        def start(planned: Planned, slot: Slot) -> Done:
-            try:
-                return Done(self.work(planned, lambda: bool(queue.give_up(planned))))
-            except DeltaGClipError as error:
-                return Done(error.exit_code, str(error))
-            except Exception as error:
-                return Done(ExitCode.FAILED, f"{type(error).__name__}: {error}")
-
-        stop, fail_fast = self.should_stop, self.fail_fast
-        Supervisor(queue, self.slots, start, watcher, stop, fail_fast=fail_fast).run()

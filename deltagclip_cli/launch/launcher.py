@@ -22,7 +22,7 @@ from rich.text import Text
 
 from deltagclip_cli.core import ExitCode, check_writable, duration, plural
 from deltagclip_cli.launch.rehearsal import Stage, check_parts
-from deltagclip_cli.launch.supervisor import PlannedQueue, Queue, Slot, SweepWatcher
+from deltagclip_cli.launch.supervisor import PlannedQueue, Queue, Slot
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
@@ -143,7 +143,7 @@ class Runner(Protocol):
     def prepare(self, trials: Sequence[Trial]) -> None:
         """Make these data sets ready, so that workers do not all download or decode them."""
 
-    def run(self, queue: Queue, watcher: SweepWatcher) -> None:
+    def run(self, queue: Queue, watcher: QuietView) -> None:
         """Run trials until there are none left, or until asked to stop."""
 
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, ForkServer
 from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor, SweepWatcher
+from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor
 from deltagclip_cli.runs.environment import THREADS
 
 if TYPE_CHECKING:
+    from deltagclip_cli.launch.sweep_view import QuietView
     from deltagclip_cli.plan.planned import Planned
     from deltagclip_cli.spec.schema import Data
     from deltagclip_cli.spec.trial import Trial
@@ -103,7 +104,7 @@ class LocalRunner:
         self._server.open()
         return self._server.call(function, *arguments, should_stop=lambda: asked() or should_stop())
 
-    def run(self, queue: Queue, watcher: SweepWatcher) -> None:
+    def run(self, queue: Queue, watcher: QuietView) -> None:
         stop, fail_fast = self.should_stop, self.fail_fast
         Supervisor(queue, self.slots, self._start, watcher, stop, fail_fast=fail_fast).run()
 

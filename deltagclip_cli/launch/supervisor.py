@@ -25,6 +25,7 @@ from deltagclip_cli.runs.folder import ENDED, RunFolder, State, is_worked_on, la
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 
 if TYPE_CHECKING:
+    from deltagclip_cli.launch.sweep_view import QuietView
     from deltagclip_cli.plan.planned import Planned
 
 logger = logging.getLogger(__name__)
@@ -182,19 +183,6 @@ class Worker(Protocol):
         """Return what it said at last, after its end; empty if nothing."""
 
 
-class SweepWatcher(Protocol):
-    """Is told how a sweep goes on."""
-
-    def started(self, planned: Planned, slot: Slot) -> None:
-        """Be told that a trial was started."""
-
-    def ended(self, planned: Planned, end: End) -> None:
-        """Be told that a trial ended, here or in another process."""
-
-    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
-        """Be told, again and again, which trials are running."""
-
-
 @dataclass
 class _Job:
     planned: Planned
@@ -224,7 +212,7 @@ class Supervisor:
         queue: Queue,
         slots: Sequence[Slot],
         start: Callable[[Planned, Slot], Worker],
-        watcher: SweepWatcher,
+        watcher: QuietView,
         should_stop: Callable[[], bool],
         *,
         fail_fast: bool,

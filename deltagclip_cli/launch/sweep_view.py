@@ -40,16 +40,16 @@ class QuietView:
     def __exit__(self, *error: object) -> None: ...
 
     def started(self, planned: Planned, slot: Slot) -> None:
-        """Say nothing."""
+        """Be told that a trial was started, and say nothing."""
 
     def ended(self, planned: Planned, end: End) -> None:
-        """Say how a trial ended that did not finish."""
+        """Be told that a trial ended, here or in another process; say it if it did not finish."""
         self._count_in(end)
         if end.state not in _AS_HOPED and not end.elsewhere:
             self._print(planned, end)
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
-        """Show nothing."""
+        """Be told, again and again, which trials are running, and show nothing."""
 
     def _count_in(self, end: End) -> None:
         self._done += not end.elsewhere and end.state is not State.INTERRUPTED

@@ -15,9 +15,7 @@ from tiny_data import write_mnist
 from tiny_spec import trials_of
 
 from deltagclip_cli.commands.data import prepare_data
-from deltagclip_cli.core import DataError
 from deltagclip_cli.launch import local
-from deltagclip_cli.launch.inline import InlineRunner
 from deltagclip_cli.launch.local import LocalRunner
 from deltagclip_cli.launch.supervisor import Slot
 from deltagclip_cli.plan.planned import look_up
@@ -257,15 +255,6 @@ def test_a_worker_downloads_unless_it_is_told_not_to(
     done = deltagclip("worker", worker_folder(), "--data", "data", "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert len(downloads) == 1
-
-
-@pytest.mark.usefixtures("forbidden")
-def test_an_inline_launcher_without_download_tries_none() -> None:
-    (trial, *_) = trials_of(Path(), text=SPEC.replace("digits:", "tiny:", 1))
-    with pytest.raises(DataError, match="nothing is downloaded here"):
-        InlineRunner(Path("data"), lambda: False, lambda *_: 0, download=False).prepare(
-            distinct_inputs([trial])
-        )
 
 
 @pytest.mark.parametrize("download", [True, False])
