@@ -68,8 +68,7 @@ def work(
     trial = folder.trial_to_run()  # before a lock is made in what is no run folder
     try:
         with left_to_others(folder.log_file), hold(folder) as held:
-            result = folder.result()
-            if not force and result is not None:
+            if not force and (result := folder.result()) is not None:
                 if result.get("identity") != trial.identity:
                     raise RunFolderError(
                         f"{folder.result_file}: the result of another trial.\n"
@@ -78,34 +77,42 @@ def work(
                 held.remove_leavings()
                 return _exit_code(result["status"], stop)
             held.forget_reasons()
-            try:
-                with stop.listening():
-                    ending = run_trial(
-                        folder,
-                        trial,
-                        data_dir=data_dir,
-                        device=device,
-                        threads=threads,
-                        held=held,
-                        force=force,
-                        download=download,
-                        sinks=sinks,
-                        should_stop=lambda: stop() or give_up(),
-                    )
-            except ClaimedError:
-                raise
-            except DeltaGClipError as error:
-                # Before the training begins nobody writes it down. After that a file is there, even
-                # if the disk was too full to say more in it, or to make it.
-                if not (folder.error_file.exists() or folder.stopped_file.exists()):
-                    if is_disk_full(error):
-                        held.record_stop("the disk is full")
-                    else:
-                        held.record_failure(error, str(error))
-                raise
+            with _refusals_recorded(held), stop.listening():
+                ending = run_trial(
+                    folder,
+                    trial,
+                    data_dir=data_dir,
+                    device=device,
+                    threads=threads,
+                    held=held,
+                    force=force,
+                    download=download,
+                    sinks=sinks,
+                    should_stop=lambda: stop() or give_up(),
+                )
             return _exit_code(ending, stop)
     except ClaimedError as error:
         error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
+        raise
+
+
+@contextmanager
+def _refusals_recorded(held: HeldFolder) -> Iterator[None]:
+    """Write down why a training could not begin.
+
+    Of one that began a file tells already, even if the disk was too full to say more in it.
+    """
+    folder = held.folder
+    try:
+        yield
+    except ClaimedError:
+        raise
+    except DeltaGClipError as error:
+        if not (folder.error_file.exists() or folder.stopped_file.exists()):
+            if is_disk_full(error):
+                held.record_stop("the disk is full")
+            else:
+                held.record_failure(error, str(error))
         raise
 
 
