@@ -122,7 +122,9 @@ class Landscape:
             images = torch.autograd.grad(gradient, self._trained, directions, retain_graph=True)
             return _flat(images)
 
-        found = largest_eigenvalue(product, self._any_vector(sum(sizes)))
+        _, found = extreme_eigenvalues(
+            product, self._any_vector(sum(sizes)), steps=300, largest_only=True
+        )
         return found.value + found.error
 
     def _any_vector(self, size: int) -> Tensor:
@@ -298,31 +300,21 @@ class Estimate(NamedTuple):
     error: float
 
 
-def largest_eigenvalue(product: Product, start: Tensor, *, steps: int = 300) -> Estimate:
-    """Return the largest eigenvalue of the symmetric map whose products with vectors are given.
-
-    ``start`` is any vector (P,), float64, that is not orthogonal to the eigenvector.
-    """
-    top = Estimate(math.nan, math.nan)
-    for values, residuals in _approximations(product, start, steps):
-        top = _first(values[::-1], residuals[::-1])
-        if top.error <= TOLERANCE * abs(top.value):
-            break
-    return top
-
-
 def extreme_eigenvalues(
-    product: Product, start: Tensor, *, steps: int = 1000
+    product: Product, start: Tensor, *, steps: int = 1000, largest_only: bool = False
 ) -> tuple[Estimate, Estimate]:
-    """Return the least and the largest eigenvalue, as :func:`largest_eigenvalue` does the largest.
+    """Return the least and the largest eigenvalue of the symmetric map whose products are given.
 
-    The least one is found last where many lie close to it, and an error is left then.
+    The least one is found last where many lie close to it, and an error is left then; of
+    ``largest_only`` it is whatever it was when the other was found. ``start`` is any vector (P,),
+    float64, that is not orthogonal to their eigenvectors.
     """
     low = top = Estimate(math.nan, math.nan)
     for values, residuals in _approximations(product, start, steps):
         low, top = _first(values, residuals), _first(values[::-1], residuals[::-1])
         resolved = TOLERANCE * abs(low.value) + _ROUNDING * len(start) * abs(top.value)
-        if low.error <= resolved and top.error <= TOLERANCE * abs(top.value):
+        found = top.error <= TOLERANCE * abs(top.value)
+        if found and (largest_only or low.error <= resolved):
             break
     return low, top
 
