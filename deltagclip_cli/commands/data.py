@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -22,16 +22,9 @@ from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.terminal.console import make_console, print_json, shown_messages, waiting
 
-if TYPE_CHECKING:
-    from deltagclip_cli.parts.datasets.dataset import Dataset
-    from deltagclip_cli.spec.schema import Data
-
 app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
 
 _WHOLE = {"batch_size": "full", "train_samples": None, "test_samples": None}
-
-_Uses = dict[tuple[str, str], Trial]  # by experiment, and by the data's settings as text
-_Faults = defaultdict[tuple[str, str], dict[str, None]]  # experiments by data set and message
 
 
 @app.command("prepare", cls=Command)
@@ -59,7 +52,12 @@ def prepare(
     console = make_console(stderr=as_json)
     there, faults = prepare_data(trials, data.expanduser(), console, quiet=quiet)
     if as_json:
-        print_json([{**asdict(each), "experiments": users} for each, users in there.items()])
+        print_json(
+            [
+                {"name": each.name, "experiments": users, **asdict(each)}
+                for each, users in there.items()
+            ]
+        )
     if faults:
         raise DataError("\n\n".join(faults))
     if not quiet:
@@ -77,7 +75,6 @@ class Prepared:
     """A data set that is there."""
 
     name: str  # as in the spec
-    experiments: tuple[str, ...]  # that use it
     train: int  # number of training samples, all that there are
     test: int  # number of test samples
     shape: tuple[int, ...] | str  # of one input; in words where that is several tensors
@@ -101,61 +98,48 @@ def prepare_data(
 
     Return the experiments of each that is there, and what is wrong with the others.
     """
-    there: dict[Prepared, dict[str, None]] = {}
-    faults: _Faults = defaultdict(dict)
+    there: dict[Prepared, dict[str, None]] = defaultdict(dict)
+    faults: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     with shown_messages(console, quiet=quiet):
-        for uses in _by_content(trials).values():
-            data = next(iter(uses.values())).data
-            with waiting(console, f"Preparing {data.name}", quiet=quiet):
-                prepared = _prepared(uses, root, faults)
-            if prepared is None:
+        for trial, experiments in _by_content(trials).values():
+            name = trial.data.name
+            try:
+                with waiting(console, f"Preparing {name}", quiet=quiet):
+                    prepared = _prepared(trial, root)
+            except UsageError as error:
+                faults[name, str(error)].update(experiments)
                 continue
-            same = replace(prepared, experiments=())  # but for sizes in batches
-            if same not in there and not quiet:
+            if prepared not in there and not quiet:
                 console.print(Text(str(prepared)), soft_wrap=True)
-            there.setdefault(same, {}).update(dict.fromkeys(prepared.experiments))
+            there[prepared].update(experiments)
     return (
         {each: list(experiments) for each, experiments in there.items()},
-        [_fault(*about, list(users)) for about, users in faults.items()],
+        [
+            f"data {name} of experiment{'s' * (len(users) > 1)} {', '.join(users)}: {message}"
+            for (name, message), users in faults.items()
+        ],
     )
 
 
-def _by_content(trials: Iterable[Trial]) -> dict[str, _Uses]:
-    """The uses of each data set: what differs in batches and the like is the same data set."""
-    contents: dict[str, _Uses] = defaultdict(dict)
+def _by_content(trials: Iterable[Trial]) -> dict[str, tuple[Trial, dict[str, None]]]:
+    """Return a trial and the experiments of each data set, whatever the sizes of their batches."""
+    contents: dict[str, tuple[Trial, dict[str, None]]] = {}
     for trial in trials:
         data = trial.data
         pretrained = trial.model.options.get("pretrained")  # whose tokenizer cuts texts
         content = json.dumps([data.name, data.options, data.image_size, pretrained])
-        contents[content].setdefault((trial.experiment, data.model_dump_json()), trial)
+        contents.setdefault(content, (trial, {}))[1][trial.experiment] = None
     return contents
 
 
-def _prepared(uses: _Uses, root: Path, faults: _Faults) -> Prepared | None:
-    """Load a data set, and add what is wrong with it, or with a use of it, to the faults."""
-    from deltagclip_cli.training.assembly import fitted, load_dataset  # which load torch
+def _prepared(trial: Trial, root: Path) -> Prepared:
+    from deltagclip_cli.training.assembly import load_dataset  # which loads torch
 
-    first = next(iter(uses.values()))
-    data = first.data
-    experiments = dict.fromkeys(experiment for experiment, _ in uses)
-    try:
-        dataset = load_dataset(data.model_copy(update=_WHOLE), root, model=first.model)
-    except UsageError as error:
-        faults[data.name, str(error)].update(experiments)
-        return None
-    for (experiment, _), use in uses.items():
-        try:
-            fitted(dataset, use.data)
-        except UsageError as error:
-            faults[data.name, str(error)][experiment] = None
-    return _described(data, root, dataset, tuple(experiments))
-
-
-def _described(data: Data, root: Path, dataset: Dataset, experiments: tuple[str, ...]) -> Prepared:
+    data = trial.data
+    dataset = load_dataset(data.model_copy(update=_WHOLE), root, model=trial.model)
     folder = folder_of(data, root)
     return Prepared(
         name=data.name,
-        experiments=experiments,
         train=len(dataset.train),
         test=len(dataset.test),
         shape=dataset.shape if _is_plain(dataset.shape) else str(dataset.shape),
@@ -168,8 +152,3 @@ def _described(data: Data, root: Path, dataset: Dataset, experiments: tuple[str,
 
 def _is_plain(shape: Any) -> bool:
     return isinstance(shape, tuple) and all(isinstance(each, int) for each in shape)
-
-
-def _fault(name: str, message: str, experiments: Sequence[str]) -> str:
-    noun = "experiment" if len(experiments) == 1 else "experiments"
-    return f"data {name} of {noun} {', '.join(experiments)}: {message}"

@@ -178,22 +178,6 @@ def test_all_faults_are_told_together_after_what_is_well(deltagclip: Invoke) -> 
     )
 
 
-@pytest.mark.usefixtures("downloads")
-def test_settings_that_do_not_fit_the_data_are_faults_of_their_experiment(
-    deltagclip: Invoke,
-) -> None:
-    text = SPEC.replace("train_samples: 20", "train_samples: 9").replace("[5, 10, full]", "[5, 10]")
-    Path("spec.yaml").write_text(text)
-    done = deltagclip(*PREPARE, "digits", "few-digits", "--json")
-    assert done.exit_code == 2
-    assert [each["name"] for each in json.loads(done.stdout)] == ["mnist"]
-    (fault,) = [line for line in done.stderr.splitlines() if "error: " in line]
-    assert fault == (
-        "error: data mnist of experiment few-digits: "
-        "data.batch_size is 10, but mnist has 9 samples."
-    )
-
-
 def test_an_unknown_experiment_is_refused(deltagclip: Invoke, downloads: list[Path]) -> None:
     done = deltagclip(*PREPARE, "digit")
     assert done.exit_code == 2
