@@ -197,10 +197,6 @@ class Place:
         """The processes that workers are forks of."""
         return [pid for pid in self.processes() if "forkserver import main" in _command(pid)]
 
-    def resource_trackers(self) -> list[int]:
-        """Python's own, which each fork server has."""
-        return [pid for pid in self.processes() if "resource_tracker import main" in _command(pid)]
-
     def loading_server(self) -> int:
         """Wait until the fork server is in the middle of loading torch; its process."""
 

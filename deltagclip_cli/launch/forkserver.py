@@ -15,28 +15,23 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import forkserver, resource_tracker, util
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.core import DeltaGClipError, TrialError, UsageError, open_file, printable
-from deltagclip_cli.launch.server_process import PARENT
 
 _SECONDS_BETWEEN_LOOKS = 0.2
-_SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 _MOST_BYTES = 60  # of the 103 of a socket's path on macOS: pymp-… and listener-… come behind
 _LAST_BYTES = 10_000
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _TRIES = 4  # of what is killed, perhaps for want of memory
 _SECONDS_BETWEEN_TRIES = 0.5
 _SECONDS_TO_SAVE = 3  # for a worker whose sweep is no more
-_AGAIN = "The same command goes on where this one ended."
-_LOADED_FIRST = "deltagclip_cli.launch.server_process"
 _LOADED = [
     "deltagclip_cli.commands.app",
     "deltagclip_cli.commands.worker",
@@ -60,9 +55,6 @@ class Fork:
     def __init__(self, process: ForkServerProcess, log: Path, said: int) -> None:
         self._process = process
         self._log, self._said = log, said
-        self._handle: int | None = None
-        with suppress(AttributeError, OSError):  # it has ended, or this is not Linux
-            self._handle = os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int:
@@ -70,35 +62,22 @@ class Fork:
 
     @property
     def sentinel(self) -> int:
-        return self._process.sentinel if self._handle is None else self._handle
+        return self._process.sentinel
 
     @property
     def exit_code(self) -> int | None:
-        """255 if the fork server was killed, which alone is told; the workers outlive it."""
-        if not wait([self.sentinel], timeout=0):
-            return None
-        self._process.join(_SECONDS_BETWEEN_LOOKS)
+        """255 if the fork server was killed; its worker saves as soon as it is forgotten."""
         return self._process.exitcode
 
     def stop(self) -> None:
-        self._send(signal.SIGTERM)
+        self._process.terminate()
 
     def kill(self) -> None:
-        self._send(signal.SIGKILL)
-
-    def _send(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            if self._handle is not None:
-                signal.pidfd_send_signal(self._handle, number)
-            elif self._process.exitcode is None:
-                os.kill(self.pid, number)
+        self._process.kill()
 
     def forget(self) -> None:
-        wait([self.sentinel])
         self._process.join()
         self._process.close()
-        if self._handle is not None:
-            os.close(self._handle)
 
     def last_words(self) -> str:
         """Return what it added to its log, or the end of that; empty if that is gone."""
@@ -116,13 +95,11 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._context: ForkServerContext = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([_LOADED_FIRST])
 
     def open(self) -> None:
         """Begin to load torch, in the background."""
-        self._context.set_forkserver_preload([_LOADED_FIRST, *_LOADED])
-        with _unwarned():
-            _ensure_server()
+        self._context.set_forkserver_preload(_LOADED)
+        _ensure_server()
 
     def start(self, words: list[str], log: Path) -> Fork:
         """Start ``deltagclip`` with the words of a command line, and append its errors to a log."""
@@ -139,14 +116,20 @@ class ForkServer:
             KilledError: its process was killed, each time.
         """
         for _ in range(_TRIES):
-            answer = self._answer(function, arguments, should_stop)
-            if answer is not None and answer[1]:
-                raise UsageError(answer[1])
-            if answer is not None or should_stop():
-                return answer and answer[0]
+            try:
+                value, message = self._answer(function, arguments, should_stop)
+            except (EOFError, OSError) as error:
+                if should_stop():
+                    return None
+                reason = f": {error}" if str(error) else "."
+                time.sleep(_SECONDS_BETWEEN_TRIES)  # in which the end of a server becomes known
+                continue
+            if message:
+                raise UsageError(message)
+            return value
         raise KilledError(
             f"the process that loads the data was killed {_TRIES} times, perhaps for want of "
-            f"memory.\n  {_AGAIN}"
+            f"memory{reason}\n  The same command goes on where this one ended."
         )
 
     def _answer(
@@ -154,13 +137,11 @@ class ForkServer:
         function: Callable[..., Any],
         arguments: tuple[object, ...],
         should_stop: Callable[[], bool],
-    ) -> tuple[Any, str] | None:
-        """Return what a call did, and the message of its error or nothing; None if killed."""
+    ) -> tuple[Any, str]:
+        """Return what a call did, and the message of its error or nothing; EOFError if killed."""
         receiver, sender = self._context.Pipe(duplex=False)
         try:
             process = self._start(_call, function, arguments, sender)
-        except OSError as error:
-            raise TrialError(f"no worker can be started: {error}.\n  {_AGAIN}") from None
         finally:
             sender.close()
         while not wait([receiver], timeout=_SECONDS_BETWEEN_LOOKS):
@@ -169,33 +150,19 @@ class ForkServer:
         try:
             answer: tuple[Any, str] = receiver.recv()
             return answer
-        except EOFError:
-            return None
         finally:
             receiver.close()
             process.join()
 
     def _start(self, target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
-        """Start a process, of another fork server if one is killed meanwhile."""
-        for _ in range(_TRIES):
-            # A daemon is asked to stop when this process ends, however that comes about.
-            process = self._context.Process(target=target, args=arguments, daemon=True)
-            with _unwarned():
-                _ensure_server()
-                try:
-                    process.start()
-                    return process
-                except (EOFError, ConnectionError):
-                    time.sleep(_SECONDS_BETWEEN_TRIES)  # in which its end becomes known
-        raise OSError(f"the process that workers are forks of was killed {_TRIES} times")
-
-
-@contextmanager
-def _unwarned() -> Iterator[None]:
-    """Say nothing of a resource tracker that was killed, which has nothing of ours to clean up."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "resource_tracker")
-        yield
+        # A daemon is asked to stop when this process ends, however that comes about.
+        process = self._context.Process(target=target, args=arguments, daemon=True)
+        _ensure_server()
+        try:
+            process.start()
+        except EOFError:
+            raise ConnectionError("the process that workers are forks of was killed") from None
+        return process
 
 
 def _ensure_server() -> None:
@@ -204,33 +171,14 @@ def _ensure_server() -> None:
     Signals to this process's group are for this process to act on. The server inherits that they
     are blocked; a worker lets them through again, and is then stopped by one that came before.
     """
-    _choose_a_short_folder()
+    if len(os.fsencode(tempfile.gettempdir())) > _MOST_BYTES:
+        tempfile.tempdir = "/tmp"  # where the socket goes: $TMPDIR may be too long for its path
     resource_tracker.ensure_running()  # it unblocks signals, and so comes first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    os.environ[PARENT] = str(os.getpid())
     try:
         forkserver.ensure_running()
     finally:
-        del os.environ[PARENT]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _choose_a_short_folder() -> None:
-    """Let multiprocessing keep its socket where the path is short enough; $TMPDIR may be longer.
-
-    The folder is chosen once in a process, is made with ``mkdtemp``, and goes with the process.
-    """
-    before = tempfile.tempdir
-    for folder in (tempfile.gettempdir(), *_SHORT_FOLDERS):
-        if len(os.fsencode(folder)) <= _MOST_BYTES:
-            tempfile.tempdir = folder
-            try:
-                util.get_temp_dir()
-                return
-            except OSError:  # it is not there, full, or not for us
-                continue
-            finally:
-                tempfile.tempdir = before
 
 
 def _run_command(words: list[str], log: str) -> None:

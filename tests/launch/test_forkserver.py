@@ -82,14 +82,6 @@ def test_who_has_loaded_the_data_of_a_sweep_that_was_killed_says_nothing(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_fork_server_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    with start(place, SLOW) as parent:
-        wait_for(lambda: loads(place), "the fork server to load")
-        parent.kill()
-        place.wait_until_left(patience=2)
-
-
 def test_a_fork_server_that_is_killed_is_started_again_a_few_times(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with start(place, SLOW, seconds=0.5) as parent:
@@ -109,7 +101,7 @@ def test_a_fork_server_that_is_killed_each_time_is_given_up(tmp_path: Path) -> N
             (server,) = place.fork_servers()
             os.kill(server, signal.SIGKILL)
         _, errors = parent.communicate()
-    assert b"the process that workers are forks of was killed 4 times" in errors
+    assert b"the process that loads the data was killed 4 times" in errors
 
 
 # It was sent to the group of the terminal, before the fork had left that.
