@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End, Slot
     from deltagclip_cli.plan.estimates import Outlook
     from deltagclip_cli.plan.planned import Planned
-
-_LAST_SHOWN = 4
 
 _WAITING = Text("Waiting for trials that other processes run.", "dim")
 _AS_HOPED = (State.FINISHED, State.PRUNED)
@@ -84,7 +81,7 @@ class PlainView(QuietView):
 
 
 class LiveView(QuietView):
-    """Shows the whole, each running trial, the last that ended, and every failure."""
+    """Shows the whole, each running trial, and every failure."""
 
     def __init__(self, console: Console, total: int, outlook: Outlook) -> None:
         super().__init__(console, total)
@@ -98,10 +95,8 @@ class LiveView(QuietView):
             console=console,
         )
         self._task = self._progress.add_task(self._count(), total=total, left="")
-        self._last: deque[Text] = deque(maxlen=_LAST_SHOWN)
         self._running: Sequence[tuple[Planned, Slot]] = ()
         self._waiting = False
-        self._experiments: set[str] = set()
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=5)
 
     def __enter__(self) -> LiveView:
@@ -110,29 +105,17 @@ class LiveView(QuietView):
 
     def __exit__(self, *error: object) -> None:
         self._running = ()
-        self._last.clear()
         self._live.stop()
 
-    def started(self, planned: Planned, slot: Slot) -> None:
-        """Name experiments once there are several."""
-        self._experiments.add(planned.trial.experiment)
-
     def ended(self, planned: Planned, end: End) -> None:
-        """Keep a failure in sight for good, and other trials for a while."""
+        """Keep a failure in sight, and learn how long trials take."""
         super().ended(planned, end)
         if not end.elsewhere and end.state is not State.INTERRUPTED:
             self._outlook.ended(planned.trial, planned.folder.result())
-        if end.state in _AS_HOPED and not end.elsewhere:
-            line = _outcome(planned, end)
-            line.no_wrap, line.overflow = True, "ellipsis"  # so what is long comes last
-            self._last.append(line.append(f": {self._name(planned)}"))
         self._progress.update(self._task, description=self._count())
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
         self._running, self._waiting = running, not running
-
-    def _name(self, planned: Planned) -> str:
-        return planned.name if len(self._experiments) > 1 else planned.short_name
 
     def _count(self) -> str:
         return f"{self._done}/{plural(self._total, 'trial')}"
@@ -146,9 +129,9 @@ class LiveView(QuietView):
         )
         words = "" if left is None else f"{duration(left)} left"
         self._progress.update(self._task, completed=self._done + part, left=words)
-        rows = [(slot.name, self._name(planned), beat) for planned, slot, beat in beats]
+        rows = [(slot.name, planned.name, beat) for planned, slot, beat in beats]
         body = running_table(rows) if rows or not self._waiting else _WAITING
-        return Group(self._progress, body, *self._last)
+        return Group(self._progress, body)
 
 
 def _outcome(planned: Planned, end: End) -> Text:
