@@ -68,7 +68,6 @@ def train(
 
     from deltagclip_cli.launch.rehearsal import Stage, check_parts
     from deltagclip_cli.runs.folder import RunFolder, State
-    from deltagclip_cli.runs.hold import tidy
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.terminal.console import (
         make_console,
@@ -94,7 +93,6 @@ def train(
         return
     if state in (State.FINISHED, State.DIVERGED) and not force:
         folder.check(trial)
-        tidy(folder)
         if not quiet:
             words = f"{folder.path} is {state} already; --force runs it again."
             console.print(Text(words), soft_wrap=True)

@@ -27,7 +27,6 @@ from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
 from deltagclip_cli.runs.folder import ENDED, State
-from deltagclip_cli.runs.hold import tidy
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import (
     counted,
@@ -183,9 +182,6 @@ class StayingLauncher(Launcher):
             self.check_force(todo)
             self.launch(queue, trials_to_run, estimates)
         planned = look_up(trials, self.request.runs, self._elsewhere)
-        for each in planned:
-            if each.result is not None:
-                tidy(each.folder)
         self._conclude(planned)
         return self._exit_code({each.state for each in planned}, queue.any_failed)
 

@@ -246,13 +246,6 @@ class HeldFolder:
         """Delete the temporary files of a process that was killed while it wrote them."""
         self.remove(*self.folder.path.glob(".*.part"))
 
-    def remove_leavings(self) -> None:
-        """Remove what a process has left that was killed when the trial had its result."""
-        self.remove(self._owner_file)
-        self._expected = None
-        self.remove(self.folder.progress_file)
-        self.remove_unfinished()
-
     def remove_leftovers(self, *, keep_last: bool = True) -> list[Leftover]:
         """Delete what :func:`leftovers` lists, and return it."""
         found = leftovers(self.folder, keep_last=keep_last)
@@ -348,14 +341,6 @@ def hold(folder: RunFolder, *, make: bool = False) -> Iterator[HeldFolder]:
         held = HeldFolder(folder)
         stack.callback(held.release)
         yield held
-
-
-def tidy(folder: RunFolder) -> None:
-    """Remove what a killed process has left in the folder of a trial that has its result."""
-    if folder.owner_file.exists():
-        with suppress(RunFolderError, OSError), hold(folder) as held:
-            if folder.result() is not None:
-                held.remove_leavings()
 
 
 def create(folder: RunFolder, trial: Trial) -> None:

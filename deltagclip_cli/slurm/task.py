@@ -21,7 +21,7 @@ from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.launch.sweep_view import PlainView
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import ENDED, Heartbeat, last_heartbeat
-from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner, tidy
+from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner
 from deltagclip_cli.slurm.array import Array, Head, ListedTrial, Marks
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
 from deltagclip_cli.spec.trial import distinct_inputs
@@ -101,9 +101,6 @@ class JobSession:
         """Choose what has not ended, and is not left to another job."""
         elsewhere = {each.trial.folder for each in queue.left}
         now = look_up([each.trial for each in todo], self.array.runs)
-        for each in now:
-            if each.result is not None:
-                tidy(each.folder)
         return [e for e in now if e.state not in ENDED and e.trial.folder not in elsewhere]
 
     def _comes_back(self, left: Sequence[Planned], advanced: bool) -> bool:

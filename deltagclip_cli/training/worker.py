@@ -74,7 +74,6 @@ def work(
                         f"{folder.result_file}: the result of another trial.\n"
                         "  Move or delete the run folder."
                     )
-                held.remove_leavings()
                 return _exit_code(result["status"], stop)
             held.forget_reasons()
             with _refusals_recorded(held), stop.listening():

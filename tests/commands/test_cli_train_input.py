@@ -181,7 +181,7 @@ def test_a_bug_of_ours_is_told_from_a_mistake_of_the_users(
     def broken(*args: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("deltagclip_cli.commands.train.make_trial", broken)
+    monkeypatch.setattr("deltagclip_cli.spec.trial.make_trial", broken)
     failed = deltagclip(*TRAIN, "--dry-run")
     assert failed.exit_code == 1
     assert failed.stderr.startswith("error: this should not have happened: RuntimeError: a bug")
@@ -194,7 +194,7 @@ def test_ctrl_c_is_130(deltagclip: Invoke, monkeypatch: pytest.MonkeyPatch) -> N
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deltagclip_cli.commands.train.make_trial", interrupted)
+    monkeypatch.setattr("deltagclip_cli.spec.trial.make_trial", interrupted)
     assert deltagclip(*TRAIN, "--dry-run").exit_code == 130
 
 

@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 from obstacles import OBSTACLES
-from run_cases import result_text
 from tiny_spec import trial_of
 
 from deltagclip_cli.core import ClaimedError, UnwritableError
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import HeldFolder, create, hold, tidy
+from deltagclip_cli.runs.hold import HeldFolder, create, hold
 from deltagclip_cli.spec.trial import Trial
 
 HOLD = """
@@ -113,25 +112,3 @@ def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -
         (tmp_path / name).touch()
     HeldFolder(RunFolder(tmp_path)).remove_unfinished()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "a", "a.part"]
-
-
-def test_what_a_process_left_that_was_killed_after_its_result_is_removed(
-    folder: RunFolder, trial: Trial
-) -> None:
-    create(folder, trial)
-    folder.result_file.write_text(result_text(identity=trial.identity))
-    folder.owner_file.write_text("{}")
-    (folder.path / ".progress.12.part").touch()
-    with held_elsewhere(folder):
-        tidy(folder)
-        assert folder.owner_file.exists()
-    tidy(folder)
-    names = sorted(path.name for path in folder.path.iterdir())
-    assert names == [".lock", "result.json", "trial.yaml"]
-
-
-def test_the_owner_of_a_trial_that_is_not_finished_is_kept(folder: RunFolder, trial: Trial) -> None:
-    create(folder, trial)
-    folder.owner_file.write_text("{}")
-    tidy(folder)
-    assert folder.owner_file.exists()

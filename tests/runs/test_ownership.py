@@ -221,7 +221,6 @@ WRITERS = [
     lambda held: held.record_pruning("why"),
     lambda held: held.forget_reasons(),
     lambda held: held.remove_unfinished(),
-    lambda held: held.remove_leavings(),
     lambda held: held.remove_leftovers(),
     lambda held: held.take(),
     lambda held: beating(held, epochs=3, steps=4),

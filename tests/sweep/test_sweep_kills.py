@@ -222,7 +222,7 @@ def untidy(place: Place) -> list[str]:
     """What is in the run folders and does not belong there, and what went wrong by their logs."""
     found = []
     for name, folder in place.folders().items():
-        names = {path.name for path in folder.path.iterdir()} - FILES
+        names = {path.name for path in folder.path.iterdir() if path.suffix != ".part"} - FILES
         events = {each.name for each in folder.event_files()}
         if len(events) != 1 or names - events:
             found.append(f"{name}: {names}")
@@ -234,6 +234,7 @@ def untidy(place: Place) -> list[str]:
 
 FILES = {"trial.yaml", "environment.json", "metrics.jsonl", "log.txt", "result.json", ".lock"}
 FILES |= {"checkpoint.pt", "checkpoint.previous.pt"}
+FILES |= {"owner.json", "progress.json"}  # of one that was killed when it had its result
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ class Terminal:
         """Run ``deltagclip train`` on a spec with this trial alone, with its output here."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("deltagclip_cli.commands.train._choose", lambda *_: trial)
-            patch.setattr("deltagclip_cli.commands.train.make_console", lambda **_: self.console)
+            patch.setattr("deltagclip_cli.terminal.console.make_console", lambda **_: self.console)
             words = ["train", "tiny", "--runs", str(runs), "--device", "cpu", *options]
             spec = runs.parent / "any.yaml"
             experiments = {"tiny": {**TINY, "optimizers": {"sgd": SGD}}}
@@ -143,7 +143,7 @@ def test_a_terminal_shows_something_while_the_parts_are_tried_out(
             time.sleep(0.02)
         shown.append(terminal.text)
 
-    monkeypatch.setattr("deltagclip_cli.commands.train.check_parts", look)
+    monkeypatch.setattr("deltagclip_cli.launch.rehearsal.check_parts", look)
     terminal.train(trial_of(), runs)
     assert "loading torch and trying the parts out" in shown[0]
 
