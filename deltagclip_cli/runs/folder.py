@@ -293,12 +293,10 @@ def read_result(file: Path) -> tuple[dict[str, Any] | None, str]:
 def lines_of(file: Path) -> Iterator[bytes]:
     """Yield the lines of a file of records without their ends, as far as they have an end."""
     with open_file(file) as opened:
-        rest = b""
-        for block in iter(partial(opened.read, _MOST_BYTES_OF_A_LINE), b""):
-            *lines, rest = (rest + block).split(b"\n")
-            yield from lines
-            if len(rest) > _MOST_BYTES_OF_A_LINE:
+        for line in iter(partial(opened.readline, _MOST_BYTES_OF_A_LINE), b""):
+            if not line.endswith(b"\n"):
                 return
+            yield line.removesuffix(b"\n")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ DEFAULT_MAX_ARRAY_SIZE = 1001
 _VARIABLES = ("SBATCH_", "SQUEUE_", "SCANCEL_", "SACCT_")
 # Of those of sbatch, these are heeded where a script leaves it open.
 _DEFAULTS = ("account", "partition", "qos", "reservation")
-_WHOLE_LISTS = {"SLURM_BITSTR_LEN": "0"}  # of tasks, which are cut after 64 characters else
 # What stays of a job's own variables if another is submitted from within it.
 _OF_A_JOB = ("SLURM_", "CUDA_VISIBLE_DEVICES")
 _NOT_OF_A_JOB = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
@@ -173,7 +172,7 @@ def _run(program: str, *arguments: str, environment: dict[str, str] | None = Non
     try:
         done = subprocess.run(
             [path, *arguments],
-            env=_environment() | _WHOLE_LISTS if environment is None else environment,
+            env=_environment() if environment is None else environment,
             capture_output=True,
             text=True,
             errors="replace",
