@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Literal, get_args
 
@@ -22,6 +22,9 @@ TRAINED_METRICS: tuple[TrainedMetric, ...] = get_args(TrainedMetric)
 
 TEST_METRICS = tuple(name for name in TRAINED_METRICS if name.startswith("test/"))
 """What a line about a trial or a setting has room for."""
+
+MOST_METRICS = 4
+"""In such a line, with those of one's own."""
 
 COMPARED_METRICS = ("test/accuracy", "test/loss", "val/accuracy", "val/loss", "train/loss")
 """What is compared if nobody says what: the first that there is."""
@@ -182,9 +185,17 @@ class Mode(StrEnum):
 
 
 _MORE = (
-    "acc accuracy auc auroc f1 precision recall score reward return psnr ssim bleu rouge map iou"
+    "acc accuracy auc auroc f1 precision recall score reward return psnr ssim bleu rouge map iou "
+    "r2 dice kappa mcc pearson spearman correlation top1 top5 likelihood"
 )
-_LESS = "loss error err nll perplexity ppl mse rmse mae cer wer fid bpc bpd seconds"
+_LESS = "loss error err nll perplexity ppl mse rmse mae mape cer wer fid bpc bpd brier ece seconds"
+
+
+def shown_metrics(names: Iterable[str], first: Sequence[str], *sets: str) -> list[str]:
+    """Return the metrics to show: of ``first`` those that are there, then others of some sets."""
+    there = dict.fromkeys(names)
+    others = [name for name in there if name.partition("/")[0] in sets and name not in first]
+    return [name for name in first if name in there] + others
 
 
 def more_is_better(name: str) -> bool | None:

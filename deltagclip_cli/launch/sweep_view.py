@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from deltagclip_cli.core import TEST_METRICS, duration, plural, short
+from deltagclip_cli.core import MOST_METRICS, TEST_METRICS, duration, plural, short, shown_metrics
 from deltagclip_cli.runs.folder import State, read_heartbeat
 from deltagclip_cli.terminal.console import STYLES, running_table
 
@@ -142,5 +142,6 @@ def _outcome(planned: Planned, end: End) -> Text:
         return text.append(f": {end.reason}" if end.reason else "")
     words = [f" in {duration(result['seconds']['epochs'])}"]
     last = result["last"]
-    words += [f"{each} {short(last[each])}" for each in TEST_METRICS if each in last]
+    metrics = shown_metrics(last, TEST_METRICS, "test")[:MOST_METRICS]
+    words += [f"{each} {short(last[each])}" for each in metrics if last[each] is not None]
     return text.append(", ".join(words))

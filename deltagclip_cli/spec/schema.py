@@ -101,6 +101,14 @@ class Task(Component):
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:TABLE"
 
+    @property
+    def rising(self) -> dict[str, bool]:
+        """Whether more of a metric is better, of those of which it is written."""
+        metrics = self.options.get("metrics")
+        written = metrics.items() if isinstance(metrics, dict) else ()
+        said = {name: each.get("better") for name, each in written if isinstance(each, dict)}
+        return {name: word == "higher" for name, word in said.items() if word is not None}
+
 
 class Schedule(Component):
     """A change of the learning rate η by ``unit``, after a linear warm-up from η/(warmup + 1)."""

@@ -17,10 +17,15 @@ from pathlib import Path
 
 import numpy as np
 
-from deltagclip_cli.core import more_is_better, printable
+from deltagclip_cli.core import printable
 from deltagclip_cli.report.charts.lines import Band, band
 from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
-from deltagclip_cli.results.compare.question import Moment, Question, usual_metric
+from deltagclip_cli.results.compare.question import (
+    Moment,
+    Question,
+    known_direction,
+    usual_metric,
+)
 from deltagclip_cli.results.read.events import event_files
 from deltagclip_cli.results.read.run import Numbers, Outcome, Run
 from deltagclip_cli.tensorboard.event_files import Points, Section, event_file, layout
@@ -153,7 +158,7 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
     questions = {}
     for name, each in by_experiment.items():
         metric = usual_metric(each) or next((name for run in each for name in run.curves), "")
-        questions[name] = Question(metric, bool(more_is_better(metric)), Moment())
+        questions[name] = Question(metric, bool(known_direction(metric, each)), Moment())
     return compare_runs(runs, questions)
 
 

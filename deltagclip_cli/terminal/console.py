@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.core import (
+    MOST_METRICS,
     NOTHING,
     SPEED,
     TEST_METRICS,
@@ -31,6 +32,7 @@ from deltagclip_cli.core import (
     printable,
     ranges,
     short,
+    shown_metrics,
     with_error,
 )
 from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
@@ -281,12 +283,10 @@ def _metrics_table(trial: Trial, result: Mapping[str, Any]) -> Table:
     table.add_column("last", justify="right")
     table.add_column("best", justify="right")
     table.add_column("at epoch", justify="right")
-    for name in TRAINED_METRICS:
-        best = result["best"].get(name)
-        if best is not None:
-            last = result["last"].get(name)
-            shown = "not finite" if last is None else short(last)
-            table.add_row(name, shown, short(best["value"]), f"{best['epoch']}")
+    for name in shown_metrics(result["best"], TRAINED_METRICS, "train", "test", "validation"):
+        best, last = result["best"][name], result["last"].get(name)
+        shown = "not finite" if last is None else short(last)
+        table.add_row(name, shown, short(best["value"]), f"{best['epoch']}")
     return table
 
 
@@ -333,7 +333,8 @@ def counted(states: Mapping[Any, int]) -> str:
 
 
 def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table:
-    metrics = [name for name in TEST_METRICS if any(name in each.metrics for each in settings)]
+    measured = [name for each in settings for name in each.metrics]
+    metrics = shown_metrics(measured, TEST_METRICS, "test")[:MOST_METRICS]
     finished = sum(each.states.get(State.FINISHED, 0) for each in settings)
     total = sum(sum(each.states.values()) for each in settings)
     table = titled_table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -253,7 +253,7 @@ def result_of(
         "epochs": trainer.epoch,
         "steps": trainer.step,
         "last": {name: value for name, value in records[-1].items() if "/" in name},
-        "best": _best(records),
+        "best": _best(records, trainer.trial.task.rising),
         "regimes": dict(zip(REGIMES, totals, strict=True)) if any(totals) else None,
         "diverged": asdict(trainer.divergence) if trainer.divergence else None,
         "seconds": {
@@ -263,14 +263,15 @@ def result_of(
     }
 
 
-def _best(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
+def _best(records: Sequence[Record], rising: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
     """Return the best value of every metric with its epoch; of equal ones the first."""
     best: dict[str, dict[str, Any]] = {}
     for name in records[0]:
         reached = [(r[name], r["epoch"]) for r in records if r.get(name) is not None]
         if not name.startswith(("train/", "test/", "validation/")) or not reached:
             continue
-        pick = max if more_is_better(name) else min
+        rises = rising.get(name.partition("/")[2], more_is_better(name))
+        pick = max if rises else min
         value, epoch = pick(reached, key=lambda pair: pair[0])
         best[name] = {"value": value, "epoch": epoch}
     return best

@@ -90,7 +90,9 @@ class Measure:
     def __init__(self, asked: Any, what: str) -> None:
         given = dict(asked) if isinstance(asked, Mapping) else {"name": asked}
         self._asked, options = given.pop("name", None), given
-        options.pop("better", None)
+        better = options.pop("better", None)
+        if better not in (None, "higher", "lower"):
+            raise UsageError(f"{what}: better is {shortened(repr(better))}: say higher or lower.")
         name = self._asked if isinstance(self._asked, str) else _name_of(self._asked)
         self._said = what if what.endswith(f" {name}") else f"{what} {name}"
         self._is_elementwise = False

@@ -93,7 +93,7 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
         has_epochs = any(curve.has_epochs for run in runs for curve in run.curves.values())
         questions[name] = Question(
             metric=own,
-            higher_is_better=higher_is_better(own, request.mode, words),
+            higher_is_better=higher_is_better(own, request.mode, words, runs),
             moment=replace(moment, unit="epoch" if has_epochs else "step"),
             targets=targets,
             baseline=request.baseline,

@@ -55,9 +55,19 @@ def with_nearest(word: str, names: Iterable[str]) -> str:
     return f"{listed}{nearest(word, names)}" if word and word not in names else listed
 
 
-def higher_is_better(metric: str, mode: Mode | None, words: str) -> bool:
-    """Return whether more of a metric is better, by the mode or its name; UsageError if neither."""
-    found = (mode is Mode.MAX) if mode is not None else more_is_better(metric)
+def known_direction(metric: str, runs: Iterable[Run]) -> bool | None:
+    """Return whether more of a metric is better, as its spec or its name says; None if neither."""
+    name = metric.partition("/")[2]
+    said = (run.trial.task.rising.get(name) for run in runs if run.trial is not None)
+    return next((each for each in said if each is not None), more_is_better(metric))
+
+
+def higher_is_better(metric: str, mode: Mode | None, words: str, runs: Iterable[Run] = ()) -> bool:
+    """Return whether more of a metric is better, by the mode, its spec or its name.
+
+    UsageError if nothing tells.
+    """
+    found = (mode is Mode.MAX) if mode is not None else known_direction(metric, runs)
     if found is None:
         raise UsageError(
             f"{words}: the name of {metric} does not tell whether more of it is better.\n"
@@ -158,8 +168,9 @@ class Target:
                 f"--target {text}: say METRIC=VALUE, such as test/accuracy=0.7,\n"
                 "  or EXPERIMENT:METRIC=VALUE for one of several experiments."
             )
+        runs = list(runs)
         metric = choose_metric(runs, metric, f"--target {text}")
-        better = more_is_better(metric)
+        better = known_direction(metric, runs)
         if better is None:
             better = higher_is_better(metric, mode, f"--target {text}")
         return cls(metric, value, better, experiment if ":" in name else None)

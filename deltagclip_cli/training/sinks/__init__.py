@@ -23,7 +23,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import SPEED, TRAINED_METRICS, TakenOverError, load_target
+from deltagclip_cli.core import SPEED, TRAINED_METRICS, TakenOverError, load_target, shown_metrics
 from deltagclip_cli.runs.folder import Heartbeat
 from deltagclip_cli.training.process import EPOCHS
 
@@ -218,7 +218,7 @@ class EpochLines(Sink):
         epoch = record["epoch"]
         shown = "  ".join(
             f"{name} not finite" if record[name] is None else f"{name} {record[name]:.4g}"
-            for name in (*TRAINED_METRICS, SPEED)
+            for name in (*shown_metrics(record, TRAINED_METRICS, "test", "validation"), SPEED)
             if name in record
         )
         most = min(MOST_LINES, self._epochs)

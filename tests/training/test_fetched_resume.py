@@ -1,0 +1,118 @@
+"""Samples that are fetched one by one: stopped anywhere, by any workers, the same bits."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from training_cases import (
+    ADAM,
+    assert_same_numbers,
+    epochs,
+    train,
+    train_in_pieces,
+    trial_of,
+)
+
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.trainer import Ending
+
+SHAKY = {"name": "mlp", "hidden": [16]}
+
+
+class Shaken:
+    """Points with noise from everything that is random in a process."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        noise = torch.randn(4) + random.random() + torch.from_numpy(np.random.rand(4))
+        return torch.tensor([place % 4, place % 3, 1.0, 0.0]) + 0.1 * noise.float(), place % 4
+
+
+def doubled(samples: list[Any]) -> tuple[Tensor, Tensor]:
+    inputs = torch.stack([inputs for inputs, _ in samples])
+    return inputs * 2 + torch.rand(()), torch.tensor([label for _, label in samples])
+
+
+def shaken(**options: Any) -> dict[str, Any]:
+    return {"train": Shaken(100), "test": Shaken(50), "classes": 4}
+
+
+def collated(**options: Any) -> dict[str, Any]:
+    return {**shaken(), "validation": Shaken(20), "collate": doubled}
+
+
+@pytest.fixture(params=[shaken, collated])
+def own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Data, "load", lambda self: request.param)
+
+
+def with_workers(workers: int) -> Trial:
+    data = {"workers": workers}
+    return trial_of(ADAM, model=SHAKY, data=data, epochs=2)
+
+
+@pytest.mark.usefixtures("own")
+def test_any_number_of_workers_gives_the_same_bits(tmp_path: Path) -> None:
+    folders = []
+    for workers in (0, 1, 2):
+        trial = with_workers(workers)
+        torch.manual_seed(workers)
+        random.seed(workers)
+        assert train(trial, tmp_path / str(workers)) is Ending.FINISHED
+        folders.append(RunFolder.of(tmp_path / str(workers), trial))
+    assert {folder.path.name for folder in folders} == {folders[0].path.name}
+    for folder in folders[1:]:
+        assert_same_numbers(folder, folders[0])
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_in_the_middle_of_an_epoch_it_goes_on_with_the_same_bits(
+    workers: int, tmp_path: Path
+) -> None:
+    trial, other = with_workers(workers), with_workers(1 - workers // 2)
+    assert train(other, tmp_path / "whole") is Ending.FINISHED
+    assert train_in_pieces(trial, tmp_path / "pieces", 3) == 3
+    pieces = RunFolder.of(tmp_path / "pieces", trial)
+    assert_same_numbers(pieces, RunFolder.of(tmp_path / "whole", other))
+    assert not [each for each in children() if each != os.getpid()]
+
+
+def children() -> list[int]:
+    listed = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text()
+    return [int(word) for word in listed.split()]
+
+
+def test_a_validation_split_is_measured_like_the_test_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Data, "load", lambda self: collated)
+    trial = with_workers(0)
+    assert train(trial, tmp_path) is Ending.FINISHED
+    folder = RunFolder.of(tmp_path, trial)
+    for name in ("validation/loss", "validation/accuracy", "test/loss"):
+        assert len(epochs(folder, name)) == 2
+    result = folder.result()
+    assert result is not None and "validation/accuracy" in result["best"]
+
+
+def test_the_number_of_workers_is_no_part_of_a_trial() -> None:
+    assert (
+        with_workers(2).identity
+        == with_workers(0).identity
+        == trial_of(ADAM, model=SHAKY, epochs=2).identity
+    )
