@@ -49,6 +49,13 @@ Threads = Annotated[
         show_default="1",
     ),
 ]
+SameCode = Annotated[
+    bool,
+    typer.Option(
+        "--same-code",
+        help="Vouch that edits of your parts change no number: finished trials count as before.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

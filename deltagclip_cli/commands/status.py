@@ -71,7 +71,7 @@ def _trials(
     """The experiments to show, and those of their trials that the spec knows."""
     from deltagclip_cli.spec.trial import expand
 
-    specified = _experiments(spec, chosen, sets)
+    specified = _experiments(spec, chosen, sets, runs)
     for name in chosen:
         if name not in specified and name not in there:
             known = ", ".join(dict.fromkeys([*specified, *there])) or "none"
@@ -86,7 +86,7 @@ def _trials(
 
 
 def _experiments(
-    spec: Path | None, chosen: Sequence[str], sets: Sequence[str]
+    spec: Path | None, chosen: Sequence[str], sets: Sequence[str], runs: Path
 ) -> Mapping[str, Experiment]:
     """The experiments of the spec; of a default one that is missing or has faults, none."""
     from deltagclip_cli.spec.load import load_spec
@@ -94,11 +94,11 @@ def _experiments(
     if spec is None and not options.SPEC.exists():
         return {}
     try:
-        experiments = load_spec(spec or options.SPEC).experiments
+        experiments = load_spec(spec or options.SPEC, runs=runs).experiments
         if not sets:
             return experiments
         named = [name for name in chosen if name in experiments]
-        return load_spec(spec or options.SPEC, named, sets).experiments
+        return load_spec(spec or options.SPEC, named, sets, runs=runs).experiments
     except SpecError:
         if spec is not None or sets:
             raise

@@ -86,6 +86,7 @@ def sweep(
     force: Annotated[
         bool, typer.Option("--force", help="Run all trials again, finished ones too.")
     ] = False,
+    same_code: options.SameCode = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --force.")] = False,
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop when a trial does not finish.")
@@ -112,6 +113,7 @@ def sweep(
     1 nothing left, and some failed or diverged.
     """
     from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
+    from deltagclip_cli.plan.edits import find_edits, vouch_for
     from deltagclip_cli.search.searched import find_searched
     from deltagclip_cli.search.session import SearchSession
     from deltagclip_cli.slurm.jobs import find_jobs
@@ -120,10 +122,16 @@ def sweep(
 
     if everything and (experiments or tags):
         raise UsageError("--all: not with the names or tags of experiments.")
-    read = load_spec(spec, experiments or (), sets or (), tags or ())
+    read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
     chosen, labels = read.experiments, optimizer or ()
     _check_labels(labels, chosen)
     trials = [] if search else _trials(chosen, labels, seed or ())
+    edits = find_edits(trials, runs)
+    if same_code and edits and not dry_run:
+        vouch_for(edits)
+        read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
+        chosen = read.experiments
+        trials = _trials(chosen, labels, seed or ())
     named = bool(experiments or tags)
     can_ask = sys.stdin.isatty()
     if not (named or everything or dry_run) and len(chosen) > 1:
@@ -159,6 +167,9 @@ def sweep(
             quiet=quiet,
         )
     )
+    if not same_code:
+        for edit in edits:
+            launching.say(str(edit))
     if search is None:
         raise typer.Exit(launching.show(trials) if dry_run else launching.run(trials))
     if retry_failed or force:

@@ -46,6 +46,7 @@ def train(
     data: options.Data = options.DATA,
     device: options.Device = "auto",
     threads: options.Threads = None,
+    same_code: options.SameCode = False,
     force: Annotated[
         bool, typer.Option("--force", help="Delete what is there and start again.")
     ] = False,
@@ -67,6 +68,7 @@ def train(
     from rich.text import Text
 
     from deltagclip_cli.launch.rehearsal import Stage, check_parts
+    from deltagclip_cli.plan.edits import find_edits, vouch_for
     from deltagclip_cli.runs.folder import RunFolder, State
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.terminal.console import (
@@ -79,10 +81,18 @@ def train(
     )
     from deltagclip_cli.training.process import StopRequest
 
-    read = load_spec(spec, [experiment], sets or ())
+    read = load_spec(spec, [experiment], sets or (), runs=runs)
     trial = _choose(read, experiment, optimizer, seed)
+    edits = find_edits([trial], runs)
+    if same_code and edits and not dry_run:
+        vouch_for(edits)
+        read = load_spec(spec, [experiment], sets or (), runs=runs)
+        trial = _choose(read, experiment, optimizer, seed)
     folder, console = RunFolder.of(runs, trial), make_console(stderr=as_json)
     state, data_dir = folder.state, data.expanduser()
+    if not (quiet or same_code):
+        for edit in edits:
+            console.print(Text(str(edit)), soft_wrap=True)
     if dry_run:
         resolved = trial.model_dump(mode="json")
         if as_json:

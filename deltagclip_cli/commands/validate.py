@@ -30,7 +30,8 @@ def validate(
     """Check a file of experiments: every error at once, with its line. Nothing is run.
 
     Models, optimizers and schedules are built once, without data: for --device, or for the GPUs of
-    a cluster where an experiment has 'slurm:'. Exit code 0 if there is no error, else 2.
+    a cluster where an experiment has 'slurm:'. Code of your own is only read: train and sweep try
+    it out before they begin. Exit code 0 if there is no error, else 2.
     """
     try:
         spec = load_spec(file, sets=sets or ())
@@ -59,7 +60,7 @@ def _counted(spec: Spec, counts: dict[str, int]) -> Iterator[Trial]:
 
 
 def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -> None:
-    """Build the parts of all trials, searched ones too, for where each is to be trained."""
+    """Build the parts of trials without code of one's own, for where each is to be trained."""
 
     def stage(trial: Trial) -> Stage:
         slurm = spec.experiments[trial.experiment].slurm
@@ -70,5 +71,7 @@ def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -
     searched = {name: each for name, each in spec.experiments.items() if each.search}
     optimizers = find_searched(searched, named=False) if searched else []
     drawn = [trial for each in optimizers for trial in each.extremes()]
-    with waiting(make_console(stderr=True), "loading torch and trying the parts out"):
-        check_parts(spec, chain(trials, drawn), stage, data, call_with_torch)
+    tried = [trial for trial in chain(trials, drawn) if trial.code is None]
+    if tried:
+        with waiting(make_console(stderr=True), "loading torch and trying the parts out"):
+            check_parts(spec, tried, stage, data, call_with_torch)

@@ -33,6 +33,11 @@ class Catalogue:
             stands before the colon in its names.
         bounds: limits of numbers, as keyword arguments of ``pydantic.Field``: those of one of
             ``entries`` by ``name.option``, those of the whole kind by ``option``.
+        offered: arguments that the runner supplies to a part of one's own which names them; written
+            ``"$name"``, they stand for the value of any option.
+        positional: how many arguments the runner passes first to what makes a component.
+        arguments: how many a function is called with first; it is a component as it is, and a
+            class makes one.
         words: of options by their name, a word that stands for a number which the runner finds out.
         spelling: maps a name as a user may write it to the name in the table.
     """
@@ -40,6 +45,9 @@ class Catalogue:
     kind: str
     entries: Mapping[str, str]
     supplied: frozenset[str] = frozenset()
+    offered: frozenset[str] = frozenset()
+    positional: int = 0
+    arguments: int = 0
     installed: Callable[[], Mapping[str, str]] = dict
     unlisted: Mapping[str, Callable[[], Mapping[str, str]]] = field(default_factory=dict)
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

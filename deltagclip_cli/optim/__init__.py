@@ -41,6 +41,8 @@ TABLE = Catalogue(
         "muon_adamw": "deltagclip_cli.optim.muon_adamw:MuonAdamW",
     },
     supplied=frozenset({"params"}),
+    offered=frozenset({"model", "epochs", "steps"}),
+    positional=1,
     installed=partial(classes_in, "torch.optim", *_NOT_BY_NAME),
     bounds={
         "delta_gclip.gamma": {"gt": 0},

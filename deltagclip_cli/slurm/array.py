@@ -34,7 +34,7 @@ from pydantic_core import from_json
 
 from deltagclip_cli.core import UsageError, plural, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import STRICT, RunFolder
-from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.spec.trial import Trial, trial_to_run
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.slurm_settings import Resources
@@ -200,7 +200,7 @@ class Array:
             entries = []
             for line in chosen:
                 place, written = _PLACE.validate_json(line), from_json(line)
-                trial = Trial.model_validate(written["trial"])
+                trial = trial_to_run(written["trial"], self.runs)
                 entries.append(ListedTrial(place.folder, trial, written["again"], place.before))
         if not entries:
             raise UsageError(f"{self.list_file}: there is no task {task}, only {head.tasks}.")

@@ -43,6 +43,7 @@ class Signature:
         file: where it is defined.
         line: where in the file, from 1.
         bases: the whole names of all that a class is derived from.
+        is_class: whether it is one, and no function.
     """
 
     summary: str
@@ -52,6 +53,7 @@ class Signature:
     file: Path
     line: int
     bases: Sequence[str]
+    is_class: bool = False
 
 
 @cache
@@ -129,4 +131,5 @@ def _read(definition: Definition) -> Signature:
         definition.module.file,
         node.lineno,
         [each.name for each in line[1:]],
+        isinstance(node, ast.ClassDef),
     )

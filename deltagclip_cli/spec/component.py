@@ -7,7 +7,7 @@ against the real signature of what it names, and filled up with the defaults fou
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_origin
@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -27,8 +28,11 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import Catalogue, load_target, nearest
+from deltagclip_cli.core import Catalogue, UsageError, load_target, nearest
+from deltagclip_cli.source.loading import load_own
+from deltagclip_cli.source.reference import FileReference, check_reference, parse_reference
 from deltagclip_cli.source.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
+from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.faults import (
     Where,
     explained,
@@ -38,6 +42,12 @@ from deltagclip_cli.spec.faults import (
     refused,
     unknown_option,
 )
+
+# Their versions are in environment.json, and in no identity.
+_COVERED_BY_VERSIONS = ("deltagclip_cli", "torch", "torchvision")
+
+EXTRA = "extra"
+"""The options of a part of one's own that its source does not tell."""
 
 AS_WRITTEN = "as written"
 """The context of a validation that looks no names up."""
@@ -96,9 +106,11 @@ class Component(Frozen):
     """
 
     table_target: ClassVar[str]
+    may_be_own: ClassVar[bool] = True  # whether the name may refer to code that no table has
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+    _folder: CodeFolder = PrivateAttr(default_factory=CodeFolder)
 
     @classmethod
     def table(cls) -> Catalogue:
@@ -113,18 +125,31 @@ class Component(Frozen):
 
     @property
     def target(self) -> str:
-        """The ``"module:attribute"`` of what the name means."""
-        target = self.table().find(self.name)
-        assert target is not None, "the name was checked when the component was made"
-        return target
+        """The ``"module:attribute"`` or ``"FILE.py:attribute"`` of what the name means."""
+        return self.table().find(self.name) or self.name
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the name refers to code that no table has."""
+        return self.table().find(self.name) is None
+
+    @cached_property
+    def references(self) -> tuple[str, ...]:
+        """What the identity of a trial covers the code of, in the grammar of names."""
+        package = self.target.partition(":")[0].partition(".")[0]
+        return () if package in _COVERED_BY_VERSIONS else (self.target,)
 
     def load(self) -> Any:
         """Import what the name means: a class, or a function that makes it."""
+        reference = parse_reference(self.name) if self.is_own else None
+        if isinstance(reference, FileReference):
+            folder = self._folder.of(self.name)
+            return load_own(folder, reference.file, reference.attribute)
         return load_target(self.target)
 
     def legal(self) -> list[str]:
         """Return the options of what the name means, and the common settings."""
-        return [*_checker(self.table_target, self.target).legal, *self.common()]
+        return [*self._checker(self.name, self._folder).legal, *self.common()]
 
     def refusal(self, option: str, where: Where) -> InitErrorDetails | None:
         """Return why an option, written at ``where``, cannot be varied whatever its values."""
@@ -132,13 +157,13 @@ class Component(Frozen):
             hint = "other options go with another name; give it its own label, or vary the whole"
             return explained("a name cannot be varied without its options.", hint, where)
         legal = self.legal()
-        if option in legal or _checker(self.table_target, self.target).takes_any(option):
+        if option in legal or self._checker(self.name, self._folder).takes_any(option):
             return None
         return unknown_option(option, f" for {self.name}", legal, where)
 
     def varied(self, changes: Mapping[str, Any]) -> Self:
         """Return this component with some options replaced, checked like the spec."""
-        return self.model_validate({**self.model_dump(), **changes})
+        return self.model_validate({**self.model_dump(), **changes}, context=self._folder)
 
     def with_option(self, option: str, value: Any) -> Self:
         """Return :meth:`varied` in one option; the places of faults are below the value."""
@@ -159,7 +184,8 @@ class Component(Frozen):
         for option in [each for each in written if each != "name"]:
             other = None
             with suppress(ValidationError):
-                other = self.model_validate({k: v for k, v in written.items() if k != option})
+                others = {key: value for key, value in written.items() if key != option}
+                other = self.model_validate(others, context=self._folder)
             if other != self:
                 yield option, other
 
@@ -197,13 +223,15 @@ class Component(Frozen):
         name: str = value["name"]
         options = {key: item for key, item in value.items() if key not in (*common, "name")}
         faults: list[InitErrorDetails] = []
+        folder = info.context if isinstance(info.context, CodeFolder) else CodeFolder()
         try:
             if info.context != AS_WRITTEN:
-                name, options = cls._resolved(name, options)
+                name, options = cls._resolved(name, options, folder)
         except ValidationError as error:
             faults += faults_of(error)
         try:
             component = handler({**common, "name": name, "options": options})
+            component._folder = folder
         except ValidationError as error:
             faults += faults_of(error)
         if faults:
@@ -211,10 +239,14 @@ class Component(Frozen):
         return component
 
     @classmethod
-    def _resolved(cls, name: str, options: dict[Any, Any]) -> tuple[str, dict[str, Any]]:
+    def _resolved(
+        cls, name: str, options: dict[Any, Any], folder: CodeFolder
+    ) -> tuple[str, dict[str, Any]]:
         """Return the name as the table has it, and the options with their defaults."""
         table = cls.table()
         target = table.find(name)
+        if target is None and cls._is_reference(name):
+            target = name
         if target is None:
             names = list(table.all())
             kinds = f"{table.kind}s"
@@ -223,13 +255,34 @@ class Component(Frozen):
             near = nearest(table.spelling(name), names)
             hint = f"{kinds}: {', '.join(table.entries)}{rest}{near}"
             raise refused(f"there is no {table.kind} '{name}'.", hint, ("name",))
-        known = name if name in table.entries else table.spelling(name)
-        checker = _checker(cls.table_target, target)
+        known = name if name in table.entries or target == name else table.spelling(name)
+        checker = cls._checker(known, folder)
         try:
             return known, checker.completed(checker.checked(options))
         except ValidationError as error:
             legal = [*checker.legal, *cls.common()]
             raise naming_legal_options(error, f" for {known}", legal) from None
+
+    @classmethod
+    def _is_reference(cls, name: str) -> bool:
+        """Return whether a name that the table lacks is meant for code that no table has."""
+        prefixes = {each.partition(":")[0] for each in cls.table().all() if ":" in each}
+        return cls.may_be_own and ":" in name and name.partition(":")[0] not in prefixes
+
+    @classmethod
+    def _checker(cls, name: str, folder: CodeFolder) -> _Checker:
+        """Return what checks the options of a part; a file may have changed since the last time."""
+        table, reference = cls.table(), parse_reference(name)
+        target = table.find(name)
+        if target is not None or reference is None:
+            assert target is not None, "the name was checked when the component was made"
+            return _checker(cls.table_target, target)
+        try:
+            signature = check_reference(reference, folder.path, table.kind)
+        except UsageError as error:
+            message, _, hint = str(error).partition("\n")
+            raise refused(message, hint.strip(), ("name",)) from None
+        return _Checker(name, signature, table, own=True)
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
@@ -257,20 +310,35 @@ def canonical_json(value: Any) -> str:
 
 
 class _Checker:
-    """Checks the options of one target, and knows their defaults."""
+    """Checks the options of one target, and knows their defaults.
 
-    def __init__(self, target: str, signature: Signature, table: Catalogue) -> None:
-        options = {k: o for k, o in signature.options.items() if k not in table.supplied}
-        self._supplied = table.supplied
-        self._open = signature.open
+    A part of one's own may be given what the runner would supply. What it passes on as ``**kwargs``
+    to where nobody can follow is given below ``extra``.
+    """
+
+    def __init__(
+        self, target: str, signature: Signature, table: Catalogue, *, own: bool = False
+    ) -> None:
+        self._offered = table.offered
+        self._supplied = frozenset() if own else table.supplied
+        self._open = signature.open and not own
+        passed = table.positional + (0 if signature.is_class else table.arguments)
+        given = list(signature.options)[: passed if own else 0]
+        options = {
+            name: Option(option.annotation, None) if own and name in table.offered else option
+            for name, option in signature.options.items()
+            if name not in self._supplied and name not in given
+        }
         # Behind aliases, since an option may have the name of one of BaseModel's own methods.
         fields: dict[str, Any] = {
             f"option_{number}": _field(target, name, option, table)
             for number, (name, option) in enumerate(options.items())
         }
-        config = ConfigDict(**{**_CONFIG, "extra": "allow" if signature.open else "forbid"})
+        if own and EXTRA not in options:
+            fields["extra"] = (dict[str, Any], Field(None, alias=EXTRA))
+        config = ConfigDict(**{**_CONFIG, "extra": "allow" if self._open else "forbid"})
         self._model = create_model("Options", __config__=config, **fields)
-        self.legal = list(options)
+        self.legal = [name for name in options if not own or name not in table.offered]
         self.defaults = {
             name: _as_yaml(option.default)
             for name, option in options.items()
@@ -283,14 +351,22 @@ class _Checker:
 
     def checked(self, options: dict[Any, Any]) -> dict[str, Any]:
         """Check that each option is known, of the right type and within its limits."""
-        supplied = [name for name in options if name in self._supplied]
-        if supplied:
-            raise raised(
-                [
-                    InitErrorDetails(type="extra_forbidden", loc=(name,), input=options[name])
-                    for name in supplied
-                ]
-            )
+        faults = [
+            InitErrorDetails(type="extra_forbidden", loc=(name,), input=options[name])
+            for name in options
+            if name in self._supplied
+        ]
+        there = ", ".join(f"${each}" for each in sorted(self._offered)) or "none"
+        faults += [
+            explained(f"there is no '{word}' here.", f"there are: {there}", (name,))
+            for name, word in options.items()
+            if isinstance(word, str)
+            and word[:1] == "$"
+            and word[1:].isidentifier()
+            and word[1:] not in self._offered
+        ]
+        if faults:
+            raise raised(faults)
         model: BaseModel = self._model.model_validate(options)
         # Without warnings, for a word may stand where a number does.
         return model.model_dump(by_alias=True, exclude_unset=True, warnings=False)
@@ -314,15 +390,19 @@ def _field(target: str, name: str, option: Option, table: Catalogue) -> tuple[An
     default: Any = ... if option.default is REQUIRED else None
     holds_list = _holds_list(option.annotation)
     limits = cast(dict[str, Any], {} if holds_list else table.limits(target, name))
-    if name not in table.words:
+    words = {f"${each}" for each in table.offered}
+    words |= {table.words[name]} if name in table.words else set()
+    if not words:
         return option.annotation, Field(default, alias=name, **limits)
-    or_word = WrapValidator(_or(table.words[name]))
-    number: Any = Annotated[option.annotation, Field(**limits), or_word]
+    number: Any = Annotated[option.annotation, Field(**limits), WrapValidator(_or(words))]
     return number, Field(default, alias=name)
 
 
-def _or(word: str) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
-    return lambda value, handler: value if value == word else handler(value)
+def _or(words: Set[str]) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    def checked(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        return value if isinstance(value, str) and value in words else handler(value)
+
+    return checked
 
 
 def _holds_list(annotation: Any) -> bool:

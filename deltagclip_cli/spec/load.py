@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from deltagclip_cli.core import SpecError, nearest, plural, shortened
+from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.document import Document, Override, parse_override, read_document
 from deltagclip_cli.spec.faults import MOST_FAULTS, Where, raised, sentence
 from deltagclip_cli.spec.schema import NAME, NAMES, Experiment, is_variable
@@ -107,7 +108,11 @@ class Source:
 
 
 def load_spec(
-    path: Path, only: Sequence[str] = (), sets: Sequence[str] = (), tags: Sequence[str] = ()
+    path: Path,
+    only: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    tags: Sequence[str] = (),
+    runs: Path | None = None,
 ) -> Spec:
     """Read and check the experiments of a file.
 
@@ -116,6 +121,7 @@ def load_spec(
         only: the experiments to check; all if empty. The others may have faults.
         sets: ``KEY=VALUE`` words that are laid over each of these experiments.
         tags: words of which the experiments must have every one.
+        runs: the runs folder, where copies of the code of parts are looked for and kept.
 
     Raises:
         SpecError: the file is unreadable, an experiment is unknown, none has the tags, or there are
@@ -139,7 +145,8 @@ def load_spec(
     for name in _tagged(document, only or list(written), tags):
         try:
             sources[name] = _source(document, name, overrides)
-            experiments[name] = _checked(sources[name])
+            folder = CodeFolder.of_spec(path, runs, name)
+            experiments[name] = _checked(sources[name], folder)
         except SpecError as error:
             faults += str(error).split("\n\n")
     if faults:
@@ -239,13 +246,13 @@ def _source(document: Document, name: Any, overrides: Sequence[Override]) -> Sou
     return Source(document, name, settings, {each.where: each for each in overrides})
 
 
-def _checked(source: Source) -> Experiment:
+def _checked(source: Source, folder: CodeFolder) -> Experiment:
     faults: dict[Where, str] = {}
     beyond = list(faults_of_values(source.settings))
     if beyond:
         faults |= _faults(source, raised(beyond))
     try:
-        experiment = Experiment.model_validate(source.settings)
+        experiment = Experiment.model_validate(source.settings, context=folder)
     except ValidationError as error:
         faults = {**faults, **_faults(source, error), **faults}
     if faults:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -22,10 +22,12 @@ from pydantic import (
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import shortened, synonym
-from deltagclip_cli.spec.component import Component, SpecSection
-from deltagclip_cli.spec.faults import Where, explained, raised, refused
+from deltagclip_cli.spec.code import CodeFolder
+from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
+from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
 from deltagclip_cli.spec.grid import Grid, Point, Search, combinations, read_grid, read_search
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 
@@ -49,7 +51,11 @@ def _classifying(value: object) -> object:
     return {"name": "classify", **value} if isinstance(value, dict) else value
 
 
+SUPERVISED = "supervised"
+"""The task whose loss and metrics are parts of their own."""
+
 Name = Annotated[str, BeforeValidator(_check_name)]
+_METRIC: TypeAdapter[str] = TypeAdapter(Name)
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
@@ -63,6 +69,7 @@ class Augmentation(Component):
     """A random change of training images, a batch at a time."""
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.datasets:AUGMENTATIONS"
+    may_be_own: ClassVar[bool] = False
 
 
 class Normalization(SpecSection):
@@ -96,6 +103,32 @@ class Data(Component):
         return {key: value for key, value in super().plain().items() if key != "workers"}
 
 
+class _Function(Component):
+    """A function of outputs and targets, or a class that makes one."""
+
+    table_target: ClassVar[str] = ""
+
+    def loaded(self) -> dict[str, Any]:
+        """Return its options, with what the name means as ``name`` if that is one's own."""
+        options = {key: value for key, value in self.options.items() if key != EXTRA}
+        name = self.load() if self.is_own else self.name
+        return {**options, **(self.options.get(EXTRA) or {}), "name": name}
+
+
+class LossFunction(_Function):
+    """What is minimised: a loss of ``torch.nn.functional``, or one's own."""
+
+    table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:LOSS_TABLE"
+
+
+class Metric(_Function):
+    """What is measured besides, and which of its values are better."""
+
+    table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:METRIC_TABLE"
+
+    better: Literal["higher", "lower"] | None = None
+
+
 class Task(Component):
     """The loss that is minimised, and the metrics that are measured."""
 
@@ -108,6 +141,56 @@ class Task(Component):
         written = metrics.items() if isinstance(metrics, dict) else ()
         said = {name: each.get("better") for name, each in written if isinstance(each, dict)}
         return {name: word == "higher" for name, word in said.items() if word is not None}
+
+    @classmethod
+    def _resolved(
+        cls, name: str, options: dict[Any, Any], folder: CodeFolder
+    ) -> tuple[str, dict[str, Any]]:
+        """Check as well the loss and the metrics of a supervised task, which are parts."""
+        name, options = super()._resolved(name, options, folder)
+        if name != SUPERVISED:
+            return name, options
+        faults: list[InitErrorDetails] = []
+        metrics: dict[str, Any] = {}
+        with collected(faults, ("loss",)):
+            options["loss"] = _plain(LossFunction, options["loss"], folder)
+        for metric, written in (options.get("metrics") or {}).items():
+            with collected(faults, ("metrics", metric)):
+                metrics[_METRIC.validate_python(metric)] = _plain(Metric, written, folder)
+        if faults:
+            raise raised(faults)
+        return name, {**options, "metrics": metrics} if metrics else options
+
+    @cached_property
+    def functions(self) -> tuple[LossFunction, dict[str, Metric]] | None:
+        """The loss and the metrics of a supervised task."""
+        if self.name != SUPERVISED:
+            return None
+        loss = LossFunction.model_validate(self.options["loss"], context=self._folder)
+        metrics = self.options.get("metrics", {})
+        made = partial(Metric.model_validate, context=self._folder)
+        return loss, {name: made(each) for name, each in metrics.items()}
+
+    @cached_property
+    def references(self) -> tuple[str, ...]:
+        """What the identity of a trial covers the code of, in the grammar of names."""
+        loss, metrics = self.functions or (None, {})
+        parts = [*([loss] if loss else []), *metrics.values()]
+        return (*super().references, *(each for part in parts for each in part.references))
+
+    def loaded_options(self) -> dict[str, Any]:
+        """Return the options, with functions in the place of names of one's own."""
+        if self.functions is None:
+            return self.options
+        loss, metrics = self.functions
+        functions = {name: each.loaded() for name, each in metrics.items()}
+        return {**self.options, "loss": loss.loaded(), "metrics": functions}
+
+
+def _plain(kind: type[_Function], written: Any, folder: CodeFolder) -> Any:
+    """Check what was written for a function; return its name alone where that says all."""
+    plain = kind.model_validate(written, context=folder).model_dump()
+    return plain["name"] if len(plain) == 1 else plain
 
 
 class Schedule(Component):
@@ -214,7 +297,7 @@ class Experiment(TrialSettings):
     @classmethod
     def _read_grid(cls, written: Any, info: ValidationInfo) -> Grid:
         def check(name: str, value: Any) -> Any:
-            return _adapter(name).validate_python(value)
+            return _adapter(name).validate_python(value, context=info.context)
 
         return read_grid(written, info.data.get("optimizers"), info.data, FIXED, check)
 

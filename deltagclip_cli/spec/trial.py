@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from deltagclip_cli.core import RunFolderError, read_file, shortened
+from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.component import AS_WRITTEN, Frozen, canonical, canonical_json
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.faults import in_one_line
@@ -37,19 +38,23 @@ class Trial(TrialSettings):
     """Everything that one run is made of; what the worker is given, as ``trial.yaml``.
 
     ``schedule`` is the one in force: the optimizer's own if it has one, else the experiment's.
+    ``code`` names the copy of the code of its parts, if there are any that no table has.
     """
 
     experiment: Annotated[Name, NUMBERS_STAY]
     label: Annotated[Name, NUMBERS_STAY]
     seed: Seed
     optimizer: Optimizer
+    code: str | None = None
 
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The settings that change the numbers, as plain data: no names, no rhythm of writing."""
         parts = {key: getattr(self, key) for key in _IDENTITY}
         return {
-            key: each.plain() if isinstance(each, Frozen) else each for key, each in parts.items()
+            key: each.plain() if isinstance(each, Frozen) else each
+            for key, each in parts.items()
+            if key != "code" or each is not None
         }
 
     @cached_property
@@ -76,7 +81,25 @@ class Trial(TrialSettings):
     def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The data of ``trial.yaml``: who it is first, then what is told of every trial."""
         plain = handler(self)
+        if self.code is None:
+            del plain["code"]
         return {**{name: plain[name] for name in _FIRST if name in plain}, **plain}
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What the identity covers the code of, in the grammar of names."""
+        parts = (self.model, self.data, self.task, self.optimizer, self.schedule)
+        return tuple(sorted({each for part in parts if part for each in part.references}))
+
+    @property
+    def code_folder(self) -> CodeFolder:
+        """The folder in which the files of its parts are looked up."""
+        return self.model._folder
+
+    def keep_code(self) -> None:
+        """Keep a copy of the code of its parts, and load them from it from now on."""
+        if self.code is not None:
+            self.code_folder.keep(self.references)
 
     @property
     def folder(self) -> str:
@@ -105,11 +128,26 @@ def _hash(canonical: Mapping[str, str]) -> str:
     return hashlib.sha256(f"{{{parts}}}".encode()).hexdigest()
 
 
+def trial_to_run(written: Mapping[str, Any], runs: Path) -> Trial:
+    """Check the plain data of a trial; files of its parts are those of the copy that it names.
+
+    Raises:
+        ValidationError: something that it names does not exist in this version.
+        LookupError: the copy is not there.
+    """
+    folder, code = CodeFolder(), written.get("code")
+    if code is not None:
+        folder = CodeFolder.of_copy(runs, written["experiment"], code)
+    return Trial.model_validate(written, context=folder)
+
+
 def read_trial(file: Path, *, to_run: bool = False) -> Trial:
     """Read the trial of a ``trial.yaml`` as it was written; to run it, all it names must exist."""
     try:
         written = parse(read_file(file).decode())
-        return Trial.model_validate(written, context=None if to_run else AS_WRITTEN)
+        if to_run and isinstance(written, dict):
+            return trial_to_run(written, file.parents[3])
+        return Trial.model_validate(written, context=AS_WRITTEN)
     except FileNotFoundError:
         raise RunFolderError(
             f"{file.parent}: not a run folder, for it has no {file.name}.\n"
@@ -117,7 +155,7 @@ def read_trial(file: Path, *, to_run: bool = False) -> Trial:
         ) from None
     except ValidationError as error:
         reason = in_one_line(error)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, LookupError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join((getattr(error, "strerror", None) or str(error)).split())
     verb = "can run" if to_run else "reads"
     raise RunFolderError(
@@ -142,7 +180,9 @@ def make_trial(
     shared = {key: getattr(experiment, key) for key in TrialSettings.model_fields}
     if "schedule" in optimizer.model_fields_set:
         shared["schedule"] = optimizer.schedule
-    return Trial(experiment=name, label=label, seed=seed, optimizer=optimizer, **shared)
+    made = Trial(experiment=name, label=label, seed=seed, optimizer=optimizer, **shared)
+    code = made.code_folder.name(made.references)
+    return made if code is None else made.model_copy(update={"code": code})
 
 
 _SEEDS = TypeAdapter(list[Seed], config=ConfigDict(strict=True))

@@ -157,7 +157,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     evaluated = dict(zip(list(dataset.splits)[1:], others, strict=True))
     task = make_task(trial)
     for batches in others:
-        try_out(task, model, batches)
+        try_out(task, model, *first_samples(batches, 2))
     if isinstance(task, (OwnTask, Supervised)):
         check_task(task, model, partial(first_samples, others[0]), trial.task.name)
     rate, probes = None, []
@@ -194,7 +194,7 @@ def make_task(trial: Trial) -> Task:
     name = trial.task.name
     with _refused_by("task", name):
         made = trial.task.load()
-        options = trial.task.options
+        options = trial.task.loaded_options()
         if ":" not in name or isinstance(made, type):
             made = call(made, supplied={}, options=options)
             options = {}
@@ -214,9 +214,8 @@ def _refused_by(kind: str, name: str) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def try_out(task: Task, model: nn.Module, batches: AnyBatches) -> None:
-    """Apply the task to two samples, so that parts that do not fit are found out at once."""
-    inputs, targets = first_samples(batches, 2)
+def try_out(task: Task, model: nn.Module, inputs: Tree, targets: Tree) -> None:
+    """Apply the task to a few samples, so that parts that do not fit are found out at once."""
     try:
         task(model.eval(), inputs, targets)
     except (torch.OutOfMemoryError, DeltaGClipError):

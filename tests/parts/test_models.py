@@ -15,7 +15,7 @@ from deltagclip_cli.parts import models
 from deltagclip_cli.parts.datasets.dataset import Batches, Split
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.spec.schema import Model
-from deltagclip_cli.training.assembly import try_out
+from deltagclip_cli.training.assembly import first_samples, try_out
 
 SHAPES = {
     "kan": (1, 28, 28),
@@ -254,8 +254,9 @@ def test_images_that_do_not_fit_are_refused_before_training(
 ) -> None:
     split = Split(torch.zeros((2, *shape), dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
     batches = Batches(split, batch_size=2, device=torch.device("cpu"))
+    model = build(f"torchvision:{name}", shape)
     with pytest.raises(UsageError, match=r" cannot be applied to inputs of shape "):
-        try_out(Classify(), build(f"torchvision:{name}", shape), batches)
+        try_out(Classify(), model, *first_samples(batches, 2))
 
 
 def test_an_option_that_torchvision_refuses_is_named() -> None:

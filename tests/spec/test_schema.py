@@ -130,5 +130,5 @@ def test_each_setting_says_whether_it_varies_and_is_part_of_a_trials_identity() 
     trial = {name: role(field) for name, field in Trial.model_fields.items()}
     assert [name for name, each in trial.items() if each.identity] == [
         *("model", "data", "task", "epochs", "precision", "schedule"),
-        *("seed", "optimizer"),
+        *("seed", "optimizer", "code"),
     ]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
 
 _PATIENCE_SECONDS = 60.0  # with the parts of one trial
+_PATIENCE_WITH_DATA = 600.0  # with those whose data are loaded
 _LOADING_SECONDS = 300.0  # for torch, on a machine that is busy
 _MOST_BYTES = 8 * 2**30  # that building them may take: hardly any are needed
 
@@ -44,6 +45,9 @@ def check_parts(
 ) -> None:
     """Build the parts of trials once, without their data, each where ``stage_of`` says.
 
+    Of code of one's own a copy is kept first, which from then on is what the trials are of; it is
+    tried out with its data.
+
     Args:
         call: calls a function in another process; None builds them in this one.
 
@@ -52,6 +56,7 @@ def check_parts(
     """
     staged: dict[Stage, list[Trial]] = defaultdict(list)
     for trial in few(trials):
+        trial.keep_code()
         staged[stage_of(trial)].append(trial)
     faults: dict[str, str] = {}
     for stage, chosen in staged.items():
@@ -79,14 +84,15 @@ def _faults_apart(
     spec: Spec, trials: Sequence[Trial], stage: Stage, data_dir: Path, call: Call
 ) -> dict[str, str]:
     """Find the faults of trials that are all trained at one stage, in another process."""
-    clock = _Clock()
+    has_own = any(each.code is not None for each in trials)
+    clock = _Clock(_PATIENCE_WITH_DATA if has_own else _PATIENCE_SECONDS)
     end = ""
     try:
         found = call(_rehearse_apart, trials, stage, data_dir, clock.trial, should_stop=clock)
     except KilledError:
         end = "was killed"
     if clock.has_expired:
-        end = f"was not done within {_PATIENCE_SECONDS:.0f} s"
+        end = f"was not done within {clock.patience:.0f} s"
     if not end:
         return faults_of(spec, trials, found or ())
     trial = trials[max(0, clock.trial.value)]
@@ -103,7 +109,8 @@ class _Clock:
     The other process writes the number of the one whose turn it is; -1 as long as it loads torch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float) -> None:
+        self.patience = patience
         self.trial = RawValue("i", -1)
         self.has_expired = False
         self._last = self.trial.value
@@ -113,7 +120,7 @@ class _Clock:
         now = time.monotonic()
         if self.trial.value != self._last:
             self._last, self._since = self.trial.value, now
-        patience = _PATIENCE_SECONDS if self._last >= 0 else _LOADING_SECONDS
+        patience = self.patience if self._last >= 0 else _LOADING_SECONDS
         self.has_expired |= now - self._since > patience
         return self.has_expired
 
@@ -124,7 +131,8 @@ def _rehearse_apart(
     def begun(number: int) -> None:
         trial.value = number
 
-    if stage.device == "cpu" or not stage.here:  # drivers of GPUs map more than they use
+    # Drivers of GPUs map more than they use, and data of one's own are loaded.
+    if (stage.device == "cpu" or not stage.here) and not any(each.code for each in trials):
         _, most = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, most))
     from deltagclip_cli.launch.rehearsal.building import Rehearsal

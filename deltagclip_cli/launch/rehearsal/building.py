@@ -20,7 +20,9 @@ from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.launch.rehearsal import Refusal, Stage
+from deltagclip_cli.launch.rehearsal.own_code import OwnCode
 from deltagclip_cli.parts.datasets.dataset import Outline
+from deltagclip_cli.parts.making import own_lines
 from deltagclip_cli.parts.models import build, reads_texts
 from deltagclip_cli.spec.component import Component
 from deltagclip_cli.spec.schema import wants_auto
@@ -30,6 +32,7 @@ from deltagclip_cli.training.assembly import (
     check_precision,
     check_reading,
     find_device,
+    first_samples,
     input_shape,
     make_batches,
     make_optimizer,
@@ -96,7 +99,11 @@ class Rehearsal:
             check_precision(precision, torch.device("cuda") if self._on_gpu else _CPU)
         except UsageError as error:
             found.append(Refused("precision", str(error)))
-        outline = tried("data", self._outline, data, model, precision)
+        outline = None
+        if not data.is_own:
+            outline = tried("data", self._outline, data, model, precision)
+        if trial.code is not None:
+            return [*found, *self._refusals_of_own(trial, outline)]
         network = NetworkOutline()
         if outline is not None and not outline.texts:  # whose model is read from files
             batches = tried("data", partial(self._batches, outline), data, precision)
@@ -106,8 +113,32 @@ class Rehearsal:
                 apply = partial(self._apply, outline, batches, model_on_meta)
                 tried("task", apply, data, model, trial.task, precision)
         tried("optimizer", partial(self._step, network), trial.optimizer, precision, network)
-        walk = partial(self._walk, outline, network)
+        size, steps = data.batch_size, None
+        if outline is not None:
+            steps = 1 if size == "full" else -(-outline.train // size)
+        walk = partial(self._walk, steps, network)
         tried("schedule", walk, trial.schedule, trial.optimizer.name, trial.epochs, data, network)
+        return found
+
+    def _refusals_of_own(self, trial: Trial, outline: Outline | None) -> list[Refused]:
+        """Return what refuses a trial with code of one's own, used as it will be."""
+        found: list[Refused] = []
+        own, tried = OwnCode(self._data_dir, self._device), partial(self._tried, found, trial)
+        used: tuple[object, ...] = (trial.data, trial.precision, trial.code)
+        samples = tried("data", partial(own.samples, outline), *used)
+        if samples is not None:
+            used = (*used, trial.model)
+            network = tried("model", partial(own.network, samples), *used)
+            if network is not None:
+                task = partial(own.task, samples, network)
+                tried("task", task, *used, trial.task)
+                if not found:
+                    step = partial(own.optimizer, samples, network)
+                    tried("optimizer", step, *used, trial.task, trial.optimizer)
+        if not found:
+            steps = None if samples is None else samples.steps
+            walk = partial(self._walk, steps, NetworkOutline())
+            tried("schedule", walk, trial.schedule, trial.optimizer, trial.epochs, *used)
         return found
 
     def _tried(
@@ -186,7 +217,7 @@ class Rehearsal:
                         if tensor is not None:
                             kept = dtype if tensor.is_floating_point() else tensor.dtype
                             tensors[name] = torch.empty_like(tensor, device=_CPU, dtype=kept)  # type: ignore[assignment]
-            try_out(make_task(trial), model, batches)
+            try_out(make_task(trial), model, *first_samples(batches, 2))
             if size == 1 or (size != "full" and outline.train % size == 1) or outline.train == 1:
                 _train_with_one(trial, model, batches)
 
@@ -242,13 +273,14 @@ class Rehearsal:
         other = trial.optimizer.model_copy(update={"options": options})
         return trial.model_copy(update={"optimizer": other})
 
-    def _walk(self, outline: Outline | None, network: NetworkOutline, trial: Trial) -> None:
-        """Go through all periods of a schedule, with the groups that the optimizer makes."""
-        schedule = trial.schedule
-        if schedule is None or (schedule.unit == "step" and outline is None):
+    def _walk(self, known_steps: int | None, network: NetworkOutline, trial: Trial) -> None:
+        """Go through all periods of a schedule, with the groups that the optimizer makes.
+
+        ``known_steps`` is how many an epoch has; None if that is not known yet.
+        """
+        schedule, steps = trial.schedule, known_steps or 1
+        if schedule is None or (schedule.unit == "step" and known_steps is None):
             return
-        size = trial.data.batch_size
-        steps = 1 if size == "full" or outline is None else -(-outline.train // size)
         parameters = self._parameters(network, trial)
         try:
             optimizer = make_optimizer(self._tunable(trial), parameters, steps, _rate(trial))
@@ -280,10 +312,13 @@ class Rehearsal:
 def _explained(error: Exception, part: str, trial: Trial, attempt: Attempt) -> Refused:
     """Say that a part refuses a trial, and which of its options is to blame, if that is clear."""
     component: Component = getattr(trial, part)
-    options = dict(component.simpler())
     words = str(error)
     if not isinstance(error, UsageError):
         words = f"{part} '{component.name}' cannot be used: {_said_by(error)}."
+    if trial.code is not None:  # which is not run again and again to find out more
+        lines = own_lines(error)
+        return Refused(part, words if lines in words else words + lines)
+    options = dict(component.simpler())
     named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", words)]
     advised = "\n" in words  # and then by us, who know the option
     if advised and len(named) == 1:

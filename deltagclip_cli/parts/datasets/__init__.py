@@ -29,6 +29,7 @@ TABLE = Catalogue(
         "synthetic": "deltagclip_cli.parts.datasets.synthetic:synthetic",
     },
     supplied=frozenset({"root", "image_size", "download"}),
+    offered=frozenset({"folder", "download"}),
     bounds={
         "emotion.max_length": {"ge": 3},
         "sphere.classes": {"ge": 2},

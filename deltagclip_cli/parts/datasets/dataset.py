@@ -197,10 +197,10 @@ class Outline:
         )
 
     def stand_in(self) -> Dataset:
-        """A data set of these sizes and no content; for a mode in which tensors have no memory."""
+        """A data set of these sizes whose samples are alike, of the last class."""
         train, test = (
             Split(
-                torch.zeros((n, *self.shape), dtype=self.dtype), torch.zeros(n, dtype=torch.int64)
+                torch.zeros((n, *self.shape), dtype=self.dtype), torch.full((n,), self.classes - 1)
             )
             for n in (self.train, self.test)
         )

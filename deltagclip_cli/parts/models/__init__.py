@@ -77,6 +77,7 @@ TABLE = Catalogue(
     supplied=frozenset(
         {"shape", "classes", "num_classes", "weights", "progress", "aux_logits", "init_weights"}
     ),
+    offered=frozenset({"shape", "classes", "channels", "targets_shape"}),
     installed=partial(_registered, "torchvision"),
     unlisted={"timm": partial(_registered, "timm")},
     bounds={

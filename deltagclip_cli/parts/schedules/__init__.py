@@ -31,6 +31,8 @@ TABLE = Catalogue(
         "cosine": "deltagclip_cli.parts.schedules.cosine:cosine",
     },
     supplied=frozenset({"optimizer", "periods", "warmup", "last_epoch", "verbose"}),
+    offered=frozenset({"epochs", "steps"}),
+    positional=1,
     installed=partial(classes_in, "torch.optim.lr_scheduler", *_NOT_BY_NAME),
     spelling=compact,
 )

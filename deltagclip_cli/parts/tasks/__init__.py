@@ -6,7 +6,7 @@ A task is made as ``Task(**options)`` and called as ``task(model, inputs, target
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import Catalogue
@@ -30,6 +30,25 @@ LOSSES = (
     "smooth_l1_loss", "soft_margin_loss",
 )  # fmt: skip
 """The losses of torch.nn.functional that compare outputs with targets, sample by sample."""
+
+LOSS_TABLE = Catalogue(
+    "loss",
+    {name: f"torch.nn.functional:{name}" for name in LOSSES},
+    # Weights are tensors, which a spec cannot write.
+    supplied=frozenset(
+        {"input", "target", "weight", "pos_weight", "size_average", "reduce", "reduction"}
+    ),
+    arguments=2,
+)
+
+METRIC_TABLE = replace(
+    LOSS_TABLE,
+    kind="metric",
+    entries={
+        "accuracy": "deltagclip_cli.parts.tasks.supervised:accuracy",
+        **LOSS_TABLE.entries,
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)

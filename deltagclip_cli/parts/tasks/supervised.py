@@ -109,7 +109,7 @@ class Measure:
 
     def _named(self, name: str, options: Mapping[str, Any]) -> Callable[[Any, Any], Any]:
         if name == "accuracy":
-            return _accuracy
+            return accuracy
         if name not in LOSSES:
             raise UsageError(
                 f"{self._said}: torch.nn.functional has no such loss"
@@ -145,7 +145,8 @@ class Measure:
         )
 
 
-def _accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return for each sample whether the largest of its outputs is that of its class."""
     return outputs.argmax(dim=1) == targets
 
 

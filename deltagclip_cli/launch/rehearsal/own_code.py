@@ -1,0 +1,123 @@
+"""Code of one's own is tried out as it will be used: with its data, in two steps on two samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deltagclip_cli.core import UsageError
+from deltagclip_cli.parts.datasets.dataset import Outline
+from deltagclip_cli.parts.datasets.fetched import FetchedBatches
+from deltagclip_cli.parts.models import build
+from deltagclip_cli.parts.nested import Tree, map_tree
+from deltagclip_cli.parts.tasks.outcome import check_task
+from deltagclip_cli.spec.schema import wants_auto
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.assembly import (
+    first_samples,
+    input_shape,
+    load_dataset,
+    make_batches,
+    make_optimizer,
+    make_task,
+    parameter_dtype,
+    try_out,
+)
+from deltagclip_cli.training.stepping import Stepper, check_state
+
+_RATE = 1e-3  # in the place of one that is not a number yet
+_STEPS = 2  # of an optimizer: the second meets the state that the first has made
+_FEW = 2  # samples that are put through a network
+_MOST = 64  # samples of a split, which more is not needed of
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What the other parts of a trial see of a data set: its sizes, and two samples of a split."""
+
+    sizes: tuple[Any, int | None, Any]  # the shape of inputs, the classes, the shape of targets
+    steps: int  # in an epoch
+    first: Mapping[str, tuple[Tree, Tree]]  # inputs and targets, by the names of the splits
+
+    def few(self, split: str, count: int = _FEW) -> tuple[Tree, Tree]:
+        """Return the first samples of a split, so many or all there are."""
+        inputs, targets = (map_tree(lambda leaf: leaf[:count], each) for each in self.first[split])
+        return inputs, targets
+
+
+class OwnCode:
+    """Makes the parts of a trial where it is to be trained, and uses them once."""
+
+    def __init__(self, data_dir: Path, device: torch.device) -> None:
+        self._data_dir, self._device = data_dir, device
+
+    def samples(self, outline: Outline | None, trial: Trial) -> Samples | None:
+        """Load data of one's own; take others for what is known of them, which may be nothing."""
+        if trial.data.is_own:
+            dataset = load_dataset(trial.data, self._data_dir, model=trial.model)
+        elif outline is None or outline.texts:
+            return None
+        else:
+            train, test = min(outline.train, _MOST), min(outline.test, _MOST)
+            dataset = replace(outline, train=train, test=test).stand_in()
+        first, steps = {}, []
+        dtype = parameter_dtype(trial.precision)
+        for name in dataset.splits:
+            batches = make_batches(trial.data, dataset, name, self._device, dtype)
+            first[name] = first_samples(batches, _MOST)
+            steps.append(batches.steps)
+            if isinstance(batches, FetchedBatches):
+                batches.close()
+        shape = input_shape(trial.data, dataset.shape)
+        return Samples((shape, dataset.classes, dataset.targets_shape), steps[0], first)
+
+    def network(self, samples: Samples, trial: Trial) -> nn.Module:
+        """Build the network."""
+        network = build(trial.model, *samples.sizes)
+        return network.to(self._device, parameter_dtype(trial.precision))
+
+    def task(self, samples: Samples, network: nn.Module, trial: Trial) -> None:
+        """Apply the task to the network, in an evaluation and in training."""
+        task = make_task(trial)
+        for split in samples.first:
+            try_out(task, network, *samples.few(split))
+        check_task(task, network, partial(samples.few, "test"), trial.task.name)
+        _loss(samples, network, trial).backward()  # type: ignore[no-untyped-call]
+
+    def optimizer(self, samples: Samples, network: nn.Module, trial: Trial) -> None:
+        """Make steps, and see whether a checkpoint can hold what the optimizer keeps."""
+        rate = _RATE if wants_auto(trial.optimizer) else None
+        optimizer = make_optimizer(trial, network, samples.steps, rate)
+        stepper = Stepper(optimizer)
+        stepper.train()
+
+        def evaluate() -> Tensor:
+            optimizer.zero_grad()
+            loss = _loss(samples, network, trial)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        for _ in range(_STEPS):
+            stepper.step(evaluate)
+        with stepper.evaluating():
+            pass
+        state = optimizer.state_dict()
+        check_state(f"optimizer '{trial.optimizer.name}'", state)
+        optimizer.load_state_dict(state)
+
+
+def _loss(samples: Samples, network: nn.Module, trial: Trial) -> Tensor:
+    """Return the loss of two samples in training."""
+    objective: Tensor = make_task(trial)(network.train(), *samples.few("train")).objective
+    if not objective.requires_grad:
+        raise UsageError(
+            f"the loss has no gradient: it depends on no parameter of model '{trial.model.name}'.\n"
+            "  Look for detach(), .data, .item() or torch.no_grad() on the way to it."
+        )
+    return objective
