@@ -6,16 +6,15 @@ import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
 from deltagclip_cli.core import UsageError
-
-if TYPE_CHECKING:
-    from torch.optim import Optimizer
+from deltagclip_cli.training.chance import seed_streams
 
 STATISTICS_BATCHES = 50
 """Training batches on which batch norms are measured at weights that were not trained at."""
@@ -24,21 +23,22 @@ STATISTICS_BATCHES = 50
 class Stepper:
     """Steps an optimizer, whose gradients are there already, with a closure if it needs one.
 
-    It does if its ``step`` says so, or fails without one before any weight has moved. The closure
-    computes the loss and the gradients anew, where the weights are then (SAM). One whose ``step``
-    says so may begin by asking for those that are there (LBFGS), which costs nothing.
+    It does if its ``step`` says so, or if its first one fails without. The closure computes the
+    loss and the gradients anew, where the weights are then (SAM). One whose ``step`` says so may
+    begin by asking for those that are there (LBFGS), which costs nothing.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
-        self._weights = [p for group in optimizer.param_groups for p in group["params"]]
+        self.weights = [p for group in optimizer.param_groups for p in group["params"]]
         taken = list(inspect.signature(type(optimizer).step).parameters.values())[1:]
         self._takes_closure = any(each.kind <= each.VAR_POSITIONAL for each in taken)
         self._insists = any(
             each.default is each.empty and each.kind < each.VAR_POSITIONAL for each in taken
         )
-        # None until it has made a step without one
-        self.needs_closure: bool | None = self._insists or None
+        # None until it has made a step without one, which nobody need try with torch's and ours
+        is_known = type(optimizer).__module__.startswith(("torch.optim.", "deltagclip_cli.optim."))
+        self.needs_closure: bool | None = self._insists or (False if is_known else None)
 
     def step(self, evaluate: Callable[[], Tensor]) -> None:
         """Make one step; ``evaluate`` computes the gradients, and returns the loss."""
@@ -53,22 +53,27 @@ class Stepper:
             self.optimizer.step()
 
     def _has_stepped(self) -> bool:
-        """Make a step without a closure; False if it fails and leaves the weights as they were."""
-        before = [weight._version for weight in self._weights]
+        """Make a step without a closure; False if it fails, with weights and gradients put back."""
+        before = [(w.detach().clone(), w.grad, _copy(w.grad)) for w in self.weights]
         try:
             self.optimizer.step()
         except torch.OutOfMemoryError:
             raise
         except Exception:
-            if not self._takes_closure or before != [w._version for w in self._weights]:
+            if not self._takes_closure:
                 raise
-            return False
-        return True
+        else:
+            return True
+        with torch.no_grad():
+            for weight, (value, gradient, numbers) in zip(self.weights, before, strict=True):
+                weight.copy_(value)
+                weight.grad = None if gradient is None else gradient.copy_(numbers)
+        return False
 
     def _closure(self, evaluate: Callable[[], Tensor], loss: Tensor) -> Callable[[], Tensor]:
         there: list[tuple[Tensor, Tensor, Tensor | None, int]] = []
         if self._insists:
-            there = [(w, w.detach().clone(), w.grad, _version(w.grad)) for w in self._weights]
+            there = [(w, w.detach().clone(), w.grad, _version(w.grad)) for w in self.weights]
 
         def closure() -> Tensor:
             is_there = bool(there) and all(
@@ -82,6 +87,41 @@ class Stepper:
                 return loss if is_there else evaluate()
 
         return closure
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a continuation needs, optimizers inside this one included.
+
+        The state of many leaves theirs out.
+        """
+        state: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        if inner := dict(_inner(self.optimizer)):
+            kept = {id(leaf) for _, leaf in _leaves(state)}
+            for name, each in inner.items():
+                tensors = [
+                    leaf for _, leaf in _leaves([*each.state.values()]) if isinstance(leaf, Tensor)
+                ]
+                if any(id(leaf) not in kept for leaf in tensors):
+                    state.setdefault("inner", {})[name] = each.state_dict()
+        if self.needs_closure:
+            state["needs_closure"] = True
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave; groups that are shared stay so."""
+        inner = dict(_inner(self.optimizer))
+        shared = [
+            (each, number, other)
+            for each in inner.values()
+            for number, group in enumerate(each.param_groups)
+            for other, outer in enumerate(self.optimizer.param_groups)
+            if group is outer
+        ]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, of_inner in state.get("inner", {}).items():
+            inner[name].load_state_dict(of_inner)
+        for each, number, other in shared:
+            each.param_groups[number] = self.optimizer.param_groups[other]
+        self.needs_closure = state.get("needs_closure", self.needs_closure)
 
     def rate(self) -> float | Tensor | None:
         """Return the learning rate of now, if there is one; a schedule may change it in place."""
@@ -107,6 +147,19 @@ class Stepper:
             self.optimizer.eval()  # type: ignore[attr-defined]
         yield
         self.train()
+
+
+def _inner(optimizer: Any, place: str = "") -> Iterator[tuple[str, Optimizer]]:
+    """Yield the optimizers that one holds, alone or in a list, with their places in it."""
+    for name, value in vars(optimizer).items():
+        for number, each in enumerate(value if isinstance(value, (list, tuple)) else [value]):
+            if isinstance(each, Optimizer):
+                yield f"{place}{name}.{number}", each
+                yield from _inner(each, f"{place}{name}.{number}.")
+
+
+def _copy(gradient: Tensor | None) -> Tensor | None:
+    return None if gradient is None else gradient.clone()
 
 
 def _version(gradient: Tensor | None) -> int:
@@ -146,6 +199,41 @@ def renewed_statistics(model: nn.Module, apply: Callable[[], None]) -> Iterator[
             buffers[name] = buffer.copy_(value)
 
 
+def check_continuation(
+    part: str, make: Callable[[], tuple[Stepper, Callable[[], Tensor]]], steps: int = 2
+) -> None:
+    """Refuse an optimizer that does not go on with the same bits from what a checkpoint holds.
+
+    Args:
+        part: what it is called in the message.
+        make: makes it, for weights that are the same each time, with what computes their gradients.
+        steps: before the checkpoint, and after it.
+    """
+    ends = []
+    for stops in (False, True):
+        stepper, evaluate = make()
+        stepper.train()
+        for number in range(2 * steps):
+            if stops and number == steps:
+                weights, state = stepper.weights, stepper.state_dict()
+                check_state(part, state["optimizer"])
+                stepper, evaluate = make()
+                stepper.train()
+                with torch.no_grad():
+                    for weight, value in zip(stepper.weights, weights, strict=True):
+                        weight.copy_(value)
+                stepper.load_state_dict(_loaded(state))
+            seed_streams(number)
+            stepper.step(evaluate)
+        ends.append(torch.cat([weight.detach().flatten() for weight in stepper.weights]))
+    if bool(ends[0].isfinite().all()) and not torch.equal(*ends):
+        raise UsageError(
+            f"{part} does not go on where it was: its state_dict() leaves out something that steps "
+            "depend on, so that an interrupted trial would end with other numbers.\n"
+            "  Keep it in self.state or in self.param_groups."
+        )
+
+
 def check_state(part: str, state: Any) -> None:
     """Refuse what a part keeps in its ``state_dict`` if no checkpoint can hold it.
 
@@ -156,11 +244,8 @@ def check_state(part: str, state: Any) -> None:
     for place, value in _leaves(state, "state_dict()"):
         if type(value) in known:
             continue
-        file = io.BytesIO()
         try:
-            torch.save(value, file)
-            file.seek(0)
-            torch.load(file, weights_only=True)
+            _loaded(value)
         except Exception:
             raise UsageError(
                 f"{part} keeps a {type(value).__qualname__} in {place}, which no checkpoint can "
@@ -171,7 +256,15 @@ def check_state(part: str, state: Any) -> None:
         known.add(type(value))
 
 
-def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+def _loaded(value: Any) -> Any:
+    """Return a value as it comes back from a checkpoint."""
+    file = io.BytesIO()
+    torch.save(value, file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yield all that dictionaries, lists and tuples hold, their keys too, each with its place."""
     if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections"):
         yield place, type(value)()

@@ -267,14 +267,13 @@ class Trainer:
             random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
         if (others := other_streams()) != self._streams_begun:
             random |= others
-        needs_closure = {"needs_closure": True} if self.stepper.needs_closure else {}
         return {
             "epoch": self.epoch,
             "batch": self.batch,
             "step": self.step,
             **self.recording.count(),
             "model": self.parts.model.state_dict(),
-            "optimizer": self.parts.optimizer.state_dict(),
+            **self.stepper.state_dict(),
             "schedule": self.parts.schedule.state_dict(),
             "meter": self.meter.state_dict(),
             "regimes": self.regimes.counts(),
@@ -284,15 +283,13 @@ class Trainer:
             "device": self.parts.device.type,
             "data": self.parts.fingerprint,
             "seconds": time.perf_counter() - self._started if self.batch else 0.0,
-            **needs_closure,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state_dict` gave, on the same data and kind of device."""
         self._check_continuation(state)
         self.parts.model.load_state_dict(state["model"])
-        self.parts.optimizer.load_state_dict(state["optimizer"])
-        self.stepper.needs_closure = state.get("needs_closure", self.stepper.needs_closure)
+        self.stepper.load_state_dict(state)
         self.parts.schedule.load_state_dict(state["schedule"])
         self.epoch = state["epoch"]
         self._begin_epoch()

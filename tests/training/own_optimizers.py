@@ -60,6 +60,59 @@ class SharpnessAware(Optimizer):
             p.copy_(value).sub_(p.grad, alpha=self.param_groups[0]["lr"])
 
 
+class WrappingSharpnessAware(Optimizer):
+    """SAM around another optimizer, whose state its own state_dict leaves out."""
+
+    def __init__(self, params, lr=0.1, rho=0.05):
+        super().__init__(params, {"rho": rho})
+        self.base_optimizer = SGD(self.param_groups, lr=lr, momentum=0.9)
+        self.param_groups = self.base_optimizer.param_groups
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        closure = torch.enable_grad()(closure)
+        weights = self.param_groups[0]["params"]
+        norm = torch.stack([p.grad.norm() for p in weights]).norm()
+        for p in weights:
+            self.state[p]["old"] = p.clone()
+            p.add_(p.grad * (self.param_groups[0]["rho"] / norm))
+        self.zero_grad()
+        closure()
+        for p in weights:
+            p.data = self.state[p]["old"]
+        self.base_optimizer.step()
+
+
+class Both(Optimizer):
+    """Two optimizers as one, each with a state of its own."""
+
+    def __init__(self, params, lr=0.1):
+        params = list(params)
+        self.parts = [
+            SGD([p for p in params if p.ndim > 1], lr=lr, momentum=0.9),
+            Adam([p for p in params if p.ndim <= 1], lr=lr / 10),
+        ]
+        super().__init__([group for part in self.parts for group in part.param_groups], {})
+
+    def step(self, closure=None):
+        for part in self.parts:
+            part.step()
+
+
+class Counting(Optimizer):
+    """It counts its steps where no state_dict looks."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+        self.count = 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.count += 1
+        for p in self.param_groups[0]["params"]:
+            p.sub_(p.grad, alpha=self.param_groups[0]["lr"] / self.count)
+
+
 class Insistent(SharpnessAware):
     """The same, whose step says that it needs a closure."""
 

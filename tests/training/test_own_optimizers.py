@@ -25,7 +25,7 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Model, Optimizer
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble
-from deltagclip_cli.training.stepping import Stepper
+from deltagclip_cli.training.stepping import Stepper, check_continuation
 from deltagclip_cli.training.trainer import Ending, Trainer
 
 Make = Callable[..., Trial]
@@ -53,6 +53,8 @@ WORKING = {
     "train() and eval()": own.ScheduleFree,
     "a closure that is needed": own.SharpnessAware,
     "a closure that the step insists on": own.Insistent,
+    "an optimizer inside": own.WrappingSharpnessAware,
+    "two optimizers inside": own.Both,
     "a closure that is called first": own.ClosureFirst,
     "a step without a closure": own.WithoutClosure,
     "a closure that is never called": own.Deaf,
@@ -70,7 +72,9 @@ WORKING = {
 def test_an_optimizer_of_ones_own_trains_and_continues_with_the_same_bits(
     optimizer: Any, trial_with: Make, tmp_path: Path
 ) -> None:
-    trial = trial_with(optimizer, model=own.Normed)
+    schedule = {"name": "exponentiallr", "gamma": 0.9, "unit": "step"}
+    settings = {} if optimizer in (own.WithoutRate, own.Wrapped) else {"schedule": schedule}
+    trial = trial_with(optimizer, model=own.Normed, settings=settings)
     assert train(trial, tmp_path / "whole") is Ending.FINISHED
     assert train_in_pieces(trial, tmp_path / "pieces", 3) > 1
     whole, pieces = (RunFolder.of(tmp_path / name, trial) for name in ("whole", "pieces"))
@@ -244,3 +248,29 @@ def test_a_schedule_needs_a_rate(trial_with: Make, runs: Path) -> None:
     trial = trial_with(own.WithoutRate, settings={"schedule": "cosine"})
     with pytest.raises(UsageError, match=r"schedule 'cosine': the optimizer has no learning rate "):
         train(trial, runs)
+
+
+def of_two_weights(optimizer: Any) -> tuple[Stepper, Callable[[], torch.Tensor]]:
+    weights = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(3))]
+
+    def evaluate() -> torch.Tensor:
+        for weight in weights:
+            weight.grad = None
+        loss = sum(((weight.square().sum() - 1).square() for weight in weights), torch.zeros(()))
+        loss.backward()
+        return loss
+
+    return Stepper(optimizer(weights)), evaluate
+
+
+@pytest.mark.parametrize(
+    "optimizer", [own.ScheduleFree, own.WrappingSharpnessAware, own.Both, own.Chancy, own.Deaf]
+)
+def test_an_optimizer_that_goes_on_where_it_was_is_accepted(optimizer: Any) -> None:
+    check_continuation("it", lambda: of_two_weights(lambda each: optimizer(each, lr=0.01)))
+
+
+def test_an_optimizer_that_forgets_its_steps_is_refused() -> None:
+    words = r"^optimizer 'mine' does not go on where it was: .*\n  Keep it in self.state or in self"
+    with pytest.raises(UsageError, match=words):
+        check_continuation("optimizer 'mine'", lambda: of_two_weights(own.Counting))
