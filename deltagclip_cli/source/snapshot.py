@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any
 
 from deltagclip_cli.core import (
@@ -111,7 +112,7 @@ class _Reading:
 
     def add(self, reference: str) -> None:
         """Read what a part is in, a file or a package, and all local files that it reaches."""
-        place = reference.rpartition(":")[0]
+        place = normpath(reference.rpartition(":")[0])
         if not _is_file(reference):
             package = installed(place)
             if package.version is None:

@@ -128,7 +128,9 @@ def test_a_file_that_imports_its_own_name_means_what_is_installed(write: Write) 
     assert load_own(root, "net.py", "nn") is torch.nn
 
 
-def test_a_folder_without_an_init_file_is_a_package_unless_one_is_installed(write: Write) -> None:
+def test_a_folder_without_an_init_file_is_a_package_unless_one_is_installed(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = write(
         net="from layers.conv import depth\nfrom torch import nn",
         **{
@@ -136,19 +138,20 @@ def test_a_folder_without_an_init_file_is_a_package_unless_one_is_installed(writ
             "torch/nn": "raise RuntimeError('a folder of data, not a package')",
         },
     )
+    monkeypatch.syspath_prepend(root)  # as if Python was started there
     assert load_own(root, "net.py", "depth") == 2
     assert load_own(root, "net.py", "nn") is torch.nn
 
 
 def test_a_file_in_a_package_is_a_module_of_it(write: Write) -> None:
     files = {
-        "models/__init__": "base = 1",
+        "models/__init__": "base = object()",
         "models/net": "from . import base\nimport helper\nvalues = base, helper.value",
         "models/helper": "value = 2",
     }
     root = write(**files)
-    assert load_own(root, "models/net.py", "values") == (1, 2)
-    assert load_own(root, "models/__init__.py", "base") == 1
+    base = load_own(root, "models/__init__.py", "base")
+    assert load_own(root, "models/net.py", "values") == (base, 2)
 
 
 def test_the_folder_of_the_spec_may_be_a_package(write: Write) -> None:

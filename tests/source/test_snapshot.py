@@ -366,6 +366,12 @@ def test_a_local_file_with_the_name_of_a_standard_module_is_refused(write: Write
     assert names(code_of(write(**files))) == ["net.py", "pack/__init__.py"]
 
 
+def test_a_file_has_one_name_however_it_is_written(write: Write) -> None:
+    root = write(**{"models/net": "Net = 1"})
+    written = ["models/net.py", "./models/net.py", "models/../models//net.py"]
+    assert names(code_of(root, *(f"{file}:Net" for file in written))) == ["models/net.py"]
+
+
 def test_what_only_type_checkers_import_is_left_out(write: Write) -> None:
     net = """
         import typing
