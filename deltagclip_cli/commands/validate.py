@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -35,13 +35,14 @@ def validate(
     """
     try:
         spec = load_spec(file, sets=sets or ())
-        counts = dict.fromkeys(spec.experiments, 0)
-        _check_parts(spec, _counted(spec, counts), data.expanduser(), device)
+        trials = {name: list(expand(name, each)) for name, each in spec.experiments.items()}
+        _check_parts(spec, chain(*trials.values()), data.expanduser(), device)
     except SpecError as error:
         if as_json:
             print_json({"valid": False, "errors": str(error).split("\n\n")})
             raise typer.Exit(error.exit_code) from None
         raise
+    counts = {name: len(each) for name, each in trials.items()}
     if as_json:
         print_json({"valid": True, "trials": counts})
         return
@@ -49,14 +50,6 @@ def validate(
         print(f"{name}: {plural(count, 'trial')}")
     all_of_them = f"{plural(len(counts), 'experiment')}, {plural(sum(counts.values()), 'trial')}"
     print(f"{printable(str(file))}: {all_of_them}, no errors.")
-
-
-def _counted(spec: Spec, counts: dict[str, int]) -> Iterator[Trial]:
-    """Every trial, of which only the number is kept."""
-    for name, experiment in spec.experiments.items():
-        for trial in expand(name, experiment):
-            counts[name] += 1
-            yield trial
 
 
 def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -> None:

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-from rich.text import Text
-
 from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
 from deltagclip_cli.launch.launcher import Launcher, SweepRequest
 from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
@@ -39,7 +36,7 @@ from deltagclip_cli.slurm.client import (
 )
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
-from deltagclip_cli.terminal.console import counted, print_json, titled_table, waiting
+from deltagclip_cli.terminal.console import counted, print_json, waiting
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -216,8 +213,8 @@ class SlurmLauncher(Launcher):
             jobs = zip(batches, numbers, strict=True)
             self._print_json(planned, [{**_record(batch), "job": job} for batch, job in jobs])
         elif not self.request.quiet:
-            if batches:
-                self.request.console.print(_table(batches, numbers))
+            for batch, number in zip(batches, numbers, strict=True):
+                self.say(_submitted(batch, number))
             for line in self._next_commands(planned, batches):
                 self.say(line)
 
@@ -291,22 +288,12 @@ def _record(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _table(batches: Sequence[Batch], numbers: Sequence[str]) -> Table:
-    table = titled_table("Submitted")
-    for column in ("job", "experiment", "trials", "tasks"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("resources")
-    for batch, number in zip(batches, numbers, strict=True):
-        asked = batch.resources.model_dump(exclude_none=True, exclude={"setup", "sbatch"})
-        words = [f"{name}={value}" for name, value in asked.items()]
-        table.add_row(
-            number,
-            batch.head.experiment,
-            str(len(batch.trials)),
-            str(batch.head.tasks),
-            Text(" ".join([*words, *batch.resources.sbatch])),
-        )
-    return table
+def _submitted(batch: Batch, number: str) -> str:
+    head, resources = batch.head, batch.resources
+    asked = resources.model_dump(exclude_none=True, exclude={"setup", "sbatch"})
+    words = " ".join([*(f"{name}={value}" for name, value in asked.items()), *resources.sbatch])
+    size = f"{plural(head.count, 'trial')} in {plural(head.tasks, 'task')}"
+    return f"job {number:<9} {head.experiment}: {size}{f', {words}' if words else ''}"
 
 
 def _entry(planned: Planned) -> ListedTrial:
