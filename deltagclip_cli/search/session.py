@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import ExitCode, RunFolderError, UsageError, claimed, plural
+from deltagclip_cli.core import ExitCode, UsageError, check_writable, claimed, plural
 from deltagclip_cli.plan.estimates import Estimates
 from deltagclip_cli.terminal.console import print_json
 
@@ -92,14 +92,8 @@ class SearchSession:
                     f"{folder}: another process searches this experiment.\n"
                     "  Wait until it has ended, or stop it: the search can be continued."
                 )
-                try:
-                    folder.mkdir(parents=True, exist_ok=True)
-                    claims.enter_context(claimed(folder / LOCK, message))
-                except OSError as error:
-                    raise RunFolderError(
-                        f"{folder}: cannot be made or written: {error.strerror}.\n"
-                        "  Free space or permissions there, or name another folder with --runs DIR."
-                    ) from None
+                check_writable(folder)
+                claims.enter_context(claimed(folder / LOCK, message))
             yield
 
     def _exit_code(self, boards: Sequence[Leaderboard]) -> int:
