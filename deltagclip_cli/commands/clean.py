@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +23,7 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.plan.planned import experiments_in, find_status
 from deltagclip_cli.runs.folder import RunFolder, is_worked_on
-from deltagclip_cli.runs.hold import Leftover, hold, leftovers
+from deltagclip_cli.runs.hold import hold, leftovers
 from deltagclip_cli.terminal.console import make_console, print_json
 
 
@@ -59,12 +59,12 @@ def clean(
         for folder in _unused_folders(runs, experiments or (), problems)
     }
     found = {folder: some for folder, some in there.items() if some}
-    files = [each for some in found.values() for each in some]
+    files = {file: size for some in found.values() for file, size in some.items()}
     if not files:
         _say(console, "There is nothing to remove.")
     elif dry_run:
         for folder, some in found.items():
-            names = (f"{each.file.name} ({memory(each.size_bytes)})" for each in some)
+            names = (f"{file.name} ({memory(size)})" for file, size in some.items())
             _say(console, f"{folder.path}: {', '.join(names)}")
         _say(console, f"Would remove {_sum(files)}.")
     else:
@@ -72,13 +72,13 @@ def clean(
             _say(console, f"{_sum(files)} can go.")
             if not typer.confirm("Remove them?", err=as_json):
                 raise typer.Exit(ExitCode.FAILED)
-        files = list(_removed(found, problems, keep_last=not last))
+        files = dict(_removed(found, problems, keep_last=not last))
         _say(console, f"Removed {_sum(files)}.")
     for each in problems:
         _say(console, each)
     if as_json:
-        total = sum(each.size_bytes for each in files)
-        records = [{"file": str(each.file), "bytes": each.size_bytes} for each in files]
+        total = sum(files.values())
+        records = [{"file": str(file), "bytes": size} for file, size in files.items()]
         print_json({"dry_run": dry_run, "bytes": total, "files": records, "problems": problems})
     if problems:
         raise typer.Exit(ExitCode.FAILED)
@@ -106,11 +106,11 @@ def _unused_folders(
 
 def _removed(
     folders: Iterable[RunFolder], problems: list[str], *, keep_last: bool
-) -> Iterator[Leftover]:
+) -> Iterator[tuple[Path, int]]:
     for folder in folders:
         try:
             with hold(folder) as held:
-                yield from held.remove_leftovers(keep_last=keep_last)
+                yield from held.remove_leftovers(keep_last=keep_last).items()
         except ClaimedError:  # since it was looked at; then it is in use
             continue
         except UnwritableError as error:
@@ -119,8 +119,8 @@ def _removed(
             problems.append(f"{error.filename}: cannot be removed: {error.strerror}.")
 
 
-def _sum(files: Sequence[Leftover]) -> str:
-    return f"{plural(len(files), 'file')}, {memory(sum(each.size_bytes for each in files))}"
+def _sum(files: Mapping[Path, int]) -> str:
+    return f"{plural(len(files), 'file')}, {memory(sum(files.values()))}"
 
 
 def _say(console: Console, line: str) -> None:

@@ -89,16 +89,8 @@ def current_restart() -> int:
     return int(words) if words.isdecimal() else 0
 
 
-@dataclass(frozen=True)
-class Leftover:
-    """A file that nobody needs any more: an old checkpoint, or half of a killed write."""
-
-    file: Path
-    size_bytes: int
-
-
-def leftovers(folder: RunFolder, *, keep_last: bool = True) -> list[Leftover]:
-    """List what can go of a folder that no process works in.
+def leftovers(folder: RunFolder, *, keep_last: bool = True) -> dict[Path, int]:
+    """List the files that can go of a folder that no process works in, with their sizes in bytes.
 
     A trial without a result needs its checkpoints, for it may go on. One that has ended needs none;
     the last is kept for whoever wants the weights, unless ``keep_last`` is false.
@@ -109,12 +101,12 @@ def leftovers(folder: RunFolder, *, keep_last: bool = True) -> list[Leftover]:
         last = next((file for file in all_there if file.exists()), None)
         checkpoints = (*all_there, folder.previous_checkpoint_file)
         files += [file for file in checkpoints if not (keep_last and file == last)]
-    found = []
+    found = {}
     for file in files:
         with suppress(OSError):
             status = file.lstat()
             if stat.S_ISREG(status.st_mode):
-                found.append(Leftover(file, status.st_size))
+                found[file] = status.st_size
     return found
 
 
@@ -246,10 +238,10 @@ class HeldFolder:
         """Delete the temporary files of a process that was killed while it wrote them."""
         self.remove(*self.folder.path.glob(".*.part"))
 
-    def remove_leftovers(self, *, keep_last: bool = True) -> list[Leftover]:
+    def remove_leftovers(self, *, keep_last: bool = True) -> dict[Path, int]:
         """Delete what :func:`leftovers` lists, and return it."""
         found = leftovers(self.folder, keep_last=keep_last)
-        self.remove(*(each.file for each in found))
+        self.remove(*found)
         return found
 
     def beat(self, heartbeat: Heartbeat) -> None:
