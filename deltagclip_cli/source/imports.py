@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from deltagclip_cli.core import UsageError
 
+_BY_NAME = {"__import__", "import_module", "iter_modules", "walk_packages"}
 _Import = ast.Import | ast.ImportFrom
 
 
@@ -66,6 +67,19 @@ def reached(tree: ast.Module, file: PurePosixPath, root: Path) -> Reached:
                     f"{top}, though a file here has that name.\n  Rename the file."
                 )
     return Reached(frozenset(files), frozenset(others))
+
+
+def reached_by_name(tree: ast.Module, file: PurePosixPath, root: Path) -> list[PurePosixPath]:
+    """Return what a file may import by names that it works out: the files beside it.
+
+    Those of the whole package, if it is in one. Nothing, if it imports nothing in such a way.
+    """
+    words = {getattr(node, "attr", getattr(node, "id", None)) for node in ast.walk(tree)}
+    if not words & _BY_NAME:
+        return []
+    beside = (root / file).parent
+    found = beside.rglob("*.py") if _is_package(beside) else beside.glob("*.py")
+    return [PurePosixPath(each.relative_to(root).as_posix()) for each in found if each.is_file()]
 
 
 def home_of(name: str, importer: PurePosixPath, root: Path) -> PurePosixPath | None:

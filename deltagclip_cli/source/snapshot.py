@@ -38,7 +38,7 @@ from deltagclip_cli.core import (
     write_text,
     written_whole,
 )
-from deltagclip_cli.source.imports import modules_at, outside_root, reached
+from deltagclip_cli.source.imports import modules_at, outside_root, reached, reached_by_name
 from deltagclip_cli.source.packages import edited_root, installed
 from deltagclip_cli.source.trees import differences, digest, parse
 
@@ -155,6 +155,8 @@ class _Reading:
                 raise UsageError(f"{root / file} cannot be read as Python:\n{shown}") from None
             found = reached(tree, file, root)
             pending.extend(found.files)
+            if prefix != "@":
+                pending.extend(reached_by_name(tree, file, root))
             for module in found.others:
                 edited = edited_root(module.partition(".")[0])
                 if edited is not None and edited != root:

@@ -173,7 +173,8 @@ def test_the_encoding_of_a_file_is_what_its_first_lines_say(tmp_path: Path) -> N
     assert load_own(tmp_path, "marked.py", "value") == "ü"
 
 
-def test_nothing_is_written_beside_the_files_nor_taken_from_a_cache(write: Write) -> None:
+def test_nothing_is_written_beside_the_files(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     root = write(net="value = 1")
     load_own(root, "net.py", "value")
     assert [each.name for each in root.iterdir()] == ["net.py"]

@@ -383,6 +383,26 @@ def test_what_only_type_checkers_import_is_left_out(write: Write) -> None:
     assert names(code_of(write(net=net, types_only="", helper=""))) == ["helper.py", "net.py"]
 
 
+def test_a_package_that_imports_its_modules_by_name_is_kept_whole(
+    write: Write, tmp_path: Path
+) -> None:
+    registry = """
+        import importlib, pkgutil
+        for each in pkgutil.iter_modules(__path__):
+            importlib.import_module(f".{each.name}", __package__)
+        all_names = sorted(name for name in globals() if name.startswith("net_"))
+    """
+    root = write(
+        "spec",
+        unused="",
+        net="from models import all_names",
+        **{"models/__init__": registry, "models/net_a": "", "models/net_b/__init__": ""},
+    )
+    copy = keep(code_of(root), tmp_path / "store")
+    assert load_own(copy, "net.py", "all_names") == ["net_a", "net_b"]
+    assert not (copy / "unused.py").exists()
+
+
 def test_an_import_above_the_folder_of_the_spec_reaches_nothing(write: Write) -> None:
     write(".", above="")
     assert names(code_of(write("spec", net="from .. import above\nfrom ..above import x"))) == [
