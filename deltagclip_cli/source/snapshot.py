@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -247,6 +247,21 @@ def read_copy(store: Path, name: str) -> Code:
     except OSError as error:
         raise LookupError(f"{error.filename}: {error.strerror}") from None
     return Code(tuple(record["references"]), files, record["packages"], Path(record["folder"]))
+
+
+def code_without(store: Path, name: str, references: Collection[str]) -> Code:
+    """Return the code of a copy without some of its parts, and what only they reach.
+
+    Raises:
+        LookupError: there is no copy, or files of it are gone.
+        UsageError: it cannot be told apart, for a package or a file elsewhere is not there.
+    """
+    whole = read_copy(store, name)
+    rest = collect(
+        [each for each in whole.references if each not in references], copy_of(store, name)
+    )
+    packages = {each: whole.packages[each] for each in rest.packages if each in whole.packages}
+    return replace(rest, packages=packages)
 
 
 def check_copy(store: Path, name: str) -> None:

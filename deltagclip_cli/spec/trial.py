@@ -259,9 +259,9 @@ def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[tuple[st
     """
     flat: dict[tuple[str, Any, str], Any] = {}
     for section in sections:
-        value = settings[section]
+        value = settings.get(section)
         if not isinstance(value, dict):
-            flat[section, None, section] = value
+            flat[section, None, section] = value[:8] if section == "code" and value else value
             continue
         name, prefix = value["name"], "" if section == "optimizer" else f"{section}."
         flat[section, None, section] = name

@@ -37,6 +37,8 @@ from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run
 from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State, lines_of
+from deltagclip_cli.source.snapshot import code_without
+from deltagclip_cli.spec.code import FOLDER
 from deltagclip_cli.spec.load import experiment_names
 from deltagclip_cli.spec.trial import Trial, differing_settings
 
@@ -48,7 +50,9 @@ _OUTCOMES = {
     State.DIVERGED: Outcome.DIVERGED,
     State.FAILED: Outcome.FAILED,
 }
-_NO_CONDITIONS = ("optimizer", "schedule", "seed")  # what is compared, and what is repeated
+# what is compared, what is repeated, and what is a condition in part
+_NO_CONDITIONS = ("optimizer", "schedule", "seed", "code")
+_DIGITS = 8  # of the name of a code
 _AXES = ("epoch", "step", "time")
 _NUMBERS = {int, float, type(None)}
 
@@ -168,7 +172,7 @@ def _runs(
 def read_trials(paths: Iterable[Path]) -> Reading:
     """Read run folders; one whose trial cannot be read is a problem, not an error."""
     trials, problems = _trials(paths)
-    groups = _groups(trials.values())
+    groups = _groups(trials)
     runs = []
     for path, trial in trials.items():
         run, problem = _run(RunFolder(path), trial, groups[_key(trial)])
@@ -213,15 +217,19 @@ def _key(trial: Trial) -> str:
     return f"{trial.experiment}\n{trial.label}\n{trial.setting_hash}"
 
 
-def _groups(trials: Iterable[Trial]) -> dict[str, Group]:
+def _groups(trials: Mapping[Path, Trial]) -> dict[str, Group]:
     experiments: dict[str, dict[str, Trial]] = defaultdict(dict)
-    for trial in trials:
-        experiments[trial.experiment].setdefault(_key(trial), trial)
+    codes: dict[str, str] = {}
+    for path, trial in trials.items():
+        if experiments[trial.experiment].setdefault(_key(trial), trial) is trial:
+            codes[_key(trial)] = _shared_code(path.parents[1] / FOLDER, trial)
     groups: dict[str, Group] = {}
     for settings in experiments.values():
         sections = next(iter(settings.values())).settings
         names = [name for name in sections if name not in _NO_CONDITIONS]
         conditions = differing_settings(settings, names)
+        if len({codes[key] for key in settings}) > 1:
+            conditions = {key: {**conditions[key], "code": codes[key]} for key in settings}
         alike: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
         for key, trial in settings.items():
             alike[trial.label, json.dumps(conditions[key])][key] = trial
@@ -232,6 +240,18 @@ def _groups(trials: Iterable[Trial]) -> dict[str, Group]:
                     trial.experiment, trial.label, words, conditions[key], options, is_ours=True
                 )
     return groups
+
+
+def _shared_code(store: Path, trial: Trial) -> str:
+    """Name the code of the model, the data and the task, not of what is compared."""
+    if trial.code is None:
+        return "none"
+    compared = [each.name for each in (trial.optimizer, trial.schedule) if each is not None]
+    try:
+        code = code_without(store, trial.code, compared)
+    except (LookupError, UsageError):
+        return trial.code
+    return code.hash[:_DIGITS] if code.references else "none"
 
 
 def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]:
