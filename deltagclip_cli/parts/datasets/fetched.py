@@ -35,6 +35,9 @@ Key = tuple[int, Sequence[int]]  # a seed, and the places of samples
 
 _LOG = logging.getLogger("deltagclip_cli")
 _PR_SET_PDEATHSIG = 1
+_GENERATOR = np.random.MT19937()
+_drawn_from = np.random.get_bit_generator  # type: ignore[attr-defined]
+_draw_from = np.random.set_bit_generator  # type: ignore[attr-defined]
 
 
 class Items:
@@ -107,16 +110,13 @@ class Items:
             return self._collated(self._taken(places), len(places))
 
     def _taken(self, places: Sequence[int]) -> list[Any]:
-        samples: list[Any] = []
+        place = places[0]
         try:
             if hasattr(self._dataset, "__getitems__"):
                 return list(self._dataset.__getitems__(list(places)))
-            for place in places:
-                samples.append(self._dataset[place])
+            return [self._dataset[place := each] for each in places]
         except Exception as error:
-            number = places[min(len(samples), len(places) - 1)]
-            raise self._failed(f"sample {number} cannot be fetched", error) from error
-        return samples
+            raise self._failed(f"sample {place} cannot be fetched", error) from error
 
     def _collated(self, samples: list[Any], count: int) -> tuple[Tree, Tree]:
         if self._collate is None:
@@ -160,19 +160,22 @@ def seeded(seed: int) -> Iterator[None]:
 
     Torch computes in one thread, as it does in a worker: sums differ with the number of threads.
     """
-    before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    before, drawn = torch.get_rng_state(), random.getstate()
     threads = torch.get_num_threads()
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
+    # Numpy takes 50 µs to read and write its state, and 1 to draw from another generator.
+    numpy_draws_from = _drawn_from()
+    _draw_from(_GENERATOR)
     np.random.seed(seed % 2**32)
     if threads > 1:
         torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_rng_state(before[0])
-        random.setstate(before[1])
-        np.random.set_state(before[2])
+        _draw_from(numpy_draws_from)
+        torch.set_rng_state(before)
+        random.setstate(drawn)
         if threads > 1:
             torch.set_num_threads(threads)
 
@@ -280,6 +283,8 @@ class FetchedBatches:
         for fetched in self._loader:
             if isinstance(fetched, DataError):
                 raise fetched
+            # Numpy then forgets half of a pair of normal numbers, as after a batch fetched here.
+            _draw_from(_drawn_from())
             yield map_tree(self._placed, fetched[0]), map_tree(self._placed, fetched[1])
 
     def _placed(self, leaf: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Supervised:
                 f"metrics is {shortened(repr(metrics))}.\n"
                 "  Write them by their names: metrics: {mae: l1_loss, r2: net.py:r2}"
             )
-        self._loss = Measure(loss, "loss")
+        self._loss = Measure(loss, "loss", reduction)
         self._metrics: dict[str, Measure] = {}
         for name, each in (metrics or {}).items():
             check_metric_name(name, "task supervised")
@@ -61,9 +61,8 @@ class Supervised:
     def __call__(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
         """Apply the model to inputs and compare what it returns with the targets."""
         outputs, samples = model(inputs), samples_in(targets)
-        if isinstance(outputs, Tensor) and outputs.is_floating_point():
-            # Half precision would lose digits of the loss.
-            outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+        if isinstance(outputs, Tensor) and outputs.dtype in (torch.bfloat16, torch.float16):
+            outputs = outputs.float()  # lest digits of the loss are lost
         values = self._loss(outputs, targets)
         if not isinstance(values, Tensor):
             raise UsageError(
@@ -85,9 +84,10 @@ class Measure:
         asked: a name, something that can be called, or a mapping with either as ``name`` and with
             options; a class is made with them first.
         what: it is, for messages.
+        reduction: what may be made of all samples at once, where it is the same as of each.
     """
 
-    def __init__(self, asked: Any, what: str) -> None:
+    def __init__(self, asked: Any, what: str, reduction: str = "none") -> None:
         given = dict(asked) if isinstance(asked, Mapping) else {"name": asked}
         self._asked, options = given.pop("name", None), given
         better = options.pop("better", None)
@@ -97,6 +97,9 @@ class Measure:
         self._said = what if what.endswith(f" {name}") else f"{what} {name}"
         self._is_elementwise = False
         if isinstance(self._asked, str):
+            self._is_elementwise = self._asked in _ELEMENTWISE
+            at_once = self._is_elementwise and self._asked != "kl_div"  # which warns of its mean
+            options = {"reduction": reduction if at_once else "none", **options}
             self._function: Callable[[Any, Any], Any] = self._named(self._asked, options)
         elif callable(self._asked):
             takes = inspect.signature(self._asked).parameters
@@ -116,15 +119,15 @@ class Measure:
                 f"{nearest(name, [*LOSSES, 'accuracy'])}.\n"
                 f"  There are {', '.join(LOSSES)}; one of your own is FILE.py:NAME."
             )
-        self._is_elementwise = name in _ELEMENTWISE
-        return partial(getattr(functional, name), reduction="none", **options)
+        return partial(getattr(functional, name), **options)
 
     def __str__(self) -> str:
         return self._said
 
     def __call__(self, outputs: Any, targets: Tree) -> Any:
         """Compare outputs with targets."""
-        if self._is_elementwise and outputs.shape != targets.shape:
+        shapes = [getattr(each, "shape", None) for each in (outputs, targets)]
+        if self._is_elementwise and shapes[0] != shapes[1]:
             raise self._misfit(outputs, targets, "both must be of one shape")
         try:
             return self._function(outputs, targets)
