@@ -200,38 +200,55 @@ def renewed_statistics(model: nn.Module, apply: Callable[[], None]) -> Iterator[
 
 
 def check_continuation(
-    part: str, make: Callable[[], tuple[Stepper, Callable[[], Tensor]]], steps: int = 2
+    part: str,
+    network: nn.Module,
+    make: Callable[[], Optimizer],
+    evaluate: Callable[[], Tensor],
+    steps: int = 2,
 ) -> None:
     """Refuse an optimizer that does not go on with the same bits from what a checkpoint holds.
 
     Args:
         part: what it is called in the message.
-        make: makes it, for weights that are the same each time, with what computes their gradients.
+        network: whose weights it changes, and which is left as it is then.
+        make: makes the optimizer.
+        evaluate: computes the gradients, and returns the loss.
         steps: before the checkpoint, and after it.
     """
-    ends = []
-    for stops in (False, True):
-        stepper, evaluate = make()
+
+    def begun() -> Stepper:
+        stepper = Stepper(make())
         stepper.train()
+        return stepper
+
+    first, ends = _copied(network), []
+    for stops in (False, True):
+        network.load_state_dict(first)
+        stepper = begun()
         for number in range(2 * steps):
-            if stops and number == steps:
-                weights, state = stepper.weights, stepper.state_dict()
+            if number == steps:
+                with stepper.evaluating():
+                    pass
+            if number == steps and stops:
+                weights, state = _copied(network), stepper.state_dict()
                 check_state(part, state["optimizer"])
-                stepper, evaluate = make()
-                stepper.train()
-                with torch.no_grad():
-                    for weight, value in zip(stepper.weights, weights, strict=True):
-                        weight.copy_(value)
+                network.load_state_dict(first)
+                stepper = begun()
+                network.load_state_dict(weights)
                 stepper.load_state_dict(_loaded(state))
             seed_streams(number)
             stepper.step(evaluate)
-        ends.append(torch.cat([weight.detach().flatten() for weight in stepper.weights]))
+        ends.append(torch.cat([each.detach().flatten() for each in network.parameters()]))
     if bool(ends[0].isfinite().all()) and not torch.equal(*ends):
         raise UsageError(
             f"{part} does not go on where it was: its state_dict() leaves out something that steps "
             "depend on, so that an interrupted trial would end with other numbers.\n"
             "  Keep it in self.state or in self.param_groups."
         )
+
+
+def _copied(network: nn.Module) -> dict[str, Any]:
+    return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 def check_state(part: str, state: Any) -> None:

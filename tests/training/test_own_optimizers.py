@@ -250,27 +250,30 @@ def test_a_schedule_needs_a_rate(trial_with: Make, runs: Path) -> None:
         train(trial, runs)
 
 
-def of_two_weights(optimizer: Any) -> tuple[Stepper, Callable[[], torch.Tensor]]:
-    weights = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(3))]
+def check(optimizer: Any) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Dropout(0.2))
 
     def evaluate() -> torch.Tensor:
-        for weight in weights:
-            weight.grad = None
-        loss = sum(((weight.square().sum() - 1).square() for weight in weights), torch.zeros(()))
+        network.zero_grad()
+        loss: torch.Tensor = network(torch.ones(2, 3)).square().mean()
         loss.backward()
         return loss
 
-    return Stepper(optimizer(weights)), evaluate
+    def make() -> Any:
+        return optimizer(network.parameters(), lr=0.01)
+
+    check_continuation("optimizer 'mine'", network, make, evaluate)
 
 
 @pytest.mark.parametrize(
     "optimizer", [own.ScheduleFree, own.WrappingSharpnessAware, own.Both, own.Chancy, own.Deaf]
 )
 def test_an_optimizer_that_goes_on_where_it_was_is_accepted(optimizer: Any) -> None:
-    check_continuation("it", lambda: of_two_weights(lambda each: optimizer(each, lr=0.01)))
+    check(optimizer)
 
 
 def test_an_optimizer_that_forgets_its_steps_is_refused() -> None:
     words = r"^optimizer 'mine' does not go on where it was: .*\n  Keep it in self.state or in self"
     with pytest.raises(UsageError, match=words):
-        check_continuation("optimizer 'mine'", lambda: of_two_weights(own.Counting))
+        check(own.Counting)

@@ -42,7 +42,7 @@ from deltagclip_cli.training.assembly import (
     total_bytes,
     try_out,
 )
-from deltagclip_cli.training.stepping import Stepper, check_continuation
+from deltagclip_cli.training.stepping import Stepper
 
 _STEPS = 2  # of an optimizer: the second meets the state that the first has made
 _RATE = 0.1  # in the place of one that is not a number yet
@@ -230,32 +230,6 @@ class Rehearsal:
     def _step(self, network: NetworkOutline, trial: Trial) -> None:
         """Make steps with small parameters of the network's kinds."""
         name, parameters = trial.optimizer.name, self._parameters(network, trial)
-        stepper, evaluate = self._stepper(parameters, trial)
-        try:
-            stepper.train()
-            for _ in range(_STEPS):
-                stepper.step(evaluate)
-        except Exception as error:
-            raise UsageError(
-                f"optimizer '{name}' fails when it steps: {_said_by(error)}."
-            ) from None
-        if ":" in name:  # of which nothing is known
-            again = partial(self._parameters, network, trial)
-            check_continuation(f"optimizer '{name}'", lambda: self._stepper(again(), trial))
-        state = getattr(stepper.optimizer, "state", {})
-        kept = [dict(state.get(each, {})).values() for each in parameters]
-        copies = 2 + min(
-            sum(isinstance(value, Tensor) and value.shape == each.shape for value in values)
-            for each, values in zip(parameters, kept, strict=True)
-        )
-        needed = copies * network.numbers * parameter_dtype(trial.precision).itemsize
-        said = f"optimizer '{name}': {network.numbers:,} parameters, their gradients and what it "
-        self._check_room(needed, f"{said}keeps of each take", self._device)
-
-    def _stepper(
-        self, parameters: nn.ParameterList, trial: Trial
-    ) -> tuple[Stepper, Callable[[], Tensor]]:
-        """Return what steps the optimizer of a trial, and what computes gradients for it."""
         optimizer = make_optimizer(self._tunable(trial), parameters, 1, _rate(trial))
 
         def evaluate() -> Tensor:
@@ -264,7 +238,22 @@ class Rehearsal:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        return Stepper(optimizer), evaluate
+        stepper = Stepper(optimizer)
+        try:
+            for _ in range(_STEPS):
+                stepper.step(evaluate)
+        except Exception as error:
+            raise UsageError(
+                f"optimizer '{name}' fails when it steps: {_said_by(error)}."
+            ) from None
+        kept = [optimizer.state.get(each, {}).values() for each in parameters]
+        copies = 2 + min(
+            sum(isinstance(value, Tensor) and value.shape == each.shape for value in values)
+            for each, values in zip(parameters, kept, strict=True)
+        )
+        needed = copies * network.numbers * parameter_dtype(trial.precision).itemsize
+        said = f"optimizer '{name}': {network.numbers:,} parameters, their gradients and what it "
+        self._check_room(needed, f"{said}keeps of each take", self._device)
 
     def _parameters(self, network: NetworkOutline, trial: Trial) -> nn.ParameterList:
         dtype, device = parameter_dtype(trial.precision), self._device

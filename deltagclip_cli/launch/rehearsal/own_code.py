@@ -29,10 +29,9 @@ from deltagclip_cli.training.assembly import (
     parameter_dtype,
     try_out,
 )
-from deltagclip_cli.training.stepping import Stepper, check_state
+from deltagclip_cli.training.stepping import check_continuation
 
 _RATE = 1e-3  # in the place of one that is not a number yet
-_STEPS = 2  # of an optimizer: the second meets the state that the first has made
 _FEW = 2  # samples that are put through a network
 _MOST = 64  # samples of a split, which more is not needed of
 
@@ -91,25 +90,17 @@ class OwnCode:
         _loss(samples, network, trial).backward()  # type: ignore[no-untyped-call]
 
     def optimizer(self, samples: Samples, network: nn.Module, trial: Trial) -> None:
-        """Make steps, and see whether a checkpoint can hold what the optimizer keeps."""
+        """Make steps, with a checkpoint among them."""
         rate = _RATE if wants_auto(trial.optimizer) else None
-        optimizer = make_optimizer(trial, network, samples.steps, rate)
-        stepper = Stepper(optimizer)
-        stepper.train()
 
         def evaluate() -> Tensor:
-            optimizer.zero_grad()
+            network.zero_grad()
             loss = _loss(samples, network, trial)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        for _ in range(_STEPS):
-            stepper.step(evaluate)
-        with stepper.evaluating():
-            pass
-        state = optimizer.state_dict()
-        check_state(f"optimizer '{trial.optimizer.name}'", state)
-        optimizer.load_state_dict(state)
+        make = partial(make_optimizer, trial, network, samples.steps, rate)
+        check_continuation(f"optimizer '{trial.optimizer.name}'", network, make, evaluate)
 
 
 def _loss(samples: Samples, network: nn.Module, trial: Trial) -> Tensor:
