@@ -7,7 +7,7 @@ import types
 from typing import Annotated, Any, Literal, Optional, Union
 
 from deltagclip_cli.source.definitions import Definition, evaluate
-from deltagclip_cli.source.modules import Module
+from deltagclip_cli.source.modules import Imported, Module
 
 REQUIRED = object()
 UNKNOWN = object()
@@ -71,8 +71,14 @@ def type_of(node: ast.expr | None, module: Module, depth: int = _MOST_ALIASES) -
 
 
 def _behind_alias(node: ast.expr, module: Module, depth: int) -> Any:
-    """Return the type that ``Betas = tuple[float, float]`` gives a name to."""
-    for each in evaluate(module, node) if depth else ():
+    """Return the type that ``Betas = tuple[float, float]`` gives a name to, in this package."""
+    root = node
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    bound = module.names.get(root.id, ())[:1] if isinstance(root, ast.Name) and depth else ()
+    if any(isinstance(each, Imported) and module.is_foreign(each) for each in bound):
+        return Any
+    for each in evaluate(module, node) if bound else ():
         if isinstance(each, Definition) and isinstance(each.node, ast.expr):
             return type_of(each.node, each.module, depth - 1)
     return Any

@@ -73,14 +73,14 @@ def look_up(module: Module, name: str, seen: frozenset[Any] = frozenset()) -> li
     known = _ELSEWHERE.get(f"{module.name}.{name}")
     if known:
         return [_known(known)]
-    if module.name == "torch":  # its own file is long, and hides none of its packages
-        return _below(module, name) or _bound(module, name, seen)
+    if module.name == "torch":  # its own file is long, and all that matters is in its packages
+        return _below(module, name)
     return _bound(module, name, seen) or _below(module, name)
 
 
 def _below(module: Module, name: str) -> list[Found]:
     try:
-        return [module.find(f"{module.name}.{name}")] if module.is_package else []
+        return [module.below(name)]
     except LookupError:
         return []
 
@@ -97,10 +97,10 @@ def _bound(module: Module, name: str, seen: frozenset[Any]) -> list[Found]:
         return found
     for star in module.stars:
         try:
-            origin = module.find(module.absolute(star))
+            origin = module.origin(star)
         except LookupError:
             continue
-        if origin.exported is None or name in origin.exported:
+        if origin.may_bind(name) and (origin.exported is None or name in origin.exported):
             found += look_up(origin, name, seen)
         if found:
             break
@@ -114,12 +114,11 @@ def _meant(
         return [Definition(module, binding)]
     if isinstance(binding, ast.expr):
         return evaluate(module, binding, seen, local)
-    whole = module.absolute(binding)
-    known = _ELSEWHERE.get(f"{whole}.{binding.name}")
+    known = _ELSEWHERE.get(f"{module.whole_name(binding)}.{binding.name}")
     if known:
         return [_known(known)]
     try:
-        origin = module.find(whole)
+        origin = module.origin(binding)
     except LookupError:
         return []
     return [origin] if binding.name is None else look_up(origin, binding.name, seen)

@@ -12,7 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+
+from deltagclip_cli.source.imports import home_of, outside_root
 
 MOST_FILES = 512  # whose trees are kept
 
@@ -35,14 +37,14 @@ class Module:
     """A source file under the name of its module.
 
     Args:
-        name: dotted, from the top-level package on, or from the folder of a file of one's own.
+        name: dotted, from the top-level package on, or from ``root`` on.
         file: the file; the folder of a package that has none.
-        folders: where what it imports is looked for before what is installed.
+        root: the folder of the spec, of a file of one's own; None if the module is installed.
     """
 
     name: str
     file: Path
-    folders: tuple[Path, ...] = ()
+    root: Path | None = None
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -82,6 +84,13 @@ class Module:
                 return None
         return frozenset(found) or None
 
+    def may_bind(self, name: str) -> bool:
+        """Return whether a name occurs at all, or may be imported by a star, before parsing."""
+        if self.file.is_dir():
+            return False
+        text = self.file.read_bytes()
+        return name.encode() in text or b"import *" in text
+
     @property
     def top(self) -> str:
         """The name of the package around it."""
@@ -92,21 +101,51 @@ class Module:
         """True if other modules may be below it."""
         return self.file.name == "__init__.py" or self.file.is_dir()
 
-    def absolute(self, imported: Imported) -> str:
-        """Return the whole name of a module that is imported here."""
+    def whole_name(self, imported: Imported) -> str:
+        """Return the dotted name of a module that is imported here."""
         if not imported.level:
             return imported.module
         package = self.name.split(".") if self.is_package else self.name.split(".")[:-1]
         kept = package[: len(package) - imported.level + 1]
         return ".".join([*kept, *filter(None, [imported.module])])
 
-    def find(self, name: str) -> Module:
-        """Return a module by its whole name, as this one would import it.
+    def origin(self, imported: Imported) -> Module:
+        """Return a module that is imported here.
 
         Raises:
             LookupError: there is no such package or file.
         """
-        return find_module(name, self.folders)
+        name = self.whole_name(imported)
+        home = self._home(imported)
+        if self.root is None or home is None:
+            return find_module(name)
+        return _own(home.joinpath(*name.split(".")), self.root)
+
+    def is_foreign(self, imported: Imported) -> bool:
+        """Return whether what is imported belongs to another package, or is nobody's own."""
+        if self.root is None:
+            return self.whole_name(imported).partition(".")[0] != self.top
+        return self._home(imported) is None
+
+    def _home(self, imported: Imported) -> PurePosixPath | None:
+        """Return the folder below ``root`` where a module of one's own is looked for."""
+        if self.root is None or imported.level:
+            return PurePosixPath()
+        top = imported.module.partition(".")[0]
+        return home_of(top, PurePosixPath(self.file.relative_to(self.root)), self.root)
+
+    def below(self, name: str) -> Module:
+        """Return a module of this package.
+
+        Raises:
+            LookupError: there is no such file, or this is no package.
+        """
+        if not self.is_package:
+            raise LookupError(f"{self.name} is no package")
+        whole = f"{self.name}.{name}".lstrip(".")
+        if self.root is None:
+            return find_module(whole)
+        return _own(PurePosixPath(*whole.split(".")), self.root)
 
 
 @lru_cache(MOST_FILES)
@@ -114,38 +153,28 @@ def _parsed(file: Path, changed: int, size: int) -> ast.Module:
     return ast.parse(file.read_bytes(), str(file))
 
 
-def own_module(file: Path, folders: Iterable[Path] = ()) -> Module:
-    """Return the module of a file of one's own, which finds others beside it and in ``folders``."""
-    return Module(file.stem, file, tuple(dict.fromkeys((file.parent, *folders))))
+def own_module(file: PurePosixPath, folder: Path) -> Module:
+    """Return the module of a file of one's own, below the folder of the spec or outside of it."""
+    path = folder / file
+    root = folder if path.is_relative_to(folder) and ".." not in file.parts else outside_root(path)
+    return Module(".".join(path.relative_to(root).with_suffix("").parts), path, root)
 
 
-def find_module(name: str, folders: tuple[Path, ...] = ()) -> Module:
-    """Return a module by its whole name.
+def _own(place: PurePosixPath, root: Path) -> Module:
+    """Return the module at a place below a folder, without a suffix."""
+    file = _place_of(root / place)
+    if file is None:
+        raise LookupError(f"there is no file of {'.'.join(place.parts)}")
+    return Module(".".join(place.parts), file, root)
 
-    A file or a package in one of ``folders`` comes before what is installed, and what is installed
-    before a mere folder, as Python has it.
+
+def find_module(name: str) -> Module:
+    """Return an installed module by its dotted name.
 
     Raises:
         LookupError: there is no such package or file.
     """
-    top, *rest = name.split(".")
-    regular = [each for each in folders if _file_of(each / top)]
-    for folder in regular:
-        return _below(name, folder / top, rest, folders)
-    try:
-        return _installed(name, tuple(sys.path))
-    except LookupError:
-        for folder in folders:
-            if (folder / top).is_dir():
-                return _below(name, folder / top, rest, folders)
-        raise
-
-
-def _below(name: str, base: Path, rest: list[str], folders: tuple[Path, ...] = ()) -> Module:
-    file = _place_of(base.joinpath(*rest))
-    if file is None:
-        raise LookupError(f"there is no source file of {name}")
-    return Module(name, file, folders)
+    return _installed(name, tuple(sys.path))
 
 
 def _file_of(base: Path) -> Path | None:
@@ -163,15 +192,26 @@ def _place_of(base: Path) -> Path | None:
 def _installed(name: str, path: tuple[str, ...]) -> Module:
     """Return a module that is found on Python's path, which is what ``path`` must be."""
     top, *rest = name.split(".")
+    places, single = _top_level(top, path)
+    for place in places:
+        file = _place_of(place.joinpath(*rest))
+        if file:
+            return Module(name, file)
+    if single is None or rest:
+        raise LookupError(f"there is no source file of {name}")
+    return Module(name, single)
+
+
+@cache
+def _top_level(top: str, path: tuple[str, ...]) -> tuple[Sequence[Path], Path | None]:
+    """Return the folders of a package, or the file of a module that is none."""
     spec = importlib.util.find_spec(top) if top else None
     if spec is None:
         raise LookupError(f"the package {top} is not installed")
-    for place in spec.submodule_search_locations or ():
-        if _place_of(Path(place).joinpath(*rest)):
-            return _below(name, Path(place), rest)
-    if spec.origin and spec.origin.endswith(".py") and not rest:
-        return Module(name, Path(spec.origin))
-    raise LookupError(f"there is no source file of {name}")
+    is_source = (spec.origin or "").endswith(".py")
+    return [*map(Path, spec.submodule_search_locations or ())], (
+        Path(spec.origin) if is_source and spec.origin else None
+    )
 
 
 def source_path(module: str) -> Path:

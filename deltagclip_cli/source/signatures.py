@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from deltagclip_cli.core import compact
 from deltagclip_cli.source.annotations import REQUIRED, UNKNOWN
@@ -27,6 +27,7 @@ __all__ = [
     "classes_in",
     "find_definition",
     "read_signature",
+    "signature_of",
     "source_path",
 ]
 
@@ -89,13 +90,13 @@ def read_signature(target: str, folder: Path | None = None) -> Signature:
     """
     if folder is None:
         return _read_installed(target, tuple(sys.path))
-    return _read(find_definition(target, folder))
+    return signature_of(find_definition(target, folder))
 
 
 @cache
 def _read_installed(target: str, path: tuple[str, ...]) -> Signature:
     """Return the signature of what is found on Python's path, which is what ``path`` must be."""
-    return _read(find_definition(target))
+    return signature_of(find_definition(target))
 
 
 def find_definition(target: str, folder: Path | None = None) -> Definition:
@@ -109,7 +110,7 @@ def find_definition(target: str, folder: Path | None = None) -> Definition:
     if folder is not None and home.endswith(".py"):
         if not (folder / home).is_file():
             raise LookupError(f"there is no file {home}")
-        module = own_module(folder / home, [folder])
+        module = own_module(PurePosixPath(home), folder)
     else:
         module = find_module(home)
     for each in look_up(module, name):
@@ -118,7 +119,8 @@ def find_definition(target: str, folder: Path | None = None) -> Definition:
     raise LookupError(f"{home} does not define {name}")
 
 
-def _read(definition: Definition) -> Signature:
+def signature_of(definition: Definition) -> Signature:
+    """Return the signature of a class or a function."""
     node = definition.node
     text = "" if isinstance(node, ast.expr) else ast.get_docstring(node) or ""
     line = family(definition).classes if isinstance(node, ast.ClassDef) else [definition]

@@ -28,9 +28,14 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import Catalogue, UsageError, load_target, nearest
+from deltagclip_cli.core import Catalogue, load_target, nearest
 from deltagclip_cli.source.loading import load_own
-from deltagclip_cli.source.reference import FileReference, check_reference, parse_reference
+from deltagclip_cli.source.reference import (
+    FileReference,
+    ReferenceRefusedError,
+    check_reference,
+    parse_reference,
+)
 from deltagclip_cli.source.signatures import REQUIRED, UNKNOWN, Option, Signature, read_signature
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.faults import (
@@ -267,7 +272,8 @@ class Component(Frozen):
     def _is_reference(cls, name: str) -> bool:
         """Return whether a name that the table lacks is meant for code that no table has."""
         prefixes = {each.partition(":")[0] for each in cls.table().all() if ":" in each}
-        return cls.may_be_own and ":" in name and name.partition(":")[0] not in prefixes
+        is_short = parse_reference(name) is None or name.partition(":")[0] in prefixes
+        return cls.may_be_own and not is_short
 
     @classmethod
     def _checker(cls, name: str, folder: CodeFolder) -> _Checker:
@@ -279,9 +285,8 @@ class Component(Frozen):
             return _checker(cls.table_target, target)
         try:
             signature = check_reference(reference, folder.path, table.kind)
-        except UsageError as error:
-            message, _, hint = str(error).partition("\n")
-            raise refused(message, hint.strip(), ("name",)) from None
+        except ReferenceRefusedError as error:
+            raise refused(error.message, error.hint, ("name",)) from None
         return _Checker(name, signature, table, own=True)
 
     @model_serializer
