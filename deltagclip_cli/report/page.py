@@ -150,15 +150,6 @@ def tables_across(answer: Analysis) -> list[PageTable]:
     ]
 
 
-def all_tables(answer: Analysis) -> Iterator[tuple[str, PageTable]]:
-    """Yield every table, with the title of the comparison that it belongs to."""
-    for comparison in answer.comparisons:
-        for table in tables_of(comparison, answer):
-            yield comparison.title, table
-    for table in tables_across(answer):
-        yield "", table
-
-
 def _certificate_tables(comparison: Comparison) -> Iterator[Table]:
     """Yield what each line came to for each setting, and its numbers; nothing if no run has any."""
     if found := certificates_of([run for row in comparison.rows for run in row.once]):
@@ -210,7 +201,8 @@ def write_files(
     (draft / "comparison.json").write_text(json_text(answer), encoding="utf-8")
     names = FileNames()
     (draft / "tables").mkdir()
-    for of, table in all_tables(answer):
+    own = [(c.title, each) for c in answer.comparisons for each in tables_of(c, answer)]
+    for of, table in [*own, *(("", each) for each in tables_across(answer))]:
         path = draft / "tables" / names.name(of, table.kind)
         path.with_suffix(".tex").write_text(table.latex, encoding="utf-8")
         path.with_suffix(".md").write_text(table.markdown, encoding="utf-8")

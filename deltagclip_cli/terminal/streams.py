@@ -50,18 +50,13 @@ def check_output() -> None:
 
 def write_json(text: str) -> None:
     """Print text that is JSON, unchanged or, where the output has no such letters, escaped."""
-    if not (text.replace("\n", "").isprintable() and _can_be_encoded(text)):
+    known = text.encode(sys.stdout.encoding or "utf-8", "ignore").decode(
+        sys.stdout.encoding or "utf-8"
+    )
+    if known != text or not text.replace("\n", "").isprintable():
         text = re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
     sys.stdout.write(text)
     check_output()
-
-
-def _can_be_encoded(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:

@@ -88,7 +88,7 @@ def test_who_never_reached_the_target_is_named_and_the_others_counted() -> None:
     names = [each.get_text() for each in figure.axes[0].get_yticklabels()]
     assert names == ["fast", "half"]
     assert {"3 of 3", "1 of 3"} <= set(texts(figure))
-    assert note(figure) == "Never reached by busy, never."
+    assert note(figure) == "Never reached by busy and never."
     assert legend(figure)[0] == "a seed reaches test/accuracy ≥ 0.5"
 
 

@@ -7,7 +7,7 @@ import io
 
 from made_runs import answered, group, last_values
 
-from deltagclip_cli.report.page import all_tables, tables_of
+from deltagclip_cli.report.page import tables_across, tables_of
 
 ACCURACIES = [0.123456789012345, 0.2, 0.3]
 
@@ -38,7 +38,9 @@ def test_each_comparison_and_all_of_them_together_have_tables() -> None:
         for name in ("adam", "sgd")
         for each in last_values(group(name, experiment), ACCURACIES)
     ]
-    titles = [(title, table.kind) for title, table in all_tables(answered(runs))]
+    answer = answered(runs)
+    titles = [(c.title, table.kind) for c in answer.comparisons for table in tables_of(c, answer)]
+    titles += [("", table.kind) for table in tables_across(answer)]
     assert titles == [
         ("one", "values"),
         ("one", "cost"),

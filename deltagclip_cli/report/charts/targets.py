@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deltagclip_cli.core import printable
+from deltagclip_cli.core import listed, printable
 from deltagclip_cli.report.appearance import (
     LITERAL,
     DrawnSetting,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 _ROW = 0.2  # inches
 _LINE = 0.13  # inches more for each further line of a name
 _AROUND = 0.75
-_MOST_NAMED = 8
 _MOST_LETTERS = 30  # of a name on the page
 _MARGIN = 1.06  # so that the last circle is whole, and does not touch what is written beside it
 
@@ -143,12 +142,8 @@ class Targets:
     def _note(self) -> str:
         """Say who never got there, and how many are not shown."""
         words = []
-        if missed := [row.group.name for row in self.comparison.rows if _missed(row)]:
-            names = ", ".join(legend_name(name) for name in missed[:_MOST_NAMED])
-            more = len(missed) - _MOST_NAMED
-            words.append(
-                f"Never reached by {names}" + (f" and {more} others." if more > 0 else ".")
-            )
+        if missed := [legend_name(row.group.name) for row in self.comparison.rows if _missed(row)]:
+            words.append(f"Never reached by {listed(missed)}.")
         if others := [s for s in self.settings if s.place is None and not _missed(s.row)]:
             words.append(f"Not shown: {len(others)} other settings.")
         return " ".join(words)

@@ -27,21 +27,14 @@ _NAME = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _WEEKDAY = r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[-_, ]{1,2})?"
 
 _DATES = (
-    rf"{_YEAR}{_MONTH}{_DAY}",
-    rf"{_YEAR}-{_MONTH}-{_DAY}",
-    rf"{_YEAR}_{_MONTH}_{_DAY}",
-    rf"{_YEAR}\.{_MONTH}\.{_DAY}",
-    *(  # 12-09-2021, of which nobody knows whether it is in September
-        rf"{first}{sep}{second}{sep}{_YEAR}"
-        for sep in ("-", "_", r"\.")
-        for first, second in ((_DAY, _MONTH), (_MONTH, _DAY))
-    ),
+    rf"{_YEAR}[-_.]?{_MONTH}[-_.]?{_DAY}",
+    # 12-09-2021, of which nobody knows whether it is in September
+    rf"(?:{_DAY}[-_.]{_MONTH}|{_MONTH}[-_.]{_DAY})[-_.]{_YEAR}",
     rf"(?<![A-Za-z]){_WEEKDAY}{_NAME}[-_ ]{{0,2}}(?:{_DAY}|[1-9])(?:[-_, ]{{1,2}}{_YEAR})?",
     rf"{_DAY}[-_ ]?{_NAME}(?:[-_ ]?{_YEAR})?",
 )
 _TIMES = (
-    rf"{_HOUR}{_SIXTY}(?:{_SIXTY})?",
-    rf"{_HOUR}[-:.]{_SIXTY}(?:[-:.]{_SIXTY})?",
+    rf"{_HOUR}[-:.]?{_SIXTY}(?:[-:.]?{_SIXTY})?",
     rf"{_HOUR}_{_SIXTY}_{_SIXTY}",
     rf"{_HOUR}h{_SIXTY}(?:m?{_SIXTY}s?|m)?",
 )

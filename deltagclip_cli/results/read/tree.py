@@ -23,6 +23,7 @@ import numpy as np
 from pydantic_core import from_json  # four times as fast as the standard library's
 
 from deltagclip_cli.core import (
+    EPOCH_SECONDS,
     NotYetError,
     RunFolderError,
     UsageError,
@@ -309,18 +310,11 @@ def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
         problems.append(f"{file}: damaged after line {len(records)}; what follows was not read.")
     try:
         # Records of steps hold the same under other names.
-        columns = _columns([record for record in records if "perf/epoch_seconds" in record])
-        whole, fault = _whole_course(columns)
+        columns = _columns([record for record in records if EPOCH_SECONDS in record])
     except (TypeError, ValueError, OverflowError) as error:
-        return {}, [*problems, f"{file}: not records of numbers: {stopped(error)}"]
-    if fault:
-        problems.append(f"{file}: {fault}; from there on it was not read.")
-    if not whole:
-        return {}, problems
-    columns = {name: values[:whole] for name, values in columns.items()}
-    seconds = np.cumsum(columns["perf/epoch_seconds"])
+        return {}, [*problems, f"{file}: not records of a training: {stopped(error)}"]
     curves = {
-        name: Curve(columns["step"], columns["epoch"], seconds, values)
+        name: Curve(columns["step"], columns["epoch"], np.cumsum(columns[EPOCH_SECONDS]), values)
         for name, values in columns.items()
         if name not in _AXES
     }
@@ -341,22 +335,6 @@ def _records(lines: Iterable[bytes]) -> list[Mapping[str, Any]]:
     return records
 
 
-def _whole_course(columns: Mapping[str, Numbers]) -> tuple[int, str]:
-    """The number of epochs that follow one another as in a training, and what comes then."""
-    if not columns:
-        return 0, ""
-    for axis in ("epoch", "step"):
-        if not np.isfinite(columns.get(axis, np.nan)).all():
-            raise ValueError(f"one has no {axis}")
-    epochs, steps = columns["epoch"], columns["step"]
-    follows = (epochs == np.arange(1, len(epochs) + 1)) & (np.diff(steps, prepend=-1) >= 0)
-    whole = int(np.argmin([*follows, False]))
-    if whole == len(epochs):
-        return whole, ""
-    before = f"after epoch {whole} comes" if whole else "it begins with"
-    return whole, f"{before} epoch {epochs[whole]:.0f}"
-
-
 def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Numbers]:
     """The values of each name, (N,); NaN where a record has none; nothing without records."""
     if not records:
@@ -366,4 +344,8 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Numbers]:
     if not set(map(type, chain.from_iterable(rows))) <= _NUMBERS:
         raise ValueError("one has a value that is no number")
     table = np.array(rows, dtype=np.float64)  # null becomes NaN
-    return dict(zip(names, table.T, strict=True))
+    columns = dict(zip(names, table.T, strict=True))
+    epochs, steps = (columns.get(axis, np.full(len(rows), np.nan)) for axis in ("epoch", "step"))
+    if not ((np.diff(epochs, prepend=0) == 1).all() and (np.diff(steps, prepend=0) >= 0).all()):
+        raise ValueError("epochs or steps do not follow one another")
+    return columns
