@@ -17,21 +17,13 @@ from deltagclip_cli.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class TrialText:
-    """The resolved trial of a setting."""
-
-    title: str  # experiment, conditions and setting
-    file: str  # a name for it
-    text: str  # as YAML, with the first seed
-
-
-@dataclass(frozen=True)
 class Provenance:
     """Everything that is known of how some runs came to be."""
 
     # what was the same for all, or how often it was not, by what it is about
     facts: Mapping[str, str]
-    trials: Sequence[TrialText]  # the trial of each setting; none of other programs' runs
+    # of each setting its title, its trial as YAML, and a file for it; none of other programs' runs
+    trials: Sequence[Mapping[str, str]]
     # each with its folder, seed, state, time and reason; those that failed first
     runs: Sequence[Mapping[str, str]]
 
@@ -49,14 +41,15 @@ def provenance(runs: Sequence[Run]) -> Provenance:
     return Provenance(facts, _trials(runs), [_row(run) for run in in_order])
 
 
-def _trials(runs: Iterable[Run]) -> list[TrialText]:
-    names, found = FileNames(), {}
+def _trials(runs: Iterable[Run]) -> list[Mapping[str, str]]:
+    names = FileNames()
+    found: dict[str, Mapping[str, str]] = {}
     for run in runs:
         title = " · ".join([run.group.experiment, *in_words(run.group.conditions), run.group.name])
         with suppress(OSError, UnicodeDecodeError):
             if title not in found:
                 text = read_file(RunFolder(run.folder).trial_file).decode()
-                found[title] = TrialText(title, f"{names.name(title)}.yaml", text)
+                found[title] = {"title": title, "file": f"{names.name(title)}.yaml", "text": text}
     return list(found.values())
 
 

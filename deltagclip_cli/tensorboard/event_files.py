@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.results.read.run import Numbers
+from deltagclip_cli.results.read.run import Numbers, split_metric
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.summary_pb2 import Summary
@@ -60,7 +60,7 @@ class Section:
 
     def main(self) -> list[str]:
         """Return the metrics that matter: the compared one, then test, validation, training."""
-        by_set = [m for each in reversed(_SETS) for m in self.metrics if _set_of(m) == each]
+        by_set = [m for each in reversed(_SETS) for m in self.metrics if split_metric(m)[0] == each]
         return list(dict.fromkeys([*self.metrics[:1], *by_set]))
 
     def tag(self, metric: str, edge: str = "") -> str:
@@ -100,10 +100,10 @@ def layout(sections: Sequence[Section]) -> Summary:
 def _main_charts(section: Section) -> list[Any]:
     """For each quantity, such as the loss, one chart of all data sets; then a band for each set."""
     metrics, charts, bands = section.main(), [], []
-    for quantity in dict.fromkeys(map(_quantity, metrics)):
-        alike = [metric for metric in metrics if _quantity(metric) == quantity]
-        alike.sort(key=lambda metric: _SETS.index(_set_of(metric)) if _set_of(metric) else -1)
-        sets = " and ".join(filter(None, map(_set_of, alike)))
+    for quantity in dict.fromkeys(split_metric(metric)[1] for metric in metrics):
+        alike = [metric for metric in metrics if split_metric(metric)[1] == quantity]
+        alike.sort(key=lambda metric: ("", *_SETS).index(split_metric(metric)[0]))
+        sets = " and ".join(filter(None, (split_metric(metric)[0] for metric in alike)))
         charts.append(_lines(section, f"{quantity}: {sets}" if sets else quantity, alike))
         bands += [_band(section, metric) for metric in reversed(alike)]
     return charts + bands[::-1]  # for TensorBoard shows those with margins last, in reverse
@@ -132,13 +132,3 @@ def _band(section: Section, metric: str) -> Any:
         title=f"{metric}, mean ± standard error",
         margin=layout_pb2.MarginChartContent(series=[series]),
     )
-
-
-def _set_of(metric: str) -> str:
-    """The data that a metric was measured on; empty if its name does not say so."""
-    found = metric.partition("/")[0]
-    return found if found in _SETS and "/" in metric else ""
-
-
-def _quantity(metric: str) -> str:
-    return metric.partition("/")[2] if _set_of(metric) else metric

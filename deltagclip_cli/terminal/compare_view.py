@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import rich.table
 from rich import box
 from rich.cells import cell_len
-from rich.color import Color
+from rich.color import Color, blend_rgb
+from rich.color_triplet import ColorTriplet
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
@@ -16,7 +17,7 @@ from deltagclip_cli.results.compare.comparison import Standing
 from deltagclip_cli.results.compare.tables import Cell, Table
 
 _STYLES = {Standing.BEST: "bold green", Standing.LIKE_BEST: "green"}
-_DARK, _BRIGHT = (68, 1, 84), (253, 231, 37)  # the ends of viridis
+_DARK, _BRIGHT = ColorTriplet(68, 1, 84), ColorTriplet(253, 231, 37)  # the ends of viridis
 _GAP = 2
 _LEAST_NAME = 20
 
@@ -98,9 +99,6 @@ def _shade(cell: Cell) -> Style:
     """Return a colour between dark and bright, with letters that can be read on it."""
     if cell.shade is None:
         return Style()
-    red, green, blue = (
-        round(dark + cell.shade * (bright - dark))
-        for dark, bright in zip(_DARK, _BRIGHT, strict=True)
-    )
     letters = "black" if cell.shade > 0.5 else "white"
-    return Style(color=letters, bgcolor=Color.from_rgb(red, green, blue))
+    shade = blend_rgb(_DARK, _BRIGHT, cell.shade)
+    return Style(color=letters, bgcolor=Color.from_triplet(shade))

@@ -176,25 +176,16 @@ class ProgressBar(Sink):
             total=self._epochs * self._steps,
             completed=beginning.epoch * self._steps + beginning.batch,
         )
-        self._shown_at = time.monotonic()
-        self._samples = 0
+        self._shown_at = 0.0
 
     def _words(self, epoch: int) -> str:
         return f"epoch {epoch}/{self._epochs}"
 
     def batch(self, epoch: int, batch: int, samples: int) -> None:
-        self._samples += samples
-        now = time.monotonic()
-        elapsed = now - self._shown_at
-        if elapsed < SECONDS_BETWEEN_UPDATES:
-            return
-        self._progress.update(
-            self._task,
-            description=self._words(epoch),
-            completed=(epoch - 1) * self._steps + batch,
-            speed=f"{self._samples / elapsed:,.0f}/s",
-        )
-        self._shown_at, self._samples = now, 0
+        if time.monotonic() - self._shown_at >= SECONDS_BETWEEN_UPDATES:
+            self._shown_at = time.monotonic()
+            done = (epoch - 1) * self._steps + batch
+            self._progress.update(self._task, description=self._words(epoch), completed=done)
 
     def epoch(self, record: Record) -> None:
         self._progress.update(
@@ -204,7 +195,6 @@ class ProgressBar(Sink):
             metrics=_shown(record),
             speed=f"{record[SPEED]:,.0f}/s",
         )
-        self._shown_at, self._samples = time.monotonic(), 0
 
 
 @contextmanager

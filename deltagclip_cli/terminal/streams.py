@@ -1,13 +1,12 @@
 """Standard input, output and error, as every command may rely on them.
 
-All three are there. What cannot be encoded is replaced. Output that nobody takes any more, for a
+All three are there. What cannot be encoded is written out. Output that nobody takes any more, for a
 pipe was closed, a terminal hung up or a disk is full, ends no training: it goes nowhere from then
 on. A command whose answer it was says so in the end.
 """
 
 from __future__ import annotations
 
-import codecs
 import errno
 import io
 import json
@@ -23,15 +22,11 @@ from deltagclip_cli.core import DeltaGClipError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-_REPLACED = "deltagclip_replaced"
-# Else a table's mark for the best would be that for the unknown.
-_INSTEAD = str.maketrans("•≈≤≥–−·→×…", "*~<>--->x.")
 _LEAVINGS = {errno.EPIPE, errno.EIO}  # of a reader such as head, and of a terminal
 
 
 def prepare() -> None:
     """Make this process's standard streams fit to be used."""
-    codecs.register_error(_REPLACED, _replaced)
     for descriptor in range(3):
         _open_if_closed(descriptor)
     if sys.stdin is None:
@@ -50,20 +45,11 @@ def check_output() -> None:
 
 def write_json(text: str) -> None:
     """Print text that is JSON, unchanged or, where the output has no such letters, escaped."""
-    known = text.encode(sys.stdout.encoding or "utf-8", "ignore").decode(
-        sys.stdout.encoding or "utf-8"
-    )
-    if known != text or not text.replace("\n", "").isprintable():
+    is_unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    if not is_unicode or not text.replace("\n", "").isprintable():
         text = re.sub(r"[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
     sys.stdout.write(text)
     check_output()
-
-
-def _replaced(error: UnicodeError) -> tuple[str, int]:
-    """A text that cannot be encoded, with as many letters of ASCII."""
-    assert isinstance(error, UnicodeEncodeError)
-    text = error.object[error.start : error.end].translate(_INSTEAD)
-    return "".join(c if c.isascii() else "?" for c in text), error.end
 
 
 def _open_if_closed(descriptor: int) -> None:
@@ -99,7 +85,7 @@ def _endless(stream: TextIO | None, descriptor: int) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(_Descriptor(descriptor, "wb", closefd=False)),
         encoding=getattr(stream, "encoding", None),
-        errors=_REPLACED,
+        errors="backslashreplace",
         line_buffering=descriptor == 2 or getattr(stream, "line_buffering", False),
         write_through=getattr(stream, "write_through", False),
     )

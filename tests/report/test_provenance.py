@@ -57,9 +57,9 @@ def test_what_was_not_the_same_is_counted(tmp_path: Path) -> None:
 def test_each_setting_has_its_trial_under_a_name_of_its_own(tmp_path: Path) -> None:
     runs = [made(tmp_path, name, seed) for name in ("a b", "a&b") for seed in range(2)]
     specs = provenance(runs).trials
-    assert [spec.file for spec in specs] == ["tiny-a-b.yaml", "tiny-a-b-2.yaml"]
-    assert [spec.title for spec in specs] == ["tiny · a b", "tiny · a&b"]
-    assert "label: a&b" in specs[1].text
+    assert [spec["file"] for spec in specs] == ["tiny-a-b.yaml", "tiny-a-b-2.yaml"]
+    assert [spec["title"] for spec in specs] == ["tiny · a b", "tiny · a&b"]
+    assert "label: a&b" in specs[1]["text"]
 
 
 def test_other_programs_runs_tell_where_they_are() -> None:

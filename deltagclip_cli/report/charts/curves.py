@@ -12,6 +12,7 @@ from deltagclip_cli.report.appearance import DrawnSetting, on_paper
 from deltagclip_cli.report.charts.bounds import SHOWN as IN_CERTIFICATES
 from deltagclip_cli.report.charts.lines import POINTS_ON_PAPER, LineCharts, Panel, may_be_log
 from deltagclip_cli.report.charts.steps import SHOWN as IN_STEPS
+from deltagclip_cli.results.read.run import split_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,11 +36,11 @@ class Curves(LineCharts):
             name for each in self.settings for run in each.row.runs for name in run.curves
         )
         found: dict[str, dict[str, str]] = {
-            quantity: {} for quantity in (*_FIRST, _split(self.comparison.question.metric)[1])
+            quantity: {} for quantity in (*_FIRST, split_metric(self.comparison.question.metric)[1])
         }
         for name in names:
             if name not in IN_STEPS | IN_CERTIFICATES and not name.startswith("perf/"):
-                dataset, quantity = _split(name)
+                dataset, quantity = split_metric(name)
                 found.setdefault(quantity, {})[dataset] = name
         order = list(SETS)
         return {
@@ -79,9 +80,3 @@ class Curves(LineCharts):
         roles = {line.role for line in lines}
         title = f"{roles.pop()} {quantity}".strip() if len(roles) == 1 else quantity
         return Panel(title, lines, may_be_log(quantity))
-
-
-def _split(metric: str) -> tuple[str, str]:
-    """Return a data set, if the name begins with one, and the quantity."""
-    dataset, slash, quantity = metric.partition("/")
-    return (dataset, quantity) if slash and dataset and dataset in SETS else ("", metric)

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
+from string import Template
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
@@ -206,54 +207,49 @@ def latex(tables: Iterable[Table]) -> str:
     return packages + "\n".join(_latex(table, _latex_escape()) for table in tables)
 
 
+_SHORT = Template(
+    r"""\begin{table}
+\centering
+\caption{$title}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
+\begin{tabular}{$columns}
+\toprule
+$head
+\midrule
+$body
+\bottomrule
+\end{tabular}}\par\smallskip
+{\footnotesize $notes\par}
+\end{table}
+"""
+)
+_LONG = Template(
+    r"""{\footnotesize
+\begin{longtable}{$columns}
+\caption{$title} \\
+\toprule
+$head
+\midrule
+\endhead
+\bottomrule
+\endlastfoot
+$body
+\end{longtable}}
+{\footnotesize $notes\par}
+"""
+)
+
+
 def _latex(table: Table, escape: Callable[[str], str]) -> str:
-    head = [" & ".join(map(escape, table.headings)) + r" \\", r"\midrule"]
-    body = []
-    for row in table.rows:
-        cells = (_in_bold(cell, escape, r"\textbf{{{}}}") for cell in row)
-        body.append(" & ".join(cells) + r" \\")
-    caption = rf"\caption{{{escape(table.title)}}}"
-    columns = f"{{l{'r' * (len(table.headings) - 1)}}}"
-    layout = _short_table if len(table.rows) <= _MOST_ROWS else _long_table
-    notes = " ".join(map(escape, table.notes))
-    return "\n".join(layout(caption, columns, head, body, rf"{{\footnotesize {notes}\par}}")) + "\n"
-
-
-def _short_table(
-    caption: str, columns: str, head: list[str], body: list[str], notes: str
-) -> list[str]:
-    return [
-        r"\begin{table}",
-        r"\centering",
-        caption,
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{columns}",
-        r"\toprule",
-        *head,
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}}\par\smallskip",
-        notes,
-        r"\end{table}",
-    ]
-
-
-def _long_table(
-    caption: str, columns: str, head: list[str], body: list[str], notes: str
-) -> list[str]:
-    return [
-        r"{\footnotesize",
-        rf"\begin{{longtable}}{columns}",
-        rf"{caption} \\",
-        r"\toprule",
-        *head,
-        r"\endhead",
-        r"\bottomrule",
-        r"\endlastfoot",
-        *body,
-        r"\end{longtable}}",
-        notes,
-    ]
+    rows = [[_in_bold(cell, escape, r"\textbf{{{}}}") for cell in row] for row in table.rows]
+    head, *body = (" & ".join(cells) + r" \\" for cells in [map(escape, table.headings), *rows])
+    return (_SHORT if len(rows) <= _MOST_ROWS else _LONG).substitute(
+        title=escape(table.title),
+        columns="l" + "r" * (len(table.headings) - 1),
+        head=head,
+        body="\n".join(body),
+        notes=" ".join(map(escape, table.notes)),
+    )
 
 
 def _latex_escape() -> Callable[[str], str]:

@@ -115,6 +115,13 @@ SETS = {
 }
 """Words of folders and tags for the parts of the data, and this project's."""
 
+
+def split_metric(name: str) -> tuple[str, str]:
+    """Return the data set that a metric was measured on, if its name says so, and the quantity."""
+    dataset, slash, quantity = name.partition("/")
+    return (dataset, quantity) if slash and dataset in SETS.values() else ("", name)
+
+
 _QUANTITIES = {"loss": "loss", "acc": "accuracy", "accuracy": "accuracy", "top1": "accuracy"}
 _SINGLE = {"grad_norm": "optim/grad_norm", "lr": "optim/lr", "learning_rate": "optim/lr"}
 
