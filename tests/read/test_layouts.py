@@ -96,14 +96,6 @@ def test_what_follows_a_host_is_never_merged_in_silence() -> None:
     assert notes[0].endswith("If they are repetitions, say with --group where the seed is")
 
 
-def test_hosts_of_one_cluster_are_told_where_seeds_are_known() -> None:
-    _, notes = read(UNDERSTOOD["hugging face, several hosts"].paths())
-    assert notes == [
-        "Seeds of one setting differ in what follows the time-stamp (node0, node1, node2), which is"
-        " taken for a host's name."
-    ]
-
-
 def test_hosts_of_one_cluster_are_kept_apart_where_seeds_are_not_known() -> None:
     paths = Layout("{o}/May19_{t}_node{s}", "").paths()
     named, notes = read(paths)

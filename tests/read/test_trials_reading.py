@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from run_cases import Record, finish, lines, make_run, record
-from tiny_spec import TINY, trial_of, trials_of
+from tiny_spec import trial_of, trials_of
 
 from deltagclip_cli.core import RunFolderError
-from deltagclip_cli.results.read import tree as module
 from deltagclip_cli.results.read.run import Group, Outcome, Reading, Run
 from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.folder import RunFolder, lines_of
@@ -159,38 +158,6 @@ def test_two_labels_of_one_setting_are_two_groups(tmp_path: Path) -> None:
 
 
 # -------------------------------------------------------------------- trials
-
-
-def test_a_trial_is_what_its_file_says_though_not_each_is_parsed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Files that differ in the line of the seed are parsed once."""
-    text = TINY.replace("name: synthetic,", "name: synthetic, data_seed: 5,")
-    trials = trials_of(tmp_path, "seeds=[0, 1, 2147483647]", text=text)
-    trials += trials_of(tmp_path, "seeds=[0, 1]", "data.data_seed=6", text=text)
-    paths = [make_run(tmp_path, trial).path for trial in trials]
-    assert "\n  data_seed: 5\n" in RunFolder(paths[0]).trial_file.read_text()
-    expected = {path: RunFolder(path).trial() for path in paths}
-    parsed = []
-    trial_of_folder = RunFolder.trial
-    monkeypatch.setattr(RunFolder, "trial", lambda f: parsed.append(f) or trial_of_folder(f))
-    found, problems = module._trials(paths)
-    assert (found, problems) == (expected, [])
-    for path, trial in expected.items():
-        assert found[path].identity == trial.identity
-        assert found[path].settings == trial.settings
-    assert len(parsed) == 4  # two labels under two seeds of the data
-
-
-def test_a_file_whose_seed_is_elsewhere_is_parsed_as_a_whole(tmp_path: Path) -> None:
-    """Such as one that was edited by hand: the seed last and without an end of line."""
-    one, two = trials_of(tmp_path, "seeds=[0, 1]")[:2]
-    folders = [make_run(tmp_path, trial) for trial in (one, two)]
-    for folder, seed in zip(folders, (3, 4), strict=True):
-        text = folder.trial_file.read_text()
-        rest = "".join(line for line in text.splitlines(True) if not line.startswith("seed:"))
-        folder.trial_file.write_text(f"{rest}seed: {seed}")
-    assert [run.seed for run in read_trials(f.path for f in folders).runs] == [3, 4]
 
 
 @pytest.mark.parametrize(

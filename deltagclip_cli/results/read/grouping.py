@@ -80,7 +80,9 @@ class Naming:
         if self._pattern is not None:
             return [_matched(self._pattern, run) for run in runs], []
         in_order = sort_runs(runs)
-        return [_named(each) for each in in_order], notes_on(in_order)
+        sizes = Counter(run.key for run in in_order)
+        notes = [*_on_what_is_apart(in_order, sizes), *_on_what_is_one(in_order, sizes)]
+        return [_named(each) for each in in_order], notes
 
 
 def _matched(pattern: re.Pattern[str], run: Found) -> Named:
@@ -98,12 +100,6 @@ def _named(run: Sorted) -> Named:
     words = {printable(name): printable(word) for name, word in run.settings.items()}
     group = Group(printable(experiment), printable(run.label or experiment), words)
     return Named(group, None if run.seed is None else printable(run.seed))
-
-
-def notes_on(runs: Sequence[Sorted]) -> list[str]:
-    """A sentence or two on each doubt that names leave; none if they leave none."""
-    sizes = Counter(run.key for run in runs)
-    return [*_on_what_is_apart(runs, sizes), *_on_hosts(runs), *_on_what_is_one(runs, sizes)]
 
 
 def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -> list[str]:
@@ -128,12 +124,6 @@ def _on_what_is_apart(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -
         return []
     how = f"add {_option(pattern)}" if pattern else "say with --group where the seed is"
     return [f"{' '.join(found)} If they are repetitions, {how}"]
-
-
-def _on_hosts(runs: Sequence[Sorted]) -> list[str]:
-    words = [word for run in runs for word in run.hosts]
-    what = f"Seeds of one setting differ in {_WHATS[PartKind.HOST]} ({_few(words)})"
-    return [f"{what}, which is taken for a host's name."] if words else []
 
 
 def _on_what_is_one(runs: Sequence[Sorted], sizes: Counter[tuple[str, ...]]) -> list[str]:

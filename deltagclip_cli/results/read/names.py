@@ -245,7 +245,6 @@ class Sorted:
     seed: str | None  # None if nobody knows it
     # the kinds of parts of its name that may be no settings, and count as such
     doubts: Collection[PartKind] = ()
-    hosts: Sequence[str] = ()  # words that differ within its group, and count as names of hosts
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -287,18 +286,16 @@ def _told_apart(label: str, settings: Mapping[str, str], runs: Sequence[Found]) 
     if not any(seeds) and _are_no_settings(numbers):
         seeds = [(number[0].lstrip("0") or "0") if number else None for number in numbers]
         differing = [kind for kind in differing if kind is not PartKind.NUMBER]
-    hosts: list[str] = []
     if None not in seeds and len(set(seeds)) == len(seeds):
         is_host = PartKind.HOST in differing and _are_hosts(
             [r.name.words(PartKind.HOST) for r in runs]
         )
-        hosts = sorted({" ".join(run.name.words(PartKind.HOST)) for run in runs}) if is_host else []
         differing = [PartKind.HOST] if PartKind.HOST in differing and not is_host else []
     elif _are_sweeps([run.name.words(PartKind.STAMP) for run in runs], seeds):
         differing.append(PartKind.STAMP)
     kept = frozenset(differing)
     return [
-        Sorted(run, _label(run.name, kept) if kept else label, settings, seed, kept, hosts)
+        Sorted(run, _label(run.name, kept) if kept else label, settings, seed, kept)
         for run, seed in zip(runs, seeds, strict=True)
     ]
 

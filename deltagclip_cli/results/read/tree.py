@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shlex
-import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +27,6 @@ from deltagclip_cli.core import (
     UsageError,
     nearest,
     printable,
-    read_file,
     stopped,
     subfolders,
 )
@@ -45,7 +42,6 @@ from deltagclip_cli.spec.trial import Trial, differing_settings
 
 _MOST_PROBLEMS = 20
 _TRIAL_FILE = RunFolder(Path()).trial_file.name
-_SEED = re.compile(r"^seed: (\d{1,20})\n", re.MULTILINE)
 _OUTCOMES = {
     State.FINISHED: Outcome.FINISHED,
     State.DIVERGED: Outcome.DIVERGED,
@@ -69,7 +65,7 @@ class Place:
 
     def folders(self) -> list[Path]:
         """Return the folders to search; an error if one does not exist, or is still to begin."""
-        if not self.targets and not _is_folder(self.runs):
+        if not self.targets and not os.path.isdir(self.runs):
             raise UsageError(
                 f"{self.runs}: there is no such folder.\n"
                 "  Name a folder with runs, or the runs folder with --runs DIR."
@@ -100,7 +96,7 @@ class Place:
     def _folder(self, target: str) -> Path:
         is_name = target == Path(target).name != ".."  # no path that leads out of the runs folder
         for path in ([self.runs / target] if is_name else []) + [Path(target)]:
-            if target and _is_folder(path):
+            if target and os.path.isdir(path):
                 return path
         if target in (specified := experiment_names(self.spec)):
             raise self.not_begun()
@@ -121,15 +117,6 @@ class Place:
             f"{', '.join(self.targets) or self.runs}: no trial has begun yet.\n"
             f"  {how_far} shows how far they are; deltagclip sweep runs them."
         )
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # of a name that none can have
-        return False
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
 def read_tree(roots: Iterable[Path], naming: Naming) -> Reading:
@@ -172,7 +159,13 @@ def _runs(
 
 def read_trials(paths: Iterable[Path]) -> Reading:
     """Read run folders; one whose trial cannot be read is a problem, not an error."""
-    trials, problems = _trials(paths)
+    trials: dict[Path, Trial] = {}
+    problems = []
+    for path in paths:
+        try:
+            trials[path] = RunFolder(path).trial()
+        except RunFolderError as error:
+            problems.append(str(error).rpartition("\n")[0])  # without the advice
     groups = _groups(trials)
     runs = []
     for path, trial in trials.items():
@@ -180,37 +173,6 @@ def read_trials(paths: Iterable[Path]) -> Reading:
         runs.append(run)
         problems += problem
     return Reading(runs, problems)
-
-
-def _trials(paths: Iterable[Path]) -> tuple[dict[Path, Trial], list[str]]:
-    """The trial of each folder.
-
-    To parse and check a ``trial.yaml`` takes milliseconds. Those of one setting differ in the line
-    of the seed, and are parsed once.
-    """
-    known: dict[str, Trial] = {}
-    trials: dict[Path, Trial] = {}
-    problems = []
-    for path in paths:
-        folder = RunFolder(path)
-        rest, seed = _without_seed(folder.trial_file)
-        try:
-            if seed is None or rest not in known:
-                known[rest] = folder.trial()
-        except RunFolderError as error:
-            problems.append(str(error).rpartition("\n")[0])  # without the advice
-        else:
-            trials[path] = known[rest] if seed is None else known[rest].with_seed(seed)
-    return trials, problems
-
-
-def _without_seed(trial_file: Path) -> tuple[str, int | None]:
-    with suppress(OSError, UnicodeDecodeError):
-        text = read_file(trial_file).decode()
-        found = _SEED.search(text)
-        if found is not None:
-            return text[: found.start()] + text[found.end() :], int(found[1])
-    return "", None
 
 
 def _key(trial: Trial) -> str:
