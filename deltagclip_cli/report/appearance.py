@@ -70,8 +70,8 @@ class LineStyles:
     def of(cls, comparisons: Sequence[Comparison]) -> LineStyles:
         """Choose the line styles of an answer with these comparisons."""
         firsts: dict[str, str] = {}
-        for row in (row for each in comparisons for row in each.rows):
-            firsts.setdefault(row.group.optimizer, row.group.name)
+        for label, row in (item for each in comparisons for item in each.best.items()):
+            firsts.setdefault(label, row.group.name)
         chosen = [row for each in comparisons for row in _chosen(each)]
         rows = [*chosen, *(row for each in comparisons for row in each.rows)]
         settings: dict[str, LineStyle] = {}
@@ -125,14 +125,10 @@ def on_paper(settings: Iterable[DrawnSetting]) -> list[DrawnSetting]:
 
 def _chosen(comparison: Comparison) -> list[Row]:
     """Choose for figures the baseline, the best setting of each optimizer, the best others."""
-    rows = list(comparison.rows)
-    firsts: dict[str, Row] = {}
-    for row in rows:
-        firsts.setdefault(row.group.optimizer, row)
     before = [row for row in (comparison.baseline,) if row is not None]
-    names = _names([*before, *firsts.values(), *rows])
+    names = _names([*before, *comparison.best.values(), *comparison.rows])
     chosen = list(dict.fromkeys(names))[:MOST_SETTINGS]
-    return [row for row in rows if row.group.name in chosen]
+    return [row for row in comparison.rows if row.group.name in chosen]
 
 
 def left_out_note(comparison: Comparison) -> str:

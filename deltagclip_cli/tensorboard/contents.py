@@ -63,7 +63,7 @@ class Contents:
         sections = [self._section(each) for each in comparisons]
         found: dict[str, Files] = {}
         for section, comparison in zip(sections, comparisons, strict=True):
-            best = _best_of_each(comparison)
+            best = list(comparison.best.values())
             for row in comparison.rows:
                 path = self._names.path(section.title, row.group, row.group.name)
                 bands = {m: each for m in section.metrics if (each := band(row.once, m))}
@@ -87,7 +87,7 @@ class Contents:
         names = dict.fromkeys(n for row in comparison.rows for r in row.runs for n in r.curves)
         metrics = sorted(names, key=lambda name: name != metric)
         heading = comparison.title
-        if len(_best_of_each(comparison)) < len(comparison.rows):
+        if len(comparison.best) < len(comparison.rows):
             heading += f" · best setting of each by {metric}"
         return Section(title, heading, metrics)
 
@@ -160,14 +160,6 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
         metric = usual_metric(each) or next((name for run in each for name in run.curves), "")
         questions[name] = Question(metric, bool(known_direction(metric, each)), Moment())
     return compare_runs(runs, questions)
-
-
-def _best_of_each(comparison: Comparison) -> list[Row]:
-    """The best setting of each optimizer; rows come in that order."""
-    best: dict[str, Row] = {}
-    for row in comparison.rows:
-        best.setdefault(row.group.optimizer, row)
-    return list(best.values())
 
 
 def _tag(row: Row, metric: str) -> str:

@@ -185,18 +185,19 @@ def _assert_experiment(found: Json, seen: Sequence[Seen], asked: Asked) -> None:
     _assert_sensitivity(found, order, values)
 
 
-def same(found: Any, expected: Any) -> None:
+def same(found: Any, expected: Any, rel: float = 1e-7) -> None:
     """Equal, and numbers but for rounding; what is not finite is null."""
     if isinstance(expected, Mapping):
         assert found is not None and found.keys() == expected.keys(), (found, expected)
         for key, item in expected.items():
-            same(found[key], item)
+            # Limits of effect sizes are scipy's, of about five digits.
+            same(found[key], item, 1e-4 if key == "effect_interval" else rel)
     elif isinstance(expected, list):
         assert len(found) == len(expected), (found, expected)
         for one, other in zip(found, expected, strict=True):
-            same(one, other)
+            same(one, other, rel)
     elif isinstance(expected, float):
-        number = pytest.approx(expected, rel=1e-7, abs=1e-13)
+        number = pytest.approx(expected, rel=rel, abs=1e-13)
         assert found == (number if math.isfinite(expected) else None), (found, expected)
     else:
         assert found == expected

@@ -85,4 +85,4 @@ def test_a_mode_does_not_turn_a_metric_whose_name_tells() -> None:
 def test_a_metric_that_no_run_has_cannot_be_a_target() -> None:
     with pytest.raises(UsageError, match="--target tset/loss=3: no run has that metric") as caught:
         Target.parse("tset/loss=3", RUNS)
-    assert "metrics: test/loss, " in str(caught.value)
+    assert "did you mean 'test/loss'?" in str(caught.value)

@@ -168,7 +168,10 @@ def overall(comparisons: Sequence[Comparison]) -> Overall | None:
     """Compare across experiments; None for a single one, or without two optimizers in all."""
     if len(comparisons) < 2:
         return None
-    best = {each.title: _best(each.rows) for each in comparisons}
+    best = {
+        each.title: {label: row for label, row in each.best.items() if row.summary is not None}
+        for each in comparisons
+    }
     places = {each.title: _places(best[each.title], each.question) for each in comparisons}
     ranking = ranks(places, dict.fromkeys(places, False))
     if len(ranking.mean_rank) < 2:
@@ -192,15 +195,6 @@ def overall(comparisons: Sequence[Comparison]) -> Overall | None:
         ranking = replace(ranking, p=None)  # runs under several conditions are not independent
     chosen = any(len(each.rows) > len(best[each.title]) for each in comparisons)
     return Overall(ranking, profiles, len(timed), experiments, chosen)
-
-
-def _best(rows: Sequence[Row]) -> dict[str, Row]:
-    """Return the best row of each optimizer that has values, of rows with the best first."""
-    best: dict[str, Row] = {}
-    for row in rows:
-        if row.summary is not None:
-            best.setdefault(row.group.optimizer, row)
-    return best
 
 
 def _places(rows: Mapping[str, Row], question: Question) -> dict[str, float]:

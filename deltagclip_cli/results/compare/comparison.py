@@ -196,6 +196,14 @@ class Comparison:
     baseline: Row | None  # what the others were tested against; None if there is none here
 
     @property
+    def best(self) -> dict[str, Row]:
+        """The best setting of each optimizer, by its label."""
+        found: dict[str, Row] = {}
+        for row in self.rows:
+            found.setdefault(row.group.optimizer, row)
+        return found
+
+    @property
     def target(self) -> Target | None:
         """The target that counts here."""
         return self.question.target(self.experiment)
