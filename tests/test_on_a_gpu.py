@@ -44,7 +44,7 @@ def test_a_part_that_hangs_is_ended_and_keeps_what_it_recorded(
 ) -> None:
     (tmp_path / "gpu_parts.py").write_text(RECORDS_AND_HANGS)
     monkeypatch.setattr(script, "HERE", tmp_path)
-    monkeypatch.setattr(script, "PARTS", [script.Part("waits", 1.0)])
+    monkeypatch.setattr(script, "PARTS", [script.Part("waits", 3.0)])
     monkeypatch.setattr(sys, "argv", [])
     code, results = results_of(script, tmp_path / "out")
     part = results["parts"]["waits"]

@@ -514,7 +514,7 @@ def test_nasty_names_are_latex(deltagclip: Invoke, nasty: Path, tmp_path: Path) 
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
         cwd=tmp_path,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 0, done.stdout.decode("utf-8", "replace")[-2000:]
 
@@ -686,7 +686,7 @@ for folder in ("runs", "logs"):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     ours, others = (set(json.loads(line)) for line in done.stdout.splitlines())

@@ -163,7 +163,7 @@ def test_neither_does_a_trial_that_is_finished_already(trained: Path) -> None:
 
 def python(folder: Path, program: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -33,7 +33,7 @@ def run(
         cwd=folder,
         env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
 
 

@@ -268,7 +268,7 @@ def test_into_a_pipe_no_colours_are_written(trained: Path) -> None:
             [sys.executable, "-m", "deltagclip_cli", *words],
             cwd=trained,
             capture_output=True,
-            timeout=60,
+            timeout=300,
         )
         assert b"\x1b" not in done.stdout + done.stderr
         assert done.stdout + done.stderr

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,7 @@ def test_asking_whether_a_claim_is_held_does_not_get_in_the_way(tmp_path: Path) 
     asker.start()
     try:
         for _ in range(200):
-            with claimed(file, "in use"):
+            with claimed(file, "in use", patience=60):  # the asker may lose the processor
                 pass
     finally:
         asking.set()
@@ -95,9 +94,8 @@ def test_a_claim_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
         assert process.stdin is not None
         ending = threading.Timer(0.1, process.stdin.close)
         ending.start()
-        begin = time.monotonic()
-        with claimed(file, "in use"):
-            assert time.monotonic() - begin > 0.05
+        with claimed(file, "in use", patience=60):
+            assert process.stdin.closed
         ending.join()
 
 

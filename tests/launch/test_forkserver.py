@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -35,7 +34,8 @@ from deltagclip_cli.launch import forkserver
 forkserver._LOADED = []
 there = forkserver.ForkServer()
 there.open()
-work = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+work = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('at work', 'w');"
+work += "time.sleep(600)"
 there.call(exec, work, should_stop=lambda: False)
 """
 SLOW = """
@@ -48,9 +48,11 @@ there.call(time.sleep, 0, should_stop=lambda: False)
 """
 
 
-def start(place: Place, program: str, *, seconds: float = 60) -> subprocess.Popen[bytes]:
+def start(place: Place, program: str, *, slow: int = 99) -> subprocess.Popen[bytes]:
+    """Start a program, whose fork servers load for minutes the first few times."""
     (place.path / "slow_to_load.py").write_text(
-        f"import time; open('loading', 'a').write('.'); time.sleep({seconds})"
+        "import os, time; open('loading', 'a').write('.');"
+        f"time.sleep(600 if os.path.getsize('loading') <= {slow} else 0)"
     )
     environment = {**os.environ, "PYTHONPATH": str(place.path)}
     return subprocess.Popen(
@@ -66,10 +68,10 @@ def loads(place: Place, times: int = 1) -> bool:
 def test_a_process_that_will_not_stop_ends_soon_after_its_parent(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with start(place, STUBBORN) as parent:
-        wait_for(lambda: len(place.processes()) == 4, "a tracker, a server and its fork")
-        time.sleep(0.2)  # in which the fork comes to work
+        wait_for((place.path / "at work").exists, "the fork to be at work")
+        assert len(place.processes()) == 4, "a tracker, a server and its fork"
         parent.kill()
-    place.wait_until_left(patience=5)
+    place.wait_until_left(patience=60)
 
 
 def test_who_has_loaded_the_data_of_a_sweep_that_was_killed_says_nothing(
@@ -84,7 +86,7 @@ def test_who_has_loaded_the_data_of_a_sweep_that_was_killed_says_nothing(
 
 def test_a_fork_server_that_is_killed_is_started_again_a_few_times(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    with start(place, SLOW, seconds=0.5) as parent:
+    with start(place, SLOW, slow=2) as parent:
         for times in (1, 2):
             wait_for(lambda times=times: loads(place, times), "the fork server to load")
             (server,) = place.fork_servers()

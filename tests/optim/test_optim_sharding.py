@@ -37,7 +37,7 @@ def together(tmp_path_factory) -> dict[str, Any]:
         )
         for rank in range(WORLD)
     ]
-    errors = [worker.communicate(timeout=120)[1] for worker in workers]
+    errors = [worker.communicate(timeout=300)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0], "\n".join(errors)
     return torch.load(folder / "results.pt", weights_only=True)
 

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -249,14 +250,17 @@ def test_a_process_waits_for_another_that_is_downloading(
     lock.enter_context(claimed(tmp_path / ".MNIST.lock", ""))
 
     def finish() -> None:
+        end = time.monotonic() + 60
+        while "waiting for another process" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)
         write_mnist(tmp_path, "MNIST")
         lock.close()
 
-    timer = threading.Timer(0.2, finish)
-    timer.start()
+    other = threading.Thread(target=finish)
     with caplog.at_level(logging.INFO, logger="deltagclip_cli"):
+        other.start()
         assert len(torchvision_sets.mnist(tmp_path, None).train) == 30
-    timer.join()
+    other.join()
     assert fake_download == []
     assert "waiting for another process" in caplog.text
 

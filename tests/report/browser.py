@@ -70,8 +70,8 @@ class Browser:
         self.run("for (const type of ['beforeprint', 'afterprint']) dispatchEvent(new Event(type))")
 
     def wait(self, condition: Callable[[], Any]) -> None:
-        """Wait until something is so; fail after a few seconds."""
-        WebDriverWait(self.driver, 5, poll_frequency=0.02).until(lambda _: condition())
+        """Wait until something is so; fail after a minute."""
+        WebDriverWait(self.driver, 60, poll_frequency=0.02).until(lambda _: condition())
 
     @contextmanager
     def prefers_dark(self) -> Iterator[None]:

@@ -32,7 +32,7 @@ def deltagclip(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         env=surroundings(folder),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -229,7 +229,7 @@ def test_tensorboard_is_given_what_it_was_given(
         text=True,
     )
     assert process.stdout
-    too_long = threading.Timer(60, process.kill)
+    too_long = threading.Timer(300, process.kill)
     too_long.start()
     try:
         said = next((line for line in process.stdout if "http://localhost" in line), "")

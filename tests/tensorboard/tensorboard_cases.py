@@ -89,7 +89,7 @@ def runs_in(root: Path, pattern: str | None = None) -> Sequence[Run]:
     return read_tree([root], Naming(pattern)).runs
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 120.0) -> bool:
     """Whether something comes to be before long."""
     end = time.monotonic() + seconds
     while not holds():
@@ -99,8 +99,9 @@ def eventually(holds: Callable[[], bool], seconds: float = 15.0) -> bool:
     return True
 
 
-def _let_interrupts_in() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who started the tests may have it ignored
+def _let_signals_in() -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):  # who started the tests may have them ignored
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Shown:
@@ -124,7 +125,7 @@ class Shown:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=_let_interrupts_in,
+            preexec_fn=_let_signals_in,
         )
         assert self.process.stdout is not None
         self.page = self.process.stdout.readline().strip()
@@ -137,7 +138,7 @@ class Shown:
     def get(self, path: str, **query: str) -> Any:
         """What the server answers to a question."""
         words = f"?{urlencode(query)}" if query else ""
-        with urlopen(f"{self.server}data/{path}{words}", timeout=10) as answer:
+        with urlopen(f"{self.server}data/{path}{words}", timeout=300) as answer:
             return json.load(answer)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -147,7 +148,7 @@ class Shown:
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urlopen(request, timeout=10) as answer:
+        with urlopen(request, timeout=300) as answer:
             return json.load(answer)
 
     def children(self) -> list[int]:
@@ -167,5 +168,5 @@ class Shown:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal and wait; gives the exit code and what it said on stderr."""
         self.process.send_signal(number)
-        _, words = self.process.communicate(timeout=30)
+        _, words = self.process.communicate(timeout=300)
         return self.process.returncode, words

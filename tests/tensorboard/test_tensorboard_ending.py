@@ -47,7 +47,7 @@ def test_ports_that_are_taken_are_passed_by_unless_they_were_asked_for(tmp_path:
         taken.listen()
         port = str(taken.getsockname()[1])
         refused = Shown(tmp_path, "--port", port)
-        _, words = refused.process.communicate(timeout=30)
+        _, words = refused.process.communicate(timeout=300)
         assert refused.process.returncode == 2
         assert f"error: --host localhost --port {port}: TensorBoard could not bind" in words
         assert "Say another --host or --port." in words and refused.is_put_away()
@@ -56,6 +56,6 @@ def test_ports_that_are_taken_are_passed_by_unless_they_were_asked_for(tmp_path:
 def test_a_host_that_is_not_this_machine_is_refused(tmp_path: Path) -> None:
     sweep(tmp_path / "runs", seeds=1)
     refused = Shown(tmp_path, "--host", "203.0.113.7")
-    _, words = refused.process.communicate(timeout=30)
+    _, words = refused.process.communicate(timeout=300)
     assert refused.process.returncode == 2
     assert "error: --host 203.0.113.7: " in words and refused.is_put_away()

@@ -31,7 +31,7 @@ class Open:
         self.refresh = lambda: refresh(board, place)
 
     def get(self, path: str, **query: str) -> Any:
-        with urlopen(f"{self.server}data/plugin/{path}?{urlencode(query)}", timeout=10) as answer:
+        with urlopen(f"{self.server}data/plugin/{path}?{urlencode(query)}", timeout=300) as answer:
             return json.load(answer)
 
     def runs(self) -> set[str]:

@@ -138,7 +138,7 @@ def test_a_terminal_shows_something_while_the_parts_are_tried_out(
     terminal, shown = Terminal(), []
 
     def look(*_: Any) -> None:
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while not terminal.text.strip() and time.monotonic() < end:
             time.sleep(0.02)
         shown.append(terminal.text)

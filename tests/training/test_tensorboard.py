@@ -127,7 +127,7 @@ class Server:
     def get(self, path: str, **query: str) -> Any:
         query_text = f"?{urllib.parse.urlencode(query)}" if query else ""
         with urllib.request.urlopen(
-            f"{self.address}/data/{path}{query_text}", timeout=10
+            f"{self.address}/data/{path}{query_text}", timeout=300
         ) as answer:
             return json.load(answer)
 
@@ -137,7 +137,7 @@ class Server:
             data=json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=300) as answer:
             return json.load(answer)
 
     def curve(self, run: str, tag: str) -> Curve:
@@ -146,7 +146,7 @@ class Server:
 
     def wait_for(self, runs: int) -> dict[str, Any]:
         """The tags of every run, as soon as so many are loaded."""
-        for _ in range(300):
+        for _ in range(1200):
             try:
                 tags: dict[str, Any] = self.get("plugin/scalars/tags")
                 if len(tags) >= runs:
@@ -252,7 +252,7 @@ def test_tensorboard_that_is_open_sees_a_run_go_on_without_doubled_steps(
     assert checkpoint(RunFolder.of(runs, trial))["step"] == 9
     train(trial, runs)
     expected = curves(RunFolder.of(runs, trial))["train/loss"]
-    for _ in range(150):
+    for _ in range(1200):
         if len(tensorboard.curve(trial.folder, "train/loss")) >= 3:
             break
         time.sleep(0.1)
