@@ -20,7 +20,8 @@ from PIL import Image
 
 from deltagclip_cli.runs.folder import RunFolder
 
-PATIENCE_SECONDS = 120.0  # the machine may be busy
+PATIENCE_SECONDS = 300.0  # the machine may be busy
+NICENESS = 5  # of sweeps: what a test waits for must not be over before it is noticed
 _SECONDS_BETWEEN_LOOKS = 0.01
 
 # Two trials that are over at once, then four of about a second, with a checkpoint now and then.
@@ -49,11 +50,16 @@ _SWEEP = [sys.executable, "-m", "deltagclip_cli", "sweep"]
 TWO = ["--optimizer", "sgd", "--optimizer", "delta-gclip"]  # of each experiment
 
 
-def wait_for(condition: Callable[[], object], what: str, patience: float = PATIENCE_SECONDS) -> Any:
-    """Wait until something is so; the answer of the condition."""
+def wait_for(
+    condition: Callable[[], object],
+    what: str,
+    patience: float = PATIENCE_SECONDS,
+    report: Callable[[], str] = str,
+) -> Any:
+    """Wait until something is so; the answer of the condition. In vain, a report is made."""
     end = time.monotonic() + patience
     while not (answer := condition()):
-        assert time.monotonic() < end, f"in vain waited for: {what}"
+        assert time.monotonic() < end, f"in vain waited for: {what}; {report()}"
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     return answer
 
@@ -103,6 +109,15 @@ class Sweep:
         """Send a signal to the process group, as a terminal does for Ctrl-C."""
         os.killpg(self.process.pid, number)
 
+    def runs_for(self, seconds: float) -> bool:
+        """Whether it has run for so long, on a processor that was its own, or is over."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return True
+        ticks = int(stat[11]) + int(stat[12])
+        return stat[0] == "Z" or ticks >= seconds * os.sysconf("SC_CLK_TCK")
+
     def finish(self, patience: float = PATIENCE_SECONDS) -> Done:
         """Wait for its end."""
         code = self.process.wait(patience)
@@ -114,8 +129,10 @@ class Sweep:
 
 
 def _prepare(files: int | None) -> None:
-    """In the new process: Ctrl-C, which a shell lets its background jobs ignore, and the limit."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """In the new process: signals, which whoever started the tests may have ignored, and limits."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    os.nice(NICENESS)
     if files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
@@ -206,7 +223,7 @@ class Place:
             except OSError:
                 return False
 
-        wait_for(lambda: any(map(loads, self.fork_servers())), f"torch; {self.report()}")
+        self.wait_for(lambda: any(map(loads, self.fork_servers())), "torch")
         return next(filter(loads, self.fork_servers()))
 
     def is_under_way(self, name: str, epochs: int = 10) -> bool:
@@ -220,19 +237,39 @@ class Place:
         """Wait until workers have trained some epochs of trials."""
         for name in names:
             under_way = partial(self.is_under_way, name, epochs)
-            wait_for(under_way, f"{name} to be under way; {self.report()}")
+            self.wait_for(under_way, f"{name} to be under way")
 
     def halt(self, name: str, epochs: int = 10) -> int:
         """Wait until a trial is under way and halt its worker in the middle; its process."""
         self.wait_until_under_way(name, epochs=epochs)
         (pid,) = self.workers()["/".join(f"{name}/0".split("/")[:3])]
         os.kill(pid, signal.SIGSTOP)
+        wait_for(partial(_is_halted, pid), f"{name} to halt")
         assert self.folder(name).result() is None, f"{name} was over too soon"
         return pid
 
+    def halt_all(self, *names: str) -> list[int]:
+        """Halt the workers of trials, each as soon as it is under way; their processes."""
+        halted: dict[str, int] = {}
+
+        def halt_some() -> bool:
+            for name in names:
+                if name not in halted and self.is_under_way(name):
+                    halted[name] = self.halt(name)
+            return len(halted) == len(names)
+
+        self.wait_for(halt_some, f"{names} to be under way")
+        return [halted[name] for name in names]
+
+    def wait_for(
+        self, condition: Callable[[], object], what: str, patience: float = PATIENCE_SECONDS
+    ) -> Any:
+        """Wait until something is so; else say what runs here and what was printed."""
+        return wait_for(condition, what, patience, self.report)
+
     def wait_until_left(self, patience: float = PATIENCE_SECONDS) -> None:
         """Wait until no process is left, however the sweeps ended."""
-        wait_for(lambda: not self.processes(), f"the end of all; {self.report()}", patience)
+        self.wait_for(lambda: not self.processes(), "the end of all", patience)
 
     def report(self) -> str:
         """What runs here and what was printed, for messages."""
@@ -276,6 +313,14 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ") + " "
     except OSError:
         return ""
+
+
+def _is_halted(pid: int) -> bool:
+    """Whether a process has taken a SIGSTOP, or has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "TZX"
+    except OSError:
+        return True
 
 
 def _leads_a_session(pid: int) -> bool:

@@ -176,10 +176,8 @@ class SlurmPlace(Place):
 
     def wait_until_quiet(self, patience: float = PATIENCE_SECONDS) -> None:
         """Wait until no job of this place is queued or runs."""
-        wait_for(
-            lambda: not any(task.is_alive for task in self.tasks()),
-            f"the end of all jobs; {self.report()}",
-            patience,
+        self.wait_for(
+            lambda: not any(task.is_alive for task in self.tasks()), "the end of all jobs", patience
         )
 
     def end_jobs(self) -> None:

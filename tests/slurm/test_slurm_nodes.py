@@ -45,7 +45,7 @@ def test_a_lost_node_gives_its_trials_to_another_even_if_its_processes_live_on(
 
     # Slurm notices after a while, and starts both again. Of the two copies, one waits.
     wait_for(lambda: mended.nodes()[lost].startswith("down"), "the loss to be noticed")
-    wait_for(lambda: place.logs().count("restarts 1") == 2, f"both restarts; {place.report()}")
+    place.wait_for(lambda: place.logs().count("restarts 1") == 2, "both restarts")
     place.wait_until_under_way("long/delta-gclip")
     assert place.task_of("long/sgd").node == other
     status = place.call("status").out
@@ -59,10 +59,10 @@ def test_a_lost_node_gives_its_trials_to_another_even_if_its_processes_live_on(
     # Locks do not hold on every file system. Then the newcomer takes over, and the old one stops.
     folder = place.folder("long/sgd")
     folder.lock_file.unlink()
-    wait_for(lambda: _owner(place, "long/sgd") != old, f"the take-over; {place.report()}")
+    place.wait_for(lambda: _owner(place, "long/sgd") != old, "the take-over")
     place.wait_until_under_way("long/sgd", epochs=150)
     os.kill(old, signal.SIGCONT)
-    wait_for(lambda: old not in place.processes(), f"the end of the old one; {place.report()}")
+    place.wait_for(lambda: old not in place.processes(), "the end of the old one")
     place.wait_until_quiet()
     place.wait_until_left()
     assert_same_numbers(place, undisturbed, count=2)
@@ -145,11 +145,11 @@ def test_a_log_folder_that_was_removed_ends_a_job_at_once_and_another_is_submitt
 
     # The next one has a folder of its own, and needs it no more once it has begun.
     place.submit(*words)
-    wait_for(lambda: "short, job" in place.logs(), f"the second job; {place.report()}")
+    place.wait_for(lambda: "short, job" in place.logs(), "the second job")
     (second,) = (task for task in place.tasks() if task.is_alive)
     shutil.rmtree(place.runs / ".slurm")
     assert "lost" not in place.call("status", "short").out
-    wait_for(place.results, f"the end of the trial; {place.report()}")
+    place.wait_for(place.results, "the end of the trial")
     wait_for(lambda: not run("squeue", "-h", "-j", second.id), "the end of the job")
     assert run("squeue", "-h", "-t", "all", "-j", second.id, "-o", "%T").strip() == "COMPLETED"
     place.wait_until_left()

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slurm
 # Trials of a second or two, which are halted before anything is done to their jobs: so no trial is
 # over too soon, however busy the machine. The asgd divides by zero at its fifth step; and an epoch
 # of `steady` takes so long that whatever happens does so in the middle of one.
+GATE = "until test -e open; do sleep 0.1; done"
 SPEC = """\
 experiments:
   wide: &wide
@@ -45,7 +46,7 @@ experiments:
       time: 10
       optimizers:
         sgd: {pack: 2}
-        gclip: {setup: ["touch started-$SLURM_ARRAY_TASK_ID", sleep 3]}
+        gclip: {setup: ["touch started-$SLURM_ARRAY_TASK_ID", "GATE"]}
   trouble:
     <<: *wide
     seeds: [0]
@@ -65,10 +66,10 @@ experiments:
     slurm: {cpus: 1, time: 10, pack: 2, partition: preemptable, mem: 5000}
   brief:
     <<: *wide
-    epochs: 150
     slurm: {cpus: 1, partition: short, time: 2}
-"""
+""".replace("GATE", GATE)
 SEEDS = range(4)
+_SECONDS_ON_THE_WAY = 2.0  # of a signal, for nobody tells when it has come
 
 
 @pytest.fixture(scope="module")
@@ -104,31 +105,32 @@ def placed(path: Path, spec: str = SPEC) -> Iterator[SlurmPlace]:
 # ------------------------------------------------------------------ what is done to jobs
 
 
-def wait_until_begun(place: SlurmPlace, name: str) -> int:
-    """Wait until a trial has been trained a little; its process."""
-
-    def process() -> int | None:
-        if not list(place.runs.glob(_pattern(name))):
-            return None
-        folder = place.folder(name)
-        owner, beat = read_owner(folder), read_heartbeat(folder)
-        begun = folder.metrics_file.exists() and folder.metrics_file.read_bytes().count(b"\n") > 5
-        return owner.pid if owner and beat and (begun or beat.done > 0) else None
-
-    pid: int = wait_for(process, f"{name} to be begun; {place.report()}")
-    return pid
+def begun_process(place: SlurmPlace, name: str) -> int | None:
+    """The process of a trial that has been trained a little."""
+    if not list(place.runs.glob(_pattern(name))):
+        return None
+    folder = place.folder(name)
+    owner, beat = read_owner(folder), read_heartbeat(folder)
+    begun = folder.metrics_file.exists() and folder.metrics_file.read_bytes().count(b"\n") > 5
+    return owner.pid if owner and beat and (begun or beat.done > 0) else None
 
 
 def halt(place: SlurmPlace, *names: str) -> list[int]:
-    """Halt trials in the middle; their processes."""
-    pids = []
-    for name in names:
-        pids.append(wait_until_begun(place, name))
-        os.kill(pids[-1], signal.SIGSTOP)
-        wait_for(partial(is_halted, pids[-1]), f"{name} to halt")
+    """Halt trials in the middle, each as soon as it is there; their processes."""
+    pids: dict[str, int] = {}
+
+    def halt_some() -> bool:
+        for name in names:
+            if name not in pids and (pid := begun_process(place, name)):
+                os.kill(pid, signal.SIGSTOP)
+                wait_for(partial(is_halted, pid), f"{name} to halt")
+                pids[name] = pid
+        return len(pids) == len(names)
+
+    place.wait_for(halt_some, f"{names} to be begun")
     for name in names:
         assert place.folder(name).result() is None, f"{name} was over too soon"
-    return pids
+    return [pids[name] for name in names]
 
 
 def release(pids: list[int]) -> None:
@@ -172,7 +174,8 @@ def send(task: ArrayTask, *names: str) -> None:
     # If others of the array wait, scancel sends the signal, is told that it could not, and sends it
     # again after five seconds.
     for name in names:
-        run("timeout", 2, "scancel", "-b", "-s", name, task.id, check=False)
+        run("timeout", 4, "scancel", "-b", "-s", name, task.id, check=False)
+    time.sleep(_SECONDS_ON_THE_WAY)
 
 
 def send_while_halted(place: SlurmPlace, trials: list[str], *signals: str) -> None:
@@ -180,22 +183,30 @@ def send_while_halted(place: SlurmPlace, trials: list[str], *signals: str) -> No
     pids = halt(place, *trials)
     (task,) = {place.task_of(trial) for trial in trials}
     send(task, *signals)
-    time.sleep(1.0)  # nobody tells when the last has come
     release(pids)
 
 
 def send_while_it_loads(place: SlurmPlace, trial: str, name: str) -> None:
-    """Send a signal to a task that is loading torch."""
-    task = wait_for(lambda: running_task(place, trial), f"a job of {trial}; {place.report()}")
-    wait_for(lambda: any(map(loads_torch, processes_of(task))), f"torch; {place.report()}")
-    send(task, name)
+    """Send a signal to a task that is loading torch, and is halted meanwhile."""
+    task = place.wait_for(lambda: running_task(place, trial), f"a job of {trial}")
+    loading: list[int] = place.wait_for(
+        lambda: list(filter(loads_torch, processes_of(task))), f"torch of {trial}"
+    )
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in loading:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        if number == signal.SIGSTOP:
+            send(task, name)
 
 
-def send_before_it_begins(place: SlurmPlace, trial: str, name: str) -> None:
-    """Send a signal to a task that has yet to come to our program."""
-    task = place.task_of(trial)
-    wait_for((place.path / f"started-{task.task}").exists, f"its first line; {place.report()}")
-    send(task, name)
+def send_before_they_begin(place: SlurmPlace, signals: dict[str, str]) -> None:
+    """Send signals to the tasks of trials that have yet to come to our program; open the gate."""
+    for trial, name in signals.items():
+        task = place.task_of(trial)
+        place.wait_for((place.path / f"started-{task.task}").exists, "its first line")
+        send(task, name)
+    (place.path / "open").touch()
 
 
 def preempt(place: SlurmPlace, trials: list[str]) -> None:
@@ -340,7 +351,7 @@ def trial_elsewhere(place: SlurmPlace, experiment: str, node: str) -> str:
                 return name
         return None
 
-    name: str = wait_for(find, f"a job on another node; {place.report()}")
+    name: str = place.wait_for(find, "a job on another node")
     return name
 
 
@@ -419,8 +430,7 @@ def struck(
         at_once(
             partial(send_while_it_loads, place, USR1_LOADING, "USR1"),
             partial(send_while_it_loads, place, TERM_LOADING, "TERM"),
-            partial(send_before_it_begins, place, TERM_EARLY, "TERM"),
-            partial(send_before_it_begins, place, USR1_EARLY, "USR1"),
+            partial(send_before_they_begin, place, {TERM_EARLY: "TERM", USR1_EARLY: "USR1"}),
             partial(requeue_while_it_saves, place, CUT_SAVE),
             partial(requeue_while_halted, place, MOVED),
             partial(end_the_time_of_first, seen),
@@ -430,7 +440,7 @@ def struck(
             partial(kill, place, KILLED),
             partial(preempt, place, PREEMPTED),
         )
-        wait_for(lambda: is_coming_back(place, PREEMPTED[0]), f"the requeue; {place.report()}")
+        place.wait_for(lambda: is_coming_back(place, PREEMPTED[0]), "the requeue")
         seen.stopped_early = [
             name
             for name in PREEMPTED
@@ -456,7 +466,7 @@ def struck(
 def end_the_time_of_first(seen: Struck) -> None:
     """Send the early signal to the first task, and see how ``status`` shows its coming back."""
     send_while_halted(seen.place, FIRST, "USR1")
-    wait_for(lambda: is_coming_back(seen.place, FIRST[0]), f"the requeue; {seen.place.report()}")
+    seen.place.wait_for(lambda: is_coming_back(seen.place, FIRST[0]), "the requeue")
     seen.coming_back = statuses(seen.place)
 
 
@@ -612,7 +622,7 @@ def test_the_true_time_limit_is_met_with_a_checkpoint(
     timed: SlurmPlace, undisturbed: SlurmPlace
 ) -> None:
     """Slurm gives notice, the trial saves, the task comes back and ends as undisturbed."""
-    wait_for(lambda: timed.results(), f"its end; {timed.report()}")
+    timed.wait_for(lambda: timed.results(), "its end")
     timed.wait_until_quiet()
     (task,) = timed.tasks()
     assert (task.restarts, task.state) == (1, "COMPLETED")
@@ -640,14 +650,14 @@ def test_cancelling_ends_exactly_what_was_meant(
         place.submit("wide", *wide)  # at last, for its trials are to be halted before they end
         trials = [f"wide/gclip/{seed}" for seed in SEEDS]
         alone, first, second, waiting = trials
-        pids = [pid for name in trials[:3] for pid in halt(place, name)]
+        pids = halt(place, *trials[:3])
         task = place.task_of(waiting)
         assert (task.state, task.reason) == ("PENDING", "JobArrayTaskLimit")
         run("scontrol", "hold", task.id)  # else it would begin in the place of the first
 
         run("scancel", place.task_of(alone).id)
         release(pids[:1])
-        wait_for(lambda: not place.task_of(alone).is_alive, f"its end; {place.report()}")
+        place.wait_for(lambda: not place.task_of(alone).is_alive, "its end")
         assert is_gone(pids[0])
         assert [place.task_of(name).state for name in (first, second)] == ["RUNNING"] * 2
         assert place.states(alone) == ["interrupted"]
@@ -657,10 +667,10 @@ def test_cancelling_ends_exactly_what_was_meant(
         said = place.call("cancel", "wide").out
         assert "Ended 2 running tasks and 1 waiting" in said
         release(pids[1:])
-        wait_for(lambda: all(map(is_gone, pids)), f"their end; {place.report()}")
-        wait_for(
+        place.wait_for(lambda: all(map(is_gone, pids)), "their end")
+        place.wait_for(
             lambda: [each.state for each in place.tasks() if each.is_alive] == ["PENDING"],
-            f"the end of the others; {place.report()}",
+            "the end of the others",
         )
         stand = statuses(place)
         for name in trials[:3]:
@@ -698,8 +708,6 @@ def foreign_job() -> Iterator[str]:
 
 # ------------------------------------------------------------------ all of it
 
-GATE = "['until test -e open; do sleep 0.1; done']"  # so nothing is over before it is watched
-
 
 def test_a_sweep_survives_everything(
     cluster: Cluster, undisturbed: SlurmPlace, tmp_path: Path
@@ -707,8 +715,9 @@ def test_a_sweep_survives_everything(
     """24 trials in two partitions: preempted, out of time, robbed of a node, submitted again."""
     words = ["wide", "brief", "--pack", 2]
     own = "cpus: 1, time: 10, partition: preemptable, mem: 5000, throttle: 4"  # one a node
-    spec = re.sub(r"slurm:\n( {6}.*\n)+", f"slurm: {{{own}, setup: {GATE}}}\n", SPEC)
-    spec = spec.replace("time: 2}", f"time: 2, throttle: 2, setup: {GATE}}}")
+    gate = f"setup: ['{GATE}']"  # so nothing is over before it is watched
+    spec = re.sub(r"slurm:\n( {6}.*\n)+", f"slurm: {{{own}, {gate}}}\n", SPEC)
+    spec = spec.replace("time: 2}", f"time: 2, throttle: 2, {gate}}}")
     with placed(tmp_path / "here", spec) as place:
         assert len(submitted(place, *words)) == 24
 
@@ -718,7 +727,7 @@ def test_a_sweep_survives_everything(
         assert submitted(place, *words) == ["wide/gclip/2", "wide/gclip/3"]
 
         preempted, cut = "wide/sgd/0", "brief/sgd/0"
-        node = wait_for(lambda: place.task_of(preempted).node, f"its start; {place.report()}")
+        node = place.wait_for(lambda: place.task_of(preempted).node, "its start")
         robbed = trial_elsewhere(place, "wide", node)
         at_once(
             partial(preempt, place, [preempted]),
@@ -727,7 +736,7 @@ def test_a_sweep_survives_everything(
             (place.path / "open").touch,
         )
         with node_down(place.task_of(robbed).node):
-            wait_for(lambda: is_coming_back(place, robbed), f"its requeue; {place.report()}")
+            place.wait_for(lambda: is_coming_back(place, robbed), "its requeue")
         assert submitted(place, *words) == []
         homes = {place.task_of(name).id: name for name in (preempted, cut, robbed)}
         place.wait_until_quiet()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from slurm_cases import FOLDER, Cluster, SlurmPlace, run
-from sweep_cases import assert_same_numbers, assert_tells_people, draw_pictures, wait_for
+from sweep_cases import assert_same_numbers, assert_tells_people, draw_pictures
 
+from deltagclip_cli.runs.hold import read_owner
 from deltagclip_cli.slurm.client import ArrayTask
 
 pytestmark = pytest.mark.slurm
@@ -148,11 +151,15 @@ def test_a_script_that_was_edited_and_submitted_by_hand_twice_runs_each_trial_on
         text = text.replace(old, new)
     array.script.write_text(text)
     jobs = [run("sbatch", "--parsable", array.script, cwd="/").strip() for _ in range(2)]
-    wait_for(lambda: place.workers(), f"the worker; {place.report()}")
+    place.wait_until_under_way("tiny/sgd")
+    owner = read_owner(place.folder("tiny/sgd"))
+    assert owner is not None
+    os.kill(owner.pid, signal.SIGSTOP)  # so it is not over before it is asked about
     assert "running: 1" in place.call("status").out
     assert "1 to submit" in place.submit().out  # only the trial that the edited script leaves out
     assert "There is nothing to submit." in place.submit().out
-    wait_for(lambda: not _alive(place, jobs), f"the end of both jobs; {place.report()}")
+    os.kill(owner.pid, signal.SIGCONT)
+    place.wait_for(lambda: not _alive(place, jobs), "the end of both jobs")
     ended = [(task.job, task.task, task.state) for task in place.tasks() if task.job in jobs]
     assert ended == [(jobs[0], 0, "COMPLETED"), (jobs[1], 0, "COMPLETED")]
     limits = run("squeue", "-h", "-t", "all", "-j", ",".join(jobs), "-o", "%l").split()
@@ -306,12 +313,12 @@ def test_what_is_forced_or_retried_goes_on_after_a_requeue_and_does_not_begin_ag
     assert "There is nothing to submit." in place.submit("long", code=1).out
     assert "1 to submit" in place.submit("long", "--retry-failed").out
     assert "1 to submit" in place.submit("long", "--force", "--yes").out  # the other is queued
-    wait_for(lambda: forced.result() is None, f"the deletion; {place.report()}")
+    place.wait_for(lambda: forced.result() is None, "the deletion")
     place.wait_until_under_way("long/sgd", "long/delta-gclip", epochs=150)
     assert not failed.error_file.exists()
     for label in ("sgd", "delta-gclip"):
         run("scontrol", "requeue", place.task_of(f"long/{label}").id)
-    wait_for(lambda: not place.workers(), f"the end of both; {place.report()}")
+    place.wait_for(lambda: not place.workers(), "the end of both")
     reached = {name: _epochs(place, name) for name in ("long/sgd", "long/delta-gclip")}
     place.wait_until_quiet()
     assert_same_numbers(place, undisturbed, count=2)

@@ -24,7 +24,7 @@ from sweep_cases import Done, Place, Sweep, assert_same_numbers, assert_tells_pe
 
 KILLS = int(os.environ.get("DELTAGCLIP_KILLS", "12"))
 SEED = int(os.environ.get("DELTAGCLIP_KILLS_SEED", "0"))
-SECONDS_TO_LIVE = 5.0  # for what a killed sweep leaves
+SECONDS_TO_LIVE = 30.0  # for what a killed sweep leaves: it saves for 3 if nobody is busy
 TRIALS = 20
 
 # Most are over at once, so that kills meet beginnings and ends; some go on for a while.
@@ -124,7 +124,7 @@ class Killer:
         for each in self._running:
             self._see_words_of(each.finish())
         for process in self._readers:
-            out, _ = process.communicate(timeout=120)
+            out, _ = process.communicate(timeout=300)
             self._see_words_of(Done(process.returncode, out))
         done = self._place.sweep()
         self._see_words_of(done)

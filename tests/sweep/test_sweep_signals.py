@@ -53,7 +53,7 @@ def test_interrupts_and_kills_in_a_row_lose_nothing(place: Place, undisturbed: P
     sweep.press()
     sweep.wait_for("Ctrl-C again stops at once.")
     sweep.press()
-    done = sweep.finish(patience=10)
+    done = sweep.finish()
     assert done.code == 130, done.out
     assert_tells_people(done)
     assert "The workers were killed." in done.out
@@ -66,7 +66,7 @@ def test_interrupts_and_kills_in_a_row_lose_nothing(place: Place, undisturbed: P
     place.wait_until_under_way(*PAIR, epochs=epochs)
     sweep.send(signal.SIGKILL)
     sweep.finish()
-    wait_for(lambda: place.workers() == {}, "the end of the workers", patience=10)
+    wait_for(lambda: place.workers() == {}, "the end of the workers")
     assert place.states(*PAIR) == ["interrupted"] * 2
     assert_kept(place, before)
 
@@ -121,7 +121,7 @@ def test_two_interrupts_while_torch_is_loaded_end_at_once(place: Place) -> None:
     sweep.press()
     sweep.wait_for("Ctrl-C again")
     sweep.press()
-    done = sweep.finish(patience=10)
+    done = sweep.finish()
     assert done.code == 130, done.out
     place.wait_until_left()
     assert_tells_people(sweep.finish())
@@ -132,11 +132,12 @@ def test_two_interrupts_while_torch_is_loaded_end_at_once(place: Place) -> None:
 def test_an_interrupt_at_any_moment_shows_no_traceback(make_place: Callable[..., Place]) -> None:
     """From the moment that Python has read the first lines of the program; sometimes a second."""
     chance = random.Random(0)
-    for latest in [0.8] * 6 + [8.0] * 6:
+    for latest in [0.8] * 5 + [5.0] * 4:
         place = make_place(SPEC[: SPEC.index("  long:")])
         sweep = place.start()
         with suppress(subprocess.TimeoutExpired):
             sweep.finish(chance.uniform(0.15, latest))
+        wait_for(lambda sweep=sweep: sweep.runs_for(0.15), "the first lines")  # a busy machine
         for _ in range(chance.choice([1, 1, 2])):
             with suppress(ProcessLookupError):  # it is over
                 sweep.press()
@@ -218,7 +219,7 @@ experiments:
   many:
     model: {name: mlp, hidden: [16]}
     data: {name: synthetic, batch_size: 8, size: 4, train: 32, test: 16}
-    epochs: 500
+    epochs: 300
     log_every: 3
     checkpoint: {epochs: 5}
     seeds: [0, 1, 2, 3]
@@ -231,15 +232,16 @@ experiments:
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_number(make_place: Callable[..., Place]) -> None:
-    """Of the sweep and of single workers in turn; it is started again each time."""
+    """Four of single workers and then one of the sweep, which is started again each time."""
     expected, place = make_place(MANY), make_place(MANY)
     assert expected.sweep().code == 0
     chance = random.Random(0)
-    for _ in range(10):
+    for _ in range(4):
         sweep = place.start()
         before = place.results()
-        _train(place, chance.randint(1, 600))
-        _kill_one(place, chance)
+        for _ in range(4):
+            _train(place, chance.randint(1, 300))
+            _kill_one(place, chance)
         _train(place, chance.randint(1, 300))
         sweep.send(signal.SIGKILL)
         assert sweep.finish().code == -signal.SIGKILL
@@ -251,7 +253,7 @@ def test_twenty_kills_at_random_moments_change_no_number(make_place: Callable[..
 def _train(place: Place, records: int) -> None:
     """Wait until so many more records are written by all workers together."""
     goal = records + _records(place)
-    wait_for(lambda: _records(place) >= goal, f"{goal} records; {place.report()}")
+    place.wait_for(lambda: _records(place) >= goal, f"{goal} records")
 
 
 def _records(place: Place) -> int:
@@ -259,5 +261,6 @@ def _records(place: Place) -> int:
 
 
 def _kill_one(place: Place, chance: random.Random) -> None:
-    workers = wait_for(place.workers, f"a worker; {place.report()}")
-    os.kill(chance.choice(sorted(workers.items()))[1][0], signal.SIGKILL)
+    workers = place.wait_for(place.workers, "a worker")
+    with suppress(ProcessLookupError):  # it has finished since
+        os.kill(chance.choice(sorted(workers.items()))[1][0], signal.SIGKILL)

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from sweep_cases import (
+    NICENESS,
     TWO,
     Place,
     assert_same_numbers,
@@ -30,6 +32,7 @@ def take_over(place: Place) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=partial(os.nice, NICENESS),
     )
 
 
