@@ -168,11 +168,11 @@ def test_of_seven_equal_settings_one_is_rarely_called_worse(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("paired", [True, False])
-@pytest.mark.parametrize("n", [3, 5, 7, 10, 20])
+@pytest.mark.parametrize("n", [3, 7, 20])
 def test_seven_settings_err_in_5_percent_and_find_what_they_did(
     benchmark: ModuleType, n: int, paired: bool
 ) -> None:
-    before, now = benchmark.shares(1000, 7, n, paired=paired)
-    assert now.wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 1000)
+    before, now = benchmark.shares(400, 7, n, paired=paired)
+    assert now.wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
     assert now.one_worse >= before.one_worse - 0.1
     assert now.one_better >= before.one_better - 0.1

@@ -214,14 +214,14 @@ def test_of_skewed_values_the_interval_covers_the_mean_less_often(n: int) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [10, 20, 21])  # larger ones take minutes
 def test_bootstrap_intervals_cover_as_often_as_is_said(n: int) -> None:
-    samples = np.random.default_rng(1000 + n).normal(3.0, 2.0, size=(2000, n))
+    samples = np.random.default_rng(1000 + n).normal(3.0, 2.0, size=(600, n))
     found = [summarize(sample, higher_is_better=True) for sample in samples]
     for name, intervals in (
         ("median", [each.median_interval for each in found]),
         ("IQM", [each.iqm_interval for each in found]),
     ):
         covered = np.mean([each is not None and each.low <= 3.0 <= each.high for each in intervals])
-        assert 0.905 <= covered <= 0.965, name  # 0.92 to 0.95 of many more samples
+        assert 0.895 <= covered <= 0.975, name  # 0.92 to 0.95 of many more samples
 
 
 def test_a_value_whose_square_is_no_number_has_diverged() -> None:

@@ -179,7 +179,7 @@ def _written(folder: RunFolder) -> tuple[str, int]:
 
 
 @pytest.mark.slow
-def test_three_hundred_trials_need_few_open_files(make_place: Callable[..., Place]) -> None:
+def test_a_hundred_and_twenty_trials_need_few_open_files(make_place: Callable[..., Place]) -> None:
     place = make_place(
         """\
 experiments:
@@ -188,21 +188,21 @@ experiments:
     data: {name: synthetic, batch_size: 4, size: 4, train: 4, test: 4}
     epochs: 1
     seeds: """
-        + str(list(range(300)))
+        + str(list(range(120)))
         + """
     optimizers:
       sgd: {name: sgd, lr: 0.1}
 """
     )
-    sweep = place.start(files=256)
-    wait_for(lambda: len(place.results()) >= 100, "a hundred results")
+    sweep = place.start(files=100)
+    wait_for(lambda: len(place.results()) >= 80, "eighty results")
     most = max(len(os.listdir(f"/proc/{pid}/fd")) for pid in place.fork_servers())
     children = len(place.processes())
     done = sweep.finish()
     assert done.code == 0, done.out
     assert_tells_people(done)
-    assert len(place.results()) == 300
-    assert all(place.starts(f"many/sgd/{seed}") == 1 for seed in range(300))
+    assert len(place.results()) == 120
+    assert all(place.starts(f"many/sgd/{seed}") == 1 for seed in range(120))
     assert most < 60, "files of trials that have ended are closed"
     assert children < 12
 
@@ -213,7 +213,7 @@ def test_gpus_that_only_the_environment_promises_fail_no_trial(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     words = [sys.executable, "-m", "deltagclip_cli", "sweep", "short"]
-    done = subprocess.run(words, cwd=place.path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=place.path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert "cuda:1: torch sees 0 CUDA devices here" in done.stderr
     assert not place.runs.exists()

@@ -14,10 +14,9 @@ FILE = Path(__file__).parents[2] / "experiments.yaml"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_certificate_of_the_quickstart_holds_line_by_line(seed: int, tmp_path: Path) -> None:
+def test_the_certificate_of_the_quickstart_holds_line_by_line(tmp_path: Path) -> None:
     experiment = load_spec(FILE, ["quickstart"]).experiments["quickstart"]
-    folder = trained(make_trial("quickstart", experiment, "delta-gclip", seed), tmp_path)
+    folder = trained(make_trial("quickstart", experiment, "delta-gclip", 0), tmp_path)
     assert set(verdicts(folder).values()) == {"holds"}
     regimes = certified(folder).trajectory.regimes
     assert regimes is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -189,7 +190,14 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        preexec_fn=_prepare,
     )
+
+
+def _prepare() -> None:
+    """In the new process: Ctrl-C, which who started the tests may have ignored; they come first."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.nice(5)
 
 
 def finish(process: subprocess.Popen[str]) -> Done:
