@@ -40,6 +40,10 @@ experiments:
 """
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # who started the tests may have it ignored
+
+
 class Place:
     """A folder with the spec, where searches are started."""
 
@@ -59,6 +63,7 @@ class Place:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=_hear_interrupts,
         )
 
     def search(self, *words: str) -> tuple[str, str]:
@@ -155,8 +160,10 @@ def test_a_second_search_at_the_same_time_is_refused_and_the_first_goes_on(tmp_p
     while not list(place.runs.glob("tiny/dgc/*/metrics.jsonl")):
         assert time.monotonic() < end
         time.sleep(0.005)
+    first.send_signal(signal.SIGSTOP)  # so it is not over before the second begins
     second = place.start("--jobs", "1")
     _, err = second.communicate(timeout=PATIENCE_SECONDS)
+    first.send_signal(signal.SIGCONT)
     assert second.returncode == 2
     assert "another process searches this experiment" in err
     _, err = first.communicate(timeout=PATIENCE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -63,9 +64,11 @@ def test_a_disk_that_is_full_ends_a_sweep_until_there_is_space(
 ) -> None:
     mount(place.runs, "size=3m")
     sweep = place.start()
-    place.wait_until_under_way("long/sgd", "long/delta-gclip")
+    halted = place.halt_all("long/sgd", "long/delta-gclip")
     before = place.results()
     fill(place.runs, left)
+    for pid in halted:
+        os.kill(pid, signal.SIGCONT)
     done = sweep.finish()
     assert done.code == 75, done.out
     assert_tells_people(done)

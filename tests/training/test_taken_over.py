@@ -24,6 +24,7 @@ from training_cases import (
     StopAt,
     assert_same_numbers,
     checkpoint,
+    come_second,
     finish,
     leftovers,
     records,
@@ -248,6 +249,7 @@ class Processes:
             stderr=subprocess.PIPE,
             text=True,
             env={**ENVIRONMENT, "SLURM_JOB_ID": str(71 + len(self.started))},
+            preexec_fn=come_second,
         )
         self.started.append(process)
         return process

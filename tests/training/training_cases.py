@@ -190,12 +190,12 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
-        preexec_fn=_prepare,
+        preexec_fn=come_second,
     )
 
 
-def _prepare() -> None:
-    """In the new process: Ctrl-C, which who started the tests may have ignored; they come first."""
+def come_second() -> None:
+    """In a new process: leave tests the processor, and hear Ctrl-C even if they hear none."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.nice(5)
 
