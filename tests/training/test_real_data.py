@@ -20,8 +20,8 @@ JPEGS = {
     "path": "cifar10-jpeg",
     "image_size": 32,
     "batch_size": 20,
-    "train_samples": 200,
-    "test_samples": 40,
+    "train_samples": 100,
+    "test_samples": 20,
 }
 FOUR = {
     "delta-gclip": {"name": "delta_gclip", "lr": 0.5, "gamma": 0.25, "delta": 1e-3},
@@ -71,7 +71,7 @@ def test_mnist_stopped_in_mid_epoch_ends_with_the_same_bits(
 @pytest.mark.slow
 @pytest.mark.parametrize("label", FOUR)
 def test_a_residual_network_learns_jpegs(label: str, runs: Path, real_data: Path) -> None:
-    folder = finished(of_jpegs(FOUR[label], epochs=3), runs, real_data)
+    folder = finished(of_jpegs(FOUR[label], epochs=4), runs, real_data)
     losses = epochs(folder, "train/loss")
     assert losses[-1] < 0.9 * losses[0]
 
@@ -83,12 +83,12 @@ def test_a_residual_network_stopped_in_mid_epoch_ends_with_the_same_bits(
 ) -> None:
     trial = of_jpegs(optimizer, data={**JPEGS, "augment": ["random_crop", "flip"]})
     whole = finished(trial, tmp_path / "whole", real_data)
-    train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(13))
+    train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(8))
     assert_same_numbers(finished(trial, tmp_path / "pieces", real_data), whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("label", ["delta-gclip", "gclip", "sgd", "adam"])
+@pytest.mark.parametrize("label", ["delta-gclip", "adam"])
 def test_the_experiment_on_mnist_reaches_97_percent(
     label: str, runs: Path, real_data: Path
 ) -> None:
@@ -97,9 +97,6 @@ def test_the_experiment_on_mnist_reaches_97_percent(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("label", ["delta-gclip", "adamw"])
-def test_the_small_experiment_with_a_kan_reaches_95_percent(
-    label: str, runs: Path, real_data: Path
-) -> None:
-    folder = finished(of_mnist(label, name="kan-mnist-small"), runs, real_data)
+def test_the_small_experiment_with_a_kan_reaches_95_percent(runs: Path, real_data: Path) -> None:
+    folder = finished(of_mnist("delta-gclip", name="kan-mnist-small"), runs, real_data)
     assert records(folder)[-1]["test/accuracy"] >= 0.95
