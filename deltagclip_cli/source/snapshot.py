@@ -11,7 +11,6 @@ under the Python that runs: one that stored a copy may have read it differently.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
@@ -438,7 +437,7 @@ def _write(code: Code, copy: Path, vouched: Sequence[Any]) -> None:
     record = {
         "references": code.references,
         "packages": code.packages,
-        "files": {name: _sha256(content) for name, content in code.files.items()},
+        "files": {name: _sha256(code.files[name]) for name in sorted(code.files)},
         "python": _PYTHON,
         "time": _now(),
         "folder": str(code.folder),
@@ -457,6 +456,8 @@ def _sha256(content: bytes) -> str:
 
 
 def _user() -> str:
+    import getpass  # here, for it is used once in a blue moon
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container, whose users may have numbers only

@@ -154,6 +154,11 @@ def test_a_file_in_a_package_is_a_module_of_it(write: Write) -> None:
     assert load_own(root, "models/net.py", "values") == (base, 2)
 
 
+def test_a_file_beside_the_folder_of_the_spec_is_no_module_of_it(write: Write) -> None:
+    write(spec="raise RuntimeError('not this one')")
+    assert load_own(write("spec", net="from . import net\nvalue = 1"), "net.py", "value") == 1
+
+
 def test_the_folder_of_the_spec_may_be_a_package(write: Write) -> None:
     root = write("spec", __init__="base = 1", net="from . import base")
     assert load_own(root, "net.py", "base") == 1
