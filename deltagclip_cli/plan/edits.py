@@ -9,7 +9,8 @@ from pathlib import Path
 
 from deltagclip_cli.core import listed, plural
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.source.snapshot import changed, collect, read_copy, vouch
+from deltagclip_cli.source.collecting import changed, collect
+from deltagclip_cli.source.snapshot import read_copy, vouch
 from deltagclip_cli.spec.trial import Trial
 
 

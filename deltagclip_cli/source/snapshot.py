@@ -1,12 +1,11 @@
-"""The code behind parts of one's own: what belongs to it, which it is, and copies of it.
+"""Copies of the code behind parts of one's own, from which they are imported.
 
 A store is a folder with a copy for each code that trials were made with::
 
     .code/3f2a…/code.json       what is there: the references, the packages, what stands for it
     .code/3f2a…/files/net.py    as it was; each file is written whole, and code.json last
 
-Codes are the same if their syntax trees are, and the versions of their packages. Trees are compared
-under the Python that runs: one that stored a copy may have read it differently.
+Trees are compared under the Python that runs: one that stored a copy may have read it differently.
 """
 
 from __future__ import annotations
@@ -15,14 +14,11 @@ import hashlib
 import json
 import os
 import sys
-import traceback
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from posixpath import normpath
 from typing import Any
 
 from deltagclip_cli.core import (
@@ -30,152 +26,28 @@ from deltagclip_cli.core import (
     UnwritableError,
     UsageError,
     claimed,
-    file_status,
     listed,
     read_file,
     subfolders,
     write_text,
     written_whole,
 )
-from deltagclip_cli.source.imports import modules_at, outside_root, reached, reached_by_name
-from deltagclip_cli.source.packages import edited_root, installed
-from deltagclip_cli.source.trees import differences, digest, parse
+from deltagclip_cli.source.collecting import (
+    INSTALLED,
+    MOST_BYTES,
+    Code,
+    changed,
+    collect,
+    is_file,
+)
+from deltagclip_cli.source.packages import installed
+from deltagclip_cli.source.trees import digest
 
 _RECORD = "code.json"
 _FILES = "files"
 _DIGITS = 16
-_MOST_READINGS = 5  # of files that somebody is editing
 _PATIENCE_SECONDS = 10.0
-_MOST_BYTES = 64 * 2**20  # of a file
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-@dataclass(frozen=True)
-class Code:
-    """What parts of one's own consist of.
-
-    Args:
-        references: the parts, in the grammar of names.
-        files: contents by paths relative to the folder of the spec; those of a file elsewhere
-            begin with ``@`` and its whole path, those of an editable package with ``@`` and its
-            name.
-        packages: versions of the other installed packages that references name, by distribution.
-        folder: that of the spec.
-    """
-
-    references: tuple[str, ...]
-    files: Mapping[str, bytes]
-    packages: Mapping[str, str] = field(default_factory=dict)
-    folder: Path = field(default=Path(), compare=False)
-
-    @cached_property
-    def hash(self) -> str:
-        """The SHA-256 of the syntax trees of the files and of the versions of the packages."""
-        said = [self.digests, dict(sorted(self.packages.items()))]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-    @cached_property
-    def digests(self) -> Mapping[str, str]:
-        """What each file says, whatever its layout, under the Python that runs."""
-        return {name: digest(content) for name, content in sorted(self.files.items())}
-
-
-def collect(references: Iterable[str], folder: Path) -> Code:
-    """Read what belongs to parts of one's own: their files, what these import, and packages.
-
-    Args:
-        references: ``FILE.py:NAME`` and ``package.module:NAME``.
-        folder: that of the spec.
-
-    Raises:
-        UsageError: a file is not there, cannot be read, or is not Python (its line is shown as
-            Python does), or a package is not installed.
-    """
-    for _ in range(_MOST_READINGS):
-        reading = _Reading(Path(os.path.abspath(folder)))
-        for reference in references:
-            reading.add(reference)
-        if reading.is_current():
-            break
-    return Code(tuple(sorted(references)), reading.files, reading.packages, reading.folder)
-
-
-class _Reading:
-    """Reads each file once, so that what is kept is what was looked through."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files: dict[str, bytes] = {}
-        self.packages: dict[str, str] = {}
-        self._stamps: dict[Path, tuple[int, ...]] = {}
-
-    def add(self, reference: str) -> None:
-        """Read what a part is in, a file or a package, and all local files that it reaches."""
-        place = normpath(reference.rpartition(":")[0])
-        if not _is_file(reference):
-            package = installed(place)
-            if package.version is None:
-                self._add_module(place, package.root)
-            else:
-                self.packages[package.name] = package.version
-            return
-        path = self.folder / place
-        if not path.is_file():
-            raise UsageError(f"{path}: there is no such file.")
-        root = outside_root(path) if path == Path(place) else self.folder
-        prefix = "" if root == self.folder else f"@{root.as_posix()}/"
-        self._add(root, [PurePosixPath(path.relative_to(root).as_posix())], prefix)
-
-    def is_current(self) -> bool:
-        """Return whether no file has changed since it was read."""
-        try:
-            return all(_stamp(path) == stamp for path, stamp in self._stamps.items())
-        except OSError:
-            return False
-
-    def _add_module(self, module: str, root: Path) -> None:
-        self._add(root, [*modules_at(PurePosixPath(*module.split(".")), root)], "@")
-
-    def _add(self, root: Path, files: Sequence[PurePosixPath], prefix: str) -> None:
-        pending = [*files, *(each for f in files for each in modules_at(f.with_suffix(""), root))]
-        while pending:
-            file = pending.pop()
-            # The folder around an installed package is none itself, whatever lies there.
-            is_around = prefix == "@" and str(file) == "__init__.py"
-            if f"{prefix}{file}" in self.files or is_around:
-                continue
-            content = self.files[f"{prefix}{file}"] = self._read(root / file)
-            try:
-                tree = parse(content, str(root / file))
-            except SyntaxError as error:
-                if prefix == "@":
-                    continue
-                shown = "".join(traceback.format_exception_only(error)).rstrip()
-                raise UsageError(f"{root / file} cannot be read as Python:\n{shown}") from None
-            found = reached(tree, file, root)
-            pending.extend(found.files)
-            if prefix != "@":
-                pending.extend(reached_by_name(tree, file, root))
-            for module in found.others:
-                edited = edited_root(module.partition(".")[0])
-                if edited is not None and edited != root:
-                    self._add_module(module, edited)
-
-    def _read(self, path: Path) -> bytes:
-        try:
-            self._stamps[path] = _stamp(path)
-            return read_file(path, _MOST_BYTES)
-        except OSError as error:
-            raise UsageError(f"{path}: it cannot be read: {error.strerror}.") from None
-
-
-def _is_file(reference: str) -> bool:
-    return reference.rpartition(":")[0].endswith(".py")
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    status = file_status(path)
-    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def find(code: Code, store: Path) -> str:
@@ -241,7 +113,7 @@ def read_copy(store: Path, name: str) -> Code:
     record = _require_record(store, newest)
     try:
         files = {
-            each: read_file(store / newest / _FILES / each, _MOST_BYTES) for each in record["files"]
+            each: read_file(store / newest / _FILES / each, MOST_BYTES) for each in record["files"]
         }
     except OSError as error:
         raise LookupError(f"{error.filename}: {error.strerror}") from None
@@ -287,19 +159,19 @@ def check_copy(store: Path, name: str) -> None:
 def _as_installed(kept: Code) -> Code:
     """Return a code with the packages, and with the files of packages, that there are now."""
     files = dict(kept.files)
-    for name in files:
-        if name.startswith("@") and not name.startswith("@/"):
-            file = PurePosixPath(name.removeprefix("@"))
+    for name in kept.files:
+        file = PurePosixPath(name)
+        if file.parts[0] == INSTALLED:
             try:
-                root = installed(file.parts[0].removesuffix(".py")).root
-                files[name] = read_file(root / file, _MOST_BYTES)
+                root = installed(file.parts[1].removesuffix(".py")).root
+                files[name] = read_file(root / file.relative_to(INSTALLED), MOST_BYTES)
             except (OSError, UsageError):
-                files[name] = b""
+                del files[name]
     versions = {}
     for reference in kept.references:
         with suppress(UsageError):
             package = installed(reference.rpartition(":")[0])
-            if not _is_file(reference) and package.version is not None:
+            if not is_file(reference) and package.version is not None:
                 versions[package.name] = package.version
     return replace(kept, files=files, packages=versions)
 
@@ -311,30 +183,6 @@ def vouch(store: Path, old: str, new: str) -> None:
         LookupError: one of them is not in the store.
     """
     _stand_for(_stood_for(old, store), _newest(store, new), store)
-
-
-def changed(old: Code, new: Code) -> list[str]:
-    """Return what differs between two codes, as ``helper.py: scale`` and ``timm 1.0 -> 1.1``."""
-    return [*_changed_files(old, new), *_changed_packages(old, new)]
-
-
-def _changed_files(old: Code, new: Code) -> Iterator[str]:
-    for name in sorted({*old.files, *new.files}):
-        shown = name.removeprefix("@")
-        if name not in new.files:
-            yield f"{shown} (gone)"
-        elif name not in old.files:
-            yield f"{shown} (new)"
-        elif old.digests[name] != new.digests[name]:
-            names = differences(old.files[name], new.files[name])
-            yield f"{shown}: {listed(names)}" if names else shown
-
-
-def _changed_packages(old: Code, new: Code) -> Iterator[str]:
-    for name in sorted({*old.packages, *new.packages}):
-        before, after = old.packages.get(name), new.packages.get(name)
-        if before != after:
-            yield f"{name} {before or '(new)'} -> {after or '(gone)'}"
 
 
 def _copy_name(code: Code, store: Path) -> str:
@@ -356,7 +204,7 @@ def _is_same(code: Code, copy: Path, record: Mapping[str, Any]) -> bool:
         if record["files"][name] == _sha256(content):
             continue
         try:
-            if digest(read_file(copy / _FILES / name, _MOST_BYTES)) != code.digests[name]:
+            if digest(read_file(copy / _FILES / name, MOST_BYTES)) != code.digests[name]:
                 return False
         except OSError:
             return False
@@ -419,7 +267,7 @@ def _spoilt(copy: Path, record: Mapping[str, Any]) -> list[str]:
     found = []
     for name, sha256 in record["files"].items():
         try:
-            is_whole = _sha256(read_file(copy / _FILES / name, _MOST_BYTES)) == sha256
+            is_whole = _sha256(read_file(copy / _FILES / name, MOST_BYTES)) == sha256
         except OSError:
             is_whole = False
         if not is_whole:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deltagclip_cli.core import subfolders
-from deltagclip_cli.source.snapshot import Code, check_copy, collect, copy_of, find, keep
+from deltagclip_cli.source.collecting import Code, collect
+from deltagclip_cli.source.snapshot import check_copy, copy_of, find, keep
 
 FOLDER = ".code"
 """The folder in that of an experiment which holds the copies."""

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from deltagclip_cli.core import UsageError
+from deltagclip_cli.source.collecting import collect
 from deltagclip_cli.source.loading import call, load_own, user_frame
-from deltagclip_cli.source.snapshot import collect, keep
+from deltagclip_cli.source.snapshot import keep
 
 Write = Callable[..., Path]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from deltagclip_cli.core import RunFolderError
+from deltagclip_cli.source.collecting import changed, collect
 from deltagclip_cli.source.packages import edited_root, installed
-from deltagclip_cli.source.snapshot import changed, check_copy, collect, keep
+from deltagclip_cli.source.snapshot import check_copy, code_without, keep
 
 Write = Callable[..., Path]
 Install = Callable[..., Path]
@@ -54,7 +56,7 @@ def test_one_from_a_folder_is_known_by_its_files(install: Install, write: Write)
     install("lab4", dir_info={})
     code = collect(["lab4.nets:Net"], write("spec"))
     assert code.packages == {}
-    assert sorted(code.files) == ["@lab4/__init__.py", "@lab4/nets.py"]
+    assert sorted(code.files) == ["@installed/lab4/__init__.py", "@installed/lab4/nets.py"]
 
 
 def test_the_name_of_a_package_may_be_another_than_that_of_its_distribution() -> None:
@@ -76,7 +78,12 @@ def test_an_editable_package_is_known_by_the_files_that_are_reached(
     monkeypatch.syspath_prepend(write("src", **lab))
     monkeypatch.syspath_prepend(write("other", lab6="x = 1"))
     named = collect(["lab5.nets:Net"], write("spec", net="from lab5 import nets"))
-    files = ["@lab5/__init__.py", "@lab5/base.py", "@lab5/nets.py", "@lab6.py"]
+    files = [
+        "@installed/lab5/__init__.py",
+        "@installed/lab5/base.py",
+        "@installed/lab5/nets.py",
+        "@installed/lab6.py",
+    ]
     assert sorted(named.files) == files and named.packages == {}
     imported = collect(["net.py:nets"], tmp_path / "spec")
     assert sorted(imported.files) == [*files, "net.py"]
@@ -92,6 +99,26 @@ def test_an_editable_package_is_known_by_the_files_that_are_reached(
     for name in copies:
         with pytest.raises(RunFolderError, match=r"has changed since.*Net\.forward"):
             check_copy(store, name)
+
+
+def test_a_copy_tells_what_belongs_to_some_of_its_parts(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(write("src", **{"lab8/__init__": "", "lab8/nets": "import lab8"}))
+    outside = write("outside", net="from . import helper", helper="")
+    references = [f"{outside / 'net.py'}:Net", "lab8.nets:Net", "parts/soft.py:Soft", "net.py:Net"]
+    files = {"net": "from lab8 import nets", "parts/soft": "import scale", "parts/scale": ""}
+    code = collect(references, write("spec", **files))
+    copy = keep(code, tmp_path / "store")
+    for folder in ("outside", "src", "spec"):
+        shutil.rmtree(tmp_path / folder)
+    assert collect(references, copy).files == code.files
+    rest = code_without(copy.parents[1], copy.parent.name, references[:3])
+    assert sorted(rest.files) == [
+        "@installed/lab8/__init__.py",
+        "@installed/lab8/nets.py",
+        "net.py",
+    ]
 
 
 def test_another_version_than_that_of_the_plan_is_refused(

@@ -17,13 +17,11 @@ import pytest
 from obstacles import OBSTACLES
 
 from deltagclip_cli.core import RunFolderError, UnwritableError, UsageError, is_disk_full
-from deltagclip_cli.source import snapshot
+from deltagclip_cli.source import collecting, snapshot
+from deltagclip_cli.source.collecting import Code, changed, collect
 from deltagclip_cli.source.loading import load_own
 from deltagclip_cli.source.snapshot import (
-    Code,
-    changed,
     check_copy,
-    collect,
     copy_of,
     find,
     keep,
@@ -324,7 +322,7 @@ def test_a_file_that_must_not_be_read_is_said(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write(net="import helper", helper="x = 1")
-    monkeypatch.setattr(snapshot, "_MOST_BYTES", 8)
+    monkeypatch.setattr(collecting, "MOST_BYTES", 8)
     with pytest.raises(UsageError, match=r"net\.py: it cannot be read: it is larger than"):
         code_of(root)
 
@@ -333,7 +331,7 @@ def test_files_that_are_edited_meanwhile_are_read_again(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write(net="import helper\nNet = 1", helper="x = 1")
-    read, edits = snapshot.read_file, iter([2, 3])
+    read, edits = collecting.read_file, iter([2, 3])
 
     def read_and_edit(path: Path, most_bytes: int) -> bytes:
         content = read(path, most_bytes)
@@ -341,14 +339,14 @@ def test_files_that_are_edited_meanwhile_are_read_again(
             write(net=f"import helper\nNet = {edit}", helper=f"x = {edit}")
         return content
 
-    monkeypatch.setattr(snapshot, "read_file", read_and_edit)
+    monkeypatch.setattr(collecting, "read_file", read_and_edit)
     assert code_of(root).files == {"net.py": b"import helper\nNet = 3", "helper.py": b"x = 3"}
 
 
 def test_files_that_are_edited_all_the_time_are_read_in_the_end(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshot._Reading, "is_current", lambda self: False)
+    monkeypatch.setattr(collecting._Reading, "is_current", lambda self: False)
     assert names(code_of(write(net="Net = 1"))) == ["net.py"]
 
 
