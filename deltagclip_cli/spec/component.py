@@ -32,6 +32,7 @@ from deltagclip_cli.core import Catalogue, load_target, nearest
 from deltagclip_cli.source.loading import load_own
 from deltagclip_cli.source.reference import (
     FileReference,
+    Reference,
     ReferenceRefusedError,
     check_reference,
     parse_reference,
@@ -250,17 +251,17 @@ class Component(Frozen):
         """Return the name as the table has it, and the options with their defaults."""
         table = cls.table()
         target = table.find(name)
-        if target is None and cls._is_reference(name):
-            target = name
-        if target is None:
+        reference = cls._reference(name) if target is None else None
+        if target is None and reference is None:
             names = list(table.all())
-            kinds = f"{table.kind}s"
+            kinds = f"{table.kind}es" if table.kind.endswith("s") else f"{table.kind}s"
             more = len(names) - len(table.entries)
             rest = f", and {more} more: deltagclip list {kinds.replace(' ', '')}" if more else ""
             near = nearest(table.spelling(name), names)
             hint = f"{kinds}: {', '.join(table.entries)}{rest}{near}"
             raise refused(f"there is no {table.kind} '{name}'.", hint, ("name",))
-        known = name if name in table.entries or target == name else table.spelling(name)
+        known = name if name in table.entries else table.spelling(name)
+        known = known if reference is None else str(reference)
         checker = cls._checker(known, folder)
         try:
             return known, checker.completed(checker.checked(options))
@@ -269,11 +270,11 @@ class Component(Frozen):
             raise naming_legal_options(error, f" for {known}", legal) from None
 
     @classmethod
-    def _is_reference(cls, name: str) -> bool:
-        """Return whether a name that the table lacks is meant for code that no table has."""
+    def _reference(cls, name: str) -> Reference | None:
+        """Return what a name that the table lacks refers to; None if it is a short name."""
         prefixes = {each.partition(":")[0] for each in cls.table().all() if ":" in each}
-        is_short = parse_reference(name) is None or name.partition(":")[0] in prefixes
-        return cls.may_be_own and not is_short
+        is_short = not cls.may_be_own or name.partition(":")[0] in prefixes
+        return None if is_short else parse_reference(name)
 
     @classmethod
     def _checker(cls, name: str, folder: CodeFolder) -> _Checker:
@@ -317,8 +318,8 @@ def canonical_json(value: Any) -> str:
 class _Checker:
     """Checks the options of one target, and knows their defaults.
 
-    A part of one's own may be given what the runner would supply. What it passes on as ``**kwargs``
-    to where nobody can follow is given below ``extra``.
+    A part of one's own may be given what the runner would supply. If its ``**kwargs`` could be
+    followed to where they go, others are refused unless they stand below ``extra``.
     """
 
     def __init__(
@@ -326,9 +327,9 @@ class _Checker:
     ) -> None:
         self._offered = table.offered
         self._supplied = frozenset() if own else table.supplied
-        self._open = signature.open and not own
+        self._open = signature.open
         passed = table.positional + (0 if signature.is_class else table.arguments)
-        given = list(signature.options)[: passed if own else 0]
+        given = signature.positional[: passed if own else 0]
         options = {
             name: Option(option.annotation, None) if own and name in table.offered else option
             for name, option in signature.options.items()
