@@ -157,7 +157,9 @@ def own_module(file: PurePosixPath, folder: Path) -> Module:
     """Return the module of a file of one's own, below the folder of the spec or outside of it."""
     path = folder / file
     root = folder if path.is_relative_to(folder) and ".." not in file.parts else outside_root(path)
-    return Module(".".join(path.relative_to(root).with_suffix("").parts), path, root)
+    place = path.relative_to(root).with_suffix("")
+    place = place.parent if place.name == "__init__" else place
+    return Module(".".join(place.parts), path, root)
 
 
 def _own(place: PurePosixPath, root: Path) -> Module:

@@ -17,14 +17,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, requires
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from deltagclip_cli.core import UsageError, listed, nearest, shortened
 from deltagclip_cli.source.definitions import Definition, Found, look_up
 from deltagclip_cli.source.modules import Module, find_module, own_module
-from deltagclip_cli.source.packages import installed
 from deltagclip_cli.source.products import DATASET, MODULE, OPTIMIZER, SCHEDULE, is_made_by
 from deltagclip_cli.source.signatures import Signature, signature_of
 
@@ -38,6 +36,11 @@ _SECOND = {"target", "targets", "label", "labels", "y", "y_true"}
 _PLAIN = ast.Constant | ast.JoinedStr | ast.List | ast.Dict | ast.Tuple | ast.Set
 _IN_USE = {"torch", "torchvision", "numpy", "deltagclip_cli"}  # names that no file may take
 _TORCH = re.compile(r"torch\b(?![-_.])(?!.*\bextra\b)")
+_PLACES = re.compile(r"(site|dist)-packages|python\d(\.\d+)?|node_modules")
+_SYSTEM = (
+    *(f"/{each}/" for each in ["bin", "etc", "lib", "lib64", "sbin", "snap", "usr"]),
+    f"{sys.base_prefix}{os.sep}",
+)
 _WRAP = "write a function in a file beside the spec that calls it, and name that: FILE.py:NAME"
 
 
@@ -116,7 +119,8 @@ def check_reference(reference: Reference, folder: Path, kind: str) -> Signature:
 
 def _check_file(reference: FileReference, folder: Path) -> Signature:
     file, name = reference.file, reference.attribute
-    place = _place(file, folder)
+    with _parsing(folder):
+        place = _place(file, folder)
     stem = PurePosixPath(file).stem
     if stem in sys.stdlib_module_names or stem in _IN_USE:
         raise ReferenceRefusedError(
@@ -135,6 +139,7 @@ def _check_file(reference: FileReference, folder: Path) -> Signature:
             if definition.module.root is None:
                 raise ReferenceRefusedError(
                     f"'{name}' is not defined in {file}, but in {definition.module.name}.",
+                    f"name it as {definition.module.name}:{name} if that is a part, or "
                     f"define a class or a function in {file} that makes use of it, and name that",
                 )
             if isinstance(definition.node, _PLAIN):
@@ -177,7 +182,17 @@ def _place(file: str, folder: Path) -> PurePosixPath:
             f"{file} lies in the folder of the spec.",
             f"write {inside.as_posix()}:NAME, which other machines understand too",
         )
+    if _belongs_to_python(real if os.path.isabs(file) else PurePosixPath(file)):
+        raise ReferenceRefusedError(
+            f"{shortened(file)} belongs to Python or to an installed package.",
+            "a part of a package is named as package.module:NAME",
+        )
     return PurePosixPath(file)
+
+
+def _belongs_to_python(file: PurePath) -> bool:
+    """Return whether a file is in a place where code lies that no user of a spec has written."""
+    return any(map(_PLACES.fullmatch, file.parts)) or str(file).startswith(_SYSTEM)
 
 
 def _files_below(folder: Path) -> Iterator[str]:
@@ -303,6 +318,10 @@ def _takes_what_is_supplied(found: Definition, kind: str) -> bool:
 
 def _requires_torch(top: str) -> bool:
     """Return whether the distribution of a package cannot be installed without torch."""
+    from importlib.metadata import PackageNotFoundError, requires  # here, for it takes time
+
+    from deltagclip_cli.source.packages import installed
+
     if top == "torch":
         return True
     with suppress(PackageNotFoundError):

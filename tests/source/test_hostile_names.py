@@ -175,6 +175,15 @@ torch.nn:Module.load_state_dict
 torch.optim:Adam.__init__.__globals__
 ../../etc/passwd:root
 /bin/sh:c
+/usr/lib/python3/dist-packages/apt_pkg.py:main
+.venv/lib/python3.11/site-packages/pip/__main__.py:main
+huggingface_hub.utils._subprocess:run_subprocess
+sklearn.datasets._base:fetch_file
+transformers.testing_utils:run_command
+transformers.trainer_utils:load_sharded_checkpoint
+timm.models:load_checkpoint
+timm.models:load_pretrained
+datasets:load_dataset
 """
 
 NAMES = [line for line in HOSTILE.splitlines() if line]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -132,6 +133,52 @@ def test_a_file_outside_is_named_by_its_real_path(folder: Path) -> None:
 def test_a_file_in_the_folder_is_not_named_by_its_whole_path(folder: Path) -> None:
     refused = refusal(f"{folder}/models/deep.py:Net", folder)
     assert "write models/deep.py:NAME" in refused.hint
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        ".venv/lib/python3.11/site-packages/tool/run.py",
+        "env/lib/python3.11/idlelib/run.py",
+        "vendor/site-packages/tool.py",
+        "dist-packages/tool.py",
+    ],
+)
+def test_a_file_of_a_package_is_no_file_of_ones_own(folder: Path, file: str) -> None:
+    (folder / file).parent.mkdir(parents=True)
+    (folder / file).write_text("def part(command): ...")
+    assert "belongs to Python or to an installed package" in refusal(f"{file}:part", folder).message
+    outside = folder.parent / "elsewhere"
+    outside.mkdir()
+    whole = f"{os.path.realpath(folder / file)}:part"
+    assert "belongs to Python or to an installed package" in refusal(whole, outside).message
+
+
+@pytest.mark.parametrize("module", ["subprocess", "idlelib.run", "torch.hub", "pip._internal.main"])
+def test_installed_code_is_not_reached_by_its_path(folder: Path, module: str) -> None:
+    spec = importlib.util.find_spec(module.partition(".")[0])
+    assert spec is not None and spec.origin is not None
+    place = Path(spec.origin)
+    if "." in module:
+        place = place.parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    assert place.is_file()
+    relative = Path(os.path.relpath(place, folder)).as_posix()
+    for file in (str(place), os.path.realpath(place), relative):
+        assert refusal(f"{file}:run", folder).hint
+    (folder / "link").symlink_to(place.parent, target_is_directory=True)
+    assert "outside" in refusal(f"link/{place.name}:run", folder).message
+
+
+@pytest.mark.parametrize(
+    "file", ["net\0.py", "\udcff.py", f"{'n' * 300}.py", "\n.py", ".py", "/.py"]
+)
+def test_a_file_that_cannot_be_is_refused(folder: Path, file: str) -> None:
+    assert refusal(f"{file}:Net", folder).hint
+
+
+def test_an_init_file_is_the_package_itself(folder: Path) -> None:
+    (folder / "models" / "__init__.py").write_text("from .deep import Net")
+    assert list(checked("models/__init__.py:Net", folder).options) == ["classes", "width"]
 
 
 def test_a_copy_has_the_files_from_outside_too(folder: Path, tmp_path: Path) -> None:

@@ -230,3 +230,35 @@ def test_a_function_is_read_like_a_class(module: str) -> None:
 def test_what_is_not_there_is_named(module: str, target: str, words: str) -> None:
     with pytest.raises(LookupError, match=words):
         read_signature(target)
+
+
+OTHERS = ["schedulefree", "heavyball", "timm.optim", "prodigyopt", "pytorch_optimizer"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("package", OTHERS)
+def test_optimizers_of_others_are_read_as_they_are(package: str) -> None:
+    """Those that are installed: names, defaults and bases, and which of them take any keyword."""
+    module = pytest.importorskip(package)
+    from torch.optim import Optimizer
+
+    classes = {
+        name: each
+        for name, each in vars(module).items()
+        if inspect.isclass(each) and issubclass(each, Optimizer)
+    }
+    assert classes
+    for name, each in classes.items():
+        read = read_signature(f"{package}:{name}")
+        real = inspect.signature(each).parameters.values()
+        named = [one for one in real if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+        assert list(read.options)[: len(named)] == [one.name for one in named], name
+        for one in named:
+            default = read.options[one.name].default
+            if one.default is inspect.Parameter.empty:
+                assert default is REQUIRED, name
+            elif default is not UNKNOWN:
+                assert default == one.default and type(default) is type(one.default), name
+        assert not read.open or len(named) < len(real), name
+        bases = [f"{base.__module__}.{base.__qualname__}" for base in each.__mro__[1:-1]]
+        assert list(read.bases) == [base for base in bases if base not in ("abc.ABC",)], name
