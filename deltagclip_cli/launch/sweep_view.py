@@ -26,6 +26,8 @@ _AS_HOPED = (State.FINISHED, State.PRUNED)
 class QuietView:
     """Shows only what went wrong, of ``total`` trials."""
 
+    _says_all = False
+
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
         self._total = total
@@ -41,37 +43,27 @@ class QuietView:
 
     def ended(self, planned: Planned, end: End) -> None:
         """Be told that a trial ended, here or in another process; say it if it did not finish."""
-        self._count_in(end)
-        if end.state not in _AS_HOPED and not end.elsewhere:
-            self._print(planned, end)
+        self._done += not end.elsewhere and end.state is not State.INTERRUPTED
+        if not end.elsewhere and (self._says_all or end.state not in _AS_HOPED):
+            width = len(str(self._total))
+            line = Text(f"[{self._done:{width}}/{self._total}] ")
+            line.append(f"{planned.name}: ").append_text(_outcome(planned, end))
+            self._console.print(line, soft_wrap=True)
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
         """Be told, again and again, which trials are running, and show nothing."""
-
-    def _count_in(self, end: End) -> None:
-        self._done += not end.elsewhere and end.state is not State.INTERRUPTED
-
-    def _print(self, planned: Planned, end: End) -> None:
-        width = len(str(self._total))
-        line = Text(f"[{self._done:{width}}/{self._total}] ")
-        line.append(f"{planned.name}: ").append_text(_outcome(planned, end))
-        self._console.print(line, soft_wrap=True)
 
 
 class PlainView(QuietView):
     """A line when a trial starts and one when it ends, for files and pipes."""
 
+    _says_all = True
     _waiting = False
 
     def started(self, planned: Planned, slot: Slot) -> None:
         width = 2 * len(str(self._total)) + 3
         line = Text(f"{'':{width}} started {planned.name} on {slot.name}")
         self._console.print(line, soft_wrap=True)
-
-    def ended(self, planned: Planned, end: End) -> None:
-        self._count_in(end)
-        if not end.elsewhere:
-            self._print(planned, end)
 
     def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
         """Say once why nothing happens."""
