@@ -74,7 +74,7 @@ class OwnCode:
             if isinstance(batches, FetchedBatches):
                 batches.close()
         shape = input_shape(trial.data, dataset.shape)
-        return Samples((shape, dataset.classes, dataset.targets_shape), steps[0], first)
+        return Samples((shape, dataset.classes or None, dataset.targets_shape), steps[0], first)
 
     def network(self, samples: Samples, trial: Trial) -> nn.Module:
         """Build the network."""

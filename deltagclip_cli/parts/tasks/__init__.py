@@ -21,6 +21,7 @@ TABLE = Catalogue(
         "classify": "deltagclip_cli.parts.tasks.classify:Classify",
         "supervised": "deltagclip_cli.parts.tasks.supervised:Supervised",
     },
+    arguments=3,
 )
 
 LOSSES = (
