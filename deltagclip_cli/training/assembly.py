@@ -195,10 +195,10 @@ def make_task(trial: Trial) -> Task:
     with _refused_by("task", name):
         made = trial.task.load()
         options = trial.task.loaded_options()
-        if ":" not in name or isinstance(made, type):
+        if not trial.task.is_own or isinstance(made, type):
             made = call(made, supplied={}, options=options)
             options = {}
-    if ":" not in name:
+    if not trial.task.is_own:
         task: Task = made
         return task
     return OwnTask(partial(made, **call(dict, supplied={}, options=options)), name)

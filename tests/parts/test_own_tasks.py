@@ -223,6 +223,7 @@ def test_a_metric_that_is_not_finite_is_no_reason_to_refuse_it() -> None:
         ("cross_entropy", VALUES, 4, r"outputs are float32 \(2, 4\), the targets float32 \(2, 1\)"),
         ("cross_entropy", LABELS + 2, 4, "the targets int64"),
         ("binary_cross_entropy_with_logits", LABELS, 1, r"int64 \(2,\): both must be of one shape"),
+        ("cross_entropy", VALUES[:, 0], 0, r"\(2,\): outputs must be \(samples, classes\)"),
         ("bce_loss", VALUES, 1, "torch.nn.functional has no such loss"),
         ("cross_entrpy", VALUES, 1, "cross_entropy"),
         (3, VALUES, 1, "loss is 3, which cannot be called"),
@@ -232,7 +233,8 @@ def test_targets_that_do_not_fit_the_loss_are_refused_with_shapes(
     loss: Any, targets: Tensor, outputs: int, words: str
 ) -> None:
     with pytest.raises(UsageError, match=words):
-        checked(Supervised(loss=loss), targets, linear(outputs))
+        model = linear(outputs) if outputs else nn.Sequential(linear(1), nn.Flatten(0))
+        checked(Supervised(loss=loss), targets, model)
 
 
 def test_metrics_are_given_by_name() -> None:

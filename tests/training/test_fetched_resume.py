@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +120,84 @@ def test_the_number_of_workers_is_no_part_of_a_trial() -> None:
         == with_workers(0).identity
         == trial_of(ADAM, model=SHAKY, epochs=2).identity
     )
+
+
+PARTS = """
+import random
+import time
+
+import numpy as np
+import torch
+
+
+class Rows:
+    def __init__(self, samples):
+        self.samples = samples
+
+    def __len__(self):
+        return self.samples
+
+    def __getitem__(self, place):
+        time.sleep(0.002)
+        noise = torch.randn(4) + random.random() + float(np.random.rand())
+        return torch.tensor([place % 4, place % 3, 1.0, 0.0]) + 0.1 * noise, float(place % 4)
+
+
+def doubled(samples):
+    inputs = torch.stack([inputs for inputs, _ in samples])
+    return inputs * 2 + torch.rand(()), torch.tensor([target for _, target in samples])
+
+
+def rows():
+    return {"train": Rows(240), "test": Rows(20), "collate": doubled}
+
+
+class Net(torch.nn.Sequential):
+    def __init__(self, shape):
+        layers = torch.nn.Linear(shape[0], 8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 1)
+        super().__init__(*layers, torch.nn.Flatten(0))
+"""
+SPEC = """
+experiments:
+  rows:
+    model: parts.py:Net
+    data: {name: parts.py:rows, batch_size: 8}
+    task: {name: supervised, loss: mse_loss}
+    epochs: 3
+    log_every: 1
+    optimizers: {adam: {name: adam, lr: 0.01}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_killed_in_the_middle_of_an_epoch_it_goes_on_with_the_same_bits(
+    workers: int, tmp_path: Path
+) -> None:
+    (tmp_path / "parts.py").write_text(PARTS)
+    (tmp_path / "experiments.yaml").write_text(SPEC)
+
+    def begun(runs: str, workers: int) -> subprocess.Popen[bytes]:
+        words = ["train", "rows", "--runs", runs, "--set", f"data.workers={workers}"]
+        command = [sys.executable, "-m", "deltagclip_cli", *words]
+        return subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+
+    def lines(runs: str) -> int:
+        files = list((tmp_path / runs).glob("rows/adam/*/metrics.jsonl"))
+        return len(files[0].read_text().splitlines()) if files else 0
+
+    assert begun("whole", 0).wait() == 0
+    for steps, number in ((8, signal.SIGTERM), (45, signal.SIGKILL), (70, signal.SIGTERM)):
+        process = begun("killed", workers)
+        while lines("killed") < steps:
+            assert process.poll() is None
+            time.sleep(0.01)
+        if number == signal.SIGTERM:
+            os.killpg(process.pid, number)  # as a batch system does: all that belongs to it
+        else:
+            process.kill()
+        assert process.wait() != 0
+    assert begun("killed", workers).wait() == 0
+    [killed] = (tmp_path / "killed").glob("rows/adam/*")
+    [whole] = (tmp_path / "whole").glob("rows/adam/*")
+    assert_same_numbers(RunFolder(killed), RunFolder(whole))

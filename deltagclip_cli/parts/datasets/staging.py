@@ -157,8 +157,7 @@ def _read_by(data: Data, root: Path) -> Sequence[str]:
 
 def own_folder(data: Data, root: Path) -> Path | None:
     """The folder of a data function of a user's own, below that of all; None for one of ours."""
-    name = data.name.rpartition(":")[2]
-    return None if name == data.name else root / name
+    return root / data.name.rpartition(":")[2] if data.is_own else None
 
 
 def _link(source: Path, target: Path) -> None:

@@ -95,16 +95,18 @@ class Measure:
             raise UsageError(f"{what}: better is {shortened(repr(better))}: say higher or lower.")
         name = self._asked if isinstance(self._asked, str) else _name_of(self._asked)
         self._said = what if what.endswith(f" {name}") else f"{what} {name}"
-        self._is_elementwise = False
+        self._is_elementwise = self._is_for_each = False
         if isinstance(self._asked, str):
             self._is_elementwise = self._asked in _ELEMENTWISE
             at_once = self._is_elementwise and self._asked != "kl_div"  # which warns of its mean
+            self._is_for_each = not at_once
             options = {"reduction": reduction if at_once else "none", **options}
             self._function: Callable[[Any, Any], Any] = self._named(self._asked, options)
         elif callable(self._asked):
             takes = inspect.signature(self._asked).parameters
-            if "reduction" in takes and takes["reduction"].default in ("mean", "sum", "none"):
-                options = {"reduction": "none", **options}
+            usual = takes["reduction"].default if "reduction" in takes else None
+            if usual in ("mean", "sum") and options.get("reduction", usual) == usual:
+                options["reduction"] = "none"
             is_class = isinstance(self._asked, type)
             self._function = self._asked(**options) if is_class else partial(self._asked, **options)
         else:
@@ -130,11 +132,14 @@ class Measure:
         if self._is_elementwise and shapes[0] != shapes[1]:
             raise self._misfit(outputs, targets, "both must be of one shape")
         try:
-            return self._function(outputs, targets)
+            values = self._function(outputs, targets)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             raise self._misfit(outputs, targets, f"{error}{own_lines(error)}") from error
+        if self._is_for_each and not values.ndim:  # it takes all samples for classes of one
+            raise self._misfit(outputs, targets, "outputs must be (samples, classes)")
+        return values
 
     def _misfit(self, outputs: Any, targets: Tree, reason: str) -> UsageError:
         try:
