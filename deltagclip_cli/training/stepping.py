@@ -116,9 +116,9 @@ class Stepper:
             for other, outer in enumerate(self.optimizer.param_groups)
             if group is outer
         ]
-        self.optimizer.load_state_dict(state["optimizer"])
+        _load(self.optimizer, state["optimizer"])
         for name, of_inner in state.get("inner", {}).items():
-            inner[name].load_state_dict(of_inner)
+            _load(inner[name], of_inner)
         for each, number, other in shared:
             each.param_groups[number] = self.optimizer.param_groups[other]
         self.needs_closure = state.get("needs_closure", self.needs_closure)
@@ -156,6 +156,16 @@ def _inner(optimizer: Any, place: str = "") -> Iterator[tuple[str, Optimizer]]:
             if isinstance(each, Optimizer):
                 yield f"{place}{name}.{number}", each
                 yield from _inner(each, f"{place}{name}.{number}.")
+
+
+def _load(optimizer: Optimizer, state: Any) -> None:
+    """Load the state of an optimizer, in which torch gives numbers the precision of the weights."""
+    optimizer.load_state_dict(state)
+    given = dict(_leaves(state))
+    for place, leaf in _leaves(optimizer.state_dict()):
+        exact = given.get(place)
+        if isinstance(leaf, Tensor) and isinstance(exact, Tensor) and leaf.dtype != exact.dtype:
+            leaf.data = exact.to(leaf.device)
 
 
 def _copy(gradient: Tensor | None) -> Tensor | None:

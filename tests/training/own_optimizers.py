@@ -99,6 +99,20 @@ class Both(Optimizer):
             part.step()
 
 
+class Exact(Optimizer):
+    """It adds up what it is given with more digits than the weights have."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            kept = self.state[p].setdefault("exact", torch.zeros_like(p, dtype=torch.float64))
+            kept.add_(p.grad)
+            p.sub_(kept.float(), alpha=self.param_groups[0]["lr"] / 10)
+
+
 class Counting(Optimizer):
     """It counts its steps where no state_dict looks."""
 

@@ -63,6 +63,7 @@ WORKING = {
     "no rate": own.WithoutRate,
     "groups of its own": own.by_layers,
     "buffers that it was not given": own.Reaching,
+    "a state of more digits": own.Exact,
     "chance": own.Chancy,
     "no base class": own.Wrapped,
 }
