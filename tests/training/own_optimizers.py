@@ -4,7 +4,7 @@ import random
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import LBFGS, SGD, Adam, Optimizer
 
 
 class ScheduleFree(Optimizer):
@@ -234,6 +234,21 @@ class Unloadable(SGD):
 def nothing(params, lr=0.1):
     """It forgets to return the optimizer."""
     SGD(params, lr=lr)
+
+
+def a_class(params, lr=0.1):
+    """It returns the class, not an optimizer."""
+    return SGD
+
+
+def without_key(params, lr=0.1):
+    """It has a mistake in it."""
+    return SGD(params, lr={"rate": lr}["lr"])
+
+
+def once(params, lr=0.1):
+    """L-BFGS with one evaluation in a step."""
+    return LBFGS(params, lr=lr, max_iter=1)
 
 
 class Reaching(SGD):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,60 +21,47 @@ from training_cases import (
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.spec.schema import Model, Optimizer
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble
 from deltagclip_cli.training.stepping import Stepper, check_continuation
 from deltagclip_cli.training.trainer import Ending, Trainer
 
-Make = Callable[..., Trial]
+NORMED = {"name": "own_optimizers.py:Normed"}  # a model with a batch norm and dropout
 
 
-@pytest.fixture
-def trial_with(monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes a trial with an optimizer of one's own, and perhaps a model."""
-
-    def make(optimizer: Any, *, model: Any = None, settings: Any = None, **options: Any) -> Trial:
-        trial = trial_of({"name": "sgd", "lr": 0.1}, **(settings or {}))
-        monkeypatch.setattr(Optimizer, "load", lambda self: optimizer)
-        if model is not None:
-            monkeypatch.setattr(Model, "load", lambda self: model)
-            trial = trial.model_copy(
-                update={"model": trial.model.model_copy(update={"options": {}})}
-            )
-        part = trial.optimizer.model_copy(update={"options": options})
-        return trial.model_copy(update={"optimizer": part})
-
-    return make
+def trial_with(name: str, settings: Any = None, **options: Any) -> Trial:
+    """A trial with an optimizer of ``own_optimizers.py``."""
+    return trial_of({"name": f"own_optimizers.py:{name}", **options}, **(settings or {}))
 
 
 WORKING = {
-    "train() and eval()": own.ScheduleFree,
-    "a closure that is needed": own.SharpnessAware,
-    "a closure that the step insists on": own.Insistent,
-    "an optimizer inside": own.WrappingSharpnessAware,
-    "two optimizers inside": own.Both,
-    "a closure that is called first": own.ClosureFirst,
-    "a step without a closure": own.WithoutClosure,
-    "a closure that is never called": own.Deaf,
-    "gradients that are gone after a step": own.Consuming,
-    "a rate that is a tensor": own.with_tensor_rate,
-    "no rate": own.WithoutRate,
-    "groups of its own": own.by_layers,
-    "buffers that it was not given": own.Reaching,
-    "a state of more digits": own.Exact,
-    "chance": own.Chancy,
-    "no base class": own.Wrapped,
+    "train() and eval()": "ScheduleFree",
+    "a closure that is needed": "SharpnessAware",
+    "a closure that the step insists on": "Insistent",
+    "an optimizer inside": "WrappingSharpnessAware",
+    "two optimizers inside": "Both",
+    "a closure that is called first": "ClosureFirst",
+    "a step without a closure": "WithoutClosure",
+    "a closure that is never called": "Deaf",
+    "gradients that are gone after a step": "Consuming",
+    "a rate that is a tensor": "with_tensor_rate",
+    "no rate": "WithoutRate",
+    "groups of its own": "by_layers",
+    "buffers that it was not given": "Reaching",
+    "a state of more digits": "Exact",
+    "chance": "Chancy",
+    "no base class": "Wrapped",
 }
 
 
 @pytest.mark.parametrize("optimizer", WORKING.values(), ids=WORKING)
 def test_an_optimizer_of_ones_own_trains_and_continues_with_the_same_bits(
-    optimizer: Any, trial_with: Make, tmp_path: Path
+    optimizer: str, tmp_path: Path
 ) -> None:
     schedule = {"name": "exponentiallr", "gamma": 0.9, "unit": "step"}
-    settings = {} if optimizer in (own.WithoutRate, own.Wrapped) else {"schedule": schedule}
-    trial = trial_with(optimizer, model=own.Normed, settings=settings)
+    no_schedule = optimizer in ("WithoutRate", "Wrapped")
+    settings = {"model": NORMED, "schedule": None if no_schedule else schedule}
+    trial = trial_with(optimizer, settings)
     assert train(trial, tmp_path / "whole") is Ending.FINISHED
     assert train_in_pieces(trial, tmp_path / "pieces", 3) > 1
     whole, pieces = (RunFolder.of(tmp_path / name, trial) for name in ("whole", "pieces"))
@@ -85,23 +71,21 @@ def test_an_optimizer_of_ones_own_trains_and_continues_with_the_same_bits(
     assert all(norm > 0 for norm in epochs(whole, "optim/grad_norm"))
 
 
-def test_an_optimizer_without_a_rate_tells_none(trial_with: Make, runs: Path) -> None:
-    trial = trial_with(own.WithoutRate, settings={"log_every": 2})
+def test_an_optimizer_without_a_rate_tells_none(runs: Path) -> None:
+    trial = trial_with("WithoutRate", {"log_every": 2})
     assert train(trial, runs) is Ending.FINISHED
     assert not any("lr" in name for each in records(RunFolder.of(runs, trial)) for name in each)
 
 
-def test_a_rate_that_is_a_tensor_is_told_as_it_was_in_the_step(
-    trial_with: Make, runs: Path
-) -> None:
+def test_a_rate_that_is_a_tensor_is_told_as_it_was_in_the_step(runs: Path) -> None:
     schedule = {"name": "exponentiallr", "gamma": 0.5}
-    trial = trial_with(own.with_tensor_rate, settings={"schedule": schedule})
+    trial = trial_with("with_tensor_rate", {"schedule": schedule})
     train(trial, runs)
     assert epochs(RunFolder.of(runs, trial), "optim/lr") == pytest.approx([0.01, 0.005, 0.0025])
 
 
 def test_a_step_that_wants_the_closure_once_costs_one_evaluation(
-    trial_with: Make, monkeypatch: pytest.MonkeyPatch, runs: Path
+    monkeypatch: pytest.MonkeyPatch, runs: Path
 ) -> None:
     """L-BFGS asks for what is there; SAM asks for the loss elsewhere."""
     forwards: list[bool] = []
@@ -112,19 +96,16 @@ def test_a_step_that_wants_the_closure_once_costs_one_evaluation(
         lambda self, *batch: (forwards.append(torch.is_grad_enabled()), forward(self, *batch))[1],
     )
 
-    def once(params: Any) -> torch.optim.LBFGS:
-        return torch.optim.LBFGS(params, max_iter=1)
-
     for optimizer, evaluations in (
-        (once, 1),
-        (own.Deaf, 1),
-        (own.Consuming, 1),
-        (own.SharpnessAware, 2),
-        (own.Insistent, 2),
-        (own.ClosureFirst, 2),  # the gradients that were there are gone
+        ("once", 1),
+        ("Deaf", 1),
+        ("Consuming", 1),
+        ("SharpnessAware", 2),
+        ("Insistent", 2),
+        ("ClosureFirst", 2),  # the gradients that were there are gone
     ):
         forwards.clear()
-        train(trial_with(optimizer, settings={"epochs": 1, "label": optimizer.__name__}), runs)
+        train(trial_with(optimizer, {"epochs": 1}), runs)
         assert sum(forwards) == 4 * evaluations, optimizer
 
 
@@ -154,8 +135,8 @@ def test_sharpness_aware_steps_are_those_of_a_loop_written_down(optimizer: Any) 
     torch.testing.assert_close(ours.detach(), weight)
 
 
-def test_an_evaluation_is_made_at_averaged_weights(trial_with: Make, runs: Path) -> None:
-    trial = trial_with(own.ScheduleFree)
+def test_an_evaluation_is_made_at_averaged_weights(runs: Path) -> None:
+    trial = trial_with("ScheduleFree")
     train(trial, runs)
     folder = RunFolder.of(runs, trial)
     state = checkpoint(folder)
@@ -176,9 +157,9 @@ def test_an_evaluation_is_made_at_averaged_weights(trial_with: Make, runs: Path)
 
 
 def test_batch_norms_are_measured_at_averaged_weights_for_an_evaluation_alone(
-    trial_with: Make, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trial = trial_with(own.ScheduleFree, model=own.Normed, settings={"epochs": 1}, lr=1.0)
+    trial = trial_with("ScheduleFree", {"model": NORMED, "epochs": 1}, lr=1.0)
     parts = assemble(trial, Path("nowhere"), torch.device("cpu"))
     trainer = Trainer(trial, parts, None, lambda: False)  # type: ignore[arg-type]
     for inputs, targets in parts.train.iterate(None, None):
@@ -206,47 +187,46 @@ def test_batch_norms_are_measured_at_averaged_weights_for_an_evaluation_alone(
     assert parts.model[2].momentum == 0.1
 
 
-def test_an_optimizer_that_is_stopped_keeps_knowing_that_it_needs_a_closure(
-    trial_with: Make, runs: Path
-) -> None:
-    trial = trial_with(own.SharpnessAware)
+def test_an_optimizer_that_is_stopped_keeps_knowing_that_it_needs_a_closure(runs: Path) -> None:
+    trial = trial_with("SharpnessAware")
     assert train(trial, runs, stop=StopAt(2)) is Ending.STOPPED
     assert checkpoint(RunFolder.of(runs, trial))["needs_closure"]
 
 
 REFUSED = {
     "parameters that it leaves out": (
-        own.of_matrices,
-        r"optimizer 'sgd' leaves out 1.bias and 3.bias, so that nothing would train them.\n"
-        r"  Give them to it, or set their requires_grad to False where the model is made.",
+        "of_matrices",
+        r"optimizer 'own_optimizers.py:of_matrices' leaves out 1.bias and 3.bias, so that nothing "
+        r"would train them.\n  Give them to it, or set their requires_grad to False where ",
     ),
-    "nothing": (own.nothing, r"optimizer 'sgd' made nothing, where a torch.optim.Optimizer is "),
-    "a class": (lambda params: torch.optim.SGD, "made an object of type type, where"),
-    "an error": (lambda params: {}["lr"], "optimizer 'sgd' cannot be made: KeyError: 'lr'."),
+    "nothing": ("nothing", r":nothing' made nothing, where a torch.optim.Optimizer is needed.\n"),
+    "a class": ("a_class", "made an object of type type, where"),
+    "an error": (
+        "without_key",
+        r"cannot be made: KeyError: 'lr'.\n  \S*own_optimizers.py:\d+: in without_key: return ",
+    ),
     "a state that cannot be kept": (
-        own.Unloadable,
-        r"optimizer 'sgd' keeps a Memo in state_dict\(\)\['state'\]\[0\]\['memo'\], which no "
-        r"checkpoint can hold: those are loaded without running any code.\n  Let ",
+        "Unloadable",
+        r":Unloadable' keeps a Memo in state_dict\(\)\['state'\]\[0\]\['memo'\], which no "
+        r"checkpoint can hold: those are loaded without running any code.\n  Let its state_dict have ",
     ),
 }
 
 
 @pytest.mark.parametrize(("optimizer", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_used_is_refused_in_words(
-    optimizer: Any, words: str, trial_with: Make, runs: Path
-) -> None:
+def test_what_cannot_be_used_is_refused_in_words(optimizer: str, words: str, runs: Path) -> None:
     with pytest.raises(UsageError, match=words):
         train(trial_with(optimizer), runs)
     assert not list(runs.rglob("checkpoint.pt"))
 
 
-def test_a_mistake_in_a_step_is_told_as_it_is(trial_with: Make, runs: Path) -> None:
+def test_a_mistake_in_a_step_is_told_as_it_is(runs: Path) -> None:
     with pytest.raises(Exception, match="KeyError: 'momentun'"):
-        train(trial_with(own.Broken), runs)
+        train(trial_with("Broken"), runs)
 
 
-def test_a_schedule_needs_a_rate(trial_with: Make, runs: Path) -> None:
-    trial = trial_with(own.WithoutRate, settings={"schedule": "cosine"})
+def test_a_schedule_needs_a_rate(runs: Path) -> None:
+    trial = trial_with("WithoutRate", {"schedule": "cosine"})
     with pytest.raises(UsageError, match=r"schedule 'cosine': the optimizer has no learning rate "):
         train(trial, runs)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.training.sinks import Sink
@@ -52,10 +53,14 @@ def trial_of(
     seed: int = 0,
     **settings: Any,
 ) -> Trial:
-    """A trial of the tiny experiment with some settings replaced; those of data are merged."""
+    """A trial of the tiny experiment with some settings replaced; those of data are merged.
+
+    Files that it names are those beside this one.
+    """
     data = {**TINY["data"], **settings.pop("data", {})}
     written = {**TINY, **settings, "data": data, "optimizers": {label: optimizer}}
-    return make_trial("tiny", Experiment.model_validate(written), label, seed)
+    folder = CodeFolder(Path(__file__).parent)
+    return make_trial("tiny", Experiment.model_validate(written, context=folder), label, seed)
 
 
 def never() -> bool:
