@@ -259,9 +259,9 @@ def test_images_that_do_not_fit_are_refused_before_training(
         try_out(Classify(), model, *first_samples(batches, 2))
 
 
-def test_an_option_that_torchvision_refuses_is_named() -> None:
-    with pytest.raises(UsageError, match=r"torchvision:squeezenet1_0.*'dropuot'"):
-        build("torchvision:squeezenet1_0", (3, 64, 64), dropuot=0.1)
+def test_a_value_that_torchvision_refuses_is_told() -> None:
+    with pytest.raises(UsageError, match=r"'torchvision:squeezenet1_0' refuses its options: drop"):
+        build("torchvision:squeezenet1_0", (3, 64, 64), dropout=7.0)
 
 
 def test_an_option_reaches_torchvision() -> None:

@@ -208,7 +208,7 @@ REFUSED = {
     "a state that cannot be kept": (
         "Unloadable",
         r":Unloadable' keeps a Memo in state_dict\(\)\['state'\]\[0\]\['memo'\], which no "
-        r"checkpoint can hold: those are loaded without running any code.\n  Let its state_dict have ",
+        r"checkpoint can hold: those are loaded without running any code.\n  Let ",
     ),
 }
 
