@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Optional
 
 from deltagclip_cli.source.annotations import REQUIRED, UNKNOWN, default_of, type_of
@@ -15,15 +16,22 @@ from deltagclip_cli.source.keywords import (
     keyword_uses,
     statements_of,
 )
-from deltagclip_cli.source.modules import Bindings, bindings
+from deltagclip_cli.source.modules import Bindings, Module, bindings
 
 
 @dataclass(frozen=True)
 class Option:
-    """One argument: its type for pydantic, and its default, `REQUIRED` or `UNKNOWN`."""
+    """One argument: its default, `REQUIRED` or `UNKNOWN`, and its type as it is written."""
 
-    annotation: Any
     default: Any
+    written: ast.expr | None = None
+    module: Module | None = None
+
+    @cached_property
+    def annotation(self) -> Any:
+        """Its type for pydantic; null belongs to it, if that is the default."""
+        kind = Any if self.module is None else type_of(self.written, self.module)
+        return Optional[kind] if self.default is None and kind is not Any else kind  # noqa: UP045
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class _Callee:
             [*places, *arguments.kwonlyargs], [*defaults, *arguments.kw_defaults], strict=True
         )
         options = {
-            each.arg: Option(_or_none(type_of(each.annotation, module), value), value)
+            each.arg: Option(value, each.annotation, module)
             for each, default in pairs
             for value in [default_of(default)]
             if each.arg != self.receiver
@@ -161,7 +169,7 @@ class _Callee:
         assert self.function is not None
         uses = keyword_uses(self.function, keywords)
         options = {
-            name: Option(Any, UNKNOWN if default is None else default_of(default))
+            name: Option(UNKNOWN if default is None else default_of(default))
             for name, default in uses.read.items()
         }
         is_open = uses.lost
@@ -245,11 +253,6 @@ class _Callee:
         return [each for each in found if isinstance(each, Definition)]
 
 
-def _or_none(kind: Any, default: Any) -> Any:
-    """Return a type that null belongs to, if it is the default."""
-    return Optional[kind] if default is None and kind is not Any else kind  # noqa: UP045
-
-
 _FIELDS = {"dataclass", "define", "frozen", "attrs", "attr.s", "attrs.define", "attrs.frozen"}
 
 
@@ -286,7 +289,7 @@ def _fields(line: Family, owner: Definition) -> Arguments:
                 if default is _NO_ARGUMENT:
                     options.pop(name, None)
                     continue
-                options[name] = Option(type_of(statement.annotation, each.module), default)
+                options[name] = Option(default, statement.annotation, each.module)
                 by_name |= {name} if are_by_name else set()
     return Arguments(options, not line.is_whole, [name for name in options if name not in by_name])
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Self, cast, get_args, get_origin
 
@@ -331,7 +332,7 @@ class _Checker:
         passed = table.positional + (0 if signature.is_class else table.arguments)
         given = signature.positional[: passed if own else 0]
         options = {
-            name: Option(option.annotation, None) if own and name in table.offered else option
+            name: replace(option, default=None) if own and name in table.offered else option
             for name, option in signature.options.items()
             if name not in self._supplied and name not in given
         }
