@@ -288,7 +288,9 @@ class Component(Frozen):
         try:
             signature = check_reference(reference, folder.path, table.kind)
         except ReferenceRefusedError as error:
-            raise refused(error.message, error.hint, ("name",)) from None
+            others = table.unlisted.get(name.partition(":")[0], dict)()
+            hint = nearest(name, others).removeprefix(" - ") or error.hint
+            raise refused(error.message, hint, ("name",)) from None
         return _Checker(name, signature, table, own=True)
 
     @model_serializer

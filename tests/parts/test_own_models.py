@@ -97,8 +97,8 @@ def test_models_of_timm_are_not_listed_and_near_ones_are_suggested() -> None:
     pytest.importorskip("timm")
     assert not any(name.startswith("timm:") for name in models.TABLE.all())
     with pytest.raises(ValidationError) as caught:
-        model("timm:resnet51")
-    assert caught.value.errors()[0]["ctx"]["hint"] == "did you mean 'timm:resnet50'?"
+        model("timm:vit_tiny_patch16_22")
+    assert caught.value.errors()[0]["ctx"]["hint"] == "did you mean 'timm:vit_tiny_patch16_224'?"
 
 
 def test_a_model_of_timm_is_made_for_the_data() -> None:
