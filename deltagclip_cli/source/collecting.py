@@ -10,7 +10,8 @@ import json
 import os
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
@@ -31,7 +32,7 @@ _MOST_READINGS = 5  # of files that somebody is editing
 
 @dataclass(frozen=True)
 class Code:
-    """What parts of one's own consist of.
+    """The files and packages that parts of one's own consist of.
 
     Args:
         references: the parts, in the grammar of names.
@@ -54,7 +55,7 @@ class Code:
 
     @cached_property
     def digests(self) -> Mapping[str, str]:
-        """What each file says, whatever its layout, under the Python that runs."""
+        """Hashes of the syntax trees of the files, under the Python that runs."""
         return {name: digest(content) for name, content in sorted(self.files.items())}
 
 
@@ -185,6 +186,26 @@ def _changed_packages(old: Code, new: Code) -> Iterator[str]:
         before, after = old.packages.get(name), new.packages.get(name)
         if before != after:
             yield f"{name} {before or '(new)'} -> {after or '(gone)'}"
+
+
+def as_installed(kept: Code) -> Code:
+    """Return a code with the packages, and with the files of packages, that there are now."""
+    files = dict(kept.files)
+    for name in kept.files:
+        file = PurePosixPath(name)
+        if file.parts[0] == INSTALLED:
+            try:
+                root = installed(file.parts[1].removesuffix(".py")).root
+                files[name] = read_file(root / file.relative_to(INSTALLED), MOST_BYTES)
+            except (OSError, UsageError):
+                del files[name]
+    versions = {}
+    for reference in kept.references:
+        with suppress(UsageError):
+            package = installed(reference.rpartition(":")[0])
+            if not is_file(reference) and package.version is not None:
+                versions[package.name] = package.version
+    return replace(kept, files=files, packages=versions)
 
 
 def is_file(reference: str) -> bool:

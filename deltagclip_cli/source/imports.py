@@ -1,4 +1,4 @@
-"""Where the local imports of a file lead, as loading follows them and as its source says.
+"""The files to which local imports lead, as loading follows them and as their source says.
 
 A file has one name, that of its place below the folder of the spec, however it is imported. An
 absolute import looks in the folder of the file and in those above it, up to the folder of the
@@ -23,8 +23,8 @@ _Import = ast.Import | ast.ImportFrom
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What a file imports, directly.
+class LocalImports:
+    """The modules that a file itself imports.
 
     Args:
         files: local files, relative to the folder in which they are looked for.
@@ -36,7 +36,7 @@ class Reached:
     others: frozenset[str]
 
 
-def reached(tree: ast.Module, file: PurePosixPath, root: Path) -> Reached:
+def reached(tree: ast.Module, file: PurePosixPath, root: Path) -> LocalImports:
     """Return what a file imports, in its functions as well, but not for type checkers only.
 
     Args:
@@ -66,7 +66,7 @@ def reached(tree: ast.Module, file: PurePosixPath, root: Path) -> Reached:
                     f"{root / file}:{node.lineno}: `{ast.unparse(node)}` means Python's own module "
                     f"{top}, though a file here has that name.\n  Rename the file."
                 )
-    return Reached(frozenset(files), frozenset(others))
+    return LocalImports(frozenset(files), frozenset(others))
 
 
 def reached_by_name(tree: ast.Module, file: PurePosixPath, root: Path) -> list[PurePosixPath]:

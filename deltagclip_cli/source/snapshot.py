@@ -18,13 +18,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.core import (
     RunFolderError,
     UnwritableError,
-    UsageError,
     claimed,
     listed,
     read_file,
@@ -32,16 +31,7 @@ from deltagclip_cli.core import (
     write_text,
     written_whole,
 )
-from deltagclip_cli.source.collecting import (
-    INSTALLED,
-    MOST_BYTES,
-    Code,
-    changed,
-    collect,
-    is_file,
-)
-from deltagclip_cli.source.packages import installed
-from deltagclip_cli.source.trees import digest
+from deltagclip_cli.source.collecting import MOST_BYTES, Code, as_installed, changed, collect
 
 _RECORD = "code.json"
 _FILES = "files"
@@ -110,14 +100,7 @@ def read_copy(store: Path, name: str) -> Code:
         LookupError: there is none, or files of it are gone.
     """
     newest = _newest(store, name)
-    record = _require_record(store, newest)
-    try:
-        files = {
-            each: read_file(store / newest / _FILES / each, MOST_BYTES) for each in record["files"]
-        }
-    except OSError as error:
-        raise LookupError(f"{error.filename}: {error.strerror}") from None
-    return Code(tuple(record["references"]), files, record["packages"], Path(record["folder"]))
+    return _read(store / newest, _require_record(store, newest))
 
 
 def code_without(store: Path, name: str, references: Collection[str]) -> Code:
@@ -148,32 +131,12 @@ def check_copy(store: Path, name: str) -> None:
             f"  Delete {store / newest} and start the sweep again, which keeps it anew."
         )
     kept = read_copy(store, name)
-    changes = changed(kept, _as_installed(kept))
+    changes = changed(kept, as_installed(kept))
     if changes:
         raise RunFolderError(
             f"What is installed has changed since this trial was planned: {listed(changes)}.\n"
             "  Install what it was planned with, or start the sweep again."
         )
-
-
-def _as_installed(kept: Code) -> Code:
-    """Return a code with the packages, and with the files of packages, that there are now."""
-    files = dict(kept.files)
-    for name in kept.files:
-        file = PurePosixPath(name)
-        if file.parts[0] == INSTALLED:
-            try:
-                root = installed(file.parts[1].removesuffix(".py")).root
-                files[name] = read_file(root / file.relative_to(INSTALLED), MOST_BYTES)
-            except (OSError, UsageError):
-                del files[name]
-    versions = {}
-    for reference in kept.references:
-        with suppress(UsageError):
-            package = installed(reference.rpartition(":")[0])
-            if not is_file(reference) and package.version is not None:
-                versions[package.name] = package.version
-    return replace(kept, files=files, packages=versions)
 
 
 def vouch(store: Path, old: str, new: str) -> None:
@@ -192,23 +155,11 @@ def _copy_name(code: Code, store: Path) -> str:
         return own
     for name, record in _records(store):
         # One that this Python has named has another name because it is another code.
-        if record["python"] != _PYTHON and _is_same(code, store / name, record):
-            return name
+        if record["python"] != _PYTHON and record["files"].keys() == code.files.keys():
+            with suppress(LookupError):
+                if _read(store / name, record).hash == code.hash:
+                    return name
     return own
-
-
-def _is_same(code: Code, copy: Path, record: Mapping[str, Any]) -> bool:
-    if record["packages"] != code.packages or record["files"].keys() != code.files.keys():
-        return False
-    for name, content in code.files.items():
-        if record["files"][name] == _sha256(content):
-            continue
-        try:
-            if digest(read_file(copy / _FILES / name, MOST_BYTES)) != code.digests[name]:
-                return False
-        except OSError:
-            return False
-    return True
 
 
 def _stand_for(old: str, copy: str, store: Path) -> None:
@@ -260,6 +211,14 @@ def _read_record(copy: Path) -> dict[str, Any] | None:
         return record if all(isinstance(each, str) for each in texts) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _read(copy: Path, record: Mapping[str, Any]) -> Code:
+    try:
+        files = {name: read_file(copy / _FILES / name, MOST_BYTES) for name in record["files"]}
+    except OSError as error:
+        raise LookupError(f"{error.filename}: {error.strerror}") from None
+    return Code(tuple(record["references"]), files, record["packages"], Path(record["folder"]))
 
 
 def _spoilt(copy: Path, record: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a source file says, whatever its layout: the same under Python 3.11 as under later ones.
+"""The sense of source files, whatever their layout: the same under Python 3.11 as later ones.
 
 Comments, docstrings, formatting and statements without an effect count for nothing. ``ast.dump``
 would not do: later versions of Python give nodes more fields, and cut f-strings differently.
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
-_LEFT_OUT = {"ctx", "kind", "type_comment", "type_ignores"}
+_LEFT_OUT = {"ctx"}  # the place of an expression tells it
 _BODIES = {"body", "orelse", "finalbody"}
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -140,7 +140,7 @@ def test_a_folder_without_an_init_file_is_a_package_unless_one_is_installed(
         },
     )
     monkeypatch.syspath_prepend(root)  # as if Python was started there
-    assert load_own(root, "net.py", "depth") == 2
+    assert load_own(root, "net.py", "depth") == 2 and "layers" not in sys.modules
     assert load_own(root, "net.py", "nn") is torch.nn
 
 
