@@ -113,11 +113,11 @@ def check_reference(reference: Reference, folder: Path, kind: str) -> Signature:
             "behind the colon stands one name that the file or the module defines, without dots",
         )
     if isinstance(reference, FileReference):
-        return _check_file(reference, folder)
+        return _check_file(reference, folder, kind)
     return _check_package(reference, folder, kind, tuple(sys.path))
 
 
-def _check_file(reference: FileReference, folder: Path) -> Signature:
+def _check_file(reference: FileReference, folder: Path, kind: str) -> Signature:
     file, name = reference.file, reference.attribute
     with _parsing(folder):
         place = _place(file, folder)
@@ -147,7 +147,15 @@ def _check_file(reference: FileReference, folder: Path) -> Signature:
                     f"'{name}' in {file} is neither a class nor a function.",
                     _defined_in(module, file, name),
                 )
-            return signature_of(definition)
+            signature = signature_of(definition)
+            is_kind = {each: base in signature.bases for each, base in _KINDS.items()}
+            others = [each for each, is_one in is_kind.items() if is_one]
+            if others and not is_kind.get(kind, True):
+                raise ReferenceRefusedError(
+                    f"'{name}' in {file} is no {kind}, but a class of the kind {others[0]}.",
+                    _defined_in(module, file, name),
+                )
+            return signature
         if name not in module.names:
             raise ReferenceRefusedError(
                 f"there is no '{name}' in {file}.", _defined_in(module, file, name)

@@ -122,6 +122,11 @@ def test_a_wrong_name_is_answered_with_what_there_is(
     assert hint in refused.hint
 
 
+def test_a_class_of_another_kind_is_refused_as_such(folder: Path) -> None:
+    refused = refusal("net.py:Net", folder, "optimizer")
+    assert refused.message == "'Net' in net.py is no optimizer, but a class of the kind model."
+
+
 def test_a_file_outside_is_named_by_its_real_path(folder: Path) -> None:
     real = Path(os.path.realpath(folder.parent / "above.py"))
     assert checked(f"{real}:Net", folder).file == real
