@@ -64,7 +64,7 @@ def keep(code: Code, store: Path) -> Path:
         if record is None or _spoilt(copy, record):
             _write(code, copy, [] if record is None else record["vouched"])
         old = _stood_for(name, store)
-        if copy_of(store, old) != copy / _FILES:
+        if _newest(store, old) != name:
             _stand_for(old, name, store)
     except OSError as error:
         raise UnwritableError(

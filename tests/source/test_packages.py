@@ -71,19 +71,16 @@ def test_an_editable_package_is_known_by_the_files_that_are_reached(
         "__init__": "",
         "setup": "",
         "lab5/__init__": "from .base import Base",
-        "lab5/base": "import torch, lab6",
+        "lab5/base": "import torch, lab6\ndef f(): from . import torn",
+        "lab5/torn": "print 'of another Python'",
         "lab5/nets": "from lab5.base import Base\nclass Net(Base):\n    def forward(self): ...",
         "lab5/unused": "",
     }
     monkeypatch.syspath_prepend(write("src", **lab))
     monkeypatch.syspath_prepend(write("other", lab6="x = 1"))
     named = collect(["lab5.nets:Net"], write("spec", net="from lab5 import nets"))
-    files = [
-        "@installed/lab5/__init__.py",
-        "@installed/lab5/base.py",
-        "@installed/lab5/nets.py",
-        "@installed/lab6.py",
-    ]
+    reached = ["lab5/__init__.py", "lab5/base.py", "lab5/nets.py", "lab5/torn.py", "lab6.py"]
+    files = [f"@installed/{file}" for file in reached]
     assert sorted(named.files) == files and named.packages == {}
     imported = collect(["net.py:nets"], tmp_path / "spec")
     assert sorted(imported.files) == [*files, "net.py"]

@@ -233,6 +233,21 @@ def test_a_code_that_was_vouched_for_has_the_name_of_the_old_one(
     assert find(third, store) == find(first, store) == old
 
 
+def test_a_code_is_run_again_though_the_copy_that_stood_for_it_was_deleted(
+    write: Write, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    first, second = (code_of(write("spec", net=f"Net = {number}")) for number in (1, 2))
+    old, new = keep(first, store).parent.name, keep(second, store).parent.name
+    vouch(store, old, new)
+    shutil.rmtree(store / new)
+    with pytest.raises(LookupError, match=f"{new}: there is no whole copy"):
+        copy_of(store, old)
+    assert find(second, store) == old and keep(second, store) == copy_of(store, old)
+    shutil.rmtree(store / new)
+    assert keep(first, store) == copy_of(store, old)
+
+
 def test_only_what_was_kept_can_be_vouched_for_or_run(write: Write, tmp_path: Path) -> None:
     store = tmp_path / "store"
     for wrong in (lambda: copy_of(store, "x"), lambda: vouch(store, "x", "y")):
