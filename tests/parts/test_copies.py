@@ -411,3 +411,14 @@ def test_a_disk_that_is_read_only(source: Path, target: Path, mount: Mount) -> N
     mount("size=1m,ro")
     with pytest.raises(DataError, match=r"Read-only file system.*\n.*leave out local_data"):
         copied([MNIST], source, target)
+
+
+def test_the_folder_of_data_of_ones_own_is_linked_to(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "own").mkdir(parents=True)
+    (source / "own" / "rows.csv").write_text("1,2\n")
+    mine = Data.model_construct(name="tables.py:own", options={}, image_size=None)
+    other = Data.model_construct(name="tables.py:other", options={}, image_size=None)
+    assert copied([mine, other], source, target) == target
+    assert (target / "own" / "rows.csv").read_text() == "1,2\n"
+    assert (target / "own").is_symlink() and not (target / "other").exists()

@@ -237,7 +237,7 @@ def _each(tree: Tree) -> str:
 def _check_classes(splits: Mapping[str, Split | Items], where: str) -> None:
     for name, split in splits.items():
         least = int(split.targets.min()) if isinstance(split, Split) else 0
-        if least < 0 and least != -100:  # which losses leave out
+        if least < 0:
             raise DataError(
                 f"{where}: {name}: class {least} among the targets.\n"
                 "  Whole numbers are classes, from 0 on; for others use floating point."

@@ -147,12 +147,11 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
 
 
 def _read_by(data: Data, root: Path) -> Sequence[str]:
-    loader = data.load()
-    files: Callable[..., Sequence[str]] | None = getattr(loader, "files", None)
-    if files is not None:
-        return files(root, data.image_size, **data.options)
     own = own_folder(data, root)
-    return [own.name] if own is not None and own.is_dir() else []
+    if own is not None:
+        return [own.name] if own.is_dir() else []
+    files: Callable[..., Sequence[str]] | None = data.load().files
+    return files(root, data.image_size, **data.options) if files else []
 
 
 def own_folder(data: Data, root: Path) -> Path | None:

@@ -33,6 +33,8 @@ def loss_of(values: Tensor, samples: int, where: str, *, is_sum: bool = False) -
     Raises:
         UsageError: it is of another shape, or the gradients that are wanted do not reach it.
     """
+    if values.dtype in (torch.float16, torch.bfloat16):
+        values = values.float()  # lest digits of the sums are lost
     if values.ndim:
         check_rows(values, samples, where)
         values = values.sum() if is_sum else values.mean()
@@ -84,6 +86,8 @@ def outcome_of(returned: Any, samples: int, where: str) -> Loss:
     That is a loss as :func:`loss_of` takes it, or ``(loss, {metric: values})``, or a Loss.
     """
     if isinstance(returned, Loss):
+        if "loss" not in returned.sums:
+            raise UsageError(f"{where} returns a Loss without its sum.\n  Add sums['loss'].")
         return returned
     loss: Any = returned
     metrics: Mapping[Any, Any] = {}
@@ -115,10 +119,19 @@ class OwnTask:
 
     def __init__(self, function: Callable[[nn.Module, Tree, Tree], Any], name: str) -> None:
         self._function, self._where = function, f"task {name}"
+        self._names: dict[bool, set[str]] = {}  # of metrics, of a model that trains or not
 
     def __call__(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
         """Call the function and make a Loss of what it returns."""
-        return outcome_of(self._function(model, inputs, targets), samples_in(targets), self._where)
+        returned = self._function(model, inputs, targets)
+        outcome = outcome_of(returned, samples_in(targets), self._where)
+        names = self._names.setdefault(model.training, set(outcome.sums))
+        if set(outcome.sums) != names:
+            raise UsageError(
+                f"{self._where} returns {', '.join(outcome.sums)}, and did return "
+                f"{', '.join(sorted(names))}.\n  Return the same metrics for every batch."
+            )
+        return outcome
 
 
 Task = Callable[[nn.Module, Tree, Tree], Loss]

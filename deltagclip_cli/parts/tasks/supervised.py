@@ -131,6 +131,8 @@ class Measure:
         shapes = [getattr(each, "shape", None) for each in (outputs, targets)]
         if self._is_elementwise and shapes[0] != shapes[1]:
             raise self._misfit(outputs, targets, "both must be of one shape")
+        if self._is_elementwise and not targets.is_floating_point():
+            raise self._misfit(outputs, targets, "both must be floating point")
         try:
             values = self._function(outputs, targets)
         except torch.OutOfMemoryError:
