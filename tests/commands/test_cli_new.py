@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,3 +97,26 @@ def test_a_file_of_that_name_is_left_as_it_is(deltagclip: Invoke) -> None:
     assert done.exit_code == 2
     assert done.stderr.startswith("error: mine: nothing can be written there: ")
     assert Path("mine").read_text() == "theirs"
+
+
+@pytest.mark.slow
+def test_the_commands_that_are_said_train_compare_and_report_them(deltagclip: Invoke) -> None:
+    said = deltagclip("new", "mine").stdout.partition("Next:\n")[2]
+    enter, *commands = [shlex.split(line, comments=True) for line in said.splitlines()]
+    assert enter == ["cd", "mine"]
+    assert [words[1] for words in commands] == ["train", "sweep", "compare", "report"]
+    for words in [["deltagclip", "validate"], *commands]:
+        done = subprocess.run(
+            [sys.executable, "-m", "deltagclip_cli", *(w for w in words[1:] if w != "--open")],
+            cwd="mine",
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+    results = [json.loads(path.read_text()) for path in Path("mine/runs").rglob("result.json")]
+    assert len(results) == 12
+    assert all(result["last"]["test/mae"] < 0.5 for result in results)
+    assert Path("mine/runs/waves/report/report.html").is_file()
