@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from obstacles import OBSTACLES
+from obstacles import OBSTACLES, as_nobody
 
 from deltagclip_cli.core import RunFolderError, UnwritableError, UsageError, is_disk_full
 from deltagclip_cli.source import collecting, snapshot
@@ -356,6 +356,27 @@ def test_files_that_are_edited_meanwhile_are_read_again(
 
     monkeypatch.setattr(collecting, "read_file", read_and_edit)
     assert code_of(root).files == {"net.py": b"import helper\nNet = 3", "helper.py": b"x = 3"}
+
+
+def test_a_file_that_is_deleted_meanwhile_is_gone(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, read = write(net="import helper", helper=""), collecting.read_file
+
+    def read_and_delete(path: Path, most_bytes: int) -> bytes:
+        content = read(path, most_bytes)
+        if path.name == "helper.py":
+            path.unlink()
+        return content
+
+    monkeypatch.setattr(collecting, "read_file", read_and_delete)
+    assert names(code_of(root)) == ["net.py"]
+
+
+def test_a_file_of_somebody_else_is_said(open_folder: Path) -> None:
+    (open_folder / "net.py").touch(mode=0o000)
+    with as_nobody(), pytest.raises(UsageError, match="it cannot be read: Permission denied"):
+        code_of(open_folder)
 
 
 def test_files_that_are_edited_all_the_time_are_read_in_the_end(
