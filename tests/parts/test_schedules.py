@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -12,6 +13,7 @@ from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.schedules import TABLE, build_schedule
+from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.schema import Schedule
 from deltagclip_cli.training.assembly import ScheduleDriver
 
@@ -48,7 +50,10 @@ class Training:
         self.unit = unit
         written = {"name": name, "warmup": warmup, "unit": unit, **options}
         schedule = build_schedule(
-            Schedule.model_validate(written), self.optimizer, epochs=PERIODS, steps=PERIODS
+            Schedule.model_validate(written, context=CodeFolder(Path(__file__).parent)),
+            self.optimizer,
+            epochs=PERIODS if unit == "epoch" else PERIODS // self.steps,
+            steps=PERIODS if unit == "step" else PERIODS * self.steps,
         )
         self.driver = ScheduleDriver(schedule, unit)
 
@@ -214,3 +219,41 @@ def test_a_plateau_has_neither_steps_nor_a_warm_up(
 def test_what_torch_refuses_is_named_with_the_schedule(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"schedule '{name}' refuses its options: "):
         Training(name, **options)
+
+
+# Schedules of one's own
+
+
+def test_a_schedule_of_ones_own_may_name_the_steps_of_the_training() -> None:
+    training = Training("own_schedules.py:straight", "step", to=0.5)
+    falling = [LR * (1 - 0.5 * step / PERIODS) for step in range(PERIODS)]
+    assert training.rates() == pytest.approx(falling)
+
+
+def test_a_schedule_of_ones_own_may_name_the_epochs_of_the_training() -> None:
+    quarters = [LR, LR / 2, LR / 4, LR / 8]
+    assert Training("own_schedules.py:Halving").rates() == pytest.approx(
+        [rate for rate in quarters for _ in range(PERIODS // 4)]
+    )
+
+
+def test_a_schedule_of_ones_own_may_have_a_warm_up() -> None:
+    rates = Training("own_schedules.py:straight", "step", 2).rates()
+    assert rates[:3] == pytest.approx([LR / 3, LR * 2 / 3, LR])
+    assert rates[3] < LR
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "nothing",
+            r"made nothing, where a torch.optim.lr_scheduler.LRScheduler is needed.\n  torch",
+        ),
+        ("Mine", "made an object of type Mine, where a torch.optim.lr_scheduler.LRScheduler is"),
+        ("mistaken", r"cannot be made: ZeroDivisionError: .*\n  \S*own_schedules.py:\d+: in "),
+    ],
+)
+def test_what_is_no_schedule_is_refused_in_words(name: str, words: str) -> None:
+    with pytest.raises(UsageError, match=rf"schedule 'own_schedules.py:{name}' {words}"):
+        Training(f"own_schedules.py:{name}")
