@@ -1,4 +1,4 @@
-"""The ways in which optimizers want to be stepped and evaluated: recognised, not configured."""
+"""The optimizer and the schedule of a trial, stepped as they want: recognised, not configured."""
 
 from __future__ import annotations
 
@@ -6,18 +6,111 @@ import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from deltagclip_cli.core import UsageError
+from deltagclip_cli.core import UsageError, listed
+from deltagclip_cli.parts.making import make, wrong_kind
+from deltagclip_cli.parts.schedules import build_schedule
 from deltagclip_cli.training.chance import seed_streams
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 STATISTICS_BATCHES = 50
 """Training batches on which batch norms are measured at weights that were not trained at."""
+
+
+def make_optimizer(
+    trial: Trial, model: nn.Module, steps: int, rate: float | None = None
+) -> Optimizer:
+    """Make the optimizer of a trial.
+
+    Args:
+        model: whose parameters it trains, of which it gets those that need a gradient. One that
+            names ``model`` gets it whole.
+        steps: in an epoch.
+        rate: a learning rate that was to be found out.
+
+    Raises:
+        UsageError: it refuses its options or fails, is no optimizer, or leaves parameters out.
+    """
+    part = trial.optimizer
+    usual = {k: tuple(v) if isinstance(v, list) else v for k, v in part.options.items()}
+    if rate is not None:
+        usual["lr"] = rate
+    supplied = {"model": model, "epochs": trial.epochs, "steps": trial.epochs * steps}
+    named = next(iter(inspect.signature(part.load()).parameters), None)
+    parameters = [each for each in model.parameters() if each.requires_grad]
+    positional = () if named in supplied else (parameters,)
+    optimizer = make(part.model_copy(update={"options": usual}), *positional, supplied=supplied)
+    needed = ("step", "zero_grad", "state_dict", "load_state_dict", "param_groups")
+    if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in needed):
+        hint = f"It is a class derived from that, or has {listed(needed)}"
+        raise wrong_kind(part, optimizer, "a torch.optim.Optimizer", hint)
+    given = {id(each) for group in optimizer.param_groups for each in group["params"]}
+    left_out = [
+        name
+        for name, each in model.named_parameters()
+        if each.requires_grad and id(each) not in given
+    ]
+    if left_out:
+        raise UsageError(
+            f"optimizer '{part.name}' leaves out {listed(left_out)}, so that nothing would "
+            "train them.\n"
+            "  Give them to it, or set their requires_grad to False where the model is made."
+        )
+    made: Optimizer = optimizer
+    return made
+
+
+class ScheduleDriver:
+    """A learning-rate schedule, or none, that is told of every step and epoch.
+
+    ``ReduceLROnPlateau`` watches the training loss: a schedule must not look at the test set.
+    """
+
+    def __init__(self, schedule: LRScheduler | None, unit: str = "epoch") -> None:
+        self._schedule = schedule
+        self._unit = unit
+
+    def after_step(self) -> None:
+        """Take notice of a finished optimizer step."""
+        if self._schedule is not None and self._unit == "step":
+            self._schedule.step()
+
+    def after_epoch(self, train_loss: float) -> None:
+        """Take notice of a finished epoch with this mean training loss."""
+        if self._schedule is None or self._unit != "epoch":
+            return
+        if isinstance(self._schedule, ReduceLROnPlateau):
+            self._schedule.step(train_loss)
+        else:
+            self._schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The schedule's state; empty without one."""
+        return {} if self._schedule is None else self._schedule.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave."""
+        if self._schedule is not None:
+            self._schedule.load_state_dict(state)
+
+
+def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDriver:
+    """Make the schedule of a trial, of so many steps in an epoch."""
+    schedule = trial.schedule
+    if schedule is None:
+        return ScheduleDriver(None)
+    epochs = trial.epochs
+    built = build_schedule(schedule, optimizer, epochs=epochs, steps=epochs * steps)
+    return ScheduleDriver(built, schedule.unit)
 
 
 class Stepper:

@@ -15,7 +15,7 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.schedules import TABLE, build_schedule
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.schema import Schedule
-from deltagclip_cli.training.assembly import ScheduleDriver
+from deltagclip_cli.training.stepping import ScheduleDriver
 
 PERIODS = 12
 LR = 2.0

@@ -35,14 +35,12 @@ from deltagclip_cli.training.assembly import (
     first_samples,
     input_shape,
     make_batches,
-    make_optimizer,
-    make_schedule,
     make_task,
     parameter_dtype,
     total_bytes,
     try_out,
 )
-from deltagclip_cli.training.stepping import Stepper
+from deltagclip_cli.training.stepping import Stepper, make_optimizer, make_schedule
 
 _STEPS = 2  # of an optimizer: the second meets the state that the first has made
 _RATE = 0.1  # in the place of one that is not a number yet

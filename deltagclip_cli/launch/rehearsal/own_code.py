@@ -24,12 +24,11 @@ from deltagclip_cli.training.assembly import (
     input_shape,
     load_dataset,
     make_batches,
-    make_optimizer,
     make_task,
     parameter_dtype,
     try_out,
 )
-from deltagclip_cli.training.stepping import check_continuation
+from deltagclip_cli.training.stepping import check_continuation, make_optimizer
 
 _RATE = 1e-3  # in the place of one that is not a number yet
 _FEW = 2  # samples that are put through a network
