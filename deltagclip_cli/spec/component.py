@@ -137,12 +137,12 @@ class Component(Frozen):
 
     @property
     def is_own(self) -> bool:
-        """Whether the name refers to code that no table has."""
+        """True if the name refers to code that no table has."""
         return self.table().find(self.name) is None
 
     @cached_property
     def references(self) -> tuple[str, ...]:
-        """What the identity of a trial covers the code of, in the grammar of names."""
+        """The names of all whose code the identity of a trial covers."""
         package = self.target.partition(":")[0].partition(".")[0]
         return () if package in _COVERED_BY_VERSIONS else (self.target,)
 

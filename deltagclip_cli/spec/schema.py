@@ -116,13 +116,13 @@ class _Function(Component):
 
 
 class LossFunction(_Function):
-    """What is minimised: a loss of ``torch.nn.functional``, or one's own."""
+    """A loss that is minimised: of ``torch.nn.functional``, or one's own."""
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:LOSS_TABLE"
 
 
 class Metric(_Function):
-    """What is measured besides, and which of its values are better."""
+    """A value that is measured besides, and which of its values are better."""
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:METRIC_TABLE"
 
@@ -136,7 +136,7 @@ class Task(Component):
 
     @property
     def rising(self) -> dict[str, bool]:
-        """Whether more of a metric is better, of those of which it is written."""
+        """Tells of metrics whether more is better, of those of which it is written."""
         metrics = self.options.get("metrics")
         written = metrics.items() if isinstance(metrics, dict) else ()
         said = {name: each.get("better") for name, each in written if isinstance(each, dict)}
@@ -173,7 +173,7 @@ class Task(Component):
 
     @cached_property
     def references(self) -> tuple[str, ...]:
-        """What the identity of a trial covers the code of, in the grammar of names."""
+        """The names of all whose code the identity of a trial covers."""
         loss, metrics = self.functions or (None, {})
         parts = [*([loss] if loss else []), *metrics.values()]
         return (*super().references, *(each for part in parts for each in part.references))

@@ -87,7 +87,7 @@ class Trial(TrialSettings):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """What the identity covers the code of, in the grammar of names."""
+        """The names of all whose code the identity covers."""
         parts = (self.model, self.data, self.task, self.optimizer, self.schedule)
         return tuple(sorted({each for part in parts if part for each in part.references}))
 

@@ -225,7 +225,7 @@ class Stepper:
 
     @property
     def averages(self) -> bool:
-        """Whether the optimizer has weights for an evaluation, and others to be trained at."""
+        """True if the optimizer has weights for an evaluation, and others to be trained at."""
         return all(callable(getattr(self.optimizer, name, None)) for name in ("train", "eval"))
 
     def train(self) -> None:

@@ -37,7 +37,7 @@ _MOST = 64  # samples of a split, which more is not needed of
 
 @dataclass(frozen=True)
 class Samples:
-    """What the other parts of a trial see of a data set: its sizes, and two samples of a split."""
+    """A data set as the other parts of a trial see it: its sizes, and the first of its samples."""
 
     sizes: tuple[Any, int | None, Any]  # the shape of inputs, the classes, the shape of targets
     steps: int  # in an epoch

@@ -1,4 +1,4 @@
-"""What a user's own data function returns, made a data set of ours, or refused in words."""
+"""Results of data functions of one's own, made a data set of ours or refused in words."""
 
 from __future__ import annotations
 

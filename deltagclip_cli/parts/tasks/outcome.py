@@ -1,4 +1,4 @@
-"""What a task or a loss of one's own returns, made a :class:`Loss` of ours, or refused in words."""
+"""Results of tasks and losses of one's own, made a :class:`Loss` of ours or refused in words."""
 
 from __future__ import annotations
 
