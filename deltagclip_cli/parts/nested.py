@@ -36,6 +36,12 @@ def samples_in(tree: Tree) -> int:
     return len(next(leaves(tree)))
 
 
+def batch_sizes(samples: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of so many samples; the last is as small as it must be."""
+    full, rest = divmod(samples, batch_size)
+    return [batch_size] * full + [rest] * (rest > 0)
+
+
 def shapes(tree: Tree) -> Any:
     """Return the tree of the shapes of one sample, without the rows."""
     return map_tree(lambda leaf: tuple(leaf.shape[1:]), tree)

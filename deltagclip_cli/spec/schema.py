@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -101,6 +102,10 @@ class Data(Component):
     def plain(self) -> dict[str, Any]:
         """Return what changes the numbers, which the number of workers does not."""
         return {key: value for key, value in super().plain().items() if key != "workers"}
+
+    def own_folder(self, root: Path) -> Path | None:
+        """Return the folder of data of one's own, below that of all; None for ours."""
+        return root / self.name.rpartition(":")[2] if self.is_own else None
 
 
 class _Function(Component):

@@ -32,15 +32,13 @@ from deltagclip_cli.parts.datasets.dataset import (
     place,
 )
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items, seeded
-from deltagclip_cli.parts.datasets.staging import own_folder
 from deltagclip_cli.parts.datasets.texts import TextDataset
 from deltagclip_cli.parts.making import make, own_lines
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.parts.nested import Tree, map_tree, shapes
 from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.parts.tasks.outcome import OwnTask, check_task
-from deltagclip_cli.parts.tasks.supervised import Supervised
+from deltagclip_cli.parts.tasks.outcome import CheckedTask, OwnTask, check_task
 from deltagclip_cli.source.loading import call
 from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
 from deltagclip_cli.theory.landscape import Landscape
@@ -155,7 +153,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     task = make_task(trial)
     for batches in others:
         try_out(task, model, *first_samples(batches, 2))
-    if isinstance(task, (OwnTask, Supervised)):
+    if isinstance(task, CheckedTask):
         check_task(task, model, partial(first_samples, others[0]), trial.task.name)
     rate, probes = None, []
     if needs_landscape:
@@ -243,7 +241,7 @@ def load_dataset(
         model: whose tokenizer cuts texts; None for one that reads no texts.
         download: False for a node without a network: what is missing is an error at once.
     """
-    folder = own_folder(data, data_dir)
+    folder = data.own_folder(data_dir)
     supplied = {"download": download, "root": data_dir, "image_size": data.image_size}
     if folder is not None:
         supplied = {"download": download, "folder": folder}
@@ -252,7 +250,8 @@ def load_dataset(
     else:
         with seeded(0):  # so that it makes the same each time
             loaded = make(data, supplied=supplied)
-    loaded = adopted(loaded, data.name)
+    if not isinstance(loaded, TextDataset):
+        loaded = adopted(loaded, data.name)
     cutter = tokenizer(model, download=download) if model else None
     shape = None if isinstance(loaded, TextDataset) else loaded.shape
     check_reading(data, shape, reads_texts=cutter is not None)

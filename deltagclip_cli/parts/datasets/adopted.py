@@ -19,7 +19,6 @@ from deltagclip_cli.parts.datasets.dataset import (
     channel_statistics,
 )
 from deltagclip_cli.parts.datasets.fetched import Collate, Items
-from deltagclip_cli.parts.datasets.texts import TextDataset
 from deltagclip_cli.parts.nested import Tree, leaves, map_tree, outlined
 
 _KEYS = ("train", "test", "validation", "collate", "classes")
@@ -30,13 +29,13 @@ _EXPECTED = (
 _WIDER = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 
 
-def adopted(made: object, name: str) -> Dataset | TextDataset:
+def adopted(made: object, name: str) -> Dataset:
     """Return what a data function made as a data set of ours.
 
     Raises:
         DataError: it is something else, empty, of unequal lengths, or of types that torch has not.
     """
-    if isinstance(made, (Dataset, TextDataset)):
+    if isinstance(made, Dataset):
         return made
     given = _by_name(made, f"data {name}")
     collate, classes = given.pop("collate", None), given.pop("classes", None)

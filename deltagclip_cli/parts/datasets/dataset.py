@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deltagclip_cli.core import DataError
-from deltagclip_cli.parts.nested import Tree, leaves, map_tree, outlined, shapes
+from deltagclip_cli.parts.nested import Tree, batch_sizes, leaves, map_tree, outlined, shapes
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.datasets.fetched import Items
@@ -236,12 +236,6 @@ def place(split: Split, device: torch.device) -> Split:
         if split.nbytes > free // 2:
             return split.mapped(Tensor.pin_memory)
     return split.mapped(lambda leaf: leaf.to(device))
-
-
-def batch_sizes(samples: int, batch_size: int) -> list[int]:
-    """Return the sizes of the batches of so many samples; the last is as small as it must be."""
-    full, rest = divmod(samples, batch_size)
-    return [batch_size] * full + [rest] * (rest > 0)
 
 
 class Batches:

@@ -147,16 +147,11 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
 
 
 def _read_by(data: Data, root: Path) -> Sequence[str]:
-    own = own_folder(data, root)
+    own = data.own_folder(root)
     if own is not None:
         return [own.name] if own.is_dir() else []
     files: Callable[..., Sequence[str]] | None = data.load().files
     return files(root, data.image_size, **data.options) if files else []
-
-
-def own_folder(data: Data, root: Path) -> Path | None:
-    """The folder of a data function of a user's own, below that of all; None for one of ours."""
-    return root / data.name.rpartition(":")[2] if data.is_own else None
 
 
 def _link(source: Path, target: Path) -> None:

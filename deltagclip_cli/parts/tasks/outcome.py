@@ -110,7 +110,11 @@ def check_metric_name(name: object, where: str) -> None:
         raise UsageError(f"{where}: a metric cannot be called {name!r}: {reason}.")
 
 
-class OwnTask:
+class CheckedTask:
+    """A task whose loss and metrics somebody has written, to be looked at by :func:`check_task`."""
+
+
+class OwnTask(CheckedTask):
     """A function of one's own, ``task(model, inputs, targets)``, as a task.
 
     Args:

@@ -15,7 +15,7 @@ from deltagclip_cli.core import UsageError, nearest, shortened
 from deltagclip_cli.parts.making import own_lines
 from deltagclip_cli.parts.nested import Tree, outlined, samples_in
 from deltagclip_cli.parts.tasks import LOSSES, Loss
-from deltagclip_cli.parts.tasks.outcome import check_metric_name, loss_of, total
+from deltagclip_cli.parts.tasks.outcome import CheckedTask, check_metric_name, loss_of, total
 
 # Of others torch says itself how outputs and targets are to be shaped.
 _ELEMENTWISE = {
@@ -25,7 +25,7 @@ _ELEMENTWISE = {
 }  # fmt: skip
 
 
-class Supervised:
+class Supervised(CheckedTask):
     """Fit the outputs of a model to the targets, by any loss, and measure anything.
 
     A loss, or a metric, is called with outputs and targets. One value for each sample is best: a
