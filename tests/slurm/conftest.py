@@ -43,7 +43,7 @@ def make_place(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[..., Slurm
         place.end_jobs()
     try:
         for place in places:
-            place.wait_until_left(patience=60)
+            place.wait_until_left(patience=120)
     finally:
         for place in places:
             place.clean_up()

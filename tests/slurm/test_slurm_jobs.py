@@ -273,8 +273,9 @@ def test_a_squeue_that_hangs_is_no_answer(
     squeue.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     assert looked_up(tmp_path, trial).reason == UNKNOWN
     assert find_jobs(tmp_path / "runs").problem == "squeue did not answer in 0 s."
+    monkeypatch.setattr("deltagclip_cli.slurm.client._TIMEOUT_SECONDS", 3.0)  # it is to say so
     squeue.write_text("#!/bin/sh\necho full >&2\nexec /bin/sleep 60\n")
-    assert find_jobs(tmp_path / "runs").problem == "squeue did not answer in 0 s: full"
+    assert find_jobs(tmp_path / "runs").problem == "squeue did not answer in 3 s: full"
 
 
 def test_on_a_machine_without_slurm_the_files_are_what_is_known(

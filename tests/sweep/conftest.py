@@ -29,7 +29,7 @@ def make_place(tmp_path: Path) -> Iterator[Callable[..., Place]]:
     yield make
     try:
         for place in places:
-            place.wait_until_left(patience=60)
+            place.wait_until_left(patience=120)
     finally:
         for place in places:
             place.clean_up()

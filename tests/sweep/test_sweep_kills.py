@@ -24,7 +24,7 @@ from sweep_cases import Done, Place, Sweep, assert_same_numbers, assert_tells_pe
 
 KILLS = int(os.environ.get("DELTAGCLIP_KILLS", "12"))
 SEED = int(os.environ.get("DELTAGCLIP_KILLS_SEED", "0"))
-SECONDS_TO_LIVE = 30.0  # for what a killed sweep leaves: it saves for 3 if nobody is busy
+SECONDS_TO_LIVE = 120.0  # for what a killed sweep leaves, which may have to load torch first
 TRIALS = 20
 
 # Most are over at once, so that kills meet beginnings and ends; some go on for a while.
@@ -170,7 +170,7 @@ class Killer:
     def _see_end_of(self, sweep: Sweep) -> None:
         number = self._place.sweeps.index(sweep)
         since, left = time.monotonic(), self._of(number)
-        while left and time.monotonic() - since < 60:
+        while left and time.monotonic() - since < SECONDS_TO_LIVE:
             time.sleep(0.02)
             left = self._of(number)
         life = time.monotonic() - since
