@@ -10,6 +10,7 @@ import pytest
 from invocation import Invoke
 
 PARTS = """\
+import datasets
 import torch
 from torch import nn
 
@@ -24,10 +25,10 @@ class Net(nn.Module):
 
 
 class Pair(nn.Module):
-    def __init__(self, shape, targets_shape):
+    def __init__(self, shape, classes):
         super().__init__()
-        self.left = nn.Linear(shape["left"][0], targets_shape[0])
-        self.right = nn.Embedding(5, targets_shape[0])
+        self.left = nn.Linear(shape["left"][0], classes)
+        self.right = nn.Embedding(5, classes)
 
     def forward(self, inputs):
         return self.left(inputs["left"]) + self.right(inputs["right"])
@@ -47,6 +48,21 @@ def several():
     inputs = {"left": torch.randn(64, 3).numpy().astype("float64"), "right": torch.arange(64) % 5}
     split = (inputs, torch.rand(64, 2).round())
     return {"train": split, "test": split, "validation": split}
+
+
+def named():
+    features = datasets.Features(
+        {"x": datasets.Value("float32"), "y": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    columns = {"x": [0.1 * n for n in range(40)], "y": [n % 2 for n in range(40)]}
+    made = datasets.Dataset.from_dict(columns, features=features)
+    return {**made.train_test_split(0.25, seed=0), "collate": collate}
+
+
+def collate(rows):
+    left = torch.tensor([[row["x"]] * 3 for row in rows])
+    right = torch.ones(len(rows), dtype=torch.long)
+    return {"left": left, "right": right}, torch.tensor([row["y"] for row in rows])
 
 
 def nothing():
@@ -142,6 +158,17 @@ def test_a_metric_that_is_not_finite_is_recorded_as_nothing(own: Invoke, tmp_pat
     said, record = trained(own, tmp_path, task)
     assert record["test/odd"] is None and record["test/loss"] < 10
     assert "test/odd not finite" in said
+
+
+def test_a_metric_that_is_there_is_measured_by_its_name(own: Invoke, tmp_path: Path) -> None:
+    _, record = trained(
+        own,
+        tmp_path,
+        "data={name: parts.py:named, batch_size: 16, workers: 1}",
+        "model=parts.py:Pair",
+        "task={name: supervised, loss: cross_entropy, metrics: {right: accuracy}}",
+    )
+    assert 0 <= record["test/right"] <= 1
 
 
 def test_a_task_of_ones_own_names_its_arguments_as_it_likes(own: Invoke, tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
+import signal
+import zlib
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
 from deltagclip_cli.parts.nested import leaves
 from deltagclip_cli.source.loading import load_own
 from deltagclip_cli.spec.schema import Data
-from deltagclip_cli.training.assembly import fingerprint, fitted, make_batches
+from deltagclip_cli.training.assembly import fingerprint, fitted, load_dataset, make_batches
 
 CPU = torch.device("cpu")
 VECTORS = torch.arange(40.0).view(10, 4)
@@ -399,3 +402,34 @@ def test_samples_that_are_fetched_are_changed_where_they_are_made(changes: Any) 
     data = Data.model_validate({"name": "sphere", "batch_size": 4, **changes})
     with pytest.raises(DataError, match="fetches its samples one by one"):
         make_batches(data, taken((Samples(ROWS), ROWS)), "train", CPU, torch.float32)
+
+
+def test_the_fingerprint_of_two_tensors_is_what_it_was(tmp_path: Path) -> None:
+    data = Data.model_validate({"name": "synthetic", "batch_size": 4, "train": 30, "test": 9})
+    made = load_dataset(data, tmp_path)
+    checksum = 0
+    for split in (made.train, made.test):
+        assert isinstance(split, Split)
+        for tensor in (split.inputs, split.targets):
+            checksum = zlib.crc32(tensor.contiguous().numpy().tobytes(), checksum)
+    assert fingerprint(made) == f"30 + 9 samples, checksum {checksum:08x}"
+
+
+def test_a_worker_that_dies_ends_the_training_with_words() -> None:
+    made = taken((Samples([fatal] * 40), ROWS))
+    batches = make_batches(
+        DATA.model_copy(update={"workers": 1}), made, "train", CPU, torch.float32
+    )
+    assert isinstance(batches, FetchedBatches)
+    with pytest.raises(RuntimeError, match=r"DataLoader worker .* (killed by signal|exited)"):
+        list(batches.iterate(None, None))
+    batches.close()
+
+
+def fatal() -> Any:
+    if os.getpid() != _PROCESS:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return VECTORS[0], 0
+
+
+_PROCESS = os.getpid()

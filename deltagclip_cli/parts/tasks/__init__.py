@@ -45,6 +45,7 @@ LOSS_TABLE = Catalogue(
 METRIC_TABLE = replace(
     LOSS_TABLE,
     kind="metric",
+    supplied=LOSS_TABLE.supplied | {"outputs", "targets"},
     entries={
         "accuracy": "deltagclip_cli.parts.tasks.supervised:accuracy",
         **LOSS_TABLE.entries,
