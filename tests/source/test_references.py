@@ -107,6 +107,8 @@ def test_all_that_a_file_defines_may_be_named(folder: Path, name: str, kind: str
         ("net:Net", "the package net is not installed.", "a part in a file is named as net.py:Net"),
         ("models.deep:Net", "is not installed.", "a part in a file is named as models/deep.py:Net"),
         ("schedulfree:Adam", "the package schedulfree is not installed.", "install it, or correct"),
+        ("os:system", "os is a module of Python itself", "files beside the spec"),
+        ("functools:partial", "functools is a module of Python itself", "installed packages"),
         ("torch.optim:Adm", "there is no 'Adm' in torch.optim.", "did you mean 'Adam'?"),
         ("torch.optim.adams:Adam", "there is no source file of torch.optim.adams.", "install"),
     ],
