@@ -138,3 +138,11 @@ def test_packages_that_nobody_edits_are_no_files_of_ones_own() -> None:
     assert edited_root("torch") is None
     assert edited_root("deltagclip_cli") is None
     assert edited_root("no_such_package") is None
+
+
+def test_a_package_that_lies_elsewhere_than_its_distribution_is_known_by_its_files(
+    install: Install, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install("lab9")
+    monkeypatch.syspath_prepend(write("src", **{"lab9/__init__": ""}))
+    assert installed("lab9").version is None
