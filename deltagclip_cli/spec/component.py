@@ -401,15 +401,21 @@ def _field(target: str, name: str, option: Option, table: Catalogue) -> tuple[An
     limits = cast(dict[str, Any], {} if holds_list else table.limits(target, name))
     words = {f"${each}" for each in table.offered}
     words |= {table.words[name]} if name in table.words else set()
-    if not words:
+    is_untyped = option.annotation is Any
+    if not words and not is_untyped:
         return option.annotation, Field(default, alias=name, **limits)
-    number: Any = Annotated[option.annotation, Field(**limits), WrapValidator(_or(words))]
+    number: Any = Annotated[
+        option.annotation, Field(**limits), WrapValidator(_or(words, is_untyped))
+    ]
     return number, Field(default, alias=name)
 
 
-def _or(words: Set[str]) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+def _or(words: Set[str], anything: bool) -> Callable[[Any, ValidatorFunctionWrapHandler], Any]:
+    """Let these words stand for a number, or whatever is no number itself."""
+
     def checked(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-        return value if isinstance(value, str) and value in words else handler(value)
+        is_other = anything and not isinstance(value, (int, float))
+        return value if is_other or (isinstance(value, str) and value in words) else handler(value)
 
     return checked
 

@@ -43,6 +43,20 @@ def test_only_what_is_supplied_may_be_written_with_a_dollar(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("eps", ["[1e-30, 1e-3]", "auto", "null", "0"])
+def test_limits_of_numbers_are_no_limits_for_anything_else(tmp_path: Path, eps: str) -> None:
+    """Adafactor has a pair of them."""
+    (tmp_path / "own.py").write_text(
+        "from torch.optim import Optimizer\n"
+        "class Own(Optimizer):\n"
+        "    def __init__(self, params, eps=(1e-30, 1e-3)): ...\n"
+    )
+    text = SPEC.replace("{name: sgd, lr: 0.1}", f"{{name: own.py:Own, eps: {eps}}}")
+    assert load_spec(write_spec(tmp_path, text)).experiments["tiny"].optimizers["sgd"]
+    (fault,) = faults_of_text(tmp_path, text.replace(f"eps: {eps}", "eps: -1.0"))
+    assert "'eps' must be greater than or equal to 0 (got -1.0)" in fault
+
+
 def test_a_task_gets_the_model_the_inputs_and_the_targets_without_being_told(
     tmp_path: Path,
 ) -> None:
