@@ -77,11 +77,14 @@ class LazyGroup(TyperGroup):
 def load_command(name: str) -> Any:
     """The command of a name, with its options."""
     found = load_target(f"{__package__}.{name}:{_OTHER_NAMES.get(name, name)}")
-    if isinstance(found, typer.Typer):
-        return typer.main.get_group(found)
-    alone = typer.Typer(add_completion=False)
-    alone.command(name, cls=Command)(reports_errors(found))
-    return typer.main.get_command(alone)
+    is_group = isinstance(found, typer.Typer)
+    app: typer.Typer = found if is_group else typer.Typer(add_completion=False)
+    if not is_group:
+        app.command(name)(found)
+    for each in app.registered_commands:
+        assert each.callback is not None
+        each.cls, each.callback = Command, reports_errors(each.callback)
+    return (typer.main.get_group if is_group else typer.main.get_command)(app)
 
 
 class Command(TyperCommand):

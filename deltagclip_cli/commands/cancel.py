@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import UsageError, nearest, plural
-from deltagclip_cli.slurm.client import ArrayTask, SlurmError, cancel_tasks
-from deltagclip_cli.slurm.jobs import find_jobs
-from deltagclip_cli.terminal.console import make_console
+
+if TYPE_CHECKING:
+    from deltagclip_cli.slurm.client import ArrayTask
 
 
 def cancel(
@@ -30,6 +30,10 @@ def cancel(
 
     Trials that run write a checkpoint first: the sweep, submitted again, goes on with them.
     """
+    from deltagclip_cli.slurm.client import SlurmError, cancel_tasks
+    from deltagclip_cli.slurm.jobs import find_jobs
+    from deltagclip_cli.terminal.console import make_console
+
     jobs = find_jobs(runs)
     if jobs.problem:
         raise SlurmError(f"{jobs.problem}\n  Nothing was ended.")

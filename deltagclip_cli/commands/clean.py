@@ -5,11 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import (
@@ -21,10 +19,11 @@ from deltagclip_cli.core import (
     nearest,
     plural,
 )
-from deltagclip_cli.plan.planned import experiments_in, find_status
-from deltagclip_cli.runs.folder import RunFolder, is_worked_on
-from deltagclip_cli.runs.hold import hold, leftovers
-from deltagclip_cli.terminal.console import make_console, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deltagclip_cli.runs.folder import RunFolder
 
 
 def clean(
@@ -51,6 +50,9 @@ def clean(
 
     Exit codes: 0 all that could go is gone; 1 something cannot be removed; 2 wrong input.
     """
+    from deltagclip_cli.runs.hold import leftovers
+    from deltagclip_cli.terminal.console import make_console, print_json
+
     console = make_console(stderr=as_json)
     console.quiet = quiet
     problems: list[str] = []
@@ -88,6 +90,9 @@ def _unused_folders(
     runs: Path, experiments: Sequence[str], problems: list[str]
 ) -> Iterator[RunFolder]:
     """Run folders that no process works in, and that are reached without a link."""
+    from deltagclip_cli.plan.planned import experiments_in, find_status
+    from deltagclip_cli.runs.folder import is_worked_on
+
     there = experiments_in(runs)
     for name in experiments:
         if name not in there:
@@ -107,6 +112,8 @@ def _unused_folders(
 def _removed(
     folders: Iterable[RunFolder], problems: list[str], *, keep_last: bool
 ) -> Iterator[tuple[Path, int]]:
+    from deltagclip_cli.runs.hold import hold
+
     for folder in folders:
         try:
             with hold(folder) as held:
@@ -124,4 +131,6 @@ def _sum(files: Mapping[Path, int]) -> str:
 
 
 def _say(console: Console, line: str) -> None:
+    from rich.text import Text
+
     console.print(Text(line), soft_wrap=True)

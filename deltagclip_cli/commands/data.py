@@ -8,27 +8,24 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.app import Command, reports_errors
 from deltagclip_cli.core import DataError, UsageError, memory
-from deltagclip_cli.parts.datasets.staging import folder_of
-from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.terminal.console import make_console, print_json, shown_messages, waiting
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deltagclip_cli.spec.trial import Trial
 
 app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
 
 _WHOLE = {"batch_size": "full", "train_samples": None, "test_samples": None}
 
 
-@app.command("prepare", cls=Command)
-@reports_errors
+@app.command()
 def prepare(
     experiments: Annotated[
         list[str] | None, options.experiments("Experiments of the spec.", options.offer_experiments)
@@ -47,6 +44,12 @@ def prepare(
 
     Exit codes: 0 all are there; 2 some are not, or the spec is wrong.
     """
+    from rich.text import Text
+
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.spec.trial import expand
+    from deltagclip_cli.terminal.console import make_console, print_json
+
     chosen = load_spec(spec, experiments or (), sets or (), tags or ()).experiments
     trials = (trial for name, experiment in chosen.items() for trial in expand(name, experiment))
     console = make_console(stderr=as_json)
@@ -98,6 +101,10 @@ def prepare_data(
 
     Return the experiments of each that is there, and what is wrong with the others.
     """
+    from rich.text import Text
+
+    from deltagclip_cli.terminal.console import shown_messages, waiting
+
     there: dict[Prepared, dict[str, None]] = defaultdict(dict)
     faults: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     with shown_messages(console, quiet=quiet):
@@ -133,6 +140,7 @@ def _by_content(trials: Iterable[Trial]) -> dict[str, tuple[Trial, dict[str, Non
 
 
 def _prepared(trial: Trial, root: Path) -> Prepared:
+    from deltagclip_cli.parts.datasets.staging import folder_of
     from deltagclip_cli.training.assembly import load_dataset  # which loads torch
 
     data = trial.data

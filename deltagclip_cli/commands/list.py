@@ -11,7 +11,6 @@ import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import Catalogue, UsageError, load_target, printable
-from deltagclip_cli.source.signatures import read_signature
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,6 +78,8 @@ def _experiments(path: Path, tags: Sequence[str]) -> list[Row]:
 
 
 def _components(table_target: str) -> list[Row]:
+    from deltagclip_cli.source.signatures import read_signature
+
     table: Catalogue = load_target(table_target)
     rows: list[Row] = []
     for name, target in table.all().items():

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import SpecError, plural, printable
-from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
-from deltagclip_cli.search.searched import find_searched
-from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.spec.slurm_settings import Slurm
-from deltagclip_cli.spec.trial import Trial, expand
-from deltagclip_cli.terminal.console import make_console, print_json, waiting
+
+if TYPE_CHECKING:
+    from deltagclip_cli.launch.rehearsal import Stage
+    from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.trial import Trial
 
 
 def validate(
@@ -33,6 +32,10 @@ def validate(
     a cluster where an experiment has 'slurm:'. Code of your own is only read: train and sweep try
     it out before they begin. Exit code 0 if there is no error, else 2.
     """
+    from deltagclip_cli.spec.load import load_spec
+    from deltagclip_cli.spec.trial import expand
+    from deltagclip_cli.terminal.console import print_json
+
     try:
         spec = load_spec(file, sets=sets or ())
         trials = {name: list(expand(name, each)) for name, each in spec.experiments.items()}
@@ -54,6 +57,10 @@ def validate(
 
 def _check_parts(spec: Spec, trials: Iterable[Trial], data: Path, device: str) -> None:
     """Build the parts of trials without code of one's own, for where each is to be trained."""
+    from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
+    from deltagclip_cli.search.searched import find_searched
+    from deltagclip_cli.spec.slurm_settings import Slurm
+    from deltagclip_cli.terminal.console import make_console, waiting
 
     def stage(trial: Trial) -> Stage:
         slurm = spec.experiments[trial.experiment].slurm

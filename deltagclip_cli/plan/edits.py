@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import listed, plural
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.source.collecting import changed, collect
 from deltagclip_cli.source.snapshot import read_copy, vouch
-from deltagclip_cli.spec.trial import Trial
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 
 @dataclass(frozen=True)

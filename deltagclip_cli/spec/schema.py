@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -26,11 +26,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import shortened, synonym
-from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
 from deltagclip_cli.spec.grid import Grid, Point, Search, combinations, read_grid, read_search
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.code import CodeFolder
 
 # Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")

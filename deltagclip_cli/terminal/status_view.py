@@ -6,14 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from deltagclip_cli.plan.planned import RunStatus, Status
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.terminal.console import STYLES, counted, running_table, summary_tables
+
+if TYPE_CHECKING:
+    from deltagclip_cli.plan.planned import RunStatus, Status
 
 _MOST_PROBLEMS = 10
 _SECONDS_BETWEEN_LOOKS = 2.0

@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.datasets.dataset import Outline
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches
 from deltagclip_cli.parts.models import build
 from deltagclip_cli.parts.nested import Tree, map_tree
 from deltagclip_cli.parts.tasks.outcome import check_task
 from deltagclip_cli.spec.schema import wants_auto
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import (
     first_samples,
     input_shape,
@@ -29,6 +27,10 @@ from deltagclip_cli.training.assembly import (
     try_out,
 )
 from deltagclip_cli.training.stepping import check_continuation, make_optimizer
+
+if TYPE_CHECKING:
+    from deltagclip_cli.parts.datasets.dataset import Outline
+    from deltagclip_cli.spec.trial import Trial
 
 _RATE = 1e-3  # in the place of one that is not a number yet
 _FEW = 2  # samples that are put through a network

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.report.appearance import DrawnSetting
 from deltagclip_cli.report.charts.lines import LineCharts, Panel
 from deltagclip_cli.theory.certificate import Certificate, certificate_of
 from deltagclip_cli.theory.verdict import is_measured
 
 if TYPE_CHECKING:
+    from deltagclip_cli.report.appearance import DrawnSetting
     from deltagclip_cli.results.read.run import Curve, Numbers, Run
 
 # The title of each chart, the metric that it shows, and what is dotted beside it.
