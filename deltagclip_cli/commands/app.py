@@ -127,10 +127,11 @@ def _meant(ctx: Any, option: str) -> str:
     from deltagclip_cli.spec.schema import setting_named
 
     own = [word for each in ctx.command.params for word in each.opts if word.startswith("--")]
-    if near := nearest_word(option, own):
+    near = nearest_word(option, own)
+    key = setting_named(option.lstrip("-")) if "--set" in own else None
+    if near and (key is None or near.startswith(option[:3])):  # --seed is meant by --seeds
         return f" - did you mean '{near}'?"
-    key = setting_named(option.lstrip("-"))
-    return f" - did you mean '--set {key}=...'?" if key is not None and "--set" in own else "."
+    return "." if key is None else f" - did you mean '--set {key}=...'?"
 
 
 def reports_errors(command: Callable[P, R]) -> Callable[P, R]:

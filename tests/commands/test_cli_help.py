@@ -44,12 +44,12 @@ def test_these_are_all_commands_and_options() -> None:
         for name, words in {
             "new": "name --debug",
             "train": "experiment --optimizer --seed --spec --set --runs --data --device --threads"
-            " --force --dry-run --json --quiet -q --debug",
+            " --same-code --force --dry-run --json --quiet -q --debug",
             "validate": "file --set --data --device --json --debug",
             "list": "kind --spec --tag --json --debug",
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
-            " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --yes -y"
-            " --fail-fast --dry-run --spec --set --runs --data --json --quiet -q --debug",
+            " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --same-code"
+            " --yes -y --fail-fast --dry-run --spec --set --runs --data --json --quiet -q --debug",
             "clean": "experiments --runs --last --dry-run --yes -y --json --quiet -q --debug",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
             "job": "trials --task --gpus --local-data --threads --data --debug",
