@@ -51,7 +51,7 @@ def make_optimizer(
     optimizer = make(part.model_copy(update={"options": usual}), *positional, supplied=supplied)
     needed = ("step", "zero_grad", "state_dict", "load_state_dict", "param_groups")
     if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in needed):
-        hint = f"It is a class derived from that, or has {listed(needed)}"
+        hint = f"Anything with {listed(needed)} will do"
         raise wrong_kind(part, optimizer, "a torch.optim.Optimizer", hint)
     given = {id(each) for group in optimizer.param_groups for each in group["params"]}
     left_out = [
