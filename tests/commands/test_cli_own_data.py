@@ -59,6 +59,23 @@ def named():
     return {**made.train_test_split(0.25, seed=0), "collate": collate}
 
 
+class Rows:
+    def __len__(self):
+        return 32
+
+    def __getitem__(self, place):
+        return torch.ones(3), place % 2
+
+
+def unnamed():
+    return Rows(), Rows()
+
+
+class Classifier(nn.Linear):
+    def __init__(self, shape, classes):
+        super().__init__(shape[0], classes)
+
+
 def collate(rows):
     left = torch.tensor([[row["x"]] * 3 for row in rows])
     right = torch.ones(len(rows), dtype=torch.long)
@@ -221,3 +238,13 @@ def test_what_does_not_fit_is_refused_before_it_trains(
     assert done.exit_code != 0
     assert words in " ".join(done.output.split()) and "Traceback" not in done.output
     assert not list((tmp_path / "runs").glob("own/sgd"))
+
+
+def test_a_model_of_classes_that_nobody_counts_is_refused_with_the_way_to_say_them(
+    own: Invoke,
+) -> None:
+    sets = ["data={name: parts.py:unnamed, batch_size: 16}", "model=parts.py:Classifier"]
+    sets += ["task=classify"]
+    done = own("train", "own", *(word for each in sets for word in ("--set", each)))
+    assert done.exit_code != 0
+    assert "let them return 'classes' beside 'train'" in " ".join(done.output.split())
