@@ -83,7 +83,7 @@ def train(
 
     read = load_spec(spec, [experiment], sets or (), runs=runs)
     trial = _choose(read, experiment, optimizer, seed)
-    edits = find_edits([trial], runs)
+    edits = find_edits([trial], runs) if trial.code else []
     if same_code and edits and not dry_run:
         vouch_for(edits)
         read = load_spec(spec, [experiment], sets or (), runs=runs)

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Optional
 
 from deltagclip_cli.source.annotations import REQUIRED, UNKNOWN, default_of, type_of
-from deltagclip_cli.source.definitions import Definition, Family, evaluate, family, members
+from deltagclip_cli.source.definitions import Definition, Family, evaluate, members
 from deltagclip_cli.source.keywords import (
     Function,
     arguments_of,
@@ -67,7 +67,7 @@ def arguments_taken(definition: Definition, seen: frozenset[ast.AST] = frozenset
     node, module = definition.node, definition.module
     match node:
         case ast.ClassDef():
-            return _constructed(family(definition), seen | {node}) if node not in seen else _NONE
+            return _constructed(Family(definition), seen | {node}) if node not in seen else _NONE
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.Lambda():
             return _Callee(definition).taken(seen)
         case ast.Call() if node not in seen and _is_partial(node):
@@ -231,7 +231,7 @@ class _Callee:
             case ast.Attribute(value=value, attr=name):
                 for each in self._meant(value):
                     if isinstance(each.node, ast.ClassDef):
-                        found = self.line_member(family(each), name)
+                        found = self.line_member(Family(each), name)
                         return found, found is not None and name == "__init__"
         return None, False
 

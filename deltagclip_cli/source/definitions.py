@@ -7,9 +7,9 @@ torch, whose files are long and of which all is known that matters.
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from deltagclip_cli.source.modules import (
@@ -172,25 +172,29 @@ def members(owner: Definition) -> Mapping[str, list[Definition]]:
 
 @dataclass(frozen=True)
 class Family:
-    """A class and all that it is derived from, in the order in which Python looks in them.
+    """A class and all that it is derived from, which is looked up when it is asked for."""
 
-    Args:
-        classes: the class itself first.
-        is_whole: whether all bases were found.
-    """
+    definition: Definition
 
-    classes: Sequence[Definition]
-    is_whole: bool
+    @property
+    def classes(self) -> Sequence[Definition]:
+        """The class itself and its bases, in the order in which Python looks in them."""
+        return self._found[0]
 
-    def behind(self, other: Definition | None) -> Sequence[Definition]:
-        """Return the classes behind one of them; all of them for None."""
-        return self.classes[0 if other is None else self.classes.index(other) + 1 :]
+    @property
+    def is_whole(self) -> bool:
+        """True if all bases were found."""
+        return self._found[1]
 
+    def behind(self, other: Definition | None) -> Iterator[Definition]:
+        """Yield the classes behind one of them; all of them for None."""
+        if other is None:
+            yield self.definition
+        yield from self.classes[1 if other is None else self.classes.index(other) + 1 :]
 
-def family(definition: Definition) -> Family:
-    """Return a class with all of its bases."""
-    lines, is_whole = _lines(definition, frozenset())
-    return Family(lines, is_whole)
+    @cached_property
+    def _found(self) -> tuple[Sequence[Definition], bool]:
+        return _lines(self.definition, frozenset())
 
 
 def _lines(definition: Definition, seen: frozenset[Any]) -> tuple[list[Definition], bool]:

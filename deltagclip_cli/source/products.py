@@ -11,8 +11,8 @@ from deltagclip_cli.source.definitions import (
     OPTIMIZER,
     SCHEDULE,
     Definition,
+    Family,
     evaluate,
-    family,
 )
 from deltagclip_cli.source.keywords import arguments_of
 from deltagclip_cli.source.modules import Bindings, bindings
@@ -39,7 +39,7 @@ def is_made_by(definition: Definition, made: str, seen: frozenset[ast.AST] = fro
     seen |= {node}
     match node:
         case ast.ClassDef():
-            return any(each.name == made for each in family(definition).classes)
+            return any(each.name == made for each in Family(definition).classes)
         case ast.FunctionDef():
             if _WELL_KNOWN.get(definition.name) == made:
                 return True

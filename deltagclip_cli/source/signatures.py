@@ -7,7 +7,6 @@ read by parsing the source that is installed, whatever its version, and one's ow
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from deltagclip_cli.core import compact
 from deltagclip_cli.source.annotations import REQUIRED, UNKNOWN
 from deltagclip_cli.source.arguments import Option, arguments_taken
-from deltagclip_cli.source.definitions import Definition, family, look_up
-from deltagclip_cli.source.modules import find_module, own_module, source_path
+from deltagclip_cli.source.definitions import Definition, Family, look_up
+from deltagclip_cli.source.modules import find_module, own_module
 
 __all__ = [
     "REQUIRED",
@@ -25,10 +24,8 @@ __all__ = [
     "Option",
     "Signature",
     "classes_in",
-    "find_definition",
     "read_signature",
     "signature_of",
-    "source_path",
 ]
 
 
@@ -41,20 +38,25 @@ class Signature:
         options: its arguments by name, and behind them those to which its ``**kwargs`` go.
         open: whether keywords go somewhere that cannot be read, so that others may be accepted.
         positional: the arguments that need not be given by name, in their order.
-        file: where it is defined.
-        line: where in the file, from 1.
-        bases: the whole names of all that a class is derived from.
-        is_class: whether it is one, and no function.
+        definition: where that stands.
     """
 
     summary: str
     options: Mapping[str, Option]
     open: bool
     positional: Sequence[str]
-    file: Path
-    line: int
-    bases: Sequence[str]
-    is_class: bool = False
+    definition: Definition
+
+    @property
+    def is_class(self) -> bool:
+        """True for a class, false for a function."""
+        return isinstance(self.definition.node, ast.ClassDef)
+
+    @property
+    def bases(self) -> Sequence[str]:
+        """The whole names of all that a class is derived from."""
+        classes = Family(self.definition).classes if self.is_class else ()
+        return [each.name for each in classes[1:]]
 
 
 @cache
@@ -88,24 +90,6 @@ def read_signature(target: str, folder: Path | None = None) -> Signature:
         LookupError: the module has no source file or does not define the name.
         SyntaxError: a file cannot be parsed.
     """
-    if folder is None:
-        return _read_installed(target, tuple(sys.path))
-    return signature_of(find_definition(target, folder))
-
-
-@cache
-def _read_installed(target: str, path: tuple[str, ...]) -> Signature:
-    """Return the signature of what is found on Python's path, which is what ``path`` must be."""
-    return signature_of(find_definition(target))
-
-
-def find_definition(target: str, folder: Path | None = None) -> Definition:
-    """Return the definition behind ``"package.module:NAME"`` or ``"FILE.py:NAME"``.
-
-    Raises:
-        LookupError: the module has no source file or does not define the name.
-        SyntaxError: a file cannot be parsed.
-    """
     home, _, name = target.rpartition(":")
     if folder is not None and home.endswith(".py"):
         if not (folder / home).is_file():
@@ -115,7 +99,7 @@ def find_definition(target: str, folder: Path | None = None) -> Definition:
         module = find_module(home)
     for each in look_up(module, name):
         if isinstance(each, Definition):
-            return each
+            return signature_of(each)
     raise LookupError(f"{home} does not define {name}")
 
 
@@ -123,15 +107,11 @@ def signature_of(definition: Definition) -> Signature:
     """Return the signature of a class or a function."""
     node = definition.node
     text = "" if isinstance(node, ast.expr) else ast.get_docstring(node) or ""
-    line = family(definition).classes if isinstance(node, ast.ClassDef) else [definition]
     taken = arguments_taken(definition)
     return Signature(
         text.partition("\n")[0].rstrip(".").replace("``", ""),
         taken.options,
         taken.open,
         taken.positional,
-        definition.module.file,
-        node.lineno,
-        [each.name for each in line[1:]],
-        isinstance(node, ast.ClassDef),
+        definition,
     )

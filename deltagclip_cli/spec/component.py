@@ -280,11 +280,14 @@ class Component(Frozen):
     @classmethod
     def _checker(cls, name: str, folder: CodeFolder) -> _Checker:
         """Return what checks the options of a part; a file may have changed since the last time."""
-        table, reference = cls.table(), parse_reference(name)
+        table = cls.table()
         target = table.find(name)
-        if target is not None or reference is None:
-            assert target is not None, "the name was checked when the component was made"
-            return _checker(cls.table_target, target)
+        if target is not None:
+            if (cls, target) not in _CHECKERS:
+                _CHECKERS[cls, target] = _Checker(target, read_signature(target), table)
+            return _CHECKERS[cls, target]
+        reference = parse_reference(name)
+        assert reference is not None, "the name was checked when the component was made"
         try:
             signature = check_reference(reference, folder.path, table.kind)
         except ReferenceRefusedError as error:
@@ -390,9 +393,7 @@ class _Checker:
         return {k: v for k, v in complete.items() if k not in off or v is not self.defaults[k]}
 
 
-@cache
-def _checker(table_target: str, target: str) -> _Checker:
-    return _Checker(target, read_signature(target), load_target(table_target))
+_CHECKERS: dict[tuple[type[Component], str], _Checker] = {}  # of what tables name
 
 
 def _field(target: str, name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:

@@ -108,7 +108,7 @@ FILES: dict[str, dict[str, str]] = {
 def test_a_definition_is_found_in_another_file(read: Read, way: str) -> None:
     signature = read(FILES[way])
     assert options(signature) == ["a"]
-    assert signature.file.name in ("helper.py", "top.py", "net.py")
+    assert signature.definition.module.file.name in ("helper.py", "top.py", "net.py")
 
 
 def test_a_helper_beside_a_file_comes_before_one_beside_the_spec(read: Read) -> None:
@@ -314,7 +314,7 @@ def test_the_bases_of_a_class_are_named(read: Read) -> None:
     text = "from torch import nn\nclass Base(nn.Module): ...\nclass part(Base):\n    '''Says so.'''"
     signature = read({"net": text})
     assert signature.bases == ["net.Base", "torch.nn.modules.module.Module"]
-    assert (signature.summary, signature.line) == ("Says so", 4)
+    assert (signature.summary, signature.definition.node.lineno) == ("Says so", 4)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_a_name_is_a_file_a_package_or_short(name: str, reference: object) -> No
 def test_a_class_in_a_file_has_its_options(folder: Path, name: str) -> None:
     signature = checked(name, folder)
     assert list(signature.options) == ["classes", "width"]
-    assert signature.file.is_relative_to(folder) and signature.line == 5
+    assert signature.definition.module.file.is_relative_to(folder)
     assert signature.is_class and not signature.open
 
 
@@ -131,7 +131,7 @@ def test_a_class_of_another_kind_is_refused_as_such(folder: Path) -> None:
 
 def test_a_file_outside_is_named_by_its_real_path(folder: Path) -> None:
     real = Path(os.path.realpath(folder.parent / "above.py"))
-    assert checked(f"{real}:Net", folder).file == real
+    assert checked(f"{real}:Net", folder).definition.module.file == real
     link = folder.parent / "link"
     link.symlink_to(real.parent, target_is_directory=True)
     assert f"write its real path: {real}:NAME" in refusal(f"{link}/above.py:Net", folder).hint

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import Catalogue, UsageError
 from deltagclip_cli.parts.making import make, wrong_kind
-from deltagclip_cli.source.signatures import source_path
+from deltagclip_cli.source.modules import source_path
 
 if TYPE_CHECKING:
     from torch import nn
