@@ -135,6 +135,24 @@ def test_sharpness_aware_steps_are_those_of_a_loop_written_down(optimizer: Any) 
     torch.testing.assert_close(ours.detach(), weight)
 
 
+def test_a_first_step_that_fails_without_a_closure_is_taken_back() -> None:
+    """One of them says at once that it needs a closure, the other falls over it on its way."""
+    ends = []
+    for optimizer in (own.SharpnessAware, own.WrappingSharpnessAware):
+        weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        stepper = Stepper(optimizer([weight], rho=0.5))
+
+        def evaluate(weight: torch.nn.Parameter = weight) -> torch.Tensor:
+            weight.grad = None
+            loss = weight.pow(4).sum()
+            loss.backward()
+            return loss
+
+        stepper.step(evaluate)
+        ends.append(weight.detach())
+    torch.testing.assert_close(*ends)
+
+
 def test_an_evaluation_is_made_at_averaged_weights(runs: Path) -> None:
     trial = trial_with("ScheduleFree")
     train(trial, runs)
