@@ -13,8 +13,7 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from deltagclip_cli.core import compact
-from deltagclip_cli.source.annotations import REQUIRED, UNKNOWN
-from deltagclip_cli.source.arguments import Option, arguments_taken
+from deltagclip_cli.source.arguments import REQUIRED, UNKNOWN, Option, arguments_taken
 from deltagclip_cli.source.definitions import Definition, Family, look_up
 from deltagclip_cli.source.modules import find_module, own_module
 
