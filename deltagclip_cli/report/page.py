@@ -15,7 +15,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from deltagclip_cli import __version__
 from deltagclip_cli.report.appearance import LineStyles, Style
 from deltagclip_cli.report.charts import charts_across, charts_of, figures, save
-from deltagclip_cli.report.charts.bounds import certificates_of
 from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
 from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.report.prose import sentences
@@ -25,7 +24,7 @@ from deltagclip_cli.results.compare.export import csv_text, json_text, latex, ma
 from deltagclip_cli.results.compare.published import published_table
 from deltagclip_cli.results.compare.sensitivity import heat_map_table, sensitivity_tables
 from deltagclip_cli.results.compare.tables import Table, cost_table, difference_table, value_table
-from deltagclip_cli.theory.certificate import numbers_table, verdict_table
+from deltagclip_cli.theory.certificate import certificates_of, numbers_table, verdict_table
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.comparison import Comparison

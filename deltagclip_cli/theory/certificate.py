@@ -155,6 +155,18 @@ def certificate_of(run: Run) -> Certificate:
     return Certificate(run, trial, Theorem(trajectory, delta, objection, kinks))
 
 
+def certificates_of(runs: Sequence[Run]) -> list[Certificate]:
+    """Return the certificates of those runs that have one."""
+    found = []
+    for run in runs:
+        if is_measured(run.curves):
+            try:
+                found.append(certificate_of(run))
+            except UsageError:  # such as another program's, with metrics of these names
+                continue
+    return found
+
+
 def _kinks(is_smooth: bool | None, trial: Trial) -> str:
     """Say why L need not be β-smooth; empty if it is."""
     if is_smooth:

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deltagclip_cli.core import UsageError
 from deltagclip_cli.report.charts.lines import LineCharts, Panel
-from deltagclip_cli.theory.certificate import Certificate, certificate_of
-from deltagclip_cli.theory.verdict import is_measured
+from deltagclip_cli.theory.certificate import certificates_of
 
 if TYPE_CHECKING:
     from deltagclip_cli.report.appearance import DrawnSetting
@@ -28,18 +26,6 @@ _CHARTS = (
 SHOWN = {name for _, metric, other, _ in _CHARTS for name in (metric, other)}
 SHOWN |= {"theory/lambda_error", "theory/points", "theory/smooth"}  # which are no curves
 """Metrics that are in these charts, in one form or another."""
-
-
-def certificates_of(runs: Sequence[Run]) -> list[Certificate]:
-    """Return the certificates of those runs that have one."""
-    found = []
-    for run in runs:
-        if is_measured(run.curves):
-            try:
-                found.append(certificate_of(run))
-            except UsageError:  # such as another program's, with metrics of these names
-                continue
-    return found
 
 
 @dataclass(frozen=True)
