@@ -1,25 +1,18 @@
 """Charts: one module each, with its data, what of it the page shows, and what is drawn on paper.
 
-One more chart of a comparison is one file here and one line in :data:`OF_A_COMPARISON`.
+One more chart of a comparison is one file here and one line in :data:`TABLE`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from deltagclip_cli.core import written_whole
-from deltagclip_cli.report.appearance import DrawnSetting, LineStyles, Style, drawn_settings
-from deltagclip_cli.report.charts.bounds import Bounds
-from deltagclip_cli.report.charts.curves import Curves
-from deltagclip_cli.report.charts.heat_maps import ShadedCells
-from deltagclip_cli.report.charts.performance import Profiles
-from deltagclip_cli.report.charts.settings import BySetting
-from deltagclip_cli.report.charts.steps import Regimes, Steps
-from deltagclip_cli.report.charts.targets import Targets
+from deltagclip_cli.core import load_target, written_whole
+from deltagclip_cli.report.appearance import LineStyles, Style, drawn_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,25 +43,31 @@ class Chart(Protocol):
         """Draw with matplotlib, in the style in force; None if there is nothing to be seen."""
 
 
-OF_A_COMPARISON: Sequence[Callable[[Comparison, Sequence[DrawnSetting]], Chart]] = (
-    Curves,
-    Steps,
-    Regimes,
-    Targets,
-    BySetting,
-    Bounds,
-)
-"""In the order in which they are read."""
+TABLE = {
+    "curves": "deltagclip_cli.report.charts.curves:Curves",
+    "step-size": "deltagclip_cli.report.charts.steps:Steps",
+    "regimes": "deltagclip_cli.report.charts.steps:Regimes",
+    "time-to-target": "deltagclip_cli.report.charts.targets:Targets",
+    "settings": "deltagclip_cli.report.charts.settings:BySetting",
+    "bounds": "deltagclip_cli.report.charts.bounds:Bounds",
+}
+"""The charts of a comparison by their kinds, in the order in which they are read.
+
+Each is called with the comparison, and with its settings and their line styles.
+"""
 
 
 def charts_of(comparison: Comparison, styles: LineStyles) -> list[Chart]:
     """Return the charts of a comparison."""
     settings = drawn_settings(comparison, styles)
-    return [make(comparison, settings) for make in OF_A_COMPARISON]
+    return [load_target(target)(comparison, settings) for target in TABLE.values()]
 
 
 def charts_across(answer: Analysis, styles: LineStyles) -> list[tuple[str, Chart]]:
     """Return the charts that belong to no comparison alone, each with its title."""
+    from deltagclip_cli.report.charts.heat_maps import ShadedCells
+    from deltagclip_cli.report.charts.performance import Profiles
+
     charts: list[tuple[str, Chart]] = [
         (each.title, ShadedCells(each, f"heat-map-{number}"))
         for number, each in enumerate(answer.heat_maps, 1)
