@@ -208,6 +208,8 @@ def _call(function: Callable[..., Any], arguments: tuple[Any, ...], answer: Conn
 def _become_independent() -> None:
     """Leave the terminal, whose Ctrl-C is not for us, and end when the parent is no more."""
     os.setsid()
+    # For a daemon may have no processes of its own, such as those that fetch data.
+    multiprocessing.current_process().daemon = False
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # one has come, perhaps, and was not for us
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
     parent = multiprocessing.parent_process()

@@ -48,6 +48,17 @@ there.call(time.sleep, 0, should_stop=lambda: False)
 """
 
 
+WITH_CHILDREN = """
+from deltagclip_cli.launch import forkserver
+forkserver._LOADED = []
+work = "import multiprocessing; child = multiprocessing.get_context('fork').Process(target=print);"
+work += "child.start(); child.join(); assert child.exitcode == 0"
+there = forkserver.ForkServer()
+there.open()
+there.call(exec, work, should_stop=lambda: False)
+"""
+
+
 def start(place: Place, program: str, *, slow: int = 99) -> subprocess.Popen[bytes]:
     """Start a program, whose fork servers load for minutes the first few times."""
     (place.path / "slow_to_load.py").write_text(
@@ -63,6 +74,11 @@ def start(place: Place, program: str, *, slow: int = 99) -> subprocess.Popen[byt
 def loads(place: Place, times: int = 1) -> bool:
     file = place.path / "loading"
     return file.exists() and file.stat().st_size >= times
+
+
+def test_a_call_may_have_processes_of_its_own_as_those_that_fetch_data_are(tmp_path: Path) -> None:
+    with start(Place(tmp_path), WITH_CHILDREN) as parent:
+        assert parent.wait(60) == 0, parent.stderr.read() if parent.stderr else ""
 
 
 def test_a_process_that_will_not_stop_ends_soon_after_its_parent(tmp_path: Path) -> None:
