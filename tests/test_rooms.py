@@ -136,7 +136,6 @@ def test_a_library_is_loaded_only_where_it_is_used() -> None:
     planning = ("core", "source", "spec", "runs", "plan", "terminal", "launch", "slurm", "search")
     assert loading(TORCH | ARRAYS | EXTRAS, *planning) <= {
         "launch.rehearsal.building",
-        "launch.rehearsal.own_code",
         "terminal.compare_view",
     }
     assert loading(TORCH, "results", "report", "tensorboard", "commands") == set()

@@ -1,4 +1,7 @@
-"""Builds the parts of trials on their real shapes, and tells what refuses them."""
+"""Builds the parts of trials on their real shapes, and tells what refuses them.
+
+Code of one's own is used as it will be: with its data, in two steps on two samples.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,12 @@ from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.launch.rehearsal import Refusal, Stage
-from deltagclip_cli.launch.rehearsal.own_code import OwnCode
 from deltagclip_cli.parts.datasets.dataset import Outline
+from deltagclip_cli.parts.datasets.fetched import FetchedBatches
 from deltagclip_cli.parts.making import own_lines
 from deltagclip_cli.parts.models import build, reads_texts
+from deltagclip_cli.parts.nested import Tree, map_tree
+from deltagclip_cli.parts.tasks.outcome import check_task
 from deltagclip_cli.spec.component import Component
 from deltagclip_cli.spec.schema import wants_auto
 from deltagclip_cli.spec.trial import Trial
@@ -34,16 +39,25 @@ from deltagclip_cli.training.assembly import (
     find_device,
     first_samples,
     input_shape,
+    load_dataset,
     make_batches,
     make_task,
     parameter_dtype,
     total_bytes,
     try_out,
 )
-from deltagclip_cli.training.stepping import Stepper, make_optimizer, make_schedule
+from deltagclip_cli.training.stepping import (
+    Stepper,
+    check_continuation,
+    make_optimizer,
+    make_schedule,
+)
 
 _STEPS = 2  # of an optimizer: the second meets the state that the first has made
 _RATE = 0.1  # in the place of one that is not a number yet
+_SMALL_RATE = 1e-3  # where code of one's own is what steps
+_FEW = 2  # samples that are put through a network
+_MOST_SAMPLES = 64  # of a split, which more is not needed of
 _MOST_PERIODS = 1_000_000  # of a schedule, which take some seconds
 _MOST_BYTES = 2**42  # 4 TiB, more than one machine has
 _CPU = torch.device("cpu")
@@ -302,6 +316,84 @@ class Rehearsal:
                     f"schedule '{name}' fails after {unit} {period} of {periods}: "
                     f"{_said_by(error)}."
                 ) from None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A data set as the other parts of a trial see it: its sizes, and the first of its samples."""
+
+    sizes: tuple[Any, int | None, Any]  # the shape of inputs, the classes, the shape of targets
+    steps: int  # in an epoch
+    first: Mapping[str, tuple[Tree, Tree]]  # inputs and targets, by the names of the splits
+
+    def few(self, split: str, count: int = _FEW) -> tuple[Tree, Tree]:
+        """Return the first samples of a split, so many or all there are."""
+        inputs, targets = (map_tree(lambda leaf: leaf[:count], each) for each in self.first[split])
+        return inputs, targets
+
+
+class OwnCode:
+    """Makes the parts of a trial where it is to be trained, and uses them once."""
+
+    def __init__(self, data_dir: Path, device: torch.device) -> None:
+        self._data_dir, self._device = data_dir, device
+
+    def samples(self, outline: Outline | None, trial: Trial) -> Samples | None:
+        """Load data of one's own; take others for what is known of them, which may be nothing."""
+        if trial.data.is_own:
+            dataset = load_dataset(trial.data, self._data_dir, model=trial.model)
+        elif outline is None or outline.texts:
+            return None
+        else:
+            train, test = min(outline.train, _MOST_SAMPLES), min(outline.test, _MOST_SAMPLES)
+            dataset = replace(outline, train=train, test=test).stand_in()
+        first, steps = {}, []
+        dtype = parameter_dtype(trial.precision)
+        for name in dataset.splits:
+            batches = make_batches(trial.data, dataset, name, self._device, dtype)
+            first[name] = first_samples(batches, _MOST_SAMPLES)
+            steps.append(batches.steps)
+            if isinstance(batches, FetchedBatches):
+                batches.close()
+        shape = input_shape(trial.data, dataset.shape)
+        return Samples((shape, dataset.classes or None, dataset.targets_shape), steps[0], first)
+
+    def network(self, samples: Samples, trial: Trial) -> nn.Module:
+        """Build the network."""
+        network = build(trial.model, *samples.sizes)
+        return network.to(self._device, parameter_dtype(trial.precision))
+
+    def task(self, samples: Samples, network: nn.Module, trial: Trial) -> None:
+        """Apply the task to the network, in an evaluation and in training."""
+        task = make_task(trial)
+        for split in samples.first:
+            try_out(task, network, *samples.few(split))
+        check_task(task, network, partial(samples.few, "test"), trial.task.name)
+        _loss(samples, network, trial).backward()  # type: ignore[no-untyped-call]
+
+    def optimizer(self, samples: Samples, network: nn.Module, trial: Trial) -> None:
+        """Make steps, with a checkpoint among them."""
+        rate = _SMALL_RATE if wants_auto(trial.optimizer) else None
+
+        def evaluate() -> Tensor:
+            network.zero_grad()
+            loss = _loss(samples, network, trial)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss
+
+        make = partial(make_optimizer, trial, network, samples.steps, rate)
+        check_continuation(f"optimizer '{trial.optimizer.name}'", network, make, evaluate)
+
+
+def _loss(samples: Samples, network: nn.Module, trial: Trial) -> Tensor:
+    """Return the loss of two samples in training."""
+    objective: Tensor = make_task(trial)(network.train(), *samples.few("train")).objective
+    if not objective.requires_grad:
+        raise UsageError(
+            f"the loss has no gradient: it depends on no parameter of model '{trial.model.name}'.\n"
+            "  Look for detach(), .data, .item() or torch.no_grad() on the way to it."
+        )
+    return objective
 
 
 def _explained(error: Exception, part: str, trial: Trial, attempt: Attempt) -> Refused:
