@@ -17,7 +17,6 @@ from rich.text import Text
 from deltagclip_cli.core import with_error
 from deltagclip_cli.plan.planned import Mean, Planned, look_up, mean
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.search.search_queue import option_words
 from deltagclip_cli.search.study import CandidateState, Tried
 from deltagclip_cli.terminal.console import titled_table
 
@@ -174,4 +173,4 @@ def _cells(placed: Placed) -> list[Text]:
     """A setting, its mean and how many seeds that is of."""
     assert placed.result is not None, "only settings with one are ranked"
     shown = with_error(placed.result.value, placed.result.standard_error)
-    return [Text(option_words(placed.tried.options)), Text(shown), Text(str(placed.result.n))]
+    return [Text(placed.tried.words), Text(shown), Text(str(placed.result.n))]

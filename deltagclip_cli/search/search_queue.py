@@ -5,22 +5,22 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import RunFolderError, UsageError
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.search.study import KEPT_OF_HALVING, CandidateState, Study, Tried
-from deltagclip_cli.spec.trial import Trial, in_a_word
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End
+    from deltagclip_cli.spec.trial import Trial
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task
@@ -159,9 +159,8 @@ class Candidate:
         self.number = tried.number
         self.reason = ""
         self._fault: UsageError | None = None
-        words = option_words(tried.options)
         planned = look_up(study.searched.trials(tried.options), runs)
-        self._planned = [replace(each, variant=words) for each in planned]
+        self._planned = [replace(each, variant=tried.words) for each in planned]
         self._runs = runs
         self._done: list[tuple[Sequence[float | None], float | None]] = []
         self._size = -1
@@ -261,8 +260,3 @@ def _curve(folder: RunFolder, metric: str) -> list[float | None]:
                 f"search.metric: {metric} is not measured by these trials.\n  metrics: {there}"
             )
     return [record.get(metric) for record in records]
-
-
-def option_words(options: Mapping[str, Any]) -> str:
-    """Options in few words, such as ``lr=0.1 gamma=1``."""
-    return " ".join(f"{name}={in_a_word(value)}" for name, value in options.items())

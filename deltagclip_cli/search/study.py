@@ -38,7 +38,7 @@ from deltagclip_cli.spec.axes import (
     Uniform,
     rounded,
 )
-from deltagclip_cli.spec.trial import differing_keys
+from deltagclip_cli.spec.trial import differing_keys, in_a_word
 
 if TYPE_CHECKING:
     from deltagclip_cli.search.searched import SearchedOptimizer
@@ -71,6 +71,11 @@ class Tried:
     options: dict[str, Any]
     outcome: CandidateState  # how far it has come
     value: float | None  # of the metric, as a mean over seeds; None without one
+
+    @property
+    def words(self) -> str:
+        """The options in few words, such as ``lr=0.1 gamma=1``."""
+        return " ".join(f"{name}={in_a_word(value)}" for name, value in self.options.items())
 
 
 class Study:
