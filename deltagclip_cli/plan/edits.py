@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import listed, plural
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.source.collecting import changed, collect
-from deltagclip_cli.source.snapshot import read_copy, vouch
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -27,31 +25,14 @@ class Edit:
 
     def __str__(self) -> str:
         """Return it in a sentence, with what is done about it."""
-        parts, where = self._changes()
+        references = self.trial.references
+        parts, where = self.trial.code_folder.changes(references, self.before)
         inside = f" (in {'; '.join(where)})" if where else ""
         return (
             f"{listed(parts)} changed since {plural(self.trials, 'finished trial')}"
             f"{inside}: what has another code is another "
             "setting.\n  If no number changes with it, --same-code lets those trials count."
         )
-
-    def _changes(self) -> tuple[Sequence[str], Sequence[str]]:
-        """Return the parts that the edit reaches, and where it is."""
-        folder = self.trial.code_folder
-        assert folder.store is not None, "there are trials with such code"
-        now = folder.code(self.trial.references)
-        try:
-            old = read_copy(folder.store, self.before)
-        except LookupError:
-            return self.trial.references, []
-        where = changed(old, now)
-        files = {each.partition(":")[0] for each in where}
-        parts = [
-            reference
-            for reference in self.trial.references
-            if files & {*collect([reference], folder.path).files}
-        ]
-        return parts or self.trial.references, where
 
 
 def vouch_for(edits: Iterable[Edit]) -> None:
@@ -60,10 +41,7 @@ def vouch_for(edits: Iterable[Edit]) -> None:
     Where trials were finished with several, that is what most of them had.
     """
     for edit in {each.trial.code: each for each in sorted(edits, key=lambda e: e.trials)}.values():
-        folder = edit.trial.code_folder
-        assert folder.store is not None and edit.trial.code is not None
-        folder.keep(edit.trial.references)
-        vouch(folder.store, edit.before, edit.trial.code)
+        edit.trial.code_folder.vouch(edit.trial.references, edit.before)
 
 
 def find_edits(trials: Iterable[Trial], runs: Path) -> list[Edit]:

@@ -6,16 +6,27 @@ runs the trial imports that copy; whoever plans or reads imports nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deltagclip_cli.core import subfolders
-from deltagclip_cli.source.collecting import Code, collect
-from deltagclip_cli.source.snapshot import check_copy, copy_of, find, keep
+from deltagclip_cli.core import UsageError, subfolders
+from deltagclip_cli.source.collecting import Code, changed, collect
+from deltagclip_cli.source.snapshot import (
+    check_copy,
+    code_without,
+    copy_of,
+    find,
+    keep,
+    read_copy,
+    vouch,
+)
 
 FOLDER = ".code"
 """The folder in that of an experiment which holds the copies."""
+
+_DIGITS = 16  # of a hash, which are the name of a code
 
 
 @dataclass(frozen=True)
@@ -56,10 +67,6 @@ class CodeFolder:
             return [] if self.store is None else subfolders(self.store)
         return []
 
-    def code(self, references: tuple[str, ...]) -> Code:
-        """Return the code behind some references, as it was when it was first asked for."""
-        return self._named(references)[0]
-
     def name(self, references: tuple[str, ...]) -> str | None:
         """Name the code behind some references; None if there are none."""
         return self._named(references)[1] if references else None
@@ -70,6 +77,30 @@ class CodeFolder:
         if references not in self._copies:
             self._copies[references] = keep(self._named(references)[0], self.store)
 
+    def changes(
+        self, references: tuple[str, ...], before: str
+    ) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the references that an edit reaches, and where it is, if that is known.
+
+        Args:
+            before: the name of the code that was behind them.
+        """
+        assert self.store is not None, "there are trials with such code"
+        try:
+            old = read_copy(self.store, before)
+        except LookupError:
+            return references, []
+        where = changed(old, self._named(references)[0])
+        files = {each.partition(":")[0] for each in where}
+        reached = [each for each in references if files & {*collect([each], self.path).files}]
+        return reached or references, where
+
+    def vouch(self, references: tuple[str, ...], before: str) -> None:
+        """Record that what is behind some references now stands for the code ``before``."""
+        assert self.store is not None, "there are trials with such code"
+        self.keep(references)
+        vouch(self.store, before, self._named(references)[1])
+
     def of(self, reference: str) -> Path:
         """Return the folder from which what a reference names is loaded."""
         copies = (path for references, path in self._copies.items() if reference in references)
@@ -79,6 +110,21 @@ class CodeFolder:
         """Read the code once, so that all trials of one plan are of the same."""
         if references not in self._known:
             code = collect(references, self.path)
-            name = code.hash[:16] if self.store is None else find(code, self.store)
+            name = code.hash[:_DIGITS] if self.store is None else find(code, self.store)
             self._known[references] = code, name
         return self._known[references]
+
+
+def name_without(references: Collection[str], folder: Path, name: str) -> str | None:
+    """Name what is left of a code without some of its parts; None if that is nothing.
+
+    It is the name of all of it where they cannot be told apart any more.
+
+    Args:
+        folder: of the experiment that has a copy.
+    """
+    try:
+        code = code_without(folder / FOLDER, name, references)
+    except (LookupError, UsageError):
+        return name
+    return code.hash[:_DIGITS] if code.references else None

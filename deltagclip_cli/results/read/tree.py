@@ -35,8 +35,7 @@ from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run
 from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State, lines_of
-from deltagclip_cli.source.snapshot import code_without
-from deltagclip_cli.spec.code import FOLDER
+from deltagclip_cli.spec.code import name_without
 from deltagclip_cli.spec.load import experiment_names
 from deltagclip_cli.spec.trial import Trial, differing_settings
 
@@ -185,7 +184,7 @@ def _groups(trials: Mapping[Path, Trial]) -> dict[str, Group]:
     codes: dict[str, str] = {}
     for path, trial in trials.items():
         if experiments[trial.experiment].setdefault(_key(trial), trial) is trial:
-            codes[_key(trial)] = _shared_code(path.parents[1] / FOLDER, trial)
+            codes[_key(trial)] = _shared_code(path.parents[1], trial)
     groups: dict[str, Group] = {}
     for settings in experiments.values():
         sections = next(iter(settings.values())).settings
@@ -205,16 +204,12 @@ def _groups(trials: Mapping[Path, Trial]) -> dict[str, Group]:
     return groups
 
 
-def _shared_code(store: Path, trial: Trial) -> str:
+def _shared_code(folder: Path, trial: Trial) -> str:
     """Name the code of the model, the data and the task, not of what is compared."""
     if trial.code is None:
         return "none"
     compared = [each.name for each in (trial.optimizer, trial.schedule) if each is not None]
-    try:
-        code = code_without(store, trial.code, compared)
-    except (LookupError, UsageError):
-        return trial.code
-    return code.hash[:_DIGITS] if code.references else "none"
+    return (name_without(compared, folder, trial.code) or "none")[:_DIGITS]
 
 
 def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]:
