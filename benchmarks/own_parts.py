@@ -1,0 +1,230 @@
+"""What parts of one's own cost, against the same without this package, and against parts of ours.
+
+    python benchmarks/own_parts.py [--rounds 7] [--commands 9]
+
+*Epochs* are as in ``runner_epoch.py``: the runner trains, measures, evaluates and takes down, the
+bare loop trains and evaluates what the same file defines, and takes nothing down. *Tensors* are
+indexed, *a data set* goes through torch's ``DataLoader`` in both, with a worker or without.
+*validate*, and a sweep that only shows what it would run, are whole commands, each a process of its
+own, on a spec that names files and on one with parts of ours; of the latter alone *validate* loads
+torch and builds the parts. What is compared is run in turns; a ratio is that of the medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from command import measured
+from machine import describe_machine
+from rich.console import Console
+from rich.table import Table
+
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import HeldFolder, create
+from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.spec.trial import make_trial
+from deltagclip_cli.training.assembly import assemble, find_device
+from deltagclip_cli.training.sinks import Beginning, make_recording
+from deltagclip_cli.training.trainer import Trainer
+
+PARTS = """
+import torch
+from torch import nn
+from torch.nn import functional
+
+class Net(nn.Module):
+    def __init__(self, width: int = 512):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(3072, width), nn.ReLU(),
+            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+def task(model, inputs, targets):
+    outputs = model(inputs)
+    right = (outputs.argmax(dim=1) == targets).float()
+    return functional.cross_entropy(outputs, targets, reduction="none"), {"accuracy": right}
+
+def pictures(samples: int = 2560):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(samples, 3, 32, 32, generator=generator)
+    targets = torch.randint(0, 10, (samples,), generator=generator)
+    cut = samples * 4 // 5
+    return (images[:cut], targets[:cut]), (images[cut:], targets[cut:])
+
+class Pictures(torch.utils.data.Dataset):
+    def __init__(self, images, targets):
+        self.images, self.targets = images, targets
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getitem__(self, number):
+        return functional.avg_pool2d(self.images[number], 3, 1, 1), self.targets[number]
+
+def read_pictures(samples: int = 2560):
+    return tuple(Pictures(*split) for split in pictures(samples))
+
+class Descent(torch.optim.Optimizer):
+    def __init__(self, params, lr: float = 0.01):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.sub_(param.grad, alpha=group["lr"])
+"""
+SPEC = """
+experiments:
+  tensors: &own
+    model: {name: parts.py:Net, width: 512}
+    data: {name: parts.py:pictures, batch_size: 64, evaluation_batch_size: 256}
+    task: parts.py:task
+    epochs: 1000
+    optimizers: {descent: {name: parts.py:Descent, lr: 0.01}}
+  dataset:
+    <<: *own
+    data: &read {name: parts.py:read_pictures, batch_size: 64, evaluation_batch_size: 256}
+  workers:
+    <<: *own
+    data: {<<: *read, workers: 1}
+"""
+OURS = """
+experiments:
+  ours:
+    model: {name: mlp, hidden: [64]}
+    data: {name: synthetic, batch_size: 64}
+    task: classify
+    epochs: 1000
+    optimizers: {descent: {name: sgd, lr: 0.01}}
+"""
+BOUNDS = {"tensors": 1.03, "dataset": 1.05, "workers": 1.05, "validate": 1.2, "sweep": 1.2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--commands", type=int, default=9)
+    options = parser.parse_args()
+    console = Console()
+    console.print(describe_machine())
+    table = Table("what", "ratio", "at most")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "parts.py").write_text(PARTS)
+        (folder / "own.yaml").write_text(SPEC)
+        (folder / "ours.yaml").write_text(OURS)
+        one = SPEC.partition("  dataset:")[0]  # validate builds what every experiment names
+        (folder / "one.yaml").write_text(one)
+        for experiment in load_spec(folder / "own.yaml").experiments:
+            ratio = compare_epochs(folder, experiment, options.rounds)
+            table.add_row(
+                f"{experiment}: runner epoch / bare", f"{ratio:.3f}", f"{BOUNDS[experiment]}"
+            )
+        for words in (["validate"], ["sweep", "--dry-run", "--spec"]):
+            ratio = compare_commands(folder, words, options.commands)
+            table.add_row(f"{words[0]}: own parts / ours", f"{ratio:.3f}", f"{BOUNDS[words[0]]}")
+    console.print(table)
+
+
+def compare_epochs(folder: Path, name: str, rounds: int) -> float:
+    device = find_device("auto")
+    experiment = load_spec(folder / "own.yaml").experiments[name]
+    trial = make_trial(name, experiment, "descent", 0)
+    parts = assemble(trial, folder, device)
+    run = RunFolder.of(folder / "runs", trial)
+    create(run, trial)
+    recording = make_recording(HeldFolder(run), (), lambda state: None)  # no checkpoints
+    recording.begin(Beginning(trial, str(device), parts.train.steps))
+    trainer = Trainer(trial, parts, recording, lambda: False)
+
+    def runner_epoch() -> None:
+        trainer.trial = trial.model_copy(update={"epochs": trainer.epoch + 1})
+        trainer.train()
+
+    bare = BareLoop(folder, name, device).epoch
+    timed(runner_epoch, device), timed(bare, device)  # warm up
+    times = [(timed(runner_epoch, device), timed(bare, device)) for _ in range(rounds)]
+    recording.end(None)
+    runner, plain = (statistics.median(column) for column in zip(*times, strict=True))
+    return runner / plain
+
+
+class BareLoop:
+    """What somebody would write who has these parts and no runner."""
+
+    def __init__(self, folder: Path, name: str, device: torch.device) -> None:
+        parts = load(folder / "parts.py")
+        self.device = device
+        self.task = parts.task
+        self.model = parts.Net(width=512).to(device)
+        self.optimizer = parts.Descent(self.model.parameters(), lr=0.01)
+        train, test = parts.pictures() if name == "tensors" else parts.read_pictures()
+        self.train: Callable[[], Iterable[Any]]
+        self.test: Callable[[], Iterable[Any]]
+        if name == "tensors":
+            train, test = ([each.to(device) for each in split] for split in (train, test))
+            self.train = lambda: indexed(train, torch.randperm(len(train[1])).split(64))
+            self.test = lambda: indexed(test, torch.arange(len(test[1])).split(256))
+        else:
+            workers = 1 if name == "workers" else 0
+            kept = {"num_workers": workers, "persistent_workers": bool(workers)}
+            make: Any = torch.utils.data.DataLoader
+            first, second = make(train, 64, shuffle=True, **kept), make(test, 256, **kept)
+            self.train, self.test = lambda: first, lambda: second
+
+    def epoch(self) -> None:
+        self.model.train()
+        for inputs, targets in self.train():
+            self.optimizer.zero_grad(set_to_none=True)
+            losses, _ = self.task(self.model, inputs.to(self.device), targets.to(self.device))
+            losses.mean().backward()
+            self.optimizer.step()
+        self.model.eval()
+        with torch.inference_mode():
+            for inputs, targets in self.test():
+                self.task(self.model, inputs.to(self.device), targets.to(self.device))
+
+
+def indexed(split: Any, batches: Iterable[torch.Tensor]) -> Iterable[Any]:
+    return ((split[0][batch], split[1][batch]) for batch in batches)
+
+
+def load(file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("parts_of_the_bare_loop", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compare_commands(folder: Path, words: list[str], rounds: int) -> float:
+    files = [str(folder / name) for name in ("one.yaml", "ours.yaml")]
+    times = [[measured(*words, file)[0] for file in files] for _ in range(rounds)]
+    own, ours = (statistics.median(column) for column in zip(*times, strict=True))
+    return own / ours
+
+
+def timed(work: Callable[[], None], device: torch.device) -> float:
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
