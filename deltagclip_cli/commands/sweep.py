@@ -127,8 +127,9 @@ def sweep(
     _check_labels(labels, chosen)
     trials = [] if search else _trials(chosen, labels, seed or ())
     edits = find_edits(trials, runs)
+    of_edits = [str(edit) for edit in edits]
     if same_code and edits and not dry_run:
-        vouch_for(edits)
+        of_edits = vouch_for(edits)
         read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
         chosen = read.experiments
         trials = _trials(chosen, labels, seed or ())
@@ -167,9 +168,8 @@ def sweep(
             quiet=quiet,
         )
     )
-    if not same_code:
-        for edit in edits:
-            launching.say(str(edit))
+    for sentence in of_edits:
+        launching.say(sentence)
     if search is None:
         raise typer.Exit(launching.show(trials) if dry_run else launching.run(trials))
     if retry_failed or force:

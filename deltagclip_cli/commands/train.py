@@ -84,15 +84,15 @@ def train(
     read = load_spec(spec, [experiment], sets or (), runs=runs)
     trial = _choose(read, experiment, optimizer, seed)
     edits = find_edits([trial], runs) if trial.code else []
+    of_edits = [str(edit) for edit in edits]
     if same_code and edits and not dry_run:
-        vouch_for(edits)
+        of_edits = vouch_for(edits)
         read = load_spec(spec, [experiment], sets or (), runs=runs)
         trial = _choose(read, experiment, optimizer, seed)
     folder, console = RunFolder.of(runs, trial), make_console(stderr=as_json)
     state, data_dir = folder.state, data.expanduser()
-    if not (quiet or same_code):
-        for edit in edits:
-            console.print(Text(str(edit)), soft_wrap=True)
+    for sentence in () if quiet else of_edits:
+        console.print(Text(sentence), soft_wrap=True)
     if dry_run:
         resolved = trial.model_dump(mode="json")
         if as_json:

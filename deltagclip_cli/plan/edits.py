@@ -25,23 +25,33 @@ class Edit:
 
     def __str__(self) -> str:
         """Return it in a sentence, with what is done about it."""
-        references = self.trial.references
-        parts, where = self.trial.code_folder.changes(references, self.before)
-        inside = f" (in {'; '.join(where)})" if where else ""
         return (
-            f"{listed(parts)} changed since {plural(self.trials, 'finished trial')}"
-            f"{inside}: what has another code is another "
+            f"{self.in_words()}: what has another code is another "
             "setting.\n  If no number changes with it, --same-code lets those trials count."
         )
 
+    def in_words(self) -> str:
+        """Return which parts changed, since how many trials, and where."""
+        parts, where = self.trial.code_folder.changes(self.trial.references, self.before)
+        inside = f" (in {'; '.join(where)})" if where else ""
+        return f"{listed(parts)} changed since {plural(self.trials, 'finished trial')}{inside}"
 
-def vouch_for(edits: Iterable[Edit]) -> None:
-    """Record that code as it is now gives the numbers that it gave before.
 
-    Where trials were finished with several, that is what most of them had.
+def vouch_for(edits: Iterable[Edit]) -> list[str]:
+    """Record that code as it is now gives the numbers that it gave before, and say of which.
+
+    Where trials were finished with several, that is what most of them had, or the latest.
     """
-    for edit in {each.trial.code: each for each in sorted(edits, key=lambda e: e.trials)}.values():
-        edit.trial.code_folder.vouch(edit.trial.references, edit.before)
+    said = []
+    for edit in {each.trial.code: each for each in sorted(edits, key=_weight)}.values():
+        folder = edit.trial.code_folder
+        said.append(f"{edit.in_words()}, which count: recorded in {folder.store}/{edit.before}.")
+        folder.vouch(edit.trial.references, edit.before)
+    return said
+
+
+def _weight(edit: Edit) -> tuple[int, int]:
+    return edit.trials, edit.trial.code_folder.codes().index(edit.before)
 
 
 def find_edits(trials: Iterable[Trial], runs: Path) -> list[Edit]:

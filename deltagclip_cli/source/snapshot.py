@@ -93,6 +93,12 @@ def original_folder(root: Path) -> Path:
     return root if record is None else Path(record["folder"])
 
 
+def time_of_copy(store: Path, name: str) -> str:
+    """Return when a copy was kept, such that later is larger; nothing if it is not whole."""
+    record = _read_record(store / name)
+    return "" if record is None else str(record["time"])
+
+
 def read_copy(store: Path, name: str) -> Code:
     """Return the code whose folder :func:`copy_of` gives.
 
@@ -207,7 +213,7 @@ def _read_record(copy: Path) -> dict[str, Any] | None:
         record = json.loads(read_file(copy / _RECORD))
         vouched = [each["code"] + each["time"] for each in record["vouched"]]
         texts = [*record["files"].values(), *record["packages"].values(), *record["references"]]
-        texts += [record["python"], record["folder"], *vouched]
+        texts += [record["python"], record["time"], record["folder"], *vouched]
         return record if all(isinstance(each, str) for each in texts) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from deltagclip_cli.core import UsageError, subfolders
@@ -20,6 +21,7 @@ from deltagclip_cli.source.snapshot import (
     find,
     keep,
     read_copy,
+    time_of_copy,
     vouch,
 )
 
@@ -62,9 +64,10 @@ class CodeFolder:
         return cls(copy_of(store, name))
 
     def codes(self) -> list[str]:
-        """Name the codes of which there are copies."""
+        """Name the codes of which there are copies, in the order in which they were kept."""
         with suppress(OSError):
-            return [] if self.store is None else subfolders(self.store)
+            if self.store is not None:
+                return sorted(subfolders(self.store), key=partial(time_of_copy, self.store))
         return []
 
     def name(self, references: tuple[str, ...]) -> str | None:

@@ -248,7 +248,14 @@ def differing_settings(
         if len(set(words)) > 1:
             for setting, word in zip(having, words, strict=True):
                 parts[setting][shown] = word
-    return parts
+    return told_apart_without_code(parts)
+
+
+def told_apart_without_code(parts: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Leave out the code, which says nothing to people, where other settings tell all apart."""
+    without = {key: {k: v for k, v in each.items() if k != "code"} for key, each in parts.items()}
+    enough = [len({*map(str, each.values())}) for each in (parts, without)]
+    return without if enough[0] == enough[1] else parts
 
 
 def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[tuple[str, Any, str], Any]:

@@ -110,9 +110,26 @@ def test_whoever_vouches_for_an_edit_keeps_the_trials(own: Invoke, tmp_path: Pat
     done = own("sweep", "own", "--launcher", "inline", "--same-code")
     assert done.exit_code == 0
     assert "started" not in done.output
+    words = " ".join(done.output.split())
+    assert "changed since 2 finished trials (in helper.py: scale), which count: recorded" in words
     assert list(states(own).values()) == ["finished", "finished"]
     edit(tmp_path / "helper.py", "0.5 * rate", "rate / 2")
     assert list(states(own).values()) == ["finished", "finished"]
+
+
+def test_of_as_many_trials_with_other_code_the_latest_are_vouched_for(
+    own: Invoke, tmp_path: Path
+) -> None:
+    for number in range(2, 5):
+        own("sweep", "own", "--launcher", "inline", "--quiet", "--seed", "0")
+        edit(tmp_path / "helper.py", f"rate / {number}", f"rate / {number + 1}")
+    records = sorted(
+        (json.loads(file.read_text())["time"], file)
+        for file in (tmp_path / "runs" / "own" / ".code").glob("*/code.json")
+    )
+    own("sweep", "own", "--launcher", "inline", "--seed", "0", "--same-code")
+    vouched = [bool(json.loads(file.read_text())["vouched"]) for _, file in records]
+    assert vouched == [False, False, True]
 
 
 def test_trials_are_run_with_the_code_that_they_were_planned_with(

@@ -37,7 +37,7 @@ from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State, lines_of
 from deltagclip_cli.spec.code import name_without
 from deltagclip_cli.spec.load import experiment_names
-from deltagclip_cli.spec.trial import Trial, differing_settings
+from deltagclip_cli.spec.trial import Trial, differing_settings, told_apart_without_code
 
 _MOST_PROBLEMS = 20
 _TRIAL_FILE = RunFolder(Path()).trial_file.name
@@ -191,7 +191,9 @@ def _groups(trials: Mapping[Path, Trial]) -> dict[str, Group]:
         names = [name for name in sections if name not in _NO_CONDITIONS]
         conditions = differing_settings(settings, names)
         if len({codes[key] for key in settings}) > 1:
-            conditions = {key: {**conditions[key], "code": codes[key]} for key in settings}
+            conditions = told_apart_without_code(
+                {key: {**conditions[key], "code": codes[key]} for key in settings}
+            )
         alike: dict[tuple[str, str], dict[str, Trial]] = defaultdict(dict)
         for key, trial in settings.items():
             alike[trial.label, json.dumps(conditions[key])][key] = trial
