@@ -132,6 +132,21 @@ def test_of_as_many_trials_with_other_code_the_latest_are_vouched_for(
     assert vouched == [False, False, True]
 
 
+def test_code_is_shown_where_nothing_else_tells_settings_apart(own: Invoke, tmp_path: Path) -> None:
+    own("sweep", "own", "--launcher", "inline", "--quiet")
+    edit(tmp_path / "helper.py", "rate / 2", "rate / 3")
+    more = ["--set", "optimizers.mine.lr=0.2", "--set", "epochs=2"]
+    own("sweep", "own", "--launcher", "inline", "--quiet", *more)
+
+    def shown() -> list[dict[str, str]]:
+        compared = json.loads(own("compare", "own", "--json").stdout)["experiments"]
+        return [{**each["conditions"], **each["settings"][0]["settings"]} for each in compared]
+
+    assert shown() == [{"epochs": "1"}, {"epochs": "2"}]
+    own("sweep", "own", "--launcher", "inline", "--quiet")
+    assert all("code" in each for each in shown())
+
+
 def test_trials_are_run_with_the_code_that_they_were_planned_with(
     own: Invoke, tmp_path: Path
 ) -> None:
