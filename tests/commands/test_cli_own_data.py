@@ -240,11 +240,12 @@ def test_what_does_not_fit_is_refused_before_it_trains(
     assert not list((tmp_path / "runs").glob("own/sgd"))
 
 
+@pytest.mark.parametrize("more", ["", ", classes: $classes"])
 def test_a_model_of_classes_that_nobody_counts_is_refused_with_the_way_to_say_them(
-    own: Invoke,
+    own: Invoke, more: str
 ) -> None:
-    sets = ["data={name: parts.py:unnamed, batch_size: 16}", "model=parts.py:Classifier"]
-    sets += ["task=classify"]
+    sets = ["data={name: parts.py:unnamed, batch_size: 16}", "task=classify"]
+    sets += [f"model={{name: parts.py:Classifier{more}}}"]
     done = own("train", "own", *(word for each in sets for word in ("--set", each)))
     assert done.exit_code != 0
     assert "let them return 'classes' beside 'train'" in " ".join(done.output.split())

@@ -121,7 +121,8 @@ def build(
     try:
         built = make(model, supplied=supplied, usual=usual)
     except UsageError as error:
-        if classes is not None or "'classes'" not in str(error):
+        wants_classes = any(word in str(error) for word in ("'classes'", "$classes"))
+        if classes is not None or not wants_classes:
             raise
         hint = "The data do not say how many there are: let them return 'classes' beside 'train'."
         raise UsageError(f"{error}\n  {hint}") from error
