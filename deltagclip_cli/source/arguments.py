@@ -133,11 +133,12 @@ class _Callee:
     @property
     def receiver(self) -> str:
         """The name of the argument that is the object or the class; empty if there is none."""
-        decorators = [ast.unparse(each) for each in getattr(self.function, "decorator_list", ())]
-        if self.line is None or self.function is None or "staticmethod" in decorators:
+        node = self.definition.node
+        if self.line is None or not isinstance(node, Function):
             return ""
-        arguments = self.function.args
-        return next((each.arg for each in (*arguments.posonlyargs, *arguments.args)), "")
+        if "staticmethod" in map(ast.unparse, getattr(node, "decorator_list", ())):
+            return ""
+        return next((each.arg for each in (*node.args.posonlyargs, *node.args.args)), "")
 
     def places(self) -> list[ast.arg]:
         """Return the arguments that may be given by place, without the receiver."""
@@ -147,7 +148,7 @@ class _Callee:
 
     def taken(self, seen: frozenset[ast.AST]) -> Arguments:
         """Return what it takes."""
-        function, module = self.function, self.definition.module
+        function, module, receiver = self.function, self.definition.module, self.receiver
         if function is None:
             return _ANY
         if function in seen:
@@ -162,9 +163,9 @@ class _Callee:
             each.arg: Option(value, each.annotation, module)
             for each, default in pairs
             for value in [default_of(default)]
-            if each.arg != self.receiver
+            if each.arg != receiver
         }
-        positional = [each.arg for each in self.places()]
+        positional = [each.arg for each in places if each.arg != receiver]
         if arguments.kwarg is None:
             return Arguments(options, False, positional)
         through = self.followed(arguments.kwarg.arg, seen | {function})

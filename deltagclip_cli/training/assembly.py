@@ -242,16 +242,15 @@ def load_dataset(
         download: False for a node without a network: what is missing is an error at once.
     """
     folder = data.own_folder(data_dir)
-    supplied = {"download": download, "root": data_dir, "image_size": data.image_size}
-    if folder is not None:
-        supplied = {"download": download, "folder": folder}
+    supplied: dict[str, Any] = {"download": download}
     if folder is None:
+        supplied |= {"root": data_dir, "image_size": data.image_size}
         loaded = call(data.load(), supplied=supplied, options=data.options)
     else:
         with seeded(0):  # so that it makes the same each time
-            loaded = make(data, supplied=supplied)
-    if not isinstance(loaded, TextDataset):
-        loaded = adopted(loaded, data.name)
+            loaded = make(data, supplied={**supplied, "folder": folder})
+        if not isinstance(loaded, TextDataset):
+            loaded = adopted(loaded, data.name)
     cutter = tokenizer(model, download=download) if model else None
     shape = None if isinstance(loaded, TextDataset) else loaded.shape
     check_reading(data, shape, reads_texts=cutter is not None)
