@@ -7,11 +7,10 @@ Neither this module nor :data:`TABLE` imports torch: that happens when a class i
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import Catalogue, compact, load_target
-from deltagclip_cli.source.signatures import classes_in
 
 if TYPE_CHECKING:
     from deltagclip_cli.optim.delta_gclip import DeltaGClip, GClip
@@ -33,6 +32,12 @@ def __getattr__(name: str) -> Any:
     return load_target(_CLASSES[name])
 
 
+def _of_torch() -> Mapping[str, str]:
+    from deltagclip_cli.source.signatures import classes_in  # of which the classes need nothing
+
+    return classes_in("torch.optim", *_NOT_BY_NAME)
+
+
 TABLE = Catalogue(
     "optimizer",
     entries={
@@ -43,7 +48,7 @@ TABLE = Catalogue(
     supplied=frozenset({"params"}),
     offered=frozenset({"model", "epochs", "steps"}),
     positional=1,
-    installed=partial(classes_in, "torch.optim", *_NOT_BY_NAME),
+    installed=_of_torch,
     bounds={
         "delta_gclip.gamma": {"gt": 0},
         "delta_gclip.delta": {"ge": 0, "le": 1},

@@ -50,7 +50,7 @@ def test_settings_and_seeds_are_named_where_they_differ() -> None:
     runs = [*runs_of("delta-gclip", "1", "3", "1"), *runs_of("adam", "2", n=2)]
     assert note(runs) == (
         "Trained in unlike circumstances, which change the bits: adam with threads 2 and"
-        " delta-gclip (seeds 1) with threads 3; all else with threads 1."
+        " delta-gclip (seed 1) with threads 3; all else with threads 1."
     )
 
 

@@ -180,7 +180,7 @@ def test_a_trial_that_cannot_be_read_is_a_problem_and_the_others_are_read(
 
 FOREIGN = {
     "model": ("name: mlp", "name: transformer_of_tomorrow", "transformer_of_tomorrow"),
-    "data": ("name: synthetic", "name: 'mine.py:pictures'", "mine.py:pictures"),
+    "data": ("name: synthetic", "name: 'mine.py:pictures'", "there is no file mine.py"),
     "task": ("name: classify", "name: segment", "segment"),
     "loss": ("loss: cross_entropy", "loss: focal", "focal"),
     "optimizer": ("name: sgd", "name: sgd_of_tomorrow", "sgd_of_tomorrow"),

@@ -360,8 +360,9 @@ def circumstances_note(comparison: Comparison) -> list[str]:
     for camp in others:
         settings = []
         for name, its in camp.seeds.items():
-            seeds = ranges([seed for seed in its if isinstance(seed, int)])
-            settings.append(name if len(its) == sizes[name] else f"{name} (seeds {seeds})")
+            seeds = [seed for seed in its if isinstance(seed, int)]
+            some = f"seed{'s' * (len(seeds) > 1)} {ranges(seeds)}"
+            settings.append(name if len(its) == sizes[name] else f"{name} ({some})")
         parts.append(f"{listed(settings)} with {circumstances(camp)}")
     return [
         f"Trained in unlike circumstances, which change the bits: {listed(parts)}; all else with"

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shlex
+import stat
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -64,7 +65,7 @@ class Place:
 
     def folders(self) -> list[Path]:
         """Return the folders to search; an error if one does not exist, or is still to begin."""
-        if not self.targets and not os.path.isdir(self.runs):
+        if not self.targets and not _is_folder(self.runs):
             raise UsageError(
                 f"{self.runs}: there is no such folder.\n"
                 "  Name a folder with runs, or the runs folder with --runs DIR."
@@ -95,7 +96,7 @@ class Place:
     def _folder(self, target: str) -> Path:
         is_name = target == Path(target).name != ".."  # no path that leads out of the runs folder
         for path in ([self.runs / target] if is_name else []) + [Path(target)]:
-            if target and os.path.isdir(path):
+            if target and _is_folder(path):
                 return path
         if target in (specified := experiment_names(self.spec)):
             raise self.not_begun()
@@ -116,6 +117,15 @@ class Place:
             f"{', '.join(self.targets) or self.runs}: no trial has begun yet.\n"
             f"  {how_far} shows how far they are; deltagclip sweep runs them."
         )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # of a name that none can have
+        return False
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
 def read_tree(roots: Iterable[Path], naming: Naming) -> Reading:
