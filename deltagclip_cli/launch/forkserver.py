@@ -170,15 +170,23 @@ def _ensure_server() -> None:
 
     Signals to this process's group are for this process to act on. The server inherits that they
     are blocked; a worker lets them through again, and is then stopped by one that came before.
+    It is told not to look in the current folder, where somebody may have a file ``random.py``.
     """
     if len(os.fsencode(tempfile.gettempdir())) > _MOST_BYTES:
         tempfile.tempdir = "/tmp"  # where the socket goes: $TMPDIR may be too long for its path
-    resource_tracker.ensure_running()  # it unblocks signals, and so comes first
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    wanted = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
     try:
-        forkserver.ensure_running()
+        resource_tracker.ensure_running()  # it unblocks signals, and so comes first
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        del os.environ["PYTHONSAFEPATH"]
+        if wanted is not None:
+            os.environ["PYTHONSAFEPATH"] = wanted
 
 
 def _run_command(words: list[str], log: str) -> None:

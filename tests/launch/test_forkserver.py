@@ -9,6 +9,7 @@ import subprocess
 import sys
 from multiprocessing.connection import wait
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from sweep_cases import Place, wait_for
@@ -185,4 +186,14 @@ def test_the_folder_for_temporary_files_may_be_any(tmp_path: Path, name: str) ->
         folder.mkdir()
     environment = {**os.environ, "TMPDIR": str(folder)}
     done = subprocess.run([sys.executable, "-c", CALL], env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_files_in_the_current_folder_are_no_modules_of_the_server(tmp_path: Path) -> None:
+    program, here = tmp_path / "program.py", tmp_path / "here"
+    program.write_text(f"if __name__ == '__main__':\n{indent(CALL, '    ')}")
+    here.mkdir()
+    for name in ("random", "tempfile", "torch"):
+        (here / f"{name}.py").write_text("raise ValueError")
+    done = subprocess.run([sys.executable, program], cwd=here, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
