@@ -12,14 +12,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Optional, Union
 
-from deltagclip_cli.source.definitions import Definition, Family, evaluate, members
-from deltagclip_cli.source.keywords import (
-    Function,
-    arguments_of,
-    keyword_uses,
-    statements_of,
-)
-from deltagclip_cli.source.modules import Bindings, Imported, Module, bindings
+from deltagclip_cli.source.definitions import Definition, Family, bound_in, evaluate, members
+from deltagclip_cli.source.keywords import Function, keyword_uses
+from deltagclip_cli.source.modules import Imported, Module
 
 REQUIRED = object()
 UNKNOWN = object()
@@ -255,11 +250,7 @@ class _Callee:
 
     def _meant(self, expression: ast.expr) -> list[Definition]:
         assert self.function is not None
-        local: Bindings = {
-            **{each.arg: [] for each in arguments_of(self.function)},
-            **bindings(statements_of(self.function)),
-        }
-        found = evaluate(self.definition.module, expression, local=local)
+        found = evaluate(self.definition.module, expression, local=bound_in(self.function))
         return [each for each in found if isinstance(each, Definition)]
 
 

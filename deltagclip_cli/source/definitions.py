@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
 
+from deltagclip_cli.source.keywords import Function, arguments_of, statements_of
 from deltagclip_cli.source.modules import (
     Binding,
     Bindings,
@@ -159,6 +160,12 @@ def evaluate(
         case ast.BoolOp(values=values):
             return [each for value in values for each in evaluate(module, value, seen, local)]
     return [Definition(module, expression)]
+
+
+def bound_in(function: Function) -> Bindings:
+    """Return what a function binds to names: to those of its arguments, nothing that is known."""
+    arguments: dict[str, list[Binding]] = {each.arg: [] for each in arguments_of(function)}
+    return {**arguments, **bindings(statements_of(function))}
 
 
 def members(owner: Definition) -> Mapping[str, list[Definition]]:

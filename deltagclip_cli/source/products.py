@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.source.definitions import (
     DATASET,
@@ -12,10 +13,12 @@ from deltagclip_cli.source.definitions import (
     SCHEDULE,
     Definition,
     Family,
+    bound_in,
     evaluate,
 )
-from deltagclip_cli.source.keywords import arguments_of
-from deltagclip_cli.source.modules import Bindings, bindings
+
+if TYPE_CHECKING:
+    from deltagclip_cli.source.modules import Bindings
 
 __all__ = ["DATASET", "MODULE", "OPTIMIZER", "SCHEDULE", "is_made_by"]
 
@@ -87,10 +90,7 @@ def _is_annotated(definition: Definition, annotation: ast.expr, made: str) -> bo
 def _is_returned(
     definition: Definition, function: ast.FunctionDef, made: str, seen: frozenset[ast.AST]
 ) -> bool:
-    local: Bindings = {
-        **{each.arg: [] for each in arguments_of(function)},
-        **bindings(function.body),
-    }
+    local = bound_in(function)
     values = [each.value for each in _inside(function) if isinstance(each, ast.Return)]
     return bool(values) and all(
         value is not None and _is_value(definition, value, local, made, seen) for value in values
