@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 import pytest
-from figure_cases import clipping, drawn, several, texts, trained
+from figure_cases import LOSS, clipping, drawn, legend, several, texts, trained
 from made_runs import METRIC, answered, group, last_values
 
 from deltagclip_cli.core import UsageError
@@ -123,6 +123,12 @@ def test_a_figure_is_drawn_when_it_is_asked_for_and_names_what_it_shows() -> Non
     first = next(found)
     assert (first.title, first.kind) == ("tiny", "curves")
     assert ("other", "curves") in [(each.title, each.kind) for each in found]
+
+
+def test_a_validation_split_is_drawn_with_train_and_test() -> None:
+    figure = drawn(answered(several("adam", validation__loss=LOSS)))["curves"]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["Loss", "Accuracy"]
+    assert legend(figure) == ["adam", "train", "test", "val"]
 
 
 def test_the_title_is_in_the_file_for_who_loses_its_name(tmp_path: Path) -> None:

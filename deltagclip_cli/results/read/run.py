@@ -119,6 +119,7 @@ SETS = {
 def split_metric(name: str) -> tuple[str, str]:
     """Return the data set that a metric was measured on, if its name says so, and the quantity."""
     dataset, slash, quantity = name.partition("/")
+    dataset = "val" if dataset == "validation" else dataset  # of data of one's own
     return (dataset, quantity) if slash and dataset in SETS.values() else ("", name)
 
 
