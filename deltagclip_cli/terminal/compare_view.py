@@ -46,7 +46,8 @@ def _parts(table: Table, width: int) -> Iterator[rich.table.Table]:
     widths = _widths(table, " ")
     between = " " if sum(widths) + _GAP * (len(widths) - 1) <= width else "\n"
     name, *numbers = _widths(table, between)
-    room = width - min(name, max(_LEAST_NAME, width // 4))
+    for_names = min(name, max(_LEAST_NAME, width // 4))
+    room = width - for_names
     chunks: list[list[int]] = [[]]  # the columns of each table but the first, which names its rows
     used = 0
     for column, needed in enumerate(numbers, start=1):
@@ -56,8 +57,8 @@ def _parts(table: Table, width: int) -> Iterator[rich.table.Table]:
         chunks[-1].append(column)
         used += _GAP + needed
     for columns in chunks:
-        for_name = width - sum(numbers[column - 1] + _GAP for column in columns)
-        yield _part(table, [0, *columns], between, max(for_name, 1), has_marks=has_marks)
+        left = width - sum(numbers[column - 1] + _GAP for column in columns)
+        yield _part(table, [0, *columns], between, max(left, for_names), has_marks=has_marks)
 
 
 def _part(

@@ -68,6 +68,13 @@ def test_columns_that_do_not_fit_continue_below_beside_the_same_names() -> None:
     assert sum("adam δ" in each for each in lines) == len(headers)
 
 
+def test_names_are_not_folded_for_a_cell_that_is_wider_than_the_terminal() -> None:
+    wide = Table("t", ["optimizer", "best one"], [make_cells(["adam", "a long setting " * 9])])
+    lines = shown(60, table=wide)
+    assert lines[1].split() == ["optimizer", "best", "one"]
+    assert max(map(cell_len, lines)) <= 60
+
+
 def test_markup_in_a_name_is_text() -> None:
     assert any("[red]x[/red]" in each for each in shown(160, terminal=True))
 
