@@ -124,8 +124,10 @@ def _check_file(reference: FileReference, folder: Path, kind: str) -> Signature:
     stem = PurePosixPath(file).stem
     if stem in sys.stdlib_module_names or stem in _IN_USE:
         raise ReferenceRefusedError(
-            f"{file} has the name of the module {stem}, which other files mean by it.",
-            "rename the file",
+            f"{file} has the name of the module {stem} of "
+            f"{'Python' if stem in sys.stdlib_module_names else 'a package in use'}, "
+            f"which other files get by 'import {stem}'.",
+            f"rename the file, such as to my_{stem}.py",
         )
     with _parsing(folder):
         module = own_module(place, folder)

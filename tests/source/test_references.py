@@ -99,7 +99,7 @@ def test_all_that_a_file_defines_may_be_named(folder: Path, name: str, kind: str
         ("net.py:Net.forward", "'Net.forward' is not the name of a class", "without dots"),
         ("net.py:torch", "'torch' in net.py is a module.", "it defines Net and huber"),
         ("net.py:nn", "'nn' in net.py is a module.", "it defines Net and huber"),
-        ("random.py:Net", "random.py has the name of the module random", "rename the file"),
+        ("random.py:Net", "random.py has the name of the module random of Python", "my_random.py"),
         ("models/torch.py:Net", "there is no file models/torch.py", "files there: link.py, "),
         ("models/numpy.py:Net", "models/numpy.py has the name of the module numpy", "rename"),
         ("../above.py:Net", "../above.py lies outside of the folder of the spec.", "above.py:NAME"),
