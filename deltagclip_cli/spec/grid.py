@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticKnownError
 
-from deltagclip_cli.core import TrainedMetric, more_is_better, nearest
+from deltagclip_cli.core import TRAINED_METRICS, more_is_better, nearest
 from deltagclip_cli.spec.axes import (
     WORDS,
     AnyDistribution,
@@ -229,13 +231,28 @@ def _points(values: Mapping[str, list[Any]]) -> list[Point]:
 Space = Annotated[dict[str, AnyDistribution], Field(min_length=1)]
 
 
+_METRIC = re.compile(r"(train|validation|test)/[\w.-]+")
+
+
+class Measured(NamedTuple):
+    """The metrics of an experiment, as far as they are known before it runs."""
+
+    names: Sequence[str] = TRAINED_METRICS  # of all; none if nobody knows
+    rising: Mapping[str, bool] = MappingProxyType({})  # whether more is better, where that is said
+
+    def includes(self, name: object) -> bool:
+        """Return whether there may be a metric of this name."""
+        is_known = name in self.names
+        return is_known or (not self.names and bool(_METRIC.fullmatch(str(name))))
+
+
 class Search(SpecSection):
     """A search for the best ``metric`` among the options in ``space``, for each label alone.
 
     ``seed`` is that of the sampler; the trials have the seeds of the experiment.
     """
 
-    metric: TrainedMetric
+    metric: str
     direction: Literal["minimize", "maximize"]
     pruner: Literal["median", "halving", "none"] = "median"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -243,19 +260,33 @@ class Search(SpecSection):
 
     @model_validator(mode="before")
     @classmethod
-    def _follow_the_metric(cls, value: Any) -> Any:
+    def _follow_the_metric(cls, value: Any, info: ValidationInfo) -> Any:
         """More accuracy is better and less loss, unless the direction is written."""
         if not isinstance(value, dict):
             return value
-        rises = more_is_better(str(value.get("metric")))
+        metric, measured = str(value.get("metric")), info.context or Measured()
+        rises = measured.rising.get(metric.partition("/")[2], more_is_better(metric))
+        if rises is None and measured.includes(metric):
+            return value  # whose direction is missing then
         return {"direction": "maximize" if rises else "minimize", **value}
 
+    @field_validator("metric", mode="plain")
+    @classmethod
+    def _is_measured(cls, value: Any, info: ValidationInfo) -> str:
+        measured = info.context or Measured()
+        if measured.includes(value):
+            return str(value)
+        *others, last = map(repr, measured.names or ("train/…", "validation/…", "test/…"))
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
 
-def read_search(written: Any, optimizers: Mapping[str, Component] | None) -> Search:
+
+def read_search(
+    written: Any, optimizers: Mapping[str, Component] | None, measured: Measured
+) -> Search:
     """Read the search of an experiment; ``optimizers`` are None if they have faults."""
     faults: list[InitErrorDetails] = []
     with collected(faults, ()):
-        search = Search.model_validate(written)
+        search = Search.model_validate(written, context=measured)
     labels = optimizers or {}
     checkable = isinstance(written, dict) and optimizers is not None
     for label, options in _items(written.get("space") if checkable else None):

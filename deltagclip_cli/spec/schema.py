@@ -28,7 +28,15 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.core import shortened, synonym
 from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
-from deltagclip_cli.spec.grid import Grid, Point, Search, combinations, read_grid, read_search
+from deltagclip_cli.spec.grid import (
+    Grid,
+    Measured,
+    Point,
+    Search,
+    combinations,
+    read_grid,
+    read_search,
+)
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 
 if TYPE_CHECKING:
@@ -200,6 +208,17 @@ def _plain(kind: type[_Function], written: Any, folder: CodeFolder) -> Any:
     return plain["name"] if len(plain) == 1 else plain
 
 
+def _measured(task: Task | None, data: Data | None) -> Measured:
+    """Return what is known of the metrics of a task; None stands for one that has faults."""
+    if task is None or data is None or task.is_own:
+        return Measured(names=())
+    names = ["loss", "accuracy"]
+    if task.name == SUPERVISED:
+        names[1:] = task.options.get("metrics", {})
+    splits = ("train", "test", "validation") if data.is_own else ("train", "test")
+    return Measured([f"{split}/{name}" for split in splits for name in names], task.rising)
+
+
 class Schedule(Component):
     """A change of the learning rate η by ``unit``, after a linear warm-up from η/(warmup + 1)."""
 
@@ -311,7 +330,10 @@ class Experiment(TrialSettings):
     @field_validator("search", mode="plain")
     @classmethod
     def _read_search(cls, written: Any, info: ValidationInfo) -> Search | None:
-        return None if written is None else read_search(written, info.data.get("optimizers"))
+        if written is None:
+            return None
+        measured = _measured(info.data.get("task"), info.data.get("data"))
+        return read_search(written, info.data.get("optimizers"), measured)
 
     @field_validator("slurm", mode="plain")
     @classmethod

@@ -130,3 +130,58 @@ def test_set_reaches_a_search(tmp_path: Path) -> None:
     assert found is not None and found.space == {"sgd": {"lr": Uniform(1.0, 2.0, log=True)}}
     (fault,) = faults_of_text(tmp_path, TINY, sets[0], "search.space.sgd.lr.log_uniform=[0, 2]")
     assert fault.startswith("--set search.space.sgd.lr.log_uniform=[0, 2]: tiny › search › space")
+
+
+OWN = """\
+def data():
+    ...
+
+def fit(outputs, targets):
+    return -(outputs - targets).abs()
+"""
+SUPERVISED = TINY.replace("{name: synthetic,", "{name: own.py:data,").replace(
+    "size: 4, train: 8, test: 8", "evaluation_batch_size: 8"
+) + (
+    "    task: {name: supervised, loss: mse_loss, metrics: {mae: own.py:fit, fit: METRIC}}\n"
+    "    search: {metric: NAME, space: {sgd: {lr: {uniform: [0.1, 1]}}}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("metric", "fit", "direction"),
+    [
+        ("validation/mae", "own.py:fit", "minimize"),
+        ("test/loss", "own.py:fit", "minimize"),
+        ("validation/fit", "{name: own.py:fit, better: higher}", "maximize"),
+    ],
+)
+def test_metrics_of_ones_own_can_be_searched_by(
+    tmp_path: Path, metric: str, fit: str, direction: str
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    text = SUPERVISED.replace("METRIC", fit).replace("NAME", metric)
+    search = load_spec(write_spec(tmp_path, text)).experiments["tiny"].search
+    assert search is not None and (search.metric, search.direction) == (metric, direction)
+
+
+def test_a_metric_that_is_not_measured_or_of_which_nobody_knows_what_is_good_is_a_fault(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    text = SUPERVISED.replace("METRIC", "own.py:fit")
+    (fault,) = faults_of_text(tmp_path, text.replace("NAME", "validation/fitt"))
+    assert "'metric' must be 'train/loss', 'train/mae', 'train/fit', 'test/loss'" in fault
+    (fault,) = faults_of_text(tmp_path, text.replace("NAME", "validation/fit"))
+    assert "'direction' is missing." in fault
+
+
+def test_a_task_of_ones_own_may_measure_anything(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def task(model, inputs, targets): ...\n")
+    text = TINY + (
+        "    task: own.py:task\n"
+        "    search: {metric: test/error, space: {sgd: {lr: {uniform: [0.1, 1]}}}}\n"
+    )
+    search = load_spec(write_spec(tmp_path, text)).experiments["tiny"].search
+    assert search is not None and search.direction == "minimize"
+    (fault,) = faults_of_text(tmp_path, text.replace("test/error", "error"))
+    assert "'metric' must be 'train/…', 'validation/…' or 'test/…' (got" in fault
