@@ -35,7 +35,7 @@ def make(
         return call(function, *positional, supplied=supplied, options=options)
     except (DeltaGClipError, NotImplementedError):  # which devices without memory raise
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         from torch import OutOfMemoryError
 
         if isinstance(error, OutOfMemoryError):
@@ -43,7 +43,7 @@ def make(
         raise UsageError(refusal(part, error)) from error
 
 
-def refusal(part: Component, error: Exception) -> str:
+def refusal(part: Component, error: BaseException) -> str:
     """Say that a part cannot be made, with the lines of its own files that say why."""
     expected = isinstance(error, (TypeError, ValueError, RuntimeError)) and str(error)
     words = stopped(error if expected else f"{type(error).__name__}: {error}")

@@ -41,7 +41,7 @@ def load_own(root: Path, file: str, attribute: str) -> Any:
     names in its message.
 
     Raises:
-        UsageError: there is no such file, or it leaves the attribute undefined.
+        UsageError: there is no such file, or it leaves the attribute undefined, or exits.
     """
     folder, path = _located(Path(os.path.abspath(root)), file)
     if not path.is_file():
@@ -53,6 +53,11 @@ def load_own(root: Path, file: str, attribute: str) -> Any:
     except ImportError as error:
         error.msg = re.sub(rf"{_PREFIX}\w+\.", "", str(error.msg))
         raise
+    except SystemExit as error:
+        raise UsageError(
+            f"{_shown(path, root)} ends the process when it is imported: SystemExit: {error}.\n"
+            '  Write what only a script should do below: if __name__ == "__main__":'
+        ) from error
     if module.__spec__ is None or module.__spec__.origin != str(path):
         raise UsageError(f"{path}: a package of the same name lies beside it; rename one of them.")
     if not hasattr(module, attribute):

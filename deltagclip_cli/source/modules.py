@@ -150,7 +150,11 @@ class Module:
 
 @lru_cache(MOST_FILES)
 def _parsed(file: Path, changed: int, size: int) -> ast.Module:
-    return ast.parse(file.read_bytes(), str(file))
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    except SyntaxError as error:
+        error.filename = str(file)  # which it leaves out where there are null bytes
+        raise
 
 
 def own_module(file: PurePosixPath, folder: Path) -> Module:

@@ -239,8 +239,9 @@ def _parsing(folder: Path) -> Iterator[None]:
         shown = "\n  ".join(line.rstrip()[2:] for line in lines[1:-1])
         file = Path(error.filename or "")
         place = file.relative_to(folder) if file.is_relative_to(folder) else file
+        line = f", line {error.lineno}" if error.lineno else ""
         raise ReferenceRefusedError(
-            f"{place}, line {error.lineno}: {error.msg}.", shown or "correct the file"
+            f"{place}{line}: {error.msg}.", shown or "correct the file"
         ) from None
     except (OSError, ValueError) as error:
         raise ReferenceRefusedError(f"a file cannot be read: {error}.", "correct it") from None

@@ -220,7 +220,7 @@ def _failures_recorded(held: HeldFolder, trial: Trial, force: bool) -> Iterator[
     except UsageError as error:
         held.record_failure(error, str(error))
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # as of code of one's own that ends the process
         is_full = is_disk_full(error)
         reason = _explained(error) if is_full or folder.path.exists() else _REMOVED
         if is_full:
@@ -230,7 +230,7 @@ def _failures_recorded(held: HeldFolder, trial: Trial, force: bool) -> Iterator[
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
 
 
-def _explained(error: Exception) -> str:
+def _explained(error: BaseException) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
     if is_disk_full(error):

@@ -208,7 +208,18 @@ WRONG = {
         "def Halved(params, lr=0.1): return 7\nclass Other(optim.SGD):",
         "where a torch.optim.Optimizer is needed",
     ),
-    "import": ("from helper import scale", "import nowhere", "No module named 'nowhere'"),
+    "import": (
+        "from helper import scale",
+        "import nowhere",
+        "model 'parts.py:Net' cannot be used: ModuleNotFoundError: No module named 'nowhere'",
+    ),
+    "exit": (FORWARD, "raise SystemExit(0)", "in forward: raise SystemExit(0)"),
+    "exit where it is made": ("inputs = ", "exit(3)\n        inputs = ", "made: SystemExit: 3"),
+    "script": (
+        "from helper import scale",
+        "from helper import scale\nraise SystemExit(2)",
+        'below: if __name__ == "__main__":',
+    ),
 }
 
 
@@ -222,3 +233,20 @@ def test_what_fails_is_shown_with_its_line_before_anything_runs(
     assert said in done.output
     assert "Traceback" not in done.output and "experiments.yaml:" in done.output
     assert not list((tmp_path / "runs").glob("own/mine/*"))
+
+
+def test_a_part_that_ends_the_process_fails_its_trial(own: Invoke, tmp_path: Path) -> None:
+    edit(
+        tmp_path / "parts.py",
+        FORWARD,
+        "self.calls = getattr(self, 'calls', 0) + 1\n"
+        f"        if self.calls > 40:\n            raise SystemExit(0)\n        {FORWARD}",
+    )
+    done = own("train", "own", "--set", "epochs=30")
+    assert done.exit_code == 1
+    assert "the trial failed: SystemExit: 0." in done.output
+
+
+def test_a_tokenizer_of_a_model_of_ones_own_is_its_own(own: Invoke, tmp_path: Path) -> None:
+    edit(tmp_path / "parts.py", "class Net(nn.Module):", "class Net(nn.Module):\n    tokenizer = 7")
+    assert own("sweep", "own", "--launcher", "inline", "--seed", "0").exit_code == 0

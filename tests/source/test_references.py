@@ -202,7 +202,7 @@ def test_a_copy_has_the_files_from_outside_too(folder: Path, tmp_path: Path) -> 
         (b"x = 1\ndef f(:\n    pass", "net.py, line 2: invalid syntax.", "  def f(:\n          ^"),
         (b"def f():\nreturn", "net.py, line 2: expected an indented block", "return"),
         (b"x = '\xff'", "net.py, line 1: ", "x = "),
-        (b"x = 1\0", "null bytes", "correct"),
+        (b"x = 1\0", "net.py: source code string cannot contain null bytes", "correct"),
         (b"x = " + b"-" * 100_000 + b"1", "nested too deeply", "simpler"),
     ],
 )

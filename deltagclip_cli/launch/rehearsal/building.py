@@ -164,7 +164,7 @@ class Rehearsal:
                 self._known[key] = attempt(trial)
             except Refused as refused:
                 self._known[key] = refused
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._known[key] = _explained(error, part, trial, attempt)
         if isinstance(self._known[key], Refused):
             found.append(self._known[key])
@@ -396,7 +396,7 @@ def _loss(samples: Samples, network: nn.Module, trial: Trial) -> Tensor:
     return objective
 
 
-def _explained(error: Exception, part: str, trial: Trial, attempt: Attempt) -> Refused:
+def _explained(error: BaseException, part: str, trial: Trial, attempt: Attempt) -> Refused:
     """Say that a part refuses a trial, and which of its options is to blame, if that is clear."""
     component: Component = getattr(trial, part)
     words = str(error)
@@ -420,7 +420,7 @@ def _explained(error: Exception, part: str, trial: Trial, attempt: Attempt) -> R
     return Refused(part, words + hint, named[0] if len(named) == 1 else "")
 
 
-def _said_by(error: Exception) -> str:
+def _said_by(error: BaseException) -> str:
     """Return what an error says, and its name where that is needed to understand it."""
     words = str(error).strip().rstrip(".")
     expected = isinstance(error, (ValueError, RuntimeError)) and words

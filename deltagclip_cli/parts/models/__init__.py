@@ -138,8 +138,8 @@ def build(
 
 
 def reads_texts(model: Model) -> bool:
-    """Return whether a model reads texts."""
-    return hasattr(model.load(), "tokenizer")
+    """Return whether a model reads texts; anybody else's ``tokenizer`` is none of ours."""
+    return not model.is_own and hasattr(model.load(), "tokenizer")
 
 
 def tokenizer(model: Model, *, download: bool) -> Any:
