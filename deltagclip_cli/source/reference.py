@@ -281,14 +281,22 @@ def _check_package(
             raise ReferenceRefusedError(f"{error}.", hint) from None
         found = _found(module, name)
         if not found:
-            names = [each for each in module.exported or module.names if not each.startswith("_")]
-            near = nearest(name, names).removeprefix(" - ")
+            near = nearest(name, sorted(_public_names(module))).removeprefix(" - ")
             hint = near or "name a class or a function that its source defines"
             raise ReferenceRefusedError(f"there is no '{name}' in {home}.", hint)
         for definition in found:
             _check_installed(definition, reference, kind)
         assert isinstance(found[0], Definition)
         return signature_of(found[0])
+
+
+def _public_names(module: Module, depth: int = 3) -> set[str]:
+    """Return the names that may be asked for in a module, those that stars bring too."""
+    names = {each for each in module.exported or module.names if not each.startswith("_")}
+    for star in module.stars if depth else ():
+        with suppress(LookupError):
+            names |= _public_names(module.origin(star), depth - 1)
+    return names
 
 
 def _check_installed(found: Found, reference: PackageReference, kind: str) -> None:

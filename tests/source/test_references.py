@@ -110,6 +110,7 @@ def test_all_that_a_file_defines_may_be_named(folder: Path, name: str, kind: str
         ("os:system", "os is a module of Python itself", "files beside the spec"),
         ("functools:partial", "functools is a module of Python itself", "installed packages"),
         ("torch.optim:Adm", "there is no 'Adm' in torch.optim.", "did you mean 'Adam'?"),
+        ("torchvision.models:VGGG", "no 'VGGG' in torchvision.models.", "did you mean 'VGG'?"),
         ("torch.optim.adams:Adam", "there is no source file of torch.optim.adams.", "install"),
     ],
 )
