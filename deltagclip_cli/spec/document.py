@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_VALUES = 1_000_000
 MOST_LEVELS = 100
+_MOST_NAMED = 5  # files in the folder of one that is not there
 _TOO_DEEP = f"nested too deeply, in more than {MOST_LEVELS} levels"
 _MERGE = "tag:yaml.org,2002:merge"
 _NO_TEXTS = {
@@ -245,8 +246,10 @@ def read_document(path: Path) -> Document:
         root = compose(content.decode())
         return Document(str(path), construct(root), root)
     except FileNotFoundError:
+        there = sorted(each.name for each in path.absolute().parent.glob("*.yaml"))[:_MOST_NAMED]
         raise SpecError(
             f"{path}: there is no such file. Name a spec with --spec FILE, or go to its folder."
+            + (f"\n  files there: {', '.join(there)}" if there else "")
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {stopped(error)}") from None

@@ -204,6 +204,9 @@ def test_a_value_that_is_not_what_its_tag_says_is_refused(tmp_path: Path, text: 
 def test_a_file_that_is_not_there_is_named_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"absent\.yaml: there is no such file\. .*--spec FILE"):
         read_document(tmp_path / "absent.yaml")
+    (tmp_path / "mine.yaml").touch()
+    with pytest.raises(SpecError, match=r"\n  files there: mine\.yaml$"):
+        read_document(tmp_path / "absent.yaml")
 
 
 def test_a_spec_without_end_is_refused_and_a_pipe_is_read(tmp_path: Path) -> None:
