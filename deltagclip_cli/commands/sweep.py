@@ -177,6 +177,11 @@ def sweep(
             f"--{'retry-failed' if retry_failed else 'force'}: a search runs no trial twice.\n"
             "  To run one again, delete its run folder and the experiment's search.journal."
         )
+    if same_code:
+        raise UsageError(
+            "--same-code: a search goes on with the code that it began with.\n"
+            "  Undo the edit, or move the experiment's search.journal away to search anew."
+        )
     assert isinstance(launching, StayingLauncher), "others take no --search"
     optimizers = find_searched(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
     searching = SearchSession(launching, optimizers, search)

@@ -97,6 +97,12 @@ def test_a_search_does_not_run_trials_again(sweep: Search, option: str) -> None:
     assert f"{option}: a search runs no trial twice" in done.stderr
 
 
+def test_nobody_can_vouch_for_an_edit_in_a_search(sweep: Search) -> None:
+    done = sweep("tiny", "--search", "3", "--same-code")
+    assert done.exit_code == 2
+    assert "--same-code: a search goes on with the code that it began with" in done.stderr
+
+
 @pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["run", "dry run"])
 def test_without_optuna_the_error_says_how_to_install_it(
     sweep: Search, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], tmp_path: Path
