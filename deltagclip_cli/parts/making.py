@@ -54,6 +54,12 @@ def refusal(part: Component, error: BaseException) -> str:
     return f"{part.table().kind} '{part.name}' {said}: {words}"
 
 
+def said_by(error: BaseException) -> str:
+    """Return what an error says, and its name where that is needed to understand it."""
+    expected = isinstance(error, (TypeError, ValueError, RuntimeError)) and str(error)
+    return str(error) if expected else f"{type(error).__name__}: {error}"
+
+
 def own_lines(error: BaseException) -> str:
     """Return the lines of a user's own files that an error came from, each indented; or nothing."""
     return "".join(f"\n  {line}" for line in user_frame(error, Path()).splitlines())

@@ -33,7 +33,7 @@ from deltagclip_cli.parts.datasets.dataset import (
 )
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items, seeded
 from deltagclip_cli.parts.datasets.texts import TextDataset
-from deltagclip_cli.parts.making import make, own_lines
+from deltagclip_cli.parts.making import make, own_lines, said_by
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.parts.nested import Tree, map_tree, shapes
@@ -218,7 +218,7 @@ def try_out(task: Task, model: nn.Module, inputs: Tree, targets: Tree) -> None:
     except Exception as error:
         raise UsageError(
             f"{type(model).__name__} cannot be applied to inputs of shape "
-            f"{shapes(inputs)}: {stopped(error)}{own_lines(error)}\n"
+            f"{shapes(inputs)}: {stopped(said_by(error))}{own_lines(error)}\n"
             "  Check that the model, the data and the task of the experiment fit together."
         ) from None
 

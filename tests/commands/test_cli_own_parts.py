@@ -213,6 +213,7 @@ WRONG = {
         "import nowhere",
         "model 'parts.py:Net' cannot be used: ModuleNotFoundError: No module named 'nowhere'",
     ),
+    "key": (FORWARD, "return {}['logits']", "4): KeyError: 'logits'."),
     "exit": (FORWARD, "raise SystemExit(0)", "in forward: raise SystemExit(0)"),
     "exit where it is made": ("inputs = ", "exit(3)\n        inputs = ", "made: SystemExit: 3"),
     "script": (

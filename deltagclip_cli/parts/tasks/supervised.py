@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError, nearest, shortened
-from deltagclip_cli.parts.making import own_lines
+from deltagclip_cli.parts.making import own_lines, said_by
 from deltagclip_cli.parts.nested import Tree, outlined, samples_in
 from deltagclip_cli.parts.tasks import LOSSES, Loss
 from deltagclip_cli.parts.tasks.outcome import CheckedTask, check_metric_name, loss_of, total
@@ -138,7 +138,7 @@ class Measure:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            raise self._misfit(outputs, targets, f"{error}{own_lines(error)}") from error
+            raise self._misfit(outputs, targets, f"{said_by(error)}{own_lines(error)}") from error
         if self._is_for_each and not values.ndim:  # it takes all samples for classes of one
             raise self._misfit(outputs, targets, "outputs must be (samples, classes)")
         return values
