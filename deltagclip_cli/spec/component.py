@@ -324,14 +324,15 @@ def canonical_json(value: Any) -> str:
 class _Checker:
     """Checks the options of one target, and knows their defaults.
 
-    A part of one's own may be given what the runner would supply. If its ``**kwargs`` could be
-    followed to where they go, others are refused unless they stand below ``extra``.
+    A part of one's own may be given what the runner would supply. Of other options than those that
+    it is known to take, it gets those below ``extra``; also the rest, unless they look misspelt, if
+    nobody can follow its ``**kwargs`` to where they go.
     """
 
     def __init__(
         self, target: str, signature: Signature, table: Catalogue, *, own: bool = False
     ) -> None:
-        self._offered = table.offered
+        self._own, self._offered = own, table.offered
         self._supplied = frozenset() if own else table.supplied
         self._open = signature.open
         passed = table.positional + (0 if signature.is_class else table.arguments)
@@ -366,7 +367,7 @@ class _Checker:
         faults = [
             InitErrorDetails(type="extra_forbidden", loc=(name,), input=options[name])
             for name in options
-            if name in self._supplied
+            if name in self._supplied or self._is_misspelt(name)
         ]
         there = ", ".join(f"${each}" for each in sorted(self._offered)) or "none"
         faults += [
@@ -382,6 +383,16 @@ class _Checker:
         model: BaseModel = self._model.model_validate(options)
         # Without warnings, for a word may stand where a number does.
         return model.model_dump(by_alias=True, exclude_unset=True, warnings=False)
+
+    def _is_misspelt(self, name: Any) -> bool:
+        """Return whether an option that nobody can look up is near one of those that are known."""
+        return (
+            self._own
+            and self._open
+            and name != EXTRA
+            and name not in self.legal
+            and bool(nearest(name, self.legal))
+        )
 
     def completed(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return ``options`` and the defaults of the others, less switches that stay off.

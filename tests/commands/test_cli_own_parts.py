@@ -251,3 +251,22 @@ def test_a_part_that_ends_the_process_fails_its_trial(own: Invoke, tmp_path: Pat
 def test_a_tokenizer_of_a_model_of_ones_own_is_its_own(own: Invoke, tmp_path: Path) -> None:
     edit(tmp_path / "parts.py", "class Net(nn.Module):", "class Net(nn.Module):\n    tokenizer = 7")
     assert own("sweep", "own", "--launcher", "inline", "--seed", "0").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("lrr: 0.1", "unknown option 'lrr' for parts.py:Loose.\n  options: lr, schedule - did you"),
+        ("other: 0.1", "no errors"),
+        ("extra: {lrr: 0.1}", "no errors"),
+    ],
+)
+def test_an_option_that_looks_misspelt_is_no_option_that_nobody_knows(
+    own: Invoke, tmp_path: Path, option: str, said: str
+) -> None:
+    """Even where keywords go somewhere that cannot be followed."""
+    loose = "class Loose(optim.Optimizer):\n    def __init__(self, params, lr=0.1, **more):\n"
+    loose += "        super().__init__(params, {'lr': lr, **more})\n"
+    (tmp_path / "parts.py").write_text(f"{PARTS}\n\n{loose}")
+    edit(tmp_path / "experiments.yaml", "parts.py:Halved, lr: 0.1", f"parts.py:Loose, {option}")
+    assert said in own("validate").output
