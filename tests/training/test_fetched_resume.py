@@ -62,6 +62,7 @@ def collated(**options: Any) -> dict[str, Any]:
 @pytest.fixture(params=[shaken, collated])
 def own(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Data, "load", lambda self: request.param)
+    monkeypatch.setattr(Data, "is_own", True)
 
 
 def with_workers(workers: int) -> Trial:
@@ -106,6 +107,7 @@ def test_a_validation_split_is_measured_like_the_test_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Data, "load", lambda self: collated)
+    monkeypatch.setattr(Data, "is_own", True)
     trial = with_workers(0)
     assert train(trial, tmp_path) is Ending.FINISHED
     folder = RunFolder.of(tmp_path, trial)
