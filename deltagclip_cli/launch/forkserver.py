@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
@@ -174,6 +175,8 @@ def _ensure_server() -> None:
     """
     if len(os.fsencode(tempfile.gettempdir())) > _MOST_BYTES:
         tempfile.tempdir = "/tmp"  # where the socket goes: $TMPDIR may be too long for its path
+    # One that was killed had nothing of ours to clean up, and is started anew.
+    warnings.filterwarnings("ignore", "resource_tracker: process died", UserWarning)
     wanted = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
     try:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from textwrap import indent
@@ -110,6 +111,15 @@ def test_a_fork_server_that_is_killed_is_started_again_a_few_times(tmp_path: Pat
             os.kill(server, signal.SIGKILL)
         _, errors = parent.communicate()
     assert (parent.returncode, errors.decode()) == (0, "")
+
+
+def test_a_resource_tracker_that_is_killed_is_not_told_of(server: ForkServer) -> None:
+    """It had nothing of ours, and Python's warning about it, here an error, helps nobody."""
+    assert server.call(os.getpid, should_stop=lambda: False)
+    tracker = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    os.kill(tracker, signal.SIGKILL)
+    wait_for(lambda: ") Z " in Path(f"/proc/{tracker}/stat").read_text(), "its end")
+    assert server.call(os.getpid, should_stop=lambda: False)
 
 
 def test_a_fork_server_that_is_killed_each_time_is_given_up(tmp_path: Path) -> None:
