@@ -131,8 +131,16 @@ def cancel_tasks(jobs: Iterable[str]) -> None:
 
 
 def requeue(task: str) -> None:
-    """Put a running task back into the queue, which ends it here."""
-    _run("scontrol", "requeue", task)
+    """Put a running task back into the queue, which ends it here.
+
+    A controller that was killed may come back with a state of before the task's start: then the
+    task is in the queue already, and that is what was asked for.
+    """
+    try:
+        _run("scontrol", "requeue", task)
+    except SlurmError as error:
+        if "Job is pending execution" not in str(error):
+            raise
 
 
 def is_preempted(task: str) -> bool:

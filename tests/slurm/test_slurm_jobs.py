@@ -19,9 +19,11 @@ from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 from deltagclip_cli.slurm import jobs as jobs_module
 from deltagclip_cli.slurm.client import (
+    SlurmError,
     UnansweredError,
     UnreachableError,
     largest_array,
+    requeue,
     submit,
     tasks_named,
 )
@@ -276,6 +278,18 @@ def test_a_squeue_that_hangs_is_no_answer(
     monkeypatch.setattr("deltagclip_cli.slurm.client._TIMEOUT_SECONDS", 3.0)  # it is to say so
     squeue.write_text("#!/bin/sh\necho full >&2\nexec /bin/sleep 60\n")
     assert find_jobs(tmp_path / "runs").problem == "squeue did not answer in 3 s: full"
+
+
+def test_a_task_that_is_in_the_queue_already_is_requeued(fake_slurm: FakeSlurm) -> None:
+    """A controller that was killed may come back with a state of before the task's start."""
+    fake_slurm.fail("scontrol", "Job is pending execution for job 17_0")
+    requeue("17_0")
+    fake_slurm.fail("scontrol", "Access/permission denied")
+    with pytest.raises(SlurmError, match="denied"):
+        requeue("17_0")
+    fake_slurm.be_silent()
+    with pytest.raises(UnreachableError):
+        requeue("17_0")
 
 
 def test_on_a_machine_without_slurm_the_files_are_what_is_known(
