@@ -61,9 +61,13 @@ class Cluster:
         return int((FOLDER / "run" / "slurmctld.pid").read_text())
 
     def lose_controller(self) -> None:
-        """Kill slurmctld, so that no command is answered until :meth:`restore`."""
+        """End slurmctld, so that no command is answered until :meth:`restore`.
+
+        It saves what it knows first. Killed, it would forget jobs that have begun in the last
+        seconds, put them into the queue again, and drain the nodes that have them.
+        """
         pid = self.controller()
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, signal.SIGTERM)
         wait_for(lambda: not Path(f"/proc/{pid}/maps").exists(), "the end of slurmctld")
 
     def node_names(self) -> list[str]:
