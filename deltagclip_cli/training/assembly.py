@@ -196,7 +196,8 @@ def make_task(trial: Trial) -> Task:
     if not trial.task.is_own:
         task: Task = made
         return task
-    return OwnTask(partial(made, **call(dict, supplied={}, options=options)), name)
+    function = partial(made, **call(dict, supplied={}, options=options))
+    return OwnTask(function, name, getattr(made, "derived", None))
 
 
 @contextmanager

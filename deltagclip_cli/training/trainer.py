@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
+from deltagclip_cli.parts.tasks import with_derived
 from deltagclip_cli.training.chance import other_streams, restore_streams, seed_streams
 from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
 from deltagclip_cli.training.sinks import Record, Recording, checksum, is_step_record
@@ -190,7 +191,8 @@ class Trainer:
             meter = Meter(batches.sizes)
             for inputs, targets in batches.iterate(None, None):
                 meter.add(self._forward(inputs, targets).sums, {})
-            measured |= {f"{split}/{name}": mean for name, mean in meter.sample_means().items()}
+            means = with_derived(self.parts.task, meter.sample_means())
+            measured |= {f"{split}/{name}": value for name, value in means.items()}
         return measured
 
     def _train_without_steps(self) -> None:
@@ -207,8 +209,9 @@ class Trainer:
         told = self.meter.step_means(start)
         if self._learning_rate is not None:
             told = {"lr": float(self._learning_rate), **told}
+        means = with_derived(self.parts.task, self.meter.sample_means(start))
         return {
-            **{f"train/{name}": mean for name, mean in self.meter.sample_means(start).items()},
+            **{f"train/{name}": value for name, value in means.items()},
             **{f"optim/{name}": value for name, value in told.items()},
         }
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.tasks import LOSSES, Loss
+from deltagclip_cli.parts.tasks import LOSSES, Loss, with_derived
 from deltagclip_cli.parts.tasks.outcome import OwnTask, check_task
 from deltagclip_cli.parts.tasks.supervised import Supervised
 from deltagclip_cli.source.loading import load_own
@@ -254,3 +254,38 @@ def test_what_fails_in_a_loss_is_told_with_its_line(tmp_path: Path) -> None:
     loss = load_own(tmp_path, "net.py", "failing")
     with pytest.raises(UsageError, match=r'net.py:2: in failing: return outputs\["logits"\]'):
         checked(Supervised(loss=loss))
+
+
+class Roots:
+    """A task with what is no mean over samples."""
+
+    def __init__(self, made: Any = None) -> None:
+        self._made = made
+
+    def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Any:
+        return squares(model(inputs), targets)
+
+    def derived(self, means: dict[str, float]) -> Any:
+        return {"rmse": means["loss"] ** 0.5} if self._made is None else self._made
+
+
+def test_a_task_may_derive_metrics_from_means() -> None:
+    roots = Roots()
+    task = OwnTask(roots, "t.py:Roots", roots.derived)
+    checked(task)
+    assert with_derived(task, {"loss": 9.0}) == {"loss": 9.0, "rmse": 3.0}
+    assert with_derived(Supervised(loss="mse_loss"), {"loss": 9.0}) == {"loss": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("made", "fault"),
+    [
+        (3.0, "derived returns float 3.0"),
+        ({"loss": 1.0}, "cannot be called 'loss'"),
+        ({"rmse": torch.ones(2)}, "rmse is Tensor"),
+    ],
+)
+def test_what_else_is_derived_is_refused(made: Any, fault: str) -> None:
+    roots = Roots(made)
+    with pytest.raises(UsageError, match=fault):
+        checked(OwnTask(roots, "t.py:Roots", roots.derived))

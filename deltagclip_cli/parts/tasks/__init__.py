@@ -2,6 +2,8 @@
 
 A task is made as ``Task(**options)`` and called as ``task(model, inputs, targets)``; it returns a
 :class:`Loss`. One of a user's own is called likewise, with its options, and may return less.
+A method ``derived(means)`` makes of the means over samples what is none itself, by its name: such
+as a perplexity, exp of the mean loss.
 """
 
 from __future__ import annotations
@@ -62,3 +64,9 @@ class Loss:
     # of samples weighs every sample the same. Always ``"loss"``; a classifier adds ``"accuracy"``,
     # the number of right answers.
     sums: dict[str, Tensor]
+
+
+def with_derived(task: object, means: dict[str, float]) -> dict[str, float]:
+    """Return means over samples, and what a task that has ``derived`` makes of them."""
+    derived = getattr(task, "derived", None)
+    return means if derived is None else {**means, **derived(means)}

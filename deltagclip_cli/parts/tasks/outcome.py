@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError, shortened
 from deltagclip_cli.parts.nested import Tree, leaves, map_tree, samples_in
-from deltagclip_cli.parts.tasks import Loss
+from deltagclip_cli.parts.tasks import Loss, with_derived
 
 _LOG = logging.getLogger("deltagclip_cli")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -119,10 +119,16 @@ class OwnTask(CheckedTask):
 
     Args:
         name: for messages.
+        derived: makes further metrics of the means of all over the samples; None for none.
     """
 
-    def __init__(self, function: Callable[[nn.Module, Tree, Tree], Any], name: str) -> None:
-        self._function, self._where = function, f"task {name}"
+    def __init__(
+        self,
+        function: Callable[[nn.Module, Tree, Tree], Any],
+        name: str,
+        derived: Callable[[dict[str, float]], Any] | None = None,
+    ) -> None:
+        self._function, self._where, self._derived = function, f"task {name}", derived
         self._names: dict[bool, set[str]] = {}  # of metrics, of a model that trains or not
 
     def __call__(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
@@ -136,6 +142,25 @@ class OwnTask(CheckedTask):
                 f"{', '.join(sorted(names))}.\n  Return the same metrics for every batch."
             )
         return outcome
+
+    def derived(self, means: dict[str, float]) -> dict[str, float]:
+        """Return what is no mean over samples, made of all that are, as numbers by their names."""
+        if self._derived is None:
+            return {}
+        made = self._derived(dict(means))
+        if not isinstance(made, Mapping):
+            raise UsageError(
+                f"{self._where}: derived returns {_described(made)}.\n"
+                "  Return {'metric': number}, made of the means that it is given."
+            )
+        for name, value in made.items():
+            check_metric_name(name, f"{self._where}: derived")
+            if not isinstance(value, (int, float)):
+                hint = "Return a number, such as by float(...)."
+                raise UsageError(
+                    f"{self._where}: derived: {name} is {_described(value)}.\n  {hint}"
+                )
+        return {name: float(value) for name, value in made.items()}
 
 
 Task = Callable[[nn.Module, Tree, Tree], Loss]
@@ -153,7 +178,8 @@ def check_task(
     """
     model.eval()
     with torch.enable_grad():
-        task(model, *first(2))
+        outcome = task(model, *first(2))
+    with_derived(task, {metric: float(each) for metric, each in outcome.sums.items()})
     for count in _TRIED:
         inputs, targets = first(count)
         is_unclear = check_additive(task, model, inputs, targets, name)
