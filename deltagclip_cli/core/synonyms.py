@@ -26,6 +26,10 @@ _ELSEWHERE = {
     "augmentation augmentations transform transforms": "augment",
     "ntrain numtrain trainsize": "train_samples train",
     "ntest numtest testsize": "test_samples test",
+    "val valid dev eval holdout": "validation",
+    "split splitting": "splits",
+    "label labels y ycolumn": "target targets",
+    "features columns x xcolumns": "inputs",
     # of optimizers and schedules
     "learningrate alpha eta stepsize": "lr",
     "wd l2 l2penalty regularization": "weight_decay",

@@ -355,6 +355,8 @@ def type_of(node: ast.expr | None, module: Module, depth: int = _MOST_ALIASES) -
             return Any if UNKNOWN in values else Literal[tuple(values)]
         case "list" | "sequence" | "iterable":
             return types.GenericAlias(list, (inside[0],))
+        case "dict" | "mapping":
+            return types.GenericAlias(dict, tuple(inside))
         case "tuple":
             from pydantic import Strict  # here, for the optimizers are usable without pydantic
 

@@ -207,9 +207,9 @@ class Rehearsal:
         shape = input_shape(trial.data, outline.shape)
         try:
             with torch.device("meta"):
-                model = build(trial.model, shape, outline.classes)
+                model = build(trial.model, shape, outline.classes, outline.targets_shape)
         except NotImplementedError:  # it looks at values, which tensors there do not have
-            model = build(trial.model, shape, outline.classes)
+            model = build(trial.model, shape, outline.classes, outline.targets_shape)
         numbers = sum(each.numel() for each in model.parameters())
         said = f"model {trial.model.name}: its {numbers:,} parameters and their gradients take"
         needed = 2 * numbers * parameter_dtype(trial.precision).itemsize
@@ -345,8 +345,12 @@ class OwnCode:
         elif outline is None or outline.texts:
             return None
         else:
-            train, test = min(outline.train, _MOST_SAMPLES), min(outline.test, _MOST_SAMPLES)
-            dataset = replace(outline, train=train, test=test).stand_in()
+            train, test, validation = (
+                min(samples, _MOST_SAMPLES)
+                for samples in (outline.train, outline.test, outline.validation)
+            )
+            few = replace(outline, train=train, test=test, validation=validation)
+            dataset = few.stand_in()
         first, steps = {}, []
         dtype = parameter_dtype(trial.precision)
         for name in dataset.splits:

@@ -181,12 +181,16 @@ class Outline:
     dtype: torch.dtype = torch.uint8  # of the inputs
     making_bytes: int = 0  # the memory that making it takes, besides that of its samples
     texts: bool = False  # whether the inputs are texts, of ``shape[0]`` tokens at most
+    validation: int = 0  # number of samples that choices may look at
+    targets_shape: tuple[int, ...] = ()  # of the targets of one sample, which are classes if int64
+    targets_dtype: torch.dtype = torch.int64
 
     @property
     def nbytes(self) -> int:
         """The memory that it takes to have it."""
-        sample = math.prod(self.shape) * self.dtype.itemsize + torch.int64.itemsize
-        return (self.train + self.test) * sample + self.making_bytes
+        sample = math.prod(self.shape) * self.dtype.itemsize
+        sample += math.prod(self.targets_shape) * self.targets_dtype.itemsize
+        return (self.train + self.validation + self.test) * sample + self.making_bytes
 
     def limited(self, *, train_samples: int | None, test_samples: int | None) -> Outline:
         """Return the outline of a part of the data set, as :meth:`Dataset.limited` makes it."""
@@ -198,14 +202,18 @@ class Outline:
 
     def stand_in(self) -> Dataset:
         """A data set of these sizes whose samples are alike, of the last class."""
-        train, test = (
+        target = self.classes - 1 if self.targets_dtype == torch.int64 else 0
+        train, test, validation = (
             Split(
-                torch.zeros((n, *self.shape), dtype=self.dtype), torch.full((n,), self.classes - 1)
+                torch.zeros((n, *self.shape), dtype=self.dtype),
+                torch.full((n, *self.targets_shape), target, dtype=self.targets_dtype),
             )
-            for n in (self.train, self.test)
+            for n in (self.train, self.test, self.validation)
         )
         channels = self.shape[0] if len(self.shape) == 3 else 0
-        return Dataset(train, test, self.classes, (0.5,) * channels, (0.5,) * channels)
+        statistics = (0.5,) * channels
+        there = validation if len(validation) else None
+        return Dataset(train, test, self.classes, statistics, statistics, validation=there)
 
 
 def described(

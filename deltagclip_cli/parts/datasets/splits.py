@@ -1,0 +1,146 @@
+"""How samples are divided: one grammar for files, folders and shares, whatever the data.
+
+``splits: {train: a.csv, validation: 0.1, test: b.csv}``. A word names what holds the samples of a
+split. A number is a share of what ``train`` names, or of all samples if that names nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deltagclip_cli.core import DataError, listed, nearest
+
+NAMES = ("train", "validation", "test")
+
+_ROUNDING = 1e-9  # 0.7 + 0.2 + 0.1 is less than 1, 0.8 + 0.1 + 0.1 more
+
+
+@dataclass(frozen=True)
+class Division:
+    """Splits that were checked, in the order of :data:`NAMES`.
+
+    Args:
+        data: the name of the data set, for messages.
+        named: of each split that has samples of its own, what holds them.
+        shares: of each split that is drawn. That of training is what is left over, unless it is
+            said, or ``train`` is in ``named``.
+    """
+
+    data: str
+    named: Mapping[str, str]
+    shares: Mapping[str, float]
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether there is a split that choices may look at."""
+        return "validation" in self.named or "validation" in self.shares
+
+    def sizes(self, samples: int) -> dict[str, int]:
+        """Return how many of so many samples go into each split that they are divided into.
+
+        Raises:
+            DataError: one would have none.
+        """
+        sizes = {name: max(1, round(share * samples)) for name, share in self.shares.items()}
+        rest = samples - sum(sizes.values())
+        if "train" not in sizes:
+            sizes, rest = {"train": rest, **sizes}, 0
+        if rest < 0 and sizes["train"] > -rest:  # rounded up, each
+            sizes["train"] += rest
+        if min(sizes.values()) < 1 or sum(sizes.values()) > samples:
+            count = f"{samples:,} samples" if samples != 1 else "one sample"
+            wanted = ", ".join(f"{name} {share:g}" for name, share in self.shares.items())
+            raise DataError(
+                f"data {self.data}: {count} cannot be divided into {listed([*sizes])}"
+                f"{f' ({wanted})' if wanted else ''}.\n"
+                "  Each needs one sample at least: add samples, or change splits."
+            )
+        return sizes
+
+    def drawn(
+        self, samples: int, data_seed: int, classes: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Draw the samples of each split that shares divide: ascending int64 indices ``(n,)``.
+
+        Args:
+            samples: how many there are to be divided.
+            data_seed: of the draw, the same on every machine.
+            classes: the class ``(N,)`` of each sample, from 0 on, if they have any: then each split
+                has its share of each class, as nearly as whole samples allow.
+        """
+        sizes = self.sizes(samples)
+        order = torch.randperm(samples, generator=torch.Generator().manual_seed(data_seed))
+        if classes is not None:
+            order = order[_spread_over(classes[order])]
+        indices, start = {}, 0
+        for name in sorted(sizes, key=NAMES.index, reverse=True):  # another share of training
+            end = start + sizes[name]  # leaves the others as they are
+            indices[name] = order[start:end].sort().values
+            start = end
+        return {name: indices[name] for name in sizes}
+
+
+def divided(splits: Mapping[str, Any], data: str) -> Division:
+    """Check how samples are to be divided.
+
+    Args:
+        splits: a share between 0 and 1, or the name of what holds the samples, by the names of
+            splits; ``train`` may be left out, ``test`` must be there.
+        data: the name of the data set, for messages.
+
+    Raises:
+        DataError: a split has another name, no samples are left to train with, a share is none.
+    """
+    named: dict[str, str] = {}
+    shares: dict[str, float] = {}
+    if not isinstance(splits, Mapping):
+        raise _refused(data, f"splits is {splits!r}")
+    for key in splits:
+        if key not in NAMES:
+            raise _refused(data, f"splits has {key!r}{nearest(key, NAMES)}")
+    for name in NAMES:
+        value = splits.get(name)
+        if isinstance(value, str) and value:
+            named[name] = value
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not 0 < value < 1:
+                raise _refused(data, f"splits.{name} is {value:g}, which is no share")
+            shares[name] = float(value)
+        elif name in splits:
+            raise _refused(data, f"splits.{name} is {value!r}")
+    if "test" not in splits:
+        raise _refused(data, "splits has no test")
+    total = math.fsum(shares.values())
+    if total > 1 + _ROUNDING or ("train" not in shares and total > 1 - _ROUNDING):
+        said = " + ".join(f"{share:g}" for share in shares.values())
+        left = "more than all" if total > 1 + _ROUNDING else "which leaves none for train"
+        raise _refused(data, f"the shares of splits are {said} = {total:g}, {left}")
+    if len(set(named.values())) < len(named):
+        twice = next(each for each in named.values() if list(named.values()).count(each) > 1)
+        raise _refused(data, f"splits names {twice!r} twice")
+    return Division(data, named, shares)
+
+
+def _refused(data: str, fault: str) -> DataError:
+    return DataError(
+        f"data {data}: {fault}{'' if fault.endswith('?') else '.'}\n"
+        "  It has test, perhaps validation and train, each a share between 0 and 1 or the name of "
+        "what holds it: splits: {validation: 0.1, test: 0.2}"
+    )
+
+
+def _spread_over(classes: Tensor) -> Tensor:
+    """Return an order ``(N,)`` every beginning of which has its share of each class."""
+    by_class = torch.argsort(classes, stable=True)
+    counts = torch.bincount(classes)
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    within = torch.empty(len(classes), dtype=torch.float64)  # how far on in its class, 0 to 1
+    place = torch.arange(len(classes)) - starts + 0.5
+    within[by_class] = place.double() / torch.repeat_interleave(counts, counts)
+    return torch.argsort(within, stable=True)
