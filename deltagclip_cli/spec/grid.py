@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticKnownError
 
 from deltagclip_cli.core import TRAINED_METRICS, more_is_better, nearest
@@ -30,6 +31,29 @@ from deltagclip_cli.spec.faults import Where, collected, explained, raised, refu
 
 MOST_POINTS = 100_000
 _EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
+
+
+@dataclass(frozen=True)
+class Role:
+    """The part that a setting plays in a trial, as a part of the annotation of its field."""
+
+    # whether trials that differ in it are different trials, of settings that they have. A value of
+    # None counts like none, so that a setting which is new leaves the identities of trials as they
+    # were where it is None.
+    identity: bool = True
+    fixed: str = ""  # why a grid cannot vary it; empty if it can
+
+
+NUMBERS_STAY = Role(identity=False, fixed="it does not change the numbers")
+EACH_SEED = Role(fixed="every point of a grid is run with every seed")
+BY_LABEL = Role(fixed="what is varied of one stands below its label: {LABEL: {lr: [0.1, 1]}}")
+VARIES_ITSELF = Role(fixed="it says itself what is varied")
+
+
+def role(field: FieldInfo) -> Role:
+    """Return the role of a setting, as its annotation says it."""
+    return next((each for each in field.metadata if isinstance(each, Role)), Role())
+
 
 Point = dict[str, Any]
 """For each key what a check made of its value: of a setting of the experiment the value itself, of

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
@@ -22,13 +21,16 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import shortened, synonym
 from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
 from deltagclip_cli.spec.grid import (
+    BY_LABEL,
+    EACH_SEED,
+    NUMBERS_STAY,
+    VARIES_ITSELF,
     Grid,
     Measured,
     Point,
@@ -36,8 +38,16 @@ from deltagclip_cli.spec.grid import (
     combinations,
     read_grid,
     read_search,
+    role,
 )
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
+from deltagclip_cli.spec.theorem import (
+    DESCENTS,
+    Obstacle,
+    obstacles,
+    obstacles_of,
+    wants_auto,
+)
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.code import CodeFolder
@@ -261,23 +271,6 @@ class Variant(NamedTuple):
     optimizer: Optimizer
 
 
-@dataclass(frozen=True)
-class Role:
-    """The part that a setting plays in a trial, as a part of the annotation of its field."""
-
-    # whether trials that differ in it are different trials, of settings that they have. A value of
-    # None counts like none, so that a setting which is new leaves the identities of trials as they
-    # were where it is None.
-    identity: bool = True
-    fixed: str = ""  # why a grid cannot vary it; empty if it can
-
-
-NUMBERS_STAY = Role(identity=False, fixed="it does not change the numbers")
-_EACH_SEED = Role(fixed="every point of a grid is run with every seed")
-_BY_LABEL = Role(fixed="what is varied of one stands below its label: {LABEL: {lr: [0.1, 1]}}")
-_VARIES_ITSELF = Role(fixed="it says itself what is varied")
-
-
 class TrialSettings(SpecSection):
     """The settings that an experiment hands on to each of its trials.
 
@@ -307,10 +300,10 @@ class Experiment(TrialSettings):
     title: Annotated[str, NUMBERS_STAY] = ""
     figure: Annotated[str, NUMBERS_STAY] = ""
     tags: Annotated[list[Name], NUMBERS_STAY] = Field(default_factory=list)
-    seeds: Annotated[list[Seed], _EACH_SEED] = Field(default_factory=lambda: [0], min_length=1)
-    optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), _BY_LABEL]
-    grid: Annotated[Grid, _VARIES_ITSELF] = Grid()
-    search: Annotated[Search | None, _VARIES_ITSELF] = None
+    seeds: Annotated[list[Seed], EACH_SEED] = Field(default_factory=lambda: [0], min_length=1)
+    optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), BY_LABEL]
+    grid: Annotated[Grid, VARIES_ITSELF] = Grid()
+    search: Annotated[Search | None, VARIES_ITSELF] = None
     slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm.model_construct()
 
     @classmethod
@@ -353,9 +346,9 @@ class Experiment(TrialSettings):
         rates = [(where, each) for where, each in rates if wants_auto(each)]
         faults = []
         for where, each in rates:
-            if each.name not in _DESCENTS:
+            if each.name not in DESCENTS:
                 reason = f"it is 1/β, a rate of gradient descent, which {each.name} is not."
-                remedy = f"give it a number; auto is for {', '.join(_DESCENTS)}"
+                remedy = f"give it a number; auto is for {', '.join(DESCENTS)}"
                 faults.append(explained(f"no lr: auto: {reason}", remedy, (*where, "lr")))
         if self.certificate is not None or rates:
             asked = "no certificate" if self.certificate is not None else "no lr: auto"
@@ -390,11 +383,6 @@ class Experiment(TrialSettings):
             for section, options in changes.items()
         }
         return self.model_copy(update=update)
-
-
-def role(field: FieldInfo) -> Role:
-    """Return the role of a setting, as its annotation says it."""
-    return next((each for each in field.metadata if isinstance(each, Role)), Role())
 
 
 FIXED = {
@@ -434,58 +422,3 @@ def setting_named(word: str) -> str | None:
         if option is not None:
             return f"{section}.{option}" if section else option
     return None
-
-
-AUTO = "auto"
-"""As a learning rate: 1/β, with β the largest eigenvalue of the Hessian at the first weights."""
-
-_DESCENTS = ("delta_gclip", "gclip", "sgd")
-
-
-class Obstacle(NamedTuple):
-    """A setting for which there is no certificate."""
-
-    key: str  # of the setting, with dots
-    reason: str  # why the theorem says nothing then
-    remedy: str  # what it may be instead
-
-
-def obstacles(settings: TrialSettings) -> list[Obstacle]:
-    """Return what stands between an experiment, or a trial, and a certificate."""
-    asked = ("data", "task", "precision")
-    return [each for key in asked for each in obstacles_of(key, getattr(settings, key))]
-
-
-def obstacles_of(key: str, value: Any) -> Iterator[Obstacle]:
-    """Yield the same for one point of a grid: a key, and what a check made of its value."""
-    match key.partition(".")[0]:
-        case "data":
-            if value.batch_size != "full":
-                reason = "steps along the gradient of all points, not of a mini-batch."
-                remedy = f"write batch_size: full instead of {value.batch_size}"
-                yield Obstacle("data.batch_size", f"the theorem is about {reason}", remedy)
-            if value.augment:
-                reason = "fixed points, which augmentation changes at every step."
-                yield Obstacle("data.augment", f"the theorem is about {reason}", "leave it out")
-        case "task":
-            loss = value.options.get("loss")  # none in a trial that another version has written
-            squared = "the theorem is about the squared loss ½‖F(w) - y‖²"
-            if value.name != "classify":
-                remedy = "task: {name: classify, loss: squared, reduction: sum}"
-                yield Obstacle("task", f"{squared}, which {value.name} has not.", remedy)
-            elif loss != "squared":
-                reason = f"{squared}; {str(loss).replace('_', '-')} has no minimum to converge to."
-                yield Obstacle("task.loss", reason, "write loss: squared and reduction: sum")
-            elif value.options.get("reduction") != "sum":
-                reason = "the sum over the points; their mean has other μ and β."
-                yield Obstacle(
-                    "task.reduction", f"the theorem's loss is {reason}", "write reduction: sum"
-                )
-        case "precision" if value not in ("fp64", "fp32"):
-            reason = f"{value} rounds so coarsely that the least eigenvalues cannot be told."
-            yield Obstacle("precision", reason, "write precision: fp64, or fp32")
-
-
-def wants_auto(optimizer: Optimizer) -> bool:
-    """Return whether the learning rate is to be found out."""
-    return optimizer.options.get("lr") == AUTO

@@ -28,7 +28,7 @@ from deltagclip_cli.results.compare.tables import Column, Table, make_cells, mak
 from deltagclip_cli.results.read.run import Group, Numbers, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import hold
-from deltagclip_cli.spec.schema import obstacles
+from deltagclip_cli.spec.theorem import obstacles
 from deltagclip_cli.theory.verdict import (
     FORMULAS,
     Statement,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from deltagclip_cli.spec.grid import Grid
-from deltagclip_cli.spec.schema import Experiment, role
+from deltagclip_cli.spec.grid import Grid, role
+from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.slurm_settings import Slurm
 from deltagclip_cli.spec.trial import Trial
 
