@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import shortened, synonym
+from deltagclip_cli.core import load_target, shortened, synonym
 from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
 from deltagclip_cli.spec.grid import (
@@ -160,6 +160,15 @@ class Task(Component):
     table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:TABLE"
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics besides the loss, of a task that is ours."""
+        if self.name == SUPERVISED:
+            return tuple(self.options.get("metrics", ()))
+        top_k = self.options.get("top_k")
+        named = load_target("deltagclip_cli.parts.tasks:METRICS")[self.name]
+        return (*named, *([f"accuracy_top{top_k}"] if top_k else ()))
+
+    @property
     def rising(self) -> dict[str, bool]:
         """Tells of metrics whether more is better, of those of which it is written."""
         metrics = self.options.get("metrics")
@@ -222,10 +231,10 @@ def _measured(task: Task | None, data: Data | None) -> Measured:
     """Return what is known of the metrics of a task; None stands for one that has faults."""
     if task is None or data is None or task.is_own:
         return Measured(names=())
-    names = ["loss", "accuracy"]
-    if task.name == SUPERVISED:
-        names[1:] = task.options.get("metrics", {})
-    splits = ("train", "test", "validation") if data.is_own else ("train", "test")
+    splits = ["train", "test"]
+    if data.is_own or "validation" in (data.options.get("splits") or ()):
+        splits.append("validation")
+    names = ["loss", *task.metrics]
     return Measured([f"{split}/{name}" for split in splits for name in names], task.rising)
 
 

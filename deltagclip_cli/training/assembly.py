@@ -151,7 +151,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         make_batches(trial.data, dataset, name, device, dtype) for name in dataset.splits
     )
     evaluated = dict(zip(list(dataset.splits)[1:], others, strict=True))
-    task = make_task(trial)
+    task = make_task(trial, dataset.target_scale)
     for batches in others:
         try_out(task, model, *first_samples(batches, 2))
     if isinstance(task, CheckedTask):
@@ -185,14 +185,15 @@ def parameter_dtype(precision: str) -> torch.dtype:
     return torch.float64 if precision == "fp64" else torch.float32
 
 
-def make_task(trial: Trial) -> Task:
-    """Make what is minimised and measured."""
+def make_task(trial: Trial, target_scale: float = 1.0) -> Task:
+    """Make what is minimised and measured, of targets of which 1 is so much in their own unit."""
     name = trial.task.name
     with _refused_by("task", name):
         made = trial.task.load()
         options = trial.task.loaded_options()
         if not trial.task.is_own or isinstance(made, type):
-            made = call(made, supplied={}, options=options)
+            supplied = {} if trial.task.is_own else {"target_scale": target_scale}
+            made = call(made, supplied=supplied, options=options)
             options = {}
     if not trial.task.is_own:
         task: Task = made

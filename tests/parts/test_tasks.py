@@ -111,3 +111,28 @@ def test_a_task_refuses_a_model_of_the_other_kind() -> None:
         Classify()(model, inputs, TARGETS)
     with pytest.raises(UsageError, match=r"task autoencode needs .*which Linear does not"):
         Autoencode()(nn.Linear(4, 3), inputs, TARGETS)
+
+
+def test_the_class_may_be_among_the_largest_outputs() -> None:
+    model, inputs = linear()
+    told = Classify(top_k=2)(model, inputs, TARGETS).sums
+    order = model(inputs).argsort(dim=1, descending=True)
+    expected = sum(int(c in row[:2]) for c, row in zip(TARGETS.tolist(), order, strict=True))
+    assert told["accuracy_top2"] == expected > told["accuracy"]
+    with pytest.raises(UsageError, match="top_k is 3, but the model has 3 outputs"):
+        Classify(top_k=3)(model, inputs, TARGETS)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_smoothed_labels_are_minimised_and_the_plain_loss_is_told(
+    reduction: Literal["mean", "sum"],
+) -> None:
+    model, inputs = linear()
+    plain = Classify(reduction=reduction)(model, inputs, TARGETS)
+    smooth = Classify(reduction=reduction, label_smoothing=0.3)(model, inputs, TARGETS)
+    assert smooth.sums == plain.sums
+    every = -model(inputs).log_softmax(dim=1).mean(dim=1).sum()
+    expected = 0.7 * plain.objective + 0.3 * (every / 5 if reduction == "mean" else every)
+    torch.testing.assert_close(smooth.objective, expected)
+    with pytest.raises(UsageError, match="label_smoothing is for the cross-entropy"):
+        Classify(loss="squared", label_smoothing=0.1)

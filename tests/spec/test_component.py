@@ -93,7 +93,7 @@ def test_torchvision_models_have_a_prefix() -> None:
         (Model, "resnet81", "did you mean 'resnet18'?"),
         (Model, "torchvision:resnet500", "did you mean 'torchvision:resnet50'?"),
         (Data, "cifar_10", "did you mean 'cifar10'?"),
-        (Task, "clasify", "tasks: autoencode, classify, supervised - did you mean 'classify'?"),
+        (Task, "clasify", "- did you mean 'classify'?"),
         (Augmentation, "random-crop", "did you mean 'random_crop'?"),
         (Optimizer, "Adam_WW", "did you mean 'adamw'?"),
         (Optimizer, "delta-gclip", "did you mean 'delta_gclip'?"),

@@ -102,6 +102,7 @@ class Dataset:
     # the token that rows of tokens are filled up with; None if there are none
     padding: int | None = None
     validation: Samples | None = None  # what choices may look at
+    target_scale: float = 1.0  # what 1 of the targets is in the unit of their file
 
     @property
     def splits(self) -> dict[str, Samples]:

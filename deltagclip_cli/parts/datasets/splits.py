@@ -1,4 +1,4 @@
-"""How samples are divided: one grammar for files, folders and shares, whatever the data.
+"""Division of samples into splits: one grammar for files, folders and shares, whatever the data.
 
 ``splits: {train: a.csv, validation: 0.1, test: b.csv}``. A word names what holds the samples of a
 split. A number is a share of what ``train`` names, or of all samples if that names nothing.
@@ -38,7 +38,7 @@ class Division:
 
     @property
     def has_validation(self) -> bool:
-        """Whether there is a split that choices may look at."""
+        """True if there is a split that choices may look at."""
         return "validation" in self.named or "validation" in self.shares
 
     def sizes(self, samples: int) -> dict[str, int]:

@@ -21,10 +21,23 @@ TABLE = Catalogue(
     {
         "autoencode": "deltagclip_cli.parts.tasks.autoencode:Autoencode",
         "classify": "deltagclip_cli.parts.tasks.classify:Classify",
+        "regress": "deltagclip_cli.parts.tasks.regress:Regress",
         "supervised": "deltagclip_cli.parts.tasks.supervised:Supervised",
     },
     arguments=3,
+    supplied=frozenset({"target_scale"}),
+    bounds={
+        "classify.top_k": {"ge": 2},
+        "classify.label_smoothing": {"ge": 0, "lt": 1},
+    },
 )
+
+METRICS = {
+    "autoencode": ("reconstruction", "divergence"),
+    "classify": ("accuracy",),
+    "regress": ("mae", "rmse", "r2"),
+}
+"""What our tasks measure besides the loss, by their names."""
 
 LOSSES = (
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy",
@@ -67,6 +80,12 @@ class Loss:
 
 
 def with_derived(task: object, means: dict[str, float]) -> dict[str, float]:
-    """Return means over samples, and what a task that has ``derived`` makes of them."""
+    """Return means over samples, and what a task that has ``derived`` makes of them.
+
+    A mean that was needed for that alone is left out: by None in its place.
+    """
     derived = getattr(task, "derived", None)
-    return means if derived is None else {**means, **derived(means)}
+    if derived is None:
+        return means
+    made = {**means, **derived(means)}
+    return {name: value for name, value in made.items() if value is not None}
