@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.training.sinks import Record, Sink
+from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent
@@ -245,8 +245,11 @@ class Waits(Sink):
     def is_over(self) -> bool:
         return self._over
 
-    def batch(self, epoch: int, batch: int, samples: int) -> None:
-        if epoch == 2 and batch == 1:
+    def begin(self, beginning: Beginning) -> None:
+        self._second = beginning.course.in_pass + 1
+
+    def batch(self, step: int, samples: int) -> None:
+        if step == self._second:
             self._look()
         elif self._looking is not None:
             self.steps += 1

@@ -148,11 +148,12 @@ def compare_epochs(folder: Path, name: str, rounds: int) -> float:
     run = RunFolder.of(folder / "runs", trial)
     create(run, trial)
     recording = make_recording(HeldFolder(run), (), lambda state: None)  # no checkpoints
-    recording.begin(Beginning(trial, str(device), parts.train.steps))
     trainer = Trainer(trial, parts, recording, lambda: False)
+    recording.begin(Beginning(trial, str(device), trainer.course))
 
     def runner_epoch() -> None:
-        trainer.trial = trial.model_copy(update={"epochs": trainer.epoch + 1})
+        longer = trial.model_copy(update={"epochs": trainer.epoch + 1})
+        trainer.course = longer.course(parts.train.steps)
         trainer.train()
 
     bare = BareLoop(folder, name, device).epoch

@@ -69,7 +69,7 @@ def write_run(folder: RunFolder, trial: Trial, values: np.ndarray) -> None:
     """The files of a run that a comparison reads, and its events."""
     create(folder, trial)
     recording = make_recording(HeldFolder(folder), (), lambda state: None)
-    recording.begin(Beginning(trial, "cpu", 100))
+    recording.begin(Beginning(trial, "cpu", trial.course(100)))
     for epoch, row in enumerate(values.tolist(), start=1):
         recording.epoch(epoch, 100 * epoch, dict(zip(METRICS, row, strict=True)))
     recording.end(None)

@@ -82,8 +82,8 @@ def compare(root: Path, rounds: int, workers: int) -> dict[str, float]:
     create(run, trial)
     held = HeldFolder(run)
     recording = make_recording(held, (), Checkpoints(held, trial.identity).save)
-    recording.begin(Beginning(trial, str(parts.device), parts.train.steps))
     trainer = Trainer(trial, parts, recording, lambda: False)
+    recording.begin(Beginning(trial, str(parts.device), trainer.course))
     loaders = [
         DataLoader(
             FashionMNIST(root, train=training, transform=ToTensor()),
@@ -95,7 +95,8 @@ def compare(root: Path, rounds: int, workers: int) -> dict[str, float]:
     ]
 
     def deltagclip() -> None:
-        trainer.trial = trial.model_copy(update={"epochs": trainer.epoch + 1})
+        longer = trial.model_copy(update={"epochs": trainer.epoch + 1})
+        trainer.course = longer.course(parts.train.steps)
         trainer.train()
 
     loops = {

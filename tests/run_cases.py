@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 from event_files import NAME, scalar, version, write
@@ -14,7 +13,7 @@ from event_files import NAME, scalar, version, write
 from deltagclip_cli.results.read.run import Run
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.spec.trial import Course, Trial
 from deltagclip_cli.training.sinks import Beginning, HeartbeatWriter
 
 Record = dict[str, Any]
@@ -123,6 +122,6 @@ def beating(
 ) -> HeartbeatWriter:
     """The writer of the heartbeat of a trial that begins, which has beaten once."""
     writer = HeartbeatWriter(HeldFolder(held) if isinstance(held, RunFolder) else held)
-    trial = cast(Any, SimpleNamespace(epochs=epochs))
-    writer.begin(Beginning(trial, device, steps=steps, epoch=epoch, batch=batch))
+    course = Course(epochs * steps, in_pass=steps, in_round=steps)
+    writer.begin(Beginning(cast(Any, None), device, course, step=epoch * steps + batch))
     return writer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -31,6 +32,34 @@ from deltagclip_cli.spec.schema import (
     Seed,
     TrialSettings,
 )
+
+
+@dataclass(frozen=True)
+class Course:
+    """The way of a training: its optimizer steps, in passes over the data and between evaluations.
+
+    What lies between two evaluations is a round; where nothing else is said, it is a pass.
+    """
+
+    steps: int  # of the whole training
+    in_pass: int  # of one pass
+    in_round: int  # of one round; the last one ends with the training
+
+    def round_start(self, step: int) -> int:
+        """Return how many steps are made when the round begins in which the next step lies."""
+        return step // self.in_round * self.in_round
+
+    def round_end(self, step: int) -> int:
+        """Return how many steps are made when that round ends."""
+        return min(self.steps, self.round_start(step) + self.in_round)
+
+    def pass_of(self, step: int) -> int:
+        """Return the number of the pass, from 1, in which a step lies, which counts from 1, too."""
+        return (step - 1) // self.in_pass + 1
+
+    def passes(self, step: int) -> int | float:
+        """Return how many passes so many steps are: a whole number where they are whole."""
+        return step / self.in_pass if step % self.in_pass else step // self.in_pass
 
 
 class Trial(TrialSettings):
@@ -83,6 +112,10 @@ class Trial(TrialSettings):
         if self.code is None:
             del plain["code"]
         return {**{name: plain[name] for name in _FIRST if name in plain}, **plain}
+
+    def course(self, in_pass: int) -> Course:
+        """Return the way of its training over data with so many steps in a pass."""
+        return Course(self.epochs * in_pass, in_pass, in_pass)
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -169,29 +169,29 @@ class ProgressBar(Sink):
 
     def begin(self, beginning: Beginning) -> None:
         """Show a trial from where it begins."""
-        self._steps, self._epochs = beginning.steps, beginning.trial.epochs
+        self._course = course = beginning.course
         self._progress.reset(
             self._task,
-            description=self._words(min(beginning.epoch + 1, self._epochs)),
-            total=self._epochs * self._steps,
-            completed=beginning.epoch * self._steps + beginning.batch,
+            description=self._words(min(beginning.step + 1, course.steps)),
+            total=course.steps,
+            completed=beginning.step,
         )
         self._shown_at = 0.0
 
-    def _words(self, epoch: int) -> str:
-        return f"epoch {epoch}/{self._epochs}"
+    def _words(self, step: int) -> str:
+        pass_of = self._course.pass_of
+        return f"epoch {pass_of(step)}/{pass_of(self._course.steps)}"
 
-    def batch(self, epoch: int, batch: int, samples: int) -> None:
+    def batch(self, step: int, samples: int) -> None:
         if time.monotonic() - self._shown_at >= SECONDS_BETWEEN_UPDATES:
             self._shown_at = time.monotonic()
-            done = (epoch - 1) * self._steps + batch
-            self._progress.update(self._task, description=self._words(epoch), completed=done)
+            self._progress.update(self._task, description=self._words(step), completed=step)
 
     def epoch(self, record: Record) -> None:
         self._progress.update(
             self._task,
-            description=self._words(record["epoch"]),
-            completed=record["epoch"] * self._steps,
+            description=self._words(record["step"]),
+            completed=record["step"],
             metrics=_shown(record),
             speed=f"{record[SPEED]:,.0f}/s",
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,15 @@ def other_streams() -> dict[str, Any]:
     of_numpy: Any = np.random.get_state()
     name, keys, *rest = of_numpy
     return {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest)}
+
+
+@contextmanager
+def streams_kept(device: torch.device) -> Iterator[None]:
+    """Let all streams go on afterwards from where they were."""
+    others = other_streams()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    restore_streams(others)
 
 
 def restore_streams(state: Mapping[str, Any]) -> None:

@@ -70,7 +70,7 @@ def make_optimizer(
 
 
 class ScheduleDriver:
-    """A learning-rate schedule, or none, that is told of every step and epoch.
+    """A learning-rate schedule, or none, that is told of every step, epoch and evaluation.
 
     ``ReduceLROnPlateau`` watches the training loss: a schedule must not look at the test set.
     """
@@ -84,14 +84,16 @@ class ScheduleDriver:
         if self._schedule is not None and self._unit == "step":
             self._schedule.step()
 
-    def after_epoch(self, train_loss: float) -> None:
-        """Take notice of a finished epoch with this mean training loss."""
-        if self._schedule is None or self._unit != "epoch":
-            return
+    def after_epoch(self) -> None:
+        """Take notice of a finished pass over the data."""
+        watches = isinstance(self._schedule, ReduceLROnPlateau)
+        if self._schedule is not None and self._unit == "epoch" and not watches:
+            self._schedule.step()
+
+    def after_evaluation(self, train_loss: float) -> None:
+        """Take notice of an evaluation, and of the mean training loss since the one before."""
         if isinstance(self._schedule, ReduceLROnPlateau):
             self._schedule.step(train_loss)
-        else:
-            self._schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
         """The schedule's state; empty without one."""

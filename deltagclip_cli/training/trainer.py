@@ -1,4 +1,4 @@
-"""The loop: epochs of steps, an evaluation and a checkpoint after each, a way to stop and go on.
+"""The loop: rounds of steps, an evaluation and a checkpoint after each, a way to stop and go on.
 
 Checkpoints hold tensors and plain values only, so that they load without running any code.
 """
@@ -23,9 +23,14 @@ from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
 from deltagclip_cli.parts.tasks import with_derived
-from deltagclip_cli.training.chance import other_streams, restore_streams, seed_streams
+from deltagclip_cli.training.chance import (
+    other_streams,
+    restore_streams,
+    seed_streams,
+    streams_kept,
+)
 from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
-from deltagclip_cli.training.sinks import Record, Recording, checksum, is_step_record
+from deltagclip_cli.training.sinks import Record, Recording, checksum
 from deltagclip_cli.training.stepping import (
     STATISTICS_BATCHES,
     Stepper,
@@ -74,27 +79,35 @@ class Trainer:
         self.observer = observer(parts.optimizer)
         self.stepper = Stepper(parts.optimizer)
         self.stepper.train()
-        self.epoch = 0  # finished epochs
+        self.course = trial.course(parts.train.steps)
+        self.step = 0  # optimizer steps so far
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
         self.divergence: Divergence | None = None
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None
-        self._begin_epoch()
+        self._batches: Iterator[tuple[Any, Any]] | None = None  # those of the pass to come
+        self._begin_pass()
+        self._begin_round()
 
     @property
-    def step(self) -> int:
-        """Optimizer steps so far."""
-        return self.epoch * self.parts.train.steps + self.batch
+    def epoch(self) -> int:
+        """Finished passes over the data."""
+        return self.step // self.course.in_pass
+
+    @property
+    def batch(self) -> int:
+        """Finished batches of the pass after them."""
+        return self.step % self.course.in_pass
 
     def train(self) -> Ending:
-        """Train to the last epoch, to the first loss that is not finite, or until asked to stop."""
-        while self.epoch < self.trial.epochs:
+        """Train to the last step, to the first loss that is not finite, or until asked to stop."""
+        while self.step < self.course.steps:
             measured: dict[str, float] = {}
             for probe in self.parts.probes:  # before the clock starts: it is no part of training
                 measured |= probe.before(self.epoch)
-            started, samples = time.perf_counter(), sum(self.parts.train.sizes[self.batch :])
+            started, samples = time.perf_counter(), sum(self._sizes[self._in_round :])
             self._started = started - self._seconds_before
-            if not self._train_epoch():
+            if not self._train_round():
                 return Ending.STOPPED
             metrics = self._train_metrics()
             for name, share in fractions(self.regimes.counts()).items():
@@ -107,31 +120,45 @@ class Trainer:
             metrics |= measured
             for probe in self.parts.probes:
                 metrics |= probe.after(metrics)
-            self._finish_epoch(metrics, diverged_at)
+            self._finish_round(metrics, diverged_at)
             if self.divergence:
                 return Ending.DIVERGED
-            if self.epoch < self.trial.epochs and not self._go_on():
+            if self.step < self.course.steps and not self._go_on():
                 return Ending.STOPPED
         return Ending.FINISHED
 
-    def _train_epoch(self) -> bool:
-        """Make the steps of the epoch that are still to do; False if asked to stop among them."""
-        train = self.parts.train
+    def _train_round(self) -> bool:
+        """Make the steps of the round that are still to do; False if asked to stop among them."""
         self.parts.model.train()
-        for inputs, targets in train.iterate(self._order(), self.augment, start=self.batch):
-            sums, observed = self._step(inputs, targets)
+        while True:
+            sums, observed = self._step(*self._next_batch())
             self.meter.add(sums, observed)
             self._learning_rate = self.stepper.rate()
             self.parts.schedule.after_step()
-            self.batch += 1
-            every = self.trial.log_every
-            if every and self.batch % every == 0:
-                measured = self._train_metrics(self.batch - every)
-                self.recording.step(self.epoch + 1, self.step, measured)
-            self.recording.batch(self.epoch + 1, self.batch, train.sizes[self.batch - 1])
-            if self.batch < train.steps and not self._go_on():
+            self.step += 1
+            done, every = self._in_round, self.trial.log_every
+            if every and done % every == 0:
+                measured = self._train_metrics(done - every)
+                self.recording.step(self.course.pass_of(self.step), self.step, measured)
+            self.recording.batch(self.step, self._sizes[done - 1])
+            if done == len(self._sizes):
+                return True
+            if not self.batch:
+                self.parts.schedule.after_epoch()
+                self._begin_pass()
+            if not self._go_on():
                 return False
-        return True
+
+    @property
+    def _in_round(self) -> int:
+        """Finished steps of this round."""
+        return self.step - self._round_start
+
+    def _next_batch(self) -> tuple[Any, Any]:
+        if self._batches is None:
+            train = self.parts.train
+            self._batches = train.iterate(self._order(self.epoch), self.augment, start=self.batch)
+        return next(self._batches)
 
     def _go_on(self) -> bool:
         """Save if it is time; False if asked to stop."""
@@ -140,13 +167,13 @@ class Trainer:
             self.save()
         return not stops
 
-    def _order(self) -> Tensor | None:
-        """Draw this epoch's order of samples: the same for every optimizer, on every device."""
+    def _order(self, number: int) -> Tensor | None:
+        """Draw the order of samples in a pass: the same for every optimizer, on every device."""
         train = self.parts.train
         if train.steps == 1:
             return None
         generator = torch.Generator()
-        generator.manual_seed(derive_seed(self.trial.seed, "order", self.epoch))
+        generator.manual_seed(derive_seed(self.trial.seed, "order", number))
         return torch.randperm(train.samples, generator=generator)
 
     def _step(self, inputs: Tensor, targets: Tensor) -> tuple[Values, Values]:
@@ -158,7 +185,7 @@ class Trainer:
             outcome = self._forward(inputs, targets)
             outcome.objective.backward()  # type: ignore[no-untyped-call]
             if not first:
-                first.append((outcome.sums, self.observer.before(self.batch)))
+                first.append((outcome.sums, self.observer.before(self._in_round)))
             return outcome.objective
 
         self.stepper.step(evaluate)
@@ -176,7 +203,7 @@ class Trainer:
 
         Where an optimizer has other weights for this than it is trained at, so have batch norms.
         """
-        with self.stepper.evaluating():
+        with streams_kept(self.parts.device), self.stepper.evaluating():
             if not self.stepper.averages:
                 return self._evaluate()
             with renewed_statistics(self.parts.model, self._train_without_steps):
@@ -196,16 +223,18 @@ class Trainer:
         return measured
 
     def _train_without_steps(self) -> None:
-        """Put training batches of the epoch through the model, drawn apart from all else."""
-        seed_streams(self.trial.seed, "statistics", self.epoch)
+        """Put training batches of the pass through the model, drawn apart from all else."""
+        number = self.course.pass_of(self.step) - 1
+        seed_streams(self.trial.seed, "statistics", number)
         generator = torch.Generator(self.parts.device)
-        generator.manual_seed(derive_seed(self.trial.seed, "statistics", self.epoch))
-        batches = self.parts.train.iterate(self._order(), generator)
+        generator.manual_seed(derive_seed(self.trial.seed, "statistics", number))
+        batches = self.parts.train.iterate(self._order(number), generator)
+        self._batches = None  # which data of one's own cannot be iterated beside
         for inputs, targets in islice(batches, STATISTICS_BATCHES):
             self._forward(inputs, targets)
 
     def _train_metrics(self, start: int = 0) -> dict[str, float]:
-        """``train/...`` and ``optim/...`` metrics of this epoch's steps from ``start`` on."""
+        """``train/...`` and ``optim/...`` metrics of this round's steps from ``start`` on."""
         told = self.meter.step_means(start)
         if self._learning_rate is not None:
             told = {"lr": float(self._learning_rate), **told}
@@ -215,34 +244,44 @@ class Trainer:
             **{f"optim/{name}": value for name, value in told.items()},
         }
 
-    def _finish_epoch(self, metrics: dict[str, float], diverged_at: int | None) -> None:
-        epoch, steps = self.epoch + 1, self.parts.train.steps
+    def _finish_round(self, metrics: dict[str, float], diverged_at: int | None) -> None:
+        pass_of = self.course.pass_of
         if diverged_at is not None:
-            at = self.epoch * steps + diverged_at + 1
-            self.divergence = Divergence(epoch, at, "training")
+            at = self._round_start + diverged_at + 1
+            self.divergence = Divergence(pass_of(at), at, "training")
         elif not math.isfinite(metrics["test/loss"]):
-            self.divergence = Divergence(epoch, epoch * steps, "evaluation")
+            self.divergence = Divergence(pass_of(self.step), self.step, "evaluation")
         counts = self.regimes.counts()
         if counts is not None:
             self.regime_totals += counts
-        self.epoch += 1
-        self._begin_epoch()
-        self.recording.epoch(self.epoch, self.step, metrics)
+        if not self.batch:
+            self._begin_pass()
+        self._begin_round()
+        self.recording.epoch(self.course.passes(self.step), self.step, metrics)
         if self.divergence is None:
-            self.parts.schedule.after_epoch(metrics["train/loss"])
-            if self.epoch == self.trial.epochs or self.epoch % self.trial.checkpoint.epochs == 0:
+            self.parts.schedule.after_evaluation(metrics["train/loss"])
+            if not self.batch:
+                self.parts.schedule.after_epoch()
+            rounds = self.step // self.course.in_round
+            if self.step == self.course.steps or rounds % self.trial.checkpoint.epochs == 0:
                 self.save()
 
-    def _begin_epoch(self) -> None:
-        """Draw everything random in an epoch from the seed and the epoch's number."""
+    def _begin_pass(self) -> None:
+        """Draw everything random in a pass from the seed and the number of the pass."""
         seed_streams(self.trial.seed, "noise", self.epoch)
         self._streams_begun = other_streams()
         self.augment = torch.Generator(self.parts.device)
         self.augment.manual_seed(derive_seed(self.trial.seed, "augment", self.epoch))
-        self.batch = 0  # finished batches of this epoch
-        self._seconds_before = 0.0  # spent on this epoch before a restart
+        self._batches = None
+
+    def _begin_round(self) -> None:
+        self._round_start = self.course.round_start(self.step)
+        sizes, steps = self.parts.train.sizes, self.course.in_pass
+        numbers = range(self._round_start, self.course.round_end(self.step))
+        self._sizes = [sizes[number % steps] for number in numbers]
+        self._seconds_before = 0.0  # spent on this round before a restart
         self._learning_rate = self.stepper.rate()
-        self.meter: Meter = Meter(self.parts.train.sizes)
+        self.meter: Meter = Meter(self._sizes)
         self.regimes = RegimeCounter(self.observer)
 
     def save(self) -> None:
@@ -285,7 +324,7 @@ class Trainer:
             "random": random,
             "device": self.parts.device.type,
             "data": self.parts.fingerprint,
-            "seconds": time.perf_counter() - self._started if self.batch else 0.0,
+            "seconds": time.perf_counter() - self._started if self._in_round else 0.0,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -294,9 +333,9 @@ class Trainer:
         self.parts.model.load_state_dict(state["model"])
         self.stepper.load_state_dict(state)
         self.parts.schedule.load_state_dict(state["schedule"])
-        self.epoch = state["epoch"]
-        self._begin_epoch()
-        self.batch = state["batch"]
+        self.step = state["step"]
+        self._begin_pass()
+        self._begin_round()
         self._seconds_before = state["seconds"]
         self.meter.load_state_dict(state["meter"])
         self.regimes = RegimeCounter(self.observer, state["regimes"])
@@ -304,7 +343,7 @@ class Trainer:
         told = state.get("probes", [])  # none if it was trained without them so far
         for probe, each in zip(self.parts.probes, told, strict=False):
             probe.load_state_dict(each)
-        if self.batch:  # the beginning of an epoch follows from the seed
+        if self.batch:  # the beginning of a pass follows from the seed
             torch.set_rng_state(state["random"]["cpu"])
             self.augment.set_state(state["random"]["augment"])
             if "python" in state["random"]:
@@ -433,5 +472,4 @@ def _objection(kept: Sequence[Record], state: Mapping[str, Any]) -> str:
 
 
 def _is_covered(record: Record, state: Mapping[str, Any]) -> bool:
-    axis = "step" if is_step_record(record) else "epoch"
-    return bool(record[axis] <= state[axis])
+    return bool(record["step"] <= state["step"])

@@ -179,9 +179,8 @@ def run_trial(
         trainer = Trainer(trial, parts, recording, should_stop)
         result: dict[str, Any] | None = None
         try:
-            begun = state or {"epoch": 0, "batch": 0}
-            size = {"steps": parts.train.steps, "epoch": begun["epoch"], "batch": begun["batch"]}
-            recording.begin(Beginning(trial, str(where), records=records, **size))
+            step = 0 if state is None else state["step"]
+            recording.begin(Beginning(trial, str(where), trainer.course, step, records))
             if state is not None:
                 trainer.load_state_dict(state)
             ending = trainer.train()
@@ -250,7 +249,7 @@ def result_of(
     return {
         "status": ending,
         "identity": trainer.trial.identity,
-        "epochs": trainer.epoch,
+        "epochs": trainer.course.passes(trainer.step),
         "steps": trainer.step,
         "last": {name: value for name, value in records[-1].items() if "/" in name},
         "best": _best(records, trainer.trial.task.rising),

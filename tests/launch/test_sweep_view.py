@@ -72,7 +72,7 @@ def beat(stack: ExitStack, planned: Planned, monkeypatch: pytest.MonkeyPatch) ->
     held = stack.enter_context(hold(planned.folder))
     heartbeat = beating(held, epochs=30, steps=10)
     heartbeat.epoch({"epoch": 3, "train/loss": 0.5, "test/accuracy": 0.75})
-    heartbeat.batch(4, 5, 100)
+    heartbeat.batch(35, 100)
 
 
 @pytest.mark.parametrize("width", [80, 160])

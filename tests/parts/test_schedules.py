@@ -67,7 +67,8 @@ class Training:
                     rates.append(float(self.optimizer.param_groups[0]["lr"]))
                 self.optimizer.step()
                 self.driver.after_step()
-            self.driver.after_epoch(loss)
+            self.driver.after_epoch()
+            self.driver.after_evaluation(loss)
         return rates
 
 
@@ -138,7 +139,7 @@ def test_a_warm_up_that_never_ends_is_refused_with_both_numbers(
 def test_without_a_schedule_nothing_happens() -> None:
     driver = ScheduleDriver(None)
     driver.after_step()
-    driver.after_epoch(1.0)
+    driver.after_epoch()
     assert driver.state_dict() == {}
     driver.load_state_dict({})
 
@@ -185,7 +186,7 @@ def test_a_warm_up_rises_to_what_the_schedule_begins_with(
 
 def test_a_schedule_of_steps_ignores_epochs_and_the_other_way_round() -> None:
     by_steps = Training("exponentiallr", "step", gamma=0.5)
-    by_steps.driver.after_epoch(1.0)
+    by_steps.driver.after_epoch()
     assert by_steps.optimizer.param_groups[0]["lr"] == LR
     by_epochs = Training("exponentiallr", "epoch", gamma=0.5)
     by_epochs.driver.after_step()

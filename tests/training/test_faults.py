@@ -277,20 +277,20 @@ def test_a_disk_that_fills_up_in_mid_training_keeps_the_last_checkpoint(
     undisturbed: Any,
 ) -> None:
     runs = disk("size=1m") / "runs"
-    finish_epoch = Trainer._finish_epoch
+    finish_round = Trainer._finish_round
 
     def filling(self: Trainer, *args: Any) -> None:
-        if self.epoch == 1:
+        if self.epoch == 2:
             with (runs.parent / "rest").open("wb", buffering=0) as file:
                 while True:
                     try:
                         file.write(bytes(4096))
                     except OSError:
                         break
-        finish_epoch(self, *args)
+        finish_round(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_finish_epoch", filling)
+        patch.setattr(Trainer, "_finish_round", filling)
         done = deltagclip("train", "tiny", "--runs", runs)
     assert done.code == 75
     assert "the disk is full" in done.err
@@ -344,7 +344,7 @@ def test_a_folder_that_is_removed_in_mid_training_is_named(
     evaluate = Trainer.evaluate
 
     def removing(self: Trainer) -> dict[str, float]:
-        if self.epoch == 1:
+        if self.epoch == 2:
             shutil.rmtree(runs)
         return evaluate(self)
 

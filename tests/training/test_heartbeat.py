@@ -55,10 +55,10 @@ def test_it_says_how_far_the_training_is_and_how_long_it_will_take(
     held: HeldFolder, folder: RunFolder
 ) -> None:
     heartbeat = begun(held)
-    heartbeat.batch(2, 3, samples=32)
-    heartbeat.batch(2, 4, samples=32)
+    heartbeat.batch(7, samples=32)
+    heartbeat.batch(8, samples=32)
     heartbeat.epoch({"epoch": 2, "step": 8, "train/loss": 0.5, "test/loss": None})
-    heartbeat.batch(3, 1, samples=32)
+    heartbeat.batch(9, samples=32)
     beat = read_heartbeat(folder)
     assert beat is not None
     assert (beat.epoch, beat.done) == (3, 9 / 20)
@@ -74,7 +74,7 @@ def test_after_a_restart_the_time_that_is_left_follows_from_the_steps_of_this_st
     monkeypatch.setattr(time, "monotonic", lambda: now)
     heartbeat = begun(held)
     now += 8.0
-    heartbeat.batch(3, 2, samples=32)  # four of the fourteen steps that were left
+    heartbeat.batch(10, samples=32)  # four of the fourteen steps that were left
     beat = read_heartbeat(folder)
     assert beat is not None and beat.seconds_left == pytest.approx(20.0)
 
@@ -84,7 +84,7 @@ def test_it_beats_at_most_so_often(
 ) -> None:
     monkeypatch.setattr(PAUSE, 3600.0)
     heartbeat = begun(held)
-    heartbeat.batch(2, 3, samples=32)
+    heartbeat.batch(7, samples=32)
     beat = read_heartbeat(folder)
     assert beat is not None and beat.done == 6 / 20
 
@@ -131,7 +131,7 @@ def test_a_heartbeat_that_cannot_be_written_stops_nothing(
 ) -> None:
     folder.progress_file.mkdir()
     heartbeat = begun(held)
-    heartbeat.batch(2, 3, samples=1)
+    heartbeat.batch(7, samples=1)
     heartbeat.end(None)
     assert not list(folder.path.glob(".progress*"))
 

@@ -36,7 +36,7 @@ def folder(runs: Path) -> RunFolder:
 
 def recording_of(folder: RunFolder, kept: Sequence[Record] = (), *more: Sink) -> Recording:
     made = make_recording(HeldFolder(folder), more, lambda state: None)
-    made.begin(Beginning(trial_of(), "cpu", steps=4, records=kept))
+    made.begin(Beginning(trial_of(), "cpu", trial_of().course(4), records=kept))
     return made
 
 
@@ -90,7 +90,7 @@ def test_a_checkpoint_counts_on_the_records_of_all_starts(folder: RunFolder) -> 
     kept = [{"epoch": 1, "step": 4, "time": 0.0, "train/loss": 1.0}]
     states: list[dict[str, Any]] = []
     recording = make_recording(HeldFolder(folder), (), states.append)
-    recording.begin(Beginning(trial_of(), "cpu", steps=4, epoch=1, records=kept))
+    recording.begin(Beginning(trial_of(), "cpu", trial_of().course(4), step=4, records=kept))
     recording.save({"step": 4, **recording.count()})
     recording.epoch(2, 8, {"train/loss": 0.5})
     recording.save({"step": 8, **recording.count()})
@@ -125,7 +125,7 @@ def test_a_sink_is_told_of_steps_epochs_hyper_parameters_and_the_end(runs: Path)
     trial, witness = trial_of(ADAM, epochs=2, log_every=3), Witness()
     train(trial, runs, sinks=[witness])
     beginning, *told = witness.told
-    assert (beginning.epoch, beginning.batch, beginning.steps) == (0, 0, 4)
+    assert (beginning.step, beginning.course.in_pass) == (0, 4)
     assert beginning.records == []
     assert beginning.hyper_parameters["optimizer.lr"] == 0.01
     assert beginning.hyper_parameters["label"] == "tested"
@@ -146,7 +146,7 @@ def test_a_sink_is_told_where_a_trial_goes_on(runs: Path) -> None:
     assert first.told[-1] is None, "it was stopped"
     train(trial, runs, sinks=[second])
     beginning, *told = second.told
-    assert (beginning.epoch, beginning.batch) == (1, 2)
+    assert beginning.step == 6
     assert [record["epoch"] for record in beginning.records] == [1]
     assert told == [("epoch", 2, 8), ("epoch", 3, 12), "finished"]
 
@@ -189,7 +189,7 @@ def test_of_several_processes_of_a_trial_the_first_writes(folder: RunFolder) -> 
     before = sorted(folder.path.iterdir())
     kept: list[dict[str, Any]] = []
     recording = make_recording(HeldFolder(folder), [Witness()], kept.append, rank=1)
-    recording.begin(Beginning(trial_of(), "cpu", steps=4))
+    recording.begin(Beginning(trial_of(), "cpu", trial_of().course(4)))
     recording.epoch(1, 4, {"train/loss": 0.5})
     recording.save({"step": 4})
     recording.end(None)

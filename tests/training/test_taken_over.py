@@ -177,7 +177,7 @@ def test_who_ends_as_it_should_gives_the_folder_back(
     owners = []
 
     class Looking(Sink):
-        def batch(self, epoch: int, batch: int, samples: int) -> None:
+        def batch(self, step: int, samples: int) -> None:
             owners.append(read_owner(folder))
 
     def ends(trial: Trial, **options: Any) -> Ending:

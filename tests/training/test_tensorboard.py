@@ -102,7 +102,7 @@ def test_more_points_than_tensorboard_samples_are_all_there(runs: Path) -> None:
     create(folder, trial_of())
     made = [{"epoch": 1, "step": n, "time": 0.0, "step/train/loss": 1.0} for n in range(12_000)]
     recording = make_recording(HeldFolder(folder), (), lambda state: None)
-    recording.begin(Beginning(trial_of(), "cpu", steps=4, records=made))
+    recording.begin(Beginning(trial_of(), "cpu", trial_of().course(4), records=made))
     recording.end(None)
     assert [step for step, _ in events(folder)["step/train/loss"]] == list(range(12_000))
 

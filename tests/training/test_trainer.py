@@ -448,11 +448,11 @@ def test_a_stop_is_heard_between_epochs_of_one_step(runs: Path) -> None:
 def test_sinks_are_told_of_every_batch_and_every_epoch(runs: Path) -> None:
     class Witness(Sink):
         def __init__(self) -> None:
-            self.batches: list[tuple[int, int, int]] = []
+            self.batches: list[tuple[int, int]] = []
             self.epochs: list[int] = []
 
-        def batch(self, epoch: int, batch: int, samples: int) -> None:
-            self.batches.append((epoch, batch, samples))
+        def batch(self, step: int, samples: int) -> None:
+            self.batches.append((step, samples))
 
         def epoch(self, record: Record) -> None:
             assert "test/loss" in record
@@ -460,8 +460,7 @@ def test_sinks_are_told_of_every_batch_and_every_epoch(runs: Path) -> None:
 
     witness = Witness()
     finished(trial_of(epochs=2), runs, sinks=[witness])
-    sizes = [32, 32, 32, 4]
-    assert witness.batches == [(e, b, n) for e in (1, 2) for b, n in enumerate(sizes, 1)]
+    assert witness.batches == [*enumerate(2 * [32, 32, 32, 4], start=1)]
     assert witness.epochs == [1, 2]
 
 

@@ -310,7 +310,8 @@ class Rehearsal:
                 if unit == "step":
                     driver.after_step()
                 else:
-                    driver.after_epoch(1.0)
+                    driver.after_epoch()
+                    driver.after_evaluation(1.0)
             except Exception as error:
                 raise UsageError(
                     f"schedule '{name}' fails after {unit} {period} of {periods}: "

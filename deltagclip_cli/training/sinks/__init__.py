@@ -29,7 +29,7 @@ from deltagclip_cli.training.process import EPOCHS
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFile, HeldFolder
-    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.spec.trial import Course, Trial
 
 TABLE = {
     "metrics": "deltagclip_cli.training.sinks:JsonLines",
@@ -54,9 +54,8 @@ class Beginning:
 
     trial: Trial
     device: str  # ``cpu``, ``cuda:0``, ...
-    steps: int  # in an epoch
-    epoch: int = 0  # how many epochs are finished
-    batch: int = 0  # how many batches of the next one are
+    course: Course
+    step: int = 0  # how many steps are made
     # Of earlier starts, that stay: what a sink was told behind them is told again
     records: Sequence[Record] = ()
 
@@ -72,8 +71,8 @@ class Sink:
     def begin(self, beginning: Beginning) -> None:
         """Begin, or go on behind ``beginning.records``."""
 
-    def batch(self, epoch: int, batch: int, samples: int) -> None:
-        """Take notice of a step: batch number ``batch`` of ``epoch``, both from 1."""
+    def batch(self, step: int, samples: int) -> None:
+        """Take notice of a step, by its number from 1, and of how many samples it took."""
 
     def step(self, record: Record) -> None:
         """Take the record of some steps, every ``log_every`` of them."""
@@ -103,9 +102,9 @@ class Recording:
         for sink in self._sinks:
             sink.begin(beginning)
 
-    def batch(self, epoch: int, batch: int, samples: int) -> None:
+    def batch(self, step: int, samples: int) -> None:
         for sink in self._sinks:
-            sink.batch(epoch, batch, samples)
+            sink.batch(step, samples)
 
     def step(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
         named = {STEP_PREFIX + name: value for name, value in values.items()}
@@ -113,12 +112,12 @@ class Recording:
         for sink in self._sinks:
             sink.step(record)
 
-    def epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
+    def epoch(self, epoch: float, step: int, values: Mapping[str, float]) -> None:
         record = self._counted(epoch, step, values)
         for sink in self._sinks:
             sink.epoch(record)
 
-    def _counted(self, epoch: int, step: int, values: Mapping[str, float]) -> Record:
+    def _counted(self, epoch: float, step: int, values: Mapping[str, float]) -> Record:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         record = {"epoch": epoch, "step": step, "time": time.time(), **finite}
         self._records, self._checksum = self._records + 1, checksum([record], self._checksum)
@@ -167,31 +166,34 @@ class HeartbeatWriter(Sink):
         self._held = held
 
     def begin(self, beginning: Beginning) -> None:
-        self._steps, epochs = beginning.steps, beginning.trial.epochs
+        self._course = course = beginning.course
         self._begun_at = self._beaten_at = time.monotonic()
-        done = beginning.epoch * self._steps + beginning.batch
-        self._begun_done = done / (epochs * self._steps)
+        self._begun_done = beginning.step / course.steps
         self._samples = 0
         self._beat = Heartbeat(
             host=socket.gethostname(),
             pid=os.getpid(),
             device=beginning.device,
-            epoch=min(beginning.epoch + 1, epochs),
-            epochs=epochs,
+            epoch=course.pass_of(min(beginning.step + 1, course.steps)),
+            epochs=course.pass_of(course.steps),
             done=self._begun_done,
         )
         self._held.beat(self._beat)
 
-    def batch(self, epoch: int, batch: int, samples: int) -> None:
+    def batch(self, step: int, samples: int) -> None:
         self._samples += samples
         now = time.monotonic()
         if now - self._beaten_at < SECONDS_BETWEEN_BEATS:
             return
-        done = ((epoch - 1) * self._steps + batch) / (self._beat.epochs * self._steps)
+        done = step / self._course.steps
         speed = self._samples / (now - self._beaten_at)
         left = (1 - done) * (now - self._begun_at) / (done - self._begun_done)
         self._beat = replace(
-            self._beat, epoch=epoch, done=done, samples_per_second=speed, seconds_left=left
+            self._beat,
+            epoch=self._course.pass_of(step),
+            done=done,
+            samples_per_second=speed,
+            seconds_left=left,
         )
         self._beaten_at, self._samples = now, 0
         self._held.beat(self._beat)
