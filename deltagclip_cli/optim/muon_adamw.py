@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
+from torch.optim.optimizer import ParamsT
 
 
 class MuonAdamW(Optimizer):
@@ -18,7 +19,7 @@ class MuonAdamW(Optimizer):
     and one weight decay serve both.
 
     Args:
-        params: tensors, at least one of them a matrix.
+        params: tensors, at least one of them a matrix; or groups, with options of their own.
         lr: η of both.
         weight_decay: decoupled, of both (default 0.1, torch's of Muon).
         momentum: of Muon.
@@ -37,7 +38,7 @@ class MuonAdamW(Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: ParamsT,
         lr: float = 1e-3,
         weight_decay: float = 0.1,
         momentum: float = 0.95,
@@ -47,22 +48,22 @@ class MuonAdamW(Optimizer):
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise RuntimeError(f"Muon came with torch 2.9, and this is {torch.__version__}")
-        params = list(params)
-        matrices = [p for p in params if p.ndim == 2]
-        others = [p for p in params if p.ndim != 2]
-        if not matrices:
+        usual = {
+            "lr": lr,
+            "weight_decay": weight_decay,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "betas": betas,
+            "eps": eps,
+        }
+        given: list[Any] = list(params)
+        in_groups = bool(given) and isinstance(given[0], dict)
+        groups = given if in_groups else [{"params": given}]
+        self._parts: list[Optimizer] = []
+        for group in groups:
+            self._parts += _parts({**usual, **group}, list(group["params"]))
+        if not any(isinstance(part, torch.optim.Muon) for part in self._parts):
             raise ValueError("Muon is for matrices, and the model has none; use adamw")
-        muon = torch.optim.Muon(
-            matrices,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            nesterov=nesterov,
-            adjust_lr_fn="match_rms_adamw",
-        )
-        self._parts: list[Optimizer] = [muon]
-        if others:
-            self._parts.append(AdamW(others, lr, betas, eps, weight_decay))
         super().__init__([group for part in self._parts for group in part.param_groups], {})
         self._share()
 
@@ -91,3 +92,21 @@ class MuonAdamW(Optimizer):
         for part in self._parts:
             part.step()
         return loss
+
+
+def _parts(options: Mapping[str, Any], params: Sequence[Tensor]) -> Iterator[Optimizer]:
+    """Yield Muon for the matrices of a group, and AdamW for its other parameters."""
+    matrices = [p for p in params if p.ndim == 2]
+    others = [p for p in params if p.ndim != 2]
+    lr, weight_decay = options["lr"], options["weight_decay"]
+    if matrices:
+        yield torch.optim.Muon(
+            matrices,
+            lr=lr,
+            weight_decay=weight_decay,
+            momentum=options["momentum"],
+            nesterov=options["nesterov"],
+            adjust_lr_fn="match_rms_adamw",
+        )
+    if others:
+        yield AdamW(others, lr, options["betas"], options["eps"], weight_decay)

@@ -234,6 +234,7 @@ class Component(Frozen):
         try:
             if info.context != AS_WRITTEN:
                 name, options = cls._resolved(name, options, folder)
+                common = cls._common_resolved(name, options, common, folder, faults)
         except ValidationError as error:
             faults += faults_of(error)
         try:
@@ -271,6 +272,18 @@ class Component(Frozen):
             raise naming_legal_options(error, f" for {known}", legal) from None
 
     @classmethod
+    def _common_resolved(
+        cls,
+        name: str,
+        options: dict[str, Any],
+        common: dict[Any, Any],
+        folder: CodeFolder,
+        faults: list[InitErrorDetails],
+    ) -> dict[Any, Any]:
+        """Return the common settings, of which those that hold options are checked like these."""
+        return common
+
+    @classmethod
     def _reference(cls, name: str) -> Reference | None:
         """Return what a name that the table lacks refers to; None if it is a short name."""
         prefixes = {each.partition(":")[0] for each in cls.table().all() if ":" in each}
@@ -278,13 +291,13 @@ class Component(Frozen):
         return None if is_short else parse_reference(name)
 
     @classmethod
-    def _checker(cls, name: str, folder: CodeFolder) -> _Checker:
+    def _checker(cls, name: str, folder: CodeFolder) -> OptionChecker:
         """Return what checks the options of a part; a file may have changed since the last time."""
         table = cls.table()
         target = table.find(name)
         if target is not None:
             if (cls, target) not in _CHECKERS:
-                _CHECKERS[cls, target] = _Checker(target, read_signature(target), table)
+                _CHECKERS[cls, target] = OptionChecker(target, read_signature(target), table)
             return _CHECKERS[cls, target]
         reference = parse_reference(name)
         assert reference is not None, "the name was checked when the component was made"
@@ -294,7 +307,7 @@ class Component(Frozen):
             others = table.unlisted.get(name.partition(":")[0], dict)()
             hint = nearest(name, others).removeprefix(" - ") or error.hint
             raise refused(error.message, hint, ("name",)) from None
-        return _Checker(name, signature, table, own=True)
+        return OptionChecker(name, signature, table, own=True)
 
     @model_serializer
     def _flat(self) -> dict[str, Any]:
@@ -321,7 +334,7 @@ def canonical_json(value: Any) -> str:
     return json.dumps(canonical(value), sort_keys=True, allow_nan=False)
 
 
-class _Checker:
+class OptionChecker:
     """Checks the options of one target, and knows their defaults.
 
     A part of one's own may be given what the runner would supply. Of other options than those that
@@ -333,6 +346,7 @@ class _Checker:
         self, target: str, signature: Signature, table: Catalogue, *, own: bool = False
     ) -> None:
         self._own, self._offered = own, table.offered
+        self.first = next(iter(signature.positional), "")  # of its arguments
         self._supplied = frozenset() if own else table.supplied
         self._open = signature.open
         passed = table.positional + (0 if signature.is_class else table.arguments)
@@ -404,7 +418,7 @@ class _Checker:
         return {k: v for k, v in complete.items() if k not in off or v is not self.defaults[k]}
 
 
-_CHECKERS: dict[tuple[type[Component], str], _Checker] = {}  # of what tables name
+_CHECKERS: dict[tuple[type[Component], str], OptionChecker] = {}  # of what tables name
 
 
 def _field(target: str, name: str, option: Option, table: Catalogue) -> tuple[Any, Any]:

@@ -17,6 +17,7 @@ from pydantic import (
     PositiveInt,
     Tag,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -24,8 +25,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import load_target, shortened, synonym
-from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
-from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
+from deltagclip_cli.spec.component import EXTRA, Component, OptionChecker, SpecSection
+from deltagclip_cli.spec.faults import Where, collected, explained, faults_of, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
     EACH_SEED,
@@ -42,6 +43,7 @@ from deltagclip_cli.spec.grid import (
 )
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 from deltagclip_cli.spec.theorem import (
+    AUTO,
     DESCENTS,
     Obstacle,
     obstacles,
@@ -247,16 +249,85 @@ class Schedule(Component):
     unit: Literal["epoch", "step"] = "epoch"
 
 
+_PATTERNS: TypeAdapter[list[str]] = TypeAdapter(
+    Annotated[
+        list[Annotated[str, Field(min_length=1)]],
+        BeforeValidator(_as_list),
+        Field(min_length=1),
+    ]
+)
+
+
 class Optimizer(Component):
-    """An optimizer with its hyper-parameters, and a schedule that replaces the experiment's."""
+    """An optimizer with its hyper-parameters, and a schedule that replaces the experiment's.
+
+    ``groups`` gives the parameters whose names match a pattern other values of its options, and
+    ``clip_grad_norm`` is the longest gradient that a step is made with.
+    """
 
     table_target: ClassVar[str] = "deltagclip_cli.optim:TABLE"
 
     schedule: Schedule | None = None
+    groups: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] | None = None
+    clip_grad_norm: PositiveFloat | None = None
+
+    @classmethod
+    def _common_resolved(
+        cls,
+        name: str,
+        options: dict[str, Any],
+        common: dict[Any, Any],
+        folder: CodeFolder,
+        faults: list[InitErrorDetails],
+    ) -> dict[Any, Any]:
+        """Check what each group has of its own like the options of the optimizer."""
+        written = common.get("groups")
+        if not isinstance(written, dict) or not all(isinstance(v, dict) for v in written.values()):
+            return common
+        checker = cls._checker(name, folder)
+        first = checker.first
+        if first in cls.table().offered:
+            reason = f"{name} is given the {first} itself, and makes its groups on its own."
+            faults.append(explained(f"no groups: {reason}", "leave them out", ("groups",)))
+            return common
+        groups: dict[Any, Any] = {}
+        for label, each in written.items():
+            with collected(faults, ("groups", label)):
+                groups[label] = _group(label, each, checker, options)
+        return {**common, "groups": groups}
 
     def plain(self) -> dict[str, Any]:
         """Return what changes the numbers but the schedule, since a trial has the one in force."""
         return {key: value for key, value in super().plain().items() if key != "schedule"}
+
+
+def _group(
+    label: str, written: dict[Any, Any], checker: OptionChecker, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Check a group of parameters: its patterns, and its options beside those of all others."""
+    faults: list[InitErrorDetails] = []
+    own = {key: value for key, value in written.items() if key != "match"}
+    match: list[str] = []
+    if "match" not in written:
+        hint = 'write which parameters they are by their names: match: ["*.bias", "*norm*"]'
+        faults.append(explained(f"group '{label}' has no match.", hint))
+    else:
+        with collected(faults, ("match",)):
+            match = _PATTERNS.validate_python(written["match"], strict=True)
+    if not own:
+        hint = "give it an option of its own, such as weight_decay: 0, or leave it out"
+        faults.append(explained(f"group '{label}' differs in no option.", hint))
+    if own.get("lr") == AUTO:
+        hint = "write a number, or lr: auto for the whole optimizer"
+        faults.append(explained("a group has no lr: auto of its own.", hint, ("lr",)))
+    checked: dict[str, Any] = {}
+    try:
+        checked = checker.checked({**options, **own})
+    except ValidationError as error:
+        faults += [each for each in faults_of(error) if each["loc"][0] in own]
+    if faults:
+        raise raised(faults)
+    return {"match": match, **{key: checked[key] for key in own if key in checked}}
 
 
 class CertificateSettings(SpecSection):

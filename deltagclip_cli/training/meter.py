@@ -93,10 +93,24 @@ class ClippingObserver(Observer):
         return None if counts is None else counts.clone()
 
 
-def observer(optimizer: Optimizer) -> Observer:
-    """Return the observer that tells most of ``optimizer``."""
+class SilentObserver(Observer):
+    """Tells nothing: the norm is known to whoever clips the gradient of any optimizer."""
+
+    def before(self, batch: int) -> dict[str, Tensor]:
+        return {}
+
+
+def observer(optimizer: Optimizer, *, is_clipped: bool = False) -> Observer:
+    """Return the observer that tells most of ``optimizer``.
+
+    Args:
+        is_clipped: whether its gradients are clipped before it is given them, so that steps along
+            them are no plain ones, and their norm is known.
+    """
     if isinstance(optimizer, DeltaGClip):
         return ClippingObserver(optimizer)
+    if is_clipped:
+        return SilentObserver(optimizer)
     if type(optimizer) is SGD and all(not group["momentum"] for group in optimizer.param_groups):
         return PlainObserver(optimizer)
     return Observer(optimizer)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from deltagclip_cli.core import UsageError, listed
+from deltagclip_cli.core import UsageError, listed, nearest
 from deltagclip_cli.parts.making import make, wrong_kind
 from deltagclip_cli.parts.schedules import build_schedule
 from deltagclip_cli.training.chance import seed_streams
 
 if TYPE_CHECKING:
+    from deltagclip_cli.spec.schema import Optimizer as OptimizerPart
     from deltagclip_cli.spec.trial import Trial
 
 STATISTICS_BATCHES = 50
@@ -41,18 +45,18 @@ def make_optimizer(
         UsageError: it refuses its options or fails, is no optimizer, or leaves parameters out.
     """
     part = trial.optimizer
-    usual = {k: tuple(v) if isinstance(v, list) else v for k, v in part.options.items()}
+    usual = _usual(part.options)
     if rate is not None:
         usual["lr"] = rate
     supplied = {"model": model, "epochs": trial.epochs, "steps": trial.epochs * steps}
     named = next(iter(inspect.signature(part.load()).parameters), None)
-    parameters = [each for each in model.parameters() if each.requires_grad]
-    positional = () if named in supplied else (parameters,)
+    positional = () if named in supplied else (_in_groups(part, model),)
     optimizer = make(part.model_copy(update={"options": usual}), *positional, supplied=supplied)
     needed = ("step", "zero_grad", "state_dict", "load_state_dict", "param_groups")
     if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in needed):
         hint = f"Anything with {listed(needed)} will do"
         raise wrong_kind(part, optimizer, "a torch.optim.Optimizer", hint)
+    _check_groups(part, optimizer)
     given = {id(each) for group in optimizer.param_groups for each in group["params"]}
     left_out = [
         name
@@ -67,6 +71,68 @@ def make_optimizer(
         )
     made: Optimizer = optimizer
     return made
+
+
+def _usual(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with tuples, which YAML has not, in the place of lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k != "match"}
+
+
+def _in_groups(part: OptimizerPart, model: nn.Module) -> list[Any]:
+    """Return the parameters that need a gradient, in groups as torch has them if there are any."""
+    named = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    if part.groups is None:
+        return [*named.values()]
+    return [
+        {**_usual(part.groups.get(label, {})), "params": [named[name] for name in names]}
+        for label, names in members(part.groups, named).items()
+    ]
+
+
+def members(groups: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names of the parameters in each group, those in none first, as of group ``""``.
+
+    The others follow as the first parameter of each does in the network, however they are written.
+
+    Raises:
+        UsageError: a pattern matches no parameter, or two groups match one.
+    """
+    names, found = list(names), {"": list[str]()}
+    for name in names:
+        matching = {
+            label: pattern
+            for label, group in groups.items()
+            for pattern in group["match"]
+            if fnmatchcase(name, pattern)
+        }
+        if len(matching) > 1:
+            said = listed([f"{pattern} of {label}" for label, pattern in matching.items()])
+            raise UsageError(
+                f"groups: the parameter {name} is in several groups: it matches {said}.\n"
+                "  Write narrower patterns, so that each parameter is in one group at most."
+            )
+        found.setdefault(next(iter(matching), ""), []).append(name)
+    for label, group in groups.items():
+        for pattern in group["match"]:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise UsageError(
+                    f"groups: the pattern '{pattern}' of {label} matches no parameter that is "
+                    f"trained{nearest(pattern, names)}.\n"
+                    f"  There are {listed(names)}; * stands for any letters, dots too."
+                )
+    return {label: each for label, each in found.items() if each}
+
+
+def _check_groups(part: OptimizerPart, optimizer: Optimizer) -> None:
+    """Refuse an option of a group that an optimizer does not keep in its groups."""
+    in_all = set.intersection(*map(set, optimizer.param_groups))
+    known = {"match", *in_all, *getattr(optimizer, "defaults", {})}
+    for label, group in (part.groups or {}).items():
+        for option in group.keys() - known:
+            raise UsageError(
+                f"groups: optimizer '{part.name}' has one {option} for all parameters, so that "
+                f"{label} cannot have its own.\n  Leave it out there."
+            )
 
 
 class ScheduleDriver:
@@ -121,10 +187,17 @@ class Stepper:
     It does if its ``step`` says so, or if its first one fails without. The closure computes the
     loss and the gradients anew, where the weights are then (SAM). One whose ``step`` says so may
     begin by asking for those that are there (LBFGS), which costs nothing.
+
+    Args:
+        most_norm: of a gradient, whole; a longer one is shortened to it before it is used.
+
+    Attribute ``grad_norm`` is that of the gradient that the last step began with, as it was before
+    it was shortened; None where none is.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
-        self.optimizer = optimizer
+    def __init__(self, optimizer: Optimizer, most_norm: float | None = None) -> None:
+        self.optimizer, self.most_norm = optimizer, most_norm
+        self.grad_norm: Tensor | None = None
         self.weights = [p for group in optimizer.param_groups for p in group["params"]]
         taken = list(inspect.signature(type(optimizer).step).parameters.values())[1:]
         self._takes_closure = any(each.kind <= each.VAR_POSITIONAL for each in taken)
@@ -137,6 +210,9 @@ class Stepper:
 
     def step(self, evaluate: Callable[[], Tensor]) -> None:
         """Make one step; ``evaluate`` computes the gradients, and returns the loss."""
+        self.grad_norm = None
+        if self.most_norm is not None:
+            evaluate = partial(self._clipped, evaluate, self.most_norm)
         loss = evaluate()
         if self.needs_closure is None:
             self.needs_closure = not self._has_stepped()
@@ -146,6 +222,12 @@ class Stepper:
             self.optimizer.step(self._closure(evaluate, loss))  # type: ignore[arg-type]
         else:
             self.optimizer.step()
+
+    def _clipped(self, evaluate: Callable[[], Tensor], most_norm: float) -> Tensor:
+        loss = evaluate()
+        norm = clip_grad_norm_(self.weights, most_norm)
+        self.grad_norm = norm if self.grad_norm is None else self.grad_norm
+        return loss
 
     def _has_stepped(self) -> bool:
         """Make a step without a closure; False if it fails, with weights and gradients put back."""
@@ -310,6 +392,7 @@ def check_continuation(
     make: Callable[[], Optimizer],
     evaluate: Callable[[], Tensor],
     steps: int = 2,
+    most_norm: float | None = None,
 ) -> None:
     """Refuse an optimizer that does not go on with the same bits from what a checkpoint holds.
 
@@ -319,10 +402,11 @@ def check_continuation(
         make: makes the optimizer.
         evaluate: computes the gradients, and returns the loss.
         steps: before the checkpoint, and after it.
+        most_norm: of a gradient, as a :class:`Stepper` has it.
     """
 
     def begun() -> Stepper:
-        stepper = Stepper(make())
+        stepper = Stepper(make(), most_norm)
         stepper.train()
         return stepper
 

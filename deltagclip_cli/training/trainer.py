@@ -76,8 +76,8 @@ class Trainer:
     ) -> None:
         self.trial, self.parts = trial, parts
         self.recording, self.should_stop = recording, should_stop
-        self.observer = observer(parts.optimizer)
-        self.stepper = Stepper(parts.optimizer)
+        self.stepper = Stepper(parts.optimizer, trial.optimizer.clip_grad_norm)
+        self.observer = observer(parts.optimizer, is_clipped=self.stepper.most_norm is not None)
         self.stepper.train()
         self.course = trial.course(parts.train.steps)
         self.step = 0  # optimizer steps so far
@@ -190,7 +190,10 @@ class Trainer:
 
         self.stepper.step(evaluate)
         sums, observed = first[0]
-        return sums, {**observed, **self.observer.after()}
+        observed = {**observed, **self.observer.after()}
+        if self.stepper.grad_norm is not None:
+            observed["grad_norm"] = self.stepper.grad_norm
+        return sums, observed
 
     def _forward(self, inputs: Tensor, targets: Tensor) -> Loss:
         if self.trial.precision != "bf16":

@@ -14,7 +14,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,3 +290,22 @@ def _became(written: Any, value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return isinstance(written, list) and list(value) == written
     return bool(written == value)
+
+
+@dataclass(frozen=True)
+class NetworkOutline:
+    """A network as an optimizer sees it: as most are, if nothing is known of it."""
+
+    parameters: tuple[tuple[str, int], ...] = (("0", 2), ("1", 1))  # names and dimensions
+    numbers: int = 0  # how many it has to learn
+    is_known: bool = False
+
+    def few(self, groups: Mapping[str, Mapping[str, Any]] | None) -> NetworkOutline:
+        """Return it with one parameter for each number of dimensions and set of patterns."""
+        patterns = [each for group in (groups or {}).values() for each in group["match"]]
+        kinds: dict[tuple[int, tuple[str, ...]], str] = {}
+        for name, number in self.parameters:
+            kinds.setdefault((number, tuple(p for p in patterns if fnmatchcase(name, p))), name)
+        chosen = sorted(kinds.items(), reverse=True)
+        named = [(name if patterns else str(n), kind[0]) for n, (kind, name) in enumerate(chosen)]
+        return replace(self, parameters=tuple(named))

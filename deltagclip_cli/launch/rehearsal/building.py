@@ -9,7 +9,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError, load_target
-from deltagclip_cli.launch.rehearsal import Refusal, Stage
+from deltagclip_cli.launch.rehearsal import NetworkOutline, Refusal, Stage
 from deltagclip_cli.parts.datasets.dataset import Outline
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches
 from deltagclip_cli.parts.making import own_lines
@@ -51,6 +51,7 @@ from deltagclip_cli.training.stepping import (
     check_continuation,
     make_optimizer,
     make_schedule,
+    members,
 )
 
 _STEPS = 2  # of an optimizer: the second meets the state that the first has made
@@ -73,12 +74,16 @@ class Refused(Exception):
         self.part, self.option = part, option
 
 
-@dataclass(frozen=True)
-class NetworkOutline:
-    """A network as an optimizer sees it."""
+class FewParameters(nn.Module):
+    """Parameters by the names that they have in a network, which is not there."""
 
-    dimensions: tuple[int, ...] = (2, 1)  # of its parameters, each number once; as of most networks
-    numbers: int = 0  # how many it has to learn
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        super().__init__()
+        self._few = dict(parameters)
+
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield all of them."""
+        yield from self._few.items()
 
 
 class Rehearsal:
@@ -124,12 +129,19 @@ class Rehearsal:
                 model_on_meta, network = built
                 apply = partial(self._apply, outline, batches, model_on_meta)
                 tried("task", apply, data, model, trial.task, precision)
-        tried("optimizer", partial(self._step, network), trial.optimizer, precision, network)
+        groups = trial.optimizer.groups
+        if network.is_known and groups:
+            grouped = partial(_check_groups, [name for name, _ in network.parameters])
+            tried("optimizer", grouped, groups, data, model)
+        network = network.few(groups)
+        if not (found and found[-1].option == "groups"):
+            tried("optimizer", partial(self._step, network), trial.optimizer, precision, network)
         size, steps = data.batch_size, None
         if outline is not None:
             steps = 1 if size == "full" else -(-outline.train // size)
         walk = partial(self._walk, steps, network)
-        tried("schedule", walk, trial.schedule, trial.optimizer.name, trial.epochs, data, network)
+        name = trial.optimizer.name
+        tried("schedule", walk, trial.schedule, name, groups, trial.epochs, data, network)
         return found
 
     def _refusals_of_own(self, trial: Trial, outline: Outline | None) -> list[Refused]:
@@ -144,6 +156,9 @@ class Rehearsal:
             if network is not None:
                 task = partial(own.task, samples, network)
                 tried("task", task, *used, trial.task)
+                names = [name for name, each in network.named_parameters() if each.requires_grad]
+                grouped = partial(_check_groups, names)
+                tried("optimizer", grouped, *used, trial.optimizer.groups)
                 if not found:
                     step = partial(own.optimizer, samples, network)
                     tried("optimizer", step, *used, trial.task, trial.optimizer)
@@ -214,10 +229,11 @@ class Rehearsal:
         said = f"model {trial.model.name}: its {numbers:,} parameters and their gradients take"
         needed = 2 * numbers * parameter_dtype(trial.precision).itemsize
         self._check_room(needed, said, self._device)
-        parameters = [each for each in model.parameters() if each.requires_grad]
-        dimensions = sorted({each.ndim for each in parameters}, reverse=True)
-        learned = sum(each.numel() for each in parameters)
-        return model, NetworkOutline(tuple(dimensions), learned)
+        named = model.named_parameters()
+        parameters = [(name, each) for name, each in named if each.requires_grad]
+        outlined = tuple((name, each.ndim) for name, each in parameters)
+        learned = sum(each.numel() for _, each in parameters)
+        return model, NetworkOutline(outlined, learned, is_known=True)
 
     def _apply(self, outline: Outline, batches: Any, model: nn.Module, trial: Trial) -> None:
         """Apply the task to the network, and to one sample if there is such a batch."""
@@ -241,8 +257,9 @@ class Rehearsal:
 
     def _step(self, network: NetworkOutline, trial: Trial) -> None:
         """Make steps with small parameters of the network's kinds."""
-        name, parameters = trial.optimizer.name, self._parameters(network, trial)
-        optimizer = make_optimizer(self._tunable(trial), parameters, 1, _rate(trial))
+        name, model = trial.optimizer.name, self._parameters(network, trial)
+        optimizer = make_optimizer(self._tunable(network, trial), model, 1, _rate(trial))
+        parameters = list(model.parameters())
 
         def evaluate() -> Tensor:
             optimizer.zero_grad()
@@ -250,7 +267,7 @@ class Rehearsal:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        stepper = Stepper(optimizer)
+        stepper = Stepper(optimizer, trial.optimizer.clip_grad_norm)
         try:
             for _ in range(_STEPS):
                 stepper.step(evaluate)
@@ -267,19 +284,27 @@ class Rehearsal:
         said = f"optimizer '{name}': {network.numbers:,} parameters, their gradients and what it "
         self._check_room(needed, f"{said}keeps of each take", self._device)
 
-    def _parameters(self, network: NetworkOutline, trial: Trial) -> nn.ParameterList:
+    def _parameters(self, network: NetworkOutline, trial: Trial) -> FewParameters:
         dtype, device = parameter_dtype(trial.precision), self._device
-        ones = (
-            torch.ones((2,) * number, dtype=dtype, device=device) for number in network.dimensions
+        return FewParameters(
+            {
+                name: nn.Parameter(torch.ones((2,) * number, dtype=dtype, device=device))
+                for name, number in network.parameters
+            }
         )
-        return nn.ParameterList(ones)
 
-    def _tunable(self, trial: Trial) -> Trial:
-        """Return a trial without what a CPU alone refuses, if it is meant for a GPU elsewhere."""
-        if not self._on_gpu or self._device.type != "cpu":
-            return trial
-        options = {k: v for k, v in trial.optimizer.options.items() if k != "capturable"}
-        other = trial.optimizer.model_copy(update={"options": options})
+    def _tunable(self, network: NetworkOutline, trial: Trial) -> Trial:
+        """Return a trial without what a CPU alone refuses, if it is meant for a GPU elsewhere.
+
+        Without groups as well, if nobody knows yet the names that they are of.
+        """
+        update: dict[str, Any] = {}
+        if self._on_gpu and self._device.type == "cpu":
+            options = trial.optimizer.options
+            update["options"] = {k: v for k, v in options.items() if k != "capturable"}
+        if not network.is_known:
+            update["groups"] = None
+        other = trial.optimizer.model_copy(update=update)
         return trial.model_copy(update={"optimizer": other})
 
     def _walk(self, known_steps: int | None, network: NetworkOutline, trial: Trial) -> None:
@@ -292,9 +317,10 @@ class Rehearsal:
             return
         parameters = self._parameters(network, trial)
         try:
-            optimizer = make_optimizer(self._tunable(trial), parameters, steps, _rate(trial))
+            tunable = self._tunable(network, trial)
+            optimizer = make_optimizer(tunable, parameters, steps, _rate(trial))
         except UsageError:  # which is told of elsewhere
-            optimizer = SGD(parameters, _RATE, momentum=0.9)
+            optimizer = SGD(parameters.parameters(), _RATE, momentum=0.9)
         driver, name, unit = make_schedule(trial, optimizer, steps), schedule.name, schedule.unit
         periods = trial.epochs * (steps if unit == "step" else 1)
         walked = min(periods, _MOST_PERIODS, max(self._periods, _MOST_PERIODS // 100))
@@ -387,7 +413,17 @@ class OwnCode:
             return loss
 
         make = partial(make_optimizer, trial, network, samples.steps, rate)
-        check_continuation(f"optimizer '{trial.optimizer.name}'", network, make, evaluate)
+        part = f"optimizer '{trial.optimizer.name}'"
+        most_norm = trial.optimizer.clip_grad_norm
+        check_continuation(part, network, make, evaluate, most_norm=most_norm)
+
+
+def _check_groups(names: Sequence[str], trial: Trial) -> None:
+    """Refuse groups of parameters that do not fit the names of those that are trained."""
+    try:
+        members(trial.optimizer.groups or {}, names)
+    except UsageError as error:
+        raise Refused("optimizer", str(error), "groups") from None
 
 
 def _loss(samples: Samples, network: nn.Module, trial: Trial) -> Tensor:
