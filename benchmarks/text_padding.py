@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
-from deltagclip_cli.parts.datasets.dataset import Split, TokenBatches
+from deltagclip_cli.parts.datasets.dataset import Split
+from deltagclip_cli.parts.datasets.texts import TokenBatches
 from deltagclip_cli.parts.models.bert import TextClassifier
 
 MAX_LENGTH, BATCH, CLASSES, TEXTS = 300, 32, 6, 16_000

@@ -30,7 +30,7 @@ from machine import describe_machine
 from rich.console import Console
 from rich.table import Table
 
-from deltagclip_cli.parts.datasets.dataset import TokenBatches
+from deltagclip_cli.parts.datasets.texts import TokenBatches
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import make_trial
 from deltagclip_cli.training.assembly import assemble

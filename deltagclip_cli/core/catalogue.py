@@ -35,6 +35,7 @@ class Catalogue:
             ``entries`` by ``name.option``, those of the whole kind by ``option``.
         offered: arguments that the runner supplies to a part of one's own which names them; written
             ``"$name"``, they stand for the value of any option.
+        if_required: those of ``offered`` that such a part gets only if it has no default for them.
         positional: how many arguments the runner passes first to what makes a component.
         arguments: how many a function is called with first; it is a component as it is, and a
             class makes one.
@@ -46,6 +47,7 @@ class Catalogue:
     entries: Mapping[str, str]
     supplied: frozenset[str] = frozenset()
     offered: frozenset[str] = frozenset()
+    if_required: frozenset[str] = frozenset()
     positional: int = 0
     arguments: int = 0
     installed: Callable[[], Mapping[str, str]] = dict

@@ -352,10 +352,18 @@ class OptionChecker:
         passed = table.positional + (0 if signature.is_class else table.arguments)
         given = signature.positional[: passed if own else 0]
         options = {
-            name: replace(option, default=None) if own and name in table.offered else option
+            name: option
             for name, option in signature.options.items()
             if name not in self._supplied and name not in given
         }
+        offered = {
+            name
+            for name, option in options.items()
+            if own
+            and name in table.offered
+            and (option.default is REQUIRED or name not in table.if_required)
+        }
+        options |= {name: replace(options[name], default=None) for name in offered}
         # Behind aliases, since an option may have the name of one of BaseModel's own methods.
         fields: dict[str, Any] = {
             f"option_{number}": _field(target, name, option, table)
@@ -365,7 +373,7 @@ class OptionChecker:
             fields["extra"] = (dict[str, Any], Field(None, alias=EXTRA))
         config = ConfigDict(**{**_CONFIG, "extra": "allow" if self._open else "forbid"})
         self._model = create_model("Options", __config__=config, **fields)
-        self.legal = [name for name in options if not own or name not in table.offered]
+        self.legal = [name for name in options if name not in offered]
         self.defaults = {
             name: _as_yaml(option.default)
             for name, option in options.items()

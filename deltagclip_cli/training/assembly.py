@@ -28,11 +28,10 @@ from deltagclip_cli.parts.datasets.dataset import (
     Augmentation,
     Batches,
     Dataset,
-    TokenBatches,
     place,
 )
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items, seeded
-from deltagclip_cli.parts.datasets.texts import TextDataset
+from deltagclip_cli.parts.datasets.texts import TextDataset, TokenBatches
 from deltagclip_cli.parts.making import make, own_lines, said_by
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
@@ -136,6 +135,8 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         shape=shape,
         classes=dataset.classes or None,
         targets_shape=dataset.targets_shape,
+        vocabulary=dataset.vocabulary,
+        padding=dataset.padding,
     )
     needs_landscape = trial.certificate is not None or wants_auto(trial.optimizer)
     # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the

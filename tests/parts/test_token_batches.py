@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from deltagclip_cli.parts.datasets.dataset import Split, TokenBatches
+from deltagclip_cli.parts.datasets.dataset import Split
+from deltagclip_cli.parts.datasets.texts import TokenBatches
 
 CPU = torch.device("cpu")
 PADDING = 9

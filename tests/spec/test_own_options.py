@@ -39,7 +39,7 @@ def test_only_what_is_supplied_may_be_written_with_a_dollar(tmp_path: Path) -> N
     (fault,) = faults_of_text(tmp_path, SPEC.replace("$classes", "$clases"))
     assert fault == (
         "spec.yaml:3:47: tiny › model: there is no '$clases' here.\n"
-        "  there are: $channels, $classes, $shape, $targets_shape"
+        "  there are: $channels, $classes, $padding, $shape, $targets_shape, $vocabulary, $window"
     )
 
 

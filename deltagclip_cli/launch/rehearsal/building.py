@@ -220,11 +220,12 @@ class Rehearsal:
     def _network(self, outline: Outline, trial: Trial) -> tuple[nn.Module, NetworkOutline]:
         """Return the network, as large as it is and without memory, and its outline."""
         shape = input_shape(trial.data, outline.shape)
+        sizes = (shape, outline.classes, outline.targets_shape, outline.vocabulary)
         try:
             with torch.device("meta"):
-                model = build(trial.model, shape, outline.classes, outline.targets_shape)
+                model = build(trial.model, *sizes)
         except NotImplementedError:  # it looks at values, which tensors there do not have
-            model = build(trial.model, shape, outline.classes, outline.targets_shape)
+            model = build(trial.model, *sizes)
         numbers = sum(each.numel() for each in model.parameters())
         said = f"model {trial.model.name}: its {numbers:,} parameters and their gradients take"
         needed = 2 * numbers * parameter_dtype(trial.precision).itemsize
@@ -349,7 +350,8 @@ class Rehearsal:
 class Samples:
     """A data set as the other parts of a trial see it: its sizes, and the first of its samples."""
 
-    sizes: tuple[Any, int | None, Any]  # the shape of inputs, the classes, the shape of targets
+    # the shape of inputs, the classes, the shape of targets, the vocabulary, what padding is
+    sizes: tuple[Any, int | None, Any, int | None, int | None]
     steps: int  # in an epoch
     first: Mapping[str, tuple[Tree, Tree]]  # inputs and targets, by the names of the splits
 
@@ -387,7 +389,9 @@ class OwnCode:
             if isinstance(batches, FetchedBatches):
                 batches.close()
         shape = input_shape(trial.data, dataset.shape)
-        return Samples((shape, dataset.classes or None, dataset.targets_shape), steps[0], first)
+        tokens = dataset.vocabulary, dataset.padding
+        sizes = (shape, dataset.classes or None, dataset.targets_shape, *tokens)
+        return Samples(sizes, steps[0], first)
 
     def network(self, samples: Samples, trial: Trial) -> nn.Module:
         """Build the network."""

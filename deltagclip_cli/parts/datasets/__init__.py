@@ -27,6 +27,7 @@ TABLE = Catalogue(
         "mnist": "deltagclip_cli.parts.datasets.torchvision_sets:mnist",
         "sphere": "deltagclip_cli.parts.datasets.sphere:sphere",
         "synthetic": "deltagclip_cli.parts.datasets.synthetic:synthetic",
+        "tokens": "deltagclip_cli.parts.datasets.tokens:tokens",
     },
     supplied=frozenset({"root", "image_size", "download"}),
     offered=frozenset({"folder", "download"}),
@@ -45,6 +46,8 @@ TABLE = Catalogue(
         "synthetic.size": {"ge": 1},
         "synthetic.test": {"ge": 1},
         "synthetic.train": {"ge": 1},
+        "tokens.vocabulary": {"ge": 1},
+        "tokens.window": {"ge": 1},
     },
 )
 
@@ -54,6 +57,7 @@ AUGMENTATIONS = Catalogue(
         "flip": "deltagclip_cli.parts.datasets.augment:Flip",
         "random_crop": "deltagclip_cli.parts.datasets.augment:RandomCrop",
         "random_resized_crop": "deltagclip_cli.parts.datasets.augment:RandomResizedCrop",
+        "tokens": "deltagclip_cli.parts.datasets.tokens:tokens",
     },
     supplied=frozenset({"size"}),
     bounds={

@@ -27,7 +27,8 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 Loader = TypeVar("Loader", bound=Callable[..., Any])
 Samples: TypeAlias = Union["Split", "Items"]  # in memory, or fetched a batch at a time
 
-_WINDOW = 50  # batches whose texts are sorted together
+_BLOCKS, _BLOCK_BYTES = 1024, 2**16  # of a long row, 64 MiB together
+_WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}  # which devices cannot gather
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,10 @@ class Split:
         """Return a split of what a function makes of each tensor."""
         return Split(map_tree(function, self.inputs), map_tree(function, self.targets))
 
+    def placed(self, function: Callable[[Tensor], Tensor]) -> Split:
+        """Return the same samples where a function puts each tensor."""
+        return self.mapped(function)
+
     def example(self) -> tuple[Tree, Tree]:
         """Return inputs and targets of the first two samples, or of the only one."""
         first = self.mapped(lambda leaf: leaf[:2])
@@ -76,6 +81,50 @@ class Split:
         """Return a checksum of all that is there, behind one of what came before."""
         for leaf in self._leaves():
             before = zlib.crc32(leaf.contiguous().view(torch.uint8).numpy().data, before)
+        return before
+
+
+@dataclass(frozen=True)
+class Windows(Split):
+    """Samples that are cut from one row of tokens, end to end; each predicts what follows it.
+
+    Inputs ``(N, window)`` and targets, which are the tokens one further on, are views of that row:
+    it is there but once, and may be a file that is mapped into memory. What is left over at its end
+    is left out.
+    """
+
+    tokens: Tensor  # ``(N * window + 1,)``, whole numbers of any type
+    window: int  # how many tokens a sample has
+
+    @classmethod
+    def cut(cls, tokens: Tensor, window: int) -> Windows:
+        """Cut a row that is longer than a window."""
+        samples = (len(tokens) - 1) // window
+        tokens = tokens[: samples * window + 1]
+        inputs, targets = (each.view(samples, window) for each in (tokens[:-1], tokens[1:]))
+        return cls(inputs, targets, tokens, window)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that the row takes where it is placed."""
+        return len(self.tokens) * _WIDER.get(self.tokens.dtype, self.tokens.dtype).itemsize
+
+    def placed(self, function: Callable[[Tensor], Tensor]) -> Windows:
+        """Return the same samples where a function puts the row."""
+        return self.cut(function(self.tokens), self.window)
+
+    def limited(self, samples: int) -> Windows:
+        """Return the first samples."""
+        return self.cut(self.tokens[: samples * self.window + 1], self.window)
+
+    def checksum(self, before: int) -> int:
+        """Return a checksum of the row, of blocks all over it if it is long."""
+        row = self.tokens.view(torch.uint8).numpy()
+        if len(row) <= _BLOCKS * _BLOCK_BYTES:
+            return zlib.crc32(row.data, before)
+        last = len(row) - _BLOCK_BYTES
+        for start in (number * last // (_BLOCKS - 1) for number in range(_BLOCKS)):
+            before = zlib.crc32(row[start : start + _BLOCK_BYTES].data, before)
         return before
 
 
@@ -103,6 +152,7 @@ class Dataset:
     padding: int | None = None
     validation: Samples | None = None  # what choices may look at
     target_scale: float = 1.0  # what 1 of the targets is in the unit of their file
+    vocabulary: int | None = None  # how many tokens there are; None if inputs are no tokens
 
     @property
     def splits(self) -> dict[str, Samples]:
@@ -185,6 +235,7 @@ class Outline:
     validation: int = 0  # number of samples that choices may look at
     targets_shape: tuple[int, ...] = ()  # of the targets of one sample, which are classes if int64
     targets_dtype: torch.dtype = torch.int64
+    vocabulary: int | None = None  # how many tokens there are; None if inputs are no tokens
 
     @property
     def nbytes(self) -> int:
@@ -212,9 +263,9 @@ class Outline:
             for n in (self.train, self.test, self.validation)
         )
         channels = self.shape[0] if len(self.shape) == 3 else 0
-        statistics = (0.5,) * channels
+        made = Dataset(train, test, self.classes, (0.5,) * channels, (0.5,) * channels)
         there = validation if len(validation) else None
-        return Dataset(train, test, self.classes, statistics, statistics, validation=there)
+        return replace(made, validation=there, vocabulary=self.vocabulary)
 
 
 def described(
@@ -237,14 +288,17 @@ def described(
 
 
 def place(split: Split, device: torch.device) -> Split:
-    """Put a split on the device, or in pinned host memory if it takes over half of what is free."""
+    """Put a split on the device, or in pinned host memory if it takes over half of what is free.
+
+    A row of tokens that takes so much stays where it is, which may be a file.
+    """
     if device.type == "cpu":
         return split
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if split.nbytes > free // 2:
-            return split.mapped(Tensor.pin_memory)
-    return split.mapped(lambda leaf: leaf.to(device))
+            return split if isinstance(split, Windows) else split.placed(Tensor.pin_memory)
+    return split.placed(lambda leaf: leaf.to(device, _WIDER.get(leaf.dtype, leaf.dtype)))
 
 
 class Batches:
@@ -252,9 +306,9 @@ class Batches:
 
     Images become ``(value / 255 - mean) / std`` in one multiply-add. Other inputs, and targets, are
     passed on as they are, but that floating point is converted to ``dtype``, once, and whole
-    numbers among targets are classes: int64. The last batch is as small as it must be. A batch that
-    holds the whole split and is not augmented is prepared once and is the same tensors each time,
-    whatever the order.
+    numbers are int64 among targets, which are classes, and if they are tokens. The last batch is as
+    small as it must be. A batch that holds the whole split and is not augmented is prepared once
+    and is the same tensors each time, whatever the order.
 
     Args:
         split: as :func:`place` returned it.
@@ -285,7 +339,7 @@ class Batches:
         self._dtype = dtype
         self._augmentations = tuple(augmentations)
         self._kept: tuple[Tree, Tree] | None = None
-        self._images = are_images(split.inputs)
+        self._images, self._tokens = are_images(split.inputs), isinstance(split, Windows)
         self._inputs = split.inputs if self._images else map_tree(self._in_dtype, split.inputs)
         self._targets = map_tree(self._in_dtype, split.targets)
         # Gathered for an epoch at once, as class numbers are, or a batch at a time, as masks are.
@@ -364,7 +418,7 @@ class Batches:
 
     def _prepare(self, inputs: Tree, generator: torch.Generator | None) -> Tree:
         if not self._images:
-            return inputs
+            return inputs.long() if self._tokens else inputs
         if self._augmentations:
             assert generator is not None
             for augmentation in self._augmentations:
@@ -394,58 +448,3 @@ def _normalisation(
             f"(got {len(means)} and {len(deviations)})."
         )
     return 1 / (255 * deviations), -means / deviations
-
-
-class TokenBatches:
-    """Batches of one split of tokens, of texts that are about equally long.
-
-    What a network computes for padding is wasted, and texts differ in length severalfold. So the
-    order is cut into windows of 50 batches; within a window texts go into batches by their length,
-    and then all batches are shuffled. Epochs so differ as orders do, while hardly a token of
-    padding is left. Which batches there are follows from the order alone.
-    """
-
-    def __init__(
-        self, split: Split, *, batch_size: int, device: torch.device, padding: int
-    ) -> None:
-        self.samples = len(split)
-        self.sizes = batch_sizes(self.samples, batch_size)
-        self.steps = len(self.sizes)
-        self._batch_size = batch_size
-        self._device = device
-        self._tokens, self._targets = split.inputs, split.targets
-        self._lengths = _lengths(split.inputs, padding).cpu()
-
-    def iterate(
-        self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield tokens ``(B, L)``, int64, and targets ``(B,)`` of one pass from a batch on.
-
-        Without an ``order``, which is a permutation on the CPU, the longest texts come first. The
-        generator is not used: nothing here is random but the order.
-        """
-        for index in self._batches(order)[start:]:
-            longest = int(self._lengths[index].max())
-            index = index.to(self._tokens.device)
-            tokens = self._tokens[:, :longest].index_select(0, index)
-            targets = self._targets.index_select(0, index)
-            yield tokens.to(self._device).long(), targets.to(self._device)
-
-    def _batches(self, order: Tensor | None) -> list[Tensor]:
-        """The samples of each batch."""
-        if order is None:
-            by_length = self._lengths.argsort(descending=True, stable=True)
-            return list(torch.split(by_length, self._batch_size))
-        batches: list[Tensor] = []
-        for window in torch.split(order, _WINDOW * self._batch_size):
-            by_length = window[self._lengths[window].argsort(stable=True)]
-            batches += torch.split(by_length, self._batch_size)
-        *full, last = batches  # which may be smaller, and stays where it is
-        generator = torch.Generator().manual_seed(zlib.crc32(order.numpy().data))
-        return [full[i] for i in torch.randperm(len(full), generator=generator)] + [last]
-
-
-def _lengths(tokens: Tensor, padding: int) -> Tensor:
-    """The number of tokens ``(N,)`` up to the last that is not padding, at least 1."""
-    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
-    return (places * (tokens != padding)).amax(dim=1).clamp(min=1)

@@ -1,9 +1,10 @@
-"""Texts with labels, and the tokens that the tokenizer of a model makes of them, kept."""
+"""Texts with labels, the tokens that a tokenizer makes of them, kept, and batches of those."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from deltagclip_cli.core import DataError, open_file
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
 from deltagclip_cli.parts.datasets.staging import locked
+from deltagclip_cli.parts.nested import batch_sizes
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.models.bert import PretrainedTokenizer
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 HEADER = "text;label_name"
 
 _LOG = logging.getLogger("deltagclip_cli")
+_WINDOW = 50  # batches whose texts are sorted together
 _FORMAT = 1  # of the kept file; part of its name
 _KEPT = "the tokens"
 
@@ -137,3 +140,58 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 
 def _bad_line(place: str, fault: str) -> DataError:
     return DataError(f"{place}: {fault}.\n  {_ADVICE}")
+
+
+class TokenBatches:
+    """Batches of one split of tokens, of texts that are about equally long.
+
+    What a network computes for padding is wasted, and texts differ in length severalfold. So the
+    order is cut into windows of 50 batches; within a window texts go into batches by their length,
+    and then all batches are shuffled. Epochs so differ as orders do, while hardly a token of
+    padding is left. Which batches there are follows from the order alone.
+    """
+
+    def __init__(
+        self, split: Split, *, batch_size: int, device: torch.device, padding: int
+    ) -> None:
+        self.samples = len(split)
+        self.sizes = batch_sizes(self.samples, batch_size)
+        self.steps = len(self.sizes)
+        self._batch_size = batch_size
+        self._device = device
+        self._tokens, self._targets = split.inputs, split.targets
+        self._lengths = _lengths(split.inputs, padding).cpu()
+
+    def iterate(
+        self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield tokens ``(B, L)``, int64, and targets ``(B,)`` of one pass from a batch on.
+
+        Without an ``order``, which is a permutation on the CPU, the longest texts come first. The
+        generator is not used: nothing here is random but the order.
+        """
+        for index in self._batches(order)[start:]:
+            longest = int(self._lengths[index].max())
+            index = index.to(self._tokens.device)
+            tokens = self._tokens[:, :longest].index_select(0, index)
+            targets = self._targets.index_select(0, index)
+            yield tokens.to(self._device).long(), targets.to(self._device)
+
+    def _batches(self, order: Tensor | None) -> list[Tensor]:
+        """The samples of each batch."""
+        if order is None:
+            by_length = self._lengths.argsort(descending=True, stable=True)
+            return list(torch.split(by_length, self._batch_size))
+        batches: list[Tensor] = []
+        for window in torch.split(order, _WINDOW * self._batch_size):
+            by_length = window[self._lengths[window].argsort(stable=True)]
+            batches += torch.split(by_length, self._batch_size)
+        *full, last = batches  # which may be smaller, and stays where it is
+        generator = torch.Generator().manual_seed(zlib.crc32(order.numpy().data))
+        return [full[i] for i in torch.randperm(len(full), generator=generator)] + [last]
+
+
+def _lengths(tokens: Tensor, padding: int) -> Tensor:
+    """The number of tokens ``(N,)`` up to the last that is not padding, at least 1."""
+    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    return (places * (tokens != padding)).amax(dim=1).clamp(min=1)

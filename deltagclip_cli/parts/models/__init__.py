@@ -65,6 +65,7 @@ TABLE = Catalogue(
     "model",
     {
         "bert": "deltagclip_cli.parts.models.bert:bert",
+        "gpt": "deltagclip_cli.parts.models.gpt:gpt",
         "kan": "deltagclip_cli.parts.models.kan:kan",
         "mlp": "deltagclip_cli.parts.models.mlp:mlp",
         "resnet18": "deltagclip_cli.parts.models.resnet:resnet18",
@@ -73,14 +74,24 @@ TABLE = Catalogue(
         "vit_tiny": "deltagclip_cli.parts.models.vit:vit_tiny",
         "wide_mlp": "deltagclip_cli.parts.models.wide_mlp:wide_mlp",
     },
-    # The last four are torchvision's; see build for what they are set to.
+    # The last five are torchvision's; see build for what they are set to.
     supplied=frozenset(
-        {"shape", "classes", "num_classes", "weights", "progress", "aux_logits", "init_weights"}
+        {
+            *("shape", "classes", "vocabulary"),
+            *("num_classes", "weights", "progress", "aux_logits", "init_weights"),
+        }
     ),
-    offered=frozenset({"shape", "classes", "channels", "targets_shape"}),
+    offered=frozenset(
+        {"shape", "classes", "channels", "targets_shape", "vocabulary", "window", "padding"}
+    ),
+    if_required=frozenset({"vocabulary", "window", "padding"}),
     installed=partial(_registered, "torchvision"),
     unlisted={"timm": partial(_registered, "timm")},
     bounds={
+        "gpt.dropout": {"ge": 0, "lt": 1},
+        "gpt.heads": {"ge": 1},
+        "gpt.layers": {"ge": 1, "le": 1_000},
+        "gpt.width": {"ge": 1},
         "kan.grid": {"ge": 1, "le": 1_000},
         "kan.order": {"ge": 1, "le": 10},
         "vae.hidden": {"ge": 1},
@@ -96,16 +107,21 @@ def build(
     shape: Any,
     classes: int | None,
     targets_shape: Any = (),
+    vocabulary: int | None = None,
+    padding: int | None = None,
 ) -> nn.Module:
     """Build a model, on the CPU, in the default dtype, for the sizes of the data.
 
     It is given those of them that it names, as ``shape``, ``channels`` (the first of a shape),
-    ``classes`` and ``targets_shape``.
+    ``classes`` and ``targets_shape``; for tokens also ``vocabulary``, ``window`` (the longest
+    input) and ``padding``, where it has no default for them.
 
     Args:
         shape: of one input, ``(C, H, W)`` or ``(D,)``, or a tree of shapes.
         classes: how many there are; None if the targets are no classes.
         targets_shape: of one target, ``()`` for a class, or a tree of shapes.
+        vocabulary: how many tokens there are; None if inputs are no tokens.
+        padding: the token that inputs are filled up with; None for none.
 
     Raises:
         UsageError: it refuses the sizes or its options, fails, or is nothing that can be trained.
@@ -115,6 +131,8 @@ def build(
     sizes = {"shape": shape, "classes": classes, "targets_shape": targets_shape}
     if isinstance(shape, tuple) and shape and isinstance(shape[0], int):
         sizes["channels"] = shape[0]
+    if vocabulary is not None:
+        sizes |= {"vocabulary": vocabulary, "window": shape[0], "padding": padding}
     supplied = {name: size for name, size in sizes.items() if size is not None}
     prefix, _, short = model.name.rpartition(":")
     usual = {**_CONVENTIONS.get(prefix, {}), **_LOGITS_ONLY.get(short, {})}

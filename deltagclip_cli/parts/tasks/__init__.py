@@ -9,7 +9,7 @@ as a perplexity, exp of the mean loss.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import Catalogue
 
@@ -21,6 +21,7 @@ TABLE = Catalogue(
     {
         "autoencode": "deltagclip_cli.parts.tasks.autoencode:Autoencode",
         "classify": "deltagclip_cli.parts.tasks.classify:Classify",
+        "language_model": "deltagclip_cli.parts.tasks.language_model:LanguageModel",
         "regress": "deltagclip_cli.parts.tasks.regress:Regress",
         "supervised": "deltagclip_cli.parts.tasks.supervised:Supervised",
     },
@@ -35,6 +36,7 @@ TABLE = Catalogue(
 METRICS = {
     "autoencode": ("reconstruction", "divergence"),
     "classify": ("accuracy",),
+    "language_model": ("perplexity",),
     "regress": ("mae", "rmse", "r2"),
 }
 """What our tasks measure besides the loss, by their names."""
@@ -77,6 +79,11 @@ class Loss:
     # of samples weighs every sample the same. Always ``"loss"``; a classifier adds ``"accuracy"``,
     # the number of right answers.
     sums: dict[str, Tensor]
+
+
+def logits_of(outputs: Any) -> Any:
+    """Return the logits of what a model returns, as those of transformers have them."""
+    return getattr(outputs, "logits", outputs)
 
 
 def with_derived(task: object, means: dict[str, float]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.tasks import Loss
+from deltagclip_cli.parts.tasks import Loss, logits_of
 
 
 class Classify:
@@ -47,7 +47,7 @@ class Classify:
 
     def __call__(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Loss:
         """Apply the model to inputs ``(B, ...)`` and compare its logits with classes ``(B,)``."""
-        outputs = model(inputs)
+        outputs = logits_of(model(inputs))
         if not isinstance(outputs, Tensor):
             raise UsageError(
                 f"task classify needs a model that returns logits (B, classes), got a "
