@@ -25,6 +25,7 @@ ROOMS = [
     "results",
     "theory",
     "training",
+    "conformance",
     "plan",
     "terminal",
     "launch",

@@ -272,10 +272,10 @@ class Stepper:
         """
         state: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
         if inner := dict(_inner(self.optimizer)):
-            kept = {id(leaf) for _, leaf in _leaves(state)}
+            kept = {id(leaf) for _, leaf in leaves(state)}
             for name, each in inner.items():
                 tensors = [
-                    leaf for _, leaf in _leaves([*each.state.values()]) if isinstance(leaf, Tensor)
+                    leaf for _, leaf in leaves([*each.state.values()]) if isinstance(leaf, Tensor)
                 ]
                 if any(id(leaf) not in kept for leaf in tensors):
                     state.setdefault("inner", {})[name] = each.state_dict()
@@ -338,8 +338,8 @@ def _inner(optimizer: Any, place: str = "") -> Iterator[tuple[str, Optimizer]]:
 def _load(optimizer: Optimizer, state: Any) -> None:
     """Load the state of an optimizer, in which torch gives numbers the precision of the weights."""
     optimizer.load_state_dict(state)
-    given = dict(_leaves(state))
-    for place, leaf in _leaves(optimizer.state_dict()):
+    given = dict(leaves(state))
+    for place, leaf in leaves(optimizer.state_dict()):
         exact = given.get(place)
         if isinstance(leaf, Tensor) and isinstance(exact, Tensor) and leaf.dtype != exact.dtype:
             leaf.data = exact.to(leaf.device)
@@ -447,7 +447,7 @@ def check_state(part: str, state: Any) -> None:
         part: what it is called in the message.
     """
     known = {Tensor, nn.Parameter, bool, int, float, str, type(None)}
-    for place, value in _leaves(state, "state_dict()"):
+    for place, value in leaves(state, "state_dict()"):
         if type(value) in known:
             continue
         try:
@@ -470,15 +470,15 @@ def _loaded(value: Any) -> Any:
     return torch.load(file, weights_only=True)
 
 
-def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """Yield all that dictionaries, lists and tuples hold, their keys too, each with its place."""
     if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections"):
         yield place, type(value)()
         for key, each in value.items():
             yield f"the keys of {place}", key
-            yield from _leaves(each, f"{place}[{key!r}]")
+            yield from leaves(each, f"{place}[{key!r}]")
     elif type(value) in (list, tuple):
         for number, each in enumerate(value):
-            yield from _leaves(each, f"{place}[{number}]")
+            yield from leaves(each, f"{place}[{number}]")
     else:
         yield place, value

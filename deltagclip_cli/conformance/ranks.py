@@ -1,0 +1,136 @@
+"""Tests of an optimizer in two processes that train together, under DDP and FSDP2."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deltagclip_cli.conformance.conformance_test import (
+    Broken,
+    InapplicableError,
+    conformance_test,
+    raised_by,
+)
+from deltagclip_cli.conformance.subject import (
+    Subject,
+    evaluating,
+    need_close,
+    need_same,
+    seeded,
+    trained,
+    weights_of,
+)
+
+GROUP = "Use"
+WORLD = 2
+_STEPS = 3
+_ROWS = 8  # of a batch, half for each
+
+
+def spread(network: nn.Module, kind: str) -> nn.Module:
+    """Return a network for several processes."""
+    if kind == "ddp":
+        return nn.parallel.DistributedDataParallel(network)
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    fully_shard(network, mesh=init_device_mesh("cpu", (WORLD,)))
+    return network
+
+
+def _train_together(subject: Subject, kind: str, rank: int, folder: str) -> None:
+    """Train in one of two processes, and leave the weights, or what went wrong, in a file."""
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    said: Any
+    try:
+        warnings.simplefilter("ignore")
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD
+        )
+        network = subject.network(torch.float64)
+        model = spread(network, kind)
+        stepper = subject.make(network)
+        half = _ROWS // WORLD
+        rows = slice(half * rank, half * rank + half)
+        torch.manual_seed(rank)  # as the workers that draw samples do
+        for step in range(_STEPS):
+            stepper.step(evaluating(model, step, rows))
+        said = weights_of(network)
+        dist.destroy_process_group()
+    except Exception as error:
+        said = raised_by(error.__cause__ or error)
+    torch.save(said, Path(folder) / f"{rank}.part")
+    os.replace(Path(folder) / f"{rank}.part", Path(folder) / f"{rank}.pt")
+    os._exit(0)
+
+
+def together(subject: Subject, kind: str) -> list[torch.Tensor]:
+    """Return the weights that each of two processes ends with.
+
+    Raises:
+        Broken: one of them failed.
+    """
+    context = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory() as folder:
+        workers = [
+            context.Process(target=_train_together, args=(subject, kind, rank, folder))
+            for rank in range(WORLD)
+        ]
+        for worker in workers:
+            worker.start()
+        answers: list[Any] = []
+        for rank, worker in enumerate(workers):
+            file = Path(folder) / f"{rank}.pt"
+            worker.join()
+            if not file.exists():
+                raise Broken(f"process {rank} of {WORLD} ended with code {worker.exitcode}")
+            answers.append(torch.load(file, weights_only=True))
+            if isinstance(answers[-1], str):
+                for other in workers:
+                    other.kill()
+                    other.join()
+                raise Broken(f"{answers[-1]}, in process {rank} of {WORLD}")
+    return answers
+
+
+def _need_alike(subject: Subject, kind: str, name: str) -> None:
+    if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
+        raise InapplicableError("torch was built without gloo")
+    subject.refusal  # noqa: B018 - found out once, before there are two processes
+    first, second = together(subject, kind)
+    need_same(first, second, f"under {name} process 0 and process 1 end")
+    network = subject.network(torch.float64)
+    with seeded(0):
+        trained(subject.make(network), network, range(_STEPS))
+    need_close(first, weights_of(network), f"under {name}, and in one process", 1e-5)
+
+
+@conformance_test(GROUP, "DDP", seconds=40.0)
+def ddp(subject: Subject) -> None:
+    """Two processes under DistributedDataParallel end with the weights of one process.
+
+    Otherwise the copies of the network drift apart, for random numbers or a norm of each its own.
+    """
+    _need_alike(subject, "ddp", "DDP")
+
+
+@conformance_test(GROUP, "FSDP2", seconds=40.0)
+def fsdp2(subject: Subject) -> None:
+    """Two processes under fully_shard end with the weights of one process.
+
+    A norm or a factorisation over a shard is not that of the whole, and nobody is told.
+    """
+    _need_alike(subject, "fsdp", "FSDP2")
+
+
+TESTS = (ddp, fsdp2)
