@@ -42,6 +42,7 @@ from deltagclip_cli.source.signatures import REQUIRED, UNKNOWN, Option, Signatur
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.faults import (
     Where,
+    collected,
     explained,
     faults_of,
     naming_legal_options,
@@ -231,12 +232,11 @@ class Component(Frozen):
         options = {key: item for key, item in value.items() if key not in (*common, "name")}
         faults: list[InitErrorDetails] = []
         folder = info.context if isinstance(info.context, CodeFolder) else CodeFolder()
-        try:
-            if info.context != AS_WRITTEN:
+        if info.context != AS_WRITTEN:
+            with collected(faults, ()):
                 name, options = cls._resolved(name, options, folder)
+            if not any(fault["loc"] == ("name",) for fault in faults):
                 common = cls._common_resolved(name, options, common, folder, faults)
-        except ValidationError as error:
-            faults += faults_of(error)
         try:
             component = handler({**common, "name": name, "options": options})
             component._folder = folder

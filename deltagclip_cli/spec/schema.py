@@ -17,7 +17,6 @@ from pydantic import (
     PositiveInt,
     Tag,
     TypeAdapter,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -25,8 +24,8 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import load_target, shortened, synonym
-from deltagclip_cli.spec.component import EXTRA, Component, OptionChecker, SpecSection
-from deltagclip_cli.spec.faults import Where, collected, explained, faults_of, raised, refused
+from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
+from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
     EACH_SEED,
@@ -41,14 +40,13 @@ from deltagclip_cli.spec.grid import (
     read_search,
     role,
 )
+from deltagclip_cli.spec.groups import checked_group
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 from deltagclip_cli.spec.theorem import (
-    AUTO,
     DESCENTS,
     Obstacle,
     obstacles,
     obstacles_of,
-    wants_auto,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +71,9 @@ def _classifying(value: object) -> object:
     """Take options of a task that is not named for those of the task that is the default."""
     return {"name": "classify", **value} if isinstance(value, dict) else value
 
+
+AUTO = "auto"
+"""As a learning rate: 1/β, with β the largest eigenvalue of the Hessian at the first weights."""
 
 SUPERVISED = "supervised"
 """The task whose loss and metrics are parts of their own."""
@@ -249,15 +250,6 @@ class Schedule(Component):
     unit: Literal["epoch", "step"] = "epoch"
 
 
-_PATTERNS: TypeAdapter[list[str]] = TypeAdapter(
-    Annotated[
-        list[Annotated[str, Field(min_length=1)]],
-        BeforeValidator(_as_list),
-        Field(min_length=1),
-    ]
-)
-
-
 class Optimizer(Component):
     """An optimizer with its hyper-parameters, and a schedule that replaces the experiment's.
 
@@ -282,7 +274,7 @@ class Optimizer(Component):
     ) -> dict[Any, Any]:
         """Check what each group has of its own like the options of the optimizer."""
         written = common.get("groups")
-        if not isinstance(written, dict) or not all(isinstance(v, dict) for v in written.values()):
+        if not isinstance(written, dict):
             return common
         checker = cls._checker(name, folder)
         first = checker.first
@@ -290,44 +282,16 @@ class Optimizer(Component):
             reason = f"{name} is given the {first} itself, and makes its groups on its own."
             faults.append(explained(f"no groups: {reason}", "leave them out", ("groups",)))
             return common
-        groups: dict[Any, Any] = {}
+        groups = dict(written)
         for label, each in written.items():
             with collected(faults, ("groups", label)):
-                groups[label] = _group(label, each, checker, options)
+                if isinstance(each, dict):  # for all else pydantic has the words
+                    groups[label] = checked_group(name, label, each, checker, options)
         return {**common, "groups": groups}
 
     def plain(self) -> dict[str, Any]:
         """Return what changes the numbers but the schedule, since a trial has the one in force."""
         return {key: value for key, value in super().plain().items() if key != "schedule"}
-
-
-def _group(
-    label: str, written: dict[Any, Any], checker: OptionChecker, options: dict[str, Any]
-) -> dict[str, Any]:
-    """Check a group of parameters: its patterns, and its options beside those of all others."""
-    faults: list[InitErrorDetails] = []
-    own = {key: value for key, value in written.items() if key != "match"}
-    match: list[str] = []
-    if "match" not in written:
-        hint = 'write which parameters they are by their names: match: ["*.bias", "*norm*"]'
-        faults.append(explained(f"group '{label}' has no match.", hint))
-    else:
-        with collected(faults, ("match",)):
-            match = _PATTERNS.validate_python(written["match"], strict=True)
-    if not own:
-        hint = "give it an option of its own, such as weight_decay: 0, or leave it out"
-        faults.append(explained(f"group '{label}' differs in no option.", hint))
-    if own.get("lr") == AUTO:
-        hint = "write a number, or lr: auto for the whole optimizer"
-        faults.append(explained("a group has no lr: auto of its own.", hint, ("lr",)))
-    checked: dict[str, Any] = {}
-    try:
-        checked = checker.checked({**options, **own})
-    except ValidationError as error:
-        faults += [each for each in faults_of(error) if each["loc"][0] in own]
-    if faults:
-        raise raised(faults)
-    return {"match": match, **{key: checked[key] for key in own if key in checked}}
 
 
 class CertificateSettings(SpecSection):
@@ -491,7 +455,7 @@ def setting_named(word: str) -> str | None:
     sections: dict[str, list[str]] = {
         "": list(Experiment.model_fields),
         "data": [*Data.common(), *Data.table().limited()],
-        "optimizers.LABEL": [*Optimizer.table().limited(), "betas"],
+        "optimizers.LABEL": [*Optimizer.table().limited(), "betas", "clip_grad_norm", "groups"],
         "model": Model.table().limited(),
         "task": ["loss", "reduction"],
         "schedule": [*Schedule.common(), "milestones", "factor"],
@@ -502,3 +466,8 @@ def setting_named(word: str) -> str | None:
         if option is not None:
             return f"{section}.{option}" if section else option
     return None
+
+
+def wants_auto(optimizer: Optimizer) -> bool:
+    """Return whether the learning rate is to be found out."""
+    return optimizer.options.get("lr") == AUTO

@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.schema import Optimizer, TrialSettings
-
-AUTO = "auto"
-"""As a learning rate: 1/β, with β the largest eigenvalue of the Hessian at the first weights."""
+    from deltagclip_cli.spec.schema import TrialSettings
 
 DESCENTS = ("delta_gclip", "gclip", "sgd")
-"""Optimizers for which it means something."""
+"""Optimizers for which lr: auto means something."""
 
 
 class Obstacle(NamedTuple):
@@ -57,8 +54,3 @@ def obstacles_of(key: str, value: Any) -> Iterator[Obstacle]:
         case "precision" if value not in ("fp64", "fp32"):
             reason = f"{value} rounds so coarsely that the least eigenvalues cannot be told."
             yield Obstacle("precision", reason, "write precision: fp64, or fp32")
-
-
-def wants_auto(optimizer: Optimizer) -> bool:
-    """Return whether the learning rate is to be found out."""
-    return optimizer.options.get("lr") == AUTO

@@ -117,8 +117,8 @@ def members(groups: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> di
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(
                     f"groups: the pattern '{pattern}' of {label} matches no parameter that is "
-                    f"trained{nearest(pattern, names)}.\n"
-                    f"  There are {listed(names)}; * stands for any letters, dots too."
+                    f"trained.\n  There are {listed(names)}; * stands for any letters, dots "
+                    f"too{nearest(pattern, names)}."
                 )
     return {label: each for label, each in found.items() if each}
 

@@ -30,7 +30,7 @@ from deltagclip_cli.parts.models import build, reads_texts
 from deltagclip_cli.parts.nested import Tree, map_tree
 from deltagclip_cli.parts.tasks.outcome import check_task
 from deltagclip_cli.spec.component import Component
-from deltagclip_cli.spec.theorem import wants_auto
+from deltagclip_cli.spec.schema import wants_auto
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import (
     check_batch_size,
