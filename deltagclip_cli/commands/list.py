@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import Catalogue, UsageError, load_target, printable
+from deltagclip_cli.core import Catalogue, UsageError, listed, load_target, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Row = dict[str, str | list[str]]
+Row = dict[str, Any]
 
 
 class Kind(StrEnum):
@@ -38,28 +39,47 @@ _TABLES = {
     Kind.SCHEDULES: "deltagclip_cli.parts.schedules:TABLE",
     Kind.AUGMENTATIONS: "deltagclip_cli.parts.datasets:AUGMENTATIONS",
 }
+# Of which packages have some that are known by what they make.
+_KINDS = (Kind.MODELS, Kind.OPTIMIZERS, Kind.SCHEDULES)
 
 
 def list_components(
     kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.EXPERIMENTS,
     spec: options.Spec = options.SPEC,
     tags: options.Tags = None,
+    package: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--package",
+            metavar="PACKAGE",
+            help="Of an installed package: its models, optimizers or schedules; repeatable.",
+        ),
+    ] = None,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the experiments of a file, or the parts that they can be made of."""
+    """List the experiments of a file, or the parts that they can be made of.
+
+    With --package, what an installed package offers, with the name that a spec gives it. Its source
+    is read, and nothing of it is run.
+    """
     from deltagclip_cli.terminal.console import print_json
 
     if kind is Kind.EXPERIMENTS:
         rows = _experiments(spec, tags or ())
     elif tags:
         raise UsageError(f"--tag: experiments have tags, and {kind.value} have none.")
+    elif package and kind not in _KINDS:
+        words = listed(_KINDS)
+        raise UsageError(f"--package: {words} of packages can be listed, not {kind.value}.")
+    elif package:
+        rows = [row for each in package for row in _of_package(each, kind)]
     else:
         rows = _components(_TABLES[kind])
     if as_json:
         print_json(rows)
     else:
-        print_listing(rows)
+        print_listing(_as_lines(rows) if package else rows)
 
 
 def _experiments(path: Path, tags: Sequence[str]) -> list[Row]:
@@ -74,6 +94,43 @@ def _experiments(path: Path, tags: Sequence[str]) -> list[Row]:
             "figure": experiment.figure,
         }
         for name, experiment in load_spec(path, tags=tags).experiments.items()
+    ]
+
+
+def _of_package(package: str, kind: Kind) -> list[Row]:
+    from deltagclip_cli.source.offered import offered
+
+    table: Catalogue = load_target(_TABLES[kind])
+    offers = offered(package, table.kind)
+    if not offers:
+        raise UsageError(f"{package} offers no {kind.value}, as far as its source tells.")
+    return [
+        {
+            "name": offer.name,
+            "about": offer.signature.summary,
+            "role": offer.role,
+            **offer.options(table.positional, table.offered),
+        }
+        for offer in offers
+    ]
+
+
+def _as_lines(rows: Sequence[Row]) -> list[Row]:
+    """Return rows of parts of packages as they are shown: each option with its default."""
+    return [
+        {
+            "name": row["name"],
+            "about": ": ".join(filter(None, (row["role"], row["about"]))),
+            "options": [
+                f"{name}={json.dumps(row['defaults'][name], default=str)}"
+                if name in row["defaults"]
+                else f"{name} (needed)"
+                if name in row["needed"]
+                else name
+                for name in row["options"]
+            ],
+        }
+        for row in rows
     ]
 
 

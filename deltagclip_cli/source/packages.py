@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import pkgutil
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import (
@@ -14,11 +15,28 @@ from importlib.metadata import (
 )
 from pathlib import Path
 
-from deltagclip_cli.core import UsageError
+from deltagclip_cli.core import UsageError, nearest
 
 _SITES = {"site-packages", "dist-packages"}
 _DIGITS = 12
 _OURS = __name__.partition(".")[0]
+
+# What pip calls packages that have optimizers or models. Of no other name is it sure that what pip
+# would install by it is what was meant.
+_KNOWN_TO_PIP = {
+    "bitsandbytes": "bitsandbytes",
+    "dadaptation": "dadaptation",
+    "datasets": "datasets",
+    "heavyball": "heavyball",
+    "lion_pytorch": "lion-pytorch",
+    "prodigyopt": "prodigyopt",
+    "pytorch_optimizer": "pytorch-optimizer",
+    "schedulefree": "schedulefree",
+    "timm": "timm",
+    "torch_optimizer": "torch-optimizer",
+    "torchvision": "torchvision",
+    "transformers": "transformers",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +68,29 @@ def installed(module: str) -> Installed:
     found = _distribution_of(top) if _is_site(root) else None
     version = None if found is None else _version_of(found)
     return Installed(top if found is None else found.metadata["Name"], version, root)
+
+
+def how_to_install(module: str) -> str:
+    """Return what to do about a module that is not there: install its package, or its right name.
+
+    Without a full stop. If the package is installed, it names modules of a near name.
+    """
+    top = module.partition(".")[0]
+    root = _root_of(top)
+    if root is not None:
+        beside = root.joinpath(*module.split(".")[:-1])
+        names = [each.stem for each in beside.glob("[!_]*") if each.stem.isidentifier()]
+        near = nearest(module.rpartition(".")[2], sorted(names))
+        return near.removeprefix(" - ") or "correct the name"
+    if top in _KNOWN_TO_PIP:
+        return f"pip install {_KNOWN_TO_PIP[top]}"
+    near = nearest(top, sorted({*_KNOWN_TO_PIP, *_top_levels()}))
+    return f"install it, or correct the name{near}"
+
+
+def _top_levels() -> set[str]:
+    """Return the names of all packages that can be imported."""
+    return {each.name for each in pkgutil.iter_modules() if not each.name.startswith("_")}
 
 
 @cache

@@ -23,6 +23,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from deltagclip_cli.core import UsageError, listed, nearest, shortened
 from deltagclip_cli.source.definitions import Definition, Found, look_up
 from deltagclip_cli.source.modules import Module, find_module, own_module
+from deltagclip_cli.source.packages import how_to_install
 from deltagclip_cli.source.products import DATASET, MODULE, OPTIMIZER, SCHEDULE, is_made_by
 from deltagclip_cli.source.signatures import Signature, signature_of
 
@@ -275,13 +276,13 @@ def _check_package(
             module = find_module(home)
         except LookupError as error:
             file = f"{home.replace('.', '/')}.py"
-            hint = "install it, or correct the name"
+            hint = how_to_install(home)
             if (folder / file).is_file():
                 hint = f"a part in a file is named as {file}:{name}"
             raise ReferenceRefusedError(f"{error}.", hint) from None
         found = _found(module, name)
         if not found:
-            near = nearest(name, sorted(_public_names(module))).removeprefix(" - ")
+            near = nearest(name, sorted(public_names(module))).removeprefix(" - ")
             hint = near or "name a class or a function that its source defines"
             raise ReferenceRefusedError(f"there is no '{name}' in {home}.", hint)
         for definition in found:
@@ -290,12 +291,12 @@ def _check_package(
         return signature_of(found[0])
 
 
-def _public_names(module: Module, depth: int = 3) -> set[str]:
+def public_names(module: Module, depth: int = 3) -> set[str]:
     """Return the names that may be asked for in a module, those that stars bring too."""
     names = {each for each in module.exported or module.names if not each.startswith("_")}
     for star in module.stars if depth else ():
         with suppress(LookupError):
-            names |= _public_names(module.origin(star), depth - 1)
+            names |= public_names(module.origin(star), depth - 1)
     return names
 
 
@@ -306,7 +307,7 @@ def _check_installed(found: Found, reference: PackageReference, kind: str) -> No
         raise ReferenceRefusedError(
             f"{home}:{name} is a module.", f"name a part in it: {found.name}:NAME"
         )
-    if found.module.top != home.partition(".")[0]:
+    if found.module.top != home.partition(".")[0] and not _is_class_of_torch(found, kind):
         raise ReferenceRefusedError(
             f"'{name}' is not defined in {home}, but in {found.module.name}.",
             f"name it where it is defined: {found.module.name}:{name}",
@@ -323,6 +324,13 @@ def _check_installed(found: Found, reference: PackageReference, kind: str) -> No
         raise ReferenceRefusedError(
             f"{home}:{name} makes no {kind}, as far as its source tells.", _WRAP
         )
+
+
+def _is_class_of_torch(found: Definition, kind: str) -> bool:
+    """Return whether it is one that packages may hand on, as timm.optim does with AdamW."""
+    made = _KINDS.get(kind)
+    is_class = found.module.top == "torch" and isinstance(found.node, ast.ClassDef)
+    return is_class and made is not None and is_made_by(found, made)
 
 
 def _takes_what_is_supplied(found: Definition, kind: str) -> bool:

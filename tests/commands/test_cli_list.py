@@ -130,3 +130,21 @@ def test_a_reader_that_has_enough_ends_a_command_quietly() -> None:
         assert done.stdout is not None and done.stderr is not None
         done.stdout.close()
         assert done.stderr.read() == b""
+
+
+def test_what_a_package_offers_is_listed_with_its_defaults(deltagclip: Invoke) -> None:
+    shown = deltagclip("list", "optimizers", "--package", "torch.optim", "--package", "rich")
+    assert shown.exit_code == 2
+    assert "rich offers no optimizers" in shown.stderr
+    lines = deltagclip("list", "optimizers", "--package", "torch.optim").stdout.splitlines()
+    adam = next(line for line in lines if line.startswith("torch.optim:Adam\t"))
+    assert "lr=0.001, betas=[0.9, 0.999]" in adam
+    rows = json.loads(deltagclip("list", "optimizers", "--package", "torch.optim", "--json").stdout)
+    assert {row["name"]: row["role"] for row in rows}["torch.optim:Optimizer"] == "base class"
+    assert next(row for row in rows if row["name"] == "torch.optim:SGD")["defaults"]["lr"] == 1e-3
+
+
+def test_only_what_is_known_by_what_it_makes_is_listed_of_packages(deltagclip: Invoke) -> None:
+    refused = deltagclip("list", "tasks", "--package", "torch")
+    assert refused.exit_code == 2
+    assert "models, optimizers and schedules of packages can be listed, not tasks" in refused.stderr

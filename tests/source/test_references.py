@@ -111,7 +111,9 @@ def test_all_that_a_file_defines_may_be_named(folder: Path, name: str, kind: str
         ("functools:partial", "functools is a module of Python itself", "installed packages"),
         ("torch.optim:Adm", "there is no 'Adm' in torch.optim.", "did you mean 'Adam'?"),
         ("torchvision.models:VGGG", "no 'VGGG' in torchvision.models.", "did you mean 'VGG'?"),
-        ("torch.optim.adams:Adam", "there is no source file of torch.optim.adams.", "install"),
+        ("torch.optim.adams:Adam", "no source file of torch.optim.adams.", "did you mean 'adam'?"),
+        ("heavybal:SOAP", "the package heavybal is not installed.", "did you mean 'heavyball'?"),
+        ("lion_pytorch:Lion", "package lion_pytorch is not", "pip install lion-pytorch"),
     ],
 )
 def test_a_wrong_name_is_answered_with_what_there_is(
