@@ -21,6 +21,7 @@ TABLE = Catalogue(
     {
         "cifar10": "deltagclip_cli.parts.datasets.torchvision_sets:cifar10",
         "cifar100": "deltagclip_cli.parts.datasets.torchvision_sets:cifar100",
+        "csv": "deltagclip_cli.parts.datasets.tabular:csv",
         "emotion": "deltagclip_cli.parts.datasets.emotion:emotion",
         "fashion_mnist": "deltagclip_cli.parts.datasets.torchvision_sets:fashion_mnist",
         "image_folder": "deltagclip_cli.parts.datasets.image_folder:image_folder",
@@ -32,6 +33,7 @@ TABLE = Catalogue(
     supplied=frozenset({"root", "image_size", "download"}),
     offered=frozenset({"folder", "download"}),
     bounds={
+        "csv.data_seed": {"ge": 0},
         "emotion.max_length": {"ge": 3},
         "sphere.classes": {"ge": 2},
         "sphere.data_seed": {"ge": 0},

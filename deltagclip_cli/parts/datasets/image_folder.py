@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -26,6 +26,7 @@ from deltagclip_cli.parts.datasets.dataset import (
     described,
 )
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
+from deltagclip_cli.parts.datasets.splits import inside
 
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 2  # of the cache file; part of its name
@@ -67,13 +68,13 @@ class Listing:
 
 def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
     """The folder, whose listing says which images are meant, and those images, if they are kept."""
-    cache = _listing(_inside(root, path)).cache(root, image_size)
+    cache = _listing(inside(root, path, "image_folder", "folder", "images")).cache(root, image_size)
     return [path, *([str(cache.relative_to(root))] if cache.is_file() else [])]
 
 
 def _outline(root: Path, image_size: int | None, *, path: str) -> Outline | None:
     """Return the outline, as far as the listing tells it; None if nothing says the size."""
-    folder = _inside(root, path)
+    folder = inside(root, path, "image_folder", "folder", "images")
     if image_size is None or not folder.is_dir():
         return None
     there = _listing(folder)
@@ -100,7 +101,7 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
         DataError: a folder is missing or empty, the classes of the two splits differ, an image is
             broken, too large or no file at all, or the images differ in size.
     """
-    folder = _inside(root, path)
+    folder = inside(root, path, "image_folder", "folder", "images")
     there = _listing(folder)
     cache = there.cache(root, image_size)
     content = load_kept(cache, _KEPT)
@@ -112,16 +113,6 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
         for split, files in (("train", there.train), ("test", there.test))
     )
     return Dataset(train, test, len(there.classes), tuple(content["mean"]), tuple(content["std"]))
-
-
-def _inside(root: Path, path: str) -> Path:
-    pure = PurePath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        raise DataError(
-            f"image_folder: path must name a folder inside the data folder (got {path!r}).\n"
-            f"  Put the images into {root} or link them there, and give the path from there."
-        )
-    return root / pure
 
 
 def _listing(folder: Path) -> Listing:

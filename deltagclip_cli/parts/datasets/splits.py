@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -125,6 +126,25 @@ def divided(splits: Mapping[str, Any], data: str) -> Division:
         twice = next(each for each in named.values() if list(named.values()).count(each) > 1)
         raise _refused(data, f"splits names {twice!r} twice")
     return Division(data, named, shares)
+
+
+def inside(root: Path, path: str, data: str, kind: str, content: str) -> Path:
+    """Return what ``path`` means below the data folder, ``root``.
+
+    Args:
+        kind: of it, a file or a folder, for messages as are the other words.
+        content: what the user has there.
+
+    Raises:
+        DataError: it would be elsewhere.
+    """
+    pure = PurePath(path)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        raise DataError(
+            f"{data}: path must name a {kind} inside the data folder (got {path!r}).\n"
+            f"  Put the {content} into {root} or link them there, and give the path from there."
+        )
+    return root / pure
 
 
 def _refused(data: str, fault: str) -> DataError:
