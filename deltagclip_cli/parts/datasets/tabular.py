@@ -20,8 +20,8 @@ from deltagclip_cli.core import DataError, file_status, listed, plural, printabl
 from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Split, described
 from deltagclip_cli.parts.datasets.delimited import (
     Columns,
-    TableFormat,
     Numbers,
+    TableFormat,
     check_columns,
     column_names,
     read_columns,
