@@ -156,9 +156,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     files: list[Path] = []
     decode: Callable[..., Any] = image_folder._decode
 
-    def noted(file: Path, image_size: int | None) -> Any:
+    def noted(file: Path, *others: Any) -> Any:
         files.append(file)
-        return decode(file, image_size)
+        return decode(file, *others)
 
     monkeypatch.setattr(image_folder, "_decode", noted)
     return files

@@ -47,9 +47,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     decode: Callable[..., Any] = module._decode
 
-    def counted(file: Path, image_size: int | None) -> Any:
+    def counted(file: Path, *others: Any) -> Any:
         names.append(file.name)
-        return decode(file, image_size)
+        return decode(file, *others)
 
     monkeypatch.setattr(module, "_decode", counted)
     return names
@@ -417,3 +417,83 @@ def test_the_second_start_of_sixty_thousand_images_takes_about_a_second(real_dat
     assert (len(made.train), len(made.test), made.classes) == (50_000, 10_000, 10)
     # The JPEG files are CIFAR-10's images, whose figures are known, but for what JPEG lost.
     assert made.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=2e-3)
+
+
+def test_a_folder_of_another_name_may_be_the_test_split(root: Path, decoded: list[str]) -> None:
+    usual = image_folder(root, None, path="set")
+    (root / "set/test").rename(root / "set/val")
+    with pytest.raises(DataError, match=re.escape("splits: {test: val}")):
+        image_folder(root, None, path="set")
+    found = image_folder(root, None, path="set", splits={"test": "val"})
+    assert torch.equal(found.test.inputs, usual.test.inputs)
+    assert torch.equal(found.train.inputs, usual.train.inputs)
+    decoded.clear()
+    image_folder(root, None, path="set", splits={"test": "val"})
+    assert decoded == []
+
+
+def test_a_share_of_what_is_trained_on_may_be_validated_on(root: Path) -> None:
+    splits: Any = {"validation": 1 / 3, "test": "test"}
+    found = image_folder(root, None, path="set", splits=splits)
+    assert {name: len(split) for name, split in found.splits.items()} == {
+        "train": 4,
+        "test": 6,
+        "validation": 2,
+    }
+    assert found.validation is not None
+    assert sorted(found.validation.targets.tolist()) == [0, 1]
+    assert (found.mean, found.std) == channel_statistics(found.train.inputs)
+    whole = image_folder(root, None, path="set").train.inputs
+    both = torch.cat([found.train.inputs, found.validation.inputs])
+    assert both.sum() == whole.sum()
+
+
+def test_a_folder_of_classes_is_divided_by_shares(root: Path) -> None:
+    draws = [
+        image_folder(root, None, path="set/train", splits={"test": 1 / 3}, data_seed=seed)
+        for seed in (0, 0, 1, 2, 3)
+    ]
+    assert all((len(each.train), len(each.test)) == (4, 2) for each in draws)
+    assert all(each.test.targets.tolist() == [0, 1] for each in draws)
+    assert torch.equal(draws[0].test.inputs, draws[1].test.inputs)
+    assert any(not torch.equal(draws[0].test.inputs, each.test.inputs) for each in draws[2:])
+    with pytest.raises(DataError, match=r"if it is a split, name it: splits: \{test: test\}"):
+        image_folder(root, None, path="set", splits={"validation": 0.1, "test": 0.2})
+
+
+def test_the_splits_are_known_from_the_listing(root: Path) -> None:
+    outline = image_folder.outline  # type: ignore[attr-defined]
+    splits: Any = {"validation": 1 / 3, "test": "test"}
+    found = outline(root, 8, path="set", splits=splits, channels=1)
+    assert (found.shape, found.train, found.test, found.validation) == ((1, 8, 8), 4, 6, 2)
+    made = image_folder(root, 8, path="set", splits=splits, channels=1)
+    assert made.shape == found.shape
+    (folder, kept) = image_folder.files(  # type: ignore[attr-defined]
+        root, 8, path="set", splits=splits, channels=1
+    )
+    assert folder == "set" and (root / kept).is_file()
+
+
+def test_grey_values_stay_one_channel_where_one_is_asked_for(root: Path) -> None:
+    grey = pixels(1)[:, :, 0]
+    Image.fromarray(grey).save(root / "set/train/ant/0.png")
+    Image.fromarray(GREY[:, :3].repeat(4, axis=0).repeat(3, axis=1)[:8, :8]).save(
+        root / "set/train/ant/1.png"
+    )
+    found = image_folder(root, None, path="set", channels=1)
+    assert found.shape == (1, 8, 8)
+    assert torch.equal(found.train.inputs[0, 0], torch.tensor(grey))
+    assert found.train.inputs[1, 0, 0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1]
+    colour = Image.fromarray(pixels(12)).convert("L")
+    assert torch.equal(found.train.inputs[2, 0], torch.tensor(numpy.array(colour)))
+    assert (found.mean, found.std) == channel_statistics(found.train.inputs)
+    assert image_folder(root, None, path="set").shape == (3, 8, 8)
+
+
+def test_what_is_kept_of_a_plain_folder_has_the_name_that_it_always_had(root: Path) -> None:
+    for number, file in enumerate(sorted((root / "set").rglob("*.png"))):
+        file.write_bytes(file.read_bytes()[:1] * number)
+        os.utime(file, ns=(number, number))
+    cache = module._listing(root, "set").cache(root, 32)
+    kept = "e22858d614240a7bc14887234881411f19589e718a98dc2468cf5c299c7aba5c.pt"
+    assert cache.name == kept

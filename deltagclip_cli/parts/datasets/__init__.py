@@ -35,6 +35,7 @@ TABLE = Catalogue(
     bounds={
         "csv.data_seed": {"ge": 0},
         "emotion.max_length": {"ge": 3},
+        "image_folder.data_seed": {"ge": 0},
         "sphere.classes": {"ge": 2},
         "sphere.data_seed": {"ge": 0},
         "sphere.dimension": {"ge": 2},

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
-from deltagclip_cli.core import DataError, file_status, open_file, printable, subfolders
+from deltagclip_cli.core import (
+    DataError,
+    file_status,
+    listed,
+    open_file,
+    printable,
+    subfolders,
+)
 from deltagclip_cli.parts.datasets.dataset import (
     Dataset,
     Outline,
@@ -26,13 +33,14 @@ from deltagclip_cli.parts.datasets.dataset import (
     described,
 )
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
-from deltagclip_cli.parts.datasets.splits import inside
+from deltagclip_cli.parts.datasets.splits import divided, inside
 
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 2  # of the cache file; part of its name
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _TINY_BYTES = 16 * 1024
 _KEPT = "the decoded images"
+_WORDS = ("image_folder", "folder", "images")  # for messages
 _MOST_PIXELS = 2**24  # of an image that is made larger than what is kept of it
 _ADVICE = "Replace the file or delete it, and run this again."
 
@@ -51,39 +59,67 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Listing:
-    """The image files of both splits, class by class, by name."""
+    """The image files of each split, class by class, by name; those that are drawn, in any order.
 
+    Args:
+        folder: where they are.
+        channels: 3 for red, green and blue, 1 for grey values.
+        splits: those of train, test and perhaps validation, in this order.
+        mark: what the files do not tell of the splits; empty for those of ``train`` and ``test``.
+    """
+
+    folder: Path
+    channels: int
     classes: Sequence[str]
-    train: Sequence[ImageFile]
-    test: Sequence[ImageFile]
+    splits: Mapping[str, Sequence[ImageFile]]
+    mark: str = ""
+
+    @property
+    def files(self) -> list[ImageFile]:
+        """The files of all splits."""
+        return [file for files in self.splits.values() for file in files]
 
     def cache(self, root: Path, image_size: int | None) -> Path:
         """The file of the decoded images, named by all that they depend on."""
-        digest = hashlib.sha256(f"{_FORMAT} {image_size}".encode())
-        for file in (*self.train, *self.test):
+        digest = hashlib.sha256(f"{_FORMAT} {image_size}{self.mark}".encode())
+        for file in self.files:
             name = os.fsencode(file.name)  # which need not be UTF-8
             digest.update(b"\0%b\0%d %d" % (name, file.size_bytes, file.modified_ns))
         return root / ".decoded" / f"{digest.hexdigest()}.pt"
 
 
-def _stored(root: Path, image_size: int | None, *, path: str) -> Sequence[str]:
+def _stored(root: Path, image_size: int | None, *, path: str, **options: Any) -> Sequence[str]:
     """The folder, whose listing says which images are meant, and those images, if they are kept."""
-    cache = _listing(inside(root, path, "image_folder", "folder", "images")).cache(root, image_size)
+    cache = _listing(root, path, **options).cache(root, image_size)
     return [path, *([str(cache.relative_to(root))] if cache.is_file() else [])]
 
 
-def _outline(root: Path, image_size: int | None, *, path: str) -> Outline | None:
+def _outline(root: Path, image_size: int | None, *, path: str, **options: Any) -> Outline | None:
     """Return the outline, as far as the listing tells it; None if nothing says the size."""
-    folder = inside(root, path, "image_folder", "folder", "images")
-    if image_size is None or not folder.is_dir():
+    if image_size is None or not inside(root, path, *_WORDS).is_dir():
         return None
-    there = _listing(folder)
-    shape = (3, image_size, image_size)
-    return Outline(shape, len(there.classes), len(there.train), len(there.test))
+    there = _listing(root, path, **options)
+    shape = (there.channels, image_size, image_size)
+    sizes = {split: len(files) for split, files in there.splits.items()}
+    return Outline(
+        shape,
+        len(there.classes),
+        sizes["train"],
+        sizes["test"],
+        validation=sizes.get("validation", 0),
+    )
 
 
 @described(_outline, _stored)
-def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
+def image_folder(
+    root: Path,
+    image_size: int | None,
+    *,
+    path: str,
+    splits: dict[str, float | str] | None = None,
+    data_seed: int | None = None,
+    channels: Literal[1, 3] | None = None,
+) -> Dataset:
     """Images in ``root/path/{train,test}/CLASS/*``, as RGB; classes in alphabetical order.
 
     Grey values of 16 bits are scaled to 8. Those of 32 bits and of floating point are refused, for
@@ -96,50 +132,103 @@ def image_folder(root: Path, image_size: int | None, *, path: str) -> Dataset:
         image_size: side in pixels: the shorter side of each image is resized to it (bilinear with
             antialiasing), then the centre is cropped. None wants images of one size.
         path: of the data set's folder, relative to ``root``, which it cannot leave.
+        splits: folders in that of the data set, such as ``{test: val}``, where ``train`` is that of
+            training if nothing else is said; or shares of its images, drawn of each class alike,
+            if the folders of classes are in it themselves.
+        data_seed: of that draw; None is 0.
+        channels: 1 for grey values, of colours too, as television weighs them; None is 3.
 
     Raises:
-        DataError: a folder is missing or empty, the classes of the two splits differ, an image is
+        DataError: a folder is missing or empty, the classes of the splits differ, an image is
             broken, too large or no file at all, or the images differ in size.
     """
-    folder = inside(root, path, "image_folder", "folder", "images")
-    there = _listing(folder)
+    there = _listing(root, path, splits, data_seed, channels)
     cache = there.cache(root, image_size)
     content = load_kept(cache, _KEPT)
     if content is None:
-        content = _decode_all(folder, there, image_size)
+        content = _decode_all(there, image_size)
         keep(content, cache, _KEPT)
-    train, test = (
-        Split(content[split], torch.tensor([file.label for file in files]))
-        for split, files in (("train", there.train), ("test", there.test))
+    made = {
+        split: Split(content[split], torch.tensor([file.label for file in files]))
+        for split, files in there.splits.items()
+    }
+    return Dataset(
+        made["train"],
+        made["test"],
+        len(there.classes),
+        tuple(content["mean"]),
+        tuple(content["std"]),
+        validation=made.get("validation"),
     )
-    return Dataset(train, test, len(there.classes), tuple(content["mean"]), tuple(content["std"]))
 
 
-def _listing(folder: Path) -> Listing:
-    train, test = (_classes(folder / split) for split in ("train", "test"))
-    if train != test:
-        only = sorted(set(train) ^ set(test))
-        raise DataError(
-            f"{_shown(folder)}: train and test have different classes; only in one of them: "
-            f"{printable(', '.join(only[:5]))}.\n  Both need the same folders, one for each class."
-        )
-    return Listing(train, _scan(folder, "train", train), _scan(folder, "test", train))
+def _listing(
+    root: Path,
+    path: str,
+    splits: Mapping[str, float | str] | None = None,
+    data_seed: int | None = None,
+    channels: int | None = None,
+) -> Listing:
+    folder, colours = inside(root, path, *_WORDS), channels or 3
+    division = divided(splits or {"train": "train", "test": "test"}, "image_folder")
+    named = dict(division.named)
+    if named:
+        named = {"train": "train", **named}
+    for name in named.values():
+        inside(folder, name, *_WORDS)
+    of_class = {split: _classes(folder, name) for split, name in named.items()}
+    classes = of_class["train"] if named else _classes(folder, "")
+    for split, theirs in of_class.items():
+        if theirs != classes:
+            only = sorted(set(theirs) ^ set(classes))
+            raise DataError(
+                f"{_shown(folder)}: {named['train']} and {named[split]} have different classes; "
+                f"only in one of them: {printable(', '.join(only[:5]))}.\n"
+                "  Both need the same folders, one for each class."
+            )
+    files = {split: _scan(folder, name, classes) for split, name in named.items()}
+    if division.shares:
+        pool = files.get("train") or _scan(folder, "", classes)
+        labels = torch.tensor([file.label for file in pool])
+        drawn = division.drawn(len(pool), data_seed or 0, labels)
+        files |= {split: [pool[n] for n in rows.tolist()] for split, rows in drawn.items()}
+    order: Sequence[str] = ("train", "test", "validation")
+    ordered = {split: files[split] for split in order if split in files}
+    mark = ""
+    if splits is not None or colours != 3:
+        mark = f" {colours} {[(split, len(each)) for split, each in ordered.items()]}"
+    return Listing(folder, colours, classes, ordered, mark)
 
 
-def _classes(folder: Path) -> list[str]:
-    advice = (
-        "image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
-        "(--data DIR or $DELTAGCLIP_DATA)."
-    )
+def _classes(folder: Path, split: str) -> list[str]:
+    place = folder / split
     try:
-        names = subfolders(folder)
+        names = subfolders(place)
     except OSError as error:
-        raise _unreadable(folder, error, advice) from error
+        raise _unreadable(place, error, _expected(folder, split)) from error
     if not names:
         raise DataError(
-            f"{_shown(folder)}: has no folders.\n  It needs one for each class, with images."
+            f"{_shown(place)}: has no folders.\n  It needs one for each class, with images."
         )
     return names
+
+
+def _expected(folder: Path, split: str) -> str:
+    """Return what is to be done about a folder that is not there."""
+    try:
+        there = subfolders(folder)
+    except OSError:
+        return (
+            "image_folder expects PATH/train/CLASS/* and PATH/test/CLASS/* in the data folder "
+            "(--data DIR or $DELTAGCLIP_DATA)."
+        )
+    other = next((each for each in ("val", "valid", "validation", "dev") if each in there), None)
+    if split == "test" and other:
+        return f"Its folder {other} takes that place with splits: {{test: {other}}}"
+    return (
+        f"In {_shown(folder)} there is {printable(listed(there)) if there else 'nothing'}. Name "
+        "the folders of the splits, or shares if these are classes: splits: {test: 0.2}"
+    )
 
 
 def _scan(folder: Path, split: str, classes: Sequence[str]) -> list[ImageFile]:
@@ -150,7 +239,7 @@ def _scan(folder: Path, split: str, classes: Sequence[str]) -> list[ImageFile]:
         try:
             there = sorted(os.listdir(place))
         except OSError as error:
-            advice = "Remove the folder from train and test, or allow it to be read."
+            advice = "Remove the folder from each split, or allow it to be read."
             raise _unreadable(place, error, advice) from error
         images = [
             each for each in there if each.lower().endswith(_SUFFIXES) and not each.startswith(".")
@@ -158,14 +247,19 @@ def _scan(folder: Path, split: str, classes: Sequence[str]) -> list[ImageFile]:
         if not images:
             raise DataError(
                 f"{_shown(place)}: has no images ({', '.join(_SUFFIXES)}).\n"
-                "  Remove the folder from train and test, or put images there."
+                + (
+                    "  Remove the folder from each split, or put images there."
+                    if split
+                    else "  Remove the folder, or put images there; if it is a split, name it: "
+                    f"splits: {{test: {printable(name)}}}"
+                )
             )
         for image in images:
             try:
                 status = file_status(place / image)
             except OSError as error:
                 raise _unreadable(place / image, error, _ADVICE) from error
-            relative = f"{split}/{name}/{image}"
+            relative = "/".join([*([split] if split else []), name, image])
             found.append(ImageFile(relative, label, status.st_size, status.st_mtime_ns))
     return found
 
@@ -178,35 +272,30 @@ def _shown(path: Path) -> str:
     return printable(str(path))
 
 
-def _decode_all(folder: Path, there: Listing, image_size: int | None) -> dict[str, Any]:
-    number = len(there.train) + len(there.test)
-    _LOG.info("decoding %d images in %s", number, _shown(folder))
-    reference = there.train[0].name
-    shape = _decode(folder / reference, image_size).shape
+def _decode_all(there: Listing, image_size: int | None) -> dict[str, Any]:
+    _LOG.info("decoding %d images in %s", len(there.files), _shown(there.folder))
+    first = there.splits["train"][0]
+    shape = _decode(there.folder / first.name, image_size, there.channels).shape
     content: dict[str, Any] = {}
-    for split, files in (("train", there.train), ("test", there.test)):
-        images = _decode_split(folder, files, image_size, reference, shape)
+    for split, files in there.splits.items():
+        images = _decode_split(there, files, image_size, shape)
         content[split] = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     content["mean"], content["std"] = map(list, channel_statistics(content["train"]))
     return content
 
 
 def _decode_split(
-    folder: Path,
-    files: Sequence[ImageFile],
-    image_size: int | None,
-    reference: str,
-    shape: tuple[int, ...],
+    there: Listing, files: Sequence[ImageFile], image_size: int | None, shape: tuple[int, ...]
 ) -> Array:
-    """Images ``(N, H, W, 3)``, all of the shape of the reference."""
+    """Images ``(N, H, W, C)``, all of one shape."""
     images = numpy.empty((len(files), *shape), dtype=numpy.uint8)
 
     def fill(index: int) -> None:
-        image = _decode(folder / files[index].name, image_size)
+        image = _decode(there.folder / files[index].name, image_size, there.channels)
         if image.shape != shape:
             raise DataError(
-                f"{_shown(folder)}: the images differ in size (height x width):\n"
-                f"    {printable(reference)}: {shape[0]} x {shape[1]}\n"
+                f"{_shown(there.folder)}: the images differ in size (height x width):\n"
+                f"    {printable(there.splits['train'][0].name)}: {shape[0]} x {shape[1]}\n"
                 f"    {printable(files[index].name)}: {image.shape[0]} x {image.shape[1]}\n"
                 "  Set image_size in the data to bring all of them to one size."
             )
@@ -220,11 +309,11 @@ def _decode_split(
     return images
 
 
-def _decode(file: Path, image_size: int | None) -> Array:
-    """One image as uint8 ``(H, W, 3)``."""
+def _decode(file: Path, image_size: int | None, channels: int = 3) -> Array:
+    """One image as uint8 ``(H, W, channels)``."""
     try:
         with open_file(file) as content, Image.open(content) as opened:
-            image = _rgb(opened)
+            image = _in_mode(opened, "RGB" if channels == 3 else "L")
     except (MemoryError, _UnfitError) as error:
         raise DataError(f"{_shown(file)}: {error or 'is too large'}.\n  {_ADVICE}") from error
     except Exception as error:  # pillow has no class of its own for a bad file
@@ -233,14 +322,15 @@ def _decode(file: Path, image_size: int | None) -> Array:
         ) from error
     if image_size is not None:
         image = _centre(image, image_size)
-    return numpy.asarray(image)
+    values = numpy.asarray(image)
+    return values if channels == 3 else values[:, :, None]
 
 
 class _UnfitError(Exception):
     """An image can be read, but is nothing to learn from; says why."""
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and image.width * image.height > most:
         raise _UnfitError(f"has {image.width} x {image.height} pixels, which is more than {most:,}")
@@ -248,13 +338,13 @@ def _rgb(image: Image.Image) -> Image.Image:
         bits = image.tag_v2[BITSPERSAMPLE][0] if isinstance(image, TiffImageFile) else 16
         grey, white = numpy.asarray(image, dtype=numpy.uint32), (1 << bits) - 1
         scaled = (grey * 255 + white // 2) // white
-        return Image.fromarray(scaled.astype(numpy.uint8)).convert("RGB")
+        return Image.fromarray(scaled.astype(numpy.uint8)).convert(mode)
     if image.mode in ("I", "F"):
         values = "32 bits" if image.mode == "I" else "floating point"
         raise _UnfitError(
             f"has values of {values}, of which nobody knows which is white; 8 or 16 bits are read"
         )
-    return image.convert("RGB")
+    return image.convert(mode)
 
 
 def _centre(image: Image.Image, size: int) -> Image.Image:
