@@ -34,7 +34,8 @@ from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import make_trial
 from deltagclip_cli.training.assembly import Parts, assemble, find_device
 from deltagclip_cli.training.sinks import Beginning, make_recording
-from deltagclip_cli.training.trainer import Checkpoints, Trainer
+from deltagclip_cli.training.trainer import Trainer
+from deltagclip_cli.training.worker import Checkpoints
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments.yaml"
 SIZES = {"train": 60_000, "t10k": 10_000}

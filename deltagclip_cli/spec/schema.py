@@ -198,6 +198,11 @@ class Task(Component):
             raise raised(faults)
         return name, {**options, "metrics": metrics} if metrics else options
 
+    @property
+    def is_sum(self) -> bool:
+        """True if the sum over samples is minimised, not their mean."""
+        return self.options.get("reduction") == "sum"
+
     @cached_property
     def functions(self) -> tuple[LossFunction, dict[str, Metric]] | None:
         """The loss and the metrics of a supervised task."""
@@ -328,6 +333,7 @@ class TrialSettings(SpecSection):
         default_factory=dict, validate_default=True
     )
     epochs: PositiveInt
+    accumulate: PositiveInt | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     schedule: Schedule | None = None
     log_every: Annotated[PositiveInt | None, NUMBERS_STAY] = None
@@ -376,6 +382,17 @@ class Experiment(TrialSettings):
     @classmethod
     def _read_slurm(cls, written: Any, info: ValidationInfo) -> Slurm:
         return read_slurm(written, info.data.get("optimizers"))
+
+    @model_validator(mode="after")
+    def _check_accumulation(self) -> Self:
+        """Refuse several batches in a step where one has all samples."""
+        if (self.accumulate or 1) > 1 and self.data.batch_size == "full":
+            varied = {key for key, _ in self.grid.values()}
+            if varied.isdisjoint(("accumulate", "data", "data.batch_size")):
+                message = "several batches make a step, but batch_size: full is one of all samples."
+                hint = "write data.batch_size as a number, or leave accumulate out"
+                raise refused(message, hint, ("accumulate",))
+        return self
 
     @model_validator(mode="after")
     def _check_theorem(self) -> Self:

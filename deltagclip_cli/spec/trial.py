@@ -82,7 +82,7 @@ class Trial(TrialSettings):
         return {
             key: each.plain() if isinstance(each, Frozen) else each
             for key, each in parts.items()
-            if key != "code" or each is not None
+            if key not in _UNSAID or each is not None
         }
 
     @cached_property
@@ -109,8 +109,9 @@ class Trial(TrialSettings):
     def _in_order(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """The data of ``trial.yaml``: who it is first, then what is told of every trial."""
         plain = handler(self)
-        if self.code is None:
-            del plain["code"]
+        for name in _UNSAID:
+            if getattr(self, name) is None:
+                del plain[name]
         return {**{name: plain[name] for name in _FIRST if name in plain}, **plain}
 
     def course(self, in_pass: int) -> Course:
@@ -146,8 +147,10 @@ class Trial(TrialSettings):
 
 
 _FIRST = (
-    "experiment", "label", "seed", "epochs", "precision", "model", "data", "task", "optimizer",
+    "experiment", "label", "seed", "epochs", "accumulate", "precision", "model", "data", "task",
+    "optimizer",
 )  # fmt: skip
+_UNSAID = ("code", "accumulate")  # where trials are told of, if they are None
 _IDENTITY = [
     name
     for name in dict.fromkeys([*_FIRST, *Trial.model_fields])

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deltagclip_cli.core import (
@@ -55,6 +56,32 @@ Task = Callable[[nn.Module, Tree, Tree], Loss]
 AnyBatches = Batches | TokenBatches | FetchedBatches
 
 
+class AccumulatedBatches:
+    """The batches of the steps of a pass: of each step one, or several whose gradients add up.
+
+    Args:
+        batches: of the training data.
+        count: of batches in a step; the last step of a pass has what is left.
+    """
+
+    def __init__(self, batches: AnyBatches, count: int = 1) -> None:
+        self._batches, self._count = batches, count
+        self.samples = batches.samples
+        # of each step
+        self.sizes = [sum(batches.sizes[n : n + count]) for n in range(0, batches.steps, count)]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def iterate(
+        self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
+    ) -> Iterator[list[tuple[Tree, Tree]]]:
+        """Yield inputs and targets of each batch of a step, from step ``start`` on."""
+        batches = self._batches.iterate(order, generator, start=start * self._count)
+        while batch := list(islice(batches, self._count)):
+            yield batch
+
+
 @dataclass(frozen=True)
 class Parts:
     """The parts that a trainer works with, on the device that it works on."""
@@ -64,6 +91,7 @@ class Parts:
     optimizer: Optimizer
     schedule: ScheduleDriver
     train: AnyBatches
+    steps: AccumulatedBatches  # of a pass over them
     evaluated: Mapping[str, AnyBatches]  # ``test``, and ``validation`` if there is one
     device: torch.device
     fingerprint: str  # of the data
@@ -165,10 +193,28 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
             every, epochs, precision = trial.certificate.every, trial.epochs, trial.precision
             probe = CertificateProbe(landscape, every=every, epochs=epochs, precision=precision)
             probes.append(probe)
-    optimizer = make_optimizer(trial, model, train.steps, rate)
-    schedule = make_schedule(trial, optimizer, train.steps)
+    check_accumulation(trial, train.steps)
+    steps = AccumulatedBatches(train, trial.accumulate or 1)
+    optimizer = make_optimizer(trial, model, len(steps), rate)
+    schedule = make_schedule(trial, optimizer, len(steps))
     data = fingerprint(dataset)
-    return Parts(model, task, optimizer, schedule, train, evaluated, device, data, probes)
+    return Parts(model, task, optimizer, schedule, train, steps, evaluated, device, data, probes)
+
+
+def check_accumulation(trial: Trial, batches: int) -> None:
+    """Refuse more batches in a step than there are."""
+    count = trial.accumulate or 1
+    if count > 1 and trial.data.batch_size == "full":
+        raise UsageError(
+            f"accumulate is {count}, but with batch_size: full one batch has all samples.\n"
+            "  Write data.batch_size as a number, or leave accumulate out."
+        )
+    if count > batches:
+        raise UsageError(
+            f"accumulate is {count}, but {trial.data.name} has {batches} "
+            f"{'batch' if batches == 1 else 'batches'} of {trial.data.batch_size}.\n"
+            f"  Use accumulate: {batches} at most, or smaller batches."
+        )
 
 
 def check_precision(precision: str, device: torch.device) -> None:

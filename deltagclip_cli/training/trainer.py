@@ -5,23 +5,19 @@ Checkpoints hold tensors and plain values only, so that they load without runnin
 
 from __future__ import annotations
 
-import errno
-import logging
 import math
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from deltagclip_cli.core import RunFolderError, derive_seed
+from deltagclip_cli.parts.nested import Tree, samples_in
 from deltagclip_cli.parts.tasks import with_derived
 from deltagclip_cli.training.chance import (
     other_streams,
@@ -30,7 +26,7 @@ from deltagclip_cli.training.chance import (
     streams_kept,
 )
 from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
-from deltagclip_cli.training.sinks import Record, Recording, checksum
+from deltagclip_cli.training.sinks import Recording
 from deltagclip_cli.training.stepping import (
     STATISTICS_BATCHES,
     Stepper,
@@ -40,11 +36,11 @@ from deltagclip_cli.training.stepping import (
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.tasks import Loss
-    from deltagclip_cli.runs.hold import HeldFolder
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
 
 Values = dict[str, Tensor]
+StepBatches = Sequence[tuple[Tree, Tree]]
 
 
 class Ending(StrEnum):
@@ -79,13 +75,13 @@ class Trainer:
         self.stepper = Stepper(parts.optimizer, trial.optimizer.clip_grad_norm)
         self.observer = observer(parts.optimizer, is_clipped=self.stepper.most_norm is not None)
         self.stepper.train()
-        self.course = trial.course(parts.train.steps)
+        self.course = trial.course(len(parts.steps))
         self.step = 0  # optimizer steps so far
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
         self.divergence: Divergence | None = None
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None
-        self._batches: Iterator[tuple[Any, Any]] | None = None  # those of the pass to come
+        self._batches: Iterator[StepBatches] | None = None  # those of the pass to come
         self._begin_pass()
         self._begin_round()
 
@@ -131,7 +127,7 @@ class Trainer:
         """Make the steps of the round that are still to do; False if asked to stop among them."""
         self.parts.model.train()
         while True:
-            sums, observed = self._step(*self._next_batch())
+            sums, observed = self._step(self._next_batches())
             self.meter.add(sums, observed)
             self._learning_rate = self.stepper.rate()
             self.parts.schedule.after_step()
@@ -154,10 +150,10 @@ class Trainer:
         """Finished steps of this round."""
         return self.step - self._round_start
 
-    def _next_batch(self) -> tuple[Any, Any]:
+    def _next_batches(self) -> StepBatches:
         if self._batches is None:
-            train = self.parts.train
-            self._batches = train.iterate(self._order(self.epoch), self.augment, start=self.batch)
+            steps = self.parts.steps
+            self._batches = steps.iterate(self._order(self.epoch), self.augment, start=self.batch)
         return next(self._batches)
 
     def _go_on(self) -> bool:
@@ -169,24 +165,22 @@ class Trainer:
 
     def _order(self, number: int) -> Tensor | None:
         """Draw the order of samples in a pass: the same for every optimizer, on every device."""
-        train = self.parts.train
-        if train.steps == 1:
+        if len(self.parts.steps) == 1:
             return None
         generator = torch.Generator()
         generator.manual_seed(derive_seed(self.trial.seed, "order", number))
-        return torch.randperm(train.samples, generator=generator)
+        return torch.randperm(self.parts.steps.samples, generator=generator)
 
-    def _step(self, inputs: Tensor, targets: Tensor) -> tuple[Values, Values]:
+    def _step(self, batches: StepBatches) -> tuple[Values, Values]:
         """One optimizer step: the sums from before the weights moved, and what was observed."""
         first: list[tuple[Values, Values]] = []
 
         def evaluate() -> Tensor:
             self.parts.optimizer.zero_grad()
-            outcome = self._forward(inputs, targets)
-            outcome.objective.backward()  # type: ignore[no-untyped-call]
+            objective, sums = self._backward(batches)
             if not first:
-                first.append((outcome.sums, self.observer.before(self._in_round)))
-            return outcome.objective
+                first.append((sums, self.observer.before(self._in_round)))
+            return objective
 
         self.stepper.step(evaluate)
         sums, observed = first[0]
@@ -195,7 +189,27 @@ class Trainer:
             observed["grad_norm"] = self.stepper.grad_norm
         return sums, observed
 
-    def _forward(self, inputs: Tensor, targets: Tensor) -> Loss:
+    def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
+        """Compute the gradient of all batches of a step, as if they were one, and its objective."""
+        if len(batches) == 1:
+            outcome = self._forward(*batches[0])
+            outcome.objective.backward()  # type: ignore[no-untyped-call]
+            return outcome.objective, outcome.sums
+        sizes = [samples_in(targets) for _, targets in batches]
+        objectives: list[Tensor] = []
+        sums: dict[str, list[Tensor]] = {}
+        for (inputs, targets), size in zip(batches, sizes, strict=True):
+            outcome = self._forward(inputs, targets)
+            weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
+            objective = outcome.objective * weight
+            objective.backward()  # type: ignore[no-untyped-call]
+            objectives.append(objective.detach())
+            for name, value in outcome.sums.items():
+                sums.setdefault(name, []).append(value)
+        totals = {name: torch.stack(values).sum() for name, values in sums.items()}
+        return torch.stack(objectives).sum(), totals
+
+    def _forward(self, inputs: Tree, targets: Tree) -> Loss:
         if self.trial.precision != "bf16":
             return self.parts.task(self.parts.model, inputs, targets)
         with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
@@ -279,7 +293,7 @@ class Trainer:
 
     def _begin_round(self) -> None:
         self._round_start = self.course.round_start(self.step)
-        sizes, steps = self.parts.train.sizes, self.course.in_pass
+        sizes, steps = self.parts.steps.sizes, self.course.in_pass
         numbers = range(self._round_start, self.course.round_end(self.step))
         self._sizes = [sizes[number % steps] for number in numbers]
         self._seconds_before = 0.0  # spent on this round before a restart
@@ -365,114 +379,3 @@ class Trainer:
                 f"this trial was interrupted in the middle of an epoch on {state['device']}.\n"
                 f"  Continue with --device {state['device']}, or start again with --force."
             )
-
-
-logger = logging.getLogger(__name__)
-
-VERSION = 1
-
-
-class Checkpoints:
-    """The two newest checkpoints of a trial; one of another identity is never loaded."""
-
-    def __init__(self, held: HeldFolder, identity: str) -> None:
-        self._held = held
-        self._newest = held.folder.checkpoint_file
-        self._previous = held.folder.previous_checkpoint_file
-        self._staged = held.folder.next_checkpoint_file
-        self._identity = identity
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Write ``state``, and keep the newest until now as the previous.
-
-        Raises:
-            OSError: the disk is full or cannot be written; what was there is untouched.
-        """
-        marked = {"version": VERSION, "identity": self._identity, **state}
-        try:
-            with self._held.whole(self._staged) as file:
-                torch.save(marked, file)
-        except RuntimeError as error:
-            # torch.save says "unexpected pos"; why the file took no more is what it hides.
-            raise (error.__context__ if isinstance(error.__context__, OSError) else error) from None
-        self._give_names()
-
-    def _give_names(self) -> None:
-        """Make the staged file, which is whole, the newest, and the newest the previous."""
-        if self._newest.exists():
-            self._held.rename(self._newest, self._previous)
-        self._held.rename(self._staged, self._newest)
-
-    def newest_first(self) -> Iterator[dict[str, Any]]:
-        """Yield the checkpoints that can be used, the newest first, on the CPU; log which cannot.
-
-        A file that cannot be read now raises, for that says nothing against it.
-        """
-        if self._staged.is_file():  # its process was killed before the last rename
-            self._give_names()
-        for path in (self._newest, self._previous):
-            if not path.exists():
-                continue
-            try:
-                yield self._read(path)
-            except (MemoryError, torch.OutOfMemoryError):
-                raise
-            except Exception as error:  # torch.load has no narrower class for a bad file
-                # A damaged file sends its readers to places before its beginning, which is EINVAL.
-                if isinstance(error, OSError) and error.errno != errno.EINVAL:
-                    raise
-                reason = str(error).strip().partition("\n")[0][:120] or type(error).__name__
-                logger.warning("%s cannot be used (%s); trying the one before it.", path, reason)
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        # torch.load does not look at the checksums that torch.save has written.
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                raise ValueError("its content is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        if not isinstance(state, dict) or state.get("version") != VERSION:
-            raise ValueError("it was not written by this version")
-        if state.get("identity") != self._identity:
-            raise ValueError("it belongs to another trial")
-        return state
-
-    def where_to_continue(self) -> tuple[dict[str, Any] | None, Sequence[Record]]:
-        """Return the newest checkpoint whose records are all there, and those records.
-
-        A checkpoint is written after the records that it counts on, but a disk can lose, tear or
-        change what came before; then the one before it serves, and without any the trial starts
-        again.
-        """
-        folder = self._held.folder
-        records = list(folder.metrics())
-        refused = False
-        for state in self.newest_first():
-            kept = [record for record in records if _is_covered(record, state)]
-            reason = _objection(kept, state)
-            if not reason:
-                return state, kept
-            refused = True
-            said = f"The checkpoint at step {state['step']} cannot be used"
-            logger.warning(f"{said}: {folder.metrics_file} {reason}.")
-        if refused:
-            with suppress(FileNotFoundError):
-                self._held.rename(folder.metrics_file, folder.damaged_metrics_file)
-                logger.warning("What it has is kept as %s.", folder.damaged_metrics_file.name)
-        if refused or records:
-            logger.warning("%s: no checkpoint can be used; starting again at epoch 1.", folder.path)
-        return None, []
-
-
-def _objection(kept: Sequence[Record], state: Mapping[str, Any]) -> str:
-    """Say why records are not those that a checkpoint counts on; empty if they are."""
-    if len(kept) < state["records"]:
-        return f"has only {len(kept)} of its {state['records']} records"
-    # Checkpoints of earlier versions know of the number alone.
-    known = state.get("checksum")
-    if len(kept) > state["records"] or known not in (None, checksum(kept)):
-        return "is not what it was then"
-    return ""
-
-
-def _is_covered(record: Record, state: Mapping[str, Any]) -> bool:
-    return bool(record["step"] <= state["step"])

@@ -12,9 +12,10 @@ from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.slurm_settings import Slurm
 from deltagclip_cli.spec.trial import Trial
 
+DATA: dict[str, Any] = {"name": "synthetic", "batch_size": 4}
 SMALLEST: dict[str, Any] = {
     "model": "mlp",
-    "data": {"name": "synthetic", "batch_size": 4},
+    "data": DATA,
     "epochs": 2,
     "optimizers": {"a": {"name": "sgd", "lr": 0.1}, "b": "adam"},
 }
@@ -72,6 +73,9 @@ def test_one_augmentation_needs_no_list() -> None:
         ({"optimizers": None}, ("optimizers",)),
         ({"optimizers": ["adam"]}, ("optimizers",)),
         ({"log_every": 0}, ("log_every",)),
+        ({"accumulate": 0}, ("accumulate",)),
+        ({"accumulate": 2.5}, ("accumulate",)),
+        ({"accumulate": 2, "data": {**DATA, "batch_size": "full"}}, ("accumulate",)),
         ({"checkpoint": {"epochs": 0}}, ("checkpoint", "epochs")),
         ({"checkpoint": {"minutes": 0}}, ("checkpoint", "minutes")),
         ({"checkpoint": {"hours": 1}}, ("checkpoint", "hours")),
@@ -125,10 +129,10 @@ def test_an_ordinary_label_is_a_name(name: str) -> None:
 def test_each_setting_says_whether_it_varies_and_is_part_of_a_trials_identity() -> None:
     settings = {name: role(field) for name, field in Experiment.model_fields.items()}
     assert [name for name, each in settings.items() if not each.fixed] == [
-        *("model", "data", "task", "epochs", "precision", "schedule"),
+        *("model", "data", "task", "epochs", "accumulate", "precision", "schedule"),
     ]
     trial = {name: role(field) for name, field in Trial.model_fields.items()}
     assert [name for name, each in trial.items() if each.identity] == [
-        *("model", "data", "task", "epochs", "precision", "schedule"),
+        *("model", "data", "task", "epochs", "accumulate", "precision", "schedule"),
         *("seed", "optimizer", "code"),
     ]

@@ -26,7 +26,8 @@ from training_cases import (
 
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder
-from deltagclip_cli.training.trainer import Checkpoints, Ending
+from deltagclip_cli.training.trainer import Ending
+from deltagclip_cli.training.worker import Checkpoints
 
 PLAIN = (bool, int, float, str, type(None), torch.Tensor)
 

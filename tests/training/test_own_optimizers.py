@@ -181,7 +181,7 @@ def test_batch_norms_are_measured_at_averaged_weights_for_an_evaluation_alone(
     parts = assemble(trial, Path("nowhere"), torch.device("cpu"))
     trainer = Trainer(trial, parts, None, lambda: False)  # type: ignore[arg-type]
     for inputs, targets in parts.train.iterate(None, None):
-        trainer._step(inputs, targets)
+        trainer._step([(inputs, targets)])
     trained = {name: value.clone() for name, value in parts.model.state_dict().items()}
     measured: list[torch.Tensor] = []
     evaluate = trainer._evaluate

@@ -90,7 +90,7 @@ class Newcomer:
 MOMENTS = {
     "before the first look": ("worker.record_start", "", 1),
     "before the checkpoint is read": (
-        "trainer.Checkpoints.where_to_continue",
+        "worker.Checkpoints.where_to_continue",
         "",
         1,
     ),
@@ -107,7 +107,7 @@ MOMENTS = {
     "in the first epoch": ("trainer.Trainer._step", "", 2),
     "in a later one": ("trainer.Trainer._step", "", 7),
     "in the evaluation": ("trainer.Trainer.evaluate", "", 2),
-    "before a checkpoint": ("trainer.Checkpoints.save", "", 2),
+    "before a checkpoint": ("worker.Checkpoints.save", "", 2),
     "in a checkpoint": ("torch.save", "", 2),
     "on the way to the disk": ("os.fsync", "", 9),
     "in its rename": ("pathlib.Path.replace", ".checkpoint.next.pt", 2),

@@ -9,6 +9,7 @@ That is done in :mod:`~deltagclip_cli.launch.rehearsal.building`, most often in 
 from __future__ import annotations
 
 import json
+import re
 import resource
 import time
 from collections import defaultdict
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from deltagclip_cli.core import SpecError
+from deltagclip_cli.core import SpecError, UsageError
 from deltagclip_cli.launch.forkserver import Call, ForkServer, KilledError
+from deltagclip_cli.parts.making import own_lines
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.component import Component
@@ -163,7 +165,8 @@ def few(trials: Iterable[Trial]) -> list[Trial]:
             for part, before in zip(parts, last, strict=True)
         ]
         texts, numbers = zip(*(split for _, split in last), strict=True)
-        others = (trial.experiment, trial.label, str(trial.epochs), trial.precision)
+        lengths = (str(trial.epochs), str(trial.accumulate))
+        others = (trial.experiment, trial.label, *lengths, trial.precision)
         values = kinds.setdefault((*others, *texts), {"": {0.0: trial}})
         for place, each in enumerate(numbers):
             for name, value in each:
@@ -309,3 +312,45 @@ class NetworkOutline:
         chosen = sorted(kinds.items(), reverse=True)
         named = [(name if patterns else str(n), kind[0]) for n, (kind, name) in enumerate(chosen)]
         return replace(self, parameters=tuple(named))
+
+
+Attempt = Callable[[Any], Any]
+
+
+class Refused(Exception):
+    """A part of a trial refuses it, for a reason in words; an option alone may be to blame."""
+
+    def __init__(self, part: str, reason: str, option: str = "") -> None:
+        super().__init__(reason)
+        self.part, self.option = part, option
+
+
+def refused_by(error: BaseException, part: str, trial: Trial, attempt: Attempt) -> Refused:
+    """Say that a part refuses a trial, and which of its options is to blame, if that is clear."""
+    component: Component = getattr(trial, part)
+    words = str(error)
+    if not isinstance(error, UsageError):
+        words = f"{part} '{component.name}' cannot be used: {words_of(error)}."
+    if trial.code is not None:  # which is not run again and again to find out more
+        lines = own_lines(error)
+        return Refused(part, words if lines in words else words + lines)
+    options = dict(component.simpler())
+    named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", words)]
+    advised = "\n" in words  # and then by us, who know the option
+    if advised and len(named) == 1:
+        return Refused(part, words, named[0])
+    for option, other in options.items():
+        if other is not None:
+            with suppress(Exception):
+                attempt(trial.model_copy(update={part: other}))
+                hint = "" if advised else f"\n  It is accepted without '{option}'."
+                return Refused(part, words + hint, option)
+    hint = "" if advised else f"\n  Change its options, or choose another {part}."
+    return Refused(part, words + hint, named[0] if len(named) == 1 else "")
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an error says, and its name where that is needed to understand it."""
+    words = str(error).strip().rstrip(".")
+    expected = isinstance(error, (ValueError, RuntimeError)) and words
+    return words if expected else f"{type(error).__name__}: {words}"

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,10 +20,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import SGD
 
 from deltagclip_cli.core import UsageError, load_target
-from deltagclip_cli.launch.rehearsal import NetworkOutline, Refusal, Stage
+from deltagclip_cli.launch.rehearsal import (
+    Attempt,
+    NetworkOutline,
+    Refusal,
+    Refused,
+    Stage,
+    refused_by,
+    words_of,
+)
 from deltagclip_cli.parts.datasets.dataset import Outline
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches
-from deltagclip_cli.parts.making import own_lines
 from deltagclip_cli.parts.models import build, reads_texts
 from deltagclip_cli.parts.nested import Tree, map_tree
 from deltagclip_cli.parts.tasks.outcome import check_task
@@ -33,6 +38,7 @@ from deltagclip_cli.spec.component import Component
 from deltagclip_cli.spec.schema import wants_auto
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import (
+    check_accumulation,
     check_batch_size,
     check_precision,
     check_reading,
@@ -62,16 +68,6 @@ _MOST_SAMPLES = 64  # of a split, which more is not needed of
 _MOST_PERIODS = 1_000_000  # of a schedule, which take some seconds
 _MOST_BYTES = 2**42  # 4 TiB, more than one machine has
 _CPU = torch.device("cpu")
-
-Attempt = Callable[[Trial], Any]
-
-
-class Refused(Exception):
-    """A part of a trial refuses it, for a reason in words; an option alone may be to blame."""
-
-    def __init__(self, part: str, reason: str, option: str = "") -> None:
-        super().__init__(reason)
-        self.part, self.option = part, option
 
 
 class FewParameters(nn.Module):
@@ -138,7 +134,8 @@ class Rehearsal:
             tried("optimizer", partial(self._step, network), trial.optimizer, precision, network)
         size, steps = data.batch_size, None
         if outline is not None:
-            steps = 1 if size == "full" else -(-outline.train // size)
+            batches = 1 if size == "full" else -(-outline.train // size)
+            steps = _steps(found, trial, batches)
         walk = partial(self._walk, steps, network)
         name = trial.optimizer.name
         tried("schedule", walk, trial.schedule, name, groups, trial.epochs, data, network)
@@ -163,7 +160,7 @@ class Rehearsal:
                     step = partial(own.optimizer, samples, network)
                     tried("optimizer", step, *used, trial.task, trial.optimizer)
         if not found:
-            steps = None if samples is None else samples.steps
+            steps = None if samples is None else _steps(found, trial, samples.batches)
             walk = partial(self._walk, steps, NetworkOutline())
             tried("schedule", walk, trial.schedule, trial.optimizer, trial.epochs, *used)
         return found
@@ -180,7 +177,7 @@ class Rehearsal:
             except Refused as refused:
                 self._known[key] = refused
             except (Exception, SystemExit) as error:
-                self._known[key] = _explained(error, part, trial, attempt)
+                self._known[key] = refused_by(error, part, trial, attempt)
         if isinstance(self._known[key], Refused):
             found.append(self._known[key])
             return None
@@ -274,7 +271,7 @@ class Rehearsal:
                 stepper.step(evaluate)
         except Exception as error:
             raise UsageError(
-                f"optimizer '{name}' fails when it steps: {_said_by(error)}."
+                f"optimizer '{name}' fails when it steps: {words_of(error)}."
             ) from None
         kept = [optimizer.state.get(each, {}).values() for each in parameters]
         copies = 2 + min(
@@ -342,7 +339,7 @@ class Rehearsal:
             except Exception as error:
                 raise UsageError(
                     f"schedule '{name}' fails after {unit} {period} of {periods}: "
-                    f"{_said_by(error)}."
+                    f"{words_of(error)}."
                 ) from None
 
 
@@ -352,7 +349,7 @@ class Samples:
 
     # the shape of inputs, the classes, the shape of targets, the vocabulary, what padding is
     sizes: tuple[Any, int | None, Any, int | None, int | None]
-    steps: int  # in an epoch
+    batches: int  # in an epoch
     first: Mapping[str, tuple[Tree, Tree]]  # inputs and targets, by the names of the splits
 
     def few(self, split: str, count: int = _FEW) -> tuple[Tree, Tree]:
@@ -416,10 +413,20 @@ class OwnCode:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        make = partial(make_optimizer, trial, network, samples.steps, rate)
+        steps = -(-samples.batches // (trial.accumulate or 1))
+        make = partial(make_optimizer, trial, network, steps, rate)
         part = f"optimizer '{trial.optimizer.name}'"
         most_norm = trial.optimizer.clip_grad_norm
         check_continuation(part, network, make, evaluate, most_norm=most_norm)
+
+
+def _steps(found: list[Refused], trial: Trial, batches: int) -> int:
+    """Return how many steps an epoch of so many batches has."""
+    try:
+        check_accumulation(trial, batches)
+    except UsageError as error:
+        found.append(Refused("accumulate", str(error)))
+    return -(-batches // (trial.accumulate or 1))
 
 
 def _check_groups(names: Sequence[str], trial: Trial) -> None:
@@ -441,37 +448,6 @@ def _loss(samples: Samples, network: nn.Module, trial: Trial) -> Tensor:
     return objective
 
 
-def _explained(error: BaseException, part: str, trial: Trial, attempt: Attempt) -> Refused:
-    """Say that a part refuses a trial, and which of its options is to blame, if that is clear."""
-    component: Component = getattr(trial, part)
-    words = str(error)
-    if not isinstance(error, UsageError):
-        words = f"{part} '{component.name}' cannot be used: {_said_by(error)}."
-    if trial.code is not None:  # which is not run again and again to find out more
-        lines = own_lines(error)
-        return Refused(part, words if lines in words else words + lines)
-    options = dict(component.simpler())
-    named = [option for option in options if re.search(rf"\b{re.escape(option)}\b", words)]
-    advised = "\n" in words  # and then by us, who know the option
-    if advised and len(named) == 1:
-        return Refused(part, words, named[0])
-    for option, other in options.items():
-        if other is not None:
-            with suppress(Exception):
-                attempt(trial.model_copy(update={part: other}))
-                hint = "" if advised else f"\n  It is accepted without '{option}'."
-                return Refused(part, words + hint, option)
-    hint = "" if advised else f"\n  Change its options, or choose another {part}."
-    return Refused(part, words + hint, named[0] if len(named) == 1 else "")
-
-
-def _said_by(error: BaseException) -> str:
-    """Return what an error says, and its name where that is needed to understand it."""
-    words = str(error).strip().rstrip(".")
-    expected = isinstance(error, (ValueError, RuntimeError)) and words
-    return words if expected else f"{type(error).__name__}: {words}"
-
-
 def _rate(trial: Trial) -> float | None:
     return _RATE if wants_auto(trial.optimizer) else None
 
@@ -483,7 +459,7 @@ def _train_with_one(trial: Trial, model: nn.Module, batches: Any) -> None:
     try:
         task(model.train(), inputs[:1], targets[:1])
     except (RuntimeError, ValueError) as error:
-        reason = _said_by(error)
+        reason = words_of(error)
     else:
         return
     try:
