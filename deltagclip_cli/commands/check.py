@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.core import ExitCode, SpecError, listed
+from deltagclip_cli.core import ExitCode, SpecError, listed, plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,16 @@ def check(
             "--set", metavar="OPTION=VALUE", help="An option, such as lr=0.1. Repeatable."
         ),
     ] = None,
+    tests: Annotated[
+        list[str] | None,
+        typer.Option("--test", metavar="TEST", help="This one alone, such as resume. Repeatable."),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="N", help="A test may take.", show_default="20, and 60 of the heaviest"
+        ),
+    ] = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -62,7 +72,7 @@ def check(
     progress = make_console(stderr=True)
     with progress.status("loading torch and the optimizer") as status:
         number = 0
-        for each in examine(trial):
+        for each in examine(trial, tests or (), seconds):
             if isinstance(each, int):
                 number = each
                 continue
@@ -96,10 +106,10 @@ def _trial(name: str, sets: Sequence[str]) -> tuple[Trial, str]:
     part = None
     while part is None:
         part, missing, error = _checked({"name": name, **chosen, **given}, folder)
-        unknown = [each for each in missing if each not in usual]
-        if error is not None and (unknown or not missing):
-            raise SpecError(_words(name, error, unknown))
-        chosen |= {each: usual[each] for each in missing}
+        found = {each: usual[each] for each in missing if each in usual}
+        if error is not None and not found:
+            raise SpecError(_words(name, error, missing))
+        chosen |= found
     rest = {"model": "mlp", "data": {"name": "synthetic", "batch_size": 8}, "epochs": 1}
     trial = Trial.model_validate(
         {"experiment": "check", "label": "checked", "seed": 0, "optimizer": name, **rest}
@@ -114,10 +124,16 @@ def _trial(name: str, sets: Sequence[str]) -> tuple[Trial, str]:
 
 def _options(sets: Sequence[str]) -> dict[str, Any]:
     from deltagclip_cli.spec.document import parse_override
+    from deltagclip_cli.spec.schema import Optimizer
 
     given: dict[str, Any] = {}
     for text in sets:
         override = parse_override(text)
+        if override.where[0] in Optimizer.common():
+            raise SpecError(
+                f"--set {text}: {override.where[0]} is a setting of a training, and what is tested "
+                "is the optimizer alone."
+            )
         section = given
         for key in override.where[:-1]:
             section = section.setdefault(str(key), {})
@@ -138,21 +154,23 @@ def _checked(
     except ValidationError as error:
         faults = error.errors(include_url=False)
         missing = [str(fault["loc"][-1]) for fault in faults if fault["type"] == "missing"]
-        return None, missing if len(missing) == len(faults) else [], error
+        return None, missing, error
 
 
 def _words(name: str, error: ValidationError, missing: Sequence[str]) -> str:
     """Say what is wrong with the name or its options."""
     from deltagclip_cli.spec.faults import sentence
 
+    lines = []
     if missing:
         example = " ".join(f"--set {each}=..." for each in missing)
-        return (
+        lines.append(
             f"{name} needs {listed(missing)}, for which it has no default.\n"
             f"  deltagclip check {name} {example}"
         )
-    lines = []
     for fault in error.errors(include_url=False):
+        if fault["type"] == "missing":
+            continue
         where = fault["loc"] or ("name",)
         trail, words = sentence(where, [fault])
         place = " › ".join(map(str, [each for each in trail if each != where[-1]]))
@@ -212,4 +230,4 @@ def _last_line(counts: Counter[str]) -> str:
     inapplicable = counts["does not apply"]
     words.append(f"{inapplicable} {'does' if inapplicable == 1 else 'do'} not apply")
     shown = counts["shown"]
-    return ", ".join(words) + (f"; {shown} figures without a verdict" if shown else "")
+    return ", ".join(words) + (f"; {plural(shown, 'figure')} without a verdict" if shown else "")

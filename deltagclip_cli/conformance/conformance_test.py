@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from deltagclip_cli.core import DeltaGClipError
+
 if TYPE_CHECKING:
     from deltagclip_cli.conformance.subject import Subject
 
@@ -115,16 +117,20 @@ def conformance_test(
     return made
 
 
+_OURS = [f"/deltagclip_cli/{room}/" for room in ("conformance", "training", "source", "parts")]
+
+
 def raised_by(error: BaseException) -> str:
     """Say what was raised and where, the innermost place that is neither ours nor torch's first."""
+    if isinstance(error, DeltaGClipError):
+        return str(error)
     words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     places = []
     trace = error.__traceback__
     while trace is not None:
         places.append((trace.tb_frame.f_code, trace.tb_lineno))
         trace = trace.tb_next
-    ours = ("/deltagclip_cli/conformance/", "/deltagclip_cli/training/", "/deltagclip_cli/source/")
-    foreign = [each for each in places if not any(part in each[0].co_filename for part in ours)]
+    foreign = [each for each in places if not any(part in each[0].co_filename for part in _OURS)]
     theirs = [each for each in foreign if "/torch/" not in each[0].co_filename]
     for code, line in (theirs or foreign)[-1:]:
         return f"{words} ({'/'.join(code.co_filename.split('/')[-2:])}:{line}, in {code.co_name})"

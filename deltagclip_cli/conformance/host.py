@@ -10,14 +10,14 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess, SpawnProcess
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.conformance.conformance_test import Answer, ConformanceTest, Finding
-from deltagclip_cli.core import DeltaGClipError, TrialError, UsageError, plural
+from deltagclip_cli.core import DeltaGClipError, TrialError, UsageError, nearest, plural
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -31,19 +31,25 @@ _LOADED = [  # which the first step, or the first test that needs it, would load
 ]
 
 
-def examine(trial: Trial) -> Iterator[Finding | int]:
+def examine(
+    trial: Trial, names: Sequence[str] = (), seconds: float | None = None
+) -> Iterator[Finding | int]:
     """Yield how many tests there are, and then what each has come to.
+
+    The first is whether it makes a step; if it does not, the others are left out.
 
     Args:
         trial: whose optimizer is tested.
+        names: of the tests; all if empty.
+        seconds: after which a test is ended and has failed; by default it says so itself.
 
     Raises:
-        UsageError: the optimizer cannot be imported.
+        UsageError: the optimizer cannot be imported, or there is no test of a name.
         TrialError: the process that imports it was killed, or has ended itself.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    host = context.Process(target=_host, args=(trial, sender))
+    host = context.Process(target=_host, args=(trial, names, seconds, sender))
     host.start()
     sender.close()
     try:
@@ -79,7 +85,7 @@ def _end(code: int | None) -> str:
     return f"ended itself with code {code}"
 
 
-def _host(trial: Trial, answers: Connection) -> None:
+def _host(trial: Trial, names: Sequence[str], patience: float | None, answers: Connection) -> None:
     """Load all that is needed, and run one test after another in a fork."""
     os.setsid()  # a Ctrl-C is for whoever asks, who ends this process
     running: list[ForkProcess] = []
@@ -96,22 +102,30 @@ def _host(trial: Trial, answers: Connection) -> None:
 
     torch.set_num_threads(1)
     before = global_state()
-    if message := _refusal_of_import(trial):
+    if message := _unknown(names, [test.name for test in TESTS]) or _refusal_of_import(trial):
         answers.send(message)
         return
-    answers.send(len(TESTS))
+    chosen = [test for test in TESTS if not names or test.name in (TESTS[0].name, *names)]
+    answers.send(len(chosen))
     known: dict[str, Any] = {}
     late = 0
-    for number, test in enumerate(TESTS):
-        if number and "refusal" not in known:
-            answers.send(test.finding(Answer.INAPPLICABLE, "it makes no step"))
-            continue
-        seconds = test.seconds if late < _SEVERAL else _FEW_SECONDS
+    for test in chosen:
+        if test is not TESTS[0] and "refusal" not in known:
+            break
+        seconds = patience or (test.seconds if late < _SEVERAL else _FEW_SECONDS)
         finding, found = _run(test, trial, before, known, seconds, running)
         late += finding.answer is Answer.FAILED and finding.seconds >= seconds
         known = found or known
         answers.send(finding)
     answers.send(None)
+
+
+def _unknown(names: Sequence[str], known: Sequence[str]) -> str:
+    """Return the message that there is no test of some name; empty if there is."""
+    for name in names:
+        if name not in known:
+            return f"there is no test '{name}'.\n  tests: {', '.join(known)}{nearest(name, known)}"
+    return ""
 
 
 def _leave(running: list[ForkProcess]) -> None:

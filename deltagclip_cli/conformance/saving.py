@@ -281,11 +281,9 @@ def modes(subject: Subject) -> None:
     network, stepper = _begun(subject)
     _need_modes(stepper)
     before = weights_of(network)
-    for _ in range(2):
+    for _ in range(2):  # where it is already, nothing must happen
         stepper.optimizer.eval()  # type: ignore[attr-defined]
-        stepper.optimizer.eval()  # type: ignore[attr-defined]
-        stepper.optimizer.train()  # type: ignore[attr-defined]
-        stepper.optimizer.train()  # type: ignore[attr-defined]
+    stepper.optimizer.train()  # type: ignore[attr-defined]
     need_close(weights_of(network), before, "after eval() and train(), and before", 1e-5)
 
 

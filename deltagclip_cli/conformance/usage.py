@@ -32,6 +32,7 @@ from deltagclip_cli.conformance.subject import (
     need_same,
     seeded,
     trained,
+    weights_of,
 )
 from deltagclip_cli.training.stepping import Stepper, leaves
 
@@ -45,10 +46,15 @@ def _takes_closure(optimizer: Optimizer) -> bool:
 
 @conformance_test(GROUP, "a step", seconds=60.0)
 def a_step(subject: Subject) -> str | None:
-    """It is made for a small network, and makes steps.
+    """It is made for a small network, and its steps move the weights.
 
     Nothing else can be said of one that does not.
     """
+    network = subject.network()
+    before = weights_of(network)
+    trained(subject.make(network), network)
+    if torch.equal(weights_of(network), before):
+        raise Broken("after three steps all weights are where they were")
     return f"for matrices alone: {subject.refusal}" if subject.refusal else None
 
 
@@ -82,16 +88,28 @@ def a_closure(subject: Subject) -> None:
 
 @conformance_test(GROUP, "no closure")
 def no_closure(subject: Subject) -> None:
-    """step() works without a closure, and with the gradients that are there.
+    """step() without a closure makes the step of the gradients that are there.
 
-    Otherwise no ordinary training loop can use it.
+    Otherwise an ordinary training loop trains nothing, or another way than Lightning.
     """
-    network = subject.network()
-    stepper = subject.make(network)
     if subject.needs_closure:
         raise InapplicableError("its step needs a closure")
-    evaluating(network, 0)()
-    stepper.optimizer.step()
+    ends = []
+    for closes in (False, True):
+        network = subject.network()
+        stepper = subject.make(network)
+        before = weights_of(network)
+        evaluate = evaluating(network, 0)
+        with seeded(3):
+            evaluate()
+            if closes and _takes_closure(stepper.optimizer):
+                stepper.optimizer.step(evaluate)  # type: ignore[arg-type]
+            else:
+                stepper.optimizer.step()
+        ends.append(weights_of(network))
+        if torch.equal(ends[-1], before):
+            raise Broken("step() leaves all weights where they are")
+    need_same(ends[0], ends[1], "after step(), and after step(closure)")
 
 
 @conformance_test(GROUP, "zero_grad")
