@@ -191,7 +191,8 @@ def _run(
     took = time.monotonic() - start
     if finding is None and not ready:
         words = f"it is not done after {plural(round(seconds), 'second')}"
-        finding = test.finding(Answer.FAILED, words, took)
+        answer = Answer.FAILED if test.judges else Answer.SHOWN
+        finding = test.finding(answer, words, took)
     elif finding is None:
         process.join()
         words = f"the process of the test {_end(process.exitcode)}"

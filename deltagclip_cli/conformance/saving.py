@@ -36,7 +36,7 @@ def _begun(subject: Subject, dtype: torch.dtype = torch.float32) -> tuple[nn.Mod
     network = subject.network(dtype)
     stepper = subject.make(network)
     with seeded(3):
-        trained(stepper, network)
+        trained(stepper, network, subject.steps(3))
     return network, stepper
 
 
@@ -71,7 +71,8 @@ def resume(subject: Subject) -> None:
     network = subject.network()
     evaluate = evaluating(network, 0)
     try:
-        check_continuation("it", network, lambda: subject.make(network).optimizer, evaluate, 3)
+        steps = 3 + subject.idle
+        check_continuation("it", network, lambda: subject.make(network).optimizer, evaluate, steps)
     except UsageError as error:
         raise Broken(str(error)) from None
 
@@ -141,7 +142,7 @@ def before_a_step(subject: Subject) -> None:
         if loads:
             stepper.load_state_dict(saved)
         with seeded(3):
-            trained(stepper, network)
+            trained(stepper, network, subject.steps(3))
         ends.append(weights_of(network))
     need_same(ends[1], ends[0], "three steps after loading, and without")
 
@@ -214,7 +215,7 @@ def _copied(subject: Subject, copied: Callable[[Any], Any]) -> None:
         if each is stepper:
             need_same(weights_of(network), before, "the first network, while its copy trained")
         with seeded(4):
-            trained(each, of, range(3, 6))
+            trained(each, of, range(20, 23))
     need_same(weights_of(other_network), weights_of(network), "the copy and the first")
 
 
@@ -263,7 +264,7 @@ def distributed_checkpoint(subject: Subject) -> None:
     for each, of in ((stepper, network), (other, other_network)):
         each.train()
         with seeded(4):
-            trained(each, of, range(3, 6))
+            trained(each, of, range(20, 23))
     need_same(weights_of(other_network), weights_of(network), "restored, and undisturbed")
 
 
@@ -300,7 +301,7 @@ def saved_in_eval(subject: Subject) -> None:
     averaged = copy.deepcopy(network.state_dict())
     stepper.train()
     with seeded(4):
-        trained(stepper, network, range(3, 6))
+        trained(stepper, network, range(20, 23))
     other_network = subject.network()
     other = subject.make(other_network)
     other_network.load_state_dict(averaged)
@@ -308,7 +309,7 @@ def saved_in_eval(subject: Subject) -> None:
     need_same(weights_of(other_network), weights, "the averaged weights, once they are loaded")
     other.train()
     with seeded(4):
-        trained(other, other_network, range(3, 6))
+        trained(other, other_network, range(20, 23))
     need_close(weights_of(other_network), weights_of(network), "resumed, and undisturbed", 1e-5)
 
 

@@ -26,6 +26,8 @@ SHAPES: tuple[tuple[int, ...], ...] = ((6, 5), (7,), (4, 3, 3, 3))
 MATRICES: tuple[tuple[int, ...], ...] = ((6, 5), (4, 7), (3, 3))
 """For optimizers that take nothing else."""
 
+_MOST_IDLE = 12  # steps, of which RAdam has five
+
 Gradients = Sequence[Tensor | None]
 
 
@@ -179,10 +181,27 @@ class Subject:
         """True if its step needs a closure."""
         return bool(self.refusal is not None and self.known["closure"])
 
+    @property
+    def idle(self) -> int:
+        """The first steps that move nothing, as those in which only statistics are gathered do."""
+        idle: int = self.known["idle"] if self.refusal is not None else 0
+        return idle
+
+    def steps(self, number: int) -> range:
+        """Return the numbers of so many steps that move something, and of the idle ones before."""
+        return range(self.idle + number)
+
     def _tried(self, network: nn.Module) -> str:
+        start = weights_of(network)
+        self.known["idle"] = 0
         try:
             stepper = self.make(network)
-            trained(stepper, network, range(2))
+            for step in range(_MOST_IDLE):
+                trained(stepper, network, [step])
+                if self.known["idle"] == step and torch.equal(weights_of(network), start):
+                    self.known["idle"] = step + 1
+                elif step > 0:
+                    break
         except Exception as error:
             return raised_by(error.__cause__ or error)
         self.known["closure"] = bool(stepper.needs_closure)

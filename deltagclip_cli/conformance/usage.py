@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ from deltagclip_cli.conformance.subject import (
     trained,
     weights_of,
 )
+from deltagclip_cli.core import plural
 from deltagclip_cli.training.stepping import Stepper, leaves
 
 GROUP = "Use"
@@ -52,10 +54,13 @@ def a_step(subject: Subject) -> str | None:
     """
     network = subject.network()
     before = weights_of(network)
-    trained(subject.make(network), network)
+    trained(subject.make(network), network, subject.steps(1))
     if torch.equal(weights_of(network), before):
-        raise Broken("after three steps all weights are where they were")
-    return f"for matrices alone: {subject.refusal}" if subject.refusal else None
+        raise Broken(f"after {subject.idle + 1} steps all weights are where they were")
+    told = [f"for matrices alone: {subject.refusal}"] if subject.refusal else []
+    if subject.idle:
+        told.append(f"the first {plural(subject.idle, 'step')} move nothing")
+    return "; ".join(told)
 
 
 @conformance_test(GROUP, "a closure")
@@ -98,9 +103,10 @@ def no_closure(subject: Subject) -> None:
     for closes in (False, True):
         network = subject.network()
         stepper = subject.make(network)
-        before = weights_of(network)
         evaluate = evaluating(network, 0)
         with seeded(3):
+            trained(stepper, network, range(subject.idle))
+            before = weights_of(network)
             evaluate()
             if closes and _takes_closure(stepper.optimizer):
                 stepper.optimizer.step(evaluate)  # type: ignore[arg-type]
@@ -173,26 +179,17 @@ def compiled(subject: Subject) -> str:
     """
     if subject.needs_closure:
         raise InapplicableError("its step needs a closure")
-    rate = subject.rate
-    made = subject
-    ends, count = [], -1
-    if rate and subject.takes("lr"):
-        try:
-            other = subject.options(lr=torch.tensor(rate))
-            fed(other.make(weights := Weights.drawn(subject.shapes)), weights)
-            made = other
-        except Exception:
-            made = subject
+    ends = []
     torch._dynamo.reset()
     for compiles in (False, True):
         weights = Weights.drawn(subject.shapes)
-        stepper = made.make(weights)
+        stepper = _with_tensor(subject, weights)
         step: Callable[[], Any] = stepper.optimizer.step
         if compiles:
             step = torch.compile(step, backend="aot_eager")
         with seeded(3), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            for number in range(4):
+            for number in subject.steps(4):
                 feeding(weights, gradients(weights, number))()
                 step()
         ends.append(flat(weights.values()))
@@ -201,6 +198,16 @@ def compiled(subject: Subject) -> str:
 
     count = sum(counters["graph_break"].values())
     return "in one graph" if not count else f"in pieces: {count} graph breaks"
+
+
+def _with_tensor(subject: Subject, weights: Weights) -> Stepper:
+    """Make it with a rate that is a tensor if it takes one: else each rate is compiled anew."""
+    if subject.rate and subject.takes("lr"):
+        with suppress(Exception):
+            tried = Weights(weights.values())
+            fed(subject.options(lr=torch.tensor(subject.rate)).make(tried), tried)
+            return subject.options(lr=torch.tensor(subject.rate)).make(weights)
+    return subject.make(weights)
 
 
 @conformance_test(GROUP, "hooks")
@@ -287,7 +294,7 @@ def _switched(subject: Subject, option: str, values: tuple[Any, Any]) -> list[Te
         try:
             stepper = subject.options(**{option: value}).make(weights)
             with seeded(3):
-                fed(stepper, weights)
+                fed(stepper, weights, subject.steps(3))
         except Exception as error:
             raise InapplicableError(
                 f"it refuses {option}={value} here: {error.__cause__ or error}"
@@ -329,7 +336,7 @@ def maximize(subject: Subject) -> None:
         weights = Weights.drawn(subject.shapes)
         stepper = subject.options(maximize=value).make(weights)
         with seeded(3):
-            fed(stepper, weights, scale=sign)
+            fed(stepper, weights, subject.steps(3), scale=sign)
         ends.append(flat(weights.values()))
     need_close(ends[0], ends[1], "going up, and down the opposite gradients", 1e-4)
 
