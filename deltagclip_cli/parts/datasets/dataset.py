@@ -6,6 +6,7 @@ conversion and nothing that waits: no worker processes, no collation, no copy pe
 
 from __future__ import annotations
 
+import logging
 import math
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +14,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, Union
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from deltagclip_cli.core import DataError
+from deltagclip_cli.core import DataError, listed
 from deltagclip_cli.parts.nested import Tree, batch_sizes, leaves, map_tree, outlined, shapes
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ Augmentation = Callable[[Tensor, torch.Generator], Tensor]
 Loader = TypeVar("Loader", bound=Callable[..., Any])
 Samples: TypeAlias = Union["Split", "Items"]  # in memory, or fetched a batch at a time
 
+Numbers: TypeAlias = NDArray[np.float64]
+
+_LOG = logging.getLogger("deltagclip_cli")
 _BLOCKS, _BLOCK_BYTES = 1024, 2**16  # of a long row, 64 MiB together
 _WIDER = {torch.uint16: torch.int32, torch.uint32: torch.int64}  # which devices cannot gather
 
@@ -219,6 +225,29 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         means.append(mean)
         deviations.append(float(share @ (values - mean).square()) ** 0.5 or 1.0)
     return tuple(means), tuple(deviations)
+
+
+def column_statistics(values: Numbers, names: Sequence[str], data: str) -> tuple[Numbers, Numbers]:
+    """Return the mean and the standard deviation of each column ``(N, D)``, whatever is NaN there.
+
+    A column that is constant has the standard deviation 1, which makes it 0 everywhere; that is
+    logged, with the names of such columns and of the data set. Each column needs a number.
+    """
+    there = ~np.isnan(values)
+    counts = there.sum(axis=0)
+    means = np.where(there, values, 0).sum(axis=0) / counts
+    squares = np.square(np.where(there, values - means, 0)).sum(axis=0)
+    deviations = np.sqrt(squares / counts)
+    # Of what is constant a mean rounds to another number, in some last digit.
+    constant = deviations <= 1e-12 * np.abs(means)
+    if constant.any():
+        same = [name for name, is_same in zip(names, constant, strict=True) if is_same]
+        _LOG.warning(
+            "data %s: %s constant in the training part: nothing is learnt from it.",
+            data,
+            f"{listed([repr(name) for name in same])} {'is' if len(same) == 1 else 'are'}",
+        )
+    return means, np.where(constant, 1.0, deviations)
 
 
 @dataclass(frozen=True)

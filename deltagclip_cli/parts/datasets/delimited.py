@@ -24,12 +24,13 @@ from deltagclip_cli.core import (
     printable,
     shortened,
 )
+from deltagclip_cli.parts.datasets.splits import unreadable
+
+Numbers = NDArray[np.float64]
 
 _FIRST_BYTES = 2**20  # in which the first line ends
 _DELIMITERS = {",": "','", ";": "';'", "\t": '"\\t"', "|": "'|'"}
-_PACKED = (".gz", ".bz2", ".zst", ".lz4", ".br")
-
-Numbers = NDArray[np.float64]
+_PACKINGS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class TableFormat:
         if self.delimiter is not None:
             return self.delimiter
         name = file.name.lower()
-        for ending in _PACKED:
+        for ending in _PACKINGS:
             name = name.removesuffix(ending)
         return "\t" if name.endswith((".tsv", ".tab")) else ","
 
@@ -115,11 +116,23 @@ def column_names(file: Path, form: TableFormat) -> list[str]:
 
 
 def _first_line(file: Path, form: TableFormat) -> list[str]:
-    arrow = _arrow()
+    text = _beginning(file, form)
+    lines = csv.reader(io.StringIO(text.removeprefix("\ufeff")), delimiter=form.between(file))
+    try:
+        first = next((line for line in lines if line), [])
+    except csv.Error as error:
+        raise DataError(f"{printable(str(file))}: cannot be read as a table ({error}).") from None
+    if not first:
+        raise DataError(f"{printable(str(file))}: is empty.\n  It needs names and rows of cells.")
+    return first
+
+
+def _beginning(file: Path, form: TableFormat) -> str:
+    """Return the first part of a file, unpacked; DataError if it is no text."""
     try:
         with open_file(file) as opened:
-            packed = _packing(file)
-            source: Any = arrow.CompressedInputStream(opened, packed) if packed else opened
+            packed = _PACKINGS.get(file.suffix.lower())
+            source: Any = _arrow().CompressedInputStream(opened, packed) if packed else opened
             content = bytes(source.read(_FIRST_BYTES))
     except OSError as error:
         raise unreadable(file, error) from error
@@ -138,14 +151,7 @@ def _first_line(file: Path, form: TableFormat) -> list[str]:
             f"{printable(str(file))}: is no text ({_guess(content)}).\n"
             "  Save it as comma-separated values, or say its encoding."
         )
-    lines = csv.reader(io.StringIO(text.removeprefix("\ufeff")), delimiter=form.between(file))
-    try:
-        first = next((line for line in lines if line), [])
-    except csv.Error as error:
-        raise DataError(f"{printable(str(file))}: cannot be read as a table ({error}).") from None
-    if not first:
-        raise DataError(f"{printable(str(file))}: is empty.\n  It needs names and rows of cells.")
-    return first
+    return text
 
 
 def read_columns(
@@ -169,25 +175,37 @@ def read_columns(
         table = _texts(file, form, {**texts, **dict.fromkeys(numbers, arrow.string())})
     if not len(table):
         raise DataError(f"{printable(str(file))}: has no rows below the names of its columns.")
-    matrix = np.empty((len(table), len(numbers)))
     if told:
-        for place, name in enumerate(numbers):
-            matrix[:, place] = _numbers_in(table.column(name).to_pylist(), file, name, form)
+        columns = [
+            _numbers_in(table.column(name).to_pylist(), file, name, form) for name in numbers
+        ]
+        matrix = np.stack(columns, axis=1) if columns else np.empty((len(table), 0))
     else:
-        start = 0
-        for batch in table.select(list(numbers)).to_batches():
-            for place, column in enumerate(batch.columns):
-                matrix[start : start + len(batch), place] = column.to_numpy(zero_copy_only=False)
-            start += len(batch)
-    if np.isinf(matrix).any():
-        row, place = (int(each) for each in np.argwhere(np.isinf(matrix))[0])
+        matrix = _matrix(table, numbers)
+    _refuse_infinite(matrix, numbers, file)
+    coded = [_coded(table.column(name)) for name in words]
+    codes = np.stack([each for each, _ in coded], axis=1) if words else np.empty((len(table), 0))
+    return Columns(matrix, codes.astype(np.int64), [names for _, names in coded])
+
+
+def _matrix(table: Any, numbers: Sequence[str]) -> Numbers:
+    """Return columns as ``(N, columns)``, NaN for an empty cell."""
+    matrix, start = np.empty((len(table), len(numbers))), 0
+    for batch in table.select(list(numbers)).to_batches():
+        for place, column in enumerate(batch.columns):
+            matrix[start : start + len(batch), place] = column.to_numpy(zero_copy_only=False)
+        start += len(batch)
+    return matrix
+
+
+def _refuse_infinite(matrix: Numbers, numbers: Sequence[str], file: Path) -> None:
+    infinite = np.isinf(matrix)
+    if infinite.any():
+        row, place = (int(each) for each in np.argwhere(infinite)[0])
         raise DataError(
             f"{printable(str(file))}: row {row + 1}, column {numbers[place]!r}: "
             f"{matrix[row, place]} is no number to learn from.\n  Correct it, or leave it empty."
         )
-    coded = [_coded(table.column(name)) for name in words]
-    codes = np.stack([each for each, _ in coded], axis=1) if words else np.empty((len(table), 0))
-    return Columns(matrix, codes.astype(np.int64), [names for _, names in coded])
 
 
 def _read(
@@ -363,20 +381,6 @@ def check_columns(wanted: Sequence[str], there: Sequence[str], option: str, file
             )
 
 
-def unreadable(file: Path, error: OSError) -> DataError:
-    """Return that a file is not there, or cannot be read."""
-    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        return DataError(
-            f"{printable(str(file))}: there is no such file.\n"
-            "  path is looked for in the data folder: put it there, or name another folder with "
-            "--data DIR or $DELTAGCLIP_DATA."
-        )
-    return DataError(
-        f"{printable(str(file))}: cannot be read ({error.strerror or error}).\n"
-        "  Allow it to be read, or name another file."
-    )
-
-
 def _undecodable(file: Path, form: TableFormat, said: str) -> DataError:
     return DataError(
         f"{printable(str(file))}: is not {form.encoding.upper()} ({shortened(said)}).\n"
@@ -389,12 +393,6 @@ def _guess(content: bytes) -> str:
         return "perhaps encoding: utf-16"
     kinds = {b"PK": "a workbook or another archive", b"\x1f\x8b": "packed by gzip", b"\x89P": "PNG"}
     return kinds.get(content[:2], "it has bytes of zero")
-
-
-def _packing(file: Path) -> str | None:
-    ending = file.suffix.lower()
-    packings = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd", ".lz4": "lz4", ".br": "brotli"}
-    return packings.get(ending)
 
 
 def _arrow() -> Any:

@@ -176,13 +176,13 @@ def _listing(
         named = {"train": "train", **named}
     for name in named.values():
         inside(folder, name, *_WORDS)
-    of_class = {split: _classes(folder, name) for split, name in named.items()}
-    classes = of_class["train"] if named else _classes(folder, "")
-    for split, theirs in of_class.items():
+    classes = _classes(folder, named.get("train", ""))
+    for name in named.values():
+        theirs = _classes(folder, name)
         if theirs != classes:
             only = sorted(set(theirs) ^ set(classes))
             raise DataError(
-                f"{_shown(folder)}: {named['train']} and {named[split]} have different classes; "
+                f"{_shown(folder)}: {named['train']} and {name} have different classes; "
                 f"only in one of them: {printable(', '.join(only[:5]))}.\n"
                 "  Both need the same folders, one for each class."
             )

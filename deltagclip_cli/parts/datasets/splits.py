@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deltagclip_cli.core import DataError, listed, nearest
+from deltagclip_cli.core import DataError, listed, nearest, printable
 
 NAMES = ("train", "validation", "test")
 
@@ -98,25 +98,16 @@ def divided(splits: Mapping[str, Any], data: str) -> Division:
     Raises:
         DataError: a split has another name, no samples are left to train with, a share is none.
     """
-    named: dict[str, str] = {}
-    shares: dict[str, float] = {}
     if not isinstance(splits, Mapping):
         raise _refused(data, f"splits is {splits!r}")
     for key in splits:
         if key not in NAMES:
             raise _refused(data, f"splits has {key!r}{nearest(key, NAMES)}")
-    for name in NAMES:
-        value = splits.get(name)
-        if isinstance(value, str) and value:
-            named[name] = value
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not 0 < value < 1:
-                raise _refused(data, f"splits.{name} is {value:g}, which is no share")
-            shares[name] = float(value)
-        elif name in splits:
-            raise _refused(data, f"splits.{name} is {value!r}")
     if "test" not in splits:
         raise _refused(data, "splits has no test")
+    given = {name: splits[name] for name in NAMES if name in splits}
+    named = {name: value for name, value in given.items() if isinstance(value, str) and value}
+    shares = {name: _share(value, name, data) for name, value in given.items() if name not in named}
     total = math.fsum(shares.values())
     if total > 1 + _ROUNDING or ("train" not in shares and total > 1 - _ROUNDING):
         said = " + ".join(f"{share:g}" for share in shares.values())
@@ -126,6 +117,14 @@ def divided(splits: Mapping[str, Any], data: str) -> Division:
         twice = next(each for each in named.values() if list(named.values()).count(each) > 1)
         raise _refused(data, f"splits names {twice!r} twice")
     return Division(data, named, shares)
+
+
+def _share(value: Any, name: str, data: str) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise _refused(data, f"splits.{name} is {value!r}")
+    if not 0 < value < 1:
+        raise _refused(data, f"splits.{name} is {value:g}, which is no share")
+    return float(value)
 
 
 def inside(root: Path, path: str, data: str, kind: str, content: str) -> Path:
@@ -145,6 +144,20 @@ def inside(root: Path, path: str, data: str, kind: str, content: str) -> Path:
             f"  Put the {content} into {root} or link them there, and give the path from there."
         )
     return root / pure
+
+
+def unreadable(file: Path, error: OSError) -> DataError:
+    """Return that a file is not there, or cannot be read."""
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return DataError(
+            f"{printable(str(file))}: there is no such file.\n"
+            "  path is looked for in the data folder: put it there, or name another folder with "
+            "--data DIR or $DELTAGCLIP_DATA."
+        )
+    return DataError(
+        f"{printable(str(file))}: cannot be read ({error.strerror or error}).\n"
+        "  Allow it to be read, or name another file."
+    )
 
 
 def _refused(data: str, fault: str) -> DataError:

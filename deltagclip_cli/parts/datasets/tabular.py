@@ -17,18 +17,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deltagclip_cli.core import DataError, file_status, listed, plural, printable
-from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Split, described
+from deltagclip_cli.parts.datasets.dataset import (
+    Dataset,
+    Numbers,
+    Outline,
+    Split,
+    column_statistics,
+    described,
+)
 from deltagclip_cli.parts.datasets.delimited import (
     Columns,
-    Numbers,
     TableFormat,
     check_columns,
     column_names,
     read_columns,
-    unreadable,
 )
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
-from deltagclip_cli.parts.datasets.splits import Division, divided, inside
+from deltagclip_cli.parts.datasets.splits import Division, divided, inside, unreadable
 
 _LOG = logging.getLogger("deltagclip_cli")
 _FORMAT = 1  # of the cache file; part of its name
@@ -225,6 +230,12 @@ def _asked(pool: Path, options: Mapping[str, Any]) -> _Asked:
         chosen = [name for name in there if name and name not in targets]
     check_columns(chosen, there, "inputs", pool)
     chosen = [*chosen, *(name for name in categories if name not in chosen)]
+    _check_asked(chosen, targets, classes)
+    numbers = [name for name in chosen if name not in categories]
+    return _Asked(form, targets, numbers, categories, classes)
+
+
+def _check_asked(chosen: Sequence[str], targets: Sequence[str], classes: bool) -> None:
     both = [name for name in targets if name in chosen]
     if both:
         raise DataError(
@@ -238,8 +249,6 @@ def _asked(pool: Path, options: Mapping[str, Any]) -> _Asked:
     for name, listing in (("inputs", chosen), ("target", targets)):
         if len(set(listing)) < len(listing):
             raise DataError(f"data csv: {name} names a column twice.\n  Name each once.")
-    numbers = [name for name in chosen if name not in categories]
-    return _Asked(form, targets, numbers, categories, classes)
 
 
 def _cache(root: Path, name: str, asked: _Asked) -> Path:
@@ -291,22 +300,30 @@ def _complete(
         if not full.any():
             raise DataError(f"{printable(str(file))}: every row has an empty cell.")
         return _taken(part, full)
-    refused = [
-        f"{name!r} ({int(column.sum()):,} empty, the first in row {int(column.argmax()) + 1})"
+    gaps = {
+        name: column
         for name, column in zip(names, empty.T, strict=True)
         if column.any() and (missing is None or name in asked.targets)
+    }
+    if gaps:
+        raise _incomplete(file, gaps, int(empty.any(axis=1).sum()), missing)
+    return part
+
+
+def _incomplete(file: Path, gaps: Mapping[str, Any], rows: int, missing: str | None) -> DataError:
+    told = [
+        f"{name!r} ({int(column.sum()):,} empty, the first in row {int(column.argmax()) + 1})"
+        for name, column in gaps.items()
     ]
-    if not refused:
-        return part
-    rows = int(empty.any(axis=1).sum())
+    of = len(next(iter(gaps.values())))
     hint = (
         "missing: drop leaves these rows out, missing: mean fills in the mean of the training part."
         if missing is None
         else "A target cannot be filled in: write missing: drop, or take these rows out."
     )
-    raise DataError(
-        f"{printable(str(file))}: {plural(rows, 'row')} of {len(part):,} "
-        f"{'has' if rows == 1 else 'have'} empty cells: column {listed(refused)}.\n  {hint}"
+    return DataError(
+        f"{printable(str(file))}: {plural(rows, 'row')} of {of:,} "
+        f"{'has' if rows == 1 else 'have'} empty cells: column {listed(told)}.\n  {hint}"
     )
 
 
@@ -377,26 +394,13 @@ class _Scaling:
     def of(cls, train: Columns, asked: _Asked, standardize: bool) -> _Scaling:
         """Measure the training part."""
         numbers = train.numbers
-        there = ~np.isnan(numbers)
-        counts = there.sum(axis=0)
-        nothing = [name for name, count in zip(asked.numbers, counts, strict=True) if not count]
+        nothing = [asked.numbers[n] for n in np.flatnonzero(np.isnan(numbers).all(axis=0))]
         if nothing:
             raise DataError(
                 f"data csv: column {nothing[0]!r} is empty everywhere in the training part.\n"
                 "  Leave it out of the inputs."
             )
-        means = np.where(there, numbers, 0).sum(axis=0) / counts
-        around = np.where(there, numbers - means, 0)
-        deviations = np.sqrt(np.square(around).sum(axis=0) / counts)
-        # Of what is constant a mean rounds to another number, in some last digit.
-        constant = deviations <= 1e-12 * np.abs(means)
-        if constant.any():
-            told = [repr(name) for name, same in zip(asked.numbers, constant, strict=True) if same]
-            _LOG.warning(
-                "data csv: column %s is constant in the training part: nothing is learnt from it.",
-                listed(told),
-            )
-        deviations = np.where(constant, 1, deviations)
+        means, deviations = column_statistics(numbers, asked.numbers, "csv")
         words = [
             [part[code] for code in np.unique(codes[codes >= 0])]
             for part, codes in zip(train.words, train.codes.T, strict=True)
