@@ -20,6 +20,7 @@ REQUIRED = object()
 UNKNOWN = object()
 
 _PLAIN = {"int": int, "float": float, "bool": bool, "str": str, "None": None}
+_BARE = {"list": list, "tuple": list, "dict": dict}  # without what is in them, in another type
 _MOST_ALIASES = 8  # of a type, one behind another
 
 
@@ -254,7 +255,10 @@ class _Callee:
         return [each for each in found if isinstance(each, Definition)]
 
 
-_FIELDS = {"dataclass", "define", "frozen", "attrs", "attr.s", "attrs.define", "attrs.frozen"}
+_FIELDS = {
+    *("dataclass", "define", "frozen", "attrs", "attr.s", "attrs.define", "attrs.frozen"),
+    "strict",  # of huggingface_hub, as configurations of transformers have it
+}
 
 
 def _makes_fields(owner: Definition) -> bool:
@@ -340,7 +344,10 @@ def type_of(node: ast.expr | None, module: Module, depth: int = _MOST_ALIASES) -
             inner = index.elts if isinstance(index, ast.Tuple) else [index]
         case _:
             return Any
-    inside = [type_of(each, module, depth) for each in inner] if outer.lower() != "literal" else []
+    inside = [
+        _BARE.get(ast.unparse(each)) or type_of(each, module, depth)
+        for each in (inner if outer.lower() != "literal" else ())
+    ]
     match outer.lower():
         case "annotated" | "final" | "initvar":
             return inside[0]

@@ -62,7 +62,6 @@ AUGMENTATIONS = Catalogue(
         "flip": "deltagclip_cli.parts.datasets.augment:Flip",
         "random_crop": "deltagclip_cli.parts.datasets.augment:RandomCrop",
         "random_resized_crop": "deltagclip_cli.parts.datasets.augment:RandomResizedCrop",
-        "tokens": "deltagclip_cli.parts.datasets.tokens:tokens",
     },
     supplied=frozenset({"size"}),
     bounds={

@@ -3,8 +3,9 @@
 A builder of ours is called as ``builder(shape, classes, **options)``, with ``shape`` as images
 ``(C, H, W)``, vectors ``(D,)`` or texts of at most so many tokens ``(L,)`` have it. What it returns
 maps inputs ``(N, *shape)`` to logits ``(N, classes)``, unless its task wants something else. What
-torchvision and timm have is called by their conventions, without pretrained weights. Whoever wants
-a model, anybody's, calls :func:`build`.
+torchvision and timm have is called by their conventions, without pretrained weights; a class of
+transformers takes the options of its configuration, or, named ``AutoModelFor…``, a pretrained
+network. Whoever wants a model, anybody's, calls :func:`build`.
 
 A builder that reads texts has an option ``pretrained`` and an attribute ``tokenizer``, the class of
 what cuts them, such as ``models.bert.PretrainedTokenizer``.
@@ -61,6 +62,51 @@ def _registered(package: str) -> Mapping[str, str]:
     return dict(sorted(found.items()))
 
 
+_TRANSFORMERS = {
+    "transformers:AutoModelForCausalLM": "deltagclip_cli.parts.models.hugging_face:causal_lm",
+    "transformers:AutoModelForSequenceClassification": "deltagclip_cli.parts.models.bert:bert",
+}
+"""Those of transformers that take a pretrained network, whatever its class."""
+
+
+def _named() -> Mapping[str, str]:
+    return {**_TRANSFORMERS, **{name: target for name, (target, _) in _configured().items()}}
+
+
+@cache
+def _configured() -> Mapping[str, tuple[str, str]]:
+    """Return ``{"transformers:GPT2LMHeadModel": ("transformers.models.…:GPT2Config", KIND), …}``.
+
+    The tables of the library tell which class is for what, and has which configuration.
+    """
+    try:
+        folder = source_path("transformers").parent / "models"
+    except LookupError:
+        return {}
+    auto = folder / "auto"
+    networks = (auto / "modeling_auto.py").read_text(encoding="utf-8")
+    files = (auto / "configuration_auto.py", auto / "auto_mappings.py")
+    text = "".join(each.read_text(encoding="utf-8") for each in files if each.is_file())
+    configs, homes = (
+        dict(_pairs(text, table))
+        for table in ("CONFIG_MAPPING_NAMES", "SPECIAL_MODEL_TYPE_TO_MODULE_NAME")
+    )
+    found: dict[str, tuple[str, str]] = {}
+    for kind in ("CAUSAL_LM", "SEQUENCE_CLASSIFICATION", "IMAGE_CLASSIFICATION"):
+        for which, name in _pairs(networks, f"MODEL_FOR_{kind}_MAPPING_NAMES"):
+            home = homes.get(which, which.replace("-", "_"))
+            if which in configs and (folder / home / f"configuration_{home}.py").is_file():
+                module = f"transformers.models.{home}.configuration_{home}"
+                found.setdefault(f"transformers:{name}", (f"{module}:{configs[which]}", kind))
+    return found
+
+
+def _pairs(text: str, table: str) -> list[tuple[str, str]]:
+    """Return the pairs of words in a table, as the source of transformers writes them."""
+    found = re.search(rf"^{table} = OrderedDict\(\n(.*?)^\)", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r'\("([^"]+)", "([^"]+)"\)', found[1]) if found else []
+
+
 TABLE = Catalogue(
     "model",
     {
@@ -74,11 +120,14 @@ TABLE = Catalogue(
         "vit_tiny": "deltagclip_cli.parts.models.vit:vit_tiny",
         "wide_mlp": "deltagclip_cli.parts.models.wide_mlp:wide_mlp",
     },
-    # The last five are torchvision's; see build for what they are set to.
+    # The second line is torchvision's, what follows is transformers'; see build for their values.
     supplied=frozenset(
         {
             *("shape", "classes", "vocabulary"),
             *("num_classes", "weights", "progress", "aux_logits", "init_weights"),
+            *("vocab_size", "num_labels", "id2label", "label2id", "problem_type", "use_cache"),
+            *("bos_token_id", "eos_token_id", "pad_token_id", "is_decoder", "return_dict"),
+            *("output_hidden_states", "architectures", "transformers_version"),
         }
     ),
     offered=frozenset(
@@ -86,7 +135,7 @@ TABLE = Catalogue(
     ),
     if_required=frozenset({"vocabulary", "window", "padding"}),
     installed=partial(_registered, "torchvision"),
-    unlisted={"timm": partial(_registered, "timm")},
+    unlisted={"timm": partial(_registered, "timm"), "transformers": _named},
     bounds={
         "gpt.dropout": {"ge": 0, "lt": 1},
         "gpt.heads": {"ge": 1},
@@ -136,8 +185,14 @@ def build(
     supplied = {name: size for name, size in sizes.items() if size is not None}
     prefix, _, short = model.name.rpartition(":")
     usual = {**_CONVENTIONS.get(prefix, {}), **_LOGITS_ONLY.get(short, {})}
+    _, kind = _configured().get(model.name, ("", "")) if prefix == "transformers" else ("", "")
     try:
-        built = make(model, supplied=supplied, usual=usual)
+        if kind:
+            from deltagclip_cli.parts.models.hugging_face import from_configuration
+
+            built = from_configuration(model, kind, supplied)
+        else:
+            built = make(model, supplied=supplied, usual=usual)
     except UsageError as error:
         wants_classes = any(word in str(error) for word in ("'classes'", "$classes"))
         if classes is not None or not wants_classes:

@@ -70,7 +70,7 @@ class PretrainedTokenizer:
         """
         # Threads are not for a process of which workers are forks. Nor are texts cut often.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        tokenizer = _loaded(self._folder, "tokenizer", "AutoTokenizer")
+        tokenizer = load_part(self._folder, "tokenizer", "AutoTokenizer")
         cut = tokenizer(
             list(texts),
             truncation=True,
@@ -112,7 +112,7 @@ def bert(shape: tuple[int, ...], classes: int, *, pretrained: str) -> nn.Module:
             f"{folder}: this network reads at most {limit} tokens, but the longest text has "
             f"{longest}.\n  Set max_length in the data to {limit}, which cuts longer texts off."
         )
-    network, found = _loaded(
+    network, found = load_part(
         folder,
         "weights",
         "AutoModelForSequenceClassification",
@@ -179,7 +179,7 @@ def _told(words: str, keys: Iterable[str]) -> str:
 
 def read_config(folder: Path) -> Any:
     """The configuration of a pretrained network; UsageError if damaged, or it names no padding."""
-    config = _loaded(folder, "configuration", "AutoConfig")
+    config = load_part(folder, "configuration", "AutoConfig")
     if getattr(config, "pad_token_id", None) is None:
         raise UsageError(
             f"{folder}: config.json has no pad_token_id, and so does not say what padding is.\n"
@@ -188,7 +188,7 @@ def read_config(folder: Path) -> Any:
     return config
 
 
-def _loaded(folder: Path, what: str, kind: str, **options: Any) -> Any:
+def load_part(folder: Path, what: str, kind: str, **options: Any) -> Any:
     """Load a part of a pretrained network: nothing is asked for, no code is run or offered."""
     library = transformers()
     try:
