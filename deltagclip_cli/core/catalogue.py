@@ -31,6 +31,8 @@ class Catalogue:
             everything is listed.
         unlisted: finds what there is too much of to be listed, as ``installed`` does, by what
             stands before the colon in its names.
+        closed: of ``unlisted``, those of which other names are none that could be looked up, each
+            with the command that installs what has them.
         bounds: limits of numbers, as keyword arguments of ``pydantic.Field``: those of one of
             ``entries`` by ``name.option``, those of the whole kind by ``option``.
         offered: arguments that the runner supplies to a part of one's own which names them; written
@@ -52,6 +54,7 @@ class Catalogue:
     arguments: int = 0
     installed: Callable[[], Mapping[str, str]] = dict
     unlisted: Mapping[str, Callable[[], Mapping[str, str]]] = field(default_factory=dict)
+    closed: Mapping[str, str] = field(default_factory=dict)
     bounds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
     spelling: Callable[[str], str] = str

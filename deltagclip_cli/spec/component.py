@@ -259,6 +259,10 @@ class Component(Frozen):
             kinds = f"{table.kind}es" if table.kind.endswith("s") else f"{table.kind}s"
             more = len(names) - len(table.entries)
             rest = f", and {more} more: deltagclip list {kinds.replace(' ', '')}" if more else ""
+            prefix = name.partition(":")[0]
+            if prefix in table.closed:
+                names = list(table.unlisted[prefix]())
+                rest = "" if names else f"; install {prefix} for others: {table.closed[prefix]}"
             near = nearest(table.spelling(name), names)
             hint = f"{kinds}: {', '.join(table.entries)}{rest}{near}"
             raise refused(f"there is no {table.kind} '{name}'.", hint, ("name",))
@@ -286,7 +290,8 @@ class Component(Frozen):
     @classmethod
     def _reference(cls, name: str) -> Reference | None:
         """Return what a name that the table lacks refers to; None if it is a short name."""
-        prefixes = {each.partition(":")[0] for each in cls.table().all() if ":" in each}
+        listed = {each.partition(":")[0] for each in cls.table().all() if ":" in each}
+        prefixes = listed | cls.table().closed.keys()
         is_short = not cls.may_be_own or name.partition(":")[0] in prefixes
         return None if is_short else parse_reference(name)
 

@@ -70,7 +70,8 @@ _TRANSFORMERS = {
 
 
 def _named() -> Mapping[str, str]:
-    return {**_TRANSFORMERS, **{name: target for name, (target, _) in _configured().items()}}
+    found = {name: target for name, (target, _) in _configured().items()}
+    return {**_TRANSFORMERS, **found} if found else {}
 
 
 @cache
@@ -136,6 +137,7 @@ TABLE = Catalogue(
     if_required=frozenset({"vocabulary", "window", "padding"}),
     installed=partial(_registered, "torchvision"),
     unlisted={"timm": partial(_registered, "timm"), "transformers": _named},
+    closed={"transformers": "pip install 'deltagclip_cli[bert]'"},
     bounds={
         "gpt.dropout": {"ge": 0, "lt": 1},
         "gpt.heads": {"ge": 1},
