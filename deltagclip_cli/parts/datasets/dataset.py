@@ -233,11 +233,15 @@ def column_statistics(values: Numbers, names: Sequence[str], data: str) -> tuple
     A column that is constant has the standard deviation 1, which makes it 0 everywhere; that is
     logged, with the names of such columns and of the data set. Each column needs a number.
     """
-    there = ~np.isnan(values)
-    counts = there.sum(axis=0)
-    means = np.where(there, values, 0).sum(axis=0) / counts
-    squares = np.square(np.where(there, values - means, 0)).sum(axis=0)
-    deviations = np.sqrt(squares / counts)
+    sums, counts, gaps = values.sum(axis=0), np.full(values.shape[1], len(values)), None
+    if np.isnan(sums).any():
+        gaps = np.isnan(values)
+        sums, counts = np.where(gaps, 0, values).sum(axis=0), counts - gaps.sum(axis=0)
+    means = sums / counts
+    around = values - means
+    if gaps is not None:
+        around[gaps] = 0
+    deviations = np.sqrt(np.square(around, out=around).sum(axis=0) / counts)
     # Of what is constant a mean rounds to another number, in some last digit.
     constant = deviations <= 1e-12 * np.abs(means)
     if constant.any():

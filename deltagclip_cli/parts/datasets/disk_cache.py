@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,21 @@ def keep(content: Mapping[str, Any], file: Path, what: str) -> None:
     """Write tensors and plain values, whole or not at all; a folder that takes none is no error."""
     try:
         file.parent.mkdir(exist_ok=True)
-        with written_whole(file) as opened:
+        with written_whole(file) as opened, _without_sums():
             torch.save({**content, "checksum": _checksum(content)}, opened)
     except (OSError, RuntimeError) as error:
         _LOG.warning("cannot keep %s in %s: %s", what, file.parent, error)
+
+
+@contextmanager
+def _without_sums() -> Iterator[None]:
+    """Keep torch from making checksums of its own, which take longer than all else."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
 
 
 def _checksum(content: Mapping[str, Any]) -> int:

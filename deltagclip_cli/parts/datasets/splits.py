@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,12 +80,14 @@ class Division:
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(data_seed))
         if classes is not None:
             order = order[_spread_over(classes[order])]
-        indices, start = {}, 0
+        split_of, start = torch.full((samples,), -1, dtype=torch.int8), 0
         for name in sorted(sizes, key=NAMES.index, reverse=True):  # another share of training
             end = start + sizes[name]  # leaves the others as they are
-            indices[name] = order[start:end].sort().values
+            split_of[order[start:end]] = NAMES.index(name)
             start = end
-        return {name: indices[name] for name in sizes}
+        chosen = {name: split_of.numpy() == NAMES.index(name) for name in sizes}
+        # Many times as fast as torch's own, which is why numpy is asked.
+        return {name: torch.from_numpy(np.flatnonzero(each)) for name, each in chosen.items()}
 
 
 def divided(splits: Mapping[str, Any], data: str) -> Division:

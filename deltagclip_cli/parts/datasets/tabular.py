@@ -289,15 +289,15 @@ def _complete(
     part: Columns, file: Path, asked: _Asked, missing: Literal["drop", "mean"] | None
 ) -> Columns:
     """Return the rows that can be used; DataError if there are empty cells that nobody fills."""
-    empty = np.concatenate([np.isnan(part.numbers), part.codes < 0], axis=1)
-    if not empty.any():
+    if not np.isnan(part.numbers.sum()) and (part.codes >= 0).all():
         return part
+    empty = np.concatenate([np.isnan(part.numbers), part.codes < 0], axis=1)
     names = [*asked.numbers, *asked.words]
     if missing == "drop":
-        full = ~empty.any(axis=1)
-        left, of = len(part) - int(full.sum()), len(part)
+        full = np.flatnonzero(~empty.any(axis=1))
+        left, of = len(part) - len(full), len(part)
         _LOG.info("%s: %d of %d rows have empty cells and are left out", file, left, of)
-        if not full.any():
+        if not len(full):
             raise DataError(f"{printable(str(file))}: every row has an empty cell.")
         return _taken(part, full)
     gaps = {
@@ -328,7 +328,9 @@ def _incomplete(file: Path, gaps: Mapping[str, Any], rows: int, missing: str | N
 
 
 def _taken(part: Columns, rows: Any) -> Columns:
-    return replace(part, numbers=part.numbers[rows], codes=part.codes[rows])
+    return replace(
+        part, numbers=part.numbers.take(rows, axis=0), codes=part.codes.take(rows, axis=0)
+    )
 
 
 def _class_names(parts: Mapping[str, Columns], place: _Place, asked: _Asked) -> list[str]:
@@ -412,10 +414,12 @@ class _Scaling:
 
     def inputs(self, part: Columns) -> Tensor:
         """Return inputs ``(N, D)``, float64."""
-        numbers = len(self.asked.inputs)
-        made = np.empty((len(part), numbers + sum(map(len, self.words))))
-        made[:, :numbers] = self._scaled(part, slice(0, numbers))
-        start = numbers
+        start = len(self.asked.inputs)
+        scaled = self._scaled(part, slice(0, start))
+        if not self.words:
+            return torch.from_numpy(scaled)
+        made = np.empty((len(part), start + sum(map(len, self.words))))
+        made[:, :start] = scaled
         for words, there, codes in zip(self.words, part.words, part.codes.T, strict=False):
             end = start + len(words)
             # One row more, of zeros, for no word and for one that the training part has not.
@@ -431,6 +435,9 @@ class _Scaling:
 
     def _scaled(self, part: Columns, place: slice) -> NDArray[np.float64]:
         values = part.numbers[:, place]
-        filled = np.where(np.isnan(values), self.fillings[place], values)
-        scaled: Numbers = (filled - self.means[place]) / self.deviations[place]
-        return scaled
+        if np.isnan(values.sum()):
+            values = np.where(np.isnan(values), self.fillings[place], values)
+        # In place, for what was read is needed for nothing else.
+        values -= self.means[place]
+        values /= self.deviations[place]
+        return values
