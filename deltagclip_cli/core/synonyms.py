@@ -16,6 +16,8 @@ _ELSEWHERE = {
     "lrscheduler lrschedule scheduler sched": "schedule",
     "dtype amp mixedprecision": "precision",
     "epoch maxepochs numepochs nepochs ntrainepochs numtrainepochs": "epochs",
+    "gradientaccumulation gradientaccumulationsteps accumulategradbatches gradaccum "
+    "gradaccumsteps accumulation accumulationsteps accumulationiter": "accumulate",
     "seed randomseed numseeds nseeds randomstate": "seeds",
     "sweep hparams searchspace gridsearch": "grid",
     "description desc": "title",

@@ -75,7 +75,7 @@ def make_optimizer(
 
 def _usual(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with tuples, which YAML has not, in the place of lists."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items() if k != "match"}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
 
 
 def _in_groups(part: OptimizerPart, model: nn.Module) -> list[Any]:
@@ -83,10 +83,13 @@ def _in_groups(part: OptimizerPart, model: nn.Module) -> list[Any]:
     named = {name: each for name, each in model.named_parameters() if each.requires_grad}
     if part.groups is None:
         return [*named.values()]
-    return [
-        {**_usual(part.groups.get(label, {})), "params": [named[name] for name in names]}
-        for label, names in members(part.groups, named).items()
-    ]
+    found = []
+    for label, names in members(part.groups, named).items():
+        options = {**part.groups.get(label, {})}
+        options |= options.pop("extra", {})  # which its source does not tell
+        found.append({**_usual(options), "params": [named[name] for name in names]})
+        found[-1].pop("match", None)
+    return found
 
 
 def members(groups: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[str]]:
@@ -117,8 +120,8 @@ def members(groups: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> di
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(
                     f"groups: the pattern '{pattern}' of {label} matches no parameter that is "
-                    f"trained.\n  There are {listed(names)}; * stands for any letters, dots "
-                    f"too{nearest(pattern, names)}."
+                    f"trained.\n  There are {listed(names)}; * stands for any letters, dots too"
+                    f"{nearest(pattern, names)}"
                 )
     return {label: each for label, each in found.items() if each}
 
@@ -126,7 +129,7 @@ def members(groups: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> di
 def _check_groups(part: OptimizerPart, optimizer: Optimizer) -> None:
     """Refuse an option of a group that an optimizer does not keep in its groups."""
     in_all = set.intersection(*map(set, optimizer.param_groups))
-    known = {"match", *in_all, *getattr(optimizer, "defaults", {})}
+    known = {"match", "extra", *in_all, *getattr(optimizer, "defaults", {})}
     for label, group in (part.groups or {}).items():
         for option in group.keys() - known:
             raise UsageError(

@@ -30,6 +30,8 @@ def faults(folder: Path, *sets: str, text: str = TINY, stage: Stage = CPU) -> li
 
 ONE_CYCLE = "schedule={name: onecyclelr, max_lr: 0.01, unit: step, cycle_momentum: false"
 
+GROUPS = f"{ADAM}clip_grad_norm: 1, groups: {{a: {{match: "
+
 MUON = "optimizers.m={name: muon_adamw, schedule: {name: onecyclelr, total_steps: 9, max_lr: "
 
 
@@ -60,6 +62,17 @@ MUON = "optimizers.m={name: muon_adamw, schedule: {name: onecyclelr, total_steps
         (f"{MUON}[1, 2], cycle_momentum: false}}}}", ""),
         (f"{MUON}[1], cycle_momentum: false}}}}", "param_groups has 2"),
         (f"{MUON}1}}}}", "optimizer must support momentum or beta1"),
+        (
+            f"{GROUPS}'*.bais', lr: 1}}}}}}",
+            "groups: the pattern '*.bais' of a matches no parameter",
+        ),
+        (
+            f"{GROUPS}'*.bias', lr: 1}}, b: {{match: '1.*', lr: 1}}}}}}",
+            "1.bias is in several groups",
+        ),
+        (f"{GROUPS}'*.bias', lr: 1}}}}}}", ""),
+        ("accumulate=3", "accumulate is 3, but synthetic has 2 batches of 4"),
+        ("accumulate=2", ""),
         ("precision=tf32", "precision tf32 is a mode of CUDA devices"),
         ("task=autoencode", "task autoencode needs a model that returns (reconstruction"),
         ("model=vae", "task classify needs a model that returns logits"),

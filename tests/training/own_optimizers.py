@@ -158,6 +158,14 @@ class WithoutClosure(SGD):
         super().step()
 
 
+class Labelled(SGD):
+    """Its groups have a key that its source does not tell of."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+        self.steps = [group["kind"] for group in self.param_groups]
+
+
 class Deaf(Optimizer):
     """Its step must be given a closure, and never calls it."""
 

@@ -117,6 +117,19 @@ def test_an_option_that_no_group_can_have_is_refused(tmp_path: Path) -> None:
         train(trial_of({**DELTA_GCLIP, "groups": groups}), tmp_path)
 
 
+def test_a_group_may_have_what_no_source_tells(tmp_path: Path) -> None:
+    groups = {
+        "matrices": {"match": "*.weight", "extra": {"kind": "matrix"}},
+        "others": {"match": "*.bias", "extra": {"kind": "bias"}, "lr": 0.5},
+    }
+    optimizer = {"name": "own_optimizers.py:Labelled", "groups": groups}
+    saved = checkpoint(finished(trial_of(optimizer, epochs=1), tmp_path))["optimizer"]
+    assert [(each["kind"], each["lr"]) for each in saved["param_groups"]] == [
+        ("matrix", 0.1),
+        ("bias", 0.5),
+    ]
+
+
 # -- clipping ------------------------------------------------------------------------------------
 
 
