@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,28 @@ def make(
         if isinstance(error, OutOfMemoryError):
             raise
         raise UsageError(refusal(part, error)) from error
+
+
+def make_inner(
+    part: Component, holder: str, inner: Component, parameters: Any, supplied: Mapping[str, Any]
+) -> Any:
+    """Make the optimizer that another one takes, or what makes it if that wants a class.
+
+    Args:
+        holder: the argument that takes it. It gets a class if it is annotated so, or not at all;
+            but an optimizer if it is the first argument, which has no parameters then.
+    """
+
+    def made(parameters: Any, **options: Any) -> Any:
+        changed = inner.model_copy(update={"options": {**inner.options, **options}})
+        return make(changed, parameters, supplied=supplied)
+
+    arguments = inspect.signature(part.load()).parameters
+    kind = arguments[holder].annotation if holder in arguments else None
+    written = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    takes_one = "Optimizer" in re.sub(r"[Tt]ype\[[^]]*\]|OptimizerType", "", written)
+    is_first = next(iter(arguments), None) == holder
+    return made(parameters) if is_first or takes_one else made
 
 
 def refusal(part: Component, error: BaseException) -> str:

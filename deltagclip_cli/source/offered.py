@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -23,7 +22,6 @@ from deltagclip_cli.source.reference import (
 )
 from deltagclip_cli.source.signatures import REQUIRED, UNKNOWN, Signature
 
-_HOLDS_OPTIMIZER = {"optimizer", "base_optimizer", "wrapped_optimizer", "base"}
 _MOST_DEEP = 4  # a module's name, in parts
 # A file of a module below a package is looked into if it has such a word.
 _WORDS = {"optimizer": b"optim", "model": b"Module", "schedule": b"LRScheduler"}
@@ -52,7 +50,7 @@ class Offer:
             positional: how many arguments the runner passes first.
             supplied: arguments that it passes by name.
         """
-        holder = wrapped(self.signature)
+        holder = self.signature.holder
         given = {*supplied, *self.signature.positional[:positional]} - {holder}
         options = {k: each for k, each in self.signature.options.items() if k not in given}
         known = {k: each.default for k, each in options.items() if each.default is not UNKNOWN}
@@ -153,17 +151,6 @@ def _role(offer: Offer) -> str:
         steps = any("step" in members(each) for each in Family(definition).classes)
         if not steps or name.startswith("Base") or name.endswith("Base"):
             return "base class"
-        if wrapped(signature):
-            return "wraps an optimizer"
+    if signature.is_class and signature.holder:
+        return "wraps an optimizer"
     return "" if signature.is_class else "function"
-
-
-def wrapped(signature: Signature) -> str | None:
-    """Return the argument by which an optimizer takes another one; None if it takes none."""
-    for name, option in signature.options.items():
-        if name in _HOLDS_OPTIMIZER and option.default is REQUIRED:
-            return name
-        written = "" if option.written is None else ast.unparse(option.written)
-        if name in _HOLDS_OPTIMIZER and "Optimizer" in written:
-            return name
-    return None

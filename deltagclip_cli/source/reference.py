@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 
 from deltagclip_cli.core import UsageError, listed, nearest, shortened
-from deltagclip_cli.source.definitions import Definition, Found, look_up
+from deltagclip_cli.source.definitions import Definition, Family, Found, look_up, members
 from deltagclip_cli.source.modules import Module, find_module, own_module
 from deltagclip_cli.source.packages import how_to_install
 from deltagclip_cli.source.products import DATASET, MODULE, OPTIMIZER, SCHEDULE, is_made_by
@@ -34,6 +34,7 @@ _KINDS = {"model": MODULE, "optimizer": OPTIMIZER, "schedule": SCHEDULE, "data s
 _CALLED_WITH = {"data set": {"folder", "download"}, "task": {"model", "inputs", "targets"}}
 _MEASURES = ("loss", "metric")  # a class makes one, and a function is one
 _SECOND = {"target", "targets", "label", "labels", "y", "y_true"}
+_STEPS = {"step", "zero_grad", "state_dict", "load_state_dict"}
 _PLAIN = ast.Constant | ast.JoinedStr | ast.List | ast.Dict | ast.Tuple | ast.Set
 _IN_USE = {"torch", "torchvision", "numpy", "deltagclip_cli"}  # names that no file may take
 _TORCH = re.compile(r"torch\b(?![-_.])(?!.*\bextra\b)")
@@ -320,10 +321,17 @@ def _check_installed(found: Found, reference: PackageReference, kind: str) -> No
     made = _KINDS.get(kind, MODULE if is_class and kind in _MEASURES else None)
     if isinstance(found.node, ast.FunctionDef) and _takes_what_is_supplied(found, kind):
         return
+    if kind == "optimizer" and is_class and _methods(found) >= _STEPS:
+        return  # as good as one, as schedulefree:ScheduleFreeWrapper is
     if made is None or not is_made_by(found, made):
         raise ReferenceRefusedError(
             f"{home}:{name} makes no {kind}, as far as its source tells.", _WRAP
         )
+
+
+def _methods(found: Definition) -> set[str]:
+    """Return the names of what a class and its bases define."""
+    return {name for each in Family(found).classes for name in members(each)}
 
 
 def _is_class_of_torch(found: Definition, kind: str) -> bool:

@@ -18,6 +18,7 @@ from deltagclip_cli.source.definitions import Definition, Family, look_up
 from deltagclip_cli.source.modules import find_module, own_module
 
 __all__ = [
+    "HOLDERS",
     "REQUIRED",
     "UNKNOWN",
     "Option",
@@ -26,6 +27,10 @@ __all__ = [
     "read_signature",
     "signature_of",
 ]
+
+
+HOLDERS = ("optimizer", "base_optimizer", "wrapped_optimizer", "base")
+"""What arguments are called by which an optimizer takes another one."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,18 @@ class Signature:
         """The whole names of all that a class is derived from."""
         classes = Family(self.definition).classes if self.is_class else ()
         return [each.name for each in classes[1:]]
+
+    @property
+    def holder(self) -> str | None:
+        """The argument by which it takes another optimizer: a required one, or of such a type."""
+        for name in HOLDERS:
+            option = self.options.get(name)
+            written = (
+                "" if option is None or option.written is None else ast.unparse(option.written)
+            )
+            if option is not None and (option.default is REQUIRED or "Optimizer" in written):
+                return name
+        return None
 
 
 @cache

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import load_target, shortened, synonym
+from deltagclip_cli.source.signatures import HOLDERS
 from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
 from deltagclip_cli.spec.grid import (
@@ -41,6 +42,7 @@ from deltagclip_cli.spec.grid import (
     role,
 )
 from deltagclip_cli.spec.groups import checked_group
+from deltagclip_cli.spec.inner import checked_inner, inner_of
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 from deltagclip_cli.spec.theorem import (
     DESCENTS,
@@ -267,6 +269,30 @@ class Optimizer(Component):
     schedule: Schedule | None = None
     groups: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] | None = None
     clip_grad_norm: PositiveFloat | None = None
+
+    @cached_property
+    def inner(self) -> tuple[str, Optimizer] | None:
+        """The optimizer that this one steps with, and the option that has it; None without one."""
+        return inner_of(self) if self.is_own else None
+
+    @cached_property
+    def references(self) -> tuple[str, ...]:
+        """The names of all whose code the identity of a trial covers."""
+        inside = () if self.inner is None else self.inner[1].references
+        return tuple(dict.fromkeys([*super().references, *inside]))
+
+    @classmethod
+    def _resolved(
+        cls, name: str, options: dict[Any, Any], folder: CodeFolder
+    ) -> tuple[str, dict[str, Any]]:
+        """Check an optimizer that this one takes as well, which is written as this one is."""
+        known, complete = super()._resolved(name, options, folder)
+        if any(each in HOLDERS for each in complete):
+            holder = cls._checker(known, folder).holder
+            if holder in complete:
+                inner = checked_inner(cls, complete[holder], holder, folder)
+                complete = {**complete, holder: inner}
+        return known, complete
 
     @classmethod
     def _common_resolved(

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from deltagclip_cli.core import UsageError, listed, nearest
-from deltagclip_cli.parts.making import make, wrong_kind
+from deltagclip_cli.parts.making import make, make_inner, wrong_kind
 from deltagclip_cli.parts.schedules import build_schedule
 from deltagclip_cli.training.chance import seed_streams
 
@@ -49,8 +49,16 @@ def make_optimizer(
     if rate is not None:
         usual["lr"] = rate
     supplied = {"model": model, "epochs": trial.epochs, "steps": trial.epochs * steps}
+    parameters = _in_groups(part, model)
     named = next(iter(inspect.signature(part.load()).parameters), None)
-    positional = () if named in supplied else (_in_groups(part, model),)
+    positional: tuple[Any, ...] = (parameters,)
+    if named in supplied:
+        positional, supplied = (), {**supplied, "params": parameters}
+    if part.inner is not None:
+        holder, inner = part.inner
+        positional = () if named == holder else positional
+        inner = inner.model_copy(update={"options": _usual(inner.options)})
+        usual[holder] = make_inner(part, holder, inner, parameters, supplied)
     optimizer = make(part.model_copy(update={"options": usual}), *positional, supplied=supplied)
     needed = ("step", "zero_grad", "state_dict", "load_state_dict", "param_groups")
     if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in needed):

@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.source.offered import Offer, offered, wrapped
+from deltagclip_cli.source.offered import Offer, offered
 
 FILES = {
     "__init__.py": """
@@ -94,7 +94,7 @@ def test_what_trains_by_itself_is_told_apart(package: str) -> None:
         "SGD": "alias of torch.optim.sgd:SGD",
         "Wrapping": "wraps an optimizer",
     }
-    assert wrapped(named(package)["madeoptim:Wrapping"].signature) == "optimizer"
+    assert named(package)["madeoptim:Wrapping"].signature.holder == "optimizer"
 
 
 def test_options_come_with_defaults_that_the_source_says(package: str) -> None:

@@ -322,3 +322,26 @@ class Normed(nn.Sequential):
             nn.Dropout(0.1),
             nn.Linear(16, classes),
         )
+
+
+class Around:
+    """It steps with another optimizer that it is given, every second time twice as far."""
+
+    def __init__(self, optimizer, k: int = 2):
+        self.optimizer, self.k = optimizer, k
+        self.param_groups = optimizer.param_groups
+        self.zero_grad = optimizer.zero_grad
+        self.state_dict = optimizer.state_dict
+        self.load_state_dict = optimizer.load_state_dict
+
+    def step(self):
+        self.optimizer.step()
+
+
+class MakingSharpnessAware(WrappingSharpnessAware):
+    """SAM around an optimizer of a class that it is given, with options for that."""
+
+    def __init__(self, params, base_optimizer, rho=0.05, **options):
+        Optimizer.__init__(self, params, {"rho": rho, **options})
+        self.base_optimizer = base_optimizer(self.param_groups, **options)
+        self.param_groups = self.base_optimizer.param_groups

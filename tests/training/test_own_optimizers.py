@@ -71,6 +71,31 @@ def test_an_optimizer_of_ones_own_trains_and_continues_with_the_same_bits(
     assert all(norm > 0 for norm in epochs(whole, "optim/grad_norm"))
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"name": "Around", "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}},
+        {"name": "Around", "optimizer": "own_optimizers.py:Wrapped"},
+        {
+            "name": "MakingSharpnessAware",
+            "base_optimizer": {"name": "sgd", "momentum": 0.9},
+            "lr": 0.1,
+        },
+    ],
+    ids=["an optimizer", "one that is written too", "what makes one"],
+)
+def test_an_optimizer_that_takes_another_trains_and_continues_with_the_same_bits(
+    optimizer: dict[str, Any], tmp_path: Path
+) -> None:
+    trial = trial_with(**optimizer)
+    assert train(trial, tmp_path / "whole") is Ending.FINISHED
+    assert train_in_pieces(trial, tmp_path / "pieces", 5) > 1
+    whole, pieces = (RunFolder.of(tmp_path / name, trial) for name in ("whole", "pieces"))
+    assert_same_numbers(pieces, whole)
+    losses = epochs(whole, "train/loss")
+    assert losses[-1] < 0.9 * losses[0]
+
+
 def test_an_optimizer_without_a_rate_tells_none(runs: Path) -> None:
     trial = trial_with("WithoutRate", {"log_every": 2})
     assert train(trial, runs) is Ending.FINISHED
