@@ -37,6 +37,8 @@ def around(tmp_path: Path) -> None:
         "from torch.optim import SGD\n"
         "class Plain(SGD):\n"
         "    def __init__(self, params, lr=0.1): ...\n"
+        "class Plain(SGD):\n"
+        "    def __init__(self, params, lr=0.1): ...\n"
     )
 
 
