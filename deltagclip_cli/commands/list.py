@@ -60,8 +60,7 @@ def list_components(
 ) -> None:
     """List the experiments of a file, or the parts that they can be made of.
 
-    With --package, what an installed package offers, with the name that a spec gives it. Its source
-    is read, and nothing of it is run.
+    With --package, what an installed package offers. Its source is read, and nothing of it is run.
     """
     from deltagclip_cli.terminal.console import print_json
 
