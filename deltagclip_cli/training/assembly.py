@@ -304,6 +304,7 @@ def load_dataset(
     shape = None if isinstance(loaded, TextDataset) else loaded.shape
     check_reading(data, shape, reads_texts=cutter is not None)
     if isinstance(loaded, TextDataset):
+        cutter = loaded.tokenizer or cutter
         assert cutter is not None, "as was just checked"
         loaded = loaded.tokenized(cutter)
     return fitted(loaded, data)
@@ -311,10 +312,18 @@ def load_dataset(
 
 def check_reading(data: Data, shape: tuple[int, ...] | None, *, reads_texts: bool) -> None:
     """Refuse texts, whose inputs have no shape, for a model that reads none, and the reverse."""
-    if shape is None and not reads_texts:
+    own = data.options.get("tokenizer")
+    if shape is None and not reads_texts and own is None:
+        hint = "Choose the model bert, or other data."
+        if data.name != "emotion":
+            hint = (
+                "Choose the model bert; or, for one that reads tokens, write data.tokenizer: bytes."
+            )
+        raise UsageError(f"data {data.name} holds texts, which the model does not read.\n  {hint}")
+    if shape is None and reads_texts and own is not None:
         raise UsageError(
-            f"data {data.name} holds texts, which the model does not read.\n"
-            "  Choose the model bert, or other data."
+            f"data {data.name} are cut by their tokenizer, {own}, but the model has its own.\n"
+            "  Leave out data.tokenizer."
         )
     if shape is not None and reads_texts:
         raise UsageError(

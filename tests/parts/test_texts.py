@@ -29,7 +29,7 @@ EMOTION = Data.model_validate({"name": "emotion", "batch_size": "full"})
 class Letters:
     """A tokenizer that cuts a text into its letters."""
 
-    padding = 0
+    padding, vocabulary = 0, 128
 
     def __init__(self, identity: str = "letters") -> None:
         self.identity = identity

@@ -106,8 +106,8 @@ def write_binary(root: Path, count: int = 200, dtype: str = "<u2") -> numpy.ndar
 @pytest.mark.parametrize("dtype", ["uint16", "uint32"])
 def test_binary_files_are_read_as_nano_gpt_writes_them(tmp_path: Path, dtype: str) -> None:
     row = write_binary(tmp_path, dtype={"uint16": "<u2", "uint32": "<u4"}[dtype])
-    splits = {"train": "train.bin", "test": "val.bin"}
-    made = load(tmp_path, splits=splits, dtype=dtype, vocabulary=60_000)
+    splits = {"test": "val.bin"}
+    made = load(tmp_path, path="train.bin", splits=splits, dtype=dtype, vocabulary=60_000)
     assert made.train.tokens.tolist() == row[:193].tolist()
     assert made.test.tokens.tolist() == row[:49].tolist()
     assert (made.vocabulary, made.validation) == (60_000, None)
@@ -194,24 +194,25 @@ def test_the_outline_tells_what_is_there_before_it_is_loaded(root: Path) -> None
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
-        ({}, "nothing says which file is meant"),
+        ({"path": "folder"}, "is a folder"),
+        ({"path": "text.txt", "splits": {"test": "../x"}}, "must name a file inside"),
         ({"path": "there.txt"}, r"there\.txt is not there.*tiny shakespeare"),
-        ({"path": "../text.txt"}, "does not name a file inside"),
+        ({"path": "../text.txt"}, "must name a file inside"),
         ({"path": "text.txt", "window": 2000}, r"train has 1,048 tokens .*takes 2001"),
         ({"path": "text.txt", "vocabulary": 9}, "vocabulary is for binary files"),
         ({"path": "text.txt", "tokenizer": "bpe"}, r"bpe: there is no such file"),
         ({"path": "text.txt", "tokenizer": "text.txt"}, "is not a file of the library tokenizers"),
         ({"path": "text.txt", "splits": {"tset": 0.1}}, "did you mean 'test'"),
-        ({"path": "text.txt", "splits": {"train": "a", "test": 0.1}}, "both path .* name a file"),
         ({"path": "row.bin", "tokenizer": "bytes"}, "holds tokens already"),
         ({"path": "row.bin"}, r"row\.bin: cannot be read as uint16"),
         ({"path": "square.npy"}, r"is an array of float64 \(3, 3\)"),
         ({"path": "latin.txt", "tokenizer": "characters"}, r"latin\.txt:2: this is not UTF-8"),
         ({"path": "empty.txt"}, r"empty\.txt: is empty"),
-        ({"splits": {"train": "text.txt", "test": "row.bin"}}, "some files of splits are texts"),
+        ({"path": "text.txt", "splits": {"test": "row.bin"}}, "some files of splits are texts"),
     ],
 )
 def test_what_is_wrong_is_said(root: Path, options: dict[str, Any], fault: str) -> None:
+    (root / "folder").mkdir()
     (root / "row.bin").write_bytes(b"odd")
     (root / "empty.txt").write_bytes(b"")
     (root / "latin.txt").write_bytes("a\nü".encode("latin-1"))

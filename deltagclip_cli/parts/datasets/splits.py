@@ -149,6 +149,22 @@ def inside(root: Path, path: str, data: str, kind: str, content: str) -> Path:
     return root / pure
 
 
+def named_files(root: Path, path: str, division: Division, data: str) -> dict[str, Path]:
+    """Return the file, or the folder, of ``train`` and of each other split that names one.
+
+    They lie beside ``path``, or in it if that is a folder. ``path`` itself is that of training if
+    ``train`` is not named, also if it is a folder.
+
+    Raises:
+        DataError: one would lie outside the data folder.
+    """
+    place = inside(root, path, data, "file", "files")
+    folder = place if place.is_dir() else place.parent
+    for name in division.named.values():
+        inside(root, str((folder / name).relative_to(root)), data, "file", "files")
+    return {"train": place, **{split: folder / name for split, name in division.named.items()}}
+
+
 def unreadable(file: Path, error: OSError) -> DataError:
     """Return that a file is not there, or cannot be read."""
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):

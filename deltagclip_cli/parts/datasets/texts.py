@@ -22,7 +22,7 @@ from deltagclip_cli.parts.datasets.staging import locked
 from deltagclip_cli.parts.nested import batch_sizes
 
 if TYPE_CHECKING:
-    from deltagclip_cli.parts.models.bert import PretrainedTokenizer
+    from deltagclip_cli.parts.datasets.tokenizing import Tokenizer
 
 HEADER = "text;label_name"
 
@@ -42,7 +42,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class TextDataset:
-    """A training and a test split of texts, not yet cut into tokens."""
+    """A training and a test split of texts, and perhaps one for validation, not yet cut."""
 
     root: Path  # the data folder, in which tokens are kept
     name: str  # of the data set
@@ -51,8 +51,15 @@ class TextDataset:
     classes: int  # number of classes
     # of a text in tokens, marks of its beginning and end among them; what is longer is cut off
     max_length: int
+    validation: Texts | None = None  # what choices may look at
+    tokenizer: Tokenizer | None = None  # what cuts them; None for that of the model
 
-    def tokenized(self, tokenizer: PretrainedTokenizer) -> Dataset:
+    @property
+    def _splits(self) -> dict[str, Texts]:
+        splits = {"train": self.train, "test": self.test}
+        return splits if self.validation is None else {**splits, "validation": self.validation}
+
+    def tokenized(self, tokenizer: Tokenizer) -> Dataset:
         """The data set in tokens, which are kept in ``root/.tokens`` for the next start.
 
         The file there is named by the texts and what cut them: any change cuts again.
@@ -63,25 +70,28 @@ class TextDataset:
                 held.enter_context(locked(self.root / ".tokens.lock", "cutting texts into tokens"))
             content = load_kept(file, _KEPT)
             if content is None:
-                texts = [*self.train.texts, *self.test.texts]
+                sizes = {name: len(split.texts) for name, split in self._splits.items()}
+                texts = [text for split in self._splits.values() for text in split.texts]
                 _LOG.info("cutting %d texts of %s into tokens", len(texts), self.name)
-                # Both at once, so that they are equally wide.
+                # All at once, so that they are equally wide.
                 tokens = tokenizer.encode(texts, self.max_length)
-                first = len(self.train.texts)
-                content = {"train": tokens[:first], "test": tokens[first:]}
+                content = dict(zip(sizes, torch.split(tokens, [*sizes.values()]), strict=True))
                 keep(content, file, _KEPT)
+        made = {name: Split(content[name], split.targets) for name, split in self._splits.items()}
         return Dataset(
-            Split(content["train"], self.train.targets),
-            Split(content["test"], self.test.targets),
+            made["train"],
+            made["test"],
             self.classes,
             mean=None,
             std=None,
             padding=tokenizer.padding,
+            validation=made.get("validation"),
+            vocabulary=tokenizer.vocabulary,
         )
 
-    def _key(self, tokenizer: PretrainedTokenizer) -> str:
+    def _key(self, tokenizer: Tokenizer) -> str:
         digest = hashlib.sha256(f"{_FORMAT} {self.max_length} {tokenizer.identity}".encode())
-        for split in (self.train, self.test):
+        for split in self._splits.values():
             digest.update(f"\0{len(split.texts)}".encode())
             for text in split.texts:
                 digest.update(f"\0{text}".encode())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deltagclip_cli.core import DataError, read_file, stopped
+from deltagclip_cli.parts.datasets.splits import inside
 
 BYTES = "bytes"
 
@@ -28,7 +29,9 @@ _BLOCK = 2**20  # characters that are cut at a time, so that memory does not han
 class Tokenizer(Protocol):
     """Whatever cuts texts into tokens, which are numbers from 0 to below ``vocabulary``."""
 
-    padding: int  # what shorter texts are filled up with
+    @property
+    def padding(self) -> int:
+        """The token that shorter texts are filled up with."""
 
     @property
     def vocabulary(self) -> int:
@@ -43,12 +46,13 @@ class Tokenizer(Protocol):
 
 
 class ByteTokenizer:
-    """The bytes of UTF-8, which any text has."""
+    """The bytes of UTF-8, which any text has, from 1 on, and padding."""
 
-    padding, vocabulary, identity = 256, 257, BYTES
+    padding, vocabulary, identity = 0, 257, BYTES
 
     def encode(self, texts: Sequence[str], max_length: int) -> Tensor:
-        return _filled_up([[*text.encode()[:max_length]] for text in texts], self.padding)
+        cut = [[byte + 1 for byte in text.encode()[:max_length]] for text in texts]
+        return _filled_up(cut, self.padding)
 
 
 class TokenizerFile:
@@ -131,6 +135,13 @@ class TokenizerFile:
             for each in self._tokenizer.encode_batch_fast([block], add_special_tokens=False)
         ]
         return numpy.concatenate([numpy.empty(0, narrow), *rows])
+
+
+def tokenizer_of(root: Path, name: str) -> Tokenizer:
+    """Return the tokenizer of texts that data name: ``bytes``, or a file below ``root``."""
+    if name == BYTES:
+        return ByteTokenizer()
+    return TokenizerFile(inside(root, name, "tokenizer", "file", "file"))
 
 
 def _filled_up(cut: Sequence[Sequence[int]], padding: int) -> Tensor:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from deltagclip_cli.core import DataError, open_file, printable
 from deltagclip_cli.parts.datasets.dataset import Dataset, Outline, Windows, described
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
-from deltagclip_cli.parts.datasets.splits import NAMES, Division, divided
+from deltagclip_cli.parts.datasets.splits import NAMES, Division, divided, inside, named_files
 from deltagclip_cli.parts.datasets.tokenizing import BYTES, TokenizerFile
 
 Row = NDArray[Any]
@@ -45,9 +45,7 @@ class _Part:
     start: int  # of the split in the file, in its tokens
 
 
-def _stored(
-    root: Path, image_size: int | None, *, path: str | None = None, **options: Any
-) -> Sequence[str]:
+def _stored(root: Path, image_size: int | None, *, path: str, **options: Any) -> Sequence[str]:
     splits, tokenizer = options.get("splits"), options.get("tokenizer")
     files = _files(root, path, _division(splits))
     more = [] if tokenizer in (None, BYTES, CHARACTERS) else [TokenizerFile(root / tokenizer).file]
@@ -58,7 +56,7 @@ def _outline(
     root: Path,
     image_size: int | None,
     *,
-    path: str | None = None,
+    path: str,
     window: int = 256,
     tokenizer: str | None = None,
     splits: dict[str, Any] | None = None,
@@ -100,7 +98,7 @@ def tokens(
     root: Path,
     image_size: int | None,
     *,
-    path: str | None = None,
+    path: str,
     window: int = 256,
     tokenizer: str | None = None,
     splits: dict[str, Any] | None = None,
@@ -118,12 +116,13 @@ def tokens(
     ``.npy``. They are mapped into memory, so that they may be larger than that.
 
     Args:
-        path: of the file below the data folder; or of a folder there with the files of ``splits``.
+        path: of the file below the data folder. A folder, if ``splits`` names its files.
         window: how many tokens a sample has.
         tokenizer: of a text: ``bytes`` of UTF-8, which is the default; ``characters``, of the
             training part; or the place below the data folder of a file of the library tokenizers,
             or of a folder with a ``tokenizer.json``.
-        splits: shares, or names of files; a tenth each for validation and test by default.
+        splits: shares, or files beside ``path`` or in it; a tenth each for validation and test by
+            default.
         dtype: of the numbers in ``.bin`` files.
         vocabulary: of binary files, how many tokens there are; else as many as the largest says.
 
@@ -168,42 +167,21 @@ def _division(splits: Mapping[str, Any] | None) -> Division:
     return divided(_SPLITS if splits is None else splits, "tokens")
 
 
-def _files(root: Path, path: str | None, division: Division) -> dict[str, Path]:
+def _files(root: Path, path: str, division: Division) -> dict[str, Path]:
     """Return the file of each split that is not a share of another one."""
-    place = root if path is None else _inside(root, path)
-    named = {name: str(file) for name, file in division.named.items()}
-    if path is None and "train" not in named:
-        raise DataError(
-            "data tokens: nothing says which file is meant.\n"
-            "  Write path: FILE, from the data folder; or splits: {train: FILE, test: FILE}."
-        )
-    if "train" in named and path is not None and place.is_file():
-        raise DataError(
-            f"data tokens: both path ({path}) and splits.train ({named['train']}) name a file.\n"
-            "  Leave one out; path may be the folder of the files of splits."
-        )
-    if "train" in named:
-        files = {name: _inside(place, file) for name, file in named.items()}
-    else:
-        files = {name: _inside(root, file) for name, file in {"train": str(path), **named}.items()}
+    files = named_files(root, path, division, "tokens")
     for file in files.values():
+        if file.is_dir():
+            raise DataError(
+                f"data tokens: {printable(str(file))} is a folder.\n"
+                "  Name its files: splits: {train: train.bin, test: val.bin}."
+            )
         if not file.is_file():
-            kind = "is a folder" if file.is_dir() else "is not there"
             raise _AbsentError(
-                f"data tokens: {printable(str(file))} {kind}.\n  Put a file of tokens or of text "
-                f"there, or name another data folder with --data DIR.\n  {_TO_GET}"
+                f"data tokens: {printable(str(file))} is not there.\n  Put a file of tokens or of "
+                f"text there, or name another data folder with --data DIR.\n  {_TO_GET}"
             )
     return files
-
-
-def _inside(folder: Path, path: str) -> Path:
-    pure = PurePath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        raise DataError(
-            f"data tokens: {path!r} does not name a file inside {folder}.\n"
-            "  Put the file there or link it, and give its place from there."
-        )
-    return folder / pure
 
 
 def _divided(
@@ -300,7 +278,7 @@ def _of_texts(
         return _divided(files, division, _bytes), 256
     if tokenizer == CHARACTERS:
         return _in_characters(_divided(files, division, _characters))
-    cutter = TokenizerFile(_inside(root, tokenizer))
+    cutter = TokenizerFile(inside(root, tokenizer, "tokenizer", "file", "file"))
     return _divided(files, division, partial(_cut, cutter, root)), cutter.known
 
 

@@ -52,6 +52,7 @@ class PretrainedTokenizer:
         self._folder = find_pretrained(pretrained, download=download)
         self._config = read_config(self._folder)
         self.padding: int = self._config.pad_token_id
+        self.vocabulary: int = self._config.vocab_size
 
     @cached_property
     def identity(self) -> str:
