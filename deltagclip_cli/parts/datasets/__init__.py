@@ -24,6 +24,7 @@ TABLE = Catalogue(
         "csv": "deltagclip_cli.parts.datasets.tabular:csv",
         "emotion": "deltagclip_cli.parts.datasets.emotion:emotion",
         "fashion_mnist": "deltagclip_cli.parts.datasets.torchvision_sets:fashion_mnist",
+        "huggingface": "deltagclip_cli.parts.datasets.huggingface:huggingface",
         "image_folder": "deltagclip_cli.parts.datasets.image_folder:image_folder",
         "mnist": "deltagclip_cli.parts.datasets.torchvision_sets:mnist",
         "npz": "deltagclip_cli.parts.datasets.arrays:npz",
@@ -36,6 +37,8 @@ TABLE = Catalogue(
     offered=frozenset({"folder", "download"}),
     bounds={
         "csv.data_seed": {"ge": 0},
+        "huggingface.data_seed": {"ge": 0},
+        "huggingface.max_length": {"ge": 1},
         "emotion.max_length": {"ge": 3},
         "image_folder.data_seed": {"ge": 0},
         "npz.data_seed": {"ge": 0},

@@ -321,7 +321,7 @@ def _decode(file: Path, image_size: int | None, channels: int = 3) -> Array:
             f"{_shown(file)}: is not an image that can be read ({error}).\n  {_ADVICE}"
         ) from error
     if image_size is not None:
-        image = _centre(image, image_size)
+        image = centre(image, image_size)
     values = numpy.asarray(image)
     return values if channels == 3 else values[:, :, None]
 
@@ -347,7 +347,8 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _centre(image: Image.Image, size: int) -> Image.Image:
+def centre(image: Image.Image, size: int) -> Image.Image:
+    """Return a square from the centre of an image whose shorter side was resized to ``size``."""
     width, height = image.size
     shorter = min(width, height)
     width, height = (max(size, round(side * size / shorter)) for side in (width, height))
