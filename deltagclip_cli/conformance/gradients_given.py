@@ -20,6 +20,7 @@ from deltagclip_cli.conformance.subject import (
     gradients,
     need_close,
     need_finite,
+    need_no_chance,
     need_same,
     seeded,
 )
@@ -247,6 +248,7 @@ def strides(subject: Subject) -> None:
 
     A .view(-1) fails on them, and a fused update that ignores strides moves the wrong numbers.
     """
+    need_no_chance(subject, Weights.drawn(subject.shapes))
     plain = Weights.drawn(subject.shapes)
     turned = Weights.drawn(subject.shapes)
     for number, each in enumerate(turned.each):

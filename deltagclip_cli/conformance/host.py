@@ -191,7 +191,8 @@ def _run(
     took = time.monotonic() - start
     if finding is None and not ready:
         words = f"it is not done after {plural(round(seconds), 'second')}"
-        answer = Answer.FAILED if test.judges else Answer.SHOWN
+        # A compiler that takes long is no fault, and neither is a figure that nobody waits for.
+        answer = Answer.FAILED if test.judges and not test.compiles else Answer.INAPPLICABLE
         finding = test.finding(answer, words, took)
     elif finding is None:
         process.join()

@@ -57,7 +57,7 @@ def _train_together(subject: Subject, kind: str, rank: int, folder: str) -> None
         dist.init_process_group(
             "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD
         )
-        network = subject.network(torch.float64)
+        network = subject.network()
         model = spread(network, kind)
         stepper = subject.make(network)
         torch.manual_seed(rank)  # as the workers that draw samples do
@@ -107,7 +107,7 @@ def _need_alike(subject: Subject, kind: str, name: str) -> None:
     subject.idle  # noqa: B018 - found out once, before there are two processes
     first, second = together(subject, kind)
     need_same(first, second, f"under {name} process 0 and process 1 end")
-    network = subject.network(torch.float64)
+    network = subject.network()
     stepper = subject.make(network)
     with seeded(0):
         for step in subject.steps(_STEPS):

@@ -271,6 +271,16 @@ def seeded(seed: int) -> Iterator[None]:
         np.random.set_state(before[2])
 
 
+def need_no_chance(subject: Subject, weights: Weights) -> None:
+    """Raise InapplicableError if its steps draw random numbers."""
+    stepper = subject.make(weights)
+    with seeded(3):
+        before = torch.get_rng_state()
+        fed(stepper, weights, subject.steps(2))
+        if not torch.equal(before, torch.get_rng_state()):
+            raise InapplicableError("it draws random numbers, in the order of what it meets")
+
+
 def weights_of(network: nn.Module) -> Tensor:
     """Return copies of all numbers of a network in a row."""
     whole = (getattr(each, "full_tensor", lambda e=each: e)() for each in network.parameters())

@@ -30,6 +30,7 @@ from deltagclip_cli.conformance.subject import (
     flat,
     gradients,
     need_close,
+    need_finite,
     need_same,
     seeded,
     trained,
@@ -171,7 +172,7 @@ def grad_scaler(subject: Subject) -> None:
     need_same(flat(weights.values()), ends[1], "after an infinite gradient, and before")
 
 
-@conformance_test(GROUP, "torch.compile", seconds=60.0, compiles=True)
+@conformance_test(GROUP, "torch.compile", seconds=40.0, compiles=True)
 def compiled(subject: Subject) -> str:
     """torch.compile of step() makes the steps of step(); where it breaks the graph is told.
 
@@ -205,7 +206,9 @@ def _with_tensor(subject: Subject, weights: Weights) -> Stepper:
     if subject.rate and subject.takes("lr"):
         with suppress(Exception):
             tried = Weights(weights.values())
-            fed(subject.options(lr=torch.tensor(subject.rate)).make(tried), tried)
+            made = subject.options(lr=torch.tensor(subject.rate)).make(tried)
+            fed(made, tried, subject.steps(2))
+            need_finite(tried.each, "with a tensor")
             return subject.options(lr=torch.tensor(subject.rate)).make(weights)
     return subject.make(weights)
 

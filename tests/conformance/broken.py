@@ -98,6 +98,15 @@ class Averaging(Sound):
         self.change(False)
 
 
+class Warms(Sound):
+    """Gathers statistics first, for three steps of each weight."""
+
+    def move(self, p, m, lr, group):
+        steps = self.state[p]["steps"] = self.state[p].get("steps", 0) + 1
+        if steps > 3:
+            super().move(p, m, lr, group)
+
+
 # Use
 
 
