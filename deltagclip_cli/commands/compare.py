@@ -224,8 +224,10 @@ def _write(output: Path, text: str) -> None:
 
 def not_ended(runs: Sequence[Run]) -> str:
     """Return what is said where no run has come to its end: how far they are."""
-    epochs = [
-        curve.epochs[-1] for run in runs for curve in run.curves.values() if len(curve.epochs)
-    ]
-    far = f" (the longest is at epoch {max(epochs):g})" if epochs else ""
+    from deltagclip_cli.results.read.run import usual_clock
+
+    unit = usual_clock(runs)
+    curves = [curve for run in runs for curve in run.curves.values() if len(curve.epochs)]
+    ends = [(each.epochs if unit == "epoch" else each.steps)[-1] for each in curves]
+    far = f" (the longest is at {unit} {max(ends):.7g})" if ends else ""
     return f"No run has come to its end yet{far}; deltagclip status shows how far they are."

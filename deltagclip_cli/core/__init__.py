@@ -44,6 +44,7 @@ from deltagclip_cli.core.wording import (
     CLIP_RATIO,
     COMPARED_METRICS,
     EPOCH_SECONDS,
+    EVALUATED,
     MOST_METRICS,
     NOTHING,
     REGIME_FRACTIONS,

@@ -18,6 +18,11 @@ _ELSEWHERE = {
     "epoch maxepochs numepochs nepochs ntrainepochs numtrainepochs": "epochs",
     "gradientaccumulation gradientaccumulationsteps accumulategradbatches gradaccum "
     "gradaccumsteps accumulation accumulationsteps accumulationiter": "accumulate",
+    "step maxsteps numsteps nsteps numtrainsteps trainsteps totalsteps iters maxiters iterations "
+    "numiterations maxiterations updates": "steps",
+    "evalevery evaluationevery evalinterval evalfreq evalsteps valcheckinterval valinterval "
+    "testevery validateevery": "evaluate_every",
+    "emadecay emabeta modelema modelemadecay polyak averaging weightaveraging swa": "ema",
     "seed randomseed numseeds nseeds randomstate": "seeds",
     "sweep hparams searchspace gridsearch": "grid",
     "description desc": "title",

@@ -23,6 +23,9 @@ TRAINED_METRICS: tuple[TrainedMetric, ...] = get_args(TrainedMetric)
 TEST_METRICS = tuple(name for name in TRAINED_METRICS if name.startswith("test/"))
 """What a line about a trial or a setting has room for."""
 
+EVALUATED = ("test", "validation", "test_ema", "validation_ema")
+"""What stands before the slash of a metric that an evaluation measures."""
+
 MOST_METRICS = 4
 """In such a line, with those of one's own."""
 

@@ -134,6 +134,6 @@ def _outcome(planned: Planned, end: End) -> Text:
         return text.append(f": {end.reason}" if end.reason else "")
     words = [f" in {duration(result['seconds']['epochs'])}"]
     last = result["last"]
-    metrics = shown_metrics(last, TEST_METRICS, "test")[:MOST_METRICS]
+    metrics = shown_metrics(last, TEST_METRICS, "test", "test_ema")[:MOST_METRICS]
     words += [f"{each} {short(last[each])}" for each in metrics if last[each] is not None]
     return text.append(", ".join(words))

@@ -21,32 +21,33 @@ class Estimates:
     """
 
     def __init__(self, planned: Iterable[Planned] = ()) -> None:
-        self._times: dict[_Kind, tuple[float, int]] = {}  # seconds of epochs, and how many
+        # by the unit in which it is counted, the seconds that each took, and how many trials
+        self._times: dict[_Kind, tuple[float, int]] = {}
         for each in planned:
             if each.result is not None:
                 self.learn(each.trial, each.result)
 
     def learn(self, trial: Trial, result: Mapping[str, Any]) -> None:
         """Take ``result.json`` of a trial into account."""
-        if result["epochs"]:
-            epoch = result["seconds"]["epochs"] / result["epochs"]
+        for unit in ("epoch", "step") if result["epochs"] else ():
+            each = result["seconds"]["epochs"] / result[f"{unit}s"]
             for kind in _kinds(trial):
-                seconds, count = self._times.get(kind, (0.0, 0))
-                self._times[kind] = seconds + epoch, count + 1
+                seconds, count = self._times.get((unit, *kind), (0.0, 0))
+                self._times[unit, *kind] = seconds + each, count + 1
 
     def seconds(self, trial: Trial) -> float | None:
         """Return the time of a whole trial; None if none like it is finished."""
         for kind in _kinds(trial):
-            if kind in self._times:
-                seconds, count = self._times[kind]
-                return trial.epochs * seconds / count
+            if (trial.unit, *kind) in self._times:
+                seconds, count = self._times[trial.unit, *kind]
+                return trial.length * seconds / count
         return None
 
 
 def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
     """Return what trials that take equally long have in common: first the closest, then all."""
     parts = (trial.canonical[key] for key in ("model", "data", "task", "precision"))
-    kin = (*parts, trial.certificate)
+    kin = (*parts, trial.certificate, trial.evaluate_every, trial.accumulate, trial.ema is None)
     return (trial.optimizer.name, *kin), kin
 
 
@@ -80,7 +81,7 @@ class Outlook:
 
 
 def _length(trial: Trial) -> _Kind:
-    return (trial.epochs, *_kinds(trial)[0])
+    return (trial.length, trial.unit, *_kinds(trial)[0])
 
 
 def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Planned]:

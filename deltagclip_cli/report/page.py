@@ -97,6 +97,7 @@ def _charts(comparison: Comparison, styles: LineStyles, lines: PageLines) -> dic
         "lines": [asdict(styles.settings[row.group.name]) for row in comparison.rows],
         "shown": SHOWN_AT_FIRST,
         "epochs": comparison.has_epochs,
+        "clock": f"{comparison.clock}s",
         "groups": [group for group in groups if group["charts"]],
     }
 

@@ -219,9 +219,9 @@ class RunFolder:
                     record = _RECORD.validate_json(line)
                 except ValidationError:
                     return
-                if not all(type(record.get(axis)) is int for axis in ("epoch", "step")):
+                if type(record.get("step")) is not int:
                     return
-                if record.get("time") is None:
+                if record.get("epoch") is None or record.get("time") is None:
                     return
                 yield record
 
@@ -238,6 +238,7 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="allow", defer_build
 """How JSON is read that this program wrote: of the right types, and without what is no number."""
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Passes = _Count | Annotated[float, Field(ge=0, lt=2**63)]  # over the data
 _Number = Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 _RECORD = TypeAdapter(dict[str, _Number | None], config=STRICT)
 _MOST_BYTES_OF_A_LINE = 2**20  # of metrics.jsonl; a longer one is no record
@@ -249,7 +250,7 @@ class _Part(BaseModel):
 
 class _Reached(_Part):
     value: float
-    epoch: _Count
+    epoch: _Passes
 
 
 class _Divergence(_Part):
@@ -267,7 +268,7 @@ class _Result(_Part):
 
     status: Literal["finished", "diverged"]
     identity: str
-    epochs: _Count
+    epochs: _Passes
     steps: _Count
     last: dict[str, float | None]
     best: dict[str, _Reached]
@@ -311,7 +312,10 @@ class Heartbeat:
     epoch: int  # the epoch that it is in, from 1
     epochs: int  # how many there will be
     done: float  # the share of all its steps that are made
-    metrics: Mapping[str, float | None] = field(default_factory=dict)  # of the last whole epoch
+    step: int = 0  # how many these are; like the next two, told since a spec may count in steps
+    steps: int = 0
+    unit: Literal["epoch", "step"] = "epoch"  # in which it is told of
+    metrics: Mapping[str, float | None] = field(default_factory=dict)  # of the last evaluation
     samples_per_second: float | None = None  # since the last beat; None before the first step
     seconds_left: float | None = None  # at the speed of this start; None before its first step
     time: float = 0.0  # of this beat, in seconds since 1970

@@ -10,17 +10,17 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from deltagclip_cli.core import RunFolderError, UsageError
+from deltagclip_cli.core import EVALUATED, RunFolderError, UsageError
 from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.runs.folder import RunFolder, State
+from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.search.study import KEPT_OF_HALVING, CandidateState, Study, Tried
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End
-    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.spec.trial import Course, Trial
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task
@@ -151,7 +151,8 @@ class Candidate:
     """A setting that was drawn and has not ended.
 
     The value after an epoch of the second seed is the mean of the two seeds after that epoch, and
-    so on: one step has one meaning, whatever setting is looked at.
+    so on: one step has one meaning, whatever setting is looked at. What is said of epochs here is
+    true of whatever else lies between two evaluations.
     """
 
     def __init__(self, study: Study, tried: Tried, runs: Path) -> None:
@@ -189,7 +190,7 @@ class Candidate:
         if not self.reason and size != self._size:
             self._size = size
             try:
-                self._report(_curve(self.current.folder, self.study.searched.search.metric))
+                self._report(_curve(self.current, self.study.searched.search.metric))
             except UsageError as error:
                 self._fault = error
                 self.reason = str(error)
@@ -211,8 +212,9 @@ class Candidate:
             if there.state is not State.FINISHED or there.result is None:
                 return CandidateState.OPEN
             metric = self.study.searched.search.metric
-            curve = _curve(self.current.folder, metric)
-            self._done.append((curve, there.result["last"].get(metric)))
+            curve = _curve(self.current, metric)
+            values = [] if curve is None else curve.values
+            self._done.append((values, there.result["last"].get(metric)))
             self._size, self._reported = -1, 0
             if len(self._done) == len(self._planned):
                 is_finite = self.value is not None
@@ -223,26 +225,30 @@ class Candidate:
         """The mean over the finished seeds at their last epochs; None if one is not finite."""
         return _mean([last for _, last in self._done])
 
-    def _report(self, curve: Sequence[float | None]) -> None:
-        epochs = self.current.trial.epochs
-        last = len(self._planned) * epochs
-        for epoch in range(self._reported + 1, len(curve) + 1):
-            self._reported = epoch
-            step = len(self._done) * epochs + epoch
-            seeds = [curve, *(each for each, _ in self._done)]
-            value = _mean([each[epoch - 1] if epoch <= len(each) else None for each in seeds])
+    def _report(self, curve: _Curve | None) -> None:
+        if curve is None:
+            return
+        course = curve.course
+        rounds = course.rounds(course.steps)
+        for number in range(self._reported + 1, len(curve.values) + 1):
+            self._reported = number
+            step = len(self._done) * rounds + number
+            seeds = [curve.values, *(each for each, _ in self._done)]
+            value = _mean([each[number - 1] if number <= len(each) else None for each in seeds])
             if value is None:
                 continue
-            if self.study.report(self.number, step, value) and step < last:
-                self.reason = self._explained(epoch, value)
+            is_last = step == len(self._planned) * rounds
+            if self.study.report(self.number, step, value) and not is_last:
+                place = course.told(min(course.steps, number * course.in_round))
+                self.reason = self._explained(place.partition("/")[0], value)
                 return
 
-    def _explained(self, epoch: int, value: float) -> str:
+    def _explained(self, place: str, value: float) -> str:
         search = self.study.searched.search
         seed = f" of seed {self.current.trial.seed}" if self._done else ""
         best = f"not among the best of {KEPT_OF_HALVING}"
         worse = "worse than the median" if search.pruner == "median" else best
-        return f"search: {search.metric} {value:.4g} at epoch {epoch}{seed} is {worse}"
+        return f"search: {search.metric} {value:.4g} at {place}{seed} is {worse}"
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -250,13 +256,23 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(finite) if values and len(finite) == len(values) else None
 
 
-def _curve(folder: RunFolder, metric: str) -> list[float | None]:
-    """The metric after each epoch; None where it is not finite."""
-    records = [each for each in folder.metrics() if "train/loss" in each]
+class _Curve(NamedTuple):
+    values: Sequence[float | None]  # after each epoch; None where one is not finite
+    course: Course
+
+
+def _curve(planned: Planned, metric: str) -> _Curve | None:
+    """The metric of a trial; None before its first evaluation."""
+    records = [each for each in planned.folder.metrics() if "train/loss" in each]
     for record in records:
         if metric not in record and record.get(_PROOF_OF_EVALUATION) is not None:
-            there = ", ".join(name for name in record if name.startswith(("train/", "test/")))
+            sets = ("train", *EVALUATED)
+            there = ", ".join(name for name in record if name.partition("/")[0] in sets)
             raise UsageError(
                 f"search.metric: {metric} is not measured by these trials.\n  metrics: {there}"
             )
-    return [record.get(metric) for record in records]
+    if not records:
+        return None
+    in_pass = max(1, round(records[0]["step"] / records[0]["epoch"]))
+    course = planned.trial.course(in_pass)
+    return _Curve([record.get(metric) for record in records], course)

@@ -38,6 +38,7 @@ from deltagclip_cli.spec.axes import (
     Uniform,
     rounded,
 )
+from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import differing_keys, in_a_word
 
 if TYPE_CHECKING:
@@ -208,14 +209,21 @@ _STATES = {each: state for state, each in _OUTCOMES.items()} | {
 
 
 def _pruner(searched: SearchedOptimizer) -> BasePruner:
-    """Steps are epochs, counted through all seeds."""
-    epochs = searched.experiment.epochs
+    """Steps are evaluations, counted through all seeds."""
+    rounds = _least_rounds(searched.experiment)
     match searched.search.pruner:
         case "median":
-            return MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(epochs / 10))
+            return MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(rounds / 10))
         case "halving":
-            return Halving(max(1, epochs * len(searched.seeds) // KEPT_OF_HALVING**3))
+            return Halving(max(1, rounds * len(searched.seeds) // KEPT_OF_HALVING**3))
     return NopPruner()
+
+
+def _least_rounds(settings: Experiment) -> int:
+    """Return how many evaluations a trial has, or the least number, where the data must tell."""
+    if settings.steps is None:
+        return settings.epochs or 1
+    return -(-settings.steps // (settings.evaluate_every or settings.steps))
 
 
 class Halving(BasePruner):

@@ -255,7 +255,7 @@ def _points(values: Mapping[str, list[Any]]) -> list[Point]:
 Space = Annotated[dict[str, AnyDistribution], Field(min_length=1)]
 
 
-_METRIC = re.compile(r"(train|validation|test)/[\w.-]+")
+_METRIC = re.compile(r"(train|(validation|test)(_ema)?)/[\w.-]+")
 
 
 class Measured(NamedTuple):

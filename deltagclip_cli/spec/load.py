@@ -221,6 +221,10 @@ def _in_grid(override: Override) -> Override:
     return replace(override, where=(*where[:at], f"{where[at]}.{where[at + 1]}", *where[at + 2 :]))
 
 
+# A training has one length: who says it anew need not take back how it was said before.
+_INSTEAD = {"epochs": "steps", "steps": "epochs"}
+
+
 def _source(document: Document, name: Any, overrides: Sequence[Override]) -> Source:
     base = ("experiments", name)
     if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -231,8 +235,10 @@ def _source(document: Document, name: Any, overrides: Sequence[Override]) -> Sou
     own = document.data["experiments"][name]
     if not isinstance(own, dict):
         raise SpecError(f"{document.place(base)}: '{name}' must be a mapping of settings.")
-    settings = {**(document.data.get("defaults") or {}), **own}
+    inherited = document.data.get("defaults") or {}
+    settings = {k: v for k, v in inherited.items() if _INSTEAD.get(k) not in own} | own
     for override in overrides:
+        settings.pop(_INSTEAD.get(str(override.where[0])), None)
         section: Any = settings
         for depth, key in enumerate(override.where[:-1]):
             if not isinstance(section, dict) or not isinstance(section.get(key, {}), dict):

@@ -44,12 +44,7 @@ from deltagclip_cli.spec.grid import (
 from deltagclip_cli.spec.groups import checked_group
 from deltagclip_cli.spec.inner import checked_inner, inner_of
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
-from deltagclip_cli.spec.theorem import (
-    DESCENTS,
-    Obstacle,
-    obstacles,
-    obstacles_of,
-)
+from deltagclip_cli.spec.theorem import theorem_faults
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.code import CodeFolder
@@ -237,24 +232,29 @@ def _plain(kind: type[_Function], written: Any, folder: CodeFolder) -> Any:
     return plain["name"] if len(plain) == 1 else plain
 
 
-def _measured(task: Task | None, data: Data | None) -> Measured:
+def _measured(task: Task | None, data: Data | None, ema: float | None) -> Measured:
     """Return what is known of the metrics of a task; None stands for one that has faults."""
     if task is None or data is None or task.is_own:
         return Measured(names=())
     splits = ["train", "test"]
     if data.is_own or "validation" in (data.options.get("splits") or ()):
         splits.append("validation")
+    if ema is not None:
+        splits += [f"{split}_ema" for split in splits[1:]]
     names = ["loss", *task.metrics]
     return Measured([f"{split}/{name}" for split in splits for name in names], task.rising)
 
 
 class Schedule(Component):
-    """A change of the learning rate η by ``unit``, after a linear warm-up from η/(warmup + 1)."""
+    """A change of the learning rate η by ``unit``, after a linear warm-up from η/(warmup + 1).
+
+    Without a unit it is that in which the training is counted.
+    """
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.schedules:TABLE"
 
     warmup: Annotated[int, Field(ge=0)] = 0
-    unit: Literal["epoch", "step"] = "epoch"
+    unit: Literal["epoch", "step"] | None = None
 
 
 class Optimizer(Component):
@@ -358,13 +358,29 @@ class TrialSettings(SpecSection):
     task: Annotated[Task, BeforeValidator(_classifying)] = Field(
         default_factory=dict, validate_default=True
     )
-    epochs: PositiveInt
+    epochs: PositiveInt | None = None
+    steps: Annotated[PositiveInt | None, Field(validate_default=True)] = None
+    evaluate_every: PositiveInt | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     accumulate: PositiveInt | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     schedule: Schedule | None = None
     log_every: Annotated[PositiveInt | None, NUMBERS_STAY] = None
     certificate: Annotated[CertificateSettings | None, NUMBERS_STAY] = None
     checkpoint: Annotated[Checkpointing, NUMBERS_STAY] = Checkpointing()
+
+    @field_validator("steps")
+    @classmethod
+    def _check_length(cls, steps: int | None, info: ValidationInfo) -> int | None:
+        """Refuse a training whose length is said twice, or not at all."""
+        epochs = info.data.get("epochs", 0)  # which is not there if it has faults
+        if epochs is None and steps is None:
+            hint = "write epochs: 10, for passes over the data, or steps: 5000, for optimizer steps"
+            raise refused("'epochs' is missing.", hint)
+        if epochs and steps is not None:
+            said = f"epochs: {epochs} and steps: {steps} both say how long the training is."
+            raise refused(said, "keep one of them")
+        return steps
 
 
 class Experiment(TrialSettings):
@@ -394,14 +410,18 @@ class Experiment(TrialSettings):
         def check(name: str, value: Any) -> Any:
             return _adapter(name).validate_python(value, context=info.context)
 
-        return read_grid(written, info.data.get("optimizers"), info.data, FIXED, check)
+        fixed = dict(FIXED)
+        for length, other in (_LENGTHS, reversed(_LENGTHS)):
+            if info.data.get(other) is not None:
+                fixed[length] = f"the length of this training is said in {other}"
+        return read_grid(written, info.data.get("optimizers"), info.data, fixed, check)
 
     @field_validator("search", mode="plain")
     @classmethod
     def _read_search(cls, written: Any, info: ValidationInfo) -> Search | None:
         if written is None:
             return None
-        measured = _measured(info.data.get("task"), info.data.get("data"))
+        measured = _measured(*map(info.data.get, ("task", "data", "ema")))
         return read_search(written, info.data.get("optimizers"), measured)
 
     @field_validator("slurm", mode="plain")
@@ -422,27 +442,11 @@ class Experiment(TrialSettings):
 
     @model_validator(mode="after")
     def _check_theorem(self) -> Self:
-        """Refuse a certificate, or a rate of 1/β, of what the theorem says nothing about.
-
-        Each value of a grid is looked at alone, as no condition hangs on two of them.
-        """
-        values = list(self.grid.values())
-        rates: list[tuple[Where, Optimizer]] = []
-        rates += [(("optimizers", label), each) for label, each in self.optimizers.items()]
-        rates += [(("grid",), value) for key, value in values if key == "lr"]
-        rates = [(where, each) for where, each in rates if wants_auto(each)]
-        faults = []
-        for where, each in rates:
-            if each.name not in DESCENTS:
-                reason = f"it is 1/β, a rate of gradient descent, which {each.name} is not."
-                remedy = f"give it a number; auto is for {', '.join(DESCENTS)}"
-                faults.append(explained(f"no lr: auto: {reason}", remedy, (*where, "lr")))
-        if self.certificate is not None or rates:
-            asked = "no certificate" if self.certificate is not None else "no lr: auto"
-            found: list[tuple[Where, Obstacle]] = []
-            found += [(tuple(each.key.split(".")), each) for each in obstacles(self)]
-            found += [(("grid", key), each) for key, v in values for each in obstacles_of(key, v)]
-            faults += [explained(f"{asked}: {o.reason}", o.remedy, where) for where, o in found]
+        """Refuse a certificate, or a rate of 1/β, of what the theorem says nothing about."""
+        rates: list[tuple[Where, Optimizer]]
+        rates = [(("optimizers", label), each) for label, each in self.optimizers.items()]
+        rates += [(("grid",), value) for key, value in self.grid.values() if key == "lr"]
+        faults = list(theorem_faults(self, [each for each in rates if wants_auto(each[1])]))
         if faults:
             raise raised(faults)
         return self
@@ -484,9 +488,14 @@ def is_variable(key: str) -> bool:
     return FIXED.get(key.partition(".")[0]) == ""
 
 
+_LENGTHS = ("epochs", "steps")
+
+
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     setting = Experiment.model_fields[name]
+    if name in _LENGTHS:  # of which one may be missing, but not in the grid that varies it
+        return TypeAdapter(PositiveInt, config=ConfigDict(strict=True))
     if isinstance(setting.annotation, type) and issubclass(setting.annotation, Component):
         return TypeAdapter(setting.annotation)  # which has a configuration of its own
     kind: Any = Annotated[setting.annotation, setting]

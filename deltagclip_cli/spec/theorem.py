@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from deltagclip_cli.spec.faults import Where, explained
+
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.schema import TrialSettings
+    from pydantic_core import InitErrorDetails
+
+    from deltagclip_cli.spec.schema import Experiment, Optimizer, TrialSettings
 
 DESCENTS = ("delta_gclip", "gclip", "sgd")
 """Optimizers for which lr: auto means something."""
@@ -54,3 +58,41 @@ def obstacles_of(key: str, value: Any) -> Iterator[Obstacle]:
         case "precision" if value not in ("fp64", "fp32"):
             reason = f"{value} rounds so coarsely that the least eigenvalues cannot be told."
             yield Obstacle("precision", reason, "write precision: fp64, or fp32")
+
+
+def theorem_faults(
+    experiment: Experiment, rates: Sequence[tuple[Where, Optimizer]]
+) -> Iterator[InitErrorDetails]:
+    """Yield what is wrong with asking for a certificate, or for a rate of 1/β.
+
+    Each value of a grid is looked at alone, as no condition hangs on two of them.
+
+    Args:
+        rates: the optimizers that ask for such a rate, with their places.
+    """
+    values = list(experiment.grid.values())
+    for where, each in rates:
+        if each.name not in DESCENTS:
+            reason = f"it is 1/β, a rate of gradient descent, which {each.name} is not."
+            remedy = f"give it a number; auto is for {', '.join(DESCENTS)}"
+            yield explained(f"no lr: auto: {reason}", remedy, (*where, "lr"))
+    if experiment.certificate is None and not rates:
+        return
+    asked = "no lr: auto" if experiment.certificate is None else "no certificate"
+    found: list[tuple[Where, Obstacle]] = []
+    found += [(tuple(each.key.split(".")), each) for each in obstacles(experiment)]
+    found += [(("grid", key), each) for key, value in values for each in obstacles_of(key, value)]
+    if experiment.certificate is not None:
+        written = [("steps", experiment.steps), ("evaluate_every", experiment.evaluate_every)]
+        found += [((key,), each) for key, value in written for each in _of_rhythm(key, value)]
+        found += [(("grid", key), each) for key, value in values for each in _of_rhythm(key, value)]
+    for where, obstacle in found:
+        yield explained(f"{asked}: {obstacle.reason}", obstacle.remedy, where)
+
+
+def _of_rhythm(key: str, value: Any) -> Iterator[Obstacle]:
+    """Yield why there is no certificate of a training that counts in steps."""
+    if key in ("steps", "evaluate_every") and value is not None:
+        reason = "it is measured at every epoch, of which each is one step along all points."
+        instead = f"write epochs: {value} instead" if key == "steps" else "leave it out"
+        yield Obstacle(key, reason, instead)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import (
@@ -44,6 +44,7 @@ class Course:
     steps: int  # of the whole training
     in_pass: int  # of one pass
     in_round: int  # of one round; the last one ends with the training
+    clock: Literal["epoch", "step"] = "epoch"  # in which it is told of
 
     def round_start(self, step: int) -> int:
         """Return how many steps are made when the round begins in which the next step lies."""
@@ -60,6 +61,16 @@ class Course:
     def passes(self, step: int) -> int | float:
         """Return how many passes so many steps are: a whole number where they are whole."""
         return step / self.in_pass if step % self.in_pass else step // self.in_pass
+
+    def rounds(self, step: int) -> int:
+        """Return how many rounds so many steps are, with one that is begun."""
+        return -(-step // self.in_round)
+
+    def told(self, step: int) -> str:
+        """Return where the training is at a step, such as ``epoch 3/10``, ``step 1,200/5,000``."""
+        if self.clock == "step":
+            return f"step {step:,}/{self.steps:,}"
+        return f"epoch {self.pass_of(step)}/{self.pass_of(self.steps)}"
 
 
 class Trial(TrialSettings):
@@ -114,9 +125,27 @@ class Trial(TrialSettings):
                 del plain[name]
         return {**{name: plain[name] for name in _FIRST if name in plain}, **plain}
 
+    @property
+    def unit(self) -> Literal["epoch", "step"]:
+        """The unit in which the spec says how long the training is."""
+        return "epoch" if self.steps is None else "step"
+
+    @property
+    def clock(self) -> Literal["epoch", "step"]:
+        """The unit in which the training is told of: steps where the spec counts any."""
+        return self.unit if self.evaluate_every is None else "step"
+
+    @property
+    def length(self) -> int:
+        """The length of the training, in its unit."""
+        length = self.epochs if self.steps is None else self.steps
+        assert length is not None, "the spec has one of both"
+        return length
+
     def course(self, in_pass: int) -> Course:
         """Return the way of its training over data with so many steps in a pass."""
-        return Course(self.epochs * in_pass, in_pass, in_pass)
+        steps = self.length * (in_pass if self.unit == "epoch" else 1)
+        return Course(steps, in_pass, self.evaluate_every or in_pass, self.clock)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -147,10 +176,11 @@ class Trial(TrialSettings):
 
 
 _FIRST = (
-    "experiment", "label", "seed", "epochs", "accumulate", "precision", "model", "data", "task",
-    "optimizer",
+    "experiment", "label", "seed", "epochs", "steps", "evaluate_every", "accumulate", "ema",
+    "precision", "model", "data", "task", "optimizer",
 )  # fmt: skip
-_UNSAID = ("code", "accumulate")  # where trials are told of, if they are None
+# where trials are told of, if they are None
+_UNSAID = ("code", "epochs", "steps", "evaluate_every", "accumulate", "ema")
 _IDENTITY = [
     name
     for name in dict.fromkeys([*_FIRST, *Trial.model_fields])
@@ -215,6 +245,12 @@ def make_trial(
     shared = {key: getattr(experiment, key) for key in TrialSettings.model_fields}
     if "schedule" in optimizer.model_fields_set:
         shared["schedule"] = optimizer.schedule
+    schedule = shared["schedule"]
+    if schedule is not None and schedule.unit is None:
+        # One that waits for losses is told of evaluations, whatever the training is counted in.
+        in_steps = experiment.steps is not None and schedule.name != "reducelronplateau"
+        unit = "step" if in_steps else "epoch"
+        shared["schedule"] = schedule.model_copy(update={"unit": unit})
     made = Trial(experiment=name, label=label, seed=seed, optimizer=optimizer, **shared)
     code = made.code_folder.name(made.references)
     return made if code is None else made.model_copy(update={"code": code})

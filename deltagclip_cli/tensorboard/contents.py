@@ -102,7 +102,7 @@ class Contents:
         return Files(written=event_file((), curves))
 
     def _points(self, of: Band, values: Numbers) -> Points:
-        return of.epochs, self._begin + np.nan_to_num(of.seconds), values
+        return of.x, self._begin + np.nan_to_num(of.seconds), values
 
     def _runs(self, path: str, row: Row) -> dict[str, Files]:
         found = {}

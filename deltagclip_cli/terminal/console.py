@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deltagclip_cli.core import (
+    EVALUATED,
     MOST_METRICS,
     NOTHING,
     SPEED,
@@ -172,25 +173,22 @@ class ProgressBar(Sink):
         self._course = course = beginning.course
         self._progress.reset(
             self._task,
-            description=self._words(min(beginning.step + 1, course.steps)),
+            description=course.told(min(beginning.step + 1, course.steps)),
             total=course.steps,
             completed=beginning.step,
         )
         self._shown_at = 0.0
 
-    def _words(self, step: int) -> str:
-        pass_of = self._course.pass_of
-        return f"epoch {pass_of(step)}/{pass_of(self._course.steps)}"
-
     def batch(self, step: int, samples: int) -> None:
         if time.monotonic() - self._shown_at >= SECONDS_BETWEEN_UPDATES:
             self._shown_at = time.monotonic()
-            self._progress.update(self._task, description=self._words(step), completed=step)
+            words = self._course.told(step)
+            self._progress.update(self._task, description=words, completed=step)
 
     def epoch(self, record: Record) -> None:
         self._progress.update(
             self._task,
-            description=self._words(record["step"]),
+            description=self._course.told(record["step"]),
             completed=record["step"],
             metrics=_shown(record),
             speed=f"{record[SPEED]:,.0f}/s",
@@ -237,7 +235,7 @@ def _cells(beat: Heartbeat | None) -> list[Text]:
     loss = beat.metrics.get("train/loss")
     accuracy = beat.metrics.get("test/accuracy", beat.metrics.get("train/accuracy"))
     cells = [
-        f"{beat.epoch}/{beat.epochs}",
+        f"{beat.step:,}/{beat.steps:,}" if beat.unit == "step" else f"{beat.epoch}/{beat.epochs}",
         "" if loss is None else f"loss {short(loss)}",
         "" if accuracy is None else short(accuracy),
     ]
@@ -272,18 +270,18 @@ def _metrics_table(trial: Trial, result: Mapping[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("last", justify="right")
     table.add_column("best", justify="right")
-    table.add_column("at epoch", justify="right")
-    for name in shown_metrics(result["best"], TRAINED_METRICS, "train", "test", "validation"):
+    table.add_column(f"at {trial.clock}", justify="right")
+    for name in shown_metrics(result["best"], TRAINED_METRICS, "train", *EVALUATED):
         best, last = result["best"][name], result["last"].get(name)
         shown = "not finite" if last is None else short(last)
-        table.add_row(name, shown, short(best["value"]), f"{best['epoch']}")
+        table.add_row(name, shown, short(best["value"]), f"{best[trial.clock]:,}")
     return table
 
 
 def _facts(result: Mapping[str, Any]) -> list[str]:
     seconds = result["seconds"]["epochs"]
     steps = plural(result["steps"], "step")
-    facts = [f"epochs       {result['epochs']} ({steps}, {seconds:.1f} s)"]
+    facts = [f"epochs       {result['epochs']:.7g} ({steps}, {seconds:.1f} s)"]
     if result["regimes"]:
         kinds = ", ".join(f"{count} {name}" for name, count in result["regimes"].items())
         facts.append(f"steps        {kinds}")
@@ -324,7 +322,7 @@ def counted(states: Mapping[Any, int]) -> str:
 
 def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table:
     measured = [name for each in settings for name in each.metrics]
-    metrics = shown_metrics(measured, TEST_METRICS, "test")[:MOST_METRICS]
+    metrics = shown_metrics(measured, TEST_METRICS, "test", "test_ema")[:MOST_METRICS]
     finished = sum(each.states.get(State.FINISHED, 0) for each in settings)
     total = sum(sum(each.states.values()) for each in settings)
     table = titled_table(

@@ -53,12 +53,12 @@ class PlainObserver(Observer):
 
     def __init__(self, optimizer: Optimizer) -> None:
         super().__init__(optimizer)
-        self._groups = optimizer.param_groups
+        self._optimizer = optimizer  # whose groups are others after a restart
         self._steps = 0
 
     def after(self) -> dict[str, Tensor]:
         self._steps += 1
-        rate = self._groups[0]["lr"]
+        rate = self._optimizer.param_groups[0]["lr"]
         # In a new tensor each time, for a schedule changes a rate that is a tensor in place.
         exact = isinstance(rate, Tensor)
         return {"step_size": rate.clone() if exact else torch.tensor(rate, dtype=torch.float64)}

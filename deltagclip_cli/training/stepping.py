@@ -48,7 +48,9 @@ def make_optimizer(
     usual = _usual(part.options)
     if rate is not None:
         usual["lr"] = rate
-    supplied = {"model": model, "epochs": trial.epochs, "steps": trial.epochs * steps}
+    course = trial.course(steps)
+    epochs = course.pass_of(course.steps)
+    supplied = {"model": model, "epochs": epochs, "steps": course.steps}
     parameters = _in_groups(part, model)
     named = next(iter(inspect.signature(part.load()).parameters), None)
     positional: tuple[Any, ...] = (parameters,)
@@ -187,9 +189,10 @@ def make_schedule(trial: Trial, optimizer: Optimizer, steps: int) -> ScheduleDri
     schedule = trial.schedule
     if schedule is None:
         return ScheduleDriver(None)
-    epochs = trial.epochs
-    built = build_schedule(schedule, optimizer, epochs=epochs, steps=epochs * steps)
-    return ScheduleDriver(built, schedule.unit)
+    course = trial.course(steps)
+    epochs = course.pass_of(course.steps)
+    built = build_schedule(schedule, optimizer, epochs=epochs, steps=course.steps)
+    return ScheduleDriver(built, schedule.unit or "epoch")
 
 
 class Stepper:

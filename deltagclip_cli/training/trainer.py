@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deltagclip_cli.core import RunFolderError, derive_seed
 from deltagclip_cli.parts.nested import Tree, samples_in
@@ -128,6 +130,8 @@ class Trainer:
         self.parts.model.train()
         while True:
             sums, observed = self._step(self._next_batches())
+            if self.parts.average is not None:
+                self.parts.average.update_parameters(self.parts.model)
             self.meter.add(sums, observed)
             self._learning_rate = self.stepper.rate()
             self.parts.schedule.after_step()
@@ -192,14 +196,14 @@ class Trainer:
     def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
         """Compute the gradient of all batches of a step, as if they were one, and its objective."""
         if len(batches) == 1:
-            outcome = self._forward(*batches[0])
+            outcome = self._forward(self.parts.model, *batches[0])
             outcome.objective.backward()  # type: ignore[no-untyped-call]
             return outcome.objective, outcome.sums
         sizes = [samples_in(targets) for _, targets in batches]
         objectives: list[Tensor] = []
         sums: dict[str, list[Tensor]] = {}
         for (inputs, targets), size in zip(batches, sizes, strict=True):
-            outcome = self._forward(inputs, targets)
+            outcome = self._forward(self.parts.model, inputs, targets)
             weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
             objective = outcome.objective * weight
             objective.backward()  # type: ignore[no-untyped-call]
@@ -209,38 +213,47 @@ class Trainer:
         totals = {name: torch.stack(values).sum() for name, values in sums.items()}
         return torch.stack(objectives).sum(), totals
 
-    def _forward(self, inputs: Tree, targets: Tree) -> Loss:
+    def _forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
         if self.trial.precision != "bf16":
-            return self.parts.task(self.parts.model, inputs, targets)
+            return self.parts.task(model, inputs, targets)
         with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
-            return self.parts.task(self.parts.model, inputs, targets)
+            return self.parts.task(model, inputs, targets)
 
     def evaluate(self) -> dict[str, float]:
         """``test/...`` and ``validation/...`` metrics: means over all samples of these sets.
 
-        Where an optimizer has other weights for this than it is trained at, so have batch norms.
+        Those of the weights that are averaged besides are ``test_ema/...`` and so on. Batch norms
+        are measured anew at weights that were not trained at: these, and those that some optimizers
+        have for an evaluation.
         """
-        with streams_kept(self.parts.device), self.stepper.evaluating():
-            if not self.stepper.averages:
-                return self._evaluate()
-            with renewed_statistics(self.parts.model, self._train_without_steps):
-                return self._evaluate()
+        model, average = self.parts.model, self.parts.average
+        with streams_kept(self.parts.device):
+            norms = self._norms_of(model) if self.stepper.averages else nullcontext()
+            with self.stepper.evaluating(), norms:
+                metrics = self._evaluate(model)
+            if average is not None:
+                with self._norms_of(average.module):
+                    metrics |= self._evaluate(average.module, "_ema")
+        return metrics
+
+    def _norms_of(self, model: nn.Module) -> AbstractContextManager[None]:
+        return renewed_statistics(model, partial(self._train_without_steps, model))
 
     @torch.inference_mode()
-    def _evaluate(self) -> dict[str, float]:
-        self.parts.model.eval()
+    def _evaluate(self, model: nn.Module, suffix: str = "") -> dict[str, float]:
+        model.eval()
         measured: dict[str, float] = {}
         for split, batches in self.parts.evaluated.items():
             seed_streams(self.trial.seed, "evaluation")
             meter = Meter(batches.sizes)
             for inputs, targets in batches.iterate(None, None):
-                meter.add(self._forward(inputs, targets).sums, {})
+                meter.add(self._forward(model, inputs, targets).sums, {})
             means = with_derived(self.parts.task, meter.sample_means())
-            measured |= {f"{split}/{name}": value for name, value in means.items()}
+            measured |= {f"{split}{suffix}/{name}": value for name, value in means.items()}
         return measured
 
-    def _train_without_steps(self) -> None:
-        """Put training batches of the pass through the model, drawn apart from all else."""
+    def _train_without_steps(self, model: nn.Module) -> None:
+        """Put training batches of the pass through a model, drawn apart from all else."""
         number = self.course.pass_of(self.step) - 1
         seed_streams(self.trial.seed, "statistics", number)
         generator = torch.Generator(self.parts.device)
@@ -248,7 +261,7 @@ class Trainer:
         batches = self.parts.train.iterate(self._order(number), generator)
         self._batches = None  # which data of one's own cannot be iterated beside
         for inputs, targets in islice(batches, STATISTICS_BATCHES):
-            self._forward(inputs, targets)
+            self._forward(model, inputs, targets)
 
     def _train_metrics(self, start: int = 0) -> dict[str, float]:
         """``train/...`` and ``optim/...`` metrics of this round's steps from ``start`` on."""
@@ -279,7 +292,7 @@ class Trainer:
             self.parts.schedule.after_evaluation(metrics["train/loss"])
             if not self.batch:
                 self.parts.schedule.after_epoch()
-            rounds = self.step // self.course.in_round
+            rounds = self.course.rounds(self.step)
             if self.step == self.course.steps or rounds % self.trial.checkpoint.epochs == 0:
                 self.save()
 
@@ -321,6 +334,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a continuation needs for the same bits: tensors and plain values."""
+        average = self.parts.average
         random = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
         if self.parts.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
@@ -333,6 +347,7 @@ class Trainer:
             **self.recording.count(),
             "model": self.parts.model.state_dict(),
             **self.stepper.state_dict(),
+            "average": None if average is None else average.state_dict(),
             "schedule": self.parts.schedule.state_dict(),
             "meter": self.meter.state_dict(),
             "regimes": self.regimes.counts(),
@@ -349,6 +364,8 @@ class Trainer:
         self._check_continuation(state)
         self.parts.model.load_state_dict(state["model"])
         self.stepper.load_state_dict(state)
+        if self.parts.average is not None:
+            self.parts.average.load_state_dict(state["average"])
         self.parts.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
         self._begin_pass()

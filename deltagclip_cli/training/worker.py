@@ -17,6 +17,7 @@ import torch
 
 from deltagclip_cli.core import (
     EPOCH_SECONDS,
+    EVALUATED,
     REGIMES,
     ClaimedError,
     DeltaGClipError,
@@ -274,16 +275,16 @@ def result_of(
 
 
 def _best(records: Sequence[Record], rising: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
-    """Return the best value of every metric with its epoch; of equal ones the first."""
+    """Return the best value of every metric with its place; of equal ones the first."""
     best: dict[str, dict[str, Any]] = {}
     for name in records[0]:
-        reached = [(r[name], r["epoch"]) for r in records if r.get(name) is not None]
-        if not name.startswith(("train/", "test/", "validation/")) or not reached:
+        reached = [(r[name], r["epoch"], r["step"]) for r in records if r.get(name) is not None]
+        if name.partition("/")[0] not in ("train", *EVALUATED) or not reached:
             continue
         rises = rising.get(name.partition("/")[2], more_is_better(name))
         pick = max if rises else min
-        value, epoch = pick(reached, key=lambda pair: pair[0])
-        best[name] = {"value": value, "epoch": epoch}
+        value, epoch, step = pick(reached, key=lambda each: each[0])
+        best[name] = {"value": value, "epoch": epoch, "step": step}
     return best
 
 

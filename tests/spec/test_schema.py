@@ -61,7 +61,7 @@ def test_one_augmentation_needs_no_list() -> None:
         ({"epochs": 2.0}, ("epochs",)),
         ({"epochs": True}, ("epochs",)),
         ({"epochs": "2"}, ("epochs",)),
-        ({"epochs": None}, ("epochs",)),
+        ({"epochs": None}, ("steps",)),
         ({"seeds": []}, ("seeds",)),
         ({"seeds": 3}, ("seeds",)),
         ({"seeds": [0, -1]}, ("seeds", 1)),
@@ -129,10 +129,12 @@ def test_an_ordinary_label_is_a_name(name: str) -> None:
 def test_each_setting_says_whether_it_varies_and_is_part_of_a_trials_identity() -> None:
     settings = {name: role(field) for name, field in Experiment.model_fields.items()}
     assert [name for name, each in settings.items() if not each.fixed] == [
-        *("model", "data", "task", "epochs", "accumulate", "precision", "schedule"),
+        *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema", "accumulate"),
+        *("precision", "schedule"),
     ]
     trial = {name: role(field) for name, field in Trial.model_fields.items()}
     assert [name for name, each in trial.items() if each.identity] == [
-        *("model", "data", "task", "epochs", "accumulate", "precision", "schedule"),
+        *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema", "accumulate"),
+        *("precision", "schedule"),
         *("seed", "optimizer", "code"),
     ]

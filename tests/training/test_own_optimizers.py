@@ -213,7 +213,7 @@ def test_batch_norms_are_measured_at_averaged_weights_for_an_evaluation_alone(
     monkeypatch.setattr(
         trainer,
         "_evaluate",
-        lambda: (measured.append(parts.model[2].running_mean.clone()), evaluate())[1],
+        lambda *of: (measured.append(parts.model[2].running_mean.clone()), evaluate(*of))[1],
     )
     trainer.evaluate()
 

@@ -72,6 +72,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "adam, a variational autoencoder": (ADAM, VAE),
     "adam, batch norm": (ADAM, {"model": "resnet18", "epochs": 1, "data": FEW}),
     "sgd": (SGD, {}),
+    "sgd, a schedule of steps": (SGD, {"schedule": STEP}),
     "momentum": (MOMENTUM, {}),
     "momentum, a schedule of epochs": (MOMENTUM, {"schedule": EPOCH}),
     "momentum, a schedule of steps": (MOMENTUM, {"schedule": STEP}),

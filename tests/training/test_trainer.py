@@ -475,7 +475,8 @@ def test_the_result_holds_the_last_and_the_best(runs: Path) -> None:
     for name, pick in (("train/loss", min), ("test/loss", min), ("test/accuracy", max)):
         values = epochs(folder, name)
         best = pick(values)
-        assert read["best"][name] == {"value": best, "epoch": values.index(best) + 1}
+        epoch = values.index(best) + 1
+        assert read["best"][name] == {"value": best, "epoch": epoch, "step": 4 * epoch}
     assert read["best"]["train/loss"]["epoch"] < 5
     assert read["seconds"]["epochs"] == pytest.approx(sum(epochs(folder, "perf/epoch_seconds")))
     assert read["seconds"]["last_start"] >= read["seconds"]["epochs"]

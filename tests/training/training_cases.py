@@ -165,7 +165,7 @@ def assert_same_numbers(folder: RunFolder, expected: RunFolder) -> None:
     assert numbers(folder) == numbers(expected)
     assert result(folder) == result(expected)
     ours, theirs = checkpoint(folder), checkpoint(expected)
-    for part in ("model", "optimizer", "schedule", "regime_totals"):
+    for part in ("model", "optimizer", "schedule", "average", "regime_totals"):
         assert same(ours[part], theirs[part]), f"the final checkpoints differ in {part}"
 
 

@@ -165,7 +165,7 @@ def few(trials: Iterable[Trial]) -> list[Trial]:
             for part, before in zip(parts, last, strict=True)
         ]
         texts, numbers = zip(*(split for _, split in last), strict=True)
-        lengths = (str(trial.epochs), str(trial.accumulate))
+        lengths = (trial.unit, str(trial.length), str(trial.accumulate))
         others = (trial.experiment, trial.label, *lengths, trial.precision)
         values = kinds.setdefault((*others, *texts), {"": {0.0: trial}})
         for place, each in enumerate(numbers):

@@ -136,9 +136,9 @@ class Rehearsal:
         if outline is not None:
             batches = 1 if size == "full" else -(-outline.train // size)
             steps = _steps(found, trial, batches)
-        walk = partial(self._walk, steps, network)
+        walk, length = partial(self._walk, steps, network), (trial.length, trial.unit)
         name = trial.optimizer.name
-        tried("schedule", walk, trial.schedule, name, groups, trial.epochs, data, network)
+        tried("schedule", walk, trial.schedule, name, groups, *length, data, network)
         return found
 
     def _refusals_of_own(self, trial: Trial, outline: Outline | None) -> list[Refused]:
@@ -162,7 +162,8 @@ class Rehearsal:
         if not found:
             steps = None if samples is None else _steps(found, trial, samples.batches)
             walk = partial(self._walk, steps, NetworkOutline())
-            tried("schedule", walk, trial.schedule, trial.optimizer, trial.epochs, *used)
+            used = (*used, trial.optimizer, trial.length, trial.unit)
+            tried("schedule", walk, trial.schedule, *used)
         return found
 
     def _tried(
@@ -311,7 +312,7 @@ class Rehearsal:
         ``known_steps`` is how many an epoch has; None if that is not known yet.
         """
         schedule, steps = trial.schedule, known_steps or 1
-        if schedule is None or (schedule.unit == "step" and known_steps is None):
+        if schedule is None or (known_steps is None and schedule.unit != trial.unit):
             return
         parameters = self._parameters(network, trial)
         try:
@@ -320,7 +321,8 @@ class Rehearsal:
         except UsageError:  # which is told of elsewhere
             optimizer = SGD(parameters.parameters(), _RATE, momentum=0.9)
         driver, name, unit = make_schedule(trial, optimizer, steps), schedule.name, schedule.unit
-        periods = trial.epochs * (steps if unit == "step" else 1)
+        course = trial.course(steps)
+        periods = course.steps if unit == "step" else course.pass_of(course.steps)
         walked = min(periods, _MOST_PERIODS, max(self._periods, _MOST_PERIODS // 100))
         self._periods -= walked
         for period in range(1, walked + 1):

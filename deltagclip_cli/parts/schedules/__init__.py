@@ -53,7 +53,7 @@ def build_schedule(
     """
     from torch.optim.lr_scheduler import LinearLR, LRScheduler, ReduceLROnPlateau, SequentialLR
 
-    name, warmup, unit = schedule.name, schedule.warmup, schedule.unit
+    name, warmup, unit = schedule.name, schedule.warmup, schedule.unit or "epoch"
     periods = steps if unit == "step" else epochs
     if warmup >= periods:
         raise UsageError(

@@ -206,7 +206,6 @@
     constructor(box) {
       Object.assign(this, data.sections[box.dataset.charts]);
       this.off = new Set([...this.lines.keys()].filter((row) => row >= this.shown));
-      this.clock = this.epochs ? "epochs" : "steps";
       this.scale = "automatic";
       this.plots = [];
       if (!this.groups.length) return;

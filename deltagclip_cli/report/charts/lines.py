@@ -23,7 +23,7 @@ from deltagclip_cli.report.appearance import (
     wrapped,
 )
 from deltagclip_cli.results.compare.question import CLOCKS
-from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run
+from deltagclip_cli.results.read.run import Curve, Numbers, Outcome, Run, usual_clock
 from deltagclip_cli.results.statistics.summary import DIVERGED
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ class Band:
     seeds: Numbers  # the values of each run, NaN where it has none, (R, N)
     is_whole: bool = True  # every seed of the setting is in the mean
     is_broken: bool = False  # a seed ends at the last point, and not at the end of its run
+    clock: str = "epoch"  # what its runs are told of in
+
+    @property
+    def x(self) -> Numbers:
+        """The epochs or steps that it is drawn over where nobody can choose, (N,)."""
+        return self.epochs if self.clock == "epoch" else self.steps
 
     def at(self, places: NDArray[np.intp]) -> Band:
         """Return the same at some of its points."""
@@ -108,6 +114,7 @@ def band(runs: Sequence[Run], metric: str, ddof: int = 1) -> Band | None:
         standard_error=standard_error,
         counts=counts,
         seeds=values,
+        clock=usual_clock(runs),
     )
 
 
@@ -367,7 +374,7 @@ def _draw_line(axes: Axes, line: DrawnLine) -> None:
     own, (bottom, top) = line.setting.style.on_paper, axes.get_ylim()
     hue = own["color"]
     for piece in line.pieces:
-        x, alpha = piece.epochs, 1 if piece.is_whole else _PALE
+        x, alpha = piece.x, 1 if piece.is_whole else _PALE
         marks = {**own, "marker": own["marker"] or "."}  # a line of one point cannot be seen
         if len(x) > 1:
             every = math.ceil(len(x) / _MARKERS_ON_A_LINE)
@@ -393,11 +400,11 @@ def _set_limits(axes: Axes, found: Sequence[Band], *, is_log: bool) -> None:
     What explodes leaves it.
     """
     sound = [piece for piece in found if not piece.is_broken] or found
-    begin = min(piece.epochs[0] for piece in found)
+    begin = min(piece.x[0] for piece in found)
     errors = [np.nan_to_num(piece.standard_error) for piece in sound]
     lows = [piece.mean - error for piece, error in zip(sound, errors, strict=True)]
     highs = [piece.mean + error for piece, error in zip(sound, errors, strict=True)]
-    starts = [piece.mean[:1] for piece in found if piece.epochs[0] == begin]
+    starts = [piece.mean[:1] for piece in found if piece.x[0] == begin]
     low, high = (
         float(np.concatenate([*lows, *starts]).min()),
         float(np.concatenate(highs + starts).max()),
@@ -416,12 +423,12 @@ def _set_limits(axes: Axes, found: Sequence[Band], *, is_log: bool) -> None:
 
 def clock(comparison: Comparison) -> str:
     """Return what time is measured in."""
-    return "Epoch" if comparison.has_epochs else "Step"
+    return comparison.clock.capitalize()
 
 
 def ends_of(lines: Iterable[DrawnLine]) -> list[float]:
     """Return where lines begin and end."""
-    return [float(e) for line in lines for piece in line.pieces for e in piece.epochs[[0, -1]]]
+    return [float(e) for line in lines for piece in line.pieces for e in piece.x[[0, -1]]]
 
 
 def set_x(axes: Axes, ends: Sequence[float], label: str, bins: int = 6) -> None:

@@ -186,7 +186,7 @@ def _with_regimes(run: Run) -> Run:
 
 def _draw_areas(axes: Axes, areas: _Areas) -> None:
     shares = np.array(list(areas.shares.values()))
-    x = areas.over.epochs
+    x = areas.over.x
     if len(x) == 1:  # an area of no width cannot be seen
         x, shares = np.array([x[0] - 0.5, x[0] + 0.5]), shares.repeat(2, axis=1)
     axes.stackplot(x, shares, colors=[_AREAS[name][1] for name in areas.shares], linewidth=0)

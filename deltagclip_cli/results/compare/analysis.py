@@ -35,6 +35,7 @@ from deltagclip_cli.results.compare.tables import (
     p_value,
     value_table,
 )
+from deltagclip_cli.results.read.run import usual_clock
 from deltagclip_cli.results.statistics.across import Profile, Ranking, performance_profile, ranks
 
 if TYPE_CHECKING:
@@ -90,11 +91,10 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
     for name in dict.fromkeys(run.group.experiment for run in reading.runs):
         runs = [run for run in reading.runs if run.group.experiment == name]
         own = metric if request.metric else usual_metric(runs) or metric
-        has_epochs = any(curve.has_epochs for run in runs for curve in run.curves.values())
         questions[name] = Question(
             metric=own,
             higher_is_better=higher_is_better(own, request.mode, words, runs),
-            moment=replace(moment, unit="epoch" if has_epochs else "step"),
+            moment=replace(moment, unit=usual_clock(runs)),
             targets=targets,
             baseline=request.baseline,
             ddof=request.ddof,

@@ -28,7 +28,7 @@ from deltagclip_cli.results.compare.question import (
     reached,
     with_nearest,
 )
-from deltagclip_cli.results.read.run import Group, Outcome, Run, in_words
+from deltagclip_cli.results.read.run import Group, Outcome, Run, in_words, usual_clock
 from deltagclip_cli.results.statistics.difference import (
     SIGNIFICANT,
     Difference,
@@ -83,7 +83,8 @@ class Row:
     too_short: Sequence[Run]  # those of them that have the metric, only not so far
     summary: Summary | None  # of the values; None if there are none
     reached: Reached | None  # how the runs did with the target; None if there is no target
-    epoch_seconds: float | None  # the mean of all epochs; None if nobody knows it
+    # the mean of all epochs, or steps where these are counted; None if nobody knows it
+    epoch_seconds: float | None
     # the shares of plain, clipped and floored steps; None for what does not clip
     regimes: Mapping[str, float] | None
     standing: Standing | None = None  # measured by the best setting; None if there are no values
@@ -159,14 +160,15 @@ def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
 
 
 def _epoch_seconds(runs: Sequence[Run]) -> float | None:
-    """Return the mean over runs, of which each has the mean over its epochs."""
+    """Return the mean over runs, of which each has the mean over its epochs, or its steps."""
     known = [seconds for seconds in map(_epoch_seconds_of, runs) if seconds is not None]
     return float(np.mean(known)) if known else None
 
 
 def _epoch_seconds_of(run: Run) -> float | None:
     if own := run.curves.get(EPOCH_SECONDS):
-        return float(np.mean(own.values))
+        places = own.steps if usual_clock([run]) == "step" else own.epochs
+        return float(np.sum(own.values) / places[-1])
     longest = max(run.curves.values(), key=lambda curve: len(curve.values), default=None)
     if longest is None or longest.epochs[-1] <= longest.epochs[0]:
         return None
@@ -213,6 +215,11 @@ class Comparison:
         """True if somebody knows what an epoch is, unlike in logs of other programs."""
         runs = (run for row in self.rows for run in row.runs)
         return any(curve.has_epochs for run in runs for curve in run.curves.values())
+
+    @property
+    def clock(self) -> str:
+        """The unit that its runs are told of in: ``epoch`` or ``step``."""
+        return usual_clock(run for row in self.rows for run in row.runs)
 
     @property
     def title(self) -> str:

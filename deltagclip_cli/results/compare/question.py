@@ -90,7 +90,7 @@ class Moment:
 
     kind: str = "last"  # ``last``, ``best``, ``epoch`` or ``step``
     at: int | None = None  # the number of the epoch or step; None for the other two
-    # what is counted: ``epoch``, or ``step`` where nobody knows what an epoch is
+    # what is counted: ``epoch``, or ``step`` where the spec does, or nobody knows what an epoch is
     unit: str = "epoch"
 
     @classmethod

@@ -246,7 +246,8 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
     notes = []
     if moment.is_chosen:
         notes.append(f"The best {moment.unit} was chosen by the value that is shown: it flatters.")
-    ends = sorted({end for row in comparison.rows for end in ends_of(row, comparison)})
+    found = (ends_of(row, comparison, moment.unit) for row in comparison.rows)
+    ends = sorted(set().union(*found))
     left_out = [run for row in comparison.rows for run in row.too_short]
     there = _shared(comparison, left_out)
     advice = "" if there is None else f"; --at {moment.unit}={there:.0f} compares all"
@@ -270,11 +271,12 @@ def _shared(comparison: Comparison, left_out: Sequence[Run]) -> float | None:
     return last if first <= last else None
 
 
-def ends_of(row: Row, comparison: Comparison) -> set[float]:
-    """Return the epochs at which the curves that gave a finite value end."""
+def ends_of(row: Row, comparison: Comparison, unit: str = "epoch") -> set[float]:
+    """Return the epochs, or steps, at which the curves that gave a finite value end."""
     metric = comparison.question.metric
     curves = [run.curves[metric] for run in _with_finite_values(row) if metric in run.curves]
-    return {float(curve.epochs[-1]) for curve in curves}
+    places = [curve.epochs if unit == "epoch" else curve.steps for curve in curves]
+    return {float(each[-1]) for each in places}
 
 
 def _with_finite_values(row: Row) -> list[Run]:
@@ -297,7 +299,7 @@ def cost_columns(comparison: Comparison) -> list[Column[Row]]:
         Column("steps", _median_cost("steps"), is_shown=has_target),
         Column("seconds", _median_cost("seconds"), is_shown=has_target),
         Column(
-            "s/epoch" if has_epochs else "s/step",
+            f"s/{comparison.clock}",
             lambda row: short(row.epoch_seconds),
             lambda row: {"epoch_seconds": row.epoch_seconds},
         ),

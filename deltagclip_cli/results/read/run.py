@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +91,21 @@ class Run:
     trial: Trial | None = None  # what was run; None of other people's runs
 
     @property
+    def clock(self) -> Literal["epoch", "step"]:
+        """The unit that it is told of in: steps where its spec has any, or nobody knows epochs."""
+        if self.trial is not None:
+            return self.trial.clock
+        return "epoch" if any(each.has_epochs for each in self.curves.values()) else "step"
+
+    @property
     def seed_or_folder(self) -> int | str | Path:
         """Something that no other run of its group has, unless a seed is there twice."""
         return self.folder if self.seed is None else self.seed
+
+
+def usual_clock(runs: Iterable[Run]) -> Literal["epoch", "step"]:
+    """Return what runs are told of in, some of them at least if not all."""
+    return "epoch" if any(run.clock == "epoch" for run in runs) else "step"
 
 
 @dataclass(frozen=True)

@@ -230,10 +230,10 @@ def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]
     result = folder.result()
     state = State(result["status"]) if result is not None else folder.state
     outcome = _OUTCOMES.get(state, Outcome.UNFINISHED)
-    curves, problems = _read(folder.metrics_file)
+    curves, problems = _read(folder.metrics_file, trial)
     if result is not None and not problems:
-        epochs = trial.epochs if outcome is Outcome.FINISHED else result["epochs"]
-        if difference := _difference(result, curves, epochs):
+        length = trial.length if outcome is Outcome.FINISHED else result[f"{trial.unit}s"]
+        if difference := _difference(result, curves, trial.unit, length):
             problems = [f"{folder.metrics_file}: {difference}."]
     if outcome is Outcome.FINISHED and problems:
         outcome = Outcome.UNFINISHED  # its last values are not those of its end
@@ -253,11 +253,19 @@ def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]
     return run, problems
 
 
-def _difference(result: Mapping[str, Any], curves: Mapping[str, Curve], epochs: int) -> str:
-    """The first thing in which the end of some curves differs from the result of their run."""
-    last = max((int(curve.epochs[-1]) for curve in curves.values()), default=0)
-    if last != epochs:
-        return f"ends at epoch {last} of {epochs}"
+def _difference(
+    result: Mapping[str, Any], curves: Mapping[str, Curve], unit: str, length: float
+) -> str:
+    """The first thing in which the end of some curves differs from the result of their run.
+
+    Args:
+        unit: ``epoch`` or ``step``.
+        length: of the run, in this unit.
+    """
+    ends = ((each.epochs if unit == "epoch" else each.steps)[-1] for each in curves.values())
+    last = max(map(float, ends), default=0.0)
+    if last != length:
+        return f"ends at {unit} {last:.7g} of {length:.7g}"
     for name, value in result["last"].items():
         there = curves[name].values[-1] if name in curves else math.nan
         if not (there == value or (value is None and math.isnan(there))):
@@ -265,7 +273,7 @@ def _difference(result: Mapping[str, Any], curves: Mapping[str, Curve], epochs: 
     return ""
 
 
-def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
+def _read(file: Path, trial: Trial) -> tuple[dict[str, Curve], list[str]]:
     """The curves of a ``metrics.jsonl``, and what is wrong with it."""
     try:
         lines = list(lines_of(file))
@@ -279,7 +287,7 @@ def _read(file: Path) -> tuple[dict[str, Curve], list[str]]:
         problems.append(f"{file}: damaged after line {len(records)}; what follows was not read.")
     try:
         # Records of steps hold the same under other names.
-        columns = _columns([record for record in records if EPOCH_SECONDS in record])
+        columns = _columns([record for record in records if EPOCH_SECONDS in record], trial)
     except (TypeError, ValueError, OverflowError) as error:
         return {}, [*problems, f"{file}: not records of a training: {stopped(error)}"]
     curves = {
@@ -304,7 +312,7 @@ def _records(lines: Iterable[bytes]) -> list[Mapping[str, Any]]:
     return records
 
 
-def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Numbers]:
+def _columns(records: Sequence[Mapping[str, Any]], trial: Trial) -> dict[str, Numbers]:
     """The values of each name, (N,); NaN where a record has none; nothing without records."""
     if not records:
         return {}
@@ -315,6 +323,14 @@ def _columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Numbers]:
     table = np.array(rows, dtype=np.float64)  # null becomes NaN
     columns = dict(zip(names, table.T, strict=True))
     epochs, steps = (columns.get(axis, np.full(len(rows), np.nan)) for axis in ("epoch", "step"))
-    if not ((np.diff(epochs, prepend=0) == 1).all() and (np.diff(steps, prepend=0) >= 0).all()):
+    every = trial.evaluate_every
+    rounds = np.diff(epochs if every is None else steps, prepend=0) / (every or 1)
+    is_last = 0 < rounds[-1] <= 1  # which may be shorter than the others
+    if not (
+        (rounds[:-1] == 1).all()
+        and (is_last if trial.steps or every else rounds[-1] == 1)
+        and (np.diff(steps, prepend=0) >= 0).all()
+        and (np.diff(epochs, prepend=0) > 0).all()
+    ):
         raise ValueError("epochs or steps do not follow one another")
     return columns

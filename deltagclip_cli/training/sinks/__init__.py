@@ -4,9 +4,10 @@ One more sink is one file here and one line in :data:`TABLE`. Those of the run f
 file: ``metrics.jsonl``, ``progress.json`` and the lines of its log.
 
 A record is a flat dictionary with ``epoch``, ``step`` (optimizer steps so far), ``time`` (seconds
-since 1970) and metrics: numbers, or None for one that is not finite. The record of an epoch holds
-``train/...``, ``test/...``, ``optim/...`` and ``perf/...``; one made between epochs holds the same
-names under ``step/``.
+since 1970) and metrics: numbers, or None for one that is not finite. The record of an epoch, or of
+what else lies between two evaluations, holds ``train/...``, ``test/...``, ``optim/...`` and
+``perf/...``, and as ``epoch`` how many passes over the data are made, which may be a fraction. One
+made between evaluations holds the same names under ``step/``, and the pass that it lies in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import SPEED, TRAINED_METRICS, TakenOverError, load_target, shown_metrics
+from deltagclip_cli.core import (
+    EVALUATED,
+    SPEED,
+    TRAINED_METRICS,
+    TakenOverError,
+    load_target,
+    shown_metrics,
+)
 from deltagclip_cli.runs.folder import Heartbeat
 from deltagclip_cli.training.process import EPOCHS
 
@@ -176,6 +184,9 @@ class HeartbeatWriter(Sink):
             device=beginning.device,
             epoch=course.pass_of(min(beginning.step + 1, course.steps)),
             epochs=course.pass_of(course.steps),
+            step=beginning.step,
+            steps=course.steps,
+            unit=course.clock,
             done=self._begun_done,
         )
         self._held.beat(self._beat)
@@ -191,6 +202,7 @@ class HeartbeatWriter(Sink):
         self._beat = replace(
             self._beat,
             epoch=self._course.pass_of(step),
+            step=step,
             done=done,
             samples_per_second=speed,
             seconds_left=left,
@@ -214,18 +226,19 @@ class EpochLines(Sink):
     def __init__(self, held: HeldFolder) -> None: ...
 
     def begin(self, beginning: Beginning) -> None:
-        self._epochs = beginning.trial.epochs
+        self._course = beginning.course
 
     def epoch(self, record: Record) -> None:
-        epoch = record["epoch"]
+        course, step = self._course, record["step"]
         shown = "  ".join(
             f"{name} not finite" if record[name] is None else f"{name} {record[name]:.4g}"
-            for name in (*shown_metrics(record, TRAINED_METRICS, "test", "validation"), SPEED)
+            for name in (*shown_metrics(record, TRAINED_METRICS, *EVALUATED), SPEED)
             if name in record
         )
-        most = min(MOST_LINES, self._epochs)
-        is_told = epoch * most // self._epochs > (epoch - 1) * most // self._epochs
-        logger.info("epoch %d/%d  %s", epoch, self._epochs, shown, extra={"is_told": is_told})
+        number, lines = course.rounds(step), course.rounds(course.steps)
+        most = min(MOST_LINES, lines)
+        is_told = number * most // lines > (number - 1) * most // lines
+        logger.info("%s  %s", course.told(step), shown, extra={"is_told": is_told})
 
 
 class JsonLines(Sink):

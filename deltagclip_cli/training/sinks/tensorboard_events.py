@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class TensorBoardEvents(Sink):
     """Writes a file of events, with the epoch as axis, or the step for records between epochs.
 
+    Where the training is told of in steps, it is the step for all.
+
     At each start the file is made anew from the records that stay, so that readers which know
     nothing of restarts find every step once. It is not torch's ``SummaryWriter``, whose thread
     meets a full disk where nobody can catch it.
@@ -33,7 +35,7 @@ class TensorBoardEvents(Sink):
         self._file: HeldFile | None = None
 
     def begin(self, beginning: Beginning) -> None:
-        folder = self._held.folder
+        folder, self._axis = self._held.folder, beginning.course.clock
         self._held.remove(*folder.event_files())
         # An open TensorBoard goes on to a file whose name is new and sorts behind the others.
         now = f"{time.time():.6f}"
@@ -45,10 +47,10 @@ class TensorBoardEvents(Sink):
         # TensorBoard takes one run's for all, and would not show what other optimizers have.
         _, *summaries = hparams(beginning.hyper_parameters, {})  # type: ignore[no-untyped-call]
         self._write(Event(wall_time=time.time(), summary=each) for each in summaries)
-        self._write(event for record in beginning.records for event in _events(record))
+        self._write(event for record in beginning.records for event in self._events(record))
 
     def step(self, record: Record) -> None:
-        self._write(_events(record))
+        self._write(self._events(record))
 
     epoch = step
 
@@ -64,10 +66,9 @@ class TensorBoardEvents(Sink):
             writer.write(event.SerializeToString())
         self._file.write(framed.getvalue())
 
-
-def _events(record: Record) -> Iterable[Event]:
-    for name, value in record.items():
-        if "/" in name and value is not None:
-            axis = "step" if name.startswith(STEP_PREFIX) else "epoch"
-            summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
-            yield Event(wall_time=record["time"], step=record[axis], summary=summary)
+    def _events(self, record: Record) -> Iterable[Event]:
+        for name, value in record.items():
+            if "/" in name and value is not None:
+                axis = "step" if name.startswith(STEP_PREFIX) else self._axis
+                summary = Summary(value=[Summary.Value(tag=name, simple_value=value)])
+                yield Event(wall_time=record["time"], step=record[axis], summary=summary)
