@@ -6,11 +6,13 @@ alone; whoever asks for the tests has none of it.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess, SpawnProcess
@@ -91,8 +93,6 @@ def _host(trial: Trial, names: Sequence[str], patience: float | None, answers: C
     running: list[ForkProcess] = []
     signal.signal(signal.SIGTERM, lambda *_: _leave(running))
     _be_quiet()
-    import importlib
-
     for name in _LOADED:
         importlib.import_module(name)
     import torch
@@ -115,6 +115,8 @@ def _host(trial: Trial, names: Sequence[str], patience: float | None, answers: C
         seconds = patience or (test.seconds if late < _SEVERAL else _FEW_SECONDS)
         finding, found = _run(test, trial, before, known, seconds, running)
         late += finding.answer is Answer.FAILED and finding.seconds >= seconds
+        if not known:
+            _load(found.get("loaded", ()))
         known = found or known
         answers.send(finding)
     answers.send(None)
@@ -161,6 +163,14 @@ def _refusal_of_import(trial: Trial) -> str:
         where = own_lines(error)
         return f"optimizer '{name}' cannot be imported: {type(error).__name__}: {error}{where}"
     return ""
+
+
+def _load(names: Iterable[str]) -> None:
+    """Load what the first step has loaded of torch, for the others not to load it each."""
+    for name in names:
+        if name.partition(".")[0] in ("torch", "functorch", "networkx"):
+            with suppress(ImportError):
+                importlib.import_module(name)
 
 
 def _run(
@@ -229,7 +239,9 @@ def _test(
         torch.compiler.set_stance("force_eager")
     subject = Subject(trial, before)
     subject.known.update(known)
+    there = set(sys.modules)
     start = time.monotonic()
     finding = test.run(subject)
     finding = replace(finding, seconds=time.monotonic() - start)
+    subject.known["loaded"] = sorted(set(sys.modules) - there)
     answer.send((finding, subject.known))
