@@ -21,8 +21,10 @@ from deltagclip_cli.conformance.conformance_test import (
 )
 from deltagclip_cli.conformance.subject import (
     Subject,
+    Weights,
     evaluating,
     need_close,
+    need_no_chance,
     need_same,
     seeded,
     weights_of,
@@ -106,7 +108,8 @@ def _need_alike(subject: Subject, kind: str, name: str) -> None:
         raise InapplicableError("torch was built without gloo")
     subject.idle  # noqa: B018 - found out once, before there are two processes
     first, second = together(subject, kind)
-    need_same(first, second, f"under {name} process 0 and process 1 end")
+    need_same(first, second, f"under {name}, process 0 and process 1 (with seeds of their own)")
+    need_no_chance(subject, Weights(each for each in subject.network().parameters()))
     network = subject.network()
     stepper = subject.make(network)
     with seeded(0):
@@ -139,7 +142,8 @@ def _adding_up(network: nn.Module, step: int) -> Callable[[], Tensor]:
 def ddp(subject: Subject) -> None:
     """Two processes under DistributedDataParallel end with the weights of one process.
 
-    Otherwise the copies of the network drift apart, for random numbers or a norm of each its own.
+    Otherwise the copies of the network drift apart: for random numbers, as each process has its own
+    seed to draw samples, or for a norm of each its own.
     """
     _need_alike(subject, "ddp", "DDP")
 
