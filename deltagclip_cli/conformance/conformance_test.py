@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import DeltaGClipError
+from deltagclip_cli.core import DeltaGClipError, shortened
 
 if TYPE_CHECKING:
     from deltagclip_cli.conformance.subject import Subject
@@ -84,7 +84,7 @@ class ConformanceTest:
     def finding(self, answer: Answer, seen: str = "", seconds: float = 0.0) -> Finding:
         """Return what the test came to, with its words."""
         words = (self.group, self.name, self.claim, self.harm)
-        return Finding(*words, answer, " ".join(seen.split()), seconds)
+        return Finding(*words, answer, shortened(" ".join(seen.split()), _MOST_LETTERS), seconds)
 
     def run(self, subject: Subject) -> Finding:
         """Run it in this process; what the optimizer itself raises is a failure."""
@@ -117,6 +117,7 @@ def conformance_test(
     return made
 
 
+_MOST_LETTERS = 400  # of what was seen
 _OURS = [f"/deltagclip_cli/{room}/" for room in ("conformance", "training", "source", "parts")]
 
 
@@ -124,7 +125,8 @@ def raised_by(error: BaseException) -> str:
     """Say what was raised and where, the innermost place that is neither ours nor torch's first."""
     if isinstance(error, DeltaGClipError):
         return str(error)
-    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    lines = str(error).strip().splitlines()
+    words = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
     places = []
     trace = error.__traceback__
     while trace is not None:

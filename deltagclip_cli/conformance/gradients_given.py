@@ -9,6 +9,7 @@ from deltagclip_cli.conformance.conformance_test import (
     Broken,
     InapplicableError,
     conformance_test,
+    raised_by,
 )
 from deltagclip_cli.conformance.subject import (
     MATRICES,
@@ -184,7 +185,7 @@ def sparse(subject: Subject) -> str:
         for _ in subject.steps(2):
             stepper.step(evaluate)
     except Exception as error:
-        return f"refused: {type(error).__name__}: {error.__cause__ or error}"
+        return f"refused: {raised_by(error.__cause__ or error)}"
     need_finite(weights.each, "after a sparse gradient")
     for row in (1, 3):
         if torch.equal(weights.each[0][row].detach(), before[row]):

@@ -23,6 +23,7 @@ from deltagclip_cli.conformance.subject import (
     need_close,
     need_same,
     seeded,
+    takes_closure,
     trained,
     weights_of,
 )
@@ -252,6 +253,8 @@ def distributed_checkpoint(subject: Subject) -> None:
     network, stepper = _begun(subject)
     if stepper.needs_closure:
         raise InapplicableError("its step needs a closure, and torch hands it none there")
+    if not takes_closure(stepper.optimizer):
+        raise InapplicableError("its step takes no closure, and torch names that argument there")
     if "inner" in stepper.state_dict():
         raise InapplicableError("it holds other optimizers, whose state torch does not see there")
     with warnings.catch_warnings():

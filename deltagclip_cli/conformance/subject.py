@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -161,8 +162,6 @@ class Subject:
 
     @cached_property
     def _first_argument(self) -> str | None:
-        import inspect
-
         return next(iter(inspect.signature(self.part.load()).parameters), None)
 
     @property
@@ -279,6 +278,12 @@ def need_no_chance(subject: Subject, weights: Weights) -> None:
         fed(stepper, weights, subject.steps(2))
         if not torch.equal(before, torch.get_rng_state()):
             raise InapplicableError("it draws random numbers, in the order of what it meets")
+
+
+def takes_closure(optimizer: Optimizer) -> bool:
+    """Return whether ``step`` has an argument for a closure."""
+    taken = list(inspect.signature(type(optimizer).step).parameters.values())[1:]
+    return any(each.kind <= each.VAR_POSITIONAL for each in taken)
 
 
 def weights_of(network: nn.Module) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +32,7 @@ from deltagclip_cli.conformance.subject import (
     need_finite,
     need_same,
     seeded,
+    takes_closure,
     trained,
     weights_of,
 )
@@ -40,11 +40,6 @@ from deltagclip_cli.core import plural
 from deltagclip_cli.training.stepping import Stepper, leaves
 
 GROUP = "Use"
-
-
-def _takes_closure(optimizer: Optimizer) -> bool:
-    taken = list(inspect.signature(type(optimizer).step).parameters.values())[1:]
-    return any(each.kind <= each.VAR_POSITIONAL for each in taken)
 
 
 @conformance_test(GROUP, "a step", seconds=60.0)
@@ -72,7 +67,7 @@ def a_closure(subject: Subject) -> None:
     """
     network = subject.network()
     stepper = subject.make(network)
-    if not _takes_closure(stepper.optimizer):
+    if not takes_closure(stepper.optimizer):
         raise InapplicableError("its step takes no closure; Lightning hands it one at every step")
     evaluate, losses, recording = evaluating(network, 0), [], []
 
@@ -109,7 +104,7 @@ def no_closure(subject: Subject) -> None:
             trained(stepper, network, range(subject.idle))
             before = weights_of(network)
             evaluate()
-            if closes and _takes_closure(stepper.optimizer):
+            if closes and takes_closure(stepper.optimizer):
                 stepper.optimizer.step(evaluate)  # type: ignore[arg-type]
             else:
                 stepper.optimizer.step()
