@@ -402,7 +402,6 @@ def _arrow() -> Any:
         import pyarrow
     except ImportError:
         raise UsageError(
-            "data csv: pyarrow, which reads the file, is not installed.\n"
-            "  Run pip install 'deltagclip_cli[csv]'."
+            "data csv: pyarrow, which reads the file, is not installed.\n  Run pip install pyarrow."
         ) from None
     return pyarrow
