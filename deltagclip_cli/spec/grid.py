@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -28,6 +28,9 @@ from deltagclip_cli.spec.axes import (
 )
 from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused, unknown_label
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.schema import Data, Task
 
 MOST_POINTS = 100_000
 _EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
@@ -263,6 +266,19 @@ class Measured(NamedTuple):
 
     names: Sequence[str] = TRAINED_METRICS  # of all; none if nobody knows
     rising: Mapping[str, bool] = MappingProxyType({})  # whether more is better, where that is said
+
+    @classmethod
+    def of(cls, task: Task | None, data: Data | None, ema: float | None) -> Self:
+        """Return what is known of the metrics of a task; None stands for one that has faults."""
+        if task is None or data is None or task.is_own:
+            return cls(names=())
+        splits = ["train", "test"]
+        if data.is_own or "validation" in (data.options.get("splits") or ()):
+            splits.append("validation")
+        if ema is not None:
+            splits += [f"{split}_ema" for split in splits[1:]]
+        names = ["loss", *task.metrics]
+        return cls([f"{split}/{name}" for split in splits for name in names], task.rising)
 
     def includes(self, name: object) -> bool:
         """Return whether there may be a metric of this name."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.spec.component import OptionChecker
-from deltagclip_cli.spec.faults import collected, explained, faults_of, naming_legal_options, raised
+from deltagclip_cli.spec.faults import (
+    collected,
+    explained,
+    faults_of,
+    naming_legal_options,
+    raised,
+    refused,
+)
 
 _PATTERNS: TypeAdapter[list[str]] = TypeAdapter(
     Annotated[
@@ -17,6 +25,35 @@ _PATTERNS: TypeAdapter[list[str]] = TypeAdapter(
         Field(min_length=1),
     ]
 )
+
+
+def checked_groups(
+    name: str,
+    written: dict[Any, Any],
+    checker: OptionChecker,
+    offered: Collection[str],
+    options: dict[str, Any],
+) -> dict[Any, Any]:
+    """Check all groups of an optimizer, as :func:`checked_group` does; others stay as they are.
+
+    Args:
+        offered: the names of arguments by which one is given more than its parameters.
+
+    Raises:
+        ValidationError: with all faults; one that makes its own groups has none.
+    """
+    if checker.first in offered:
+        reason = f"{name} is given the {checker.first} itself, and makes its groups on its own."
+        raise refused(f"no groups: {reason}", "leave them out")
+    faults: list[InitErrorDetails] = []
+    groups = dict(written)
+    for label, each in written.items():
+        with collected(faults, (label,)):
+            if isinstance(each, dict):  # for all else pydantic has the words
+                groups[label] = checked_group(name, label, each, checker, options)
+    if faults:
+        raise raised(faults)
+    return groups
 
 
 def checked_group(

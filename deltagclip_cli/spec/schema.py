@@ -26,7 +26,7 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.core import load_target, shortened, synonym
 from deltagclip_cli.source.signatures import HOLDERS
 from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
-from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused
+from deltagclip_cli.spec.faults import Where, collected, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
     EACH_SEED,
@@ -41,7 +41,7 @@ from deltagclip_cli.spec.grid import (
     read_search,
     role,
 )
-from deltagclip_cli.spec.groups import checked_group
+from deltagclip_cli.spec.groups import checked_groups
 from deltagclip_cli.spec.inner import checked_inner, inner_of
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 from deltagclip_cli.spec.theorem import theorem_faults
@@ -232,29 +232,13 @@ def _plain(kind: type[_Function], written: Any, folder: CodeFolder) -> Any:
     return plain["name"] if len(plain) == 1 else plain
 
 
-def _measured(task: Task | None, data: Data | None, ema: float | None) -> Measured:
-    """Return what is known of the metrics of a task; None stands for one that has faults."""
-    if task is None or data is None or task.is_own:
-        return Measured(names=())
-    splits = ["train", "test"]
-    if data.is_own or "validation" in (data.options.get("splits") or ()):
-        splits.append("validation")
-    if ema is not None:
-        splits += [f"{split}_ema" for split in splits[1:]]
-    names = ["loss", *task.metrics]
-    return Measured([f"{split}/{name}" for split in splits for name in names], task.rising)
-
-
 class Schedule(Component):
-    """A change of the learning rate η by ``unit``, after a linear warm-up from η/(warmup + 1).
-
-    Without a unit it is that in which the training is counted.
-    """
+    """A change of the learning rate η by ``unit``, after a linear warm-up from η/(warmup + 1)."""
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.schedules:TABLE"
 
     warmup: Annotated[int, Field(ge=0)] = 0
-    unit: Literal["epoch", "step"] | None = None
+    unit: Literal["epoch", "step"] | None = None  # without one, what the training is counted in
 
 
 class Optimizer(Component):
@@ -304,21 +288,13 @@ class Optimizer(Component):
         faults: list[InitErrorDetails],
     ) -> dict[Any, Any]:
         """Check what each group has of its own like the options of the optimizer."""
-        written = common.get("groups")
-        if not isinstance(written, dict):
-            return common
-        checker = cls._checker(name, folder)
-        first = checker.first
-        if first in cls.table().offered:
-            reason = f"{name} is given the {first} itself, and makes its groups on its own."
-            faults.append(explained(f"no groups: {reason}", "leave them out", ("groups",)))
-            return common
-        groups = dict(written)
-        for label, each in written.items():
-            with collected(faults, ("groups", label)):
-                if isinstance(each, dict):  # for all else pydantic has the words
-                    groups[label] = checked_group(name, label, each, checker, options)
-        return {**common, "groups": groups}
+        if not isinstance(common.get("groups"), dict):
+            return common  # for which pydantic has the words
+        with collected(faults, ("groups",)):
+            checker, offered = cls._checker(name, folder), cls.table().offered
+            groups = checked_groups(name, common["groups"], checker, offered, options)
+            return {**common, "groups": groups}
+        return common
 
     def plain(self) -> dict[str, Any]:
         """Return what changes the numbers but the schedule, since a trial has the one in force."""
@@ -410,10 +386,9 @@ class Experiment(TrialSettings):
         def check(name: str, value: Any) -> Any:
             return _adapter(name).validate_python(value, context=info.context)
 
-        fixed = dict(FIXED)
-        for length, other in (_LENGTHS, reversed(_LENGTHS)):
-            if info.data.get(other) is not None:
-                fixed[length] = f"the length of this training is said in {other}"
+        epochs = info.data.get("epochs", 1) is not None
+        reason = f"the length of this training is said in {'epochs' if epochs else 'steps'}"
+        fixed = {**FIXED, "steps" if epochs else "epochs": reason}
         return read_grid(written, info.data.get("optimizers"), info.data, fixed, check)
 
     @field_validator("search", mode="plain")
@@ -421,7 +396,7 @@ class Experiment(TrialSettings):
     def _read_search(cls, written: Any, info: ValidationInfo) -> Search | None:
         if written is None:
             return None
-        measured = _measured(*map(info.data.get, ("task", "data", "ema")))
+        measured = Measured.of(*map(info.data.get, ("task", "data", "ema")))
         return read_search(written, info.data.get("optimizers"), measured)
 
     @field_validator("slurm", mode="plain")
