@@ -187,6 +187,8 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         try_out(task, model, *first_samples(batches, 2))
     if isinstance(task, CheckedTask):
         check_task(task, model, partial(first_samples, others[0]), trial.task.name)
+    elif (check := getattr(task, "check", None)) is not None:
+        check(model, *first_samples(others[0], 2))
     rate, probes = None, []
     if needs_landscape:
         (whole,) = train.iterate(None, None)  # which the spec has seen to

@@ -91,3 +91,22 @@ def test_outputs_of_transformers_are_asked_for_their_logits() -> None:
 def test_targets_must_be_the_tokens_that_follow(targets: Tensor) -> None:
     with pytest.raises(UsageError, match=r"needs logits \(B, L, vocabulary\)"):
         LanguageModel()(small(), INPUTS, targets)
+
+
+class Seeing(nn.Module):
+    """Attends to all tokens, those that it is to predict among them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, 7)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        values: Tensor = self.embedding(tokens)
+        return values + values.mean(dim=1, keepdim=True)
+
+
+def test_a_model_that_sees_what_it_predicts_is_refused() -> None:
+    with pytest.raises(UsageError, match="Seeing sees the tokens that it is to predict"):
+        LanguageModel().check(Seeing(), INPUTS, TARGETS)
+    LanguageModel().check(small().eval(), INPUTS, TARGETS)
+    LanguageModel().check(small(dropout=0.5), INPUTS, TARGETS)  # other logits each time

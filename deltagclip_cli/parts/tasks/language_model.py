@@ -11,6 +11,8 @@ from torch.nn import functional
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.tasks import Loss, logits_of
 
+_ROUNDING = 1e-3  # relative, of logits in half precision too
+
 
 class LanguageModel:
     """Predict the next token, from all that come before it in its window.
@@ -36,6 +38,29 @@ class LanguageModel:
         logits = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         objective = functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         return Loss(objective, {"loss": objective.detach() * len(targets)})
+
+    @torch.inference_mode()
+    def check(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+        """Refuse a model, in evaluation mode, whose logits hang on tokens that come after theirs.
+
+        It would be given what it is to predict. One that gives other logits each time is let pass.
+        """
+        least, largest = inputs.min(), inputs.max()
+        changed = inputs.clone()
+        changed[:, -1] = torch.where(inputs[:, -1] == least, largest, least)
+        if inputs.shape[1] < 2 or least == largest:
+            return
+        first, again, other = (
+            logits_of(model(each))[:, :-1].float() for each in (inputs, inputs, changed)
+        )
+        size = float(first.abs().max()) or 1.0
+        same = float((first - again).abs().max()) <= _ROUNDING * size
+        if same and float((first - other).abs().max()) > _ROUNDING * size:
+            raise UsageError(
+                f"task language_model: {type(model).__name__} sees the tokens that it is to "
+                "predict: what it says of the next token changes with tokens that come after it.\n"
+                "  Let each token attend to those before it alone, such as by is_causal=True."
+            )
 
     def derived(self, means: dict[str, float]) -> dict[str, float]:
         """Return the perplexity."""
