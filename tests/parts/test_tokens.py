@@ -198,7 +198,7 @@ def test_the_outline_tells_what_is_there_before_it_is_loaded(root: Path) -> None
         ({"path": "text.txt", "splits": {"test": "../x"}}, "must name a file inside"),
         ({"path": "there.txt"}, r"there\.txt is not there.*tiny shakespeare"),
         ({"path": "../text.txt"}, "must name a file inside"),
-        ({"path": "text.txt", "window": 2000}, r"train has 1,048 tokens .*takes 2001"),
+        ({"path": "text.txt", "window": 2000}, r"train has 1,179 tokens .*takes 2001"),
         ({"path": "text.txt", "vocabulary": 9}, "vocabulary is for binary files"),
         ({"path": "text.txt", "tokenizer": "bpe"}, r"bpe: there is no such file"),
         ({"path": "text.txt", "tokenizer": "text.txt"}, "is not a file of the library tokenizers"),

@@ -28,7 +28,7 @@ def trial_of(model: dict[str, Any] = MODEL, **settings: Any) -> Trial:
     data = {"name": "tokens", "path": "sums.txt", "window": 16, "batch_size": 16}
     written = {
         "model": model,
-        "data": {**data, "tokenizer": "characters"},
+        "data": {**data, "tokenizer": "characters", "splits": {"validation": 0.1, "test": 0.1}},
         "task": "language_model",
         "epochs": 2,
         **settings,

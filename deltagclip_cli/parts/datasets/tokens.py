@@ -24,7 +24,7 @@ Row = NDArray[Any]
 
 CHARACTERS = "characters"
 
-_SPLITS = {"validation": 0.1, "test": 0.1}
+_SPLITS = {"test": 0.1}
 _FORMAT = 1  # of kept files; part of their names
 _BINARY = (".bin", ".npy")
 _SCANNED = 2**25  # tokens that are looked through at a time
@@ -121,8 +121,7 @@ def tokens(
         tokenizer: of a text: ``bytes`` of UTF-8, which is the default; ``characters``, of the
             training part; or the place below the data folder of a file of the library tokenizers,
             or of a folder with a ``tokenizer.json``.
-        splits: shares, or files beside ``path`` or in it; a tenth each for validation and test by
-            default.
+        splits: shares, or files beside ``path`` or in it. None is ``{test: 0.1}``.
         dtype: of the numbers in ``.bin`` files.
         vocabulary: of binary files, how many tokens there are; else as many as the largest says.
 
