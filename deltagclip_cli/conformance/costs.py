@@ -5,15 +5,20 @@ from __future__ import annotations
 import time
 
 import torch
-from torch import Tensor
 
 from deltagclip_cli.conformance.conformance_test import (
     Broken,
     InapplicableError,
     conformance_test,
 )
-from deltagclip_cli.conformance.subject import Subject, Weights, fed, feeding, gradients
-from deltagclip_cli.training.stepping import leaves
+from deltagclip_cli.conformance.subject import (
+    Subject,
+    Weights,
+    fed,
+    feeding,
+    gradients,
+    tensors_in,
+)
 
 GROUP = "Cost"
 _SIDE = 64  # of matrices whose state is weighed
@@ -33,10 +38,9 @@ def memory(subject: Subject) -> str:
     stepper = subject.make(weights)
     fed(stepper, weights, range(2))
     seen: dict[int, int] = {}
-    for _, each in leaves([stepper.state_dict(), list(stepper.optimizer.state.values())]):
-        if isinstance(each, Tensor):
-            storage = each.untyped_storage()
-            seen[storage.data_ptr()] = storage.nbytes()
+    for each in tensors_in([stepper.state_dict(), *stepper.optimizer.state.values()]).values():
+        storage = each.untyped_storage()
+        seen[storage.data_ptr()] = storage.nbytes()
     numbers = sum(each.numel() for each in weights.each)
     return f"{sum(seen.values()) / numbers:.3g} bytes a weight"
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from deltagclip_cli.conformance import (
-    costs,
-    gradients_given,
-    learning_rates,
-    numerics,
-    parameter_groups,
-    ranks,
-    saving,
-    usage,
+from deltagclip_cli.conformance.conformance_test import ConformanceTest
+from deltagclip_cli.core import load_target
+
+_FILES = (
+    "usage",
+    "ranks",
+    "saving",
+    "learning_rates",
+    "parameter_groups",
+    "gradients_given",
+    "numerics",
+    "costs",
 )
 
-TESTS = (
-    *usage.TESTS,
-    *ranks.TESTS,
-    *saving.TESTS,
-    *learning_rates.TESTS,
-    *parameter_groups.TESTS,
-    *gradients_given.TESTS,
-    *numerics.TESTS,
-    *costs.TESTS,
+TESTS: tuple[ConformanceTest, ...] = tuple(
+    test for name in _FILES for test in load_target(f"{__package__}.{name}:TESTS")
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,9 @@ from deltagclip_cli.conformance.subject import (
     trained,
     weights_of,
 )
-from deltagclip_cli.training.stepping import Stepper
+
+if TYPE_CHECKING:
+    from deltagclip_cli.training.stepping import Stepper
 
 GROUP = "Learning rate"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,10 +24,13 @@ from deltagclip_cli.conformance.subject import (
     need_finite,
     need_same,
     seeded,
+    tensors_in,
     trained,
     weights_of,
 )
-from deltagclip_cli.training.stepping import Stepper, leaves
+
+if TYPE_CHECKING:
+    from deltagclip_cli.training.stepping import Stepper
 
 GROUP = "Numbers"
 _DESCENT = 50  # steps
@@ -50,11 +53,6 @@ def global_state() -> dict[str, Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return {name: read() for name, read in STATES.items()}
-
-
-def _tensors(stepper: Stepper) -> dict[str, Tensor]:
-    found = leaves(stepper.state_dict(), "state_dict()")
-    return {place: leaf for place, leaf in found if isinstance(leaf, Tensor)}
 
 
 @conformance_test(GROUP, "descends")
@@ -103,8 +101,8 @@ def fp64(subject: Subject) -> None:
     """
     _, stepper = _run(subject, torch.float64)
     _, of_single = _run(subject, torch.float32)
-    usual = _tensors(of_single)
-    for place, each in _tensors(stepper).items():
+    usual = tensors_in(of_single.state_dict(), "state_dict()")
+    for place, each in tensors_in(stepper.state_dict(), "state_dict()").items():
         if not each.is_floating_point() or each.numel() <= 1:
             continue
         if place in usual and usual[place].dtype.itemsize < torch.float32.itemsize:

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 
 from deltagclip_cli.conformance.conformance_test import Broken, InapplicableError, raised_by
 from deltagclip_cli.parts.making import make
-from deltagclip_cli.training.stepping import Stepper, make_optimizer
+from deltagclip_cli.training.stepping import Stepper, leaves, make_optimizer
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -268,6 +268,11 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[0])
         random.setstate(before[1])
         np.random.set_state(before[2])
+
+
+def tensors_in(state: Any, place: str = "") -> dict[str, Tensor]:
+    """Return all tensors of a state by their places in it."""
+    return {where: leaf for where, leaf in leaves(state, place) if isinstance(leaf, Tensor)}
 
 
 def need_no_chance(subject: Subject, weights: Weights) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -33,11 +33,13 @@ from deltagclip_cli.conformance.subject import (
     need_same,
     seeded,
     takes_closure,
+    tensors_in,
     trained,
     weights_of,
 )
-from deltagclip_cli.core import plural
-from deltagclip_cli.training.stepping import Stepper, leaves
+
+if TYPE_CHECKING:
+    from deltagclip_cli.training.stepping import Stepper
 
 GROUP = "Use"
 
@@ -55,7 +57,7 @@ def a_step(subject: Subject) -> str | None:
         raise Broken(f"after {subject.idle + 1} steps all weights are where they were")
     told = [f"for matrices alone: {subject.refusal}"] if subject.refusal else []
     if subject.idle:
-        told.append(f"the first {plural(subject.idle, 'step')} move nothing")
+        told.append(f"idle steps at first: {subject.idle}")
     return "; ".join(told)
 
 
@@ -278,8 +280,8 @@ def no_graph_kept(subject: Subject) -> None:
     network = subject.network()
     stepper = subject.make(network)
     trained(stepper, network)
-    for place, each in leaves(dict(enumerate(stepper.optimizer.state.values())), "state"):
-        if isinstance(each, Tensor) and each.grad_fn is not None:
+    for place, each in tensors_in(list(stepper.optimizer.state.values()), "state").items():
+        if each.grad_fn is not None:
             raise Broken(f"{place} has a grad_fn: {each.grad_fn.name()}")
 
 
