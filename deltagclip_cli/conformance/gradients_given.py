@@ -269,7 +269,8 @@ def strides(subject: Subject) -> None:
                     for each, g in zip(weights.each, given, strict=True)
                 ]
                 stepper.step(feeding(weights, laid))
-    need_close(flat(turned.values()), flat(plain.values()), "not contiguous, and contiguous", 1e-4)
+    ends = flat(turned.values()), flat(plain.values())
+    need_close(*ends, "not contiguous, and contiguous", subject.start())
 
 
 TESTS = (

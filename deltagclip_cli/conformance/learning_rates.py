@@ -127,7 +127,7 @@ def a_tensor(subject: Subject) -> str | None:
         ends.append(flat(weights.values()))
     if not torch.is_tensor(lr) or float(lr) != torch.tensor(rate):
         raise Broken(f"the tensor was {rate:g} and is {float(lr):g} after some steps")
-    need_close(ends[1], ends[0], "with a tensor, and with a number", 1e-5)
+    need_close(ends[1], ends[0], "with a tensor, and with a number", subject.start())
     return None
 
 

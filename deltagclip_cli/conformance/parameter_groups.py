@@ -93,7 +93,7 @@ def split_in_two(subject: Subject) -> None:
         flat(_stepped(subject)),
         flat(weights.values()),
         "after three steps, as two and as one",
-        1e-4,
+        subject.start(),
     )
 
 
@@ -192,7 +192,7 @@ def order_of_parameters(subject: Subject) -> None:
             for step in subject.steps(3):
                 stepper.step(feeding(weights, gradients(weights, step)))
         ends.append(flat(weights.values()))
-    need_close(ends[1], ends[0], "in the other order, and in the first", 1e-4)
+    need_close(ends[1], ends[0], "in the other order, and in the first", subject.start())
 
 
 TESTS = (

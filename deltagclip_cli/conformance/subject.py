@@ -215,6 +215,10 @@ class Subject:
         """The shapes of parameters that it takes."""
         return MATRICES if self.refusal else SHAPES
 
+    def start(self) -> Tensor:
+        """Return the numbers of :attr:`shapes` with which weights begin."""
+        return flat(Weights.drawn(self.shapes).values())
+
     @cached_property
     def rate(self) -> float | None:
         """Its learning rate; None without one."""
@@ -313,11 +317,16 @@ def need_same(one: Tensor, other: Tensor, words: str) -> None:
         raise Broken(f"{words}: {difference(one, other)}")
 
 
-def need_close(one: Tensor, other: Tensor, words: str, tolerance: float) -> None:
-    """Raise Broken if two tensors are further apart than a tolerance, relative to the largest."""
-    most = max(float(other.abs().max()), 1e-30) if other.numel() else 1.0
-    apart = float((one - other).abs().max()) if other.numel() else 0.0
-    if not apart <= tolerance * most:
+_ROUNDING = 1e-6  # of the largest weight
+
+
+def need_close(one: Tensor, other: Tensor, words: str, start: Tensor, share: float = 0.02) -> None:
+    """Raise Broken if two tensors are further apart than a share of the way from their start.
+
+    That is wide enough for updates in bf16, as Muon computes its own.
+    """
+    way = float((other - start).abs().max())
+    if not float((one - other).abs().max()) <= _ROUNDING * float(start.abs().max()) + share * way:
         raise Broken(f"{words}: {difference(one, other)}")
 
 

@@ -191,7 +191,7 @@ def compiled(subject: Subject) -> str:
                 feeding(weights, gradients(weights, number))()
                 step()
         ends.append(flat(weights.values()))
-    need_close(ends[1], ends[0], "compiled, and as it is", 1e-4)
+    need_close(ends[1], ends[0], "compiled, and as it is", subject.start())
     from torch._dynamo.utils import counters
 
     count = sum(counters["graph_break"].values())
@@ -310,7 +310,7 @@ def foreach(subject: Subject) -> None:
     It is what runs on a GPU by default, and what is tested on a CPU does not.
     """
     one, other = _switched(subject, "foreach", (True, False))
-    need_close(one, other, "with foreach=True, and False", 1e-4)
+    need_close(one, other, "with foreach=True, and False", subject.start())
 
 
 @conformance_test(GROUP, "fused")
@@ -320,7 +320,7 @@ def fused(subject: Subject) -> None:
     One of both is wrong otherwise, and which one runs hangs on the device.
     """
     one, other = _switched(subject, "fused", (True, False))
-    need_close(one, other, "with fused=True, and False", 1e-4)
+    need_close(one, other, "with fused=True, and False", subject.start())
 
 
 @conformance_test(GROUP, "maximize")
@@ -338,7 +338,7 @@ def maximize(subject: Subject) -> None:
         with seeded(3):
             fed(stepper, weights, subject.steps(3), scale=sign)
         ends.append(flat(weights.values()))
-    need_close(ends[0], ends[1], "going up, and down the opposite gradients", 1e-4)
+    need_close(ends[0], ends[1], "going up, and down the opposite gradients", subject.start())
 
 
 TESTS = (
