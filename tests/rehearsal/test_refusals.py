@@ -70,7 +70,7 @@ MUON = "optimizers.m={name: muon_adamw, schedule: {name: onecyclelr, total_steps
             f"{GROUPS}'*.bias', lr: 1}}, b: {{match: '1.*', lr: 1}}}}}}",
             "1.bias is in several groups",
         ),
-        (f"{GROUPS}'*.bias', lr: 1}}}}}}", ""),
+        (f"{GROUPS}'1.bias', lr: 1}}, b: {{match: '3.bias', lr: 1}}}}}}", ""),
         ("accumulate=3", "accumulate is 3, but synthetic has 2 batches of 4"),
         ("accumulate=2", ""),
         ("precision=tf32", "precision tf32 is a mode of CUDA devices"),
