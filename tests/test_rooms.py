@@ -31,6 +31,7 @@ ROOMS = [
     "launch",
     "slurm",
     "search",
+    "trying",
     "report",
     "tensorboard",
     "commands",

@@ -50,10 +50,12 @@ COMMANDS = {
     "validate": "Check a file of experiments: every error at once, with its line. Nothing is run.",
     "list": "List the experiments of a file, or the parts that they can be made of.",
     "data": "Get the data of experiments ready.",
+    "try": "Try an optimizer for two minutes: is it better than tuned AdamW and SGD with momentum?",
     "worker": "Train the trial of a run folder.",
     "job": "Run the trials of one task of an array job.",
 }
-_OTHER_NAMES = {"list": "list_components", "data": "app"}
+_MODULES = {"try": "try_"}  # which would be a word of Python
+_OTHER_NAMES = {"try": "try_", "list": "list_components", "data": "app"}
 _CALLED_BY_LAUNCHERS = {"worker", "job"}
 
 
@@ -77,7 +79,8 @@ class LazyGroup(TyperGroup):
 @functools.cache
 def load_command(name: str) -> Any:
     """The command of a name, with its options."""
-    found = load_target(f"{__package__}.{name}:{_OTHER_NAMES.get(name, name)}")
+    module, attribute = _MODULES.get(name, name), _OTHER_NAMES.get(name, name)
+    found = load_target(f"{__package__}.{module}:{attribute}")
     is_group = isinstance(found, typer.Typer)
     app: typer.Typer = found if is_group else typer.Typer(add_completion=False)
     if not is_group:

@@ -87,14 +87,20 @@ class PlannedQueue:
     """
 
     def __init__(self, pending: Iterable[Planned]) -> None:
-        self._pending = deque(pending)
+        self._pending: deque[Planned] = deque()
         self._elsewhere: deque[Planned] = deque()
-        self._ended_before = {
-            each.trial.folder: each.folder.ended_at for each in self._pending if each.state in ENDED
-        }
+        self._ended_before: dict[str, float | None] = {}
         self._looked = 0.0
         self.any_failed = False
         self._ended_elsewhere: list[Planned] = []
+        self.add(pending)
+
+    def add(self, pending: Iterable[Planned]) -> None:
+        """Put more trials behind those that are there."""
+        for each in pending:
+            self._pending.append(each)
+            if each.state in ENDED:
+                self._ended_before[each.trial.folder] = each.folder.ended_at
 
     def take(self) -> Planned | None:
         now = time.monotonic()

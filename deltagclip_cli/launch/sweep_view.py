@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from deltagclip_cli.plan.planned import Planned
 
 _WAITING = Text("Waiting for trials that other processes run.", "dim")
-_AS_HOPED = (State.FINISHED, State.PRUNED)
 
 
 class QuietView:
-    """Shows only what went wrong, of ``total`` trials."""
+    """Shows only what went wrong, of ``total`` trials.
 
+    Attributes:
+        as_hoped: the ends of which nothing is said.
+    """
+
+    as_hoped: Collection[State] = (State.FINISHED, State.PRUNED)
     _says_all = False
 
     def __init__(self, console: Console, total: int) -> None:
@@ -44,7 +48,7 @@ class QuietView:
     def ended(self, planned: Planned, end: End) -> None:
         """Be told that a trial ended, here or in another process; say it if it did not finish."""
         self._done += not end.elsewhere and end.state is not State.INTERRUPTED
-        if not end.elsewhere and (self._says_all or end.state not in _AS_HOPED):
+        if not end.elsewhere and (self._says_all or end.state not in self.as_hoped):
             width = len(str(self._total))
             line = Text(f"[{self._done:{width}}/{self._total}] ")
             line.append(f"{planned.name}: ").append_text(_outcome(planned, end))

@@ -47,9 +47,9 @@ class CodeFolder:
     _copies: dict[tuple[str, ...], Path] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
-    def of_spec(cls, file: Path, runs: Path | None, experiment: str) -> CodeFolder:
+    def of_spec(cls, folder: Path, runs: Path | None, experiment: str) -> CodeFolder:
         """Return the folder of a spec, with the copies that an experiment's runs folder has."""
-        return cls(file.parent, None if runs is None else runs / experiment / FOLDER)
+        return cls(folder, None if runs is None else runs / experiment / FOLDER)
 
     @classmethod
     def of_copy(cls, runs: Path, experiment: str, name: str) -> CodeFolder:

@@ -113,6 +113,7 @@ def load_spec(
     sets: Sequence[str] = (),
     tags: Sequence[str] = (),
     runs: Path | None = None,
+    folder: Path | None = None,
 ) -> Spec:
     """Read and check the experiments of a file.
 
@@ -122,6 +123,7 @@ def load_spec(
         sets: ``KEY=VALUE`` words that are laid over each of these experiments.
         tags: words of which the experiments must have every one.
         runs: the runs folder, where copies of the code of parts are looked for and kept.
+        folder: where files of parts are looked for; None for that of the file.
 
     Raises:
         SpecError: the file is unreadable, an experiment is unknown, none has the tags, or there are
@@ -145,8 +147,8 @@ def load_spec(
     for name in _tagged(document, only or list(written), tags):
         try:
             sources[name] = _source(document, name, overrides)
-            folder = CodeFolder.of_spec(path, runs, name)
-            experiments[name] = _checked(sources[name], folder)
+            code = CodeFolder.of_spec(folder or path.parent, runs, name)
+            experiments[name] = _checked(sources[name], code)
         except SpecError as error:
             faults += str(error).split("\n\n")
     if faults:

@@ -16,6 +16,13 @@ from __future__ import annotations
 
 from deltagclip_cli.core import Catalogue
 
+TRIED = {
+    "try:grammar": "deltagclip_cli.trying.problems:grammar",
+    "try:measurements": "deltagclip_cli.trying.problems:measurements",
+    "try:shapes": "deltagclip_cli.trying.problems:shapes",
+}
+"""Those of the problems of ``deltagclip try``."""
+
 TABLE = Catalogue(
     "data set",
     {
@@ -35,6 +42,7 @@ TABLE = Catalogue(
     },
     supplied=frozenset({"root", "image_size", "download"}),
     offered=frozenset({"folder", "download"}),
+    unlisted={"try": lambda: TRIED},
     bounds={
         "csv.data_seed": {"ge": 0},
         "huggingface.data_seed": {"ge": 0},

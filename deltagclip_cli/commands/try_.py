@@ -1,0 +1,88 @@
+"""``deltagclip try``: a first verdict on an optimizer, against two that were tuned alike."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from deltagclip_cli.commands import options
+from deltagclip_cli.trying.protocol import DRAWS, MOST_ROUNDS, ROUNDS
+
+
+def try_(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The optimizer, as in a spec: a short name, FILE.py:NAME, PACKAGE:NAME.",
+        ),
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Fix an option of it, such as weight_decay=0.1. Repeatable.",
+        ),
+    ] = None,
+    around: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-30,
+            max=1e30,
+            metavar="LR",
+            help="Scan learning rates around this.",
+            show_default="its own default",
+        ),
+    ] = None,
+    rounds: Annotated[
+        int,
+        typer.Option(
+            min=2,
+            max=MOST_ROUNDS,
+            metavar="N",
+            help=f"Rounds of {DRAWS} draws, a choice and a fresh seed.",
+        ),
+    ] = ROUNDS,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            metavar="N",
+            help="Train on the CPU, N trials at a time.",
+            show_default="one a core",
+        ),
+    ] = None,
+    runs: options.Runs = options.RUNS,
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Try an optimizer for two minutes: is it better than tuned AdamW and SGD with momentum?
+
+    On three small made problems, each method tuned with the same draws. The same command goes on,
+    and a larger --rounds adds to what is there.
+
+    Exit codes: 0 there is a verdict; 1 it does not train; 2 wrong input;
+    75 stopped early, run it again; 130 interrupted by Ctrl-C.
+    """
+    from deltagclip_cli.terminal.console import make_console
+    from deltagclip_cli.trying.candidate import read_candidate
+    from deltagclip_cli.trying.session import try_out
+
+    where = options.option_words(runs=runs)
+    spec, candidate = read_candidate(name, sets or (), around, runs, where)
+    code = try_out(
+        spec,
+        candidate,
+        runs=runs,
+        rounds=rounds,
+        jobs=jobs,
+        console=make_console(stderr=as_json),
+        as_json=as_json,
+        quiet=quiet,
+    )
+    raise typer.Exit(code)
