@@ -19,7 +19,7 @@ ADAM = "optimizers.adam={name: adam, "
 
 def faults(folder: Path, *sets: str, text: str = TINY, stage: Stage = CPU) -> list[str]:
     """What is wrong with the parts of the trials of a spec, without the name of its folder."""
-    spec = load_spec(write_spec(folder, text), sets=sets)
+    spec = load_spec(write_spec(folder, text), sets=sets, runs=folder / "runs")
     trials = [t for name, each in spec.experiments.items() for t in expand(name, each)]
     try:
         check_parts(spec, trials, lambda trial: stage, folder)
@@ -202,3 +202,11 @@ def test_networks_that_normalize_batches_want_two_samples_in_each(
     for fault in found:
         assert "tiny › data: batch_size" in fault
         assert "leaves a batch of one sample, on which model" in fault
+
+
+def test_an_own_optimizer_is_tried_with_all_the_steps_that_the_data_have(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("from torch.optim import SGD\n\nclass Own(SGD): ...\n")
+    own = ["optimizers.sgd={name: own.py:Own, lr: 0.1}", "data.train=640", "data.batch_size=8"]
+    warm_up = "schedule={name: cosine, unit: step, warmup: %d}"
+    assert faults(tmp_path, *own, warm_up % 100) == []
+    assert len(faults(tmp_path, *own, warm_up % 1000)) == 1

@@ -134,8 +134,7 @@ class Rehearsal:
             tried("optimizer", partial(self._step, network), trial.optimizer, precision, network)
         size, steps = data.batch_size, None
         if outline is not None:
-            batches = 1 if size == "full" else -(-outline.train // size)
-            steps = _steps(found, trial, batches)
+            steps = _steps(found, trial, _batches_in(outline, size))
         walk, length = partial(self._walk, steps, network), (trial.length, trial.unit)
         name = trial.optimizer.name
         tried("schedule", walk, trial.schedule, name, groups, *length, data, network)
@@ -360,6 +359,11 @@ class Samples:
         return inputs, targets
 
 
+def _batches_in(outline: Outline, batch_size: int | str) -> int:
+    """Return how many batches an epoch has."""
+    return 1 if isinstance(batch_size, str) else -(-outline.train // batch_size)
+
+
 class OwnCode:
     """Makes the parts of a trial where it is to be trained, and uses them once."""
 
@@ -390,6 +394,8 @@ class OwnCode:
         shape = input_shape(trial.data, dataset.shape)
         tokens = dataset.vocabulary, dataset.padding
         sizes = (shape, dataset.classes or None, dataset.targets_shape, *tokens)
+        if not trial.data.is_own and outline is not None:  # of which there are only a few here
+            steps[0] = _batches_in(outline, trial.data.batch_size)
         return Samples(sizes, steps[0], first)
 
     def network(self, samples: Samples, trial: Trial) -> nn.Module:
