@@ -25,6 +25,7 @@ from rich.table import Table
 from deltagclip_cli.launch.launcher import SweepRequest
 from deltagclip_cli.launch.local import LocalLauncher
 from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.trying.duels import Word, judge
 from deltagclip_cli.trying.protocol import (
     CHOSEN_BY,
     JUDGED_BY,
@@ -36,8 +37,7 @@ from deltagclip_cli.trying.protocol import (
     scanned_rates,
     stored,
 )
-from deltagclip_cli.trying.study import Study
-from deltagclip_cli.trying.verdict import Word, judge
+from deltagclip_cli.trying.tryout import Tryout
 
 _RATES = [10 ** (place / 8 - 4) for place in range(33)]
 _SEEDS = range(6)
@@ -65,7 +65,7 @@ def main() -> None:
 
 def _surfaces(runs: Path) -> dict[str, Surface]:
     spec = load_spec(SPEC, runs=runs)
-    study = Study(spec, runs, PROBLEMS, [], 1)
+    study = Tryout(spec, runs, PROBLEMS, [], 1)
     trials = {
         (problem, rate, seed): study.trial(problem, "adamw", _RATES[rate], 2000 + seed)
         for problem in PROBLEMS

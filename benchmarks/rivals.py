@@ -38,7 +38,7 @@ from deltagclip_cli.trying.protocol import (
     best_rate,
     scan_seed,
 )
-from deltagclip_cli.trying.study import Method, Study, StudyQueue
+from deltagclip_cli.trying.tryout import Method, Tryout, TryoutQueue
 
 _UNTRAINED_SEEDS = 10
 
@@ -54,8 +54,8 @@ def main() -> None:
         Method(label, spec.experiments[PROBLEMS[0]].optimizers[label].options["lr"])
         for label in RIVALS
     ]
-    study = Study(spec, asked.runs, PROBLEMS, tuned, asked.rounds)
-    queue = StudyQueue(study)
+    study = Tryout(spec, asked.runs, PROBLEMS, tuned, asked.rounds)
+    queue = TryoutQueue(study)
     console = Console(stderr=True)
     request = SweepRequest(spec=spec, runs=asked.runs, data=Path(), console=console, jobs=2)
     still = [
@@ -91,7 +91,7 @@ def main() -> None:
     write_text(asked.output, f"{lines}\n")
 
 
-def _found(study: Study, problem: str, method: Method) -> dict[str, object]:
+def _found(study: Tryout, problem: str, method: Method) -> dict[str, object]:
     numbers = range(1, study.rounds + 1)
     rounds = []
     for number in numbers:

@@ -56,6 +56,9 @@ def try_(
             show_default="one a core",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Start nothing; show what would be run.")
+    ] = False,
     runs: options.Runs = options.RUNS,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -71,18 +74,17 @@ def try_(
     """
     from deltagclip_cli.terminal.console import make_console
     from deltagclip_cli.trying.candidate import read_candidate
-    from deltagclip_cli.trying.session import try_out
+    from deltagclip_cli.trying.conduct import Conduct
 
     where = options.option_words(runs=runs)
     spec, candidate = read_candidate(name, sets or (), around, runs, where)
-    code = try_out(
-        spec,
-        candidate,
+    console = make_console(stderr=as_json)
+    conduct = Conduct.of(
+        *(spec, candidate, console),
         runs=runs,
         rounds=rounds,
         jobs=jobs,
-        console=make_console(stderr=as_json),
         as_json=as_json,
         quiet=quiet,
     )
-    raise typer.Exit(code)
+    raise typer.Exit(conduct.show() if dry_run else conduct.run())

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import SpecError, UsageError, compact
 from deltagclip_cli.spec.document import parse_override
-from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.trying.answer import Candidate
+from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.trying.protocol import RIVALS, SPEC, UNSAID_RATE
-from deltagclip_cli.trying.study import Method
+from deltagclip_cli.trying.tryout import Method
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.load import Spec
 
 _NO_LABEL = re.compile(r"[^A-Za-z0-9-]+")
 
 
+@dataclass(frozen=True)
+class Newcomer:
+    """The optimizer that is tried: as it was named, and with the words that name it again."""
+
+    name: str
+    words: Sequence[str]  # of the command line, the name among them
+    method: Method
+    options: Mapping[str, Any]  # that were fixed
+    remarks: Sequence[str] = ()  # on what is done otherwise than for others
+
+
 def read_candidate(
     name: str, sets: Sequence[str], around: float | None, runs: Path, words: Sequence[str] = ()
-) -> tuple[Spec, Candidate]:
+) -> tuple[Spec, Newcomer]:
     """Return the experiments of the problems with an optimizer in them, and how it is tuned.
 
     Args:
@@ -36,42 +49,13 @@ def read_candidate(
     """
     label = _NO_LABEL.sub("-", name.rpartition(":")[2]).strip("-").lower() or "tried"
     label = f"tried-{label}" if label in RIVALS else label
-    options = _options(sets)
-    remarks: list[str] = []
-    if "schedulefree" in compact(name) and "schedule" not in options:
-        options["schedule"] = None
-        remarks.append(f"{label} is trained without a schedule, as its name says.")
-    is_fixed, is_required = "lr" in options, False
-    try:
-        spec = _load(name, label, options, runs)
-    except SpecError as error:
-        if "'lr' is missing" not in str(error):
-            raise
-        is_required = True
-        spec = _load(name, label, {**options, "lr": UNSAID_RATE}, runs)
-    first = next(iter(spec.experiments.values())).optimizers[label]
-    has_rate = "lr" in first.legal()
-    default = first.options.get("lr")
-    middle: float | None = None
-    if not has_rate:
-        remarks.append(f"{label} has no lr: nothing is drawn, and it has no schedule.")
-        spec = _load(name, label, {"schedule": None, **options}, runs)
-    elif is_fixed:
-        remarks.append(f"The lr of {label} was fixed: nothing is drawn.")
-    elif isinstance(default, int | float) and default > 0:
-        middle = float(default)
-    elif around is None:
-        remarks.append(
-            f"The lr of {label} is no number by default: nothing is drawn. --around LR draws."
-        )
-    if is_required and around is None:
-        remarks.append(f"{label} has no default for lr: the scan is around {UNSAID_RATE:g}.")
-    if around is not None:
-        if not has_rate or is_fixed:
-            raise UsageError(f"--around {around:g}: nothing is to be scanned. {remarks[-1]}")
-        middle = around
+    entered = _Entered(name, label, _options(sets), runs)
+    spec = entered.spec()
+    middle = entered.middle(spec, around)
     again = [name, *(word for each in sets for word in ("--set", each)), *words]
-    return spec, Candidate(name, again, Method(label, middle), options, remarks)
+    again += [] if around is None else ["--around", f"{around:g}"]
+    method = Method(label, middle)
+    return entered.spec(), Newcomer(name, again, method, entered.options, entered.remarks)
 
 
 def _options(sets: Sequence[str]) -> dict[str, Any]:
@@ -85,21 +69,70 @@ def _options(sets: Sequence[str]) -> dict[str, Any]:
                 raise SpecError(f"--set {text}: '{key}' is a single value without keys of its own.")
         section[override.where[-1]] = override.value
     if "name" in options:
-        raise SpecError(
-            f"--set name=...: the name is the first word: {shlex.join(['try', 'NAME'])}."
-        )
+        raise SpecError("--set name=...: the name is the first word: deltagclip try NAME.")
     return options
 
 
-def _load(name: str, label: str, options: dict[str, Any], runs: Path) -> Spec:
-    written = json.dumps({"name": name, **options})
-    try:
-        return load_spec(SPEC, sets=[f"optimizers.{label}={written}"], runs=runs, folder=Path())
-    except SpecError as error:
-        message = reworded(str(error), name, label)
+@dataclass
+class _Entered:
+    """An optimizer as it is entered into the experiments."""
+
+    name: str
+    label: str
+    options: dict[str, Any]
+    runs: Path
+    remarks: list[str] = field(default_factory=list)
+    _unsaid: dict[str, Any] = field(default_factory=dict)  # options without which it is not made
+
+    def __post_init__(self) -> None:
+        if "schedulefree" in compact(self.name) and "schedule" not in self.options:
+            self._unsaid["schedule"] = None
+            self.remarks.append(f"{self.label} is trained without a schedule, as its name says.")
+
+    def spec(self) -> Spec:
+        """Return the experiments; a learning rate that must be given is one for the time being."""
+        try:
+            return self._loaded()
+        except SpecError as error:
+            if "'lr' is missing" not in str(error):
+                raise
+            self._unsaid["lr"] = UNSAID_RATE
+        return self._loaded()
+
+    def _loaded(self) -> Spec:
+        written = json.dumps({"name": self.name, **self._unsaid, **self.options})
+        override = f"optimizers.{self.label}={written}"
+        try:
+            return load_spec(SPEC, sets=[override], runs=self.runs, folder=Path())
+        except SpecError as error:
+            message = reworded(str(error), self.name, self.label)
         missing = re.findall(r"'(\w+)' is missing", message)
-        hint = " ".join(["deltagclip try", name, *(f"--set {each}=..." for each in missing)])
-        raise SpecError(f"{message}\n  {hint}" if missing else message) from None
+        hint = " ".join(["deltagclip try", self.name, *(f"--set {each}=..." for each in missing)])
+        raise SpecError(f"{message}\n  {hint}" if missing else message)
+
+    def middle(self, spec: Spec, around: float | None) -> float | None:
+        """Return the middle of the scan of its learning rate; None if that is not drawn."""
+        optimizer = next(iter(spec.experiments.values())).optimizers[self.label]
+        default = optimizer.options.get("lr")
+        why = ""
+        if "lr" not in optimizer.legal():
+            self._unsaid["schedule"] = None
+            why = f"{self.label} has no lr: nothing is drawn, and it has no schedule."
+        elif "lr" in self.options:
+            why = f"The lr of {self.label} was fixed: nothing is drawn."
+        if why and around is not None:
+            raise UsageError(f"--around {around:g}: nothing is to be scanned. {why}")
+        if not why and around is not None:
+            return around
+        if not why and "lr" in self._unsaid:
+            self.remarks.append(
+                f"{self.label} has no default for lr: the scan is around {UNSAID_RATE:g}."
+            )
+        elif not why and not (isinstance(default, int | float) and default > 0):
+            why = f"The lr of {self.label} is no number by default: nothing is drawn."
+            why += " --around LR draws."
+        self.remarks += [why] if why else []
+        return None if why else float(str(default))
 
 
 def reworded(message: str, name: str, label: str) -> str:

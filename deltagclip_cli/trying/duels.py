@@ -1,4 +1,4 @@
-"""What the rounds of an optimizer and of its rivals say, in words that they can carry.
+"""Words on an optimizer against its rivals, which their rounds can carry.
 
 A round is one independent study of a method; rounds of two methods share their seeds, and are
 compared in pairs. A word is spoken only where Holm's correction, over all problems and rivals, lets
@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import fmean
 
 import numpy as np
 from scipy import special, stats
@@ -19,7 +20,7 @@ from scipy import special, stats
 from deltagclip_cli.results.statistics.difference import SIGNIFICANT, Difference, compare, holm
 
 POWER = 0.8
-"""How surely a number of rounds that is said to be enough would tell a difference."""
+"""The chance with which a number of rounds that is said to be enough tells a difference."""
 _MOST_COUNTED = 1000
 
 Losses = Mapping[int, float]
@@ -35,11 +36,13 @@ class Word(StrEnum):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Duel:
     """An optimizer against one rival on one problem."""
 
     problem: str
     rival: str
+    ours: float  # the mean loss of the rounds
+    theirs: float  # that of the rival
     difference: Difference  # of the losses, the optimizer's minus the rival's
     p: float | None  # by Holm's method, over all comparisons; None if no round differs
     rounds_needed: int | None  # to tell a difference as large as it looks; None if none does
@@ -52,18 +55,26 @@ class Comparison:
 
 
 def scores(losses: Losses, untrained: float) -> dict[int, float]:
-    """Return the losses, where none counts as worse than that of the untrained network.
-
-    So every round has a number, a diverged one too, and none outweighs all of the others.
-    """
+    """Return the losses, where none counts as worse than that of the untrained network."""
     return {number: min(loss, untrained) for number, loss in losses.items()}
+
+
+def levelled(ours: Losses, theirs: Losses, untrained: float) -> tuple[Losses, Losses]:
+    """Return the losses of two methods, of which a diverged round counts as the worst that did not.
+
+    So every round has a number, and one that diverged does not outweigh all others, which would
+    hide what they say. No loss counts as worse than that of the untrained network.
+    """
+    finite = [loss for loss in (*ours.values(), *theirs.values()) if math.isfinite(loss)]
+    worst = min(max(finite, default=untrained), untrained)
+    return scores(ours, worst), scores(theirs, worst)
 
 
 def judge(
     ours: Mapping[str, Losses],
     theirs: Mapping[str, Mapping[str, Losses]],
     untrained: Mapping[str, float],
-) -> list[Comparison]:
+) -> list[Duel]:
     """Compare an optimizer with every rival on every problem where both have rounds.
 
     Args:
@@ -72,16 +83,21 @@ def judge(
         untrained: the loss of the untrained network of each problem.
     """
     found = [
-        (problem, rival, compare(one, other, higher_is_better=False), _effect(one, other))
+        (problem, rival, *levelled(losses, others, untrained[problem]))
         for problem, losses in ours.items()
         for rival, others in theirs[problem].items()
-        for one, other in [(scores(losses, untrained[problem]), scores(others, untrained[problem]))]
     ]
-    adjusted = holm([difference.p for _, _, difference, _ in found])
+    differences = [compare(one, other, higher_is_better=False) for _, _, one, other in found]
+    adjusted = holm([each.p for each in differences])
     level = SIGNIFICANT / max(1, len(found))
     return [
-        Comparison(problem, rival, difference, p, rounds_needed(effect, level))
-        for (problem, rival, difference, effect), p in zip(found, adjusted, strict=True)
+        Duel(
+            *(problem, rival, fmean(one.values()), fmean(other.values())),
+            *(difference, p, rounds_needed(_effect(one, other), level)),
+        )
+        for (problem, rival, one, other), difference, p in zip(
+            found, differences, adjusted, strict=True
+        )
     ]
 
 
@@ -113,7 +129,7 @@ def _power(effect: float, pairs: int, level: float) -> float:
     return 1 - found if math.isfinite(found) else float(effect * math.sqrt(pairs) > least)
 
 
-def headline(comparisons: Sequence[Comparison], rival: str) -> str:
+def headline(comparisons: Sequence[Duel], rival: str) -> str:
     """Return on how many problems an optimizer is better or worse than a rival, in words."""
     words = [each.word for each in comparisons if each.rival == rival]
     counts = [(word, words.count(word)) for word in Word if words.count(word)]

@@ -22,7 +22,7 @@ _WORDS, _LENGTH = 48, 12
 _FEATURES = 20
 
 # By it an optimizer is tried out before anything is trained; of the others, one need not know.
-_OUTLINE_OF_SHAPES = Outline((1, _SIDE, _SIDE), _PATTERNS, _TRAIN, _MEASURED, dtype=torch.float32)
+_OUTLINE_OF_SHAPES = Outline((1, _SIDE, _SIDE), _PATTERNS, _TRAIN, _MEASURED, torch.float32)
 
 
 def _dataset(draw: Callable[[Generator, int], Split], classes: int) -> Dataset:

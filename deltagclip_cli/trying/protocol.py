@@ -1,4 +1,4 @@
-"""What is done for every optimizer alike: which learning rates are drawn, and which is chosen.
+"""The tuning that is the same for every optimizer: which learning rates are drawn, and which wins.
 
 All of it is repeated in every round, so that rounds are independent studies of a *method*, an
 optimizer with so many draws: a round draws, chooses by the validation split, and trains once more,
@@ -79,7 +79,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class Stored:
-    """What was found out of one problem beforehand."""
+    """One problem, as far as it was found out beforehand."""
 
     untrained: float  # the loss of the network before its first step, the mean over ten seeds
     rivals: Mapping[str, Rival]

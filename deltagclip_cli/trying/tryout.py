@@ -9,13 +9,12 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.launch.supervisor import PlannedQueue
 from deltagclip_cli.plan.planned import look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.spec.load import Spec
-from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.spec.trial import make_trial
 from deltagclip_cli.trying.protocol import (
     CHOSEN_BY,
     DRAWS,
@@ -26,6 +25,12 @@ from deltagclip_cli.trying.protocol import (
     scanned_rates,
     tuning_seed,
 )
+
+if TYPE_CHECKING:
+    from deltagclip_cli.launch.supervisor import End
+    from deltagclip_cli.plan.planned import Planned
+    from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.trial import Trial
 
 LEAST_PROGRESS = 0.05
 """The share of the way from the untrained network to the best rival that counts as learning."""
@@ -43,7 +48,7 @@ class Method:
 
 
 @dataclass
-class Study:
+class Tryout:
     """Rounds of tuning, of some methods on some problems, and the rates that others go with.
 
     Args:
@@ -217,31 +222,31 @@ class Study:
         return float(sum(each["seconds"]["last_start"] for each in ended))
 
 
-class StudyQueue(PlannedQueue):
-    """The trials of a study, of which the later ones follow from what came of the earlier ones.
+class TryoutQueue(PlannedQueue):
+    """The trials of a try, of which the later ones follow from what came of the earlier ones.
 
     A failed one is run again, once.
     """
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, tryout: Tryout) -> None:
         super().__init__(())
-        self._study = study
+        self._tryout = tryout
         self._known: set[str] = set()
 
-    def take(self) -> Any:
+    def take(self) -> Planned | None:
         self._grow()
-        return None if self._study.failures else super().take()
+        return None if self._tryout.failures else super().take()
 
     def is_over(self) -> bool:
         self._grow()
-        return bool(self._study.failures) or super().is_over()
+        return bool(self._tryout.failures) or super().is_over()
 
-    def ended(self, planned: Any, end: Any) -> None:
+    def ended(self, planned: Planned, end: End) -> None:
         super().ended(planned, end)
         if end.state is State.FAILED and not end.elsewhere:
-            self._study.failures[planned.trial.folder] = end.reason
+            self._tryout.failures[planned.trial.folder] = end.reason
 
     def _grow(self) -> None:
-        new = [each for each in self._study.needed() if each.folder not in self._known]
+        new = [each for each in self._tryout.needed() if each.folder not in self._known]
         self._known.update(each.folder for each in new)
-        self.add(pending(look_up(new, self._study.runs), retry_failed=True))
+        self.add(pending(look_up(new, self._tryout.runs), retry_failed=True))

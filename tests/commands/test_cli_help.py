@@ -65,6 +65,8 @@ def test_these_are_all_commands_and_options() -> None:
             "certify": "targets --runs --json --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",
             "data prepare": "experiments --tag --spec --set --data --json --quiet -q --debug",
+            "try": "name --set --around --rounds --jobs -j --dry-run --runs --json --quiet -q"
+            " --debug",
             "worker": "folder --data --device --threads --force --no-download --debug",
         }.items()
     }

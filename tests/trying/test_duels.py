@@ -13,11 +13,11 @@ from scipy import stats
 from trying_cases import like_a_rival, noise, only, study
 
 from deltagclip_cli.terminal.compare_view import print_tables
-from deltagclip_cli.trying.answer import Answer
-from deltagclip_cli.trying.verdict import Word, judge, rounds_needed, scores
+from deltagclip_cli.trying.answer import TryAnswer
+from deltagclip_cli.trying.duels import Word, judge, levelled, rounds_needed
 
 
-def words(answer: Answer) -> list[str]:
+def words(answer: TryAnswer) -> list[str]:
     return [str(each.word) for each in answer.comparisons]
 
 
@@ -73,8 +73,10 @@ def test_what_fails_on_one_problem_is_judged_on_the_others() -> None:
     assert "sgd does not train on shapes" in "\n".join(answer.sentences())
 
 
-def test_a_round_that_diverged_counts_as_the_untrained_network() -> None:
-    assert scores({1: 0.5, 2: math.inf, 3: 1e9}, 2.0) == {1: 0.5, 2: 2.0, 3: 2.0}
+def test_a_round_that_diverged_counts_as_the_worst_that_did_not() -> None:
+    ours, theirs = levelled({1: 0.5, 2: math.inf}, {1: 0.4, 2: 0.9}, 2.0)
+    assert (ours, theirs) == ({1: 0.5, 2: 0.9}, {1: 0.4, 2: 0.9})
+    assert levelled({1: math.inf}, {1: 9.0}, 2.0) == ({1: 2.0}, {1: 2.0})
 
     def loss(trial):  # type: ignore[no-untyped-def]
         is_bad = not trial.experiment.endswith("-tuning") and trial.seed == 3
@@ -89,7 +91,7 @@ def test_a_scan_that_ends_at_the_best_rate_says_how_to_look_beyond() -> None:
     _, answer = study("sgd", like_a_rival, around=1e-6)  # so that 1e-3 is its largest
     said = "\n".join(answer.sentences())
     assert "shapes: the best learning rate of the scan, 0.001, is at its end" in said
-    assert "deltagclip try sgd --rounds 6 --around 0.001 scans around it." in said
+    assert "deltagclip try sgd --around 0.001 --rounds 6 scans around it." in said
 
 
 def test_words_come_by_holm_from_paired_t_tests_over_the_rounds() -> None:

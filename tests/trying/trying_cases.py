@@ -9,10 +9,10 @@ from pathlib import Path
 
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.trying.answer import Answer
+from deltagclip_cli.trying.answer import TryAnswer
 from deltagclip_cli.trying.candidate import read_candidate
 from deltagclip_cli.trying.protocol import PROBLEMS, RIVALS, Rival, Stored
-from deltagclip_cli.trying.study import Study
+from deltagclip_cli.trying.tryout import Tryout
 
 BEST_RATE = 0.01
 STORED = {
@@ -38,7 +38,7 @@ def only(label: str, loss: Loss) -> Loss:
     return lambda trial: loss(trial) if trial.label == label else like_a_rival(trial)
 
 
-class MadeUp(Study):
+class MadeUp(Tryout):
     """A study whose trials have ended when they are asked for."""
 
     of: Loss
@@ -57,7 +57,7 @@ def study(
     sets: tuple[str, ...] = (),
     around: float | None = None,
     rounds: int = 6,
-) -> tuple[MadeUp, Answer]:
+) -> tuple[MadeUp, TryAnswer]:
     """Try an optimizer, given what each trial comes to."""
     spec, candidate = read_candidate(name, sets, around, Path("runs"))
     made = MadeUp(
@@ -73,4 +73,4 @@ def study(
         {name: each.progress for name, each in STORED.items()},
     )
     made.of = loss
-    return made, Answer(candidate, made, STORED, 2)
+    return made, TryAnswer(candidate, made, STORED, 2)
