@@ -47,7 +47,7 @@ def test_these_are_all_commands_and_options() -> None:
             " --same-code --force --dry-run --json --quiet -q --debug",
             "check": "optimizer --set --test --seconds --json --quiet -q --debug",
             "validate": "file --set --data --device --json --debug",
-            "list": "kind --spec --tag --json --debug",
+            "list": "kind --spec --tag --package --json --debug",
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
             " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --same-code"
             " --yes -y --fail-fast --dry-run --spec --set --runs --data --json --quiet -q --debug",
