@@ -75,10 +75,12 @@ def test_it_stops_after_the_last_step_and_is_evaluated_on_the_way(
     assert checkpoint(folder)["step"] == expected[-1][1]
 
 
-@pytest.mark.parametrize("other", [{"steps": 12}, {"steps": 12, "evaluate_every": 5}])
 @pytest.mark.parametrize(
-    ("optimizer", "settings"),
-    [(ADAM, {"data": AUGMENTED}), (MOMENTUM | {"lr": 1e-4}, VAE)],
+    ("optimizer", "settings", "other"),
+    [
+        (ADAM, {"data": AUGMENTED}, {"steps": 12}),
+        (MOMENTUM | {"lr": 1e-4}, VAE, {"steps": 12, "evaluate_every": 5}),
+    ],
     ids=["augmented", "with noise"],
 )
 def test_the_weights_are_those_of_as_many_epochs_whenever_it_is_evaluated(
@@ -120,7 +122,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("optimizer", "settings"), CASES.values(), ids=CASES.keys())
+FAST = ("over passes", "averaged")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        pytest.param(*case, id=name, marks=[] if name in FAST else [pytest.mark.slow])
+        for name, case in CASES.items()
+    ],
+)
 def test_stopped_after_every_step_it_ends_with_the_same_bits(
     optimizer: dict[str, Any], settings: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -217,6 +228,7 @@ def test_averaged_weights_are_evaluated_beside_the_others_which_stay_as_they_are
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.slow
 def test_batch_norms_are_measured_at_averaged_weights_for_their_evaluation(runs: Path) -> None:
     trial = trial_of(ADAM, **NORMS, epochs=1, ema=0.5)
     trainer, _ = trained(trial, runs)

@@ -238,6 +238,7 @@
 
     choice(name, title, words) {
       const select = element("select", { class: name }, ...words.map((word) => element("option", {}, word)));
+      select.value = this[name];
       select.addEventListener("change", () => { this[name] = select.value; this.refresh(); });
       return element("label", {}, title, select);
     }

@@ -166,7 +166,13 @@ class Regimes:
 
 
 def _with_ratio(run: Run) -> Run:
-    """Add h/η, the part of the learning rate that the steps of a run had."""
+    """Add h/η, the part of the learning rate that the steps of a run had.
+
+    Not where η changes from step to step: it is known of the last one, and h as the mean of all.
+    """
+    schedule = None if run.trial is None else run.trial.schedule
+    if schedule is not None and schedule.unit == "step":
+        return run
     step, rate = (run.curves.get(f"optim/{name}") for name in ("step_size", "lr"))
     if step is None or rate is None or len(step.values) != len(rate.values):
         return run

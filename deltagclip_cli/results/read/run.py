@@ -129,8 +129,13 @@ SETS = {
 
 
 def split_metric(name: str) -> tuple[str, str]:
-    """Return the data set that a metric was measured on, if its name says so, and the quantity."""
+    """Return the data set that a metric was measured on, if its name says so, and the quantity.
+
+    Of ``test_ema/loss``, measured at averaged weights, these are ``test`` and ``loss, averaged``.
+    """
     dataset, slash, quantity = name.partition("/")
+    if dataset.endswith("_ema"):
+        dataset, quantity = dataset.removesuffix("_ema"), f"{quantity}, averaged"
     dataset = "val" if dataset == "validation" else dataset  # of data of one's own
     return (dataset, quantity) if slash and dataset in SETS.values() else ("", name)
 
