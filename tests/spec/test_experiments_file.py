@@ -57,6 +57,7 @@ def test_these_experiments_are_there(spec: Spec) -> None:
         "vae-mnist-small": 4 * 3,
         "kan-mnist-small": 5 * 3,
         "bert-emotion-small": 2 * 3,
+        "gpt-10m": 5 * 3,
     }
 
 

@@ -31,6 +31,7 @@ SMALL = {
     "image_folder": ["data.batch_size=6", "data.train_samples=20", "data.test_samples=4"],
     "mnist": ["data.batch_size=10"],
     "sphere": [],
+    "tokens": ["data.window=16", "data.batch_size=4"],
 }
 
 
@@ -44,6 +45,7 @@ def made_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         write_cifar(root, datasets.CIFAR10, patch)
         _write_pictures(root / "cifar10-jpeg")
         write_emotion(root)
+        (root / "tinyshakespeare.txt").write_text("To be, or not to be, he asked. " * 30)
         yield root
 
 
