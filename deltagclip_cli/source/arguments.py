@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union, get_args, get_origin
 
 from deltagclip_cli.source.definitions import Definition, Family, bound_in, evaluate, members
 from deltagclip_cli.source.keywords import Function, keyword_uses
@@ -371,6 +371,30 @@ def type_of(node: ast.expr | None, module: Module, depth: int = _MOST_ALIASES) -
             # YAML has lists only; the items inside stay strict.
             return Annotated[types.GenericAlias(tuple, tuple(items)), Strict(False)]
     return Any
+
+
+def type_written(kind: Any) -> str | None:
+    """Return what :func:`type_of` reads as a type, whatever module that stands in; None for Any."""
+    if kind is Any:
+        return None
+    if kind is None or kind is ...:
+        return "..." if kind is ... else "None"
+    if kind is type(None):
+        return "Union[None]"
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    inside = get_args(kind)
+    if get_origin(kind) is Annotated:  # a tuple
+        return type_written(inside[0])
+    if get_origin(kind) is Literal:
+        return f"Literal[{', '.join(map(repr, inside))}]"
+    is_union = get_origin(kind) in (Union, types.UnionType)
+    others = [each for each in inside if not is_union or each is not type(None)]
+    items = ", ".join(type_written(each) or "Any" for each in others)
+    if not is_union:
+        return f"{get_origin(kind).__name__}[{items}]"
+    union = items if len(others) == 1 else f"Union[{items}]"
+    return union if len(others) == len(inside) else f"Optional[{union}]"
 
 
 def _behind_alias(node: ast.expr, module: Module, depth: int) -> Any:

@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path, PurePosixPath
@@ -180,7 +181,26 @@ def find_module(name: str) -> Module:
     Raises:
         LookupError: there is no such package or file.
     """
-    return _installed(name, tuple(sys.path))
+    for files in _noting:
+        files.setdefault(name, None)
+    found = _installed(name, tuple(sys.path))
+    for files in _noting:
+        files[name] = found.file
+    return found
+
+
+_noting: list[dict[str, Path | None]] = []
+
+
+@contextmanager
+def files_noted() -> Iterator[dict[str, Path | None]]:
+    """Note which installed modules are looked for: their files, or None if there is none."""
+    files: dict[str, Path | None] = {}
+    _noting.append(files)
+    try:
+        yield files
+    finally:
+        _noting.pop()
 
 
 def _file_of(base: Path) -> Path | None:

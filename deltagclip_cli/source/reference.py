@@ -16,12 +16,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 
 from deltagclip_cli.core import UsageError, listed, nearest, shortened
 from deltagclip_cli.source.definitions import Definition, Family, Found, look_up, members
+from deltagclip_cli.source.kept import kept
 from deltagclip_cli.source.modules import Module, find_module, own_module
 from deltagclip_cli.source.packages import how_to_install
 from deltagclip_cli.source.products import DATASET, MODULE, OPTIMIZER, SCHEDULE, is_made_by
@@ -273,23 +274,28 @@ def _check_package(
     if home == "torch":
         raise ReferenceRefusedError(f"{home}:{name} is no {kind} of torch.", _WRAP)
     with _parsing(folder):
-        try:
-            module = find_module(home)
-        except LookupError as error:
-            file = f"{home.replace('.', '/')}.py"
-            hint = how_to_install(home)
-            if (folder / file).is_file():
-                hint = f"a part in a file is named as {file}:{name}"
-            raise ReferenceRefusedError(f"{error}.", hint) from None
-        found = _found(module, name)
-        if not found:
-            near = nearest(name, sorted(public_names(module))).removeprefix(" - ")
-            hint = near or "name a class or a function that its source defines"
-            raise ReferenceRefusedError(f"there is no '{name}' in {home}.", hint)
-        for definition in found:
-            _check_installed(definition, reference, kind)
-        assert isinstance(found[0], Definition)
-        return signature_of(found[0])
+        return kept(home, name, kind, partial(_read_package, reference, folder, kind))
+
+
+def _read_package(reference: PackageReference, folder: Path, kind: str) -> Signature:
+    home, name = reference.module, reference.attribute
+    try:
+        module = find_module(home)
+    except LookupError as error:
+        file = f"{home.replace('.', '/')}.py"
+        hint = how_to_install(home)
+        if (folder / file).is_file():
+            hint = f"a part in a file is named as {file}:{name}"
+        raise ReferenceRefusedError(f"{error}.", hint) from None
+    found = _found(module, name)
+    if not found:
+        near = nearest(name, sorted(public_names(module))).removeprefix(" - ")
+        hint = near or "name a class or a function that its source defines"
+        raise ReferenceRefusedError(f"there is no '{name}' in {home}.", hint)
+    for definition in found:
+        _check_installed(definition, reference, kind)
+    assert isinstance(found[0], Definition)
+    return signature_of(found[0])
 
 
 def public_names(module: Module, depth: int = 3) -> set[str]:

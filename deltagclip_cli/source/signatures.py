@@ -7,9 +7,9 @@ read by parsing the source that is installed, whatever its version, and one's ow
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 
 from deltagclip_cli.core import compact
@@ -42,19 +42,21 @@ class Signature:
         options: its arguments by name, and behind them those to which its ``**kwargs`` go.
         open: whether keywords go somewhere that cannot be read, so that others may be accepted.
         positional: the arguments that need not be given by name, in their order.
-        definition: where that stands.
+        is_class: false for a function.
+        find: returns where that stands.
     """
 
     summary: str
     options: Mapping[str, Option]
     open: bool
     positional: Sequence[str]
-    definition: Definition
+    is_class: bool
+    find: Callable[[], Definition] = field(compare=False, repr=False)
 
-    @property
-    def is_class(self) -> bool:
-        """True for a class, false for a function."""
-        return isinstance(self.definition.node, ast.ClassDef)
+    @cached_property
+    def definition(self) -> Definition:
+        """Where it stands."""
+        return self.find()
 
     @property
     def bases(self) -> Sequence[str]:
@@ -129,5 +131,6 @@ def signature_of(definition: Definition) -> Signature:
         taken.options,
         taken.open,
         taken.positional,
-        definition,
+        isinstance(node, ast.ClassDef),
+        lambda: definition,
     )

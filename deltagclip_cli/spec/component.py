@@ -372,6 +372,8 @@ class OptionChecker:
             and (option.default is REQUIRED or name not in table.if_required)
         }
         options |= {name: replace(options[name], default=None) for name in offered}
+        if self.holder in options:  # which has its own checks
+            options[self.holder] = replace(options[self.holder], written=None)
         # Behind aliases, since an option may have the name of one of BaseModel's own methods.
         fields: dict[str, Any] = {
             f"option_{number}": _field(target, name, option, table)
