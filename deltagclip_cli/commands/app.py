@@ -47,10 +47,10 @@ COMMANDS = {
     "cancel": "End the Slurm jobs that were submitted for a runs folder, waiting or running.",
     "clean": "Remove checkpoints that nobody needs any more, and say how many bytes that frees.",
     "check": "Test an optimizer: state, schedules, groups, gradients, precision, DDP, cost.",
+    "try": "Try an optimizer for two minutes: is it better than tuned AdamW and SGD with momentum?",
     "validate": "Check a file of experiments: every error at once, with its line. Nothing is run.",
     "list": "List the experiments of a file, or the parts that they can be made of.",
     "data": "Get the data of experiments ready.",
-    "try": "Try an optimizer for two minutes: is it better than tuned AdamW and SGD with momentum?",
     "worker": "Train the trial of a run folder.",
     "job": "Run the trials of one task of an array job.",
 }
