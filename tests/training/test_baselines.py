@@ -251,12 +251,17 @@ def test_more_batches_than_there_are_are_refused(tmp_path: Path) -> None:
     finished(trial_of(accumulate=4, epochs=1), tmp_path)
 
 
-def test_all_three_go_on_with_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "length",
+    [{"epochs": 2}, {"epochs": None, "steps": 11, "evaluate_every": 4, "ema": 0.9}],
+    ids=["epochs", "steps"],
+)
+def test_all_three_go_on_with_the_same_bits(length: dict[str, Any], tmp_path: Path) -> None:
     data = {"batch_size": 8, "augment": "flip"}
     schedule = {"name": "cosine", "unit": "step", "warmup": 3}
-    trial = trial_of(BASELINE, data=data, accumulate=3, schedule=schedule, log_every=2)
+    trial = trial_of(BASELINE, data=data, accumulate=3, schedule=schedule, log_every=2, **length)
     whole = finished(trial, tmp_path / "whole")
-    assert checkpoint(whole)["step"] == 15  # 13 batches an epoch
+    assert checkpoint(whole)["step"] == length.get("steps", 10)  # of 13 batches an epoch
     assert train_in_pieces(trial, tmp_path / "pieces", 2) > 2
     assert_same_numbers(RunFolder.of(tmp_path / "pieces", trial), whole)
 
