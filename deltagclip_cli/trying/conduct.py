@@ -141,7 +141,8 @@ class Conduct:
         trials = tryout.needed()
         stand_ins = [trials[0]] * (launcher.total - len(trials))  # for those that are not drawn yet
         try:
-            launcher.launch(queue, [*trials, *stand_ins], Estimates())
+            # Each experiment keeps a copy of the code of its own.
+            launcher.launch(queue, [*trials, *stand_ins], Estimates(), tryout.examples())
         except SpecError as error:
             label = self.candidate.method.label
             message = reworded(str(error), self.candidate.name, label)

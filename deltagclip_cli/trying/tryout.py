@@ -148,7 +148,12 @@ class Tryout:
     def labels(self) -> list[str]:
         """The labels of all methods, those that are tuned first."""
         others = (label for of_one in self.given.values() for label in of_one)
-        return list(dict.fromkeys([*(each.label for each in self.tuned), *others]))
+        return list(dict.fromkeys([*self.labels_tuned, *others]))
+
+    @property
+    def labels_tuned(self) -> list[str]:
+        """The labels of the methods that are tuned."""
+        return [each.label for each in self.tuned]
 
     def judged(self, problem: str, label: str) -> dict[int, float]:
         """Return the losses of the rounds that have been judged; infinite if one diverged."""
@@ -186,6 +191,11 @@ class Tryout:
                 judged = (self.chosen(problem, label, number) for number in self.numbers)
                 trials += [trial for trial in judged if trial is not None]
         return trials
+
+    def examples(self) -> list[Trial]:
+        """Return a trial of each method that is tuned in each experiment."""
+        experiments = self.spec.experiments
+        return [self.trial(*each, None, 1) for each in product(experiments, self.labels_tuned)]
 
     def most(self) -> int:
         """Return how many trials there will be, if every problem is gone through."""

@@ -151,3 +151,9 @@ def test_a_study_without_an_answer_yet_needs_only_its_scan() -> None:
     made.loss = lambda trial, metric: None  # type: ignore[method-assign, assignment, return-value]
     assert len(made.needed()) == len(PROBLEMS) * SCANNED
     assert made.needed_but_missing() and made.ended() == 0
+
+
+def test_every_experiment_has_an_example_by_which_its_code_is_kept() -> None:
+    made, _ = study("sgd", like_a_rival)
+    examples = {(each.experiment, each.label) for each in made.examples()}
+    assert examples == {(name, "sgd") for p in PROBLEMS for name in (p, f"{p}-tuning")}
