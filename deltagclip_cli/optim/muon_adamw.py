@@ -48,7 +48,7 @@ class MuonAdamW(Optimizer):
     ) -> None:
         if not hasattr(torch.optim, "Muon"):
             raise RuntimeError(f"Muon came with torch 2.9, and this is {torch.__version__}")
-        usual = {
+        self._usual = {
             "lr": lr,
             "weight_decay": weight_decay,
             "momentum": momentum,
@@ -56,15 +56,18 @@ class MuonAdamW(Optimizer):
             "betas": betas,
             "eps": eps,
         }
-        given: list[Any] = list(params)
-        in_groups = bool(given) and isinstance(given[0], dict)
-        groups = given if in_groups else [{"params": given}]
         self._parts: list[Optimizer] = []
-        for group in groups:
-            self._parts += _parts({**usual, **group}, list(group["params"]))
+        super().__init__(params, {})
         if not any(isinstance(part, torch.optim.Muon) for part in self._parts):
             raise ValueError("Muon is for matrices, and the model has none; use adamw")
-        super().__init__([group for part in self._parts for group in part.param_groups], {})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add the matrices of a group, and its other parameters, each as a group."""
+        given = param_group["params"]
+        params = [given] if isinstance(given, Tensor) else list(given)
+        for part in _parts({**self._usual, **param_group}, params):
+            super().add_param_group(part.param_groups[0])
+            self._parts.append(part)
         self._share()
 
     def _share(self) -> None:
@@ -73,7 +76,7 @@ class MuonAdamW(Optimizer):
             part.param_groups, part.state = [group], self.state
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_parts": self._parts}
+        return {**super().__getstate__(), "_parts": self._parts, "_usual": self._usual}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from what ``state_dict`` gave."""
@@ -97,10 +100,15 @@ class MuonAdamW(Optimizer):
         return loss
 
 
-def _parts(options: Mapping[str, Any], params: Sequence[Tensor]) -> Iterator[Optimizer]:
-    """Yield Muon for the matrices of a group, and AdamW for its other parameters."""
-    matrices = [p for p in params if p.ndim == 2]
-    others = [p for p in params if p.ndim != 2]
+def _parts(options: Mapping[str, Any], params: Sequence[Any]) -> Iterator[Optimizer]:
+    """Yield Muon for the matrices of a group, and AdamW for its other parameters.
+
+    Args:
+        params: tensors, or pairs of a name and a tensor.
+    """
+    dimensions = [(each[1] if isinstance(each, tuple) else each).ndim for each in params]
+    matrices = [each for each, number in zip(params, dimensions, strict=True) if number == 2]
+    others = [each for each, number in zip(params, dimensions, strict=True) if number != 2]
     lr, weight_decay = options["lr"], options["weight_decay"]
     if matrices:
         yield torch.optim.Muon(
