@@ -129,8 +129,9 @@ class _Entered:
                 f"{self.label} has no default for lr: the scan is around {UNSAID_RATE:g}."
             )
         elif not why and not (isinstance(default, int | float) and default > 0):
-            why = f"The lr of {self.label} is no number by default: nothing is drawn."
-            why += " --around LR draws."
+            self._unsaid["schedule"] = None
+            why = f"The lr of {self.label} is no number by default: nothing is drawn, and it has no"
+            why += " schedule. --around LR draws."
         self.remarks += [why] if why else []
         return None if why else float(str(default))
 

@@ -71,23 +71,28 @@ def test_an_optimizer_with_a_fixed_rate_or_none_is_not_tuned() -> None:
     assert answer.as_data()["draws"] == 0
 
 
+@pytest.mark.parametrize(
+    ("argument", "remark"),
+    [("size: int = 1", "free has no lr"), ("lr=None", "The lr of free is no number by default")],
+)
 def test_an_optimizer_without_lr_runs_without_draws_and_schedule(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, remark: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("own.py").write_text(
         "import torch\n"
         "class Free(torch.optim.Optimizer):\n"
-        "    def __init__(self, params, size: int = 1):\n"
-        "        super().__init__(params, {'size': size})\n"
+        f"    def __init__(self, params, {argument}):\n"
+        "        super().__init__(params, {'lr': 1.0})\n"
     )
     made, answer = study("own.py:Free", like_a_rival)
     ours = [each for each in made.needed() if each.label == "free"]
     assert len(ours) == 18
     assert {each.schedule for each in ours} == {None}
-    assert "free has no lr" in answer.candidate.remarks[0]
-    with pytest.raises(UsageError, match="--around 1: nothing is to be scanned"):
-        study("own.py:Free", like_a_rival, around=1.0)
+    assert answer.candidate.remarks[0].startswith(remark)
+    if "lr" not in argument:
+        with pytest.raises(UsageError, match="--around 1: nothing is to be scanned"):
+            study("own.py:Free", like_a_rival, around=1.0)
 
 
 def test_a_rate_without_a_default_is_scanned_around_one_hundredth() -> None:
