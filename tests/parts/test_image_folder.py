@@ -182,10 +182,10 @@ def test_what_is_made_of_the_centre_alone_is_that_of_the_whole(
 ) -> None:
     for height, width, size in ((300, 20, 16), (31, 400, 10), (9, 9, 20), (100, 130, 64)):
         image = Image.fromarray(pixels(7, height, width))
-        whole = numpy.asarray(module._centre(image, size)).astype(int)
+        whole = numpy.asarray(module.centre(image, size)).astype(int)
         with monkeypatch.context() as patch:
             patch.setattr(module, "_MOST_PIXELS", 0)
-            centre = numpy.asarray(module._centre(image, size)).astype(int)
+            centre = numpy.asarray(module.centre(image, size)).astype(int)
         assert abs(whole - centre).max() <= 1
 
 
