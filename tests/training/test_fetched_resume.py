@@ -25,8 +25,9 @@ from training_cases import (
 )
 
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.schema import Data
-from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.training.trainer import Ending
 
 SHAKY = {"name": "mlp", "hidden": [16]}
@@ -204,3 +205,21 @@ def test_killed_in_the_middle_of_an_epoch_it_goes_on_with_the_same_bits(
     [killed] = (tmp_path / "killed").glob("rows/adam/*")
     [whole] = (tmp_path / "whole").glob("rows/adam/*")
     assert_same_numbers(RunFolder(killed), RunFolder(whole))
+
+
+@pytest.mark.slow
+def test_evaluated_in_mid_pass_it_goes_on_with_the_same_bits(tmp_path: Path) -> None:
+    """Batch norms are measured at averaged weights with samples that the pass fetches as well."""
+    parts = PARTS.replace("Dropout(0.2)", "BatchNorm1d(8)").replace("time.sleep(0.002)", "pass")
+    (tmp_path / "parts.py").write_text(parts)
+    length = "steps: 70\n    evaluate_every: 20\n    ema: 0.5"
+    (tmp_path / "spec.yaml").write_text(SPEC.replace("epochs: 3", length))
+    ended = []
+    for workers, steps in ((0, 100), (2, 23)):
+        sets = [f"data.workers={workers}"]
+        spec = load_spec(tmp_path / "spec.yaml", sets=sets, runs=tmp_path / "runs")
+        (trial,) = expand("rows", spec.experiments["rows"])
+        runs = tmp_path / f"{workers}-{steps}"
+        assert train_in_pieces(trial, runs, steps) == -(-70 // steps)
+        ended.append(RunFolder.of(runs, trial))
+    assert_same_numbers(*ended)

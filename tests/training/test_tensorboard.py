@@ -96,6 +96,14 @@ def test_after_every_restart_there_is_one_file_without_doubled_steps(runs: Path)
     assert [step for step, _ in events(folder)["train/loss"]] == [1, 2, 3]
 
 
+def test_of_a_training_in_steps_these_are_the_axis(runs: Path) -> None:
+    trial = trial_of(epochs=None, steps=10, evaluate_every=3, log_every=3)
+    train(trial, runs)
+    read = events(RunFolder.of(runs, trial))
+    assert [step for step, _ in read["test/loss"]] == [3, 6, 9, 10]
+    assert [step for step, _ in read["step/train/loss"]] == [3, 6, 9]
+
+
 def test_more_points_than_tensorboard_samples_are_all_there(runs: Path) -> None:
     """It keeps 10,000 of a curve unless it is told otherwise."""
     folder = RunFolder.of(runs, trial_of())
