@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from deltagclip_cli.core import (
     DataError,
@@ -97,7 +96,6 @@ class Parts:
     device: torch.device
     fingerprint: str  # of the data
     probes: Sequence[CertificateProbe] = ()
-    average: AveragedModel | None = None  # whose weights are means of those after each step
     rank: int = 0  # of this process among those that train the trial
 
     def close(self) -> None:
@@ -202,11 +200,8 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     steps = AccumulatedBatches(train, trial.accumulate or 1)
     optimizer = make_optimizer(trial, model, len(steps), rate)
     schedule = make_schedule(trial, optimizer, len(steps))
-    average = None if trial.ema is None else make_average(trial.ema, model)
     data = fingerprint(dataset)
-    return Parts(
-        model, task, optimizer, schedule, train, steps, evaluated, device, data, probes, average
-    )
+    return Parts(model, task, optimizer, schedule, train, steps, evaluated, device, data, probes)
 
 
 def check_accumulation(trial: Trial, batches: int) -> None:
@@ -223,22 +218,6 @@ def check_accumulation(trial: Trial, batches: int) -> None:
             f"{'batch' if batches == 1 else 'batches'} of {trial.data.batch_size}.\n"
             f"  Use accumulate: {batches} at most, or smaller batches."
         )
-
-
-def make_average(decay: float, model: nn.Module) -> AveragedModel:
-    """Make a copy of a model whose weights w̄ become ``decay`` w̄ + (1 - ``decay``) w at each step.
-
-    After the first step they are w. What else a model keeps, such as the statistics of its batch
-    norms, is copied: a mean of those would be of other weights than the mean of the weights.
-    """
-    try:
-        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        return AveragedModel(model, multi_avg_fn=update)
-    except Exception as error:
-        raise UsageError(
-            f"ema: {type(model).__name__} cannot be copied: {stopped(said_by(error))}\n"
-            "  Leave ema out, or let copy.deepcopy(model) work."
-        ) from None
 
 
 def check_precision(precision: str, device: torch.device) -> None:

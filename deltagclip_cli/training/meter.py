@@ -1,15 +1,17 @@
-"""Measurements of an epoch and of its steps, kept on the device so that no step waits for it."""
+"""Measurements between evaluations, and averages of weights; no step waits for the device."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from deltagclip_cli.core import REGIMES
+from deltagclip_cli.core import REGIMES, UsageError, stopped
 from deltagclip_cli.optim.delta_gclip import DeltaGClip
 from deltagclip_cli.optim.update import gather_norms, tensor_norms
 
@@ -201,3 +203,37 @@ def fractions(counts: Tensor | None) -> dict[str, float]:
         return {}
     shares = (counts.double() / counts.sum()).tolist()
     return {f"{name}_fraction": share for name, share in zip(REGIMES, shares, strict=True)}
+
+
+class AveragedWeights:
+    """A copy of a model whose weights w̄ become ``decay`` w̄ + (1 - ``decay``) w after each step.
+
+    After the first step they are w. What else a model keeps, such as the statistics of its batch
+    norms, is copied: a mean of those would be of other weights than the mean of the weights.
+    torch's ``AveragedModel`` does the same, and waits for a GPU at every step.
+
+    Raises:
+        UsageError: the model cannot be copied.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        try:
+            self.module = deepcopy(model)
+        except Exception as error:
+            raise UsageError(
+                f"ema: {type(model).__name__} cannot be copied: {stopped(error)}\n"
+                "  Leave ema out, or let copy.deepcopy(model) work."
+            ) from None
+        self._update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, *, is_first: bool) -> None:
+        """Take the weights after a step into the mean."""
+        ours: list[Tensor] = [*self.module.parameters()]
+        theirs: list[Tensor] = [*model.parameters()]
+        if is_first:
+            torch._foreach_copy_(ours, theirs)
+        else:
+            self._update(ours, theirs, None)
+        for buffer, other in zip(self.module.buffers(), model.buffers(), strict=True):
+            buffer.copy_(other)

@@ -27,7 +27,7 @@ from deltagclip_cli.training.chance import (
     seed_streams,
     streams_kept,
 )
-from deltagclip_cli.training.meter import Meter, RegimeCounter, fractions, observer
+from deltagclip_cli.training.meter import AveragedWeights, Meter, RegimeCounter, fractions, observer
 from deltagclip_cli.training.sinks import Recording
 from deltagclip_cli.training.stepping import (
     STATISTICS_BATCHES,
@@ -77,6 +77,8 @@ class Trainer:
         self.stepper = Stepper(parts.optimizer, trial.optimizer.clip_grad_norm)
         self.observer = observer(parts.optimizer, is_clipped=self.stepper.most_norm is not None)
         self.stepper.train()
+        ema, model = trial.ema, parts.model
+        self.average = None if ema is None else AveragedWeights(model, ema)
         self.course = trial.course(len(parts.steps))
         self.step = 0  # optimizer steps so far
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
@@ -130,8 +132,8 @@ class Trainer:
         self.parts.model.train()
         while True:
             sums, observed = self._step(self._next_batches())
-            if self.parts.average is not None:
-                self.parts.average.update_parameters(self.parts.model)
+            if self.average is not None:
+                self.average.update(self.parts.model, is_first=self.step == 0)
             self.meter.add(sums, observed)
             self._learning_rate = self.stepper.rate()
             self.parts.schedule.after_step()
@@ -226,7 +228,7 @@ class Trainer:
         are measured anew at weights that were not trained at: these, and those that some optimizers
         have for an evaluation.
         """
-        model, average = self.parts.model, self.parts.average
+        model, average = self.parts.model, self.average
         with streams_kept(self.parts.device):
             norms = self._norms_of(model) if self.stepper.averages else nullcontext()
             with self.stepper.evaluating(), norms:
@@ -334,7 +336,7 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a continuation needs for the same bits: tensors and plain values."""
-        average = self.parts.average
+        average = self.average
         random = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
         if self.parts.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
@@ -347,7 +349,7 @@ class Trainer:
             **self.recording.count(),
             "model": self.parts.model.state_dict(),
             **self.stepper.state_dict(),
-            "average": None if average is None else average.state_dict(),
+            "average": None if average is None else average.module.state_dict(),
             "schedule": self.parts.schedule.state_dict(),
             "meter": self.meter.state_dict(),
             "regimes": self.regimes.counts(),
@@ -364,8 +366,8 @@ class Trainer:
         self._check_continuation(state)
         self.parts.model.load_state_dict(state["model"])
         self.stepper.load_state_dict(state)
-        if self.parts.average is not None:
-            self.parts.average.load_state_dict(state["average"])
+        if self.average is not None:
+            self.average.module.load_state_dict(state["average"])
         self.parts.schedule.load_state_dict(state["schedule"])
         self.step = state["step"]
         self._begin_pass()

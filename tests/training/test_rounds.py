@@ -29,10 +29,12 @@ from training_cases import (
     trial_of,
 )
 
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Course, Trial
 from deltagclip_cli.training.assembly import Parts, assemble
+from deltagclip_cli.training.meter import AveragedWeights
 from deltagclip_cli.training.sinks import Beginning, Sink, make_recording
 from deltagclip_cli.training.trainer import Ending, Trainer
 
@@ -207,8 +209,8 @@ def test_averaged_weights_are_means_whose_past_fades(runs: Path) -> None:
     expected = [each.double() for each in watched.weights[0]]
     for weights in watched.weights[1:]:
         expected = [0.75 * e + 0.25 * w.double() for e, w in zip(expected, weights, strict=True)]
-    assert trainer.parts.average is not None
-    for ours, theirs in zip(trainer.parts.average.module.parameters(), expected, strict=True):
+    assert trainer.average is not None
+    for ours, theirs in zip(trainer.average.module.parameters(), expected, strict=True):
         torch.testing.assert_close(ours.detach().double(), theirs, rtol=1e-5, atol=1e-7)
 
 
@@ -232,7 +234,7 @@ def test_averaged_weights_are_evaluated_beside_the_others_which_stay_as_they_are
 def test_batch_norms_are_measured_at_averaged_weights_for_their_evaluation(runs: Path) -> None:
     trial = trial_of(ADAM, **NORMS, epochs=1, ema=0.5)
     trainer, _ = trained(trial, runs)
-    average = trainer.parts.average
+    average = trainer.average
     assert average is not None
     buffers = deepcopy(dict(average.module.named_buffers()))
     measured = trainer.evaluate()
@@ -288,15 +290,12 @@ def test_lines_tell_of_steps(runs: Path, caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_model_that_cannot_be_copied_is_refused_where_it_would_be(runs: Path) -> None:
-    from deltagclip_cli.core import UsageError
-    from deltagclip_cli.training.assembly import make_average
-
     class Single(torch.nn.Linear):
         def __deepcopy__(self, memo: Any) -> Any:
             raise TypeError("there is only one of me")
 
     with pytest.raises(UsageError, match="ema: Single cannot be copied: there is only one of me"):
-        make_average(0.9, Single(1, 1))
+        AveragedWeights(Single(1, 1), 0.9)
 
 
 def test_a_course_knows_its_passes_and_rounds() -> None:
