@@ -85,22 +85,24 @@ def speed(subject: Subject) -> str:
     own: list[float] = []
     floor = []
     for turn in range(_TIMES + 1):
-        start = time.perf_counter()
         evaluate()
-        fed_at = time.perf_counter()
-        stepper.step(evaluate)
+        start = time.perf_counter()
+        if subject.needs_closure:
+            stepper.step(evaluate)
+        else:
+            stepper.optimizer.step()
         end = time.perf_counter()
         with torch.no_grad():
             for each in weights.each:
                 if each.grad is not None:
                     each.add_(each.grad, alpha=-1e-9)
         if turn or end - start > _SLOW:
-            own.append(end - fed_at - (fed_at - start))
+            own.append(end - start)
             floor.append(time.perf_counter() - end)
         if sum(own) > _SLOW:
             break
     ratio = min(own) / max(min(floor), 1e-9)
-    return f"{max(ratio, 0):.2g} passes over the memory"
+    return f"{ratio:.2g} passes over the memory"
 
 
 TESTS = (memory, waits, speed)
