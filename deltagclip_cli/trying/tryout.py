@@ -205,8 +205,15 @@ class Tryout:
         return len(self.problems) * (tuning + self.rounds * of_each_round)
 
     def ended(self) -> int:
-        """Return how many trials have ended by now."""
-        return sum(self.loss(each, JUDGED_BY) is not None for each in self.needed())
+        """Return how many trials have ended by now, those of the rivals among them."""
+        of_rivals = (
+            self.chosen(problem, label, number)
+            for problem, of_one in self.given.items()
+            for label in of_one
+            for number in self.numbers
+        )
+        known = {each.folder: each for each in (*self.needed(), *of_rivals) if each is not None}
+        return sum(self.loss(each, JUDGED_BY) is not None for each in known.values())
 
     def needed_but_missing(self) -> bool:
         """Tell whether a trial that is needed has not ended."""

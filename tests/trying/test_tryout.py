@@ -156,6 +156,8 @@ def test_a_study_without_an_answer_yet_needs_only_its_scan() -> None:
     made.loss = lambda trial, metric: None  # type: ignore[method-assign, assignment, return-value]
     assert len(made.needed()) == len(PROBLEMS) * SCANNED
     assert made.needed_but_missing() and made.ended() == 0
+    made.loss = lambda trial, metric: 1.0 if trial.label in RIVALS else None  # type: ignore[method-assign, assignment, return-value]
+    assert made.ended() == len(PROBLEMS) * len(RIVALS) * 6  # of an earlier try, with another
 
 
 def test_every_experiment_has_an_example_by_which_its_code_is_kept() -> None:
