@@ -28,7 +28,8 @@ from deltagclip_cli.conformance.subject import (
     weights_of,
 )
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.training.stepping import Stepper, check_continuation, check_state, leaves
+from deltagclip_cli.training.continuation import check_continuation
+from deltagclip_cli.training.stepping import Stepper, check_state, leaves
 
 GROUP = "State"
 

@@ -39,7 +39,8 @@ class Observer:
         if not gradients:
             return {}
         norms = gather_norms(tensor_norms(gradients, differentiable=False))
-        return {"grad_norm": torch.linalg.vector_norm(norms)}
+        # Of a gradient that can be differentiated itself, nothing may hold on to how it was made.
+        return {"grad_norm": torch.linalg.vector_norm(norms).detach()}
 
     def after(self) -> dict[str, Tensor]:
         """Return what the step just made tells: ``step_size`` and ``grad_norm``, or less."""

@@ -6,6 +6,7 @@ import inspect
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from enum import Enum
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from deltagclip_cli.core import UsageError, listed, nearest
 from deltagclip_cli.parts.making import make, make_inner, wrong_kind
 from deltagclip_cli.parts.schedules import build_schedule
-from deltagclip_cli.training.chance import seed_streams
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Optimizer as OptimizerPart
@@ -220,6 +220,8 @@ class Stepper:
         )
         # None until it has made a step without one, which nobody need try with torch's and ours
         is_known = type(optimizer).__module__.startswith(("torch.optim.", "deltagclip_cli.optim."))
+        second = ("is_second_order", "compute_hutchinson_hessian")  # as timm and others say it
+        self.create_graph = any(getattr(optimizer, each, False) for each in second)
         self.needs_closure: bool | None = self._insists or (False if is_known else None)
 
     def step(self, evaluate: Callable[[], Tensor]) -> None:
@@ -239,7 +241,7 @@ class Stepper:
 
     def _clipped(self, evaluate: Callable[[], Tensor], most_norm: float) -> Tensor:
         loss = evaluate()
-        norm = clip_grad_norm_(self.weights, most_norm)
+        norm = clip_grad_norm_(self.weights, most_norm).detach()
         self.grad_norm = norm if self.grad_norm is None else self.grad_norm
         return loss
 
@@ -284,7 +286,9 @@ class Stepper:
 
         The state of many leaves theirs out.
         """
-        state: dict[str, Any] = {"optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {"optimizer": _in_plain_words(self.optimizer.state_dict())}
+        if generators := dict(_generators(self.optimizer)):
+            state["generators"] = {k: each.get_state() for k, each in generators.items()}
         if inner := dict(_inner(self.optimizer)):
             kept = {id(leaf) for _, leaf in leaves(state)}
             for name, each in inner.items():
@@ -308,6 +312,8 @@ class Stepper:
             if group is outer
         ]
         _load(self.optimizer, state["optimizer"])
+        for name, generator in _generators(self.optimizer):
+            generator.set_state(state["generators"][name])
         for name, of_inner in state.get("inner", {}).items():
             _load(inner[name], of_inner)
         for each, number, other in shared:
@@ -349,9 +355,33 @@ def _inner(optimizer: Any, place: str = "") -> Iterator[tuple[str, Optimizer]]:
                 yield from _inner(each, f"{place}{name}.{number}.")
 
 
+def _generators(optimizer: Any) -> Iterator[tuple[str, torch.Generator]]:
+    """Yield the streams of random numbers that an optimizer keeps beside its state."""
+    for name, value in vars(optimizer).items():
+        if isinstance(value, torch.Generator):
+            yield name, value
+
+
+def _in_plain_words(state: Any) -> Any:
+    """Return a state with what members of enumerations stand for, in its groups, in their place."""
+    if not isinstance(state, dict) or "param_groups" not in state:
+        return state
+    groups = [
+        {name: value.value if isinstance(value, Enum) else value for name, value in group.items()}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}
+
+
 def _load(optimizer: Optimizer, state: Any) -> None:
     """Load the state of an optimizer, in which torch gives numbers the precision of the weights."""
+    kinds = [
+        {k: type(value) for k, value in group.items() if isinstance(value, Enum)}
+        for group in optimizer.param_groups
+    ]
     optimizer.load_state_dict(state)
+    for group, of_group in zip(optimizer.param_groups, kinds, strict=True):
+        group.update({name: kind(group[name]) for name, kind in of_group.items()})
     given = dict(leaves(state))
     for place, leaf in leaves(optimizer.state_dict()):
         exact = given.get(place)
@@ -400,60 +430,6 @@ def renewed_statistics(model: nn.Module, apply: Callable[[], None]) -> Iterator[
             buffers[name] = buffer.copy_(value)
 
 
-def check_continuation(
-    part: str,
-    network: nn.Module,
-    make: Callable[[], Optimizer],
-    evaluate: Callable[[], Tensor],
-    steps: int = 2,
-    most_norm: float | None = None,
-) -> None:
-    """Refuse an optimizer that does not go on with the same bits from what a checkpoint holds.
-
-    Args:
-        part: what it is called in the message.
-        network: whose weights it changes, and which is left as it is then.
-        make: makes the optimizer.
-        evaluate: computes the gradients, and returns the loss.
-        steps: before the checkpoint, and after it.
-        most_norm: of a gradient, as a :class:`Stepper` has it.
-    """
-
-    def begun() -> Stepper:
-        stepper = Stepper(make(), most_norm)
-        stepper.train()
-        return stepper
-
-    first, ends = _copied(network), []
-    for stops in (False, True):
-        network.load_state_dict(first)
-        stepper = begun()
-        for number in range(2 * steps):
-            if number == steps:
-                with stepper.evaluating():
-                    pass
-            if number == steps and stops:
-                weights, state = _copied(network), stepper.state_dict()
-                check_state(part, state["optimizer"])
-                network.load_state_dict(first)
-                stepper = begun()
-                network.load_state_dict(weights)
-                stepper.load_state_dict(_loaded(state))
-            seed_streams(number)
-            stepper.step(evaluate)
-        ends.append(torch.cat([each.detach().flatten() for each in network.parameters()]))
-    if bool(ends[0].isfinite().all()) and not torch.equal(*ends):
-        raise UsageError(
-            f"{part} does not go on where it was: its state_dict() leaves out something that steps "
-            "depend on, so that an interrupted trial would end with other numbers.\n"
-            "  Keep it in self.state or in self.param_groups."
-        )
-
-
-def _copied(network: nn.Module) -> dict[str, Any]:
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
 def check_state(part: str, state: Any) -> None:
     """Refuse what a part keeps in its ``state_dict`` if no checkpoint can hold it.
 
@@ -465,7 +441,7 @@ def check_state(part: str, state: Any) -> None:
         if type(value) in known:
             continue
         try:
-            _loaded(value)
+            reloaded(value)
         except Exception:
             raise UsageError(
                 f"{part} keeps a {type(value).__qualname__} in {place}, which no checkpoint can "
@@ -476,7 +452,7 @@ def check_state(part: str, state: Any) -> None:
         known.add(type(value))
 
 
-def _loaded(value: Any) -> Any:
+def reloaded(value: Any) -> Any:
     """Return a value as it comes back from a checkpoint."""
     file = io.BytesIO()
     torch.save(value, file)

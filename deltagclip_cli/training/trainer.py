@@ -199,7 +199,9 @@ class Trainer:
         """Compute the gradient of all batches of a step, as if they were one, and its objective."""
         if len(batches) == 1:
             outcome = self._forward(self.parts.model, *batches[0])
-            outcome.objective.backward()  # type: ignore[no-untyped-call]
+            outcome.objective.backward(  # type: ignore[no-untyped-call]
+                create_graph=self.stepper.create_graph
+            )
             return outcome.objective, outcome.sums
         sizes = [samples_in(targets) for _, targets in batches]
         objectives: list[Tensor] = []
@@ -208,7 +210,9 @@ class Trainer:
             outcome = self._forward(self.parts.model, inputs, targets)
             weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
             objective = outcome.objective * weight
-            objective.backward()  # type: ignore[no-untyped-call]
+            objective.backward(  # type: ignore[no-untyped-call]
+                create_graph=self.stepper.create_graph
+            )
             objectives.append(objective.detach())
             for name, value in outcome.sums.items():
                 sums.setdefault(name, []).append(value)

@@ -1,6 +1,7 @@
 """Optimizers as people write them: ordinary PyTorch, each with a habit of its own."""
 
 import random
+from enum import IntEnum
 
 import torch
 from torch import nn
@@ -345,3 +346,38 @@ class MakingSharpnessAware(WrappingSharpnessAware):
         Optimizer.__init__(self, params, {"rho": rho, **options})
         self.base_optimizer = base_optimizer(self.param_groups, **options)
         self.param_groups = self.base_optimizer.param_groups
+
+
+class SecondOrder(Optimizer):
+    """It measures curvature by gradients of the gradient, with a stream of chance of its own."""
+
+    is_second_order = True
+
+    def __init__(self, params, lr=0.05):
+        super().__init__(params, {"lr": lr})
+        self.generator = torch.Generator().manual_seed(7)
+
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                draws = torch.randn(p.shape, generator=self.generator)
+                (curved,) = torch.autograd.grad((p.grad * draws).sum(), p, retain_graph=True)
+                p.data.sub_(p.grad.detach() / (1 + (curved * draws).abs()), alpha=group["lr"])
+
+
+class Way(IntEnum):
+    DOWN = 1
+    UP = -1
+
+
+class InWords(SGD):
+    """It keeps a member of an enumeration in its groups."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr, momentum=0.9)
+        for group in self.param_groups:
+            group["way"] = Way.DOWN
+
+    def step(self, closure=None):
+        assert all(isinstance(group["way"], Way) for group in self.param_groups)
+        return super().step()

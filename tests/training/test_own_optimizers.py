@@ -23,7 +23,8 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble
-from deltagclip_cli.training.stepping import Stepper, check_continuation
+from deltagclip_cli.training.continuation import check_continuation
+from deltagclip_cli.training.stepping import Stepper
 from deltagclip_cli.training.trainer import Ending, Trainer
 
 NORMED = {"name": "own_optimizers.py:Normed"}  # a model with a batch norm and dropout
@@ -51,9 +52,12 @@ WORKING = {
     "a state of more digits": "Exact",
     "chance": "Chancy",
     "no base class": "Wrapped",
+    "gradients of gradients, and chance of its own": "SecondOrder",
+    "a member of an enumeration in its groups": "InWords",
 }
 
 
+@pytest.mark.filterwarnings("ignore:Using backward.. with create_graph")  # gradients are dropped
 @pytest.mark.parametrize("optimizer", WORKING.values(), ids=WORKING)
 def test_an_optimizer_of_ones_own_trains_and_continues_with_the_same_bits(
     optimizer: str, tmp_path: Path

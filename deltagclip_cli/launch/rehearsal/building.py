@@ -52,9 +52,9 @@ from deltagclip_cli.training.assembly import (
     total_bytes,
     try_out,
 )
+from deltagclip_cli.training.continuation import check_continuation
 from deltagclip_cli.training.stepping import (
     Stepper,
-    check_continuation,
     make_optimizer,
     make_schedule,
     members,
