@@ -127,7 +127,7 @@ class Conduct:
             return launcher.stop.exit_code
         if tryout.failures:
             return self._tell_failure()
-        if tryout.needed_but_missing():
+        if tryout.missing():
             launcher.say(f"{_GOES_ON} deltagclip status shows why.")
             return ExitCode.STOPPED
         answer = TryAnswer(self.candidate, tryout, stored(), len(launcher.runner.slots))
@@ -138,8 +138,8 @@ class Conduct:
         tryout, launcher = self.tryout, self.launcher
         launcher.say(self._outline)
         launcher.total = tryout.most() - tryout.ended()
-        trials = tryout.needed()
-        stand_ins = [trials[0]] * (launcher.total - len(trials))  # for those that are not drawn yet
+        trials = tryout.missing()
+        stand_ins = trials[:1] * (launcher.total - len(trials))  # for those that are not drawn yet
         try:
             # Each experiment keeps a copy of the code of its own.
             launcher.launch(queue, [*trials, *stand_ins], Estimates(), tryout.examples())

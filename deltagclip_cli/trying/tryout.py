@@ -215,9 +215,9 @@ class Tryout:
         known = {each.folder: each for each in (*self.needed(), *of_rivals) if each is not None}
         return sum(self.loss(each, JUDGED_BY) is not None for each in known.values())
 
-    def needed_but_missing(self) -> bool:
-        """Tell whether a trial that is needed has not ended."""
-        return any(self.loss(each, JUDGED_BY) is None for each in self.needed())
+    def missing(self) -> list[Trial]:
+        """Return the trials that are known to be needed and have not ended."""
+        return [each for each in self.needed() if self.loss(each, JUDGED_BY) is None]
 
     def seconds(self, label: str) -> dict[str, float]:
         """Return the mean time that whole trainings of a method took, by problem."""

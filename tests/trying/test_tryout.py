@@ -155,7 +155,7 @@ def test_a_study_without_an_answer_yet_needs_only_its_scan() -> None:
     made, _ = study("sgd", only("sgd", like_a_rival))
     made.loss = lambda trial, metric: None  # type: ignore[method-assign, assignment, return-value]
     assert len(made.needed()) == len(PROBLEMS) * SCANNED
-    assert made.needed_but_missing() and made.ended() == 0
+    assert len(made.missing()) == 21 and made.ended() == 0
     made.loss = lambda trial, metric: 1.0 if trial.label in RIVALS else None  # type: ignore[method-assign, assignment, return-value]
     assert made.ended() == len(PROBLEMS) * len(RIVALS) * 6  # of an earlier try, with another
 
