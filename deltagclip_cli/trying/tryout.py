@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.launch.supervisor import PlannedQueue
@@ -218,20 +217,6 @@ class Tryout:
     def missing(self) -> list[Trial]:
         """Return the trials that are known to be needed and have not ended."""
         return [each for each in self.needed() if self.loss(each, JUDGED_BY) is None]
-
-    def seconds(self, label: str) -> dict[str, float]:
-        """Return the mean time that whole trainings of a method took, by problem."""
-        times = {
-            problem: [
-                result["seconds"]["epochs"]
-                for number in self.numbers
-                for trial in [self.chosen(problem, label, number)]
-                if trial is not None and (result := self._results.get(trial.folder)) is not None
-                if result["status"] == State.FINISHED
-            ]
-            for problem in self.problems
-        }
-        return {problem: fmean(each) for problem, each in times.items() if each}
 
     def whole_seconds(self, trials: Sequence[Trial]) -> float:
         """Return how long trials that have ended took, with all that is around their epochs."""
