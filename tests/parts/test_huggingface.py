@@ -36,7 +36,7 @@ def table(rows: int = 10, **changes: Any) -> Any:
         "image": [picture(n) for n in range(rows)],
         "label": [n % 2 for n in range(rows)],
         "size": [float(n) for n in range(rows)],
-        "pair": [[n, -n] for n in range(rows)],
+        "pair": [[n, -0.5 * n] for n in range(rows)],
         "words": [f"text {n}" for n in range(rows)],
         "said": [WORDS[n % 2] for n in range(rows)],
         **changes,
@@ -101,10 +101,11 @@ def test_one_split_is_divided_by_class(root: Path) -> None:
 def test_numbers_are_put_side_by_side(root: Path) -> None:
     made = load(root, inputs=["pair", "size"])
     assert made.train.inputs.dtype == torch.float64
-    assert made.train.inputs[3].tolist() == [3, -3, 3]
+    assert made.train.inputs[3].tolist() == [3, -1.5, 3]
     fitted = load(root, inputs="pair", target="size")
     assert fitted.train.targets[:3].tolist() == [[0], [1], [2]]
     assert fitted.classes == 1
+    assert load(root, inputs="size", target="pair").classes == 2
 
 
 def test_words_are_classes_too(root: Path) -> None:

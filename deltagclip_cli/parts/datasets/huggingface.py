@@ -62,7 +62,7 @@ def huggingface(
             all that hold numbers.
         text: a column of texts, in the place of ``inputs``.
         target: the column to be told: of class labels, whole numbers or words, which are classes,
-            or of real numbers, ``(N, 1)``.
+            or of real numbers, ``(N, T)``.
         splits: names of splits in the folder, or shares of that of training, drawn by
             ``data_seed``, of each class alike. None takes those there are by their names, or a
             fifth for the test if there is one.
@@ -103,9 +103,9 @@ def huggingface(
     mean = std = None
     if found["train"].inputs.dtype == torch.uint8:
         mean, std = channel_statistics(found["train"].inputs)
-    return Dataset(
-        found["train"], found["test"], classes or 1, mean, std, validation=found.get("validation")
-    )
+    outputs = classes or found["train"].targets.shape[1]
+    validation = found.get("validation")
+    return Dataset(found["train"], found["test"], outputs, mean, std, validation=validation)
 
 
 @contextmanager
