@@ -1,0 +1,31 @@
+"""The table of optimizers in the docs is what was measured."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parents[2]
+
+
+def script() -> ModuleType:
+    spec = spec_from_file_location("optimizer_names", ROOT / "benchmarks" / "optimizer_names.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_optimizers_is_what_the_script_has_stored() -> None:
+    made = script()
+    page = made.PAGE.read_text()
+    assert made.with_table(page, json.loads(made.STORED.read_text())) == page
+
+
+def test_every_name_that_does_not_train_or_go_on_has_a_reason() -> None:
+    made = script()
+    for name, entry in json.loads(made.STORED.read_text())["names"].items():
+        well = entry["trains"] and entry["resumes"]
+        assert well or len(made.why(name, entry)) > 10, name
