@@ -287,3 +287,16 @@ def _without_arrow(name: str, *others: Any) -> Any:
     if name.startswith("pyarrow"):
         raise ImportError(name)
     return __import__(name, *others)
+
+
+def test_other_columns_of_a_table_that_is_kept_are_read_from_it(tmp_path: Path) -> None:
+    made(tmp_path, inputs=["a"])
+    found = csv(tmp_path, None, path="t.csv", target="y", inputs=["b"], standardize=False)
+    assert {row[0] for row in values(found.train)} <= {10, 20, 30}
+
+
+def test_lines_within_cells_may_stand_anywhere_in_a_large_file(tmp_path: Path) -> None:
+    text = "\n".join(["a line"] * 20)
+    table = "a,text,y\n" + f'1,"{text}",2\n' * 20_000
+    found = made(tmp_path, table, inputs=["a"], standardize=False)
+    assert len(found.train) + len(found.test) == 20_000
