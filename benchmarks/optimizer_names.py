@@ -84,7 +84,6 @@ WORDS = {
     "pytorch_optimizer:DeMo": "needs several processes",
     "pytorch_optimizer:DistributedMuon": "needs several processes",
     "pytorch_optimizer:SafeFP16Optimizer": "has no `param_groups`, which a schedule needs",
-    "pytorch_optimizer:TRAC": "its `load_state_dict` fails on what its `state_dict` returned",
     "pytorch_optimizer:LOMO": "steps within `backward()`: it has no `step`",
 }
 

@@ -293,7 +293,9 @@ class Stepper:
             kept = {id(leaf) for _, leaf in leaves(state)}
             for name, each in inner.items():
                 tensors = [
-                    leaf for _, leaf in leaves([*each.state.values()]) if isinstance(leaf, Tensor)
+                    leaf
+                    for place, leaf in leaves([*each.state.values()])
+                    if isinstance(leaf, Tensor) and not place.startswith("the keys")
                 ]
                 if any(id(leaf) not in kept for leaf in tensors):
                     state.setdefault("inner", {})[name] = each.state_dict()
