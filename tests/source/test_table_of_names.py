@@ -7,6 +7,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
+from deltagclip_cli.core import SpecError
+from deltagclip_cli.spec.load import load_spec
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,3 +32,11 @@ def test_every_name_that_does_not_train_or_go_on_has_a_reason() -> None:
     for name, entry in json.loads(made.STORED.read_text())["names"].items():
         well = entry["trains"] and entry["resumes"]
         assert well or len(made.why(name, entry)) > 10, name
+
+
+def test_the_league_lacks_nothing_but_packages(tmp_path: Path) -> None:
+    try:
+        load_spec(ROOT / "docs" / "league.yaml")
+    except SpecError as error:
+        for fault in str(error).split("\n\n"):
+            assert "is not installed.\n  pip install " in fault
