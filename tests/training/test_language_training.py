@@ -61,3 +61,8 @@ def test_a_model_of_ones_own_is_told_of_the_vocabulary_and_the_window(data_dir: 
     trial = trial_of({"name": "own_language_models.py:Bigram", "scale": "$window"})
     train(trial, data_dir / "runs", data_dir=data_dir)
     assert epochs(RunFolder.of(data_dir / "runs", trial), "test/loss")[1] < math.log(20)
+
+
+def test_a_default_of_ones_own_stays_its_own(data_dir: Path) -> None:
+    options = trial_of({"name": "own_language_models.py:Bigram"}).model.options
+    assert options == {"scale": 1, "padding": 3}
