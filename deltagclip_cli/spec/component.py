@@ -355,7 +355,7 @@ class OptionChecker:
         self._supplied = frozenset() if own else table.supplied
         self._open = signature.open
         passed = table.positional + (0 if signature.is_class else table.arguments)
-        self.holder = signature.holder if own else None
+        self.holder = signature.holder if own and table.kind == "optimizer" else None
         given = {*signature.positional[: passed if own else 0]} - {self.holder}
         if own and self.first in table.offered:
             given |= table.supplied
