@@ -34,7 +34,7 @@ def test_every_name_that_does_not_train_or_go_on_has_a_reason() -> None:
         assert well or len(made.why(name, entry)) > 10, name
 
 
-def test_the_league_lacks_nothing_but_packages(tmp_path: Path) -> None:
+def test_the_league_lacks_nothing_but_packages() -> None:
     try:
         load_spec(ROOT / "docs" / "league.yaml")
     except SpecError as error:
