@@ -55,7 +55,7 @@ class Signature:
 
     @cached_property
     def definition(self) -> Definition:
-        """Where it stands."""
+        """The definition that has this signature."""
         return self.find()
 
     @property
