@@ -27,7 +27,7 @@ _BLOCK = 2**20  # characters that are cut at a time, so that memory does not han
 
 
 class Tokenizer(Protocol):
-    """Whatever cuts texts into tokens, which are numbers from 0 to below ``vocabulary``."""
+    """A way to cut texts into tokens, which are numbers from 0 to below ``vocabulary``."""
 
     @property
     def padding(self) -> int:
