@@ -42,7 +42,6 @@ from deltagclip_cli.source.signatures import REQUIRED, UNKNOWN, Option, Signatur
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.faults import (
     Where,
-    collected,
     explained,
     faults_of,
     naming_legal_options,
@@ -233,10 +232,12 @@ class Component(Frozen):
         faults: list[InitErrorDetails] = []
         folder = info.context if isinstance(info.context, CodeFolder) else CodeFolder()
         if info.context != AS_WRITTEN:
-            with collected(faults, ()):
+            try:
                 name, options = cls._resolved(name, options, folder)
+            except ValidationError as error:
+                faults += faults_of(error)
             if not any(fault["loc"] == ("name",) for fault in faults):
-                common = cls._common_resolved(name, options, common, folder, faults)
+                options, common = cls._checked_inside(name, options, common, folder, faults)
         try:
             component = handler({**common, "name": name, "options": options})
             component._folder = folder
@@ -276,16 +277,21 @@ class Component(Frozen):
             raise naming_legal_options(error, f" for {known}", legal) from None
 
     @classmethod
-    def _common_resolved(
+    def _checked_inside(
         cls,
         name: str,
-        options: dict[str, Any],
+        options: dict[Any, Any],
         common: dict[Any, Any],
         folder: CodeFolder,
         faults: list[InitErrorDetails],
-    ) -> dict[Any, Any]:
-        """Return the common settings, of which those that hold options are checked like these."""
-        return common
+    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Return options and common settings; those that hold parts or options are checked.
+
+        Args:
+            options: with their defaults; as they were written if they have faults.
+            faults: those of the options; what is found is added to them.
+        """
+        return options, common
 
     @classmethod
     def _reference(cls, name: str) -> Reference | None:

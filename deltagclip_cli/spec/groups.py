@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.spec.component import OptionChecker
 from deltagclip_cli.spec.faults import (
     collected,
     explained,
@@ -17,6 +16,9 @@ from deltagclip_cli.spec.faults import (
     raised,
     refused,
 )
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.component import OptionChecker
 
 _PATTERNS: TypeAdapter[list[str]] = TypeAdapter(
     Annotated[

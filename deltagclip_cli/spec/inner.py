@@ -16,30 +16,33 @@ if TYPE_CHECKING:
 
 
 def checked_inner(
-    kind: type[Optimizer], written: Any, holder: str, folder: CodeFolder
-) -> dict[str, Any]:
-    """Return the name and all options of an optimizer that another one takes.
+    kind: type[Optimizer], name: str, options: dict[Any, Any], folder: CodeFolder
+) -> dict[Any, Any]:
+    """Return options in which an optimizer, if one is taken, has its name and all of its own.
 
     Args:
-        written: its name, or a mapping with its options, as of any optimizer.
-        holder: the option that has it.
+        name: of the optimizer around it.
+        options: of that one; the inner one is a name, or a mapping, as of any optimizer.
 
     Raises:
         ValidationError: with all faults, at their places below the option.
     """
+    holder = kind._checker(name, folder).holder
+    if holder is None or holder not in options:
+        return options
     faults: list[InitErrorDetails] = []
     plain: dict[str, Any] = {}
     with collected(faults, (holder,)):
-        inner = kind.model_validate(written, context=folder)
+        inner = kind.model_validate(options[holder], context=folder)
         plain = inner.plain()
-        common = [name for name in kind.common() if getattr(inner, name) is not None]
+        common = [each for each in kind.common() if getattr(inner, each) is not None]
         if common:
             hint = "write it for the optimizer around it"
             reason = f"an optimizer inside of another has no {common[0]} of its own."
             raise raised([explained(reason, hint, (common[0],))])
     if faults:
         raise raised(faults)
-    return plain
+    return {**options, holder: plain}
 
 
 def inner_of(part: Optimizer) -> tuple[str, Optimizer] | None:

@@ -177,23 +177,24 @@ class Task(Component):
         return {name: word == "higher" for name, word in said.items() if word is not None}
 
     @classmethod
-    def _resolved(
-        cls, name: str, options: dict[Any, Any], folder: CodeFolder
-    ) -> tuple[str, dict[str, Any]]:
-        """Check as well the loss and the metrics of a supervised task, which are parts."""
-        name, options = super()._resolved(name, options, folder)
-        if name != SUPERVISED:
-            return name, options
-        faults: list[InitErrorDetails] = []
+    def _checked_inside(
+        cls,
+        name: str,
+        options: dict[Any, Any],
+        common: dict[Any, Any],
+        folder: CodeFolder,
+        faults: list[InitErrorDetails],
+    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Check the loss and the metrics of a supervised task, which are parts."""
+        if name != SUPERVISED or faults:
+            return options, common
         metrics: dict[str, Any] = {}
         with collected(faults, ("loss",)):
-            options["loss"] = _plain(LossFunction, options["loss"], folder)
+            options = {**options, "loss": _plain(LossFunction, options["loss"], folder)}
         for metric, written in (options.get("metrics") or {}).items():
             with collected(faults, ("metrics", metric)):
                 metrics[_METRIC.validate_python(metric)] = _plain(Metric, written, folder)
-        if faults:
-            raise raised(faults)
-        return name, {**options, "metrics": metrics} if metrics else options
+        return {**options, **({"metrics": metrics} if metrics else {})}, common
 
     @property
     def is_sum(self) -> bool:
@@ -254,6 +255,11 @@ class Optimizer(Component):
     groups: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] | None = None
     clip_grad_norm: PositiveFloat | None = None
 
+    @property
+    def wants_auto(self) -> bool:
+        """True if the learning rate is to be found out."""
+        return bool(self.options.get("lr") == AUTO)
+
     @cached_property
     def inner(self) -> tuple[str, Optimizer] | None:
         """The optimizer that this one steps with, and the option that has it; None without one."""
@@ -266,35 +272,24 @@ class Optimizer(Component):
         return tuple(dict.fromkeys([*super().references, *inside]))
 
     @classmethod
-    def _resolved(
-        cls, name: str, options: dict[Any, Any], folder: CodeFolder
-    ) -> tuple[str, dict[str, Any]]:
-        """Check an optimizer that this one takes as well, which is written as this one is."""
-        known, complete = super()._resolved(name, options, folder)
-        if any(each in HOLDERS for each in complete):
-            holder = cls._checker(known, folder).holder
-            if holder in complete:
-                inner = checked_inner(cls, complete[holder], holder, folder)
-                complete = {**complete, holder: inner}
-        return known, complete
-
-    @classmethod
-    def _common_resolved(
+    def _checked_inside(
         cls,
         name: str,
-        options: dict[str, Any],
+        options: dict[Any, Any],
         common: dict[Any, Any],
         folder: CodeFolder,
         faults: list[InitErrorDetails],
-    ) -> dict[Any, Any]:
-        """Check what each group has of its own like the options of the optimizer."""
-        if not isinstance(common.get("groups"), dict):
-            return common  # for which pydantic has the words
-        with collected(faults, ("groups",)):
-            checker, offered = cls._checker(name, folder), cls.table().offered
-            groups = checked_groups(name, common["groups"], checker, offered, options)
-            return {**common, "groups": groups}
-        return common
+    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Check an optimizer that this one takes, and what groups have of its options."""
+        if not faults and any(each in HOLDERS for each in options):
+            with collected(faults, ()):
+                options = checked_inner(cls, name, options, folder)
+        if isinstance(common.get("groups"), dict):  # for all else pydantic has the words
+            with collected(faults, ("groups",)):
+                checker, offered = cls._checker(name, folder), cls.table().offered
+                groups = checked_groups(name, common["groups"], checker, offered, options)
+                common = {**common, "groups": groups}
+        return options, common
 
     def plain(self) -> dict[str, Any]:
         """Return what changes the numbers but the schedule, since a trial has the one in force."""
@@ -421,7 +416,7 @@ class Experiment(TrialSettings):
         rates: list[tuple[Where, Optimizer]]
         rates = [(("optimizers", label), each) for label, each in self.optimizers.items()]
         rates += [(("grid",), value) for key, value in self.grid.values() if key == "lr"]
-        faults = list(theorem_faults(self, [each for each in rates if wants_auto(each[1])]))
+        faults = list(theorem_faults(self, [each for each in rates if each[1].wants_auto]))
         if faults:
             raise raised(faults)
         return self
@@ -493,8 +488,3 @@ def setting_named(word: str) -> str | None:
         if option is not None:
             return f"{section}.{option}" if section else option
     return None
-
-
-def wants_auto(optimizer: Optimizer) -> bool:
-    """Return whether the learning rate is to be found out."""
-    return optimizer.options.get("lr") == AUTO

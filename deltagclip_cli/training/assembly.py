@@ -40,7 +40,7 @@ from deltagclip_cli.parts.nested import Tree, map_tree, shapes
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.parts.tasks.outcome import CheckedTask, OwnTask, check_task
 from deltagclip_cli.source.loading import call
-from deltagclip_cli.spec.schema import Data, Model, Normalization, wants_auto
+from deltagclip_cli.spec.schema import Data, Model, Normalization
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
 from deltagclip_cli.training.chance import seed_streams
@@ -165,7 +165,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
         vocabulary=dataset.vocabulary,
         padding=dataset.padding,
     )
-    needs_landscape = trial.certificate is not None or wants_auto(trial.optimizer)
+    needs_landscape = trial.certificate is not None or trial.optimizer.wants_auto
     # Weights, gradients and what an optimizer keeps, in a guess; and for the numbers of the
     # theorem, in float64, the first weights, those before the step, three vectors of Lanczos, a
     # product and its parts.
@@ -191,7 +191,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     if needs_landscape:
         (whole,) = train.iterate(None, None)  # which the spec has seen to
         landscape = Landscape(model, task, *whole)
-        rate = 1 / landscape.smoothness() if wants_auto(trial.optimizer) else None
+        rate = 1 / landscape.smoothness() if trial.optimizer.wants_auto else None
         if trial.certificate is not None:
             every, epochs, precision = trial.certificate.every, trial.length, trial.precision
             probe = CertificateProbe(landscape, every=every, epochs=epochs, precision=precision)

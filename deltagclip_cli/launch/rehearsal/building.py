@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +35,6 @@ from deltagclip_cli.parts.models import build, reads_texts
 from deltagclip_cli.parts.nested import Tree, map_tree
 from deltagclip_cli.parts.tasks.outcome import check_task
 from deltagclip_cli.spec.component import Component
-from deltagclip_cli.spec.schema import wants_auto
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import (
     check_accumulation,
     check_batch_size,
@@ -59,6 +57,9 @@ from deltagclip_cli.training.stepping import (
     make_schedule,
     members,
 )
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
 
 _STEPS = 2  # of an optimizer: the second meets the state that the first has made
 _RATE = 0.1  # in the place of one that is not a number yet
@@ -413,7 +414,7 @@ class OwnCode:
 
     def optimizer(self, samples: Samples, network: nn.Module, trial: Trial) -> None:
         """Make steps, with a checkpoint among them."""
-        rate = _SMALL_RATE if wants_auto(trial.optimizer) else None
+        rate = _SMALL_RATE if trial.optimizer.wants_auto else None
 
         def evaluate() -> Tensor:
             network.zero_grad()
@@ -457,7 +458,7 @@ def _loss(samples: Samples, network: nn.Module, trial: Trial) -> Tensor:
 
 
 def _rate(trial: Trial) -> float | None:
-    return _RATE if wants_auto(trial.optimizer) else None
+    return _RATE if trial.optimizer.wants_auto else None
 
 
 def _train_with_one(trial: Trial, model: nn.Module, batches: Any) -> None:
