@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from deltagclip_cli.conformance.conformance_test import ConformanceTest
+from typing import TYPE_CHECKING
+
 from deltagclip_cli.core import load_target
+
+if TYPE_CHECKING:
+    from deltagclip_cli.conformance.conformance_test import ConformanceTest
 
 _FILES = (
     "usage",

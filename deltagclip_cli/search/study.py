@@ -38,11 +38,11 @@ from deltagclip_cli.spec.axes import (
     Uniform,
     rounded,
 )
-from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import differing_keys, in_a_word
 
 if TYPE_CHECKING:
     from deltagclip_cli.search.searched import SearchedOptimizer
+    from deltagclip_cli.spec.schema import Experiment
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -28,7 +28,6 @@ from deltagclip_cli.training.chance import (
     streams_kept,
 )
 from deltagclip_cli.training.meter import AveragedWeights, Meter, RegimeCounter, fractions, observer
-from deltagclip_cli.training.sinks import Recording
 from deltagclip_cli.training.stepping import (
     STATISTICS_BATCHES,
     Stepper,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.parts.tasks import Loss
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
+    from deltagclip_cli.training.sinks import Recording
 
 Values = dict[str, Tensor]
 StepBatches = Sequence[tuple[Tree, Tree]]
