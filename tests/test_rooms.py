@@ -119,7 +119,7 @@ def test_a_room_uses_only_those_before_it() -> None:
         if place[room(each)] > place[room(module)]
     }
     assert upwards == TURNED_ROUND_SOON
-    assert len(FILES) > 100 and own_imports("training.trainer") >= {"training.sinks"}
+    assert len(FILES) > 100 and own_imports("training.trainer") >= {"training.stepping"}
 
 
 def test_nothing_goes_in_a_circle() -> None:
