@@ -109,19 +109,17 @@ def read_copy(store: Path, name: str) -> Code:
     return _read(store / newest, _require_record(store, newest))
 
 
-def code_without(store: Path, name: str, references: Collection[str]) -> Code:
-    """Return the code of a copy without some of its parts, and what only they reach.
+def code_of(references: Collection[str], store: Path, name: str) -> Code:
+    """Return the code of some of the parts of a copy: what they reach of it.
 
     Raises:
         LookupError: there is no copy, or files of it are gone.
         UsageError: it cannot be told apart, for a package or a file elsewhere is not there.
     """
     whole = read_copy(store, name)
-    rest = collect(
-        [each for each in whole.references if each not in references], copy_of(store, name)
-    )
-    packages = {each: whole.packages[each] for each in rest.packages if each in whole.packages}
-    return replace(rest, packages=packages)
+    some = collect(references, copy_of(store, name))
+    packages = {each: whole.packages[each] for each in some.packages if each in whole.packages}
+    return replace(some, packages=packages)
 
 
 def check_copy(store: Path, name: str) -> None:

@@ -16,7 +16,7 @@ from deltagclip_cli.core import UsageError, subfolders
 from deltagclip_cli.source.collecting import Code, changed, collect
 from deltagclip_cli.source.snapshot import (
     check_copy,
-    code_without,
+    code_of,
     copy_of,
     find,
     keep,
@@ -118,16 +118,15 @@ class CodeFolder:
         return self._known[references]
 
 
-def name_without(references: Collection[str], folder: Path, name: str) -> str | None:
-    """Name what is left of a code without some of its parts; None if that is nothing.
+def name_of_some(references: Collection[str], folder: Path, name: str) -> str:
+    """Name the code of some of the parts that a code has; all of it if they cannot be told apart.
 
-    It is the name of all of it where they cannot be told apart any more.
+    Parts of the same files and packages have one copy, which lists the parts that first made it.
 
     Args:
         folder: of the experiment that has a copy.
     """
     try:
-        code = code_without(folder / FOLDER, name, references)
+        return code_of(references, folder / FOLDER, name).hash[:_DIGITS]
     except (LookupError, UsageError):
         return name
-    return code.hash[:_DIGITS] if code.references else None

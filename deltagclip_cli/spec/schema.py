@@ -25,7 +25,7 @@ from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import load_target, shortened, synonym
 from deltagclip_cli.source.signatures import HOLDERS
-from deltagclip_cli.spec.component import EXTRA, Component, SpecSection
+from deltagclip_cli.spec.component import AS_WRITTEN, EXTRA, Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
@@ -214,8 +214,11 @@ class Task(Component):
     @cached_property
     def references(self) -> tuple[str, ...]:
         """The names of all whose code the identity of a trial covers."""
-        loss, metrics = self.functions or (None, {})
-        parts = [*([loss] if loss else []), *metrics.values()]
+        if self.name != SUPERVISED:
+            return super().references
+        read = partial(Metric.model_validate, context=AS_WRITTEN)
+        loss = LossFunction.model_validate(self.options.get("loss"), context=AS_WRITTEN)
+        parts = [loss, *map(read, (self.options.get("metrics") or {}).values())]
         return (*super().references, *(each for part in parts for each in part.references))
 
     def loaded_options(self) -> dict[str, Any]:

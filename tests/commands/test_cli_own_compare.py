@@ -81,10 +81,31 @@ def test_an_optimizer_of_ones_own_is_compared_with_others(
     assert compared() == [BOTH]
 
 
+NO_CODE = ("experiments.yaml", "net.py:Net", "{name: mlp, hidden: [4]}")
+
+
 def test_so_it_is_on_a_model_that_needs_no_code(
     compared: Compare,
 ) -> None:
-    assert compared(("experiments.yaml", "net.py:Net", "{name: mlp, hidden: [4]}")) == [BOTH]
+    assert compared(NO_CODE) == [BOTH]
+
+
+@pytest.mark.parametrize("edits", [(), (NO_CODE,)])
+def test_so_are_two_optimizers_of_one_file(
+    compared: Compare, edits: tuple[tuple[str, str, str], ...]
+) -> None:
+    """They have one copy, which was made for the first of them."""
+    second = (
+        "soft.py",
+        "class Soft",
+        "from torch.optim import Adam\n\n\nclass Second(Adam):\n    pass\n\n\nclass Soft",
+    )
+    listed = (
+        "experiments.yaml",
+        "      sgd:",
+        "      second: {name: soft.py:Second, lr: 0.1}\n      sgd:",
+    )
+    assert compared(second, listed, *edits) == [[BOTH[0], ("second", 2), BOTH[1]]]
 
 
 def test_an_edited_optimizer_is_one_more_setting(

@@ -13,7 +13,7 @@ import pytest
 from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.source.collecting import changed, collect
 from deltagclip_cli.source.packages import edited_root, installed
-from deltagclip_cli.source.snapshot import check_copy, code_without, keep
+from deltagclip_cli.source.snapshot import check_copy, code_of, keep
 
 Write = Callable[..., Path]
 Install = Callable[..., Path]
@@ -110,7 +110,7 @@ def test_a_copy_tells_what_belongs_to_some_of_its_parts(
     for folder in ("outside", "src", "spec"):
         shutil.rmtree(tmp_path / folder)
     assert collect(references, copy).files == code.files
-    rest = code_without(copy.parents[1], copy.parent.name, references[:3])
+    rest = code_of(references[3:], copy.parents[1], copy.parent.name)
     assert sorted(rest.files) == [
         "@installed/lab8/__init__.py",
         "@installed/lab8/nets.py",

@@ -36,7 +36,7 @@ from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run
 from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State, lines_of
-from deltagclip_cli.spec.code import name_without
+from deltagclip_cli.spec.code import name_of_some
 from deltagclip_cli.spec.load import experiment_names
 from deltagclip_cli.spec.trial import Trial, differing_settings, told_apart_without_code
 
@@ -218,10 +218,10 @@ def _groups(trials: Mapping[Path, Trial]) -> dict[str, Group]:
 
 def _shared_code(folder: Path, trial: Trial) -> str:
     """Name the code of the model, the data and the task, not of what is compared."""
-    if trial.code is None:
+    shared = {each for part in (trial.model, trial.data, trial.task) for each in part.references}
+    if trial.code is None or not shared:
         return "none"
-    compared = [each.name for each in (trial.optimizer, trial.schedule) if each is not None]
-    return (name_without(compared, folder, trial.code) or "none")[:_DIGITS]
+    return name_of_some(shared, folder, trial.code)[:_DIGITS]
 
 
 def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]:
