@@ -97,10 +97,15 @@ def _trial(name: str, sets: Sequence[str]) -> tuple[Trial, str]:
     """Return a trial with the optimizer, and what is to be said of its options."""
     from deltagclip_cli.conformance.usual import RATE, USUAL
     from deltagclip_cli.spec.code import CodeFolder
+    from deltagclip_cli.spec.document import options_said
+    from deltagclip_cli.spec.schema import Optimizer
     from deltagclip_cli.spec.trial import Trial
 
     folder = CodeFolder(Path())
-    given = _options(sets)
+    given = options_said(sets, "check")
+    for key in (each for each in Optimizer.common() if each in given):
+        reason = "is a setting of a training, and what is tested is the optimizer alone."
+        raise SpecError(f"--set {key}=...: {key} {reason}")
     usual = {**USUAL.get(name, {}), "lr": RATE}
     chosen: dict[str, Any] = {}
     part = None
@@ -120,25 +125,6 @@ def _trial(name: str, sets: Sequence[str]) -> tuple[Trial, str]:
     words = ", ".join(f"{key}={value}" for key, value in shown.items())
     note = " (chosen here: it has no default)" if chosen else ""
     return trial, f" with {words}{note}" if words else ""
-
-
-def _options(sets: Sequence[str]) -> dict[str, Any]:
-    from deltagclip_cli.spec.document import parse_override
-    from deltagclip_cli.spec.schema import Optimizer
-
-    given: dict[str, Any] = {}
-    for text in sets:
-        override = parse_override(text)
-        if override.where[0] in Optimizer.common():
-            raise SpecError(
-                f"--set {text}: {override.where[0]} is a setting of a training, and what is tested "
-                "is the optimizer alone."
-            )
-        section = given
-        for key in override.where[:-1]:
-            section = section.setdefault(str(key), {})
-        section[str(override.where[-1])] = override.value
-    return given
 
 
 def _checked(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -202,6 +202,31 @@ def parse_override(text: str, option: str = "--set", example: str = "epochs=5") 
         raise SpecError(
             f"{option} {shown}: the value is not readable YAML: {_problem(error)}."
         ) from None
+
+
+def options_said(texts: Sequence[str], command: str) -> dict[str, Any]:
+    """Return the options of an optimizer that ``--set`` words give; dots lead into mappings.
+
+    Args:
+        command: has the name of the optimizer as its first word.
+
+    Raises:
+        SpecError: a word is no ``KEY=VALUE``, is the name, or leads below a single value.
+    """
+    options: dict[str, Any] = {}
+    for text in texts:
+        override = parse_override(text, example="weight_decay=0.1")
+        section: Any = options
+        for key in override.where[:-1]:
+            section = section.setdefault(key, {})
+            if not isinstance(section, dict):
+                raise SpecError(
+                    f"--set {override.text}: '{key}' is a single value without keys of its own."
+                )
+        section[override.where[-1]] = override.value
+    if "name" in options:
+        raise SpecError(f"--set name=...: the name is the first word: deltagclip {command} NAME.")
+    return options
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import SpecError, UsageError, compact
-from deltagclip_cli.spec.document import parse_override
+from deltagclip_cli.spec.document import options_said
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.trying.protocol import RIVALS, SPEC, UNSAID_RATE
 from deltagclip_cli.trying.tryout import Method
@@ -49,28 +49,13 @@ def read_candidate(
     """
     label = _NO_LABEL.sub("-", name.rpartition(":")[2]).strip("-").lower() or "tried"
     label = f"tried-{label}" if label in RIVALS else label
-    entered = _Entered(name, label, _options(sets), runs)
+    entered = _Entered(name, label, options_said(sets, "try"), runs)
     spec = entered.spec()
     middle = entered.middle(spec, around)
     again = [name, *(word for each in sets for word in ("--set", each)), *words]
     again += [] if around is None else ["--around", f"{around:g}"]
     method = Method(label, middle)
     return entered.spec(), Newcomer(name, again, method, entered.options, entered.remarks)
-
-
-def _options(sets: Sequence[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for text in sets:
-        override = parse_override(text, example="weight_decay=0.1")
-        section: Any = options
-        for key in override.where[:-1]:
-            section = section.setdefault(key, {})
-            if not isinstance(section, dict):
-                raise SpecError(f"--set {text}: '{key}' is a single value without keys of its own.")
-        section[override.where[-1]] = override.value
-    if "name" in options:
-        raise SpecError("--set name=...: the name is the first word: deltagclip try NAME.")
-    return options
 
 
 @dataclass

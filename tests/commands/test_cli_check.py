@@ -94,6 +94,8 @@ def test_json_has_every_test_whole(deltagclip: Invoke, asked: list[Trial]) -> No
         ("adamw --set lrr=1", "unknown option 'lrr' for adamw.\n  options: "),
         ("adamw --set lr=fast", "'lr' must be a valid number (got the text 'fast')"),
         ("delta_gclip --set gamma=-1", "'gamma' must be greater than 0 (got -1)"),
+        ("adamw --set lr=1 --set lr.x=2", "'lr' is a single value without keys of its own"),
+        ("adamw --set name=sgd", "the name is the first word: deltagclip check NAME"),
         ("adamw --set clip_grad_norm=1", "clip_grad_norm is a setting of a training"),
     ],
 )

@@ -38,11 +38,6 @@ class Division:
     named: Mapping[str, str]
     shares: Mapping[str, float]
 
-    @property
-    def has_validation(self) -> bool:
-        """True if there is a split that choices may look at."""
-        return "validation" in self.named or "validation" in self.shares
-
     def sizes(self, samples: int) -> dict[str, int]:
         """Return how many of so many samples go into each split that they are divided into.
 
