@@ -82,7 +82,7 @@ def offered(package: str, kind: str) -> list[Offer]:
     try:
         module = find_module(package)
     except LookupError as error:
-        raise UsageError(f"{error}.\n  {how_to_install(package)}.") from None
+        raise UsageError(f"{error}.\n  {how_to_install(package)}") from None
     found = list(_in_module(module, kind))
     if not found:
         word = _WORDS.get(kind, b"")

@@ -132,7 +132,7 @@ def test_other_kinds_are_looked_for_as_well(package: str) -> None:
     [
         ("madeoptin", "the package madeoptin is not installed.\n.*did you mean 'madeoptim'"),
         ("madeoptim.laterr", "no source file of madeoptim.laterr.\n.*did you mean 'later'"),
-        ("lion_pytorch", "the package lion_pytorch is not installed.\n  pip install lion-pytorch"),
+        ("lion_pytorch", "the package lion_pytorch is not installed.\n  pip install lion-pytorch$"),
         ("made-optim", "is not what Python imports.*\n  Write made_optim"),
         ("../made", "is not what Python imports.*\n  Write NAME or NAME.MODULE"),
     ],
