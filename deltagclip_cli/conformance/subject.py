@@ -333,13 +333,13 @@ def need_close(one: Tensor, other: Tensor, words: str, start: Tensor, share: flo
 def need_finite(tensors: Iterable[Tensor], words: str) -> None:
     """Raise Broken if a tensor holds what is no finite number."""
     for number, each in enumerate(tensors):
-        flat = each.detach().flatten()
-        bad = (~flat.isfinite()).nonzero().flatten()
+        row = each.detach().flatten()
+        bad = (~row.isfinite()).nonzero().flatten()
         if bad.numel():
             first = int(bad[0])
             raise Broken(
                 f"{words}: parameter {number} of shape {tuple(each.shape)} has "
-                f"{flat[first].item()} at {first} ({bad.numel()} of {flat.numel()} are not finite)"
+                f"{row[first].item()} at {first} ({bad.numel()} of {row.numel()} are not finite)"
             )
 
 

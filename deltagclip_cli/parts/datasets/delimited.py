@@ -101,7 +101,7 @@ def column_names(file: Path, form: TableFormat) -> list[str]:
             f"  Its cells are not divided by {_DELIMITERS.get(between, repr(between))}: write "
             f"delimiter: {_DELIMITERS[other]}"
         )
-    elif all(_is_number(each, form) for each in names):
+    elif all(_number(each, form) is not None for each in names):
         raise DataError(
             f"{where}: its first line has numbers alone ({shortened(', '.join(names))}), no names "
             "of columns.\n  Name them in the data: columns: [a, b, …]"
@@ -359,10 +359,6 @@ def _number(text: str, form: TableFormat) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _is_number(text: str, form: TableFormat) -> bool:
-    return _number(text, form) is not None
 
 
 def _likelier(line: str, between: str) -> str | None:
