@@ -36,7 +36,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from deltagclip_cli.core import RunFolderError, is_claimed, open_file, read_file
 from deltagclip_cli.spec.trial import Trial, differing_keys, read_trial
@@ -238,7 +238,11 @@ STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="allow", defer_build
 """How JSON is read that this program wrote: of the right types, and without what is no number."""
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
-_Passes = _Count | Annotated[float, Field(ge=0, lt=2**63)]  # over the data
+_Passes = Annotated[  # over the data
+    float,
+    Field(ge=0, lt=2**63),
+    AfterValidator(lambda number: int(number) if number.is_integer() else number),
+]
 _Number = Annotated[int, Field(ge=-(2**63), lt=2**63)] | float
 _RECORD = TypeAdapter(dict[str, _Number | None], config=STRICT)
 _MOST_BYTES_OF_A_LINE = 2**20  # of metrics.jsonl; a longer one is no record

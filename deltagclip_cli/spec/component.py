@@ -363,7 +363,7 @@ class OptionChecker:
         passed = table.positional + (0 if signature.is_class else table.arguments)
         self.holder = signature.holder if own and table.kind == "optimizer" else None
         given = {*signature.positional[: passed if own else 0]} - {self.holder}
-        if own and self.first in table.offered:
+        if own and table.positional and self.first in table.offered:
             given |= table.supplied
         options = {
             name: option

@@ -256,7 +256,7 @@ def test_a_tokenizer_of_a_model_of_ones_own_is_its_own(own: Invoke, tmp_path: Pa
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("lrr: 0.1", "unknown option 'lrr' for parts.py:Loose.\n  options: lr, schedule - did you"),
+        ("lrr: 0.1", "options: lr, schedule, groups, clip_grad_norm - did you mean 'lr'?"),
         ("other: 0.1", "no errors"),
         ("extra: {lrr: 0.1}", "no errors"),
     ],

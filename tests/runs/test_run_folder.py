@@ -113,7 +113,7 @@ WHOLE = line(1) + line(2)
         (line(1) + b"[" * 100_000 + b"\n" + line(3), [1]),
         (line(1) + b" " * 2**21 + line(2), [1]),
         (line(1) + line("2"), [1]),
-        (line(1) + line(2.0), [1]),
+        (line(1) + line(1.5), [1, 1.5]),
         (line(1) + line(True), [1]),
         (line(1) + line(None), [1]),
         (line(1) + b'{"epoch": 2, "time": 1e9}\n', [1]),
