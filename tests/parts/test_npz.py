@@ -18,6 +18,7 @@ from deltagclip_cli.parts.datasets.dataset import Dataset, channel_statistics
 DRAW = numpy.random.default_rng(0)
 VECTORS = DRAW.normal(3, 2, (8, 3))
 LABELS = numpy.array([0, 1] * 4)
+ONE_MISSING = numpy.where(numpy.arange(24).reshape(8, 3) == 16, numpy.nan, VECTORS)
 SPLITS: Any = {"test": 0.25}
 
 
@@ -166,8 +167,11 @@ def test_vectors_and_targets_may_be_standardised_by_the_training_part(tmp_path: 
         ({"x": VECTORS, "y": VECTORS[:, 0]}, {"classes": True}, "no whole numbers"),
         ({"x": VECTORS, "y": LABELS - 1}, {}, "class -1 among the targets"),
         ({"x": VECTORS[:1], "y": LABELS[:1]}, {}, "one sample cannot be divided"),
-        ({"x": VECTORS * numpy.nan, "y": LABELS}, {}, "x of train: nan at [0, 0] and 17 more such"),
-        ({"x": VECTORS, "y": VECTORS[:, 0] * numpy.inf}, {}, "y of train: inf"),
+        ({"x": VECTORS * numpy.nan, "y": LABELS}, {}, "x: nan in sample 0 (from 0) and 23 more"),
+        ({"x": ONE_MISSING, "y": LABELS}, {}, "x: nan in sample 5 (from 0).\n"),
+        ({"x": VECTORS * 1e300, "y": LABELS}, {}, "float32 ends at 3.4e+38: write standardize"),
+        ({"x": VECTORS, "y": LABELS * 10**9}, {}, "of which a network would have"),
+        ({"x": VECTORS, "y": VECTORS[:, 0] * numpy.inf}, {}, "y: inf"),
         ({}, {}, "has no arrays"),
     ],
 )  # fmt: skip

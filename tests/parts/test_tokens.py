@@ -122,6 +122,14 @@ def test_without_a_vocabulary_it_is_as_large_as_the_largest_token(tmp_path: Path
         assert load(tmp_path, **options).vocabulary == row.max() + 1
 
 
+def test_tokens_that_are_read_as_larger_numbers_than_they_are_make_no_vocabulary(
+    tmp_path: Path,
+) -> None:
+    write_binary(tmp_path)
+    with pytest.raises(DataError, match=r"more than any vocabulary has\.\n  Write dtype: uint16"):
+        load(tmp_path, path="train.bin", dtype="uint32")
+
+
 def test_a_folder_may_hold_the_files_of_splits(tmp_path: Path) -> None:
     (tmp_path / "words").mkdir()
     row = write_binary(tmp_path / "words")

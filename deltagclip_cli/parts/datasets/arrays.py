@@ -29,6 +29,7 @@ from deltagclip_cli.parts.datasets.splits import NAMES, Division, divided, insid
 _CALLED = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 _COLOURS = (1, 3, 4)  # as many channels as an image may be known by
 _LAYOUTS = ("channels_first", "channels_last")
+_MOST_CLASSES = 1_000  # where there are fewer samples than that
 _ADVICE = "Save it again with numpy.savez, from arrays of numbers."
 
 Array = NDArray[Any]
@@ -188,15 +189,17 @@ def npz(
         arrays = {split: archive.read(name) for split, name in asked.inputs.items()}
         rows = asked.divided(archive)
     file = printable(str(root / path))
+    most = float("inf") if standardize else float(np.finfo(np.float32).max)
+    for split, array in arrays.items():
+        of = f" of {split}" if len(arrays) > 1 else ""
+        _check_finite(array, f"{file}: {inputs}{of}", most)
+        _check_finite(asked.targets[split], f"{file}: {targets}{of}", most)
     made: dict[str, tuple[Array, Array]] = {}
     for split, chosen in rows.items():
         source = split if split in arrays else "train"
         read, told = _inputs(arrays[source], layout, file), asked.targets[source]
         is_all = len(chosen) == len(told)  # in their order, and need no copy
         made[split] = (read, told) if is_all else (read[chosen], told[chosen])
-    for split, pair in made.items():
-        for array, name in zip(pair, (inputs, targets), strict=True):
-            _check_finite(array, f"{file}: {name} of {split}")
     scale = 1.0
     if standardize:
         made, scale = _standardized(made, file)
@@ -349,21 +352,30 @@ def _classes(flat: Mapping[str, Array]) -> tuple[dict[str, Array], int]:
             f"data npz: class {least} among the targets.\n"
             "  Classes are numbered from 0 on; write classes: false for real numbers."
         )
-    return numbered, int(together.max(initial=0)) + 1
+    classes = int(together.max(initial=0)) + 1
+    if classes > max(_MOST_CLASSES, len(together)):
+        raise DataError(
+            f"data npz: the largest class among the targets is {classes - 1:,}, of which a network "
+            f"would have {classes:,} outputs.\n"
+            "  Number the classes from 0 on; write classes: false for real numbers."
+        )
+    return numbered, classes
 
 
-def _check_finite(array: Array, where: str) -> None:
+def _check_finite(array: Array, where: str, most: float) -> None:
+    """Refuse numbers that are none, or are larger than what they are to be computed with."""
     if array.dtype.kind != "f":
         return
-    bad = ~np.isfinite(array)
-    if bad.any():
-        place = tuple(int(each) for each in np.argwhere(bad)[0])
-        count = int(bad.sum())
-        raise DataError(
-            f"{where}: {array[place]} at {list(place)}"
-            f"{f' and {count - 1:,} more such' if count > 1 else ''}.\n"
-            "  Leave such samples out, or fill in numbers."
-        )
+    bad = ~(np.abs(array) <= most) | np.isinf(array)
+    if not bad.any():
+        return
+    place = tuple(np.argwhere(bad)[0])
+    count = int(bad.sum()) - 1
+    more = f" and {count:,} more such" if count else ""
+    found = f"{where}: {array[place]} in sample {place[0]:,} (from 0){more}"
+    if np.isfinite(array[place]):
+        raise DataError(f"{found}.\n  float32 ends at {most:.2g}: write standardize: true.")
+    raise DataError(f"{found}.\n  Leave such samples out, or fill in numbers.")
 
 
 def _standardized(

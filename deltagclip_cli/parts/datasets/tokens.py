@@ -27,6 +27,7 @@ CHARACTERS = "characters"
 _SPLITS = {"test": 0.1}
 _FORMAT = 1  # of kept files; part of their names
 _BINARY = (".bin", ".npy")
+_MOST_TOKENS = 2**20  # of a vocabulary that nobody has said; the largest have a quarter of it
 _SCANNED = 2**25  # tokens that are looked through at a time
 _SMALL_BYTES = 2**24  # of a text that is read to tell how large the data will be
 _KEPT, _RANGE = "the tokens", "the range of the tokens"
@@ -239,6 +240,12 @@ def _checked(parts: Mapping[str, _Part], vocabulary: int | None, root: Path) -> 
                 "  Correct vocabulary, or dtype if the file has another one."
             )
         largest = max(largest, most)
+    if vocabulary is None and largest >= _MOST_TOKENS:
+        raise DataError(
+            f"data tokens: the largest token is {largest:,}, more than any vocabulary has.\n"
+            "  Write dtype: uint16 if that is what the file has, or say how many tokens there are: "
+            "vocabulary: N."
+        )
     return largest + 1 if vocabulary is None else vocabulary
 
 
