@@ -174,9 +174,12 @@ class _Callee:
         """Return what is taken of a dictionary of keywords that has a name in the function."""
         assert self.function is not None
         uses = keyword_uses(self.function, keywords)
+        goes_on = bool(uses.lost or uses.unpacked or uses.handed)
         options = {
-            name: Option(UNKNOWN if default is None else default_of(default))
+            # whoever else gets the keywords need not know one that nobody wrote
+            name: Option(UNKNOWN if default is None or is_left else default_of(default))
             for name, default in uses.read.items()
+            for is_left in [goes_on and name in uses.left]
         }
         is_open = uses.lost
         positional: Sequence[str] = ()

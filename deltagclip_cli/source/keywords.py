@@ -22,12 +22,14 @@ class KeywordUses:
 
     Args:
         read: the names that are looked for in them, with their defaults.
+        left: those of them that stay in them, with no default put there.
         unpacked: calls that get them as keywords, with the names that they are given besides.
         handed: calls that get the dictionary, with its place among the arguments, or its name.
         lost: whether they go where they cannot be followed.
     """
 
     read: dict[str, ast.expr | None] = field(default_factory=dict)
+    left: set[str] = field(default_factory=set)
     unpacked: list[tuple[ast.Call, Sequence[str]]] = field(default_factory=list)
     handed: list[tuple[ast.Call, int | str]] = field(default_factory=list)
     lost: bool = False
@@ -154,7 +156,7 @@ class _Scan:
         match call.func:
             case ast.Attribute(value=value, attr=method) if self._holds(value):
                 if method in _READING and call.args:
-                    self._note(call.args[0], *call.args[1:2])
+                    self._note(call.args[0], *call.args[1:2], is_left=method == "get")
                 elif method not in ("keys", "update", "copy"):
                     self.uses.lost = True
                 for each in (*call.args[1:], *call.keywords):
@@ -186,7 +188,11 @@ class _Scan:
         elif place is not None:
             self.uses.handed.append((call, place))
 
-    def _note(self, key: ast.expr, default: ast.expr | None = None) -> None:
+    def _note(
+        self, key: ast.expr, default: ast.expr | None = None, *, is_left: bool = False
+    ) -> None:
         """Take note of a name that is looked for."""
         if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            if is_left and key.value not in self.uses.read:
+                self.uses.left.add(key.value)
             self.uses.read.setdefault(key.value, default)

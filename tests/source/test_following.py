@@ -261,6 +261,23 @@ def test_what_goes_through_keywords_has_a_type_and_no_default(read: Read) -> Non
     assert found["a"].annotation is int
 
 
+@pytest.mark.parametrize(
+    ("body", "default"),
+    [
+        ("target(**k); return k.get('d', 5)", UNKNOWN),
+        ("known = k.get('d', 5); return target(**k)", UNKNOWN),
+        ("known = k.pop('d', 5); return target(**k)", 5),
+        ("known = k.setdefault('d', 5); return target(**k)", 5),
+        ("return k.get('d', 5)", 5),
+    ],
+)
+def test_a_default_is_not_handed_on_with_keywords_that_nobody_wrote(
+    read: Read, body: str, default: Any
+) -> None:
+    text = f"def target(a): ...\ndef part(**k): {body}"
+    assert read({"net": text}).options["d"].default == default
+
+
 TYPES: list[tuple[str, list[Any], list[Any]]] = [
     ("Pair = tuple[float, float]\ndef part(a: Pair): ...", [[0.5, 1]], [[0.5], "x"]),
     ("from helper import Pair\ndef part(a: Pair): ...", [[0.5, 1]], [[0.5], "x"]),
