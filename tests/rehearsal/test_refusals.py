@@ -9,7 +9,7 @@ import pytest
 from tiny_spec import TINY, write_spec
 
 from deltagclip_cli.core import SpecError
-from deltagclip_cli.launch.rehearsal import Stage, check_parts
+from deltagclip_cli.launch.rehearsal import Stage, check_parts, words_of
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import expand
 
@@ -210,3 +210,13 @@ def test_an_own_optimizer_is_tried_with_all_the_steps_that_the_data_have(tmp_pat
     warm_up = "schedule={name: cosine, unit: step, warmup: %d}"
     assert faults(tmp_path, *own, warm_up % 100) == []
     assert len(faults(tmp_path, *own, warm_up % 1000)) == 1
+
+
+def test_an_error_without_words_is_told_with_what_raised_it() -> None:
+    def step() -> None:
+        raise NotImplementedError
+
+    with pytest.raises(NotImplementedError) as caught:
+        step()
+    assert words_of(caught.value).startswith("NotImplementedError in ")
+    assert words_of(caught.value).endswith("step")

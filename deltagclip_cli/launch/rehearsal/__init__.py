@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -350,7 +351,13 @@ def refused_by(error: BaseException, part: str, trial: Trial, attempt: Attempt) 
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an error says, and its name where that is needed to understand it."""
+    """Return what an error says, and its name where that is needed to understand it.
+
+    One without words is told with the function that raised it.
+    """
     words = str(error).strip().rstrip(".")
+    if not words and error.__traceback__ is not None:
+        *_, (frame, _) = walk_tb(error.__traceback__)
+        return f"{type(error).__name__} in {frame.f_code.co_qualname}"
     expected = isinstance(error, (ValueError, RuntimeError)) and words
     return words if expected else f"{type(error).__name__}: {words}"
