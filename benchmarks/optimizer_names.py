@@ -83,7 +83,9 @@ WORDS = {
     "pytorch_optimizer:GSAM": "takes the object of a schedule, which YAML cannot write",
     "pytorch_optimizer:DeMo": "needs several processes",
     "pytorch_optimizer:DistributedMuon": "needs several processes",
-    "pytorch_optimizer:SafeFP16Optimizer": "has no `param_groups`, which a schedule needs",
+    "pytorch_optimizer:SafeFP16Optimizer": (
+        "scales the loss in a `backward` of its own, and has no `param_groups`"
+    ),
     "pytorch_optimizer:LOMO": "steps within `backward()`: it has no `step`",
 }
 

@@ -28,8 +28,8 @@ from deltagclip_cli.conformance.subject import (
     weights_of,
 )
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.training.continuation import check_continuation
-from deltagclip_cli.training.stepping import Stepper, check_state, leaves
+from deltagclip_cli.training.continuation import check_continuation, check_state, leaves
+from deltagclip_cli.training.stepping import Stepper
 
 GROUP = "State"
 
@@ -74,7 +74,9 @@ def resume(subject: Subject) -> None:
     evaluate = evaluating(network, 0)
     try:
         steps = 3 + subject.idle
-        check_continuation("it", network, lambda: subject.make(network).optimizer, evaluate, steps)
+        check_continuation(
+            "it", network, lambda: Stepper(subject.make(network).optimizer), evaluate, steps
+        )
     except UsageError as error:
         raise Broken(str(error)) from None
 

@@ -16,7 +16,8 @@ from torch.optim import Optimizer
 
 from deltagclip_cli.conformance.conformance_test import Broken, InapplicableError, raised_by
 from deltagclip_cli.parts.making import make
-from deltagclip_cli.training.stepping import Stepper, leaves, make_optimizer
+from deltagclip_cli.training.continuation import leaves
+from deltagclip_cli.training.stepping import Stepper, make_optimizer
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial

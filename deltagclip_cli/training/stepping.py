@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import Enum
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from deltagclip_cli.core import UsageError, listed, nearest
 from deltagclip_cli.parts.making import make, make_inner, wrong_kind
 from deltagclip_cli.parts.schedules import build_schedule
+from deltagclip_cli.training.continuation import leaves, load_plain, plain_state
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Optimizer as OptimizerPart
@@ -63,8 +62,9 @@ def make_optimizer(
         usual[holder] = make_inner(part, holder, inner, parameters, supplied)
     optimizer = make(part.model_copy(update={"options": usual}), *positional, supplied=supplied)
     needed = ("step", "zero_grad", "state_dict", "load_state_dict", "param_groups")
-    if isinstance(optimizer, type) or not all(hasattr(optimizer, name) for name in needed):
-        hint = f"Anything with {listed(needed)} will do"
+    lacking = [name for name in needed if not hasattr(optimizer, name)]
+    if isinstance(optimizer, type) or lacking:
+        hint = f"That has no {listed(lacking)}" if lacking else "Let it make one of that class"
         raise wrong_kind(part, optimizer, "a torch.optim.Optimizer", hint)
     _check_groups(part, optimizer)
     given = {id(each) for group in optimizer.param_groups for each in group["params"]}
@@ -286,7 +286,7 @@ class Stepper:
 
         The state of many leaves theirs out.
         """
-        state: dict[str, Any] = {"optimizer": _in_plain_words(self.optimizer.state_dict())}
+        state: dict[str, Any] = {"optimizer": plain_state(self.optimizer)}
         if generators := dict(_generators(self.optimizer)):
             state["generators"] = {k: each.get_state() for k, each in generators.items()}
         if inner := dict(_inner(self.optimizer)):
@@ -298,7 +298,7 @@ class Stepper:
                     if isinstance(leaf, Tensor) and not place.startswith("the keys")
                 ]
                 if any(id(leaf) not in kept for leaf in tensors):
-                    state.setdefault("inner", {})[name] = each.state_dict()
+                    state.setdefault("inner", {})[name] = plain_state(each)
         if self.needs_closure:
             state["needs_closure"] = True
         return state
@@ -313,11 +313,11 @@ class Stepper:
             for other, outer in enumerate(self.optimizer.param_groups)
             if group is outer
         ]
-        _load(self.optimizer, state["optimizer"])
+        load_plain(self.optimizer, state["optimizer"])
         for name, generator in _generators(self.optimizer):
             generator.set_state(state["generators"][name])
         for name, of_inner in state.get("inner", {}).items():
-            _load(inner[name], of_inner)
+            load_plain(inner[name], of_inner)
         for each, number, other in shared:
             each.param_groups[number] = self.optimizer.param_groups[other]
         self.needs_closure = state.get("needs_closure", self.needs_closure)
@@ -364,33 +364,6 @@ def _generators(optimizer: Any) -> Iterator[tuple[str, torch.Generator]]:
             yield name, value
 
 
-def _in_plain_words(state: Any) -> Any:
-    """Return a state with what members of enumerations stand for, in its groups, in their place."""
-    if not isinstance(state, dict) or "param_groups" not in state:
-        return state
-    groups = [
-        {name: value.value if isinstance(value, Enum) else value for name, value in group.items()}
-        for group in state["param_groups"]
-    ]
-    return {**state, "param_groups": groups}
-
-
-def _load(optimizer: Optimizer, state: Any) -> None:
-    """Load the state of an optimizer, in which torch gives numbers the precision of the weights."""
-    kinds = [
-        {k: type(value) for k, value in group.items() if isinstance(value, Enum)}
-        for group in optimizer.param_groups
-    ]
-    optimizer.load_state_dict(state)
-    for group, of_group in zip(optimizer.param_groups, kinds, strict=True):
-        group.update({name: kind(group[name]) for name, kind in of_group.items()})
-    given = dict(leaves(state))
-    for place, leaf in leaves(optimizer.state_dict()):
-        exact = given.get(place)
-        if isinstance(leaf, Tensor) and isinstance(exact, Tensor) and leaf.dtype != exact.dtype:
-            leaf.data = exact.to(leaf.device)
-
-
 def _copy(gradient: Tensor | None) -> Tensor | None:
     return None if gradient is None else gradient.clone()
 
@@ -430,47 +403,3 @@ def renewed_statistics(model: nn.Module, apply: Callable[[], None]) -> Iterator[
     with torch.no_grad():
         for buffers, name, buffer, value in kept:
             buffers[name] = buffer.copy_(value)
-
-
-def check_state(part: str, state: Any) -> None:
-    """Refuse what a part keeps in its ``state_dict`` if no checkpoint can hold it.
-
-    Args:
-        part: what it is called in the message.
-    """
-    known = {Tensor, nn.Parameter, bool, int, float, str, type(None)}
-    for place, value in leaves(state, "state_dict()"):
-        if type(value) in known:
-            continue
-        try:
-            reloaded(value)
-        except Exception:
-            raise UsageError(
-                f"{part} keeps a {type(value).__qualname__} in {place}, which no checkpoint can "
-                "hold: those are loaded without running any code.\n"
-                "  Let its state_dict have tensors, numbers, words, and lists and dictionaries of "
-                "them only."
-            ) from None
-        known.add(type(value))
-
-
-def reloaded(value: Any) -> Any:
-    """Return a value as it comes back from a checkpoint."""
-    file = io.BytesIO()
-    torch.save(value, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all that dictionaries, lists and tuples hold, their keys too, each with its place."""
-    if isinstance(value, Mapping) and type(value).__module__ in ("builtins", "collections"):
-        yield place, type(value)()
-        for key, each in value.items():
-            yield f"the keys of {place}", key
-            yield from leaves(each, f"{place}[{key!r}]")
-    elif type(value) in (list, tuple):
-        for number, each in enumerate(value):
-            yield from leaves(each, f"{place}[{number}]")
-    else:
-        yield place, value

@@ -27,13 +27,9 @@ from deltagclip_cli.training.chance import (
     seed_streams,
     streams_kept,
 )
+from deltagclip_cli.training.continuation import check_state
 from deltagclip_cli.training.meter import AveragedWeights, Meter, RegimeCounter, fractions, observer
-from deltagclip_cli.training.stepping import (
-    STATISTICS_BATCHES,
-    Stepper,
-    check_state,
-    renewed_statistics,
-)
+from deltagclip_cli.training.stepping import STATISTICS_BATCHES, Stepper, renewed_statistics
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.tasks import Loss

@@ -1,7 +1,8 @@
 """Optimizers as people write them: ordinary PyTorch, each with a habit of its own."""
 
 import random
-from enum import IntEnum
+from collections import deque
+from enum import Enum, IntEnum
 
 import torch
 from torch import nn
@@ -224,8 +225,61 @@ def of_matrices(params, lr=0.1):
     return SGD([p for p in params if p.ndim > 1], lr=lr)
 
 
+class Delayed(SGD):
+    """It steps with the mean of the last three gradients, which it has in a queue."""
+
+    def __init__(self, params, lr=0.1):
+        super().__init__(params, lr=lr)
+
+    def kept(self, p):
+        return self.state[p].setdefault("queue", deque(maxlen=3))
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            queue = self.kept(p)
+            queue.append(p.grad.clone())
+            p.grad = sum(queue) / len(queue)
+        super().step()
+
+
+class Kind(Enum):
+    """Of a memory."""
+
+    SHORT = 3
+
+
+class Memory:
+    """Gradients, in an object."""
+
+    def __init__(self, kind):
+        self.kind, self.inner = kind, None
+        self.gradients = deque(maxlen=kind.value)
+
+    def __len__(self):
+        return len(self.gradients)
+
+    def append(self, gradient):
+        self.gradients.append(gradient.double())
+
+    def __getitem__(self, place):
+        return self.gradients[place].float()
+
+
+class Remembering(Delayed):
+    """It has them in an object."""
+
+    def kept(self, p):
+        if "memory" not in self.state[p]:
+            self.state[p]["memory"] = [Memory(Kind.SHORT)]
+            self.state[p]["memory"][0].inner = Memory(Kind.SHORT)
+        return self.state[p]["memory"][0]
+
+
 class Memo:
-    """Something that only this file knows."""
+    """Something that is more than its attributes."""
+
+    __slots__ = ("numbers",)
 
 
 class Unloadable(SGD):
@@ -243,6 +297,15 @@ class Unloadable(SGD):
 def nothing(params, lr=0.1):
     """It forgets to return the optimizer."""
     SGD(params, lr=lr)
+
+
+class Ungrouped:
+    """It has all that an optimizer has but for groups."""
+
+    step = zero_grad = state_dict = load_state_dict = None
+
+    def __init__(self, params, lr=0.1):
+        self.params = params
 
 
 def a_class(params, lr=0.1):

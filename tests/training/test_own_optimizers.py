@@ -23,7 +23,7 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble
-from deltagclip_cli.training.continuation import check_continuation
+from deltagclip_cli.training.continuation import check_continuation, reloaded
 from deltagclip_cli.training.stepping import Stepper
 from deltagclip_cli.training.trainer import Ending, Trainer
 
@@ -54,6 +54,7 @@ WORKING = {
     "no base class": "Wrapped",
     "gradients of gradients, and chance of its own": "SecondOrder",
     "a member of an enumeration in its groups": "InWords",
+    "a queue in its state": "Delayed",
 }
 
 
@@ -248,6 +249,7 @@ REFUSED = {
         r"would train them.\n  Give them to it, or set their requires_grad to False where ",
     ),
     "nothing": ("nothing", r":nothing' made nothing, where a torch.optim.Optimizer is needed.\n"),
+    "no groups": ("Ungrouped", r"type Ungrouped, where .* is needed.\n  That has no param_groups."),
     "a class": ("a_class", "made an object of type type, where"),
     "an error": (
         "without_key",
@@ -289,14 +291,18 @@ def check(optimizer: Any) -> None:
         loss.backward()
         return loss
 
-    def make() -> Any:
-        return optimizer(network.parameters(), lr=0.01)
+    def make() -> Stepper:
+        return Stepper(optimizer(network.parameters(), lr=0.01))
 
     check_continuation("optimizer 'mine'", network, make, evaluate)
 
 
 @pytest.mark.parametrize(
-    "optimizer", [own.ScheduleFree, own.WrappingSharpnessAware, own.Both, own.Chancy, own.Deaf]
+    "optimizer",
+    [
+        *(own.ScheduleFree, own.WrappingSharpnessAware, own.Both, own.Chancy, own.Deaf),
+        *(own.Delayed, own.Remembering),
+    ],
 )
 def test_an_optimizer_that_goes_on_where_it_was_is_accepted(optimizer: Any) -> None:
     check(optimizer)
@@ -306,3 +312,33 @@ def test_an_optimizer_that_forgets_its_steps_is_refused() -> None:
     words = r"^optimizer 'mine' does not go on where it was: .*\n  Keep it in self.state or in self"
     with pytest.raises(UsageError, match=words):
         check(own.Counting)
+
+
+def test_queues_and_objects_come_back_from_a_checkpoint_as_they_were() -> None:
+    def begun() -> tuple[torch.nn.Parameter, Stepper]:
+        weight = torch.nn.Parameter(torch.ones(2))
+        return weight, Stepper(own.Remembering([weight]))
+
+    weight, stepper = begun()
+    for number in range(4):
+        weight.grad = torch.full((2,), float(number))
+        stepper.optimizer.step()
+    state = reloaded(stepper.state_dict())
+    other, again = begun()
+    again.load_state_dict(state)
+    (memory,) = again.optimizer.state[other]["memory"]
+    assert (type(memory), memory.kind) == (own.Memory, own.Kind.SHORT)
+    assert memory.gradients.maxlen == 3
+    assert [each.tolist() for each in memory.gradients] == [[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]
+    assert memory.gradients[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", [".subprocess:Popen", ":Gone", ":__name__", ":random.Random"])
+def test_a_checkpoint_makes_objects_of_the_package_of_its_optimizer_alone(name: str) -> None:
+    stepper = Stepper(own.Delayed([torch.nn.Parameter(torch.ones(2))]))
+    state = stepper.state_dict()
+    state["optimizer"]["state"][0] = {"memo": {"stands for": name, "holds": {}}}
+    with pytest.raises(
+        UsageError, match=f"own_optimizers{name} in it, which optimizer Delayed does not have."
+    ):
+        stepper.load_state_dict(state)

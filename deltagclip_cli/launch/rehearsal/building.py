@@ -423,10 +423,12 @@ class OwnCode:
             return loss
 
         steps = -(-samples.batches // (trial.accumulate or 1))
-        make = partial(make_optimizer, trial, network, steps, rate)
-        part = f"optimizer '{trial.optimizer.name}'"
-        most_norm = trial.optimizer.clip_grad_norm
-        check_continuation(part, network, make, evaluate, most_norm=most_norm)
+
+        def make() -> Stepper:
+            optimizer = make_optimizer(trial, network, steps, rate)
+            return Stepper(optimizer, trial.optimizer.clip_grad_norm)
+
+        check_continuation(f"optimizer '{trial.optimizer.name}'", network, make, evaluate)
 
 
 def _steps(found: list[Refused], trial: Trial, batches: int) -> int:
