@@ -25,6 +25,11 @@ def die(trials: Sequence[Trial], stage: Stage, folder: Path, trial: Any) -> None
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def leave(trials: Sequence[Trial], stage: Stage, folder: Path, trial: Any) -> None:
+    trial.value = 1
+    os._exit(0)
+
+
 def hang(trials: Sequence[Trial], stage: Stage, folder: Path, trial: Any) -> None:
     trial.value = 1
     time.sleep(60)
@@ -38,7 +43,11 @@ def check_tiny(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("end", "patience", "words"),
-    [(die, 60.0, "was killed"), (hang, 1.0, "was not done within 1 s")],
+    [
+        (die, 60.0, "was killed, or ended itself"),
+        (leave, 60.0, "was killed, or ended itself"),
+        (hang, 1.0, "was not done within 1 s"),
+    ],
 )
 def test_a_process_that_builds_nothing_is_told_of_with_the_trial(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Any, patience: float, words: str

@@ -94,7 +94,7 @@ def _faults_apart(
     try:
         found = call(_rehearse_apart, trials, stage, data_dir, clock.trial, should_stop=clock)
     except KilledError:
-        end = "was killed"
+        end = "was killed, or ended itself"
     if clock.has_expired:
         end = f"was not done within {clock.patience:.0f} s"
     if not end:
@@ -103,7 +103,8 @@ def _faults_apart(
     keys = ("optimizers", trial.label)
     place = spec.place(trial.experiment, *keys)
     words = f"{place}: {' › '.join([trial.experiment, *keys])}: the process that built the parts of"
-    hint = "Look for a number of the model or the data that is too large."
+    hint = "Look for a number of the model or the data that is too large"
+    hint += ", or code of your own that ends or stops it." if has_own else "."
     return {place: f"{words} this trial {end}.\n  {hint}"}
 
 
