@@ -227,7 +227,7 @@ def test_sizes_are_known_before_anything_is_trained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "options", "why"),
     [
-        (TABLE, {"target": "Y"}, "no column 'Y', which is in target - did you mean 'y'?"),
+        (TABLE, {"target": "Y"}, "no column 'Y', which is in target - did you mean 'y'?\n"),
         (TABLE, {"inputs": ["a", "z"]}, "Its columns: a, b, colour, y"),
         (TABLE, {"inputs": ["a", "y"]}, "'y' is a target and among the inputs"),
         (TABLE, {"inputs": ["colour"]}, "row 1, column 'colour': 'red' is no number (and in 3"),

@@ -111,7 +111,7 @@ def test_the_outline_tells_how_many_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("review,mod\na,b", r"has no column 'mood', which is in label - did you mean 'mod'\?"),
+        ("review,mod\na,b", r"has no column 'mood', which is in label - did you mean 'mod'\?\n"),
         ("review,mood\nfine,a\n,b", r"reviews\.csv:3: there is no text"),
         ("review,mood\nfine,a\nbad, ", r"reviews\.csv:3: ' ' is no label"),
         ("review,mood\nfine,a\ntoo,many,cells", r"reviews\.csv:3: has 3 cells, where there are 2"),
@@ -136,6 +136,7 @@ def test_what_is_wrong_with_a_table_is_said_with_its_line(
         ('{"review": "a"}', "has no 'mood', which is in label"),
         ('{"review": "a", "mood": 1}\n{"review"', r"reviews\.jsonl:2: is no JSON"),
         ('{"review": 3, "mood": 1}', "3 is no text"),
+        ('{"review": "a", "mood": NaN}', "jsonl:1: nan is no label"),
         ("[]", "is no mapping"),
     ],
 )

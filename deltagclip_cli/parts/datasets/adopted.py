@@ -78,7 +78,7 @@ def _by_name(made: object, where: str) -> dict[str, Any]:
             fault = f"has {unknown[0]!r}" if unknown else f"has no {missing[0]!r}"
             raise DataError(
                 f"{where}: the mapping that it returns {fault}"
-                f"{nearest(str(unknown[0]), _KEYS) if unknown else ''}.\n"
+                f"{(unknown and nearest(str(unknown[0]), _KEYS)) or '.'}\n"
                 f"  It may have {', '.join(_KEYS)}; the first two it must have."
             )
         return {

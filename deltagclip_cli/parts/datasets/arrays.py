@@ -67,7 +67,7 @@ class _Archive:
             there = [f"{each} {self.header(each).shape}" for each in self._members]
             raise DataError(
                 f"{printable(str(self._file))}: has no array {name!r}"
-                f"{nearest(name, self._members)}.\n"
+                f"{nearest(name, self._members) or '.'}\n"
                 f"  It has {shortened(', '.join(there), 400)}: name them in inputs and targets."
             )
         member = self._members[name]

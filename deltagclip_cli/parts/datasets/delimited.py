@@ -374,7 +374,7 @@ def check_columns(wanted: Sequence[str], there: Sequence[str], option: str, file
         if name not in there:
             raise DataError(
                 f"{printable(str(file))}: has no column {name!r}, which is in {option}"
-                f"{nearest(name, there)}.\n"
+                f"{nearest(name, there) or '.'}\n"
                 f"  Its columns: {shortened(', '.join(there), 400)}"
             )
 

@@ -129,7 +129,7 @@ def _numbered(split: str, found: Sequence[LabelledText], names: Sequence[str]) -
         if each.label not in numbers:
             raise DataError(
                 f"{each.place}: label {each.label!r} of {split} is none that is trained on"
-                f"{nearest(each.label, names)}.\n"
+                f"{nearest(each.label, names) or '.'}\n"
                 f"  There are {listed([repr(name) for name in names])}: correct it, or train on "
                 "texts with it."
             )
@@ -159,7 +159,12 @@ def _read(file: Path, text: str, label: str) -> Iterator[LabelledText]:
             if not isinstance(words, str) or not words.strip():
                 what = "there is no text" if words in ("", None) else f"{words!r} is no text"
                 raise DataError(f"{place}: {what}.\n  Correct it, or take it out.")
-            if name is None or isinstance(name, (dict, list)) or not str(name).strip():
+            if (
+                name is None
+                or isinstance(name, (dict, list))
+                or not str(name).strip()
+                or name != name
+            ):
                 what = "there is no label" if name in ("", None) else f"{name!r} is no label"
                 raise DataError(f"{place}: {what}.\n  Write a word or a number, or take it out.")
             yield LabelledText(words, str(name).strip(), place)
@@ -212,7 +217,8 @@ def _of_lines(file: Path, text: str, label: str) -> Iterator[tuple[str, Any, Any
             for key, option in ((text, "text"), (label, "label")):
                 if key not in row:
                     raise DataError(
-                        f"{place}: has no {key!r}, which is in {option}{nearest(key, [*row])}.\n"
+                        f"{place}: has no {key!r}, which is in {option}"
+                        f"{nearest(key, [*row]) or '.'}\n"
                         f"  It has {', '.join(map(str, row))}."
                     )
             yield place, row[text], row[label]

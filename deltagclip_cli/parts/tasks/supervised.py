@@ -118,7 +118,7 @@ class Measure:
         if name not in LOSSES:
             raise UsageError(
                 f"{self._said}: torch.nn.functional has no such loss"
-                f"{nearest(name, [*LOSSES, 'accuracy'])}.\n"
+                f"{nearest(name, [*LOSSES, 'accuracy']) or '.'}\n"
                 f"  There are {', '.join(LOSSES)}; one of your own is FILE.py:NAME."
             )
         return partial(getattr(functional, name), **options)
