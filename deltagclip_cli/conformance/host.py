@@ -24,6 +24,7 @@ from deltagclip_cli.core import DeltaGClipError, TrialError, UsageError, nearest
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
 
+_IMPORT_SECONDS = 60
 _FEW_SECONDS = 3.0  # for a test, once several have not ended
 _SEVERAL = 2
 _LOADED = [  # which the first step, or the first test that needs it, would load in each process
@@ -73,8 +74,11 @@ def examine(
 
 def _ended(host: SpawnProcess) -> str:
     host.join()
+    end = _end(host.exitcode)
+    if host.exitcode == -signal.SIGALRM:
+        end = f"was not done after {_IMPORT_SECONDS} seconds"
     return (
-        f"the process that imports the optimizer {_end(host.exitcode)}.\n"
+        f"the process that imports the optimizer {end}.\n"
         "  Import it in a Python of its own to see why."
     )
 
@@ -102,7 +106,10 @@ def _host(trial: Trial, names: Sequence[str], patience: float | None, answers: C
 
     torch.set_num_threads(1)
     before = global_state()
-    if message := _unknown(names, [test.name for test in TESTS]) or _refusal_of_import(trial):
+    signal.alarm(_IMPORT_SECONDS)
+    message = _unknown(names, [test.name for test in TESTS]) or _refusal_of_import(trial)
+    signal.alarm(0)
+    if message:
         answers.send(message)
         return
     chosen = [test for test in TESTS if not names or test.name in (TESTS[0].name, *names)]

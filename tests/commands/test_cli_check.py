@@ -144,6 +144,17 @@ def test_two_processes_that_drift_apart_are_found(name: str, test: str) -> None:
 
 
 @pytest.mark.slow
+def test_a_file_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hangs.py").write_text(f"import time\ntime.sleep(600)\n{OWN['needs.py']}")
+    with open(tmp_path / "sitecustomize.py", "w") as file:
+        file.write("import deltagclip_cli.conformance.host as host\nhost._IMPORT_SECONDS = 1\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    done = check(tmp_path, "hangs.py:Needs", "--set", "lr=0.1", "--set", "rho=1.0")
+    assert done.returncode == 1
+    assert "imports the optimizer was not done after 1 seconds" in done.stderr
+
+
+@pytest.mark.slow
 def test_an_optimizer_that_cannot_be_imported(tmp_path: Path) -> None:
     for name, text in OWN.items():
         (tmp_path / name).write_text(text)

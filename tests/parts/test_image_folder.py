@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import resource
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -457,8 +458,20 @@ def test_a_folder_of_classes_is_divided_by_shares(root: Path) -> None:
     assert all(each.test.targets.tolist() == [0, 1] for each in draws)
     assert torch.equal(draws[0].test.inputs, draws[1].test.inputs)
     assert any(not torch.equal(draws[0].test.inputs, each.test.inputs) for each in draws[2:])
-    with pytest.raises(DataError, match=r"if it is a split, name it: splits: \{test: test\}"):
+    with pytest.raises(DataError, match=r"to train with: splits: \{train: test, test: 0\.2\}"):
         image_folder(root, None, path="set", splits={"validation": 0.1, "test": 0.2})
+
+
+def test_what_a_network_learns_from_is_not_what_it_is_tested_on(root: Path) -> None:
+    with pytest.raises(DataError, match="splits names 'train' twice"):
+        image_folder(root, None, path="set", splits={"test": "train"})
+
+
+def test_one_class_is_nothing_to_tell_apart(root: Path) -> None:
+    for split in ("train", "test"):
+        shutil.rmtree(root / "set" / split / sorted(os.listdir(root / "set" / split))[0])
+    with pytest.raises(DataError, match="is the only class"):
+        image_folder(root, None, path="set")
 
 
 def test_the_splits_are_known_from_the_listing(root: Path) -> None:

@@ -170,10 +170,11 @@ def _listing(
     channels: int | None = None,
 ) -> Listing:
     folder, colours = inside(root, path, *_WORDS), channels or 3
-    division = divided(splits or {"train": "train", "test": "test"}, "image_folder")
-    named = dict(division.named)
-    if named:
-        named = {"train": "train", **named}
+    wanted = splits or {"train": "train", "test": "test"}
+    if any(isinstance(each, str) and each for each in wanted.values()):
+        wanted = {"train": "train", **wanted}
+    division = divided(wanted, "image_folder")
+    named = division.named
     for name in named.values():
         inside(folder, name, *_WORDS)
     classes = _classes(folder, named.get("train", ""))
@@ -192,6 +193,11 @@ def _listing(
         labels = torch.tensor([file.label for file in pool])
         drawn = division.drawn(len(pool), data_seed or 0, labels)
         files |= {split: [pool[n] for n in rows.tolist()] for split, rows in drawn.items()}
+    if len(classes) < 2:
+        raise DataError(
+            f"{_shown(folder)}: {printable(classes[0])} is the only class.\n"
+            "  There is nothing to tell apart: add a folder of another one."
+        )
     order: Sequence[str] = ("train", "test", "validation")
     ordered = {split: files[split] for split in order if split in files}
     mark = ""
@@ -250,8 +256,8 @@ def _scan(folder: Path, split: str, classes: Sequence[str]) -> list[ImageFile]:
                 + (
                     "  Remove the folder from each split, or put images there."
                     if split
-                    else "  Remove the folder, or put images there; if it is a split, name it: "
-                    f"splits: {{test: {printable(name)}}}"
+                    else "  Remove the folder, or put images there; if the classes are in it, name "
+                    f"it as the part to train with: splits: {{train: {printable(name)}, test: 0.2}}"
                 )
             )
         for image in images:
