@@ -39,6 +39,7 @@ def results_of(script: ModuleType, output: Path, *words: str) -> tuple[int, dict
     return int(ended.value.code or 0), json.loads((output / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_part_that_hangs_is_ended_and_keeps_what_it_recorded(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_for_every_verdict_there_is_an_optimizer_that_is_broken_so() -> None:
         assert test.claim.endswith(".") and test.harm.endswith("."), test.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRIED_HERE)
 def test_what_is_broken_is_found(name: str) -> None:
     subject = Subject(trial_of(f"broken.py:{broken.CAUGHT[name].__name__}"))

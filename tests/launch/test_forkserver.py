@@ -83,6 +83,7 @@ def test_a_call_may_have_processes_of_its_own_as_those_that_fetch_data_are(tmp_p
         assert parent.wait(60) == 0, parent.stderr.read() if parent.stderr else ""
 
 
+@pytest.mark.slow
 def test_a_process_that_will_not_stop_ends_soon_after_its_parent(tmp_path: Path) -> None:
     place = Place(tmp_path)
     with start(place, STUBBORN) as parent:

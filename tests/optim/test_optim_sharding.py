@@ -13,10 +13,13 @@ import sharded_worker
 import torch
 from sharded_worker import KINDS, SCOPES, WORLD, make_model, make_optimizer, train
 
-pytestmark = pytest.mark.skipif(
-    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
-    reason="torch was built without gloo",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+        reason="torch was built without gloo",
+    ),
+]
 
 
 if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 7):

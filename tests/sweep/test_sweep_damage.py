@@ -23,6 +23,7 @@ from sweep_cases import (
 from deltagclip_cli.runs.folder import RunFolder
 
 
+@pytest.mark.slow
 def test_damaged_files_are_made_again_and_a_torn_trial_is_named(
     place: Place, undisturbed: Place
 ) -> None:

@@ -29,6 +29,7 @@ def inline(place: Place) -> Iterator[Sweep]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_trials_in_one_process_have_the_numbers_of_those_in_workers(
     inline: Sweep, place: Place, undisturbed: Place
 ) -> None:
