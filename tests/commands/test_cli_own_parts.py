@@ -181,6 +181,7 @@ READERS = [
 ]
 
 
+@pytest.mark.usefixtures("fake_slurm")  # a real one that is down is waited for
 @pytest.mark.parametrize("words", READERS)
 def test_readers_run_no_code_of_parts(own: Invoke, tmp_path: Path, words: str) -> None:
     own("sweep", "own", "--launcher", "inline", "--quiet", "--seed", "0")
