@@ -24,7 +24,7 @@ LIMITS = {
     "docstrings that begin with What, How, ...": 0,
     "function lines, median": 7,
     "function lines, 95 %": 27,  # steps that are taken once stand where they are taken
-    "train: files": 48,  # with the rehearsal, and what a checkpoint keeps of any optimizer
+    "train: files": 49,  # with the rehearsal, what a checkpoint keeps, and how a step is made
     "train: frames": 17,
 }
 EXECUTED = [label for label in LIMITS if ": " in label]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from deltagclip_cli.core import RunFolderError, derive_seed
-from deltagclip_cli.parts.nested import Tree, samples_in
 from deltagclip_cli.parts.tasks import with_derived
 from deltagclip_cli.training.chance import (
     other_streams,
@@ -29,16 +28,13 @@ from deltagclip_cli.training.chance import (
 )
 from deltagclip_cli.training.continuation import check_state
 from deltagclip_cli.training.meter import AveragedWeights, Meter, RegimeCounter, fractions, observer
+from deltagclip_cli.training.program import Eager, ProgramMaker, StepBatches
 from deltagclip_cli.training.stepping import STATISTICS_BATCHES, Stepper, renewed_statistics
 
 if TYPE_CHECKING:
-    from deltagclip_cli.parts.tasks import Loss
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
     from deltagclip_cli.training.sinks import Recording
-
-Values = dict[str, Tensor]
-StepBatches = Sequence[tuple[Tree, Tree]]
 
 
 class Ending(StrEnum):
@@ -62,16 +58,22 @@ class Trainer:
     """Trains the parts of a trial from wherever the last checkpoint left it.
 
     Where ``should_stop``, asked after every step, says yes, a checkpoint is written and
-    :meth:`train` returns.
+    :meth:`train` returns. What ``make_program`` returns carries out each step.
     """
 
     def __init__(
-        self, trial: Trial, parts: Parts, recording: Recording, should_stop: Callable[[], bool]
+        self,
+        trial: Trial,
+        parts: Parts,
+        recording: Recording,
+        should_stop: Callable[[], bool],
+        make_program: ProgramMaker = Eager,
     ) -> None:
         self.trial, self.parts = trial, parts
         self.recording, self.should_stop = recording, should_stop
         self.stepper = Stepper(parts.optimizer, trial.optimizer.clip_grad_norm)
         self.observer = observer(parts.optimizer, is_clipped=self.stepper.most_norm is not None)
+        self.program = make_program(trial, parts, self.stepper, self.observer)
         self.stepper.train()
         ema, model = trial.ema, parts.model
         self.average = None if ema is None else AveragedWeights(model, ema)
@@ -127,7 +129,7 @@ class Trainer:
         """Make the steps of the round that are still to do; False if asked to stop among them."""
         self.parts.model.train()
         while True:
-            sums, observed = self._step(self._next_batches())
+            sums, observed = self.program.step(self._next_batches(), self._in_round)
             if self.average is not None:
                 self.average.update(self.parts.model, is_first=self.step == 0)
             self.meter.add(sums, observed)
@@ -173,54 +175,6 @@ class Trainer:
         generator.manual_seed(derive_seed(self.trial.seed, "order", number))
         return torch.randperm(self.parts.steps.samples, generator=generator)
 
-    def _step(self, batches: StepBatches) -> tuple[Values, Values]:
-        """One optimizer step: the sums from before the weights moved, and what was observed."""
-        first: list[tuple[Values, Values]] = []
-
-        def evaluate() -> Tensor:
-            self.parts.optimizer.zero_grad()
-            objective, sums = self._backward(batches)
-            if not first:
-                first.append((sums, self.observer.before(self._in_round)))
-            return objective
-
-        self.stepper.step(evaluate)
-        sums, observed = first[0]
-        observed = {**observed, **self.observer.after()}
-        if self.stepper.grad_norm is not None:
-            observed["grad_norm"] = self.stepper.grad_norm
-        return sums, observed
-
-    def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
-        """Compute the gradient of all batches of a step, as if they were one, and its objective."""
-        if len(batches) == 1:
-            outcome = self._forward(self.parts.model, *batches[0])
-            outcome.objective.backward(  # type: ignore[no-untyped-call]
-                create_graph=self.stepper.create_graph
-            )
-            return outcome.objective, outcome.sums
-        sizes = [samples_in(targets) for _, targets in batches]
-        objectives: list[Tensor] = []
-        sums: dict[str, list[Tensor]] = {}
-        for (inputs, targets), size in zip(batches, sizes, strict=True):
-            outcome = self._forward(self.parts.model, inputs, targets)
-            weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
-            objective = outcome.objective * weight
-            objective.backward(  # type: ignore[no-untyped-call]
-                create_graph=self.stepper.create_graph
-            )
-            objectives.append(objective.detach())
-            for name, value in outcome.sums.items():
-                sums.setdefault(name, []).append(value)
-        totals = {name: torch.stack(values).sum() for name, values in sums.items()}
-        return torch.stack(objectives).sum(), totals
-
-    def _forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
-        if self.trial.precision != "bf16":
-            return self.parts.task(model, inputs, targets)
-        with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
-            return self.parts.task(model, inputs, targets)
-
     def evaluate(self) -> dict[str, float]:
         """``test/...`` and ``validation/...`` metrics: means over all samples of these sets.
 
@@ -249,7 +203,7 @@ class Trainer:
             seed_streams(self.trial.seed, "evaluation")
             meter = Meter(batches.sizes)
             for inputs, targets in batches.iterate(None, None):
-                meter.add(self._forward(model, inputs, targets).sums, {})
+                meter.add(self.program.forward(model, inputs, targets).sums, {})
             means = with_derived(self.parts.task, meter.sample_means())
             measured |= {f"{split}{suffix}/{name}": value for name, value in means.items()}
         return measured
@@ -263,7 +217,7 @@ class Trainer:
         batches = self.parts.train.iterate(self._order(number), generator)
         self._batches = None  # which data of one's own cannot be iterated beside
         for inputs, targets in islice(batches, STATISTICS_BATCHES):
-            self._forward(model, inputs, targets)
+            self.program.forward(model, inputs, targets)
 
     def _train_metrics(self, start: int = 0) -> dict[str, float]:
         """``train/...`` and ``optim/...`` metrics of this round's steps from ``start`` on."""

@@ -45,17 +45,17 @@ def test_trials_in_one_process_have_the_numbers_of_those_in_workers(
 def test_a_trial_that_fails_is_recorded_and_the_others_go_on(
     inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deltagclip_cli.training.trainer import Trainer
+    from deltagclip_cli.training.program import Eager
 
-    step = Trainer._step
+    step = Eager.step
 
-    def failing(self: Trainer, *args: Any) -> Any:
+    def failing(self: Eager, *args: Any) -> Any:
         if self.trial.label == "sgd":
             raise RuntimeError("this step fails")
         return step(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", failing)
+        patch.setattr(Eager, "step", failing)
         done = inline("short")
     assert done.exit_code == 1
     assert "this step fails" in place.folder("short/sgd").reason
@@ -83,18 +83,18 @@ def test_an_error_before_a_training_that_nobody_foresaw_stops_no_other_trial(
 def test_an_interrupt_stops_the_trial_and_the_sweep(
     inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deltagclip_cli.training.trainer import Trainer
+    from deltagclip_cli.training.program import Eager
 
-    step, made = Trainer._step, []
+    step, made = Eager.step, []
 
-    def interrupted(self: Trainer, *args: Any) -> Any:
+    def interrupted(self: Eager, *args: Any) -> Any:
         made.append(1)
         if len(made) == 3:
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", interrupted)
+        patch.setattr(Eager, "step", interrupted)
         done = inline("short")
     assert done.exit_code == 130
     assert [str(folder.state) for folder in place.folders().values()] == ["interrupted"]

@@ -30,6 +30,7 @@ from training_cases import (
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.training.process import StopRequest
+from deltagclip_cli.training.program import Eager
 from deltagclip_cli.training.trainer import Ending, Trainer
 
 Deltagclip = Callable[..., Any]
@@ -132,16 +133,16 @@ def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Sends this process signals in the middle of its sixth step."""
 
     def send(*signals: signal.Signals) -> None:
-        step, made = Trainer._step, []
+        step, made = Eager.step, []
 
-        def interrupted(self: Trainer, *args: Any) -> Any:
+        def interrupted(self: Eager, *args: Any) -> Any:
             made.append(1)
             if len(made) == 6:
                 for number in signals:
                     os.kill(os.getpid(), number)
             return step(self, *args)
 
-        monkeypatch.setattr(Trainer, "_step", interrupted)
+        monkeypatch.setattr(Eager, "step", interrupted)
 
     return send
 

@@ -24,6 +24,7 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble
 from deltagclip_cli.training.continuation import check_continuation, reloaded
+from deltagclip_cli.training.program import Eager
 from deltagclip_cli.training.stepping import Stepper
 from deltagclip_cli.training.trainer import Ending, Trainer
 
@@ -119,10 +120,10 @@ def test_a_step_that_wants_the_closure_once_costs_one_evaluation(
 ) -> None:
     """L-BFGS asks for what is there; SAM asks for the loss elsewhere."""
     forwards: list[bool] = []
-    forward = Trainer._forward
+    forward = Eager.forward
     monkeypatch.setattr(
-        Trainer,
-        "_forward",
+        Eager,
+        "forward",
         lambda self, *batch: (forwards.append(torch.is_grad_enabled()), forward(self, *batch))[1],
     )
 
@@ -211,7 +212,7 @@ def test_batch_norms_are_measured_at_averaged_weights_for_an_evaluation_alone(
     parts = assemble(trial, Path("nowhere"), torch.device("cpu"))
     trainer = Trainer(trial, parts, None, lambda: False)  # type: ignore[arg-type]
     for inputs, targets in parts.train.iterate(None, None):
-        trainer._step([(inputs, targets)])
+        trainer.program.step([(inputs, targets)], 0)
     trained = {name: value.clone() for name, value in parts.model.state_dict().items()}
     measured: list[torch.Tensor] = []
     evaluate = trainer._evaluate

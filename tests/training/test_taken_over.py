@@ -37,6 +37,7 @@ from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create, read_owner
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.program import Eager
 from deltagclip_cli.training.sinks import Sink
 from deltagclip_cli.training.trainer import Ending, Trainer
 
@@ -104,8 +105,8 @@ MOMENTS = {
         "",
         1,
     ),
-    "in the first epoch": ("trainer.Trainer._step", "", 2),
-    "in a later one": ("trainer.Trainer._step", "", 7),
+    "in the first epoch": ("program.Eager.step", "", 2),
+    "in a later one": ("program.Eager.step", "", 7),
     "in the evaluation": ("trainer.Trainer.evaluate", "", 2),
     "before a checkpoint": ("worker.Checkpoints.save", "", 2),
     "in a checkpoint": ("torch.save", "", 2),
@@ -154,7 +155,7 @@ def test_a_failure_is_not_written_into_the_folder_of_another(
         return classify(*args)
 
     classify = Classify.__call__
-    monkeypatch.setattr(Trainer, "_step", newcomer.before(Trainer._step))
+    monkeypatch.setattr(Eager, "step", newcomer.before(Eager.step))
     monkeypatch.setattr(Classify, "__call__", failing)
     with pytest.raises(TakenOverError):
         train(trial, runs)
@@ -165,7 +166,7 @@ def test_a_start_from_nothing_takes_over_too(runs: Path, monkeypatch: pytest.Mon
     trial = trial_of()
     newcomer = Newcomer(trial, runs, time=6)
     newcomer._train = lambda: train(trial, runs, force=True)
-    monkeypatch.setattr(Trainer, "_step", newcomer.before(Trainer._step))
+    monkeypatch.setattr(Eager, "step", newcomer.before(Eager.step))
     with pytest.raises(TakenOverError):
         train(trial, runs)
     assert content(newcomer.folder) == newcomer.left

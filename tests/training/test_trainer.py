@@ -35,6 +35,7 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.assembly import assemble
 from deltagclip_cli.training.meter import REGIMES
+from deltagclip_cli.training.program import Eager
 from deltagclip_cli.training.sinks import Record, Sink
 from deltagclip_cli.training.trainer import Ending, Trainer
 
@@ -520,15 +521,15 @@ def test_an_epoch_that_is_resumed_in_its_middle_lasts_as_long_as_its_parts(
     runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock that only steps move, two seconds each, and starts that end after one or two."""
-    now, step = 1000.0, Trainer._step
+    now, step = 1000.0, Eager.step
 
-    def slow(self: Trainer, *batch: Any) -> Any:
+    def slow(self: Eager, *batch: Any) -> Any:
         nonlocal now
         now += 2.0
         return step(self, *batch)
 
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    monkeypatch.setattr(Trainer, "_step", slow)
+    monkeypatch.setattr(Eager, "step", slow)
     trial = trial_of(epochs=2)
     folder = RunFolder.of(runs, trial)
     for steps, seconds in ((1, 2.0), (2, 6.0)):

@@ -1,0 +1,93 @@
+"""Carries out one optimizer step, and the forward pass of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from deltagclip_cli.parts.nested import Tree, samples_in
+
+if TYPE_CHECKING:
+    from deltagclip_cli.parts.tasks import Loss
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.assembly import Parts
+    from deltagclip_cli.training.meter import Observer
+    from deltagclip_cli.training.stepping import Stepper
+
+Values = dict[str, Tensor]
+StepBatches = Sequence[tuple[Tree, Tree]]
+
+
+class Program(Protocol):
+    """Carries out steps for a trainer, which knows no compiler, no captured graph and no stack."""
+
+    def step(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
+        """Make step ``number`` of a round, from 0, with the gradient of all its batches.
+
+        Returns the sums over its samples, from before the weights moved, and what was observed of
+        the optimizer; all 0-dim, and never written to again.
+        """
+
+    def forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
+        """Apply the task to a batch, for sums over its samples; no gradient is wanted."""
+
+
+ProgramMaker: TypeAlias = Callable[["Trial", "Parts", "Stepper", "Observer"], Program]
+
+
+class Eager:
+    """One operation after the other, as torch does it."""
+
+    def __init__(self, trial: Trial, parts: Parts, stepper: Stepper, observer: Observer) -> None:
+        self.trial, self.parts = trial, parts
+        self.stepper, self.observer = stepper, observer
+
+    def step(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
+        first: list[tuple[Values, Values]] = []
+
+        def evaluate() -> Tensor:
+            self.parts.optimizer.zero_grad()
+            objective, sums = self._backward(batches)
+            if not first:
+                first.append((sums, self.observer.before(number)))
+            return objective
+
+        self.stepper.step(evaluate)
+        sums, observed = first[0]
+        observed = {**observed, **self.observer.after()}
+        if self.stepper.grad_norm is not None:
+            observed["grad_norm"] = self.stepper.grad_norm
+        return sums, observed
+
+    def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
+        """Compute the gradient of all batches of a step, as if they were one, and its objective."""
+        if len(batches) == 1:
+            outcome = self.forward(self.parts.model, *batches[0])
+            outcome.objective.backward(  # type: ignore[no-untyped-call]
+                create_graph=self.stepper.create_graph
+            )
+            return outcome.objective, outcome.sums
+        sizes = [samples_in(targets) for _, targets in batches]
+        objectives: list[Tensor] = []
+        sums: dict[str, list[Tensor]] = {}
+        for (inputs, targets), size in zip(batches, sizes, strict=True):
+            outcome = self.forward(self.parts.model, inputs, targets)
+            weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
+            objective = outcome.objective * weight
+            objective.backward(  # type: ignore[no-untyped-call]
+                create_graph=self.stepper.create_graph
+            )
+            objectives.append(objective.detach())
+            for name, value in outcome.sums.items():
+                sums.setdefault(name, []).append(value)
+        totals = {name: torch.stack(values).sum() for name, values in sums.items()}
+        return torch.stack(objectives).sum(), totals
+
+    def forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
+        if self.trial.precision != "bf16":
+            return self.parts.task(model, inputs, targets)
+        with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
+            return self.parts.task(model, inputs, targets)
