@@ -22,6 +22,7 @@ _ELSEWHERE = {
     "numiterations maxiterations updates": "steps",
     "evalevery evaluationevery evalinterval evalfreq evalsteps valcheckinterval valinterval "
     "testevery validateevery": "evaluate_every",
+    "stacked ensemble vmap": "stack",
     "emadecay emabeta modelema modelemadecay polyak averaging weightaveraging swa": "ema",
     "seed randomseed numseeds nseeds randomstate": "seeds",
     "sweep hparams searchspace gridsearch": "grid",

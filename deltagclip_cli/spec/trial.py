@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,10 +177,10 @@ class Trial(TrialSettings):
 
 _FIRST = (
     "experiment", "label", "seed", "epochs", "steps", "evaluate_every", "accumulate", "ema",
-    "precision", "model", "data", "task", "optimizer",
+    "precision", "stack", "model", "data", "task", "optimizer",
 )  # fmt: skip
 # where trials are told of, if they are None
-_UNSAID = ("code", "epochs", "steps", "evaluate_every", "accumulate", "ema")
+_UNSAID = ("code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "stack")
 _IDENTITY = [
     name
     for name in dict.fromkeys([*_FIRST, *Trial.model_fields])
@@ -227,6 +227,19 @@ def read_trial(file: Path, *, to_run: bool = False) -> Trial:
         f"{file}: not a trial that this version {verb}: {shortened(reason, 300)}.\n"
         "  Delete the folder to run the trial again."
     )
+
+
+def stacks_with(trial: Trial) -> Hashable | None:
+    """Return what trials have in common that train in one stack; None of one that trains alone.
+
+    Members share the network, the data, the task and the arithmetic. Each has its own optimizer,
+    schedule, length and seed.
+    """
+    if trial.stack is None:
+        return None
+    own = ("optimizer", "schedule", "epochs", "steps", "evaluate_every", "accumulate", "ema")
+    shared = {key: each for key, each in trial.canonical.items() if key not in own}
+    return (trial.experiment, *sorted(shared.items()))
 
 
 def distinct_inputs(trials: Iterable[Trial]) -> list[Trial]:

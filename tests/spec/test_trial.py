@@ -23,6 +23,7 @@ from deltagclip_cli.spec.trial import (
     distinguished,
     expand,
     make_trial,
+    stacks_with,
 )
 
 COSINE = "schedule={name: cosine, floor: 0.1}"
@@ -311,6 +312,17 @@ def test_seeds_of_one_setting_share_it_and_settings_do_not(tmp_path: Path) -> No
     assert len({trial.identity for trial in trials}) == 12
     settings = [trial.setting_hash for trial in trials]
     assert [settings.count(setting) for setting in dict.fromkeys(settings)] == [3, 3, 3, 3]
+
+
+def test_trials_stack_that_differ_in_what_each_member_has_for_itself(tmp_path: Path) -> None:
+    first = trial_of(tmp_path, "stack=2")
+    alike = ("seeds=[7]", "epochs=9", "accumulate=2", "optimizers.sgd.lr=3", COSINE)
+    for word in alike:
+        assert stacks_with(trial_of(tmp_path, "stack=2", word)) == stacks_with(first)
+    for word in ("stack=3", "precision=bf16", "model.hidden=[9]", "data.batch_size=2"):
+        assert stacks_with(trial_of(tmp_path, "stack=2", word)) != stacks_with(first)
+    assert len(set(map(stacks_with, trials_of(tmp_path, "stack=2", "seeds=[1, 2]")))) == 1
+    assert stacks_with(trial_of(tmp_path)) is None
 
 
 def test_a_copy_does_not_remember_what_it_was_copied_from(tmp_path: Path) -> None:
