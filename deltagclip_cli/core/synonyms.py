@@ -23,6 +23,7 @@ _ELSEWHERE = {
     "evalevery evaluationevery evalinterval evalfreq evalsteps valcheckinterval valinterval "
     "testevery validateevery": "evaluate_every",
     "stacked ensemble vmap": "stack",
+    "torchcompile compiled compiler inductor cudagraphs cudagraph jit": "compile",
     "emadecay emabeta modelema modelemadecay polyak averaging weightaveraging swa": "ema",
     "seed randomseed numseeds nseeds randomstate": "seeds",
     "sweep hparams searchspace gridsearch": "grid",

@@ -93,7 +93,7 @@ class Trial(TrialSettings):
         return {
             key: each.plain() if isinstance(each, Frozen) else each
             for key, each in parts.items()
-            if key not in _UNSAID or each is not None
+            if _is_said(key, each)
         }
 
     @cached_property
@@ -103,7 +103,7 @@ class Trial(TrialSettings):
         return {
             key: each.as_canonical_json if isinstance(each, Frozen) else canonical_json(each)
             for key, each in parts.items()
-            if each is not None
+            if each is not None and _is_said(key, each)
         }
 
     @cached_property
@@ -121,7 +121,7 @@ class Trial(TrialSettings):
         """The data of ``trial.yaml``: who it is first, then what is told of every trial."""
         plain = handler(self)
         for name in _UNSAID:
-            if getattr(self, name) is None:
+            if not _is_said(name, getattr(self, name)):
                 del plain[name]
         return {**{name: plain[name] for name in _FIRST if name in plain}, **plain}
 
@@ -177,15 +177,19 @@ class Trial(TrialSettings):
 
 _FIRST = (
     "experiment", "label", "seed", "epochs", "steps", "evaluate_every", "accumulate", "ema",
-    "precision", "stack", "model", "data", "task", "optimizer",
+    "precision", "compile", "stack", "model", "data", "task", "optimizer",
 )  # fmt: skip
-# where trials are told of, if they are None
-_UNSAID = ("code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "stack")
+# where trials are told of, if they are as they are where nobody says anything
+_UNSAID = ("code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "compile", "stack")
 _IDENTITY = [
     name
     for name in dict.fromkeys([*_FIRST, *Trial.model_fields])
     if role(Trial.model_fields[name]).identity
 ]
+
+
+def _is_said(name: str, value: Any) -> bool:
+    return name not in _UNSAID or value != Trial.model_fields[name].default
 
 
 def _hash(canonical: Mapping[str, str]) -> str:
@@ -350,7 +354,7 @@ def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[tuple[st
     """
     flat: dict[tuple[str, Any, str], Any] = {}
     for section in sections:
-        value = settings.get(section)
+        value = settings.get(section, Trial.model_fields[section].default)
         if not isinstance(value, dict):
             flat[section, None, section] = value[:8] if section == "code" and value else value
             continue

@@ -76,6 +76,8 @@ def test_one_augmentation_needs_no_list() -> None:
         ({"accumulate": 0}, ("accumulate",)),
         ({"accumulate": 2.5}, ("accumulate",)),
         ({"stack": 1}, ("stack",)),
+        ({"compile": True}, ("compile",)),
+        ({"compile": "reduce-overhead"}, ("compile",)),
         ({"stack": 65}, ("stack",)),
         ({"accumulate": 2, "data": {**DATA, "batch_size": "full"}}, ("accumulate",)),
         ({"checkpoint": {"epochs": 0}}, ("checkpoint", "epochs")),
@@ -132,11 +134,11 @@ def test_each_setting_says_whether_it_varies_and_is_part_of_a_trials_identity() 
     settings = {name: role(field) for name, field in Experiment.model_fields.items()}
     assert [name for name, each in settings.items() if not each.fixed] == [
         *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema", "accumulate"),
-        *("precision", "stack", "schedule"),
+        *("precision", "compile", "stack", "schedule"),
     ]
     trial = {name: role(field) for name, field in Trial.model_fields.items()}
     assert [name for name, each in trial.items() if each.identity] == [
         *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema", "accumulate"),
-        *("precision", "stack", "schedule"),
+        *("precision", "compile", "stack", "schedule"),
         *("seed", "optimizer", "code"),
     ]

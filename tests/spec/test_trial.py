@@ -325,6 +325,15 @@ def test_trials_stack_that_differ_in_what_each_member_has_for_itself(tmp_path: P
     assert stacks_with(trial_of(tmp_path)) is None
 
 
+def test_that_a_step_is_compiled_is_told_apart_where_the_spec_says_so(tmp_path: Path) -> None:
+    plain = trial_of(tmp_path)
+    assert trial_of(tmp_path, "compile=auto").identity == plain.identity
+    assert "compile" not in plain.model_dump()
+    trials = [trial_of(tmp_path, *words) for words in ((), ("compile=on",), ("compile=off",))]
+    assert len({each.identity for each in trials}) == 3
+    assert sorted(distinguished(trials).values()) == ["compile=auto", "compile=off", "compile=on"]
+
+
 def test_a_copy_does_not_remember_what_it_was_copied_from(tmp_path: Path) -> None:
     trial = trial_of(tmp_path)
     before = (trial.identity, trial.setting_hash, trial.settings["epochs"])
