@@ -235,11 +235,12 @@ class DeltaGClip(Optimizer):
         counts = self._observed.get("regime_counts")
         if counts is None:
             counts = torch.zeros(3, dtype=torch.int64, device=regime.device)
+        counts = self._observed["regime_counts"] = counts.to(regime.device)
         # Not by index_add_, which waits for a GPU under torch.use_deterministic_algorithms.
         kinds = torch.arange(3, device=regime.device)
         moved = step_size.detach() > 0
-        added = ((regime[:, None] == kinds) & moved[:, None]).sum(dim=0)
-        self._observed["regime_counts"] = counts.to(regime.device) + added
+        # In place, for a captured graph reads and writes the same memory at every replay.
+        counts += ((regime[:, None] == kinds) & moved[:, None]).sum(dim=0)
         self._observed["grad_norm"] = grad_norm.detach()
         self._observed["step_size"] = step_size.detach()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -70,44 +68,6 @@ def test_the_host_never_waits(implementation, options, tensor_rate, request):
     request.getfixturevalue("no_waiting")
     optimizer.step()
     optimizer.step()
-
-
-@every_implementation
-@pytest.mark.parametrize("norm_scope", ["global", "group", "parameter"])
-def test_a_captured_graph_follows_the_schedule(implementation, norm_scope):
-    params = parameters(device="cuda")
-    options = {**BASE, "norm_scope": norm_scope, "capturable": True, **implementation}
-    optimizer = DeltaGClip(params, **options)
-    for param, grad in zip(params, gradients_like(params, 3.0, 0), strict=True):
-        param.grad = grad
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        optimizer.step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        optimizer.step()
-
-    plain = DeltaGClip(copy.deepcopy(params), **{**options, "capturable": False})
-    schedules = [torch.optim.lr_scheduler.StepLR(o, 1, 0.5) for o in (optimizer, plain)]
-    counted = optimizer.regime_counts.clone()
-    for t in range(1, 4):
-        for p, q, g in zip(
-            params, plain.param_groups[0]["params"], gradients_like(params, 3.0, t), strict=True
-        ):
-            p.grad.copy_(g)
-            q.grad = g.clone()
-        graph.replay()
-        with warnings.catch_warnings():
-            # A replay is a step that the scheduler does not see.
-            warnings.simplefilter("ignore", UserWarning)
-            plain.step()
-            for schedule in schedules:
-                schedule.step()
-        torch.testing.assert_close(params, plain.param_groups[0]["params"])
-        torch.testing.assert_close(optimizer.step_size, plain.step_size)
-    assert torch.equal(optimizer.regime_counts - counted, plain.regime_counts)
 
 
 def test_capture_without_capturable_is_refused():
