@@ -15,6 +15,7 @@ _ELSEWHERE = {
     "criterion lossfn lossfunction objective": "loss task",
     "lrscheduler lrschedule scheduler sched": "schedule",
     "dtype amp mixedprecision": "precision",
+    "deterministic reproducible reproducibility cudnnbenchmark": "determinism",
     "epoch maxepochs numepochs nepochs ntrainepochs numtrainepochs": "epochs",
     "gradientaccumulation gradientaccumulationsteps accumulategradbatches gradaccum "
     "gradaccumsteps accumulation accumulationsteps accumulationiter": "accumulate",

@@ -41,8 +41,7 @@ class Role:
     """The part that a setting plays in a trial, as a part of the annotation of its field."""
 
     # whether trials that differ in it are different trials, of settings that they have. A value of
-    # None counts like none, so that a setting which is new leaves the identities of trials as they
-    # were where it is None.
+    # None counts like none, as does the usual one of what ``_UNSAID`` names (spec/trial.py).
     identity: bool = True
     fixed: str = ""  # why a grid cannot vary it; empty if it can
 

@@ -338,6 +338,7 @@ class TrialSettings(SpecSection):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     accumulate: PositiveInt | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    determinism: Literal["exact", "fast"] = "exact"
     compile: Literal["auto", "on", "off"] = "auto"  # of a step as one program
     stack: Annotated[int, Field(ge=2, le=64)] | None = None  # places of the stack it trains in
     schedule: Schedule | None = None

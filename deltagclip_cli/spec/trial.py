@@ -177,10 +177,13 @@ class Trial(TrialSettings):
 
 _FIRST = (
     "experiment", "label", "seed", "epochs", "steps", "evaluate_every", "accumulate", "ema",
-    "precision", "compile", "stack", "model", "data", "task", "optimizer",
+    "precision", "determinism", "compile", "stack", "model", "data", "task", "optimizer",
 )  # fmt: skip
 # where trials are told of, if they are as they are where nobody says anything
-_UNSAID = ("code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "compile", "stack")
+_UNSAID = (
+    "code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "determinism", "compile",
+    "stack",
+)  # fmt: skip
 _IDENTITY = [
     name
     for name in dict.fromkeys([*_FIRST, *Trial.model_fields])

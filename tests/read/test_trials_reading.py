@@ -109,6 +109,8 @@ def test_settings_are_told_apart_within_their_conditions(tmp_path: Path) -> None
     [
         ("epochs=1", "epochs=2", {"epochs": ("1", "2")}),
         ("precision=bf16", "precision=fp32", {"precision": ("bf16", "fp32")}),
+        ("seeds=[0]", "determinism=fast", {"determinism": ("exact", "fast")}),
+        ("seeds=[0]", "accumulate=2", {"accumulate": ("off", "2")}),
         ("model.hidden=[8]", "model.hidden=[8, 8]", {"model.hidden": ("[8]", "[8,8]")}),
         (
             "task={name: classify}",

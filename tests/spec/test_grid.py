@@ -426,7 +426,7 @@ def test_every_fault_of_a_grid_is_found_at_once_with_its_place(tmp_path: Path) -
         ("{sgd: {lrr: [1]}}", " - did you mean 'lr'?"),
         ("{model.hiden: [1]}", "options: hidden, activation - did you mean 'hidden'?"),
         ("{dleta-gclip: {lr: [1]}}", "sgd, delta-gclip - did you mean 'delta-gclip'?"),
-        ("{epoch: [1]}", "precision, compile, stack, schedule - did you mean 'epochs'?"),
+        ("{epoch: [1]}", "determinism, compile, stack, schedule - did you mean 'epochs'?"),
         ("{wieght_decay: [1]}", " - did you mean 'weight_decay'?"),
         ("{model: {hidden: [1]}}", "one of its options is varied by model.OPTION: [...]"),
         ("{sgd: {zip: {lr: [1, 2], momentum: [0]}}}", "lr has 2, momentum has 1"),

@@ -75,6 +75,7 @@ def test_one_augmentation_needs_no_list() -> None:
         ({"log_every": 0}, ("log_every",)),
         ({"accumulate": 0}, ("accumulate",)),
         ({"accumulate": 2.5}, ("accumulate",)),
+        ({"determinism": "warn"}, ("determinism",)),
         ({"stack": 1}, ("stack",)),
         ({"compile": True}, ("compile",)),
         ({"compile": "reduce-overhead"}, ("compile",)),
@@ -134,11 +135,11 @@ def test_each_setting_says_whether_it_varies_and_is_part_of_a_trials_identity() 
     settings = {name: role(field) for name, field in Experiment.model_fields.items()}
     assert [name for name, each in settings.items() if not each.fixed] == [
         *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema", "accumulate"),
-        *("precision", "compile", "stack", "schedule"),
+        *("precision", "determinism", "compile", "stack", "schedule"),
     ]
     trial = {name: role(field) for name, field in Trial.model_fields.items()}
     assert [name for name, each in trial.items() if each.identity] == [
         *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema", "accumulate"),
-        *("precision", "compile", "stack", "schedule"),
+        *("precision", "determinism", "compile", "stack", "schedule"),
         *("seed", "optimizer", "code"),
     ]

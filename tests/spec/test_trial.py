@@ -96,6 +96,7 @@ def test_the_identity_of_a_trial_does_not_change_between_versions(tmp_path: Path
         "data.normalize=dataset",
         "data.image_size=",
         "data.noise=5e-1",
+        "determinism=exact",
     ],
 )
 def test_what_does_not_change_the_numbers_leaves_the_identity(tmp_path: Path, words: str) -> None:
@@ -106,6 +107,7 @@ CHANGES = [
     "seeds=[1]",
     "epochs=3",
     "precision=tf32",
+    "determinism=fast",
     "optimizers.sgd.lr=0.2",
     "optimizers.sgd.momentum=0.9",
     "optimizers.sgd.foreach=true",
@@ -184,6 +186,7 @@ def test_a_default_that_is_written_out_is_the_default(tmp_path: Path, name: str)
         ("data.augment=[flip, random_crop]", "data.normalize={mean: [0.5], std: [1]}"),
         ("optimizers.sgd.schedule=", COSINE),
         ("optimizers.sgd.schedule={name: StepLR, step_size: 3}", "log_every=3"),
+        ("determinism=fast",),
         ("model={name: torchvision:resnet18, zero_init_residual: true}", "precision=bf16"),
     ],
 )
@@ -394,6 +397,7 @@ def words(folder: Path, *sets: str) -> dict[str, list[str]]:
             "{epochs: [1, 2], sgd: {lr: [1, 2]}}",
             ["lr=1 epochs=1", "lr=2 epochs=1", "lr=1 epochs=2", "lr=2 epochs=2"],
         ),
+        ("{determinism: [exact, fast]}", ["determinism=exact", "determinism=fast"]),
         ("{model.hidden: [[8], [8, 9]]}", ["model.hidden=[8]", "model.hidden=[8,9]"]),
         (
             "{data.augment: [[], flip]}",

@@ -197,7 +197,8 @@ def _groups(trials: Mapping[Path, Trial]) -> dict[str, Group]:
             codes[_key(trial)] = _shared_code(path.parents[1], trial)
     groups: dict[str, Group] = {}
     for settings in experiments.values():
-        sections = next(iter(settings.values())).settings
+        # none tells of all: a setting that is new is left out where it has its usual value
+        sections = dict.fromkeys(name for trial in settings.values() for name in trial.settings)
         names = [name for name in sections if name not in _NO_CONDITIONS]
         conditions = differing_settings(settings, names)
         if len({codes[key] for key in settings}) > 1:
