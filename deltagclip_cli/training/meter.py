@@ -140,18 +140,28 @@ class Meter:
         bad = ~torch.isfinite(_stacked(self._sums["loss"]))
         return int(bad.nonzero()[0]) if bool(bad.any()) else None
 
-    def sample_means(self, start: int = 0) -> dict[str, float]:
-        """Return the means over samples, from step ``start`` on."""
-        samples = sum(self._sizes[start : start + len(self._sums["loss"][start:])])
-        return {name: _total(column[start:]) / samples for name, column in self._sums.items()}
+    def means(self, start: int = 0, last: Mapping[str, float | Tensor] | None = None) -> Means:
+        """Begin to read the means of what was added from step ``start`` on.
 
-    def step_means(self, start: int = 0) -> dict[str, float]:
-        """Return the means of what the optimizer told from step ``start`` on, where it did."""
+        Args:
+            last: what is told beside them, before what the optimizer tells of its steps.
+        """
+        sums = {name: column[start:] for name, column in self._sums.items()}
         told = {
             name: [value for step, value in column.items() if step >= start]
             for name, column in self._observed.items()
         }
-        return {name: _total(values) / len(values) for name, values in told.items() if values}
+        told = {name: values for name, values in told.items() if values}
+        samples = sum(self._sizes[start : start + len(sums["loss"])])
+        return Means(sums, told, samples, last or {})
+
+    def sample_means(self, start: int = 0) -> dict[str, float]:
+        """Return the means over samples, from step ``start`` on."""
+        return self.means(start).of_samples()
+
+    def step_means(self, start: int = 0) -> dict[str, float]:
+        """Return the means of what the optimizer told from step ``start`` on, where it did."""
+        return self.means(start).of_steps()
 
     def state_dict(self) -> State:
         """Return what was added so far, exactly."""
@@ -170,9 +180,71 @@ class Meter:
         }
 
 
-def _total(column: Sequence[Tensor]) -> float:
+class Means:
+    """Means that are on their way from the device; whoever asks for them waits for it."""
+
+    def __init__(
+        self,
+        sums: Mapping[str, Sequence[Tensor]],
+        told: Mapping[str, Sequence[Tensor]],
+        samples: int,
+        last: Mapping[str, float | Tensor],
+    ) -> None:
+        self._samples, self._last = samples, dict(last)
+        parts = {"sums": sums, "told": told}
+        tensors = {
+            (p, k): _stacked(column) for p, each in parts.items() for k, column in each.items()
+        }
+        tensors |= {("last", k): each for k, each in last.items() if isinstance(each, Tensor)}
+        self._copies = HostCopies(tensors)
+
+    def are_there(self) -> bool:
+        """Say whether nobody need wait for them."""
+        return self._copies.are_there()
+
+    def of_samples(self) -> dict[str, float]:
+        """Return the means of sums over samples."""
+        return {name: _total(column) / self._samples for name, column in self._part("sums")}
+
+    def of_steps(self) -> dict[str, float]:
+        """Return the means of what the optimizer told, over the steps after which it did."""
+        last = {**self._last, **dict(self._part("last"))}
+        told = {name: _total(column) / len(column) for name, column in self._part("told")}
+        return {**{name: float(value) for name, value in last.items()}, **told}
+
+    def _part(self, part: str) -> list[tuple[str, Tensor]]:
+        return [(name, each) for (of, name), each in self._copies.wait().items() if of == part]
+
+
+class HostCopies:
+    """Copies of tensors in the host's memory, for which no step waits.
+
+    What is there already is not copied. The tensors must not be written to any more.
+    """
+
+    def __init__(self, tensors: Mapping[tuple[str, str], Tensor]) -> None:
+        self._copies = dict(tensors)
+        self._event: torch.cuda.Event | None = None
+        for key, tensor in tensors.items():
+            if tensor.device.type == "cuda":
+                copy = torch.empty_like(tensor, device="cpu", pin_memory=True)
+                self._copies[key] = copy.copy_(tensor, non_blocking=True)
+                self._event = torch.cuda.current_stream(tensor.device).record_event()
+
+    def are_there(self) -> bool:
+        """Say whether nobody need wait for them."""
+        return self._event is None or bool(self._event.query())  # type: ignore[no-untyped-call]
+
+    def wait(self) -> Mapping[tuple[str, str], Tensor]:
+        """Return them, once the device has come as far."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._copies
+
+
+def _total(column: Tensor) -> float:
     # In float64, for the sum of 60,000 losses in float32 loses three digits.
-    return float(_stacked(column).cpu().double().sum())
+    return float(column.double().sum())
 
 
 def _stacked(column: Sequence[Tensor]) -> Tensor:
@@ -191,11 +263,19 @@ class RegimeCounter:
 
     def counts(self) -> Tensor | None:
         """Return plain, clipped and floored steps (int64, on the CPU); None if unknown."""
+        counts = self.state()
+        return None if counts is None else counts.cpu()
+
+    def state(self) -> Tensor | None:
+        """Return the same where the optimizer keeps it, without waiting for that device."""
         now = self._observer.regimes()
         if now is None:
             return None
-        counts = (now if self._before is None else now - self._before).cpu()
-        return counts if self._earlier is None else counts + self._earlier.cpu()
+        counts = now if self._before is None else now - self._before
+        if self._earlier is not None:
+            self._earlier = self._earlier.to(counts.device)
+            counts = counts + self._earlier
+        return counts
 
 
 def fractions(counts: Tensor | None) -> dict[str, float]:

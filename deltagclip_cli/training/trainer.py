@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -27,7 +28,14 @@ from deltagclip_cli.training.chance import (
     streams_kept,
 )
 from deltagclip_cli.training.continuation import check_state
-from deltagclip_cli.training.meter import AveragedWeights, Meter, RegimeCounter, fractions, observer
+from deltagclip_cli.training.meter import (
+    AveragedWeights,
+    Means,
+    Meter,
+    RegimeCounter,
+    fractions,
+    observer,
+)
 from deltagclip_cli.training.program import Eager, ProgramMaker, StepBatches
 from deltagclip_cli.training.stepping import STATISTICS_BATCHES, Stepper, renewed_statistics
 
@@ -84,6 +92,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None
         self._batches: Iterator[StepBatches] | None = None  # those of the pass to come
+        self._unrecorded: deque[tuple[int, Means]] = deque()  # the steps that are to be told of
         self._begin_pass()
         self._begin_round()
 
@@ -107,7 +116,7 @@ class Trainer:
             self._started = started - self._seconds_before
             if not self._train_round():
                 return Ending.STOPPED
-            metrics = self._train_metrics()
+            metrics = self._train_metrics(self._read())
             for name, share in fractions(self.regimes.counts()).items():
                 metrics[f"optim/{name}"] = share
             metrics["perf/samples_per_second"] = samples / (time.perf_counter() - started)
@@ -138,16 +147,23 @@ class Trainer:
             self.step += 1
             done, every = self._in_round, self.trial.log_every
             if every and done % every == 0:
-                measured = self._train_metrics(done - every)
-                self.recording.step(self.course.pass_of(self.step), self.step, measured)
+                self._unrecorded.append((self.step, self._read(done - every)))
+                self._record_steps()
             self.recording.batch(self.step, self._sizes[done - 1])
             if done == len(self._sizes):
+                self._record_steps(wait=True)
                 return True
             if not self.batch:
                 self.parts.schedule.after_epoch()
                 self._begin_pass()
             if not self._go_on():
                 return False
+
+    def _record_steps(self, *, wait: bool = False) -> None:
+        """Record steps whose metrics have come from the device, or all of them."""
+        while self._unrecorded and (wait or self._unrecorded[0][1].are_there()):
+            step, measured = self._unrecorded.popleft()
+            self.recording.step(self.course.pass_of(step), step, self._train_metrics(measured))
 
     @property
     def _in_round(self) -> int:
@@ -219,15 +235,17 @@ class Trainer:
         for inputs, targets in islice(batches, STATISTICS_BATCHES):
             self.program.forward(model, inputs, targets)
 
-    def _train_metrics(self, start: int = 0) -> dict[str, float]:
-        """``train/...`` and ``optim/...`` metrics of this round's steps from ``start`` on."""
-        told = self.meter.step_means(start)
-        if self._learning_rate is not None:
-            told = {"lr": float(self._learning_rate), **told}
-        means = with_derived(self.parts.task, self.meter.sample_means(start))
+    def _read(self, start: int = 0) -> Means:
+        """Begin to read what this round's steps from ``start`` on were like."""
+        rate = self._learning_rate
+        return self.meter.means(start, {} if rate is None else {"lr": rate})
+
+    def _train_metrics(self, read: Means) -> dict[str, float]:
+        """``train/...`` and ``optim/...`` metrics of some steps."""
+        means = with_derived(self.parts.task, read.of_samples())
         return {
             **{f"train/{name}": value for name, value in means.items()},
-            **{f"optim/{name}": value for name, value in told.items()},
+            **{f"optim/{name}": value for name, value in read.of_steps().items()},
         }
 
     def _finish_round(self, metrics: dict[str, float], diverged_at: int | None) -> None:
@@ -274,6 +292,7 @@ class Trainer:
         """Write a checkpoint, behind the metrics that it counts on; once a step is enough."""
         if self._saved_step == self.step:
             return
+        self._record_steps(wait=True)
         state = self.state_dict()
         if self._saved_step is None:  # of this start: what one checkpoint holds, the others do
             self._check(state)
@@ -306,7 +325,7 @@ class Trainer:
             "average": None if average is None else average.module.state_dict(),
             "schedule": self.parts.schedule.state_dict(),
             "meter": self.meter.state_dict(),
-            "regimes": self.regimes.counts(),
+            "regimes": self.regimes.state(),
             "regime_totals": self.regime_totals,
             "probes": [probe.state_dict() for probe in self.parts.probes],
             "random": random,

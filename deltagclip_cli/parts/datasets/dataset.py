@@ -334,6 +334,13 @@ def place(split: Split, device: torch.device) -> Split:
     return split.placed(lambda leaf: leaf.to(device, _WIDER.get(leaf.dtype, leaf.dtype)))
 
 
+def sent(leaf: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, for which nobody waits: a copy is made from pinned memory."""
+    if leaf.device.type == "cpu" and device.type == "cuda":
+        return leaf.pin_memory().to(device, non_blocking=True)
+    return leaf.to(device, non_blocking=True)
+
+
 class Batches:
     """Batches of one split in any order; images are augmented, resized and normalised.
 
@@ -426,7 +433,7 @@ class Batches:
         if self._targets_are_small:
             targets = map_tree(lambda leaf: self._in_order(leaf, order), targets)
         if order is not None:
-            order = order.to(next(leaves(self._inputs)).device)
+            order = sent(order, next(leaves(self._inputs)).device)
         for number in range(start, self.steps):
             place = slice(number * self._batch_size, (number + 1) * self._batch_size)
             index = place if order is None else order[place]
@@ -435,8 +442,8 @@ class Batches:
             yield inputs, map_tree(partial(self._gather, chosen), targets)
 
     def _in_order(self, leaf: Tensor, order: Tensor | None) -> Tensor:
-        ordered = leaf if order is None else leaf.index_select(0, order.to(leaf.device))
-        return ordered.to(self._device)
+        ordered = leaf if order is None else leaf.index_select(0, sent(order, leaf.device))
+        return sent(ordered, self._device)
 
     def _gather(self, index: slice | Tensor, leaf: Tensor) -> Tensor:
         if isinstance(index, slice):

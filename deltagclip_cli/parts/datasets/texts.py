@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from deltagclip_cli.core import DataError, open_file
-from deltagclip_cli.parts.datasets.dataset import Dataset, Split
+from deltagclip_cli.parts.datasets.dataset import Dataset, Split, sent
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
 from deltagclip_cli.parts.datasets.staging import locked
 from deltagclip_cli.parts.nested import batch_sizes
@@ -182,10 +182,10 @@ class TokenBatches:
         """
         for index in self._batches(order)[start:]:
             longest = int(self._lengths[index].max())
-            index = index.to(self._tokens.device)
+            index = sent(index, self._tokens.device)
             tokens = self._tokens[:, :longest].index_select(0, index)
             targets = self._targets.index_select(0, index)
-            yield tokens.to(self._device).long(), targets.to(self._device)
+            yield sent(tokens, self._device).long(), sent(targets, self._device)
 
     def _batches(self, order: Tensor | None) -> list[Tensor]:
         """The samples of each batch."""
