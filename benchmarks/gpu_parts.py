@@ -173,8 +173,10 @@ class TestRecords:
 
 def optimizer_step(session: Session) -> None:
     """The optimizer's step beside its rivals, eager and in a CUDA graph."""
-    import optimizer_step as benchmark
     import torch
+
+    from benchmarks import optimizer_step as benchmark
+    from benchmarks.harness import Session as Turns
 
     device = torch.device(session.device)
     repeat = 3 if session.quick else 100
@@ -184,15 +186,16 @@ def optimizer_step(session: Session) -> None:
                 steps = benchmark.contenders(list(make_shapes()), device, graph)
                 if graph:
                     steps = captured(steps, model, session)
-                times = benchmark.measure(steps, device, repeat)
+                turns = Turns(session.device, session.quick, Path())
+                times = benchmark.timed(turns, steps, repeat)
                 for name in times:
                     session.record(
                         model=model,
                         graph=graph,
                         step=name,
                         microseconds=1e6 * statistics.median(times[name]),
-                        to_floor=benchmark.ratio(times, name, benchmark.FLOOR)[0],
-                        to_ours=benchmark.ratio(times, name, benchmark.OURS)[0],
+                        to_floor=times.as_long(model, name, benchmark.FLOOR).value,
+                        to_ours=times.as_long(model, name, benchmark.OURS).value,
                     )
 
 
@@ -200,7 +203,7 @@ def captured(
     steps: dict[str, Callable[[], object]], model: str, session: Session
 ) -> dict[str, Callable[[], object]]:
     """Those steps that can be captured in a CUDA graph, so captured; the others are recorded."""
-    import optimizer_step as benchmark
+    from benchmarks import optimizer_step as benchmark
 
     found: dict[str, Callable[[], object]] = {}
     for name, step in steps.items():

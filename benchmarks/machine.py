@@ -1,25 +1,12 @@
-"""What a figure was measured on; printed beside every benchmark's table."""
+"""For the scripts that are no benchmarks of the package yet."""
 
 from __future__ import annotations
 
-import os
-import platform
 import subprocess
 import sys
 import time
 
-import torch
-
-from deltagclip_cli.runs.environment import processor
-
-
-def describe_machine() -> str:
-    """Processor or GPU, cores, and the versions that matter."""
-    where = f"{processor()}, {os.cpu_count()} cores"
-    if torch.cuda.is_available():
-        where = f"{torch.cuda.get_device_name()}, {where}"
-    threads = f"{torch.get_num_threads()} threads"
-    return f"{where}, {threads}; Python {platform.python_version()}, torch {torch.__version__}"
+from benchmarks.harness.machine import describe_machine as describe_machine
 
 
 def torch_import_seconds() -> float:

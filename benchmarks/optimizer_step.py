@@ -1,33 +1,49 @@
-"""Time of one δ-GClip step beside other optimizers and the memory floor, in the same run.
+"""The step of δ-GClip beside other optimizers, and beside the memory that it has to touch.
 
-    python benchmarks/optimizer_step.py [--repeat 30] [--device cpu] [--threads 2] [--graph]
-
-All contenders but the floors update the same tensors. They take turns, so that a busy machine slows
-all of them, and every figure is a median over the rounds. In its turn each takes one step that is
-not timed, so that all find the caches as their own step leaves them. With ``--graph`` each is
-captured in a CUDA graph first, but for the straightforward one, which waits for the device.
+All contenders but the floors update the same tensors, with one thread on a CPU. Before each step
+that is timed a contender takes one that is not, so that all find the caches as their own step
+leaves them. On a GPU each is timed in a CUDA graph too, but for the straightforward one, which
+waits for the device.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
-from statistics import median, quantiles
 
 import torch
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from benchmarks.harness import Figure, Session, Times
 from deltagclip_cli.optim import DeltaGClip
+
+DEVICES = ("cpu", "cuda")
 
 Shape = tuple[int, ...]
 ETA, GAMMA, DELTA = 1e-6, 0.25, 1e-3
-OURS, FLOOR, PLAIN = "δ-GClip", "floor: dot + axpy", "straightforward δ-GClip"
-FLOOR_TARGET, PLAIN_TARGET = 1.2, 4.0
+OURS, FLOOR, PLAIN = "δ-GClip", "one dot product + one axpy", "straightforward δ-GClip"
+NORM_FLOOR = "one vector_norm + one axpy"
+
+
+def measure(session: Session) -> Iterator[Figure]:
+    device = torch.device(session.device)
+    rounds = 5 if session.quick else 30
+    torch.set_num_threads(1)
+    for model, make_shapes in MODELS.items():
+        for graph in (False, True) if session.device == "cuda" else (False,):
+            steps = contenders(list(make_shapes()), device, graph)
+            if graph:
+                steps = {name: captured(step) for name, step in steps.items()}
+            times = timed(session, steps, rounds)
+            where = f"{model}, in a CUDA graph" if graph else model
+            for name in [each for each in steps if each != OURS]:
+                compare = times.as_long if name in (FLOOR, NORM_FLOOR) else times.as_fast
+                yield compare(f"δ-GClip, {where}", OURS, name)
+
+
+def timed(session: Session, steps: dict[str, Callable[[], object]], rounds: int) -> Times:
+    """Seconds of each contender's step."""
+    return session.turns(steps, rounds, warm_up=3, untimed=1)
 
 
 def resnet18_shapes() -> Iterator[Shape]:
@@ -108,7 +124,7 @@ def memory_floors(size: int, device: torch.device) -> dict[str, Callable[[], Non
 
     return {
         FLOOR: floor(lambda: torch.dot(grad, grad).sqrt()),
-        "floor: vector_norm + axpy": floor(lambda: torch.linalg.vector_norm(grad)),
+        NORM_FLOOR: floor(lambda: torch.linalg.vector_norm(grad)),
     }
 
 
@@ -156,93 +172,3 @@ def captured(step: Callable[[], object]) -> Callable[[], None]:
     with torch.cuda.graph(graph):
         step()
     return graph.replay
-
-
-def seconds(step: Callable[[], object], device: torch.device) -> float:
-    step()
-    if device.type != "cuda":
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
-    torch.cuda.synchronize(device)
-    start_event, end_event = (torch.Event(device, enable_timing=True) for _ in range(2))
-    start_event.record()
-    step()
-    end_event.record()
-    torch.cuda.synchronize(device)
-    return start_event.elapsed_time(end_event) / 1000
-
-
-def measure(
-    steps: dict[str, Callable[[], object]], device: torch.device, repeat: int
-) -> dict[str, list[float]]:
-    """Seconds of each contender's step, in each round."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    warm_up = 3
-    for round_ in range(warm_up + repeat):
-        for name, step in steps.items():
-            elapsed = seconds(step, device)
-            if round_ >= warm_up:
-                times[name].append(elapsed)
-    return times
-
-
-def ratio(times: dict[str, list[float]], of: str, to: str) -> tuple[float, str]:
-    """The median over rounds of one time over another, and as text with its quartiles."""
-    ratios = [a / b for a, b in zip(times[of], times[to], strict=True)]
-    low, _, high = quantiles(ratios, n=4)
-    return median(ratios), f"{median(ratios):.2f} ({low:.2f}-{high:.2f})"
-
-
-def report(model: str, shapes: list[Shape], times: dict[str, list[float]]) -> Table:
-    size = sum(torch.Size(s).numel() for s in shapes)
-    table = Table(title=f"{model}: {size / 1e6:.2f} M numbers in {len(shapes)} tensors")
-    for heading in ("step", f"time / ({FLOOR})", "time / δ-GClip"):
-        table.add_column(heading, justify="left" if heading == "step" else "right")
-    for name in times:
-        to_floor, to_ours = ratio(times, name, FLOOR)[1], ratio(times, name, OURS)[1]
-        table.add_row(name, to_floor, to_ours)
-    return table
-
-
-def verdict(times: dict[str, list[float]]) -> str:
-    floor = ratio(times, OURS, FLOOR)[0]
-    words = (
-        f"target at most {FLOOR_TARGET} x floor: {floor:.2f} "
-        f"({'met' if floor <= FLOOR_TARGET else 'missed'})"
-    )
-    if PLAIN not in times:
-        return words
-    plain = ratio(times, PLAIN, OURS)[0]
-    return (
-        f"{words}; target at least {PLAIN_TARGET} x faster than straightforward: {plain:.2f} "
-        f"({'met' if plain >= PLAIN_TARGET else 'missed'})"
-    )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeat", type=int, default=30, help="rounds that count, at least 2")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: its own)")
-    parser.add_argument("--graph", action="store_true", help="capture the steps in CUDA graphs")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    console = Console()
-    console.print(
-        f"{describe_machine()}; medians of {options.repeat} rounds, quartiles in brackets"
-    )
-    for model, make_shapes in MODELS.items():
-        shapes = list(make_shapes())
-        steps = contenders(shapes, device, options.graph)
-        if options.graph:
-            steps = {name: captured(step) for name, step in steps.items()}
-        times = measure(steps, device, options.repeat)
-        console.print(report(model, shapes, times))
-        console.print(verdict(times))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,95 @@
+"""The figures that this project promises, and what of a benchmark's each of them is.
+
+The table of ``docs/speed.md`` has a line for each; those of which no figure was measured say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The most, or the least, that a figure may be."""
+
+    at_most: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+
+    def is_met(self, value: float) -> bool:
+        """Whether a figure keeps it."""
+        return (
+            (self.at_most is None or value <= self.at_most)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        signs = {"≤": self.at_most, "≥": self.at_least, "<": self.below}
+        return ", ".join(f"{sign} {each:g}" for sign, each in signs.items() if each is not None)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One promise.
+
+    Args:
+        what: what its line of the table says.
+        against: the floor or the rival, as the figures that it means have it; none for an amount.
+        bound: what these figures keep to.
+        benchmark: the module that measures them.
+        figures: a pattern of their names, ``*`` for all.
+        device: what it is promised for.
+    """
+
+    what: str
+    against: str
+    bound: Bound
+    benchmark: str
+    figures: str
+    device: str = "cpu"
+
+
+def at_most(value: float) -> Bound:
+    """A bound from above."""
+    return Bound(at_most=value)
+
+
+def at_least(value: float) -> Bound:
+    """A bound from below."""
+    return Bound(at_least=value)
+
+
+def below(value: float) -> Bound:
+    """A bound that must not be reached."""
+    return Bound(below=value)
+
+
+_FLOOR = "one dot product + one axpy"
+TARGETS = (
+    Target("optimizer step, 1 thread, ResNet-18", _FLOOR, at_most(1.2),
+           "optimizer_step", "δ-GClip, ResNet-18"),
+    Target("optimizer step, 1 thread, DistilBERT", _FLOOR, at_most(1.12),
+           "optimizer_step", "δ-GClip, DistilBERT"),
+    Target("VAE epoch", "a bare loop over ready tensors", at_most(1.03),
+           "vae_epoch", "VAE epoch"),
+    Target("runner epoch", "a bare loop, same everything", at_most(1.02),
+           "runner_epoch", "ResNet-18, *"),
+    Target("runner epoch, steps of 1.5 ms", "a bare loop, same everything", at_most(1.05),
+           "runner_epoch", "MLP, *"),
+)  # fmt: skip
+
+
+def meant_by(target: Target, name: str, against: str) -> bool:
+    """Whether a figure of the target's benchmark is one that it means."""
+    return fnmatchcase(name, target.figures) and against == target.against
+
+
+def bound_of(benchmark: str, device: str, name: str, against: str) -> Bound | None:
+    """What is promised of a figure; None if nothing is."""
+    for target in TARGETS:
+        here = (target.benchmark, target.device) == (benchmark, device)
+        if here and meant_by(target, name, against):
+            return target.bound
+    return None
