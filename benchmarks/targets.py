@@ -67,6 +67,7 @@ def below(value: float) -> Bound:
 
 
 _FLOOR = "one dot product + one axpy"
+_BARE = "a bare loop, same everything"
 TARGETS = (
     Target("optimizer step, 1 thread, ResNet-18", _FLOOR, at_most(1.2),
            "optimizer_step", "δ-GClip, ResNet-18"),
@@ -74,10 +75,27 @@ TARGETS = (
            "optimizer_step", "δ-GClip, DistilBERT"),
     Target("VAE epoch", "a bare loop over ready tensors", at_most(1.03),
            "vae_epoch", "VAE epoch"),
-    Target("runner epoch", "a bare loop, same everything", at_most(1.02),
-           "runner_epoch", "ResNet-18, *"),
-    Target("runner epoch, steps of 1.5 ms", "a bare loop, same everything", at_most(1.05),
-           "runner_epoch", "MLP, *"),
+    Target("runner epoch", _BARE, at_most(1.02), "runner_epoch", "ResNet-18, *"),
+    Target("runner epoch, steps of 1.5 ms", _BARE, at_most(1.05), "runner_epoch", "MLP, *"),
+    Target("optimizer step, all the paper's models", "_foreach_norm + SGD(fused) in a CUDA graph",
+           at_most(1.1), "on_a_gpu", "optimizer step, *", "cuda"),
+    Target("optimizer step, all the paper's models", "Adam(fused) in a CUDA graph",
+           below(1.0), "on_a_gpu", "optimizer step, *", "cuda"),
+    Target("ViT-Tiny epoch", "the same way with 4 workers, eager fp32",
+           at_least(10), "on_a_gpu", "epoch, ViT-Tiny", "cuda"),
+    Target("ResNet-18, 200 epochs, exact, seconds", "", at_most(130),
+           "on_a_gpu", "200 epochs, ResNet-18, exact", "cuda"),
+    Target("ResNet-18, 200 epochs, fast, seconds", "", at_most(110),
+           "on_a_gpu", "200 epochs, ResNet-18, fast", "cuda"),
+    Target("10 seeds of ViT-Tiny, MLP or KAN, stacked", "one", at_most(1.5),
+           "on_a_gpu", "10 seeds stacked, *", "cuda"),
+    Target("8 convolutional trials on one GPU with MPS", "time slicing", at_least(2.5),
+           "on_a_gpu", "8 trials with MPS, *", "cuda"),
+    Target("exact, ViT and BERT", "fast", at_most(1.1),
+           "on_a_gpu", "exact, transformer, *", "cuda"),
+    Target("exact, ResNet", "fast", at_most(1.05), "on_a_gpu", "exact, ResNet*", "cuda"),
+    Target("the whole paper with one set of seeds, projected, hours", "", at_most(2),
+           "on_a_gpu", "the whole paper", "cuda"),
 )  # fmt: skip
 
 

@@ -17,9 +17,9 @@ from benchmarks.targets import bound_of
 STORED = Path(__file__).parents[1] / "results"
 
 
-def file_of(name: str, device: str, folder: Path = STORED) -> Path:
+def file_of(name: str, device: str, folder: Path | None = None) -> Path:
     """Where the figures of a benchmark on a kind of device are."""
-    return folder / f"{name}.json" if device == "cpu" else folder / f"{name}.{device}.json"
+    return (folder or STORED) / (f"{name}.json" if device == "cpu" else f"{name}.{device}.json")
 
 
 def described(name: str, device: str, quick: bool, load: float) -> dict[str, Any]:
@@ -61,10 +61,10 @@ def write(file: Path, content: dict[str, Any]) -> None:
     temporary.replace(file)
 
 
-def read(name: str, device: str, folder: Path = STORED) -> dict[str, Any] | None:
+def read(name: str, device: str) -> dict[str, Any] | None:
     """What a file has; None if nothing was measured."""
     try:
-        content: dict[str, Any] = json.loads(file_of(name, device, folder).read_text("utf-8"))
+        content: dict[str, Any] = json.loads(file_of(name, device).read_text("utf-8"))
     except FileNotFoundError:
         return None
     return content
