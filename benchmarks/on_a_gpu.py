@@ -8,11 +8,13 @@ what that Python lacks into a folder of its own below ``--output``: nothing else
 bring the wheels, on a machine that has a network (``--no-deps`` keeps torch out)::
 
     pip download --no-deps --only-binary=:all: --python-version 3.12 -d wheels \\
-        pydantic pydantic-core annotated-types typing-inspection setproctitle pylatexenc
+        pydantic pydantic-core annotated-types typing-inspection setproctitle pylatexenc greenlet
 
-``results.json`` is written anew after each part, ``log.txt`` has what the parts said. A part that
-runs out of time keeps what it has measured. ``--device cpu --quick`` goes the same way in a minute,
-to see that all of it works.
+``results.json`` is written anew after each part, ``log.txt`` has what the parts said, and
+``results/`` has the figures of each benchmark, as ``python -m benchmarks`` would keep them: copied
+to ``benchmarks/results/`` they stand in the documentation. A part that runs out of time, crashes or
+fills the memory keeps what it has measured, and what it left unused is for those behind it.
+``--device cpu --quick`` goes the same way in a few minutes, to see that all of it works.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,7 +43,7 @@ class Part:
     """One thing to see.
 
     Args:
-        name: as ``gpu_parts.py`` knows it.
+        name: of a benchmark, or of a script in :data:`SCRIPTS`.
         limit: seconds after which it is ended, and those that the parts before it have left.
     """
 
@@ -49,13 +52,20 @@ class Part:
 
 
 PARTS = (
-    Part("machine", 60),  # the first to load torch, perhaps from a cold disk
-    Part("tests", 130),
-    Part("optimizer-step", 80),
-    Part("waits", 60),
-    Part("trainings", 140),
-    Part("same-bits", 60),
+    Part("machine", 30),  # the first to load torch, perhaps from a cold disk
+    Part("tests", 95),
+    Part("optimizer_step", 60),
+    Part("waits", 40),
+    Part("same_bits", 45),
+    Part("paper_epochs", 110),
+    Part("paper_time", 10),
 )
+SCRIPTS = {  # what is no benchmark: what is called, to which --records FILE is added
+    "machine": "{here}/gpu_machine.py --device {device}",
+    "tests": "{here}/gpu_tests.py --seconds {seconds}",
+    "paper_time": "-m benchmarks.paper_time --results {results} --device {device}",
+}
+BENCHMARK = "-m benchmarks.harness.child benchmarks.{name} {device} {records}"
 
 
 def main() -> None:
@@ -76,15 +86,19 @@ def main() -> None:
         site = output / "site"
         if options.wheels is not None:
             results["installed"] = install_missing(options.wheels.resolve(), site, log)
+        sys.path[:0] = [str(PROJECT)]
+        sys.path.append(str(site))
         due = begin
         for part in PARTS:
             if options.only and part.name not in options.only:
                 continue
             due += part.limit
             limit = min(due, end) - time.monotonic()
-            results["parts"][part.name] = seen = run(part, limit, options, output, site, log)
+            results["parts"][part.name] = seen = run(part.name, limit, options, output, log)
             write(output / "results.json", results)
             print(f"{part.name:16}{seen['status']:12}{seen['seconds']:6.1f} s", flush=True)
+            for line in kept(part.name, seen, options, output / "results"):
+                print(f"    {line}", flush=True)
     done = all(seen["status"] == "done" for seen in results["parts"].values())
     print(output / "results.json")
     raise SystemExit(0 if done else 1)
@@ -93,7 +107,7 @@ def main() -> None:
 def parsed() -> argparse.Namespace:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--output", type=Path, required=True, help="for results.json and log.txt")
+    parser.add_argument("--output", type=Path, required=True, help="for all that is written")
     parser.add_argument("--wheels", type=Path, help="wheels of what this Python may lack")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="small sizes, few repetitions")
@@ -125,32 +139,37 @@ def is_installed(distribution: str) -> bool:
 
 
 def run(
-    part: Part, limit: float, options: argparse.Namespace, output: Path, site: Path, log: Any
+    name: str, limit: float, options: argparse.Namespace, output: Path, log: Any
 ) -> dict[str, Any]:
     """Run a part in a process of its own, and return how it ended and what it recorded."""
     if limit <= 0:
         return {"status": "no time", "seconds": 0.0, "records": []}
-    records = output / f"{part.name}.jsonl"
+    records, scratch = output / f"{name}.jsonl", output / "scratch"
     records.unlink(missing_ok=True)
-    words = [part.name, "--device", options.device, "--records", str(records)]
-    words += ["--seconds", f"{limit:.0f}", *(["--quick"] if options.quick else [])]
-    path = [PROJECT, HERE, site]  # what is installed comes last, so that nothing is replaced
+    scratch.mkdir(exist_ok=True)
+    words = f"{SCRIPTS[name]} --records {{records}}" if name in SCRIPTS else BENCHMARK
+    quick = ["quick"] * (options.quick and name not in SCRIPTS)
+    values = {"here": HERE, "name": name, "records": records, "results": output / "results"}
+    values |= {"device": options.device, "seconds": f"{max(1.0, limit - 3):.0f}"}
+    path = [PROJECT, output / "site"]  # what is installed comes last, so that nothing is replaced
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*map(str, path), os.environ.get("PYTHONPATH", "")]),
         "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(scratch),
     }
-    log.write(f"\n=== {part.name}\n".encode())
+    log.write(f"\n=== {name}\n".encode())
     log.flush()
     begin, said = time.monotonic(), log.tell()
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "gpu_parts.py"), *words],
+        [sys.executable, *(each.format(**values) for each in words.split()), *quick],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
         env=environment,
         cwd=PROJECT,
         start_new_session=True,
+        preexec_fn=be_killed_first,
     )
     try:
         code: int | None = process.wait(limit)
@@ -158,6 +177,7 @@ def run(
         code = None
     finally:
         end_group(process)
+        shutil.rmtree(scratch, ignore_errors=True)
     seen = {
         "status": {0: "done", None: "timed out"}.get(code, "failed"),
         "seconds": round(time.monotonic() - begin, 1),
@@ -169,11 +189,40 @@ def run(
     return seen
 
 
+def be_killed_first() -> None:
+    """Let the system choose this process, and not the one that started it, if memory runs out."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
 def end_group(process: subprocess.Popen[bytes]) -> None:
     """End a part and everything that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def kept(name: str, seen: dict[str, Any], options: argparse.Namespace, folder: Path) -> list[str]:
+    """Write the figures of a benchmark where the documentation looks for them, and tell them."""
+    found = [each["figure"] for each in seen["records"] if "figure" in each]
+    if not found:
+        return [f"skipped: {each['skipped']}" for each in seen["records"] if "skipped" in each]
+    try:
+        from benchmarks.harness import Figure, results
+
+        figures = [Figure(**each) for each in found]
+        content = results.described(name, options.device, options.quick, os.getloadavg()[0])
+        content |= {"seconds": seen["seconds"], "ended": seen["status"]}
+        content["figures"] = measured = results.measured(name, options.device, figures)
+        results.write(results.file_of(name, options.device, folder), content)
+    except Exception as error:  # results.json has the figures all the same
+        return [f"{folder}: not written: {error}", *(json.dumps(each) for each in found)]
+    verdicts = {True: ": met", False: ": missed", None: ""}
+    return [
+        f"{figure.name}: {figure} {figure.against}".rstrip()
+        + (f" (target {each['target']}{verdicts[each['met']]})" if "target" in each else "")
+        for figure, each in zip(figures, measured, strict=True)
+    ]
 
 
 def read(records: Path) -> list[Any]:
