@@ -1,4 +1,4 @@
-"""The launcher for debuggers and profilers: one trial after the other in this process."""
+"""The launcher for debuggers and profilers: one unit after the other in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deltagclip_cli.terminal.console import print_summary, shown_progress
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.sweep_view import QuietView
-    from deltagclip_cli.plan.planned import Planned
+    from deltagclip_cli.plan.units import Unit
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.process import StopRequest
 
@@ -50,7 +50,7 @@ class InlineLauncher(StayingLauncher):
 
 @dataclass
 class InlineRunner:
-    """Runs one trial after the other in this process."""
+    """Runs one trial, or one stack of trials, after the other in this process."""
 
     request: SweepRequest
     stop: StopRequest  # when it says yes, no more trials are started
@@ -67,9 +67,9 @@ class InlineRunner:
 
     def run(self, queue: Queue, watcher: QuietView) -> None:
 
-        def start(planned: Planned, slot: Slot) -> Done:
+        def start(unit: Unit, slot: Slot) -> Done:
             try:
-                return Done(self._work(planned, lambda: bool(queue.give_up(planned))))
+                return Done(self._work(unit, lambda: all(map(queue.give_up, unit))))
             except DeltaGClipError as error:
                 return Done(error.exit_code, str(error))
             except Exception as error:
@@ -78,22 +78,24 @@ class InlineRunner:
         fail_fast = self.request.fail_fast
         Supervisor(queue, self.slots, start, watcher, self.stop, fail_fast=fail_fast).run()
 
-    def _work(self, planned: Planned, give_up: Callable[[], bool]) -> int:
-        asked = self.request
-        with shown_progress(asked.console, quiet=asked.quiet) as sinks:
-            from deltagclip_cli.training.worker import work  # which loads torch
+    def _work(self, unit: Unit, give_up: Callable[[], bool]) -> int:
+        asked, codes = self.request, []
+        for planned in unit:
+            with shown_progress(asked.console, quiet=asked.quiet) as sinks:
+                from deltagclip_cli.training.worker import work  # which loads torch
 
-            code = work(
-                planned.folder,
-                data_dir=asked.data,
-                device="auto",
-                threads=asked.threads,
-                force=planned.afresh,
-                stop=self.stop,
-                give_up=give_up,
-                sinks=sinks,
-            )
-        result = planned.folder.result()
-        if result is not None and code in (ExitCode.OK, ExitCode.FAILED) and not asked.quiet:
-            print_summary(asked.console, planned.trial, planned.folder, result, asked.runs)
-        return code
+                code = work(
+                    planned.folder,
+                    data_dir=asked.data,
+                    device="auto",
+                    threads=asked.threads,
+                    force=planned.afresh,
+                    stop=self.stop,
+                    give_up=give_up,
+                    sinks=sinks,
+                )
+            codes.append(code)
+            result = planned.folder.result()
+            if result is not None and code in (ExitCode.OK, ExitCode.FAILED) and not asked.quiet:
+                print_summary(asked.console, planned.trial, planned.folder, result, asked.runs)
+        return max(codes)

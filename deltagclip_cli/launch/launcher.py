@@ -26,6 +26,7 @@ from deltagclip_cli.launch.supervisor import PlannedQueue, Queue, Slot
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
+from deltagclip_cli.plan.units import Assignment, Unit, said_of_stacks, units_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.spec.trial import Trial, distinct_inputs
 from deltagclip_cli.terminal.console import (
@@ -159,17 +160,19 @@ class StayingLauncher(Launcher):
     def show(self, trials: Sequence[Trial]) -> int:
         """Print the plan, start nothing, and return the exit code."""
         planned, todo, estimates = self._plan(trials)
+        units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
         slots = self.runner.slots
-        seconds_of_each = [estimates.seconds(each.trial) for each in todo]
-        chosen, _ = spread(seconds_of_each, len(slots))
-        folders = [each.trial.folder for each in todo]
-        times = dict(zip(folders, seconds_of_each, strict=True))
-        where = {folder: slots[n].name for folder, n in zip(folders, chosen, strict=True)}
+        chosen, _ = spread([seconds for _, seconds in units], len(slots))
+        places = {
+            each.trial.folder: Assignment(n, bool(each.trial.stack), slots[slot].name, seconds)
+            for n, ((unit, seconds), slot) in enumerate(zip(units, chosen, strict=True), 1)
+            for each in unit
+        }
         if self.request.as_json:
-            _print_json(planned, where, times)
+            _print_json(planned, places)
             return ExitCode.OK
-        print_plan(self.request.console, planned, where, times)
-        self.say(self._outline(planned, seconds_of_each))
+        print_plan(self.request.console, planned, places)
+        self.say(self._outline(planned, units))
         return ExitCode.OK
 
     def run(self, trials: Sequence[Trial]) -> int:
@@ -177,10 +180,10 @@ class StayingLauncher(Launcher):
         planned, todo, estimates = self._plan(trials)
         queue = PlannedQueue(todo)
         if todo:
-            trials_to_run = [each.trial for each in todo]
-            self.say(self._outline(planned, list(map(estimates.seconds, trials_to_run))))
+            units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
+            self.say(self._outline(planned, units))
             self.check_force(todo)
-            self.launch(queue, trials_to_run, estimates)
+            self.launch(queue, [each.trial for each in todo], estimates)
         planned = look_up(trials, self.request.runs, self._elsewhere)
         self._conclude(planned)
         return self._exit_code({each.state for each in planned}, queue.any_failed)
@@ -231,7 +234,7 @@ class StayingLauncher(Launcher):
 
     def _conclude(self, planned: Sequence[Planned]) -> None:
         if self.request.as_json:
-            _print_json(planned, {}, {})
+            _print_json(planned, {})
         elif not self.request.quiet:
             self.request.console.print(*summary_tables(planned), sep="")
             for line in self._next_commands(planned):
@@ -266,24 +269,26 @@ class StayingLauncher(Launcher):
             lines.append(f"why           {self.status_command(planned)}")
         return lines
 
-    def _outline(self, planned: Sequence[Planned], times: Sequence[float | None]) -> str:
+    def _outline(
+        self, planned: Sequence[Planned], units: Sequence[tuple[Unit, float | None]]
+    ) -> str:
         states = counted(Counter(each.state for each in planned))
         slots = self.runner.slots
         where = slots[0].name if len(slots) == 1 else f"{len(slots)} slots"
-        outline = f"{plural(len(planned), 'trial')}: {states}. {len(times)} to run on {where}"
-        _, end = spread(times, len(slots))
+        to_run = sum(len(unit) for unit, _ in units)
+        how = said_of_stacks([unit for unit, _ in units])
+        outline = f"{plural(len(planned), 'trial')}: {states}. {to_run} to run{how} on {where}"
+        _, end = spread([seconds for _, seconds in units], len(slots))
         if end is None:
             return f"{outline}."
-        unknown = sum(each is None for each in times)
+        unknown = sum(len(unit) for unit, seconds in units if seconds is None)
         if not unknown:
             return f"{outline}, about {duration(end)}."
-        known = len(times) - unknown
+        known = to_run - unknown
         return f"{outline}: about {duration(end)} for {known}, unknown for {unknown}."
 
 
-def _print_json(
-    planned: Sequence[Planned], where: Mapping[str, str], times: Mapping[str, float | None]
-) -> None:
+def _print_json(planned: Sequence[Planned], places: Mapping[str, Assignment]) -> None:
     trials = [
         {
             "folder": str(each.folder.path),
@@ -293,10 +298,12 @@ def _print_json(
             "seed": each.trial.seed,
             "state": each.state,
             "reason": each.reason,
-            "runs_on": where.get(each.trial.folder),
-            "seconds": times.get(each.trial.folder),
+            "runs_on": place.slot if place else None,
+            "unit": place.unit if place else None,
+            "seconds": place.seconds if place else None,
             "last": each.result["last"] if each.result else None,
         }
         for each in planned
+        for place in [places.get(each.trial.folder)]
     ]
     print_json({"trials": trials})

@@ -23,7 +23,7 @@ from deltagclip_cli.runs.environment import THREADS
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.sweep_view import QuietView
-    from deltagclip_cli.plan.planned import Planned
+    from deltagclip_cli.plan.units import Unit
     from deltagclip_cli.spec.schema import Data
     from deltagclip_cli.spec.trial import Trial
 
@@ -35,7 +35,7 @@ MOST_DEFAULT_JOBS = 8  # each holds a copy of torch and of the data
 
 
 class LocalLauncher(StayingLauncher):
-    """Runs each trial in a worker process of its own."""
+    """Runs each trial, or each stack of trials, in a worker process of its own."""
 
     takes = StayingLauncher.takes | {"jobs", "gpus", "trials_per_gpu"}
 
@@ -55,7 +55,7 @@ class LocalLauncher(StayingLauncher):
 
 @dataclass
 class LocalRunner:
-    """Runs each trial in a worker process of its own, as many at a time as there are slots."""
+    """Runs each unit in a worker process of its own, as many at a time as there are slots."""
 
     data_dir: Path
     should_stop: Callable[[], bool]  # when it says yes, trials are stopped with a checkpoint
@@ -108,15 +108,14 @@ class LocalRunner:
         stop, fail_fast = self.should_stop, self.fail_fast
         Supervisor(queue, self.slots, self._start, watcher, stop, fail_fast=fail_fast).run()
 
-    def _start(self, planned: Planned, slot: Slot) -> Fork:
-        folder = planned.folder
-        path = str(folder.path)
-        words = ["worker", f"./{path}" if path.startswith("-") else path]  # it is no option
+    def _start(self, unit: Unit, slot: Slot) -> Fork:
+        paths = [str(each.folder.path) for each in unit]
+        words = ["worker", *(f"./{each}" if each[0] == "-" else each for each in paths)]
         words += ["--data", str(self._data_dir), "--device", slot.device]
         words += ["--threads", str(self.threads)] if self.threads else []
-        words += ["--force"] if planned.afresh else []
+        words += ["--force"] if unit[0].afresh else []
         words += [] if self.download else ["--no-download"]
-        return self._server.start(words, folder.log_file)
+        return self._server.start(words, unit[0].folder.log_file)
 
 
 def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
@@ -142,7 +141,7 @@ def find_slots(
     Args:
         jobs: trials at a time on the CPU; None to look for GPUs first.
         gpus: ``all``, or numbers such as ``0,2`` as torch counts them; None for all there are.
-        trials_per_gpu: how many share one GPU.
+        trials_per_gpu: how many trials, or stacks, share one GPU.
     """
     if jobs is not None and (gpus is not None or trials_per_gpu > 1):
         raise DeviceError(

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,6 +21,7 @@ from deltagclip_cli.core import (
     UnwritableError,
     is_disk_full,
 )
+from deltagclip_cli.plan.units import Unit, take_unit
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State, is_worked_on, last_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 
@@ -57,10 +58,10 @@ class End:
 
 
 class Queue(Protocol):
-    """Hands out trials; several may run at once, in this process or in others."""
+    """Hands out units of trials; several may run at once, in this process or in others."""
 
-    def take(self) -> Planned | None:
-        """Return the next trial to start; None if there is none at the moment."""
+    def take(self) -> Unit:
+        """Return the trials to start next, in one worker; none if there are none at the moment."""
 
     def ended_elsewhere(self) -> list[Planned]:
         """Return trials that other processes ended before they were taken; each once."""
@@ -76,7 +77,7 @@ class Queue(Protocol):
 
 
 class PlannedQueue:
-    """The trials of a plan, in its order.
+    """The trials of a plan, in its order, with those beside each that fit into a stack with it.
 
     A trial that another process works on is looked at again later: it may be finished there, or be
     left for us. One that has ended before is run again, unless that was after this queue was made:
@@ -102,21 +103,23 @@ class PlannedQueue:
             if each.state in ENDED:
                 self._ended_before[each.trial.folder] = each.folder.ended_at
 
-    def take(self) -> Planned | None:
+    def take(self) -> Unit:
         now = time.monotonic()
         if self._elsewhere and now - self._looked > _SECONDS_UNTIL_NEXT_LOOK:
             self._looked = now
             self._pending.extend(self._elsewhere)
             self._elsewhere.clear()
-        while self._pending:
-            planned = self._pending.popleft()
-            if self.is_elsewhere(planned):
-                self.leave(planned)
-            elif self._has_ended(planned):
-                self._ended_elsewhere.append(planned)
-            else:
-                return planned
-        return None
+        return take_unit(self._pending, self._is_ours)
+
+    def _is_ours(self, planned: Planned) -> bool:
+        """Look whether a trial is to be run here and now, and put it where it belongs if not."""
+        if self.is_elsewhere(planned):
+            self.leave(planned)
+        elif self._has_ended(planned):
+            self._ended_elsewhere.append(planned)
+        else:
+            return True
+        return False
 
     def ended_elsewhere(self) -> list[Planned]:
         told, self._ended_elsewhere = self._ended_elsewhere, []
@@ -155,14 +158,14 @@ class PlannedQueue:
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one trial at a time; ``device`` is the worker's ``--device``."""
+    """A place for one worker at a time; ``device`` is its ``--device``."""
 
     name: str
     device: str
 
 
 class Worker(Protocol):
-    """A process that runs one trial."""
+    """A process that runs one unit of trials."""
 
     @property
     def pid(self) -> int:
@@ -190,12 +193,13 @@ class Worker(Protocol):
 
 
 @dataclass
-class _Job:
+class _Member:
+    """A trial that a worker runs, alone or with others."""
+
     planned: Planned
-    slot: Slot
-    worker: Worker
-    pid: int
     found: Owner | None  # of the run folder, when the worker was started
+    ended_before: float | None  # when an earlier start ended there
+    pid: int = 0  # of the worker
     pruned: str = ""
 
     def was_taken_over(self) -> bool:
@@ -205,19 +209,41 @@ class _Job:
             return False
         return (owner.host, owner.pid) != (socket.gethostname(), self.pid)
 
+    def has_ended(self) -> bool:
+        """Look whether it has ended while its worker goes on, with others or to an end."""
+        folder = self.planned.folder
+        if folder.ended_at in (None, self.ended_before) or folder.is_claimed():
+            return False
+        return folder.state in ENDED
+
+
+@dataclass
+class _Job:
+    """A worker, and those of its trials that have not ended."""
+
+    members: list[_Member]
+    slot: Slot
+    worker: Worker
+    given_up: bool = field(default=False, init=False)
+
+    @property
+    def unit(self) -> Unit:
+        return tuple(each.planned for each in self.members)
+
 
 class Supervisor:
-    """Runs the trials of a queue on slots, each by a worker that ``start`` starts there.
+    """Runs the units of a queue on slots, each by a worker that ``start`` starts there.
 
-    When ``should_stop`` says yes, the workers are asked to stop, and no others are started; with
-    ``fail_fast``, likewise after the first trial that fails, diverges or is killed.
+    Each trial of a unit is told of for itself, as soon as it has ended. When ``should_stop`` says
+    yes, the workers are asked to stop, and no others are started; with ``fail_fast``, likewise
+    after the first trial that fails, diverges or is killed.
     """
 
     def __init__(
         self,
         queue: Queue,
         slots: Sequence[Slot],
-        start: Callable[[Planned, Slot], Worker],
+        start: Callable[[Unit, Slot], Worker],
         watcher: QuietView,
         should_stop: Callable[[], bool],
         *,
@@ -254,12 +280,14 @@ class Supervisor:
                 saved = job.worker.exit_code == ExitCode.STOPPED
                 job.worker.kill()
                 job.worker.forget()
-                with suppress(RunFolderError), hold(job.planned.folder) as held:
-                    if job.planned.folder.result() is None and not job.was_taken_over():
-                        held.record_stop(_SAVED if saved else "killed with the sweep")
+                for member in job.members:
+                    folder = member.planned.folder
+                    with suppress(RunFolderError), hold(folder) as held:
+                        if folder.result() is None and not member.was_taken_over():
+                            held.record_stop(_SAVED if saved else "killed with the sweep")
 
     def _show(self) -> None:
-        self._watcher.looked([(job.planned, job.slot) for job in self._jobs])
+        self._watcher.looked([(job.unit, job.slot) for job in self._jobs])
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -269,22 +297,38 @@ class Supervisor:
 
     def _fill_slots(self) -> None:
         while self._free and not self._should_stop():
-            planned = self._queue.take()
+            unit = self._queue.take()
             for other in self._queue.ended_elsewhere():
                 self._watcher.ended(other, End(other.folder.state, other.folder.reason))
-            if planned is None:
+            if not unit:
                 return
-            slot = self._free.pop()
+            self._begin(unit, self._free.pop())
+
+    def _begin(self, unit: Unit, slot: Slot) -> None:
+        """Make the run folders of a unit, and start a worker for those that could be made."""
+        members = []
+        for planned in unit:
+            folder = planned.folder
             try:
-                create(planned.folder, planned.trial)
-                found = read_owner(planned.folder)
-                worker = self._start(planned, slot)
+                create(folder, planned.trial)
+                members.append(_Member(planned, read_owner(folder), folder.ended_at))
             except (RunFolderError, OSError) as error:
-                self._conclude(planned, slot, _not_started(planned.folder, error))
-            else:
-                self._jobs.append(_Job(planned, slot, worker, worker.pid, found))
-                self._watcher.started(planned, slot)
-                self._show()
+                self._conclude(planned, _not_started(folder, error))
+        started, worker = tuple(member.planned for member in members), None
+        try:
+            worker = self._start(started, slot) if started else None
+        except (RunFolderError, OSError) as error:
+            for planned in started:
+                self._conclude(planned, _not_started(planned.folder, error))
+        if worker is None:
+            self._free.append(slot)
+            return
+        for member in members:
+            member.pid = worker.pid
+        job = _Job(members, slot, worker)
+        self._jobs.append(job)
+        self._watcher.started(job.unit, slot)
+        self._show()
 
     def _look(self) -> None:
         if self._jobs:
@@ -295,17 +339,32 @@ class Supervisor:
             exit_code = job.worker.exit_code
             if exit_code is not None:
                 self._jobs.remove(job)
+                self._free.append(job.slot)
                 job.worker.forget()
                 if exit_code == ExitCode.STOPPED and not self._stopping:
-                    job.pruned = job.pruned or self._queue.give_up(job.planned)
-                self._conclude(job.planned, job.slot, self._end(job, exit_code))
-            elif not job.pruned:
-                job.pruned = self._queue.give_up(job.planned)
-                if job.pruned:
+                    self._ask_to_give_up(job)
+                for member in job.members:
+                    self._conclude(member.planned, self._end(job, member, exit_code))
+            else:
+                self._conclude_early(job)
+                if self._ask_to_give_up(job) and not job.given_up:
+                    job.given_up = True
                     job.worker.stop()
 
-    def _conclude(self, planned: Planned, slot: Slot, end: End) -> None:
-        self._free.append(slot)
+    def _conclude_early(self, job: _Job) -> None:
+        """Tell of those that have ended while their worker runs."""
+        for member in [each for each in job.members if each.has_ended()]:
+            job.members.remove(member)
+            folder = member.planned.folder
+            self._conclude(member.planned, End(folder.state, folder.reason))
+
+    def _ask_to_give_up(self, job: _Job) -> bool:
+        """Ask whether trials are to be pruned; true if all of them are, for they stop together."""
+        for member in job.members:
+            member.pruned = member.pruned or self._queue.give_up(member.planned)
+        return bool(job.members) and all(member.pruned for member in job.members)
+
+    def _conclude(self, planned: Planned, end: End) -> None:
         self._watcher.ended(planned, end)
         self._queue.ended(planned, end)
         if self._stopping or end.elsewhere:
@@ -317,46 +376,50 @@ class Supervisor:
             logger.warning("%s: %s; --fail-fast stops the others.", planned.name, end.state)
             self._stop()
 
-    def _end(self, job: _Job, exit_code: int) -> End:
+    def _end(self, job: _Job, member: _Member, exit_code: int) -> End:
         """Read from the files how a trial ended, and write down what is known only here."""
-        folder = job.planned.folder
+        folder = member.planned.folder
         result = folder.result()
-        if result is not None and result != job.planned.result:
+        if member.has_ended() or (result is not None and result != member.planned.result):
             return End(folder.state, folder.reason)
         try:
             with hold(folder) as held:
-                if exit_code != ExitCode.CLAIMED and not job.was_taken_over():
-                    return self._written_down(job, exit_code, held)
+                if exit_code != ExitCode.CLAIMED and not member.was_taken_over():
+                    return self._written_down(job.worker, member, exit_code, held)
         except ClaimedError:
             pass
         except UnwritableError:
             return End(folder.state, folder.reason or _unexplained(folder))
         return End(folder.state, elsewhere=True)
 
-    def _written_down(self, job: _Job, exit_code: int, held: HeldFolder) -> End:
+    def _written_down(
+        self, worker: Worker, member: _Member, exit_code: int, held: HeldFolder
+    ) -> End:
         """Return how a trial ended, and say it in the folder if its worker did not do so."""
-        folder, result = job.planned.folder, job.planned.folder.result()
+        folder, result = held.folder, held.folder.result()
         if result is not None:
-            if result != job.planned.result:  # another process was faster
+            if result != member.planned.result:  # another process was faster
                 return End(folder.state, folder.reason)
             # It was to be replaced, and the worker ended before it was deleted.
             return End(State.FAILED, f"{self._explained(exit_code)}; the earlier result is kept")
-        if job.pruned and folder.state is not State.FAILED:
-            held.record_pruning(job.pruned)
-            return End(State.PRUNED, job.pruned)
+        if member.pruned and folder.state is not State.FAILED:
+            held.record_pruning(member.pruned)
+            return End(State.PRUNED, member.pruned)
         if not folder.reason:
-            self._write_reason(job, exit_code, held)
+            self._write_reason(worker, member, exit_code, held)
         if not folder.reason and folder.path.exists():
             return End(State.INTERRUPTED, _FULL)  # of which no file could be made
         return End(folder.state, folder.reason or _unexplained(folder))
 
-    def _write_reason(self, job: _Job, exit_code: int, held: HeldFolder) -> None:
+    def _write_reason(
+        self, worker: Worker, member: _Member, exit_code: int, held: HeldFolder
+    ) -> None:
         """Say in the folder how a worker ended that did not say so itself."""
-        words, reason = job.worker.last_words(), self._explained(exit_code)
+        words, reason = worker.last_words(), self._explained(exit_code)
         # The worker's own file, in which no word fits; or it had not come as far as that.
         if held.folder.stopped_file.exists() or any(full in words for full in _DISK_FULL):
             held.record_stop(_FULL)
-        elif not _is_its_fault(job, exit_code):
+        elif not _is_its_fault(member, exit_code):
             held.record_stop(reason)
         else:
             said = f"{reason}: {_essence(words)}" if words else reason
@@ -379,15 +442,15 @@ class Supervisor:
             return f"killed by signal {-exit_code}"
 
 
-def _is_its_fault(job: _Job, exit_code: int) -> bool:
+def _is_its_fault(member: _Member, exit_code: int) -> bool:
     """Judge whether a worker ended by its own doing, so that it would do so again.
 
     One that crashes while it trains goes on from its last checkpoint.
     """
     if exit_code >= 0:
         return exit_code not in _NO_FAULTS
-    beat = last_heartbeat(job.planned.folder)
-    has_begun = beat is not None and (beat.host, beat.pid) == (socket.gethostname(), job.pid)
+    beat = last_heartbeat(member.planned.folder)
+    has_begun = beat is not None and (beat.host, beat.pid) == (socket.gethostname(), member.pid)
     return -exit_code in _CRASHES and not has_begun
 
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from deltagclip_cli.core import MOST_METRICS, TEST_METRICS, duration, plural, short, shown_metrics
+from deltagclip_cli.plan.units import Unit, name_of
 from deltagclip_cli.runs.folder import State, read_heartbeat
 from deltagclip_cli.terminal.console import STYLES, running_table
 
@@ -42,8 +43,8 @@ class QuietView:
 
     def __exit__(self, *error: object) -> None: ...
 
-    def started(self, planned: Planned, slot: Slot) -> None:
-        """Be told that a trial was started, and say nothing."""
+    def started(self, unit: Unit, slot: Slot) -> None:
+        """Be told that trials were started in one worker, and say nothing."""
 
     def ended(self, planned: Planned, end: End) -> None:
         """Be told that a trial ended, here or in another process; say it if it did not finish."""
@@ -54,7 +55,7 @@ class QuietView:
             line.append(f"{planned.name}: ").append_text(_outcome(planned, end))
             self._console.print(line, soft_wrap=True)
 
-    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+    def looked(self, running: Sequence[tuple[Unit, Slot]]) -> None:
         """Be told, again and again, which trials are running, and show nothing."""
 
 
@@ -64,12 +65,14 @@ class PlainView(QuietView):
     _says_all = True
     _waiting = False
 
-    def started(self, planned: Planned, slot: Slot) -> None:
+    def started(self, unit: Unit, slot: Slot) -> None:
         width = 2 * len(str(self._total)) + 3
-        line = Text(f"{'':{width}} started {planned.name} on {slot.name}")
-        self._console.print(line, soft_wrap=True)
+        together = f", one of {len(unit)} in a stack" if len(unit) > 1 else ""
+        for each in unit:
+            line = Text(f"{'':{width}} started {each.name} on {slot.name}{together}")
+            self._console.print(line, soft_wrap=True)
 
-    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+    def looked(self, running: Sequence[tuple[Unit, Slot]]) -> None:
         """Say once why nothing happens."""
         if not running and not self._waiting:
             self._console.print(_WAITING)
@@ -91,7 +94,7 @@ class LiveView(QuietView):
             console=console,
         )
         self._task = self._progress.add_task(self._count(), total=total, left="")
-        self._running: Sequence[tuple[Planned, Slot]] = ()
+        self._running: Sequence[tuple[Unit, Slot]] = ()
         self._waiting = False
         self._live = Live(console=console, get_renderable=self.render, refresh_per_second=5)
 
@@ -110,22 +113,33 @@ class LiveView(QuietView):
             self._outlook.ended(planned.trial, planned.folder.result())
         self._progress.update(self._task, description=self._count())
 
-    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
-        self._running, self._waiting = running, not running
+    def looked(self, running: Sequence[tuple[Unit, Slot]]) -> None:
+        self._running, self._waiting = [each for each in running if each[0]], not running
 
     def _count(self) -> str:
         return f"{self._done}/{plural(self._total, 'trial')}"
 
     def render(self) -> RenderableType:
         """Draw what is on the screen now."""
-        beats = [(planned, slot, read_heartbeat(planned.folder)) for planned, slot in self._running]
-        part = sum(beat.done for _, _, beat in beats if beat)
+        running = [
+            (unit, slot, [beat for each in unit if (beat := read_heartbeat(each.folder))])
+            for unit, slot in self._running
+        ]
+        part = sum(beat.done for *_, beats in running for beat in beats)
+        # Of a stack, the one that is furthest behind says how long it will take.
+        told = [min(beats, key=lambda beat: beat.done, default=None) for *_, beats in running]
         left = self._outlook.seconds(
-            [(planned.trial, beat.seconds_left if beat else None) for planned, _, beat in beats]
+            [
+                ([each.trial for each in unit], beat.seconds_left if beat else None)
+                for (unit, *_), beat in zip(running, told, strict=True)
+            ]
         )
         words = "" if left is None else f"{duration(left)} left"
         self._progress.update(self._task, completed=self._done + part, left=words)
-        rows = [(slot.name, planned.name, beat) for planned, slot, beat in beats]
+        rows = [
+            (slot.name, name_of(unit), beat)
+            for (unit, slot, _), beat in zip(running, told, strict=True)
+        ]
         body = running_table(rows) if rows or not self._waiting else _WAITING
         return Group(self._progress, body)
 

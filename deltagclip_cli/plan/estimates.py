@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from deltagclip_cli.spec.trial import stacks_with
 
 if TYPE_CHECKING:
     from deltagclip_cli.plan.planned import Planned
@@ -36,18 +39,28 @@ class Estimates:
                 self._times[unit, *kind] = seconds + each, count + 1
 
     def seconds(self, trial: Trial) -> float | None:
-        """Return the time of a whole trial; None if none like it is finished."""
+        """Return the time of a whole trial; None if none like it is finished.
+
+        One of a stack takes as long as the stack, whose places cost the same when they are idle.
+        """
         for kind in _kinds(trial):
             if (trial.unit, *kind) in self._times:
                 seconds, count = self._times[trial.unit, *kind]
                 return trial.length * seconds / count
         return None
 
+    def of(self, unit: Iterable[Planned]) -> float | None:
+        """Return the time of trials that run together; None if that of one is not known."""
+        times = [self.seconds(each.trial) for each in unit]
+        known = [each for each in times if each is not None]
+        return max(known) if len(known) == len(times) else None
+
 
 def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
     """Return what trials that take equally long have in common: first the closest, then all."""
     parts = (trial.canonical[key] for key in ("model", "data", "task", "precision"))
-    kin = (*parts, trial.certificate, trial.evaluate_every, trial.accumulate, trial.ema is None)
+    ways = (trial.evaluate_every, trial.accumulate, trial.ema is None, trial.stack)
+    kin = (*parts, trial.certificate, *ways)
     return (trial.optimizer.name, *kin), kin
 
 
@@ -66,18 +79,41 @@ class Outlook:
         if result is not None:
             self._estimates.learn(trial, result)
 
-    def seconds(self, running: Sequence[tuple[Trial, float | None]]) -> float | None:
+    def seconds(self, running: Sequence[tuple[Sequence[Trial], float | None]]) -> float | None:
         """Return how long it will take; None if that of one trial is not known.
 
-        Trials that are ``running`` come with the seconds that they say are left.
+        Trials that are ``running`` together come with the seconds that they say are left.
         """
-        waiting = self._left - Counter(_length(trial) for trial, _ in running)
+        waiting = self._left - Counter(_length(trial) for unit, _ in running for trial in unit)
         times = [seconds for _, seconds in running]
+        stacks = defaultdict[Hashable, _Stack](_Stack)
         for length, count in waiting.items():
-            seconds = self._estimates.seconds(self._examples[length])
-            times.append(None if seconds is None else count * seconds)
+            trial = self._examples[length]
+            seconds = self._estimates.seconds(trial)
+            if trial.stack is None or seconds is None:
+                times.append(None if seconds is None else count * seconds)
+            else:
+                stacks[stacks_with(trial)].add(count, trial.stack, seconds)
+        times += [each.seconds for each in stacks.values()]
         known = [each for each in times if each is not None]
         return sum(known) / self._slots if len(known) == len(times) else None
+
+
+@dataclass
+class _Stack:
+    """Trials that wait and stack with each other."""
+
+    count: int = 0
+    width: int = 1
+    longest: float = 0.0  # of their times in seconds
+
+    def add(self, count: int, width: int, seconds: float) -> None:
+        self.count, self.width = self.count + count, width
+        self.longest = max(self.longest, seconds)
+
+    @property
+    def seconds(self) -> float:
+        return -(-self.count // self.width) * self.longest
 
 
 def _length(trial: Trial) -> _Kind:
@@ -95,17 +131,17 @@ def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Plann
 
 
 def spread(seconds: Sequence[float | None], slots: int) -> tuple[list[int], float | None]:
-    """Give each trial, in order, to the slot that is free first.
+    """Give each unit, in order, to the slot that is free first.
 
     Returns:
-        The slot of each trial, and when the last is done of which the time is known, as if there
+        The slot of each unit, and when the last is done of which the time is known, as if there
         were no others; None if no time is known.
     """
     free = [(0.0, 0, slot) for slot in range(slots)]
     chosen = []
     for each in seconds:
-        at, trials, slot = heapq.heappop(free)
+        at, units, slot = heapq.heappop(free)
         chosen.append(slot)
-        heapq.heappush(free, (at + (each or 0.0), trials + 1, slot))
+        heapq.heappush(free, (at + (each or 0.0), units + 1, slot))
     known = any(each is not None for each in seconds)
     return chosen, max(at for at, _, _ in free) if known else None

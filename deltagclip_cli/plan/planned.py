@@ -10,7 +10,7 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from deltagclip_cli.runs.folder import (
     last_heartbeat,
     read_heartbeat,
 )
-from deltagclip_cli.spec.trial import Trial, distinguished
+from deltagclip_cli.spec.trial import Trial, distinguished, stacks_with
 
 _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
@@ -102,6 +102,12 @@ class Planned:
     @property
     def label(self) -> str:
         return self.trial.label
+
+    @cached_property
+    def stack_key(self) -> Hashable | None:
+        """The mark of those that may train in one stack with it; None if it trains alone."""
+        key = stacks_with(self.trial)
+        return key and (key, self.afresh)  # for a worker begins all afresh, or none
 
     @property
     def name(self) -> str:

@@ -20,6 +20,7 @@ from deltagclip_cli.search.study import KEPT_OF_HALVING, CandidateState, Study, 
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End
+    from deltagclip_cli.plan.units import Unit
     from deltagclip_cli.spec.trial import Course, Trial
 
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -57,19 +58,19 @@ class SearchQueue:
         drawn = [self._missing(each) * each.searched.trials({}) for each in self._studies]
         return [*begun, *itertools.chain.from_iterable(drawn)]
 
-    def take(self) -> Planned | None:
+    def take(self) -> Unit:
         for candidate in list(self._idle):
             if self._is_free(candidate):
                 return self._hand_out(candidate)
         while len(self._idle) + len(self._running) < self._slots:
             study = self._next_study()
             if study is None:
-                return None
+                return ()
             candidate = Candidate(study, study.draw(), self._runs)
             self._idle.append(candidate)
             if self._is_free(candidate):
                 return self._hand_out(candidate)
-        return None
+        return ()
 
     def is_over(self) -> bool:
         return not self._idle and self._next_study() is None
@@ -131,11 +132,11 @@ class SearchQueue:
             self._conclude(candidate, outcome)
         return outcome is not CandidateState.OPEN
 
-    def _hand_out(self, candidate: Candidate) -> Planned:
+    def _hand_out(self, candidate: Candidate) -> Unit:
         planned = candidate.current
         self._idle.remove(candidate)
         self._running[planned.folder.path] = candidate
-        return planned
+        return (planned,)
 
     def _conclude(self, candidate: Candidate, outcome: CandidateState) -> None:
         folder = candidate.current.folder if outcome is CandidateState.PRUNED else None

@@ -23,9 +23,12 @@ import re
 import secrets
 import shlex
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
@@ -75,7 +78,10 @@ class ListedTrial:
 
 @dataclass(frozen=True)
 class Head:
-    """The first line of a list: ``count`` trials, of which each task runs ``pack``."""
+    """The first line of a list: ``count`` trials, of which each task runs ``pack``.
+
+    Of trials that stack, a task runs ``pack`` stacks, and so more trials.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
@@ -83,10 +89,33 @@ class Head:
     pack: Annotated[int, Field(gt=0)]
     submitted: float  # in seconds since 1970
     count: Annotated[int, Field(ge=0)]
+    # How many trials each task has; empty where that is pack, as in lists of earlier versions
+    sizes: tuple[Annotated[int, Field(gt=0)], ...] = ()
 
     @property
     def tasks(self) -> int:
-        return -(-self.count // self.pack)
+        return len(self.sizes) or -(-self.count // self.pack)
+
+    @property
+    def most(self) -> int:
+        """The number of trials of its largest task."""
+        return max(self.sizes, default=self.pack)
+
+    def task_of(self, entry: int) -> int:
+        """Return the task that runs an entry, by its number in the list."""
+        return bisect_right(self._starts, entry) - 1 if self.sizes else entry // self.pack
+
+    def entries_of(self, task: int) -> slice:
+        """Return which entries of the list a task runs."""
+        if not self.sizes:
+            return slice(task * self.pack, (task + 1) * self.pack)
+        if task >= self.tasks:
+            return slice(0)
+        return slice(self._starts[task], self._starts[task] + self.sizes[task])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(self.sizes[:-1])]
 
 
 @dataclass(frozen=True)
@@ -196,9 +225,8 @@ class Array:
         """Read the trials of one task."""
         with self._readable():
             head, lines = self._lines()
-            chosen = lines[task * head.pack : (task + 1) * head.pack]
             entries = []
-            for line in chosen:
+            for line in lines[head.entries_of(task)]:
                 place, written = _PLACE.validate_json(line), from_json(line)
                 trial = trial_to_run(written["trial"], self.runs)
                 entries.append(ListedTrial(place.folder, trial, written["again"], place.before))
@@ -266,7 +294,7 @@ def render(
             )
     lines = [
         "#!/bin/bash",
-        f"# {plural(head.count, 'trial')} of {head.experiment}, {head.pack} a task."
+        f"# {plural(head.count, 'trial')} of {head.experiment}, {head.most} a task."
         " To submit it by hand:",
         f"#   sbatch {shlex.quote(str(array.script))}",
         *(f"#SBATCH --{option}" for option in _options(array, head, resources, folder)),

@@ -201,7 +201,7 @@ def _places(
     for array, (head, folders) in sorted(lists.items(), key=lambda each: each[1][0].submitted):
         job, cancelled = array.job, array.cancelled
         for number, (folder, before) in enumerate(folders.items()):
-            task, older = number // head.pack, places.get(folder)
+            task, older = head.task_of(number), places.get(folder)
             overtaken = older is None or (older.array.job_name, older.task) not in alive
             if overtaken or (array.job_name, task) in alive:
                 places[folder] = ArrayPlace(array, job, task, task in cancelled, before)

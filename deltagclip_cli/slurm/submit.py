@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
 from deltagclip_cli.launch.launcher import Launcher, SweepRequest
 from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
 from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.plan.units import Unit, said_of_stacks, units_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.slurm.array import (
     FOLDER,
@@ -57,8 +59,12 @@ class Batch:
     array: Array
     head: Head
     resources: Resources
-    trials: Sequence[Planned]
+    units: Sequence[Unit]
     script: str
+
+    @property
+    def trials(self) -> list[Planned]:
+        return list(chain.from_iterable(self.units))
 
 
 class SlurmLauncher(Launcher):
@@ -125,12 +131,12 @@ class SlurmLauncher(Launcher):
         batches = []
         for (experiment, _), group in groups.items():
             resources = self._resources(group[0].trial)
-            size = largest * (resources.pack or 1)
-            for start in range(0, len(group), size):
+            pack, units = resources.pack or 1, units_of(group)
+            for start in range(0, len(units), largest * pack):
                 array = Array(folder / f"{experiment}-{counts[experiment]}")
                 counts[experiment] += 1
-                some = group[start : start + size]
-                head = Head(experiment, resources.pack or 1, time.time(), len(some))
+                some = units[start : start + largest * pack]
+                head = _head(experiment, pack, some)
                 command = self._command(array, resources)
                 script = render(array, head, resources, command, Path.cwd())
                 batches.append(Batch(array, head, resources, some, script))
@@ -201,10 +207,11 @@ class SlurmLauncher(Launcher):
         found = f"{plural(len(planned), 'trial')}: {states}."
         if not batches:
             return f"{found} There is nothing to submit."
-        trials = sum(len(batch.trials) for batch in batches)
+        trials = sum(batch.head.count for batch in batches)
+        how = said_of_stacks(chain.from_iterable(batch.units for batch in batches))
         tasks = plural(sum(batch.head.tasks for batch in batches), "task")
         arrays = plural(len(batches), "array")
-        return f"{found} {trials} to submit: {tasks} in {arrays}."
+        return f"{found} {trials} to submit{how}: {tasks} in {arrays}."
 
     def _conclude(
         self, planned: Sequence[Planned], batches: Sequence[Batch], numbers: Sequence[str]
@@ -278,6 +285,13 @@ class SlurmLauncher(Launcher):
         return words
 
 
+def _head(experiment: str, pack: int, units: Sequence[Unit]) -> Head:
+    count = sum(map(len, units))
+    tasks = [units[start : start + pack] for start in range(0, len(units), pack)]
+    sizes = tuple(sum(map(len, task)) for task in tasks) if count > len(units) else ()
+    return Head(experiment, pack, time.time(), count, sizes)
+
+
 def _record(batch: Batch) -> dict[str, Any]:
     return {
         "experiment": batch.head.experiment,
@@ -285,6 +299,7 @@ def _record(batch: Batch) -> dict[str, Any]:
         "tasks": batch.head.tasks,
         "pack": batch.head.pack,
         "trials": [str(each.folder.path) for each in batch.trials],
+        "units": [[str(each.folder.path) for each in unit] for unit in batch.units],
     }
 
 

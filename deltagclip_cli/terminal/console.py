@@ -43,6 +43,7 @@ from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
 from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 if TYPE_CHECKING:
+    from deltagclip_cli.plan.units import Assignment
     from deltagclip_cli.results.read.run import Reading
     from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.spec.trial import Trial
@@ -366,16 +367,9 @@ def _named(rows: Sequence[N]) -> Iterator[tuple[Text, N | None]]:
 
 
 def print_plan(
-    console: rich.console.Console,
-    planned: Sequence[Planned],
-    where: dict[str, str],
-    times: dict[str, float | None],
+    console: rich.console.Console, planned: Sequence[Planned], places: Mapping[str, Assignment]
 ) -> None:
-    """Print what a sweep would do, a row for each setting.
-
-    ``where`` has the slot of each trial that would be run, by its folder, ``times`` the seconds
-    that it takes, as far as they are known.
-    """
+    """Print what a sweep would do, a row for each setting; ``places`` are by run folder."""
     by_experiment: dict[str, dict[str, list[Planned]]] = {}
     for each in planned:
         groups = by_experiment.setdefault(each.trial.experiment, {})
@@ -388,22 +382,21 @@ def print_plan(
         table.add_column("time", justify="right", no_wrap=True)
         firsts = [group[0] for group in groups.values()]
         for name, first in _named(firsts):
-            cells = _plan_cells(groups[first.trial.setting_hash], where, times) if first else []
+            cells = _plan_cells(groups[first.trial.setting_hash], places) if first else []
             table.add_row(name, *cells)
         console.print(table)
 
 
-def _plan_cells(
-    group: Sequence[Planned], where: dict[str, str], times: dict[str, float | None]
-) -> list[Text]:
-    folders = [each.trial.folder for each in group]
-    known = [times[folder] for folder in folders if times.get(folder) is not None]
+def _plan_cells(group: Sequence[Planned], places: Mapping[str, Assignment]) -> list[Text]:
+    found = [place for each in group if (place := places.get(each.trial.folder))]
+    # A stack of several takes its time once.
+    times = {each.unit: each.seconds for each in found if each.seconds is not None}
     counts = Counter(each.state for each in group)
     return [
         Text(ranges([each.trial.seed for each in group])),
         Text(counted(counts)),
-        Text(", ".join(dict.fromkeys(where[folder] for folder in folders if folder in where))),
-        Text(duration(sum(each for each in known if each is not None)) if known else ""),
+        Text(", ".join(dict.fromkeys(str(each) for each in found))),
+        Text(duration(sum(times.values())) if times else ""),
     ]
 
 

@@ -28,6 +28,7 @@ from deltagclip_cli.trying.protocol import (
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End
     from deltagclip_cli.plan.planned import Planned
+    from deltagclip_cli.plan.units import Unit
     from deltagclip_cli.spec.load import Spec
     from deltagclip_cli.spec.trial import Trial
 
@@ -235,9 +236,9 @@ class TryoutQueue(PlannedQueue):
         self._tryout = tryout
         self._known: set[str] = set()
 
-    def take(self) -> Planned | None:
+    def take(self) -> Unit:
         self._grow()
-        return None if self._tryout.failures else super().take()
+        return () if self._tryout.failures else super().take()
 
     def is_over(self) -> bool:
         self._grow()

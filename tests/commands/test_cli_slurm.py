@@ -131,6 +131,7 @@ def test_the_answer_for_programs_is_json_and_nothing_else(deltagclip: Invoke) ->
         "tasks": 1,
         "pack": 2,
         "trials": [answer["trials"][0]["folder"]],
+        "units": [[answer["trials"][0]["folder"]]],
         "job": "17",
     }
     assert second["job"] == "18"

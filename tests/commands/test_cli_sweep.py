@@ -50,6 +50,19 @@ def test_a_plan_names_settings_seeds_states_and_slots(deltagclip: Invoke, tmp_pa
     assert last == "9 trials: 4 finished, 5 new. 5 to run on 2 slots, about 9.0 s."
 
 
+def test_a_plan_says_what_trains_in_one_stack(deltagclip: Invoke, tmp_path: Path) -> None:
+    finish(tmp_path, "stack=3")
+    words = (*TINY, "--dry-run", "-j", "2", "--set", "seeds=[0, 1, 2]", "--set", "stack=3")
+    shown = deltagclip(*words).output
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert "sgd 0-2 1 finished, 2 new cpu 0 (stack 1) 3.0 s" in rows
+    assert "delta-gclip 0-2 1 finished, 2 new cpu 0 (stack 1), cpu 1 (stack 2) 6.0 s" in rows
+    last = "6 trials: 2 finished, 4 new. 4 to run (4 in 2 stacks) on 2 slots, about 3.0 s."
+    assert rows[-1] == last
+    trials = json.loads(deltagclip(*words, "--json").stdout)["trials"]
+    assert [each["unit"] for each in trials] == [None, 1, 1, None, 1, 2]
+
+
 def test_a_plan_makes_no_files_and_loads_no_torch(deltagclip: Invoke, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     words = [*TINY, "--dry-run"]

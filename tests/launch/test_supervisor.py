@@ -19,6 +19,7 @@ from deltagclip_cli.core import ClaimedError
 from deltagclip_cli.launch import supervisor
 from deltagclip_cli.launch.supervisor import End, PlannedQueue, Slot, Supervisor
 from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.plan.units import Unit
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 
@@ -60,13 +61,13 @@ class Seen:
         self.ends: dict[str, End] = {}
         self._breaks = breaks
 
-    def started(self, planned: Planned, slot: Slot) -> None:
-        self.started_names.append(planned.label)
+    def started(self, unit: Unit, slot: Slot) -> None:
+        self.started_names += [each.label for each in unit]
 
     def ended(self, planned: Planned, end: End) -> None:
         self.ends[planned.label] = end
 
-    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+    def looked(self, running: Sequence[tuple[Unit, Slot]]) -> None:
         if self._breaks and len(running) == 2:
             raise self._breaks
 
@@ -95,7 +96,7 @@ def run(
     supervising = Supervisor(
         PlannedQueue(planned),
         [Slot(f"cpu {number}", "cpu") for number in range(slots)],
-        lambda each, slot: FakeWorker(act(each), words),
+        lambda unit, slot: FakeWorker(act(*unit), words),
         seen,
         lambda: False,
         fail_fast=fail_fast,
@@ -426,7 +427,7 @@ def supervise(
 ) -> None:
     slots = [Slot("cpu", "cpu")]
     Supervisor(
-        queue, slots, lambda each, slot: FakeWorker(act(each)), seen, should_stop, fail_fast=False
+        queue, slots, lambda unit, slot: FakeWorker(act(*unit)), seen, should_stop, fail_fast=False
     ).run()
 
 

@@ -83,8 +83,8 @@ def test_a_terminal_shows_the_whole_and_a_line_for_each_running_trial(
     beat(stack, planned[0], monkeypatch)
     with live(screen, planned, 4) as view:
         for each, slot in zip(planned, SLOTS, strict=True):
-            view.started(each, slot)
-        view.looked(list(zip(planned, SLOTS, strict=True)))
+            view.started((each,), slot)
+        view.looked([((each,), slot) for each, slot in zip(planned, SLOTS, strict=True)])
         screen.console.print(view.render())
     (first,) = [line for line in screen.lines if line.startswith("cpu 0")][-1:]
     assert first.startswith("cpu 0 tiny · sgd · seed 0 ")
@@ -103,7 +103,7 @@ def test_a_trial_that_says_nothing_for_long_is_marked(
     beat(stack, planned[0], monkeypatch)
     monkeypatch.setattr(console_module, "STALE_SECONDS", 0.0)
     with live(screen, planned, 1) as view:
-        view.looked([(planned[0], SLOTS[0])])
+        view.looked([((planned[0],), SLOTS[0])])
         screen.console.print(view.render())
     assert any("silent for" in line for line in screen.lines)
 
@@ -112,7 +112,7 @@ def test_failures_are_shown_for_good(planned: list[Planned]) -> None:
     screen = Screen(100)
     finish(planned[0])
     with live(screen, planned, 3) as view:
-        view.started(planned[0], SLOTS[0])
+        view.started((planned[0],), SLOTS[0])
         view.ended(planned[0], FINISHED)
         view.ended(planned[1], End(State.FAILED, "the GPU's memory is full."))
         screen.console.print(view.render())
@@ -138,8 +138,8 @@ def test_elsewhere_every_start_and_every_end_is_a_line(planned: list[Planned]) -
     screen = Screen(is_terminal=False)
     finish(planned[0])
     with PlainView(screen.console, total=10) as view:
-        view.started(planned[0], SLOTS[1])
-        view.looked([(planned[0], SLOTS[1])])
+        view.started((planned[0],), SLOTS[1])
+        view.looked([((planned[0],), SLOTS[1])])
         view.ended(planned[0], FINISHED)
         view.ended(planned[1], End(State.INTERRUPTED, "killed by SIGKILL"))
     assert screen.lines == [
@@ -149,6 +149,27 @@ def test_elsewhere_every_start_and_every_end_is_a_line(planned: list[Planned]) -
         "",
     ]
     assert "\x1b" not in screen.file.getvalue()
+
+
+def test_a_stack_is_one_row_and_its_members_have_a_line_each(
+    planned: list[Planned], stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row shows the one that is furthest behind."""
+    plain, screen = Screen(is_terminal=False), Screen(100)
+    unit = tuple(planned)
+    PlainView(plain.console, total=2).started(unit, SLOTS[0])
+    assert plain.lines == [
+        "      started tiny · sgd · seed 0 on cpu 0, one of 2 in a stack",
+        "      started tiny · delta-gclip · seed 0 on cpu 0, one of 2 in a stack",
+        "",
+    ]
+    beat(stack, planned[0], monkeypatch)
+    with live(screen, planned, 2) as view:
+        view.looked([(unit, SLOTS[0]), ((), SLOTS[1])])
+        screen.console.print(view.render())
+    rows = {" ".join(line.split()) for line in screen.lines if line.startswith("cpu")}
+    assert any(row.startswith("cpu 0 tiny · sgd · seed 0 + 1 stacked 4/30") for row in rows)
+    assert not any(row.startswith("cpu 1") for row in rows)
 
 
 def live(screen: Screen, planned: list[Planned], total: int) -> LiveView:
@@ -173,7 +194,7 @@ def test_quiet_means_failures_only(planned: list[Planned]) -> None:
     screen = Screen(is_terminal=False)
     finish(planned[0])
     with QuietView(screen.console, total=2) as view:
-        view.started(planned[0], SLOTS[0])
+        view.started((planned[0],), SLOTS[0])
         view.ended(planned[0], FINISHED)
         view.ended(planned[1], End(State.DIVERGED, "the loss in training was not finite"))
     assert screen.lines == [

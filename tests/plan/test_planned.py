@@ -11,6 +11,7 @@ from tiny_spec import trials_of
 
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
 from deltagclip_cli.plan.planned import Planned, QueueState, look_up, pending
+from deltagclip_cli.plan.units import units_of
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial
@@ -110,15 +111,31 @@ def test_an_outlook_is_none_until_all_that_is_left_is_known(tmp_path: Path) -> N
     wide = trials_of(tmp_path, "model.hidden=[16]")[0]
     outlook = Outlook([*small, wide], Estimates(), slots=2)
     assert outlook.seconds([]) is None
-    assert outlook.seconds([(wide, 100.0)]) is None
+    assert outlook.seconds([([wide], 100.0)]) is None
     finish(runs, small[0], seconds=4.0)
     outlook.ended(small[0], RunFolder.of(runs, small[0]).result())
     assert outlook.seconds([]) is None, "the time of the wide one is not that of the small ones"
-    assert outlook.seconds([(wide, 100.0)]) == (100 + 4 + 4) / 2
-    assert outlook.seconds([(wide, 100.0), (small[1], 1.0)]) == (100 + 1 + 4) / 2
-    assert outlook.seconds([(wide, None), (small[1], 1.0)]) is None
+    assert outlook.seconds([([wide], 100.0)]) == (100 + 4 + 4) / 2
+    assert outlook.seconds([([wide], 100.0), ([small[1]], 1.0)]) == (100 + 1 + 4) / 2
+    assert outlook.seconds([([wide], None), ([small[1]], 1.0)]) is None
     outlook.ended(wide, None)
     assert outlook.seconds([]) == 4.0
+
+
+def test_the_members_of_a_stack_take_the_time_of_one(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    alone, *_ = trials_of(tmp_path)
+    stacked = trials_of(tmp_path, "stack=2", "seeds=[0, 1, 2]")
+    finish(runs, alone, seconds=1.0)
+    finish(runs, stacked[0], seconds=4.0)
+    planned = look_up([alone, *stacked], runs)
+    estimates = Estimates(planned)
+    assert estimates.seconds(alone) == 1.0, "no stack tells of those that train alone"
+    assert [estimates.of(unit) for unit in units_of(planned)] == [1.0, 4.0, 4.0, 4.0]
+    assert Estimates(planned[:1]).of(planned[1:3]) is None
+    outlook = Outlook(stacked, estimates, slots=1)
+    assert outlook.seconds([]) == 3 * 4.0
+    assert outlook.seconds([(stacked[:2], 0.5)]) == 0.5 + 2 * 4.0
 
 
 def test_the_longest_trials_come_first_and_those_of_unknown_length_before_them(

@@ -61,6 +61,13 @@ def bowl(trial: Trial, epoch: int) -> float:
     return 1 + distance + 0.1 * trial.seed + trial.optimizer.options["gamma"] / epoch
 
 
+def taken(queue: SearchQueue) -> Planned | None:
+    """The next trial of a search, which hands out one at a time."""
+    for (planned,) in filter(None, [queue.take()]):
+        return planned
+    return None
+
+
 class Killed(Exception):
     """What ends a made-up search where a real one would be killed."""
 
@@ -85,7 +92,7 @@ class World:
     def search(self, experiment: Experiment, settings: int) -> SearchQueue:
         """Search to the end."""
         queue = self.queue(experiment, settings)
-        while (planned := queue.take()) is not None:
+        while (planned := taken(queue)) is not None:
             queue.ended(planned, self.run(queue, planned))
         assert queue.is_over()
         return queue

@@ -31,6 +31,7 @@ from search_cases import (
     options_of,
     states,
     studied,
+    taken,
     write_epoch,
     write_result,
 )
@@ -116,14 +117,14 @@ def test_a_search_learns(world: World) -> None:
 
 def test_settings_fill_the_slots_and_the_seeds_of_one_never_do(world: World) -> None:
     queue = world.queue(UNPRUNED, 6, slots=4)
-    running = [queue.take() for _ in range(4)]
+    running = [taken(queue) for _ in range(4)]
     assert len({each.trial.setting_hash for each in running if each}) == 4
     assert [each.trial.seed for each in running if each] == [0] * 4
     while any(running):
         planned = running.pop(0)
         if planned:
             queue.ended(planned, world.run(queue, planned))
-        running.append(queue.take())
+        running.append(taken(queue))
         settings = [each.trial.setting_hash for each in running if each]
         assert len(settings) == len(set(settings))
     assert states(world.runs) == ["COMPLETE"] * 6
@@ -260,13 +261,13 @@ def test_a_setting_whose_worker_is_killed_stays_open_and_is_taken_up_next_time(
     world: World,
 ) -> None:
     queue = world.queue(UNPRUNED, 3)
-    killed = queue.take()
+    killed = taken(queue)
     assert killed is not None
     create(killed.folder, killed.trial)
     write_epoch(killed.folder, 1, 1.0)
     HeldFolder(killed.folder).record_stop("killed by SIGKILL")
     queue.ended(killed, End(State.INTERRUPTED, "killed by SIGKILL"))
-    while (planned := queue.take()) is not None:
+    while (planned := taken(queue)) is not None:
         assert planned.folder != killed.folder
         queue.ended(planned, world.run(queue, planned))
     assert queue.is_over()
@@ -336,13 +337,13 @@ def test_a_setting_that_went_on_is_not_given_up_at_an_epoch_that_it_has_passed(
 ) -> None:
     experiment = experiment_of()
     queue = world.queue(experiment, 10, slots=2)
-    bad = queue.take()
+    bad = taken(queue)
     assert bad is not None
     create(bad.folder, bad.trial)
     for epoch in (1, 2):
         write_epoch(bad.folder, epoch, 100.0 - epoch)
         assert queue.give_up(bad) == ""
-    while (planned := queue.take()) is not None:
+    while (planned := taken(queue)) is not None:
         queue.ended(planned, world.run(queue, planned))
     again = World(world.runs)
     again.search(experiment, 10)
@@ -356,7 +357,7 @@ def test_a_journal_that_cannot_be_written_ends_the_search(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = world.queue(UNPRUNED, 2)
-    planned = queue.take()
+    planned = taken(queue)
     assert planned is not None
 
     def full(descriptor: int) -> None:
@@ -395,7 +396,7 @@ def test_metrics_are_read_only_when_there_are_new_ones(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue = world.queue(experiment_of(), 1)
-    planned = queue.take()
+    planned = taken(queue)
     assert planned is not None
     create(planned.folder, planned.trial)
     read: list[Path] = []
@@ -419,14 +420,14 @@ def test_metrics_are_read_only_when_there_are_new_ones(
 def test_a_setting_that_is_drawn_twice_is_run_once(world: World, slots: int) -> None:
     space = {"dgc": {"delta": {"choice": [1e-3, 1e-2, 1e-1]}}}
     queue = world.queue(experiment_of(pruner="none", space=space), 20, slots)
-    running = [queue.take() for _ in range(slots)]
+    running = [taken(queue) for _ in range(slots)]
     while any(running):
         folders = [each.folder.path for each in running if each]
         assert len(folders) == len(set(folders))
         planned = running.pop(0)
         if planned:
             queue.ended(planned, world.run(queue, planned))
-        running.append(queue.take())
+        running.append(taken(queue))
     assert queue.is_over()
     assert len(world.started) == len(set(world.names)) == 6
     assert states(world.runs) == ["COMPLETE"] * 20
@@ -437,16 +438,16 @@ def test_a_trial_that_another_process_runs_is_waited_for(
 ) -> None:
     monkeypatch.setattr("deltagclip_cli.search.search_queue._SECONDS_BETWEEN_LOOKS", 0.0)
     queue = world.queue(UNPRUNED, 2)
-    planned = queue.take()
+    planned = taken(queue)
     assert planned is not None
     create(planned.folder, planned.trial)
     with claimed(planned.folder.lock_file, "held"):
         queue.ended(planned, End(State.NEW, elsewhere=True))
-        assert queue.take() is None
+        assert taken(queue) is None
         assert not queue.is_over()
         write_epoch(planned.folder, 1, 1.0)
         write_result(planned.folder, planned.trial, "finished")
-    following = queue.take()
+    following = taken(queue)
     assert following is not None
     assert following.trial.seed == 1
     assert queue.ended_elsewhere() == [planned]

@@ -178,6 +178,24 @@ def test_arrays_are_not_larger_than_slurm_takes(
     assert all(f"--array=0-{b.head.tasks - 1}\n" in b.script for b in batches)
 
 
+def test_a_task_runs_whole_stacks(tmp_path: Path) -> None:
+    todo = planned_of(tmp_path, "seeds=[0, 1, 2, 3, 4]", "stack=4")
+    (batch,) = launcher_of(tmp_path).batches(todo, 1001)
+    assert (batch.head.tasks, batch.head.sizes) == (3, (4, 4, 2))
+    assert "# 10 trials of tiny, 4 a task." in batch.script
+    first, rest = launcher_of(tmp_path, TINY, "pack=2").batches(todo, 1)
+    assert (first.head.sizes, rest.head.sizes) == ((8,), (2,))
+    entries = [ListedTrial(each.trial.folder, each.trial) for each in batch.trials]
+    batch.array.write(batch.head, entries, batch.script)
+    head, folders = batch.array.read()
+    assert list(folders) == [each.trial.folder for each in todo]
+    assert list(map(head.task_of, range(10))) == [0] * 4 + [1] * 4 + [2] * 2
+    read = [[entry.folder for entry in batch.array.entries(task)[1]] for task in range(3)]
+    assert read == [[e.trial.folder for e in todo[n : n + 4]] for n in (0, 4, 8)]
+    with pytest.raises(UsageError, match="there is no task 3, only 3"):
+        batch.array.entries(3)
+
+
 def test_trials_that_need_different_resources_go_into_different_arrays(tmp_path: Path) -> None:
     own = "    slurm: {mem: 1G, optimizers: {delta-gclip: {mem: 8G, pack: 2}}}\n"
     todo = planned_of(tmp_path, "seeds=[0, 1]")

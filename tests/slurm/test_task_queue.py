@@ -112,12 +112,12 @@ def test_what_becomes_of_a_trial_depends_on_whose_it_is(
         own(trial, owner, host, age)
     stack.enter_context(hold(trial.folder) if is_claimed else nullcontext())
     queue = JobQueue([trial], job)
-    assert queue.take() == (trial if fate == TAKEN else None)
+    assert queue.take() == ((trial,) if fate == TAKEN else ())
     assert queue.left == ([trial] if fate == LEFT else [])
     assert queue.is_over() is (fate in (TAKEN, LEFT))
     if fate == DOUBTED:
         own(trial, owner or "", host, 0.5)
-        assert queue.take() is None
+        assert queue.take() == ()
         assert queue.left == [trial]
         assert queue.is_over()
 
@@ -128,9 +128,9 @@ def test_the_last_beat_of_a_killed_process_is_not_believed_for_long(
     trial, _ = planned
     own(trial, OTHER, THERE, 1.0)
     queue = JobQueue([trial], SELF)
-    assert (queue.take(), queue.take(), queue.left) == (None, None, [])
+    assert (queue.take(), queue.take(), queue.left) == ((), (), [])
     monkeypatch.setattr(run_folder, "_LONG_SILENCE_SECONDS", 0.0)
-    assert queue.take() == trial
+    assert queue.take() == (trial,)
 
 
 def test_the_old_self_is_taken_over_as_soon_as_it_ends(planned: list[Planned]) -> None:
@@ -138,8 +138,8 @@ def test_the_old_self_is_taken_over_as_soon_as_it_ends(planned: list[Planned]) -
     own(trial, SELF, HERE, 1.0)
     queue = JobQueue([trial], SELF)
     with hold(trial.folder):
-        assert queue.take() is None
-    assert queue.take() == trial
+        assert queue.take() == ()
+    assert queue.take() == (trial,)
     assert queue.is_over()
 
 
@@ -148,9 +148,9 @@ def test_what_the_old_self_finishes_is_not_run_again(planned: list[Planned]) -> 
     own(trial, SELF, HERE, 1.0)
     queue = JobQueue([trial], SELF)
     with hold(trial.folder):
-        assert queue.take() is None
+        assert queue.take() == ()
         trial.folder.result_file.write_text(result_text(identity=trial.trial.identity))
-    assert queue.take() is None
+    assert queue.take() == ()
     assert queue.ended_elsewhere() == [trial]
     assert queue.is_over()
 
@@ -162,7 +162,7 @@ def test_who_works_on_what_is_left_is_said(
     own(trial, OTHER, THERE, 1.0)
     queue = JobQueue(planned, SELF)
     with caplog.at_level(logging.WARNING), hold(trial.folder):
-        assert queue.take() == other, "the others are run in their order"
+        assert queue.take() == (other,), "the others are run in their order"
     assert "tiny · sgd · seed 0: job 18_3 on another-node (process 1) works on it." in caplog.text
 
 
@@ -172,7 +172,7 @@ def test_a_trial_that_is_taken_over_while_it_runs_is_left_too(
 ) -> None:
     trial, _ = planned
     queue = JobQueue([trial], SELF)
-    assert queue.take() == trial
+    assert queue.take() == (trial,)
     own(trial, job, THERE, 1.0)
     with hold(trial.folder):
         queue.ended(trial, End(State.NEW, elsewhere=True))
@@ -186,11 +186,11 @@ def test_a_trial_that_was_taken_over_is_not_taken_back_where_claims_are_not_seen
 ) -> None:
     trial, _ = planned
     queue = JobQueue([trial], SELF, restart=1)
-    assert queue.take() == trial
+    assert queue.take() == (trial,)
     own(trial, job, THERE, restart=restart)  # it has yet to say how far it is
     queue.ended(trial, End(State.NEW, elsewhere=True))
     assert queue.left == [trial]
-    assert queue.take() is None
+    assert queue.take() == ()
     assert queue.is_over()
 
 
@@ -200,8 +200,8 @@ def test_a_trial_that_was_taken_over_is_not_taken_back_where_claims_are_not_seen
 def test_a_failed_trial_is_remembered(planned: list[Planned], state: State, failed: bool) -> None:
     queue = JobQueue(planned, SELF)
     for each in planned:
-        assert queue.take() == each
-    assert queue.take() is None
+        assert queue.take() == (each,)
+    assert queue.take() == ()
     queue.ended(planned[0], End(state))
     assert queue.any_failed is failed
 
