@@ -9,6 +9,7 @@ waits for the device.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,21 +24,24 @@ Shape = tuple[int, ...]
 ETA, GAMMA, DELTA = 1e-6, 0.25, 1e-3
 OURS, FLOOR, PLAIN = "δ-GClip", "one dot product + one axpy", "straightforward δ-GClip"
 NORM_FLOOR = "one vector_norm + one axpy"
+NORMED_SGD = "_foreach_norm + SGD(fused)"
 
 
 def measure(session: Session) -> Iterator[Figure]:
     device = torch.device(session.device)
+    on_gpu = session.device == "cuda"
     rounds = 5 if session.quick else 30
     torch.set_num_threads(1)
-    for model, make_shapes in MODELS.items():
-        for graph in (False, True) if session.device == "cuda" else (False,):
+    for graph in (True, False) if on_gpu else (False,):
+        for model, make_shapes in {**MODELS, **MORE_ON_A_GPU}.items() if on_gpu else MODELS.items():
             steps = contenders(list(make_shapes()), device, graph)
             if graph:
                 steps = {name: captured(step) for name, step in steps.items()}
             times = timed(session, steps, rounds)
             where = f"{model}, in a CUDA graph" if graph else model
             for name in [each for each in steps if each != OURS]:
-                compare = times.as_long if name in (FLOOR, NORM_FLOOR) else times.as_fast
+                floors = (FLOOR, NORM_FLOOR, NORMED_SGD)
+                compare = times.as_long if name in floors else times.as_fast
                 yield compare(f"δ-GClip, {where}", OURS, name)
 
 
@@ -64,9 +68,8 @@ def resnet18_shapes() -> Iterator[Shape]:
     yield from [(10, 512), (10,)]
 
 
-def vit_tiny_shapes() -> Iterator[Shape]:
+def vit_tiny_shapes(width: int = 192) -> Iterator[Shape]:
     """ViT-Tiny: 5.53 million numbers in 152 tensors."""
-    width = 192
     norm: list[Shape] = [(width,), (width,)]
     yield from [(1, 1, width), (1, 197, width), (width, 3, 16, 16), (width,)]
     for _ in range(12):
@@ -86,10 +89,27 @@ def distilbert_shapes() -> Iterator[Shape]:
         yield from [*norm, (hidden, width), (hidden,), (width, hidden), (width,), *norm]
 
 
+def kan_shapes() -> Iterator[Shape]:
+    """The KAN 784-64-10: 508,160 numbers in 6 tensors."""
+    for width_in, width in ((784, 64), (64, 10)):
+        yield from [(width, width_in), (width, width_in), (width, 8, width_in)]
+
+
+def vae_shapes() -> Iterator[Shape]:
+    """The VAE of linear layers: 91,984 numbers in 14 tensors."""
+    for width_in, width in ((784, 50), (50, 50), (50, 50), (50, 50), (50, 50), (50, 50), (50, 784)):
+        yield from [(width, width_in), (width,)]
+
+
 MODELS = {
     "ResNet-18": resnet18_shapes,
     "ViT-Tiny": vit_tiny_shapes,
     "DistilBERT": distilbert_shapes,
+}
+MORE_ON_A_GPU = {
+    "ViT-Small": partial(vit_tiny_shapes, width=384),
+    "KAN": kan_shapes,
+    "VAE": vae_shapes,
 }
 
 
@@ -140,6 +160,17 @@ def clipped_sgd(params: list[Tensor]) -> Callable[[], None]:
     return step
 
 
+def normed_sgd(params: list[Tensor]) -> Callable[[], None]:
+    """The two passes over memory that δ-GClip makes, by torch's kernels for many tensors."""
+    optimizer = torch.optim.SGD(params, lr=ETA, fused=True)
+
+    def step() -> None:
+        torch.linalg.vector_norm(torch.stack(torch._foreach_norm([p.grad for p in params])))  # type: ignore[arg-type]
+        optimizer.step()
+
+    return step
+
+
 def contenders(
     shapes: list[Shape], device: torch.device, graph: bool = False
 ) -> dict[str, Callable[[], object]]:
@@ -151,6 +182,7 @@ def contenders(
         OURS: DeltaGClip(params, lr=ETA, gamma=GAMMA, delta=DELTA, capturable=graph).step,
         **memory_floors(size, device),
         PLAIN: straightforward(params),
+        NORMED_SGD: normed_sgd(params),
         "clip_grad_norm_ + SGD(fused)": clipped_sgd(params),
         "SGD(fused)": torch.optim.SGD(params, lr=ETA, fused=True).step,
         "Adam(fused)": torch.optim.Adam(params, lr=ETA, fused=True, capturable=graph).step,
