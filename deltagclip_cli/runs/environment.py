@@ -71,6 +71,18 @@ def decided_threads(starts: Sequence[Start], wanted: int | None) -> int:
     return threads_of(starts) or wanted or THREADS
 
 
+def program_of(starts: Sequence[Start]) -> str | None:
+    """Return what carries out the steps of a trial (``eager``, ``compiled``, ``captured``).
+
+    None if it was never begun. Where nobody wrote it down, it was as torch does it.
+    """
+    for start in reversed(starts):
+        program = start.get("program", "eager")
+        if isinstance(program, str):
+            return program
+    return None
+
+
 def circumstances(start: Start) -> dict[str, str]:
     """Return all that changes the bits of a trial's numbers, in words, as far as it is known.
 
@@ -86,6 +98,7 @@ def circumstances(start: Start) -> dict[str, str]:
         parts = {"threads": start.get("threads"), "processor": start.get("processor")}
     told = {
         "device": device,
+        "program": start.get("program", "eager"),
         **parts,
         "torch": packages.get("torch"),
         "transformers": packages.get("transformers"),
@@ -120,7 +133,7 @@ _VARIABLES = (  # that make libraries compute otherwise
 )
 
 
-def describe(device: torch.device) -> dict[str, Any]:
+def describe(device: torch.device, program: str = "eager") -> dict[str, Any]:
     """Return versions, git state, device, host, SLURM ids and command line of this process.
 
     Of the environment variables only SLURM's ids and those of numeric libraries are taken, and of
@@ -145,6 +158,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "device": f"{device} {kind}",
+        "program": program,
         "processor": f"{processor()} ({torch.backends.cpu.get_cpu_capability()})",
         "cpus": os.cpu_count() or 1,
         "threads": torch.get_num_threads(),
@@ -154,14 +168,17 @@ def describe(device: torch.device) -> dict[str, Any]:
     }
 
 
-def record_start(held: HeldFolder, device: torch.device, threads: int | None = None) -> None:
+def record_start(
+    held: HeldFolder, device: torch.device, program: str, threads: int | None = None
+) -> None:
     """Add an entry for this start to ``environment.json``, a list with the oldest start first.
 
     Of whatever lets the trial go on otherwise than it was begun, or than was wished, such as with
-    the ``threads`` that were asked for, the log tells.
+    the ``threads`` that were asked for, the log tells. ``program`` is the name of what carries out
+    its steps.
     """
     folder = held.folder
-    earlier, now = read_starts(folder), describe(device)
+    earlier, now = read_starts(folder), describe(device, program)
     if folder.checkpoint_file.exists():
         _tell_of_change(folder, earlier, now)
     if threads is not None and threads != now["threads"]:

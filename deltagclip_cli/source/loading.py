@@ -55,7 +55,7 @@ def load_own(root: Path, file: str, attribute: str) -> Any:
         raise
     except SystemExit as error:
         raise UsageError(
-            f"{_shown(path, root)} ends the process when it is imported: SystemExit: {error}.\n"
+            f"{shown_file(path, root)} ends the process when it is imported: SystemExit: {error}.\n"
             '  Write what only a script should do below: if __name__ == "__main__":'
         ) from error
     if module.__spec__ is None or module.__spec__.origin != str(path):
@@ -109,11 +109,11 @@ def user_frame(error: BaseException, root: Path) -> str:
         if _loader(frame.f_globals) is not None
     ]
     shown = [
-        f"{_shown(Path(each.filename), root)}:{each.lineno}: in {each.name}: {each.line}"
+        f"{shown_file(Path(each.filename), root)}:{each.lineno}: in {each.name}: {each.line}"
         for each in traceback.StackSummary.extract(iter(own))
     ]
     if isinstance(error, SyntaxError) and _folder_of(Path(error.filename or "")) is not None:
-        place = f"{_shown(Path(str(error.filename)), root)}:{error.lineno}"
+        place = f"{shown_file(Path(str(error.filename)), root)}:{error.lineno}"
         shown.append(f"{place}: {(error.text or '').strip()}")
     earlier = error.__cause__ or error.__context__
     if not shown and earlier is not None:
@@ -131,7 +131,8 @@ def _folder_of(file: Path) -> _Folder | None:
     return next((each for each in _folders.values() if file.is_relative_to(each.root)), None)
 
 
-def _shown(file: Path, root: Path) -> Path:
+def shown_file(file: Path, root: Path) -> Path:
+    """Return where a file is, of which a trial may run a copy: from ``root`` on, if it is there."""
     folder = _folder_of(file)
     if folder is None:
         return file

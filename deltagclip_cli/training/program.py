@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from deltagclip_cli.core import load_target
 from deltagclip_cli.parts.nested import Tree, samples_in
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ StepBatches = Sequence[tuple[Tree, Tree]]
 
 
 class Program(Protocol):
-    """Carries out steps for a trainer, which knows no compiler, no captured graph and no stack."""
+    """Carries out steps for a trainer, which knows no compiler, no captured graph and no stack.
+
+    ``name`` says which bits it makes: it is recorded as a condition of the start.
+    """
+
+    @property
+    def name(self) -> str: ...
 
     def step(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
         """Make step ``number`` of a round, from 0, with the gradient of all its batches.
@@ -40,6 +47,8 @@ ProgramMaker: TypeAlias = Callable[["Trial", "Parts", "Stepper", "Observer"], Pr
 
 class Eager:
     """One operation after the other, as torch does it."""
+
+    name = "eager"
 
     def __init__(self, trial: Trial, parts: Parts, stepper: Stepper, observer: Observer) -> None:
         self.trial, self.parts = trial, parts
@@ -65,7 +74,7 @@ class Eager:
     def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
         """Compute the gradient of all batches of a step, as if they were one, and its objective."""
         if len(batches) == 1:
-            outcome = self.forward(self.parts.model, *batches[0])
+            outcome = self._apply(*batches[0])
             outcome.objective.backward(  # type: ignore[no-untyped-call]
                 create_graph=self.stepper.create_graph
             )
@@ -74,7 +83,7 @@ class Eager:
         objectives: list[Tensor] = []
         sums: dict[str, list[Tensor]] = {}
         for (inputs, targets), size in zip(batches, sizes, strict=True):
-            outcome = self.forward(self.parts.model, inputs, targets)
+            outcome = self._apply(inputs, targets)
             weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
             objective = outcome.objective * weight
             objective.backward(  # type: ignore[no-untyped-call]
@@ -86,8 +95,55 @@ class Eager:
         totals = {name: torch.stack(values).sum() for name, values in sums.items()}
         return torch.stack(objectives).sum(), totals
 
+    def _apply(self, inputs: Tree, targets: Tree) -> Loss:
+        """Apply the task to a batch that is trained on."""
+        return self.forward(self.parts.model, inputs, targets)
+
     def forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
         if self.trial.precision != "bf16":
             return self.parts.task(model, inputs, targets)
         with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
             return self.parts.task(model, inputs, targets)
+
+
+PROGRAMS = {
+    "eager": "deltagclip_cli.training.program:Eager",
+    "compiled": "deltagclip_cli.training.compiled:Compiled",
+    "captured": "deltagclip_cli.training.captured:Captured",
+}
+
+LEAST_STEPS = 1_000
+"""Of a training on a GPU that is worth waiting for a compiler, which takes up to some minutes."""
+
+MOST_CAPTURED = 32_000_000
+"""Parameters of a network whose steps are captured: launching its kernels takes longer than they
+do. Larger ones keep a GPU busy, and a graph would only hold memory."""
+
+PAYS_ON_CPU = {"kan": 5_000}
+"""Networks that train faster compiled on a CPU, and from how many steps on that makes up for the
+wait. benchmarks/programs.py measures them: of the others, the time goes into products that a
+library makes."""
+
+
+def chosen_program(trial: Trial, parts: Parts, before: str | None) -> ProgramMaker:
+    """Return the program of a trial: the one that it was begun with, or what its spec wants.
+
+    What ``compile: auto`` chooses follows from the trial and the kind of device alone, never from
+    a measurement, so that all trials of a sweep run alike.
+    """
+    made: ProgramMaker = load_target(
+        PROGRAMS.get(before or _wanted(trial, parts), PROGRAMS["eager"])
+    )
+    return made
+
+
+def _wanted(trial: Trial, parts: Parts) -> str:
+    steps = trial.course(len(parts.steps)).steps
+    on_gpu = parts.device.type == "cuda"
+    least = LEAST_STEPS if on_gpu else PAYS_ON_CPU.get(trial.model.name)
+    pays = least is not None and steps >= least
+    if trial.compile == "off" or (trial.compile == "auto" and not pays):
+        return "eager"
+    size = sum(each.numel() for each in parts.model.parameters())
+    # Code of one's own may do in Python, at each step, what no graph repeats.
+    return "captured" if on_gpu and size <= MOST_CAPTURED and trial.code is None else "compiled"

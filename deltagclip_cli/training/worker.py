@@ -31,10 +31,11 @@ from deltagclip_cli.core import (
     more_is_better,
     stopped,
 )
-from deltagclip_cli.runs.environment import decided_threads, read_starts, record_start
+from deltagclip_cli.runs.environment import decided_threads, program_of, read_starts, record_start
 from deltagclip_cli.runs.hold import HeldFolder, hold
 from deltagclip_cli.training.assembly import assemble, find_device
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
+from deltagclip_cli.training.program import chosen_program
 from deltagclip_cli.training.sinks import (
     Beginning,
     Record,
@@ -183,12 +184,14 @@ def run_trial(
         if (earlier := folder.result()) is not None:  # of another process, which was faster
             return Ending(earlier["status"])
         mine.remove_unfinished()
-        torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
-        record_start(mine, where, threads)
+        starts = read_starts(folder)
+        torch.set_num_threads(decided_threads(starts, threads))  # of who was faster
         checkpoints = Checkpoints(mine, trial.identity)
         state, records = checkpoints.where_to_continue()
         recording = make_recording(mine, sinks, checkpoints.save, rank=parts.rank)
-        trainer = Trainer(trial, parts, recording, should_stop)
+        make_program = chosen_program(trial, parts, program_of(starts))
+        trainer = Trainer(trial, parts, recording, should_stop, make_program)
+        record_start(mine, where, trainer.program.name, threads)
         result: dict[str, Any] | None = None
         try:
             step = 0 if state is None else state["step"]
