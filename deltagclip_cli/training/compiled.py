@@ -13,7 +13,7 @@ import logging
 import os
 import types
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,11 +187,14 @@ def _lacking(device: torch.device) -> str:
 @contextmanager
 def _alone() -> Iterator[None]:
     """Compile while no other trial does so, for the others then find it in the folder."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE.expanduser()))
-    lock = FileLock(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"], "one-at-a-time.lock"))
-    with suppress(OSError, Timeout):  # a folder that cannot be locked is none to wait for
-        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    folder = os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(CACHE.expanduser()))
+    lock = FileLock(Path(folder, "one-at-a-time.lock"))
+    try:
         lock.acquire(timeout=_PATIENCE_SECONDS)
+    except Timeout:
+        pass
+    except OSError:  # nothing can be kept there, and torch takes a folder for a while
+        del os.environ["TORCHINDUCTOR_CACHE_DIR"]
     try:
         yield
     finally:
