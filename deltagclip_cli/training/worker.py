@@ -49,6 +49,7 @@ from deltagclip_cli.training.trainer import Ending, Trainer
 if TYPE_CHECKING:
     from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.background import BackgroundCheckpoints
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +189,8 @@ def run_trial(
         torch.set_num_threads(decided_threads(starts, threads))  # of who was faster
         checkpoints = Checkpoints(mine, trial.identity)
         state, records = checkpoints.where_to_continue()
-        recording = make_recording(mine, sinks, checkpoints.save, rank=parts.rank)
+        saving = checkpoints.beside(where)
+        recording = make_recording(mine, sinks, saving.save, rank=parts.rank)
         make_program = chosen_program(trial, parts, program_of(starts))
         trainer = Trainer(trial, parts, recording, should_stop, make_program)
         record_start(mine, where, trainer.program.name, threads)
@@ -199,10 +201,12 @@ def run_trial(
             if state is not None:
                 trainer.load_state_dict(state)
             ending = trainer.train()
+            saving.wait()
             recording.sync()
             if ending is not Ending.STOPPED:
                 result = result_of(trainer, ending, folder.metrics(), started)
         finally:
+            saving.close()
             parts.close()  # before the folder is given back, which its processes have open
             recording.end(result)
         if result is not None:
@@ -300,6 +304,20 @@ class Checkpoints:
         self._previous = held.folder.previous_checkpoint_file
         self._staged = held.folder.next_checkpoint_file
         self._identity = identity
+
+    def beside(self, device: torch.device) -> Checkpoints | BackgroundCheckpoints:
+        """Return what saves while a device trains: a GPU goes on, a CPU would share its cores."""
+        if device.type != "cuda":
+            return self
+        from deltagclip_cli.training.background import BackgroundCheckpoints, SideStream
+
+        return BackgroundCheckpoints(self.save, SideStream(device))
+
+    def wait(self) -> None:
+        """Return when everything is written, which it is."""
+
+    def close(self) -> None:
+        """Return when nothing is being written any more."""
 
     def save(self, state: dict[str, Any]) -> None:
         """Write ``state``, and keep the newest until now as the previous.
