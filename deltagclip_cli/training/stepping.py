@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
@@ -60,6 +60,8 @@ def make_optimizer(
         positional = () if named == holder else positional
         inner = inner.model_copy(update={"options": _usual(inner.options)})
         usual[holder] = make_inner(part, holder, inner, parameters, supplied)
+    if not any(getattr(each, "sparse", False) for each in model.modules()):  # as of embeddings
+        usual |= _fused(part, parameters)
     optimizer = make(part.model_copy(update={"options": usual}), *positional, supplied=supplied)
     needed = ("step", "zero_grad", "state_dict", "load_state_dict", "param_groups")
     lacking = [name for name in needed if not hasattr(optimizer, name)]
@@ -81,6 +83,32 @@ def make_optimizer(
         )
     made: Optimizer = optimizer
     return made
+
+
+def _fused(part: OptimizerPart, parameters: Sequence[Any]) -> dict[str, bool]:
+    """Return ``fused``, if that is one kernel of torch's on a GPU and nobody has chosen otherwise.
+
+    On a CPU it would change bits; and of what is not torch's, its author has chosen.
+    """
+    groups = [each if isinstance(each, dict) else {"params": [each]} for each in parameters]
+    written = {"fused", "foreach", "differentiable"}
+    is_open = written.isdisjoint(set(part.options).union(*groups))
+    tensors = [tensor for group in groups for tensor in group["params"]]
+    on_gpu = all(each.is_cuda and each.is_floating_point() for each in tensors)
+    made = part.load()
+    is_torchs = getattr(made, "__module__", "").startswith("torch.optim.")
+    if not (is_open and on_gpu and is_torchs and "fused" in inspect.signature(made).parameters):
+        return {}
+    kernel = f"aten::_fused_{part.name}_"
+    return {"fused": True} if _has_kernel(kernel, "CUDA") else {}
+
+
+def _has_kernel(name: str, device: str) -> bool:
+    """Look whether torch has a kernel for a kind of device."""
+    try:
+        return torch._C._dispatch_has_kernel_for_dispatch_key(name, device)
+    except RuntimeError:  # there is no such operation
+        return False
 
 
 def _usual(options: Mapping[str, Any]) -> dict[str, Any]:

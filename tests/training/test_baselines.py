@@ -26,6 +26,7 @@ from training_cases import (
 from deltagclip_cli.core import UsageError, derive_seed
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training import stepping
 from deltagclip_cli.training.assembly import assemble
 from deltagclip_cli.training.stepping import members
 from deltagclip_cli.training.trainer import Ending
@@ -271,3 +272,32 @@ def test_checkpoints_are_written_between_steps_alone(tmp_path: Path) -> None:
     assert train(trial, tmp_path, stop=StopAt(2)) is Ending.STOPPED
     state = checkpoint(RunFolder.of(tmp_path, trial))
     assert (state["step"], state["batch"]) == (2, 2)
+
+
+class OnGPU:
+    """A parameter as it is on a GPU."""
+
+    is_cuda = True
+
+    def is_floating_point(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    "written, expected",
+    [
+        ({"name": "sgd", "lr": 0.1}, {"fused": True}),
+        ({"name": "adam"}, {"fused": True}),
+        ({"name": "adamw", "foreach": True}, {}),
+        ({"name": "adam", "fused": False}, {}),
+        ({"name": "rmsprop"}, {}),
+        ({"name": "delta_gclip", "lr": 0.1, "gamma": 1.0, "delta": 0.1}, {}),
+    ],
+)
+def test_optimizers_of_torch_step_in_one_kernel_on_a_gpu_unless_the_spec_says_otherwise(
+    written: dict[str, Any], expected: dict[str, bool]
+) -> None:
+    part = trial_of(written).optimizer
+    assert stepping._fused(part, [OnGPU(), OnGPU()]) == expected
+    assert stepping._fused(part, [{"params": [OnGPU()], "foreach": True}]) == {}
+    assert stepping._fused(part, [torch.ones(1)]) == {}
