@@ -1,7 +1,7 @@
 """δ-GClip and GClip as ``torch.optim`` optimizers."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args, overload
 
 import torch
@@ -51,9 +51,10 @@ class DeltaGClip(Optimizer):
         maximize: go uphill (default: False).
         foreach: update all tensors of a kind by a few operations over lists.
         fused: update all tensors of a kind in one kernel. With both ``foreach`` and ``fused`` left
-            unset, each tensor takes the fused kernel where it is legal, else foreach on an
-            accelerator, else a loop; setting either to False asks for the loop. Under
-            ``torch.compile`` fused means foreach, which the compiler fuses itself.
+            unset, tensors on a CPU are updated one by one if there is no weight decay; else each
+            takes the fused kernel where it is legal, else foreach on an accelerator, else a loop;
+            setting either to False asks for the loop. Under ``torch.compile`` fused means foreach,
+            which the compiler fuses itself.
         capturable: keep ``lr`` as a tensor on the parameters' device, so that a captured CUDA
             graph follows the learning-rate schedule. Capture again after ``load_state_dict``
             (default: False).
@@ -183,9 +184,6 @@ class DeltaGClip(Optimizer):
         Returns:
             The closure's loss, or None without a closure.
         """
-        # Older versions of torch have only the second, newer ones deprecate it.
-        check = getattr(self, "_accelerator_graph_capture_health_check", None)
-        (check or self._cuda_graph_capture_health_check)()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -194,12 +192,18 @@ class DeltaGClip(Optimizer):
         found = [gradients for gradients in found if gradients.grads]
         if not found:
             return loss
+        if found[0].params[0].device.type != "cpu":  # it asks the driver, which takes its time
+            # Older versions of torch have only the second, newer ones deprecate it.
+            check = getattr(self, "_accelerator_graph_capture_health_check", None)
+            (check or self._cuda_graph_capture_health_check)()
         norms, observed = self._norms(found)
-        step_size, regimes = [], []
-        for (group, params, grads, _), norm in zip(found, norms, strict=True):
-            h, regime = step_sizes(norm, lr=group["lr"], gamma=group["gamma"], delta=group["delta"])
-            step_size.append(h)
-            regimes.append(regime)
+        sized = [
+            step_sizes(norm, lr=group["lr"], gamma=group["gamma"], delta=group["delta"])
+            for (group, *_), norm in zip(found, norms, strict=True)
+        ]
+        # Before the weights are touched, which leaves nothing of torch's own code in the caches.
+        self._observe(observed, *map(_joined, zip(*sized, strict=True)))
+        for (group, params, grads, _), (h, _) in zip(found, sized, strict=True):
             for block, block_grads, block_h in blocks(params, grads, h):
                 apply_update(
                     block,
@@ -211,7 +215,6 @@ class DeltaGClip(Optimizer):
                     fused=group["fused"],
                     differentiable=group["differentiable"],
                 )
-        self._observe(observed, torch.cat(step_size), torch.cat(regimes))
         return loss
 
     def _norms(self, found: list[Gradients]) -> tuple[list[Tensor], Tensor]:
@@ -310,6 +313,10 @@ def _check_options(options: dict[str, Any]) -> None:
     exclusive = [name for name in ("foreach", "fused", "differentiable") if options[name]]
     if len(exclusive) > 1:
         raise RuntimeError(f"{' and '.join(exclusive)} cannot be True together")
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat([*parts])
 
 
 def _place_lr(group: dict[str, Any]) -> None:

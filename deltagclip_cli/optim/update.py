@@ -5,7 +5,7 @@ Nothing here reads a value back from the device: a host that waits cannot queue 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -142,17 +142,24 @@ def tensor_norms(grads: list[Tensor], differentiable: bool) -> list[Tensor]:
 def _norms_on_cpu(grads: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
     small = [grad for grad in grads if grad.numel() <= _SMALL]
     norms = iter(torch._foreach_norm(small, 2, dtype) if small else ())
-    return [next(norms) if g.numel() <= _SMALL else _norm_by_pieces(g, dtype) for g in grads]
+    # All views first, for whatever comes between two products finds the caches full of numbers.
+    large = [_pieces(grad) for grad in grads if grad.numel() > _SMALL]
+    products = [[_square(piece, dtype) for piece in pieces] for pieces in large]
+    squares = [each[0] if len(each) == 1 else torch.stack(each).sum() for each in products]
+    roots = iter(torch._foreach_sqrt(squares) if squares else ())
+    return [next(norms if grad.numel() <= _SMALL else roots) for grad in grads]
 
 
-def _norm_by_pieces(grad: Tensor, dtype: torch.dtype) -> Tensor:
+def _pieces(grad: Tensor) -> tuple[Tensor, ...]:
+    """The numbers of a tensor in vectors of at most ``_PIECE``, in the order of its memory."""
     dense = torch._debug_has_internal_overlap(grad) == 0
     flat = grad.as_strided((grad.numel(),), (1,)) if dense else grad.reshape(-1)
-    if grad.numel() <= _PIECE:
-        whole = flat.to(dtype)
-        return whole.dot(whole).sqrt()
-    pieces = [piece.to(dtype) for piece in torch.split(flat, _PIECE)]
-    return torch.stack([piece.dot(piece) for piece in pieces]).sum().sqrt()
+    return (flat,) if grad.numel() <= _PIECE else flat.unsafe_split(_PIECE)
+
+
+def _square(piece: Tensor, dtype: torch.dtype) -> Tensor:
+    piece = piece.to(dtype)
+    return piece.dot(piece)
 
 
 def gather_norms(norms: list[Tensor]) -> Tensor:
@@ -192,28 +199,34 @@ def apply_update(
     differentiable: bool,
 ) -> None:
     """``w ← w − h·(g + λw)`` in place, for tensors that share the step size h (0-dim)."""
-    for members, indices in _by_device_and_dtype(params):
+    # From the last to the first, for the gradients that were read last are still in the cache.
+    for members, indices in _by_device_and_dtype(params[::-1]):
         first = members[0]
         # Not in the parameters' own dtype: h = 5e-9 is 0 in float16.
         h = step_size.to(first.device, accumulation_dtype(first.dtype))
-        member_grads = [grads[i] for i in indices]
+        member_grads = [grads[-1 - i] for i in indices]
         if fused and not torch.compiler.is_compiling():
             _refuse_unfusable(members, member_grads)
             parts: list[_Part] = [(_fused, members, member_grads)]
         elif fused is None and foreach is None:
-            parts = _fastest(members, member_grads, differentiable)
+            parts = _fastest(members, member_grads, weight_decay, differentiable)
         else:
             parts = [(_foreach if foreach or fused else _loop, members, member_grads)]
         for implementation, part, part_grads in parts:
             implementation(part, part_grads, h, weight_decay, maximize)
 
 
-def _fastest(params: list[Tensor], grads: list[Tensor], differentiable: bool) -> list[_Part]:
-    """Fused where it is legal, else foreach on accelerators, else the loop."""
+def _fastest(
+    params: list[Tensor], grads: list[Tensor], weight_decay: float, differentiable: bool
+) -> list[_Part]:
+    """On CPUs a plain sum if that is all; else fused, where legal; else foreach or the loop."""
     if differentiable:
         return [(_loop, params, grads)]
     if torch.compiler.is_compiling():
         return [(_foreach, params, grads)]
+    is_exact = params[0].dtype == accumulation_dtype(params[0].dtype)
+    if params[0].device.type == "cpu" and is_exact and not weight_decay:
+        return [(_sum, params, grads)]
     on_accelerator = params[0].device.type in _get_foreach_kernels_supported_devices()
     otherwise = _foreach if on_accelerator else _loop
     if not _fused_supports(params[0]):
@@ -238,6 +251,15 @@ def _loop(
             grad = grad.to(h.dtype).add(param, alpha=-sign * weight_decay)
         # Expanded, because type promotion ignores the dtype of a 0-dim tensor.
         param.addcmul_(grad, h.expand_as(param), value=sign)
+
+
+def _sum(
+    params: list[Tensor], grads: list[Tensor], h: Tensor, weight_decay: float, maximize: bool
+) -> None:
+    # The kernel wants a number, for which nobody waits: it lies in the host's memory.
+    step = cast(float, h.tolist()) * (1 if maximize else -1)
+    for param, grad in zip(params, grads, strict=True):
+        param.add_(grad, alpha=step)
 
 
 def _foreach(
@@ -301,6 +323,8 @@ def _refuse_unfusable(params: list[Tensor], grads: list[Tensor]) -> None:
             )
 
 
-def _by_device_and_dtype(tensors: list[Tensor]) -> list[tuple[list[Tensor], list[int]]]:
+def _by_device_and_dtype(tensors: list[Tensor]) -> list[tuple[list[Tensor], Sequence[int]]]:
+    if len({(tensor.device, tensor.dtype) for tensor in tensors}) == 1:
+        return [(tensors, range(len(tensors)))]
     groups = Optimizer._group_tensors_by_device_and_dtype([cast(Any, tensors)], with_indices=True)
     return [(cast(list[Tensor], lists[0]), indices) for lists, indices in groups.values()]
