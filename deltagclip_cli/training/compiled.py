@@ -15,7 +15,6 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from filelock import FileLock, Timeout
@@ -32,12 +31,6 @@ from deltagclip_cli.source.loading import shown_file
 from deltagclip_cli.training.assembly import first_samples
 from deltagclip_cli.training.chance import streams_kept
 from deltagclip_cli.training.program import Eager, Values
-
-if TYPE_CHECKING:
-    from deltagclip_cli.spec.trial import Trial
-    from deltagclip_cli.training.assembly import Parts
-    from deltagclip_cli.training.meter import Observer
-    from deltagclip_cli.training.stepping import Stepper
 
 logger = logging.getLogger(__name__)
 
@@ -60,16 +53,13 @@ class Compiled(Eager):
 
     name = "compiled"
 
-    def __init__(self, trial: Trial, parts: Parts, stepper: Stepper, observer: Observer) -> None:
-        super().__init__(trial, parts, stepper, observer)
-        self._any_length = isinstance(parts.train, TokenBatches)
+    def _prepare(self) -> None:
+        self._any_length = isinstance(self.parts.train, TokenBatches)
         self._compiled: _Applied | None = None
-        lacking = _lacking(parts.device)
-        if stepper.create_graph:
-            lacking = (
-                f"optimizer '{trial.optimizer.name}' differentiates gradients once more, which"
-            )
-            lacking += " compiled passes do not allow"
+        lacking = _lacking(self.parts.device)
+        if self.stepper.create_graph:
+            name = self.trial.optimizer.name
+            lacking = f"compiled passes have no second derivatives, which optimizer '{name}' takes"
         if lacking:
             logger.warning("Trains uncompiled: %s.", lacking)
         else:
@@ -113,7 +103,7 @@ class Compiled(Eager):
             for each in leaves(batch[0]):
                 torch._dynamo.mark_dynamic(each, 1)
         compiled = torch.compile(
-            _applied(self.trial, self.parts),
+            self._applied(),
             fullgraph=whole,
             dynamic=None if self._any_length else False,
             # Random numbers are those of torch, so that compiled and plain trials drop the same.
@@ -128,6 +118,22 @@ class Compiled(Eager):
                     return torch._dynamo.run(compiled)  # type: ignore[no-any-return]
         logger.warning("Trains uncompiled: the model changes itself whenever it is applied.")
         return None
+
+    def _applied(self) -> _Applied:
+        """Return the task as a function of tensors, with code of its own.
+
+        What torch compiles it keeps with the code of a function, so much of each and no more.
+        """
+        task, model, device = self.parts.task, self.parts.model, self.parts.device.type
+        narrow = self.trial.precision == "bf16"
+
+        def apply(inputs: Tree, targets: Tree) -> tuple[Tensor, Values]:
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=narrow):
+                outcome = task(model, inputs, targets)
+            return outcome.objective, outcome.sums
+
+        code = apply.__code__.replace()
+        return types.FunctionType(code, apply.__globals__, closure=apply.__closure__)
 
     @contextmanager
     def _unchanged(self) -> Iterator[None]:
@@ -149,25 +155,6 @@ class Compiled(Eager):
             with torch.no_grad():
                 for buffer, value in kept:
                     buffer.copy_(value)
-
-
-def _applied(trial: Trial, parts: Parts) -> _Applied:
-    """Return the task of a trial as a function of tensors, with code of its own.
-
-    What torch compiles it keeps with the code of a function, so much of each and no more.
-    """
-    task, model, device = parts.task, parts.model, parts.device.type
-    narrow = trial.precision == "bf16"
-
-    def apply(inputs: Tree, targets: Tree) -> tuple[Tensor, Values]:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=narrow):
-            outcome = task(model, inputs, targets)
-        return outcome.objective, outcome.sums
-
-    made = types.FunctionType(
-        apply.__code__.replace(), apply.__globals__, closure=apply.__closure__
-    )
-    return made
 
 
 def _lacking(device: torch.device) -> str:

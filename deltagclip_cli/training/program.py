@@ -53,6 +53,10 @@ class Eager:
     def __init__(self, trial: Trial, parts: Parts, stepper: Stepper, observer: Observer) -> None:
         self.trial, self.parts = trial, parts
         self.stepper, self.observer = stepper, observer
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Do what is done once, before the first step."""
 
     def step(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
         first: list[tuple[Values, Values]] = []
