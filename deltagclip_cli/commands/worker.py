@@ -1,4 +1,4 @@
-"""``deltagclip worker``: what launchers start; its one argument is a run folder."""
+"""``deltagclip worker``: what launchers start; its arguments are run folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deltagclip_cli.commands import options
 
 
 def worker(
-    folder: Annotated[Path, typer.Argument(metavar="RUN_FOLDER")],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN_FOLDER")],
     data: options.Data = options.DATA,
     device: options.Device = "auto",
     threads: options.Threads = None,
@@ -25,22 +25,41 @@ def worker(
     ] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train the trial of a run folder.
+    """Train the trial of a run folder, or those of several as members of one stack.
 
-    Exit codes as those of train, and 76 if another process has the folder.
+    Exit codes as those of train, and 76 if another process has the folder. Of several, each folder
+    tells how its own trial ended.
     """
+    from deltagclip_cli.core import ExitCode
     from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.training.process import StopRequest, shown_by
     from deltagclip_cli.training.worker import work
 
+    stop, first, *others = StopRequest(), *map(RunFolder, folders)
     with shown_by(logging.StreamHandler(sys.stdout)):
-        code = work(
-            RunFolder(folder),
-            data_dir=data.expanduser(),
-            device=device,
-            threads=threads,
-            force=force,
-            download=not no_download,
-            stop=StopRequest(),
-        )
+        if not others:
+            code = work(
+                first,
+                data_dir=data.expanduser(),
+                device=device,
+                threads=threads,
+                force=force,
+                download=not no_download,
+                stop=stop,
+            )
+        else:
+            from deltagclip_cli.training.stack import run_stack  # which few trials need
+
+            together = [first, *others]
+            codes = run_stack(
+                together,
+                data_dir=data.expanduser(),
+                device=device,
+                threads=threads,
+                force=together if force else (),
+                download=not no_download,
+                stop=stop,
+            )
+            told = [each for each in ExitCode if each in codes.values()]  # the worst comes last
+            code = stop.exit_code if stop() else told[-1]
     raise typer.Exit(code)

@@ -66,6 +66,20 @@ def threads_of(starts: Sequence[Start]) -> int | None:
     return None
 
 
+def stack_of(starts: Sequence[Start], places: int) -> tuple[int, int] | None:
+    """Return the place of a trial in a stack, and how many places were computed at once.
+
+    None if it was never begun in a stack of so many places, or if that cannot be read.
+    """
+    for start in reversed(starts):
+        told = start.get("stack")
+        told = told if isinstance(told, dict) else {}
+        place, at_once = told.get("place"), told.get("at_once")
+        if type(place) is type(at_once) is int and 0 <= place < places and 1 <= at_once <= places:
+            return place, at_once
+    return None
+
+
 def decided_threads(starts: Sequence[Start], wanted: int | None) -> int:
     """Return the threads that a trial is trained with: once it was begun, those that it has."""
     return threads_of(starts) or wanted or THREADS
@@ -169,16 +183,20 @@ def describe(device: torch.device, program: str = "eager") -> dict[str, Any]:
 
 
 def record_start(
-    held: HeldFolder, device: torch.device, program: str, threads: int | None = None
+    held: HeldFolder,
+    device: torch.device,
+    program: str,
+    threads: int | None = None,
+    conditions: Mapping[str, Any] | None = None,
 ) -> None:
     """Add an entry for this start to ``environment.json``, a list with the oldest start first.
 
     Of whatever lets the trial go on otherwise than it was begun, or than was wished, such as with
     the ``threads`` that were asked for, the log tells. ``program`` is the name of what carries out
-    its steps.
+    its steps; ``conditions`` are kept beside it.
     """
     folder = held.folder
-    earlier, now = read_starts(folder), describe(device, program)
+    earlier, now = read_starts(folder), {**describe(device, program), **(conditions or {})}
     if folder.checkpoint_file.exists():
         _tell_of_change(folder, earlier, now)
     if threads is not None and threads != now["threads"]:
@@ -191,6 +209,13 @@ def record_start(
         more = f"; --threads N takes more of the {now['cpus']} cores" if may_have_more else ""
         logger.info("Trains on the CPU with %s%s.", plural(now["threads"], "thread"), more)
     held.write(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n")
+
+
+def amend_start(held: HeldFolder, conditions: Mapping[str, Any]) -> None:
+    """Change what the last entry tells, where a trial goes on otherwise than it was begun."""
+    file = held.folder.environment_file
+    *earlier, now = read_starts(held.folder)
+    held.write(file, json.dumps([*earlier, {**now, **conditions}], indent=1) + "\n")
 
 
 def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> None:

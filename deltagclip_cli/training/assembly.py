@@ -48,6 +48,7 @@ from deltagclip_cli.training.stepping import ScheduleDriver, make_optimizer, mak
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.loaded import Loaded
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -143,10 +144,18 @@ def make_deterministic(precision: str, device: torch.device) -> None:
         torch.backends.cudnn.allow_tf32 = fast
 
 
-def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bool = True) -> Parts:
+def assemble(
+    trial: Trial,
+    data_dir: Path,
+    device: torch.device,
+    *,
+    download: bool = True,
+    loaded: Loaded | None = None,
+) -> Parts:
     """Load the data and build the model, the task, the optimizer and the schedule of a trial.
 
-    ``download`` fetches data, and what a model was pretrained as, if they are missing.
+    ``download`` fetches data, and what a model was pretrained as, if they are missing. Data that
+    are ``loaded`` already are not loaded again.
 
     Raises:
         UsageError: the data are missing or do not fit, a part refuses its options, or the device
@@ -154,7 +163,10 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     """
     check_precision(trial.precision, device)
     make_deterministic(trial.precision, device)
-    dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
+    if loaded is None:
+        dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
+    else:
+        dataset = loaded.dataset
     dtype = parameter_dtype(trial.precision)
     shape = input_shape(trial.data, dataset.shape)
     build = partial(
@@ -200,7 +212,7 @@ def assemble(trial: Trial, data_dir: Path, device: torch.device, *, download: bo
     steps = AccumulatedBatches(train, trial.accumulate or 1)
     optimizer = make_optimizer(trial, model, len(steps), rate)
     schedule = make_schedule(trial, optimizer, len(steps))
-    data = fingerprint(dataset)
+    data = fingerprint(dataset) if loaded is None else loaded.fingerprint
     return Parts(model, task, optimizer, schedule, train, steps, evaluated, device, data, probes)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -103,14 +104,24 @@ EPOCHS = "deltagclip_cli.epochs"  # the logger of a line an epoch
 SOURCES = ("deltagclip_cli", "py.warnings")
 
 
+SPEAKER: ContextVar[object] = ContextVar("SPEAKER", default=None)
+"""The one of several trials in this process that is at work; None of one alone, or for all."""
+
+
 class _LogFile(logging.Handler):
-    """A log that cannot be written stops nothing: the metrics, on the same disk, will tell."""
+    """Takes what its own trial says, or nobody in particular.
+
+    A log that cannot be written stops nothing: the metrics, on the same disk, will tell.
+    """
 
     def __init__(self, held: HeldFolder) -> None:
         super().__init__()
         self._file = held.append(held.folder.log_file)
+        self._speaker = SPEAKER.get()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if SPEAKER.get() not in (None, self._speaker):
+            return
         line = f"{self.format(record)}\n".encode(errors="backslashreplace")
         with suppress(OSError, TakenOverError):  # the next write of a metric will raise it again
             self._file.write(line)

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,13 @@ from deltagclip_cli.core import (
     more_is_better,
     stopped,
 )
-from deltagclip_cli.runs.environment import decided_threads, program_of, read_starts, record_start
+from deltagclip_cli.runs.environment import (
+    amend_start,
+    decided_threads,
+    program_of,
+    read_starts,
+    record_start,
+)
 from deltagclip_cli.runs.hold import HeldFolder, hold
 from deltagclip_cli.training.assembly import assemble, find_device
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
@@ -50,6 +57,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.background import BackgroundCheckpoints
+    from deltagclip_cli.training.member import Member
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +77,7 @@ def work(
     stop: StopRequest,
     give_up: Callable[[], bool] = lambda: False,
     sinks: Sequence[Sink] = (),
+    member: Member | None = None,
 ) -> ExitCode:
     """Run the trial that a folder was made for, unless it has a result; for launchers.
 
@@ -78,6 +87,7 @@ def work(
         force: run it although it has a result.
         stop: listens to signals while the trial runs, and stops it.
         give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
+        member: the trial's, of a stack that others train in as well.
     """
     trial = folder.trial_to_run()  # before a lock is made in what is no run folder
     try:
@@ -102,6 +112,7 @@ def work(
                     download=download,
                     sinks=sinks,
                     should_stop=lambda: stop() or give_up(),
+                    member=member,
                 )
             return _exit_code(ending, stop)
     except ClaimedError as error:
@@ -147,6 +158,7 @@ def run_trial(
     download: bool = True,
     sinks: Sequence[Sink] = (),
     should_stop: Callable[[], bool],
+    member: Member | None = None,
 ) -> Ending:
     """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
 
@@ -160,20 +172,42 @@ def run_trial(
         held: the same folder, if this process holds it already.
         force: delete what is there and start again, once nothing speaks against it.
         sinks: are told of it beside those of the table.
+        member: the trial's, of the stack that it trains in. Without one, a trial that wants a stack
+            has one to itself.
 
     Raises:
         UsageError: the data, the device or the folder cannot be used.
         ClaimedError: another process works in the folder, or has taken it over.
         TrialError: the trial failed; ``error.txt`` says why, with the traceback.
     """
+    if trial.stack is not None and member is None:
+        from deltagclip_cli.training.stack import alone  # which few trials need
+
+        job = partial(
+            run_trial,
+            folder,
+            trial,
+            data_dir=data_dir,
+            device=device,
+            threads=threads,
+            held=held,
+            force=force,
+            download=download,
+            sinks=sinks,
+            should_stop=should_stop,
+        )
+        return alone(trial, folder, find_device(device), job, afresh=force)
     started = time.perf_counter()
     logger.info("%s · %s · seed %d → %s", trial.experiment, trial.label, trial.seed, folder.path)
     if not force:
         folder.check_files()
     where = find_device(device)
     torch.set_num_threads(decided_threads([] if force else read_starts(folder), threads))
+    loaded = None
+    if member is not None:
+        loaded = member.load(trial, data_dir, where, download=download)
     try:
-        parts = assemble(trial, data_dir, where, download=download)
+        parts = assemble(trial, data_dir, where, download=download, loaded=loaded)
     except torch.OutOfMemoryError as error:
         raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
     with (
@@ -191,12 +225,18 @@ def run_trial(
         state, records = checkpoints.where_to_continue()
         saving = checkpoints.beside(where)
         recording = make_recording(mine, sinks, saving.save, rank=parts.rank)
-        make_program = chosen_program(trial, parts, program_of(starts))
+        if member is None:
+            make_program = chosen_program(trial, parts, program_of(starts))
+        else:
+            make_program = member.make_program
         trainer = Trainer(trial, parts, recording, should_stop, make_program)
-        record_start(mine, where, trainer.program.name, threads)
+        conditions = None if member is None else member.conditions
+        record_start(mine, where, trainer.program.name, threads, conditions)
         result: dict[str, Any] | None = None
         try:
             step = 0 if state is None else state["step"]
+            if member is not None:
+                member.begin(step, partial(amend_start, mine))
             recording.begin(Beginning(trial, str(where), trainer.course, step, records))
             if state is not None:
                 trainer.load_state_dict(state)

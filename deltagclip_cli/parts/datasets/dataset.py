@@ -325,7 +325,7 @@ def place(split: Split, device: torch.device) -> Split:
 
     A row of tokens that takes so much stays where it is, which may be a file.
     """
-    if device.type == "cpu":
+    if next(leaves(split.inputs)).device.type == device.type:
         return split
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)

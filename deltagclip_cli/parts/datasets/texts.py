@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from deltagclip_cli.core import DataError, open_file
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split, sent
@@ -171,6 +172,7 @@ class TokenBatches:
         self._device = device
         self._tokens, self._targets = split.inputs, split.targets
         self._lengths = _lengths(split.inputs, padding).cpu()
+        self._padding = padding
 
     def iterate(
         self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
@@ -186,6 +188,11 @@ class TokenBatches:
             tokens = self._tokens[:, :longest].index_select(0, index)
             targets = self._targets.index_select(0, index)
             yield sent(tokens, self._device).long(), sent(targets, self._device)
+
+    def padded(self, tokens: Tensor) -> Tensor:
+        """Return the tokens of a batch as long as those of the longest text of all."""
+        missing = self._tokens.shape[1] - tokens.shape[1]
+        return functional.pad(tokens, (0, missing), value=self._padding)
 
     def _batches(self, order: Tensor | None) -> list[Tensor]:
         """The samples of each batch."""

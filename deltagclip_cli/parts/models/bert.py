@@ -138,10 +138,14 @@ class TextClassifier(nn.Module):
         super().__init__()
         self.network = network.train()  # as every other model is when it is built
         self.padding: int = network.config.pad_token_id
+        self.is_stacked = False  # whether it computes for several members at once, under vmap
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Map tokens ``(N, L)``, padded at their ends, to logits ``(N, classes)``."""
-        output = self.network(input_ids=tokens, attention_mask=tokens != self.padding)
+        mask = tokens != self.padding
+        if self.is_stacked:  # else the network asks whether anything is padded
+            mask = mask[:, None, None].expand(-1, 1, tokens.shape[1], -1)
+        output = self.network(input_ids=tokens, attention_mask=mask)
         logits: Tensor = output.logits
         return logits
 

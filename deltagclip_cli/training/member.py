@@ -1,0 +1,167 @@
+"""A member of a stack: its place, its streams of random numbers, and how it makes a step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from deltagclip_cli.core import UsageError
+from deltagclip_cli.parts.nested import Tree, leaves, samples_in
+from deltagclip_cli.parts.tasks import Loss
+from deltagclip_cli.training.loaded import load_placed
+from deltagclip_cli.training.own_streams import OwnStreams
+from deltagclip_cli.training.program import Eager, StepBatches, Values
+from deltagclip_cli.training.stacked_weights import Applied, check_stackable
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.assembly import Parts
+    from deltagclip_cli.training.loaded import Loaded
+    from deltagclip_cli.training.meter import Observer
+    from deltagclip_cli.training.stack import Stack
+    from deltagclip_cli.training.stepping import Stepper
+
+
+@dataclass
+class Wanted:
+    """A gradient or an evaluation that a member waits for."""
+
+    role: int  # of its models: the first, or that of averaged weights
+    applied: Applied
+    inputs: Tree
+    targets: Tree
+    weight: float | None  # None for an evaluation
+    autocast: torch.dtype | None
+    asked_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def kind(self) -> Any:
+        """All that must agree for several to be computed together."""
+        tensors = [(each.shape, each.dtype) for each in leaves((self.inputs, self.targets))]
+        return (self.role, self.weight is None, self.applied.model.training, *tensors)
+
+
+class Member:
+    """One trial of a stack, in its place."""
+
+    def __init__(self, stack: Stack, place: int, at_once: int) -> None:
+        self.stack, self.place = stack, place
+        self.at_once = at_once  # places that are computed at once; fewer where memory is short
+        self.streams = OwnStreams(stack.device)
+        self.step = 0  # how far its training is
+        self.request: Wanted | None = None
+        self.record: Callable[[Mapping[str, Any]], None] = lambda told: None
+        self._models: list[Applied] = []
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """All of the stack that the bits of this member hang on, beside its width."""
+        return {"stack": {"place": self.place, "at_once": self.at_once}}
+
+    def begin(self, step: int, record: Callable[[Mapping[str, Any]], None]) -> None:
+        """Begin behind so many steps; ``record`` keeps conditions that change."""
+        self.step, self.record = step, record
+
+    def load(self, trial: Trial, data_dir: Path, device: torch.device, *, download: bool) -> Loaded:
+        """Return the data, which the first member loads for all if they can be shared."""
+        if self.stack.loaded is not None:
+            return self.stack.loaded
+        loaded = load_placed(trial, data_dir, device, download=download)
+        if loaded.can_be_shared:
+            self.stack.loaded = loaded
+        return loaded
+
+    def make_program(
+        self, trial: Trial, parts: Parts, stepper: Stepper, observer: Observer
+    ) -> Stacked:
+        """Make what carries out the steps of this member."""
+        return Stacked(self, trial, parts, stepper, observer)
+
+    def applied(self, task: Callable[..., Any], model: nn.Module) -> tuple[int, Applied]:
+        """Return the role of one of its models, which the stack adopts when it first sees it."""
+        for role, applied in enumerate(self._models):
+            if applied.model is model:
+                self.stack.keep(self.place, role, applied)
+                return role, applied
+        role = len(self._models)
+        self.stack.adopt(self.place, role, model)
+        self._models.append(Applied(task, model))
+        return role, self._models[role]
+
+    def ask(self, request: Wanted) -> Any:
+        """Wait until the stack has computed what is asked for, and return it."""
+        self.request = request
+        # Modes are those of the thread: the others must not be in what this one is in.
+        with torch.inference_mode(False), torch.enable_grad():
+            answer = self.stack.main.switch()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+class Stacked(Eager):
+    """Steps whose gradients the stack computes; all else is done for one member, as ever."""
+
+    name = "stacked"
+
+    def __init__(
+        self, member: Member, trial: Trial, parts: Parts, stepper: Stepper, observer: Observer
+    ) -> None:
+        super().__init__(trial, parts, stepper, observer)
+        self._member = member
+        check_stackable(parts.model)
+        if stepper.create_graph:
+            raise UsageError(
+                f"stack: optimizer '{trial.optimizer.name}' differentiates gradients, of which a "
+                "stack keeps no graph.\n  Leave stack out."
+            )
+        if hasattr(parts.model, "is_stacked"):
+            parts.model.is_stacked = True  # type: ignore[assignment]
+        member.applied(parts.task, parts.model)
+
+    def step(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
+        told = super().step(batches, number)
+        self._member.step += 1
+        return told
+
+    def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
+        sizes = [samples_in(targets) for _, targets in batches]
+        objectives: list[Tensor] = []
+        sums: dict[str, list[Tensor]] = {}
+        for (inputs, targets), size in zip(batches, sizes, strict=True):
+            weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
+            objective, found = self._ask(self.parts.model, inputs, targets, weight)
+            objectives.append(objective)
+            for name, value in found.items():
+                sums.setdefault(name, []).append(value)
+        if len(batches) == 1:
+            return objectives[0], {name: values[0] for name, values in sums.items()}
+        totals = {name: torch.stack(values).sum() for name, values in sums.items()}
+        return torch.stack(objectives).sum(), totals
+
+    def forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
+        sums = self._ask(model, inputs, targets, None)
+        return Loss(sums["loss"], sums)
+
+    def _ask(self, model: nn.Module, inputs: Tree, targets: Tree, weight: float | None) -> Any:
+        role, applied = self._member.applied(self.parts.task, model)
+        padded = getattr(self.parts.train, "padded", None)
+        if padded is not None:  # texts, of which hardly two batches are equally long
+            inputs = padded(inputs)
+        autocast = torch.bfloat16 if self.trial.precision == "bf16" else None
+        return self._member.ask(Wanted(role, applied, inputs, targets, weight, autocast))
+
+
+def detached(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Let a state have tensors of its own, for a file would hold the whole stack behind a view."""
+    own: dict[tuple[int, torch.Size], Tensor] = {}
+    for name, each in state.items():
+        if isinstance(each, Tensor):
+            key = (each.data_ptr(), each.shape)
+            state[name] = own.setdefault(key, each.detach().clone())

@@ -1,0 +1,238 @@
+"""Operations inside a stack that need more than a dimension for the members.
+
+What a model draws at random, each member draws from its own stream; and attention folds the members
+into the batch, for which torch has fast kernels, but no rule under ``vmap``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_Fill = Callable[[Tensor, torch.Generator], object]
+
+
+class PlaceStreams:
+    """The streams of random numbers of those members that compute together.
+
+    Args:
+        generators: of each place on the device that computes; None of a place that nobody has.
+    """
+
+    def __init__(self, generators: Sequence[torch.Generator | None]) -> None:
+        self._generators = generators
+        self._before: list[Tensor | None] | None = None
+
+    def draw(self, out: Tensor, fill: _Fill) -> None:
+        """Fill each member's row of ``(places, ...)``; zeros where there is no member."""
+        if self._before is None:
+            self._before = [None if g is None else g.get_state() for g in self._generators]
+        for row, generator in zip(out.unbind(), self._generators, strict=True):
+            if generator is None:
+                row.zero_()
+            else:
+                fill(row, generator)
+
+    def rewind(self) -> None:
+        """Go back to where all streams were, for whoever computes the same once more."""
+        for generator, state in zip(self._generators, self._before or (), strict=False):
+            if generator is not None and state is not None:
+                generator.set_state(state)
+        self._before = None
+
+
+class Memberwise(TorchFunctionMode):
+    """Gives each member its own random numbers, and all of them one attention.
+
+    Args:
+        place: the number of the place, as ``vmap`` hands it on: a batched 0-dim tensor.
+    """
+
+    def __init__(self, streams: PlaceStreams, place: Tensor) -> None:
+        super().__init__()
+        self._streams, self._place = streams, place
+
+    def __torch_function__(
+        self,
+        function: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if function in _ATTENTION:
+            return self._attention(*args, **kwargs)
+        if function in _DROPOUT:
+            return self._dropout(_DROPOUT[function], *args, **kwargs)
+        if function in _LIKE:
+            return self._like(_LIKE[function], *args, **kwargs)
+        if function in _IN_PLACE:
+            return self._in_place(_IN_PLACE[function], *args, **kwargs)
+        return function(*args, **kwargs)
+
+    def _drawn(self, shape: Sequence[int], like: Tensor, fill: _Fill, **kind: Any) -> Tensor:
+        dtype = kind.get("dtype") or like.dtype
+        drawn: Tensor = _Draw.apply(
+            self._place, self._streams, tuple(shape), dtype, like.device, fill
+        )
+        return drawn
+
+    def _dropout(
+        self,
+        channels_only: bool,
+        input: Tensor,
+        p: float = 0.5,
+        training: bool | None = None,
+        inplace: bool = False,
+    ) -> Tensor:
+        if not (channels_only if training is None else training) or not p:
+            return input
+        return self._dropped(input, p, input.shape)
+
+    def _dropped(self, values: Tensor, p: float, shape: Sequence[int]) -> Tensor:
+        if p >= 1:
+            return values * 0
+        kept = self._drawn(shape, values, lambda row, g: row.bernoulli_(1 - p, generator=g))
+        return values * kept / (1 - p)
+
+    def _like(self, fill: _Fill, input: Tensor, **kind: Any) -> Tensor:
+        return self._drawn(input.shape, input, fill, **kind)
+
+    def _in_place(self, make: Callable[..., _Fill], input: Tensor, *args: Any, **kw: Any) -> Tensor:
+        return input.copy_(self._drawn(input.shape, input, make(*args, **kw)))
+
+    def _attention(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if dropout_p or enable_gqa or any(each.ndim != 4 for each in (query, key, value)):
+            return self._written_out(query, key, value, attn_mask, dropout_p, is_causal, scale)
+        mixed: Tensor = _Attention.apply(query, key, value, attn_mask, is_causal, scale)
+        return mixed
+
+    def _written_out(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        dropout: float,
+        is_causal: bool,
+        scale: float | None,
+    ) -> Tensor:
+        """Attention by its definition, whose weights can be dropped by each member's own stream."""
+        groups = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1
+        if groups > 1:
+            key, value = (each.repeat_interleave(groups, -3) for each in (key, value))
+        factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        scores = (query * factor) @ key.transpose(-2, -1)
+        if is_causal:
+            lower = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+            scores = scores.masked_fill(~lower, -math.inf)
+        if mask is not None:
+            scores = (
+                scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+            )
+        weights = scores.softmax(dim=-1)
+        if dropout:
+            weights = self._dropped(weights, dropout, weights.shape)
+        return weights @ value
+
+
+class _Draw(torch.autograd.Function):
+    """Random numbers of each member; nothing of them is differentiated."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        raise RuntimeError("random numbers of a stack are drawn within its step alone")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: Any,
+        place: Tensor,
+        streams: PlaceStreams,
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
+        fill: _Fill,
+    ) -> tuple[Tensor, int]:
+        out = torch.empty((info.batch_size, *shape), dtype=dtype, device=device)
+        with torch.no_grad():
+            streams.draw(out, fill)
+        return out, 0
+
+
+class _Attention(torch.autograd.Function):
+    """``scaled_dot_product_attention`` over members and samples at once."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        query, key, value, mask, is_causal, scale = arguments
+        return functional.scaled_dot_product_attention(
+            query, key, value, mask, is_causal=is_causal, scale=scale
+        )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Tensor, int]:
+        query, key, value, mask, is_causal, scale = arguments
+        size = info.batch_size
+
+        def in_front(each: Tensor, dim: int | None) -> Tensor:
+            return each.expand(size, *each.shape) if dim is None else each.movedim(dim, 0)
+
+        query, key, value = (
+            in_front(each, dim).flatten(0, 1)
+            for each, dim in zip((query, key, value), in_dims, strict=False)
+        )
+        if mask is not None:
+            mask = in_front(mask, in_dims[3])
+            missing = [1] * (query.ndim + 1 - mask.ndim)
+            mask = mask.reshape(size, *missing, *mask.shape[1:])
+            mask = mask.expand(size, len(query) // size, *mask.shape[2:]).flatten(0, 1)
+        mixed = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=is_causal, scale=scale
+        )
+        return mixed.reshape(size, -1, *mixed.shape[1:]), 0
+
+
+def _uniform(row: Tensor, generator: torch.Generator) -> object:
+    return row.uniform_(generator=generator)
+
+
+def _normal(row: Tensor, generator: torch.Generator) -> object:
+    return row.normal_(generator=generator)
+
+
+_ATTENTION = {functional.scaled_dot_product_attention}
+# whether it drops where nothing else is said
+_DROPOUT = {functional.dropout: True, torch.dropout: False}
+_LIKE: dict[Any, _Fill] = {torch.rand_like: _uniform, torch.randn_like: _normal}
+_IN_PLACE: dict[Any, Callable[..., _Fill]] = {
+    Tensor.bernoulli_: lambda p=0.5: lambda row, g: row.bernoulli_(p, generator=g),
+    Tensor.uniform_: lambda a=0.0, b=1.0: lambda row, g: row.uniform_(a, b, generator=g),
+    Tensor.normal_: lambda mean=0.0, std=1.0: lambda row, g: row.normal_(mean, std, generator=g),
+}
