@@ -56,8 +56,11 @@ def sweep(
         str | None, typer.Option(metavar="all|0,2", help="The GPUs to use.", show_default="all")
     ] = None,
     trials_per_gpu: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Trials that share a GPU.")
-    ] = 1,
+        str,
+        typer.Option(
+            metavar="auto|N", help="Trials that share a GPU; auto: as many as it has room for."
+        ),
+    ] = "1",
     threads: options.Threads = None,
     slurm: Annotated[
         list[str] | None,
@@ -137,12 +140,13 @@ def sweep(
     can_ask = sys.stdin.isatty()
     if not (named or everything or dry_run) and len(chosen) > 1:
         _ask_for_all(read, len(trials), can_ask)
+    shares = _shares(trials_per_gpu)
     given = {
         "search": search,
         "fail_fast": fail_fast,
         "jobs": jobs,
         "gpus": gpus,
-        "trials_per_gpu": trials_per_gpu > 1,
+        "trials_per_gpu": shares != 1,
         "slurm": slurm,
         "pack": pack,
     }
@@ -158,7 +162,7 @@ def sweep(
             threads=threads,
             jobs=jobs,
             gpus=gpus,
-            trials_per_gpu=trials_per_gpu,
+            trials_per_gpu=shares,
             fail_fast=fail_fast,
             slurm=[*(slurm or ()), *([f"pack={pack}"] if pack else [])],
             retry_failed=retry_failed,
@@ -186,6 +190,18 @@ def sweep(
     optimizers = find_searched(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
     searching = SearchSession(launching, optimizers, search)
     raise typer.Exit(searching.show() if dry_run else searching.run())
+
+
+def _shares(written: str) -> int | None:
+    """Return how many trials share a GPU; None for as many as fit."""
+    if written == "auto":
+        return None
+    if not written.isdecimal() or not int(written):
+        raise UsageError(
+            f"--trials-per-gpu {written}: expected auto, or a number from 1.\n"
+            "  With auto, a GPU gets as many trials at a time as its memory has room for."
+        )
+    return int(written)
 
 
 def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:

@@ -17,6 +17,7 @@ from deltagclip_cli.core.errors import (
     DeviceError,
     ExitCode,
     FullDiskError,
+    LostDeviceError,
     NotYetError,
     RunFolderError,
     SpecError,

@@ -65,6 +65,12 @@ class TrialError(DeltaGClipError):
     """A trial failed while it was running."""
 
 
+class LostDeviceError(TrialError):
+    """A GPU that can no longer be used has interrupted a trial, which goes on elsewhere."""
+
+    exit_code = ExitCode.STOPPED
+
+
 class FullDiskError(TrialError):
     """A full disk has interrupted a trial, which goes on when there is room."""
 

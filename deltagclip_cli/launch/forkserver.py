@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -102,10 +102,13 @@ class ForkServer:
         self._context.set_forkserver_preload(_LOADED)
         _ensure_server()
 
-    def start(self, words: list[str], log: Path) -> Fork:
-        """Start ``deltagclip`` with the words of a command line, and append its errors to a log."""
+    def start(self, words: list[str], log: Path, environment: Mapping[str, str]) -> Fork:
+        """Start ``deltagclip`` with the words of a command line, and append its errors to a log.
+
+        ``environment`` is added to that of this process when it opened the server.
+        """
         said = log.stat().st_size if log.exists() else 0
-        return Fork(self._start(_run_command, words, str(log)), log, said)
+        return Fork(self._start(_run_command, words, str(log), environment), log, said)
 
     def call(
         self, function: Callable[..., Any], *arguments: object, should_stop: Callable[[], bool]
@@ -192,7 +195,8 @@ def _ensure_server() -> None:
             os.environ["PYTHONSAFEPATH"] = wanted
 
 
-def _run_command(words: list[str], log: str) -> None:
+def _run_command(words: list[str], log: str, environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
     _become_independent()
     _redirect_output(log)
     command = ["python", "-m", "deltagclip_cli", *words]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
 from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor
+from deltagclip_cli.spec.trial import distinct_inputs
 from deltagclip_cli.terminal.console import print_summary, shown_progress
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class InlineRunner:
         """Load every data set once, so that what is missing is said before anything is begun."""
         from deltagclip_cli.training.assembly import load_dataset
 
-        for each in trials:
+        for each in distinct_inputs(trials):
             load_dataset(each.data, self.request.data, model=each.model)
 
     def run(self, queue: Queue, watcher: QuietView) -> None:

@@ -28,7 +28,7 @@ from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spr
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
 from deltagclip_cli.plan.units import Assignment, Unit, said_of_stacks, units_of
 from deltagclip_cli.runs.folder import ENDED, State
-from deltagclip_cli.spec.trial import Trial, distinct_inputs
+from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import (
     counted,
     print_json,
@@ -59,7 +59,7 @@ class SweepRequest:
     threads: int | None = None
     jobs: int | None = None
     gpus: str | None = None
-    trials_per_gpu: int = 1
+    trials_per_gpu: int | None = 1  # None for as many as fit
     fail_fast: bool = False
     # Keys of the spec's ``slurm`` with other values, ``KEY=VALUE``; also ``pack=K``
     slurm: Sequence[str] = ()
@@ -141,7 +141,7 @@ class Runner(Protocol):
         """A way to call a function where torch is loaded; None if that is this process."""
 
     def prepare(self, trials: Sequence[Trial]) -> None:
-        """Make these data sets ready, so that workers do not all download or decode them."""
+        """Make ready for trials, as their data, which workers need not all download or decode."""
 
     def run(self, queue: Queue, watcher: QuietView) -> None:
         """Run trials until there are none left, or until asked to stop."""
@@ -217,7 +217,7 @@ class StayingLauncher(Launcher):
                 with waiting(asked.console, "Loading torch and the data", quiet=asked.quiet):
                     each = chain(trials, tried)
                     check_parts(asked.spec, each, lambda trial: stage, asked.data, runner.call)
-                    runner.prepare(distinct_inputs(trials))
+                    runner.prepare(trials)
                 if not self.stop():
                     check_writable(asked.runs)
                     with self._view(trials, estimates) as view:

@@ -7,19 +7,21 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import DeviceError, UsageError
+from deltagclip_cli.core import DeltaGClipError, DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, ForkServer
 from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor
 from deltagclip_cli.runs.environment import THREADS
+from deltagclip_cli.spec.trial import distinct_inputs
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.sweep_view import QuietView
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # Linux's, of containers and batch jobs
+_PATIENCE_SECONDS = 60.0  # with a GPU that is asked whether it still computes
 _IS_GPU = re.compile(r"\d+$|GPU-|MIG-")
 MOST_DEFAULT_JOBS = 8  # each holds a copy of torch and of the data
 
@@ -62,7 +65,7 @@ class LocalRunner:
     _: KW_ONLY
     jobs: int | None = None  # this and the next three as find_slots takes them
     gpus: str | None = None
-    trials_per_gpu: int = 1
+    trials_per_gpu: int | None = 1  # None for as many as fit, which prepare() finds out
     threads: int | None = None
     local_data: Path | None = None  # a folder of this machine to copy data to, and to read there
     fail_fast: bool = False
@@ -79,13 +82,46 @@ class LocalRunner:
         return ForkServer()
 
     def prepare(self, trials: Sequence[Trial]) -> None:
-        """Load every data set once, which downloads, copies and decodes what is not there yet."""
+        """Load every data set once, which downloads, copies and decodes what is not there yet.
+
+        Find out how many trials a GPU has room for, if that was left open.
+        """
+        distinct = distinct_inputs(trials)
         if self.local_data is not None:
             logger.info("copying data to %s", self.local_data)
-            data = [each.data for each in trials]
+            data = [each.data for each in distinct]
             self.call(_copy, data, self.data_dir, self.local_data)
-        for each in trials:
+        for each in distinct:
             self.call(_load, each, self._data_dir, self.download)
+        if self.trials_per_gpu is None:
+            self.trials_per_gpu = self._trials_that_fit(trials)
+            del self.slots
+
+    def _trials_that_fit(self, trials: Sequence[Trial]) -> int:
+        """Measure how many trials each GPU has room for; more than cores or trials are no use."""
+        from deltagclip_cli.launch.capacity import kinds, measure
+        from deltagclip_cli.launch.mps import MOST_CLIENTS
+
+        gpus = [slot.device for slot in self.slots if slot.device != "cpu"]
+        limits = [available_cores() // max(1, len(gpus)), -(-len(trials) // max(1, len(gpus)))]
+        most = max(1, min(*limits, MOST_CLIENTS))
+        if not gpus or most == 1:
+            return 1
+        try:
+            memory = self.call(measure, kinds(trials), self._data_dir, gpus)
+        except DeltaGClipError as error:
+            reason = str(error).partition("\n")[0]
+            logger.warning("One trial has each GPU: how much it takes is not known (%s).", reason)
+            return 1
+        if memory is None:  # asked to stop
+            return 1
+        logger.info(
+            "%d at a time on each GPU: one takes up to %.1f GB there, %.1f GB are free.",
+            min(memory.trials, most),
+            memory.needed / 1e9,
+            memory.free / 1e9,
+        )
+        return int(min(memory.trials, most))
 
     @property
     def _data_dir(self) -> Path:
@@ -105,8 +141,43 @@ class LocalRunner:
         return self._server.call(function, *arguments, should_stop=lambda: asked() or should_stop())
 
     def run(self, queue: Queue, watcher: QuietView) -> None:
-        stop, fail_fast = self.should_stop, self.fail_fast
-        Supervisor(queue, self.slots, self._start, watcher, stop, fail_fast=fail_fast).run()
+        with self._sharing() as self._environment:
+            Supervisor(
+                queue,
+                self.slots,
+                self._start,
+                watcher,
+                self.should_stop,
+                fail_fast=self.fail_fast,
+                answers=self._answers,
+            ).run()
+
+    def _sharing(self) -> AbstractContextManager[Mapping[str, str]]:
+        """Let processes that share a GPU use it at once; gives what they need in their environment.
+
+        It comes before the first of them: what began without it would keep the others out.
+        """
+        devices = [slot.device for slot in self.slots if slot.device != "cpu"]
+        if len(set(devices)) == len(devices):
+            return nullcontext({})
+        from deltagclip_cli.launch.mps import mps
+
+        return mps()
+
+    def _answers(self, slot: Slot) -> bool:
+        """Look whether the device of a slot can still be used, by a process of its own."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        try:
+            return bool(
+                self.call(
+                    _compute,
+                    slot.device,
+                    self._environment,
+                    should_stop=lambda: time.monotonic() > end,
+                )
+            )
+        except DeltaGClipError:
+            return False
 
     def _start(self, unit: Unit, slot: Slot) -> Fork:
         paths = [str(each.folder.path) for each in unit]
@@ -115,13 +186,21 @@ class LocalRunner:
         words += ["--threads", str(self.threads)] if self.threads else []
         words += ["--force"] if unit[0].afresh else []
         words += [] if self.download else ["--no-download"]
-        return self._server.start(words, unit[0].folder.log_file)
+        return self._server.start(words, unit[0].folder.log_file, self._environment)
 
 
 def _copy(data: Sequence[Data], source: Path, target: Path) -> None:
     from deltagclip_cli.parts.datasets.staging import copied
 
     copied(data, source, target)
+
+
+def _compute(device: str, environment: Mapping[str, str]) -> bool:
+    """Compute something on a device."""
+    os.environ.update(environment)
+    import torch
+
+    return float(torch.ones(2, device=device).sum()) == 2.0
 
 
 def _load(trial: Trial, data_dir: Path, download: bool) -> None:
@@ -134,16 +213,17 @@ def _load(trial: Trial, data_dir: Path, download: bool) -> None:
 
 
 def find_slots(
-    jobs: int | None, gpus: str | None, trials_per_gpu: int, threads: int = THREADS
+    jobs: int | None, gpus: str | None, trials_per_gpu: int | None, threads: int = THREADS
 ) -> list[Slot]:
     """Find the slots that were asked for: one for each GPU; without any, what cores allow.
 
     Args:
         jobs: trials at a time on the CPU; None to look for GPUs first.
         gpus: ``all``, or numbers such as ``0,2`` as torch counts them; None for all there are.
-        trials_per_gpu: how many trials, or stacks, share one GPU.
+        trials_per_gpu: how many trials, or stacks, share one GPU; None for one as long as nobody
+            knows how many fit, and for none where there is no GPU.
     """
-    if jobs is not None and (gpus is not None or trials_per_gpu > 1):
+    if jobs is not None and (gpus is not None or trials_per_gpu != 1):
         raise DeviceError(
             "--jobs: trials run on the CPU or on GPUs, not on both in one sweep.\n"
             "  Leave out --jobs, or --gpus and --trials-per-gpu."
@@ -151,13 +231,13 @@ def find_slots(
     if jobs is not None:
         return _cpu_slots(jobs)
     there = count_gpus()
-    if gpus is None and not there and trials_per_gpu == 1:
+    if gpus is None and not there and trials_per_gpu in (1, None):
         return _cpu_slots(max(1, min(available_cores() // threads, MOST_DEFAULT_JOBS)))
     chosen = _chosen_gpus("all" if gpus is None else gpus, there)
-    if trials_per_gpu == 1:
+    if trials_per_gpu in (1, None):
         return [Slot(f"cuda:{gpu}", f"cuda:{gpu}") for gpu in chosen]
     # One on each GPU before a second on any: a sweep shorter than its slots spreads out.
-    shares = [(share, gpu) for share in range(trials_per_gpu) for gpu in chosen]
+    shares = [(share, gpu) for share in range(trials_per_gpu or 1) for gpu in chosen]
     return [Slot(f"cuda:{gpu} {share}", f"cuda:{gpu}") for share, gpu in shares]
 
 

@@ -45,6 +45,7 @@ _CRASHES = {
 }
 _SAVED = "stopped with a checkpoint"
 _FULL = "the disk is full, or cannot be written any more"
+_LOST = "the GPU is lost"  # as a worker says it
 _DISK_FULL = ("disk is full", "No space left on device")
 
 
@@ -237,6 +238,9 @@ class Supervisor:
     Each trial of a unit is told of for itself, as soon as it has ended. When ``should_stop`` says
     yes, the workers are asked to stop, and no others are started; with ``fail_fast``, likewise
     after the first trial that fails, diverges or is killed.
+
+    Args:
+        answers: asked of a slot whose worker has lost its device; if not, it is not used again.
     """
 
     def __init__(
@@ -248,10 +252,13 @@ class Supervisor:
         should_stop: Callable[[], bool],
         *,
         fail_fast: bool,
+        answers: Callable[[Slot], bool] = lambda slot: True,
     ) -> None:
         self._queue, self._start, self._watcher = queue, start, watcher
         self._should_stop, self._fail_fast = should_stop, fail_fast
         self._free = list(reversed(slots))
+        self._answers = answers
+        self._lost: set[str] = set()  # devices that no longer answer
         self._jobs: list[_Job] = []
         self._stopping = False
 
@@ -321,7 +328,7 @@ class Supervisor:
             for planned in started:
                 self._conclude(planned, _not_started(planned.folder, error))
         if worker is None:
-            self._free.append(slot)
+            self._give_back(slot)
             return
         for member in members:
             member.pid = worker.pid
@@ -339,17 +346,31 @@ class Supervisor:
             exit_code = job.worker.exit_code
             if exit_code is not None:
                 self._jobs.remove(job)
-                self._free.append(job.slot)
                 job.worker.forget()
                 if exit_code == ExitCode.STOPPED and not self._stopping:
                     self._ask_to_give_up(job)
-                for member in job.members:
-                    self._conclude(member.planned, self._end(job, member, exit_code))
+                ends = [self._end(job, member, exit_code) for member in job.members]
+                is_lost = any(_LOST in end.reason for end in ends)
+                self._give_back(job.slot, is_doubtful=is_lost and not self._stopping)
+                for member, end in zip(job.members, ends, strict=True):
+                    self._conclude(member.planned, end)
             else:
                 self._conclude_early(job)
                 if self._ask_to_give_up(job) and not job.given_up:
                     job.given_up = True
                     job.worker.stop()
+
+    def _give_back(self, slot: Slot, *, is_doubtful: bool = False) -> None:
+        """Let a slot be used again, unless its device is lost, which a doubtful one is asked."""
+        if is_doubtful and slot.device not in self._lost and not self._answers(slot):
+            self._lost.add(slot.device)
+            self._free = [each for each in self._free if each.device != slot.device]
+            logger.warning("%s does not answer: no more trials are started there.", slot.device)
+        if slot.device not in self._lost:
+            self._free.append(slot)
+        elif not self._free and not self._jobs:
+            logger.warning("No GPU is left that answers: no more trials are started.")
+            self._stop()
 
     def _conclude_early(self, job: _Job) -> None:
         """Tell of those that have ended while their worker runs."""

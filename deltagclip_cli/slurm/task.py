@@ -24,7 +24,6 @@ from deltagclip_cli.runs.folder import ENDED, Heartbeat, last_heartbeat
 from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner
 from deltagclip_cli.slurm.array import Array, Head, ListedTrial, Marks
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
-from deltagclip_cli.spec.trial import distinct_inputs
 from deltagclip_cli.terminal.console import shown_messages
 
 if TYPE_CHECKING:
@@ -89,7 +88,7 @@ class JobSession:
                 download=False,
                 local_data=_expanded(self.local_data) if self.local_data is not None else None,
             )
-            runner.prepare(distinct_inputs(each.trial for each in todo))
+            runner.prepare([each.trial for each in todo])
             runner.run(queue, PlainView(self.console, len(todo)))
         except DeltaGClipError as error:
             for each in todo:

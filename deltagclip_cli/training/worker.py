@@ -24,6 +24,7 @@ from deltagclip_cli.core import (
     DeltaGClipError,
     ExitCode,
     FullDiskError,
+    LostDeviceError,
     RunFolderError,
     TakenOverError,
     TrialError,
@@ -135,6 +136,8 @@ def _refusals_recorded(held: HeldFolder) -> Iterator[None]:
         if not (folder.error_file.exists() or folder.stopped_file.exists()):
             if is_disk_full(error):
                 held.record_stop("the disk is full")
+            elif isinstance(error, LostDeviceError):
+                held.record_stop(_LOST)
             else:
                 held.record_failure(error, str(error))
         raise
@@ -210,6 +213,12 @@ def run_trial(
         parts = assemble(trial, data_dir, where, download=download, loaded=loaded)
     except torch.OutOfMemoryError as error:
         raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
+    except RuntimeError as error:
+        if not is_device_lost(error):
+            raise
+        raise LostDeviceError(
+            f"{folder.path}: the trial cannot start: {_explained(error)}"
+        ) from error
     with (
         hold(folder, make=True) if held is None else nullcontext(held) as mine,
         left_to_others(folder.log_file),
@@ -284,11 +293,43 @@ def _failures_recorded(held: HeldFolder, trial: Trial, force: bool) -> Iterator[
         if is_full:
             held.record_stop(reason)
             raise FullDiskError(f"{folder.path}: the trial was interrupted: {reason}") from error
+        if is_device_lost(error):
+            held.record_stop(reason)
+            raise LostDeviceError(f"{folder.path}: the trial was interrupted: {reason}") from error
         held.record_failure(error, reason)
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
 
 
+_LOST = "the GPU is lost"
+# CUDA's words for a device, or for MPS on it, that is no more; of a broken kernel it has others.
+_LOST_WORDS = (
+    "uncorrectable ECC error",
+    "uncorrectable NVLink error",
+    "no CUDA-capable device is detected",
+    "CUDA-capable device(s) is/are busy or unavailable",
+    "GPU is lost",
+    "hardware stack error",
+    "system not yet initialized",
+    "unknown error",
+    "MPS client",
+    "MPS server",
+)
+
+
+def is_device_lost(error: BaseException) -> bool:
+    """Return whether an error says that a GPU cannot be used any more, whoever uses it."""
+    words = str(error)
+    is_cuda = isinstance(error, RuntimeError) and "CUDA" in words
+    return is_cuda and any(each in words for each in _LOST_WORDS)
+
+
 def _explained(error: BaseException) -> str:
+    if is_device_lost(error):
+        return (
+            f"{_LOST}: {str(error).strip().splitlines()[0]}\n"
+            "  Look at nvidia-smi, and for Xid in the kernel's log. The same command continues, "
+            "on another GPU too."
+        )
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
     if is_disk_full(error):
