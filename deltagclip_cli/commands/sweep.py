@@ -123,6 +123,7 @@ def sweep(
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.terminal.console import make_console
 
+    shares = _shares(trials_per_gpu)
     if everything and (experiments or tags):
         raise UsageError("--all: not with the names or tags of experiments.")
     read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
@@ -140,7 +141,6 @@ def sweep(
     can_ask = sys.stdin.isatty()
     if not (named or everything or dry_run) and len(chosen) > 1:
         _ask_for_all(read, len(trials), can_ask)
-    shares = _shares(trials_per_gpu)
     given = {
         "search": search,
         "fail_fast": fail_fast,
@@ -196,7 +196,7 @@ def _shares(written: str) -> int | None:
     """Return how many trials share a GPU; None for as many as fit."""
     if written == "auto":
         return None
-    if not written.isdecimal() or not int(written):
+    if not written.isdecimal() or int(written) < 1:
         raise UsageError(
             f"--trials-per-gpu {written}: expected auto, or a number from 1.\n"
             "  With auto, a GPU gets as many trials at a time as its memory has room for."

@@ -306,7 +306,7 @@ _LOST_WORDS = (
     "uncorrectable ECC error",
     "uncorrectable NVLink error",
     "no CUDA-capable device is detected",
-    "CUDA-capable device(s) is/are busy or unavailable",
+    "busy or unavailable",
     "GPU is lost",
     "hardware stack error",
     "system not yet initialized",
