@@ -31,9 +31,13 @@ class Observer:
     def __init__(self, optimizer: Optimizer) -> None:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
+    def measures(self, batch: int) -> bool:
+        """Return whether there is anything to tell before step ``batch``, from 0."""
+        return batch % NORM_EVERY == 0
+
     def before(self, batch: int) -> dict[str, Tensor]:
-        """Return what gradients tell before step ``batch``, from 0, which may overwrite them."""
-        if batch % NORM_EVERY:
+        """Return what gradients tell before step ``batch``, which may overwrite them."""
+        if not self.measures(batch):
             return {}
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if not gradients:
@@ -45,6 +49,9 @@ class Observer:
     def after(self) -> dict[str, Tensor]:
         """Return what the step just made tells: ``step_size`` and ``grad_norm``, or less."""
         return {}
+
+    def repeated(self) -> None:
+        """Take notice of a step that a captured graph makes again, which calls nobody."""
 
     def regimes(self) -> Tensor | None:
         """Return how many steps so far were plain, clipped and floored, or None; int64."""
@@ -66,6 +73,9 @@ class PlainObserver(Observer):
         exact = isinstance(rate, Tensor)
         return {"step_size": rate.clone() if exact else torch.tensor(rate, dtype=torch.float64)}
 
+    def repeated(self) -> None:
+        self._steps += 1
+
     def regimes(self) -> Tensor | None:
         return torch.tensor([self._steps, 0, 0])
 
@@ -80,8 +90,8 @@ class ClippingObserver(Observer):
     def __init__(self, optimizer: DeltaGClip) -> None:
         self._optimizer = optimizer
 
-    def before(self, batch: int) -> dict[str, Tensor]:
-        return {}
+    def measures(self, batch: int) -> bool:
+        return False
 
     def after(self) -> dict[str, Tensor]:
         norm, step_size = self._optimizer.grad_norm, self._optimizer.step_size
@@ -99,8 +109,8 @@ class ClippingObserver(Observer):
 class SilentObserver(Observer):
     """Tells nothing: the norm is known to whoever clips the gradient of any optimizer."""
 
-    def before(self, batch: int) -> dict[str, Tensor]:
-        return {}
+    def measures(self, batch: int) -> bool:
+        return False
 
 
 def observer(optimizer: Optimizer, *, is_clipped: bool = False) -> Observer:

@@ -1,0 +1,207 @@
+"""Steps that are captured in a graph: what a replay repeats, and what it cannot know.
+
+A CPU has no CUDA graphs. There the graph is a record of operations, which repeats them on the same
+memory, and no Python; recording leaves everything as it was, as capturing does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from recorded_graph import RecordedGraph
+from torch import Tensor
+from training_cases import (
+    DELTA_GCLIP,
+    MOMENTUM,
+    SGD,
+    StopAt,
+    assert_same_numbers,
+    checkpoint,
+    epochs,
+    never,
+    numbers,
+    trial_of,
+)
+
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training import captured, compiled, program
+from deltagclip_cli.training.captured import MOST_GRAPHS, Captured
+from deltagclip_cli.training.worker import run_trial
+
+OURS = {**DELTA_GCLIP, "foreach": True}  # whose step sizes stay tensors, as on a GPU
+EPOCHS = 16  # of 4 steps, so that a step of each kind is captured, and then replayed
+
+
+class Graph(RecordedGraph):
+    """A record that undoes what it records: capturing carries nothing out."""
+
+    made: ClassVar[list[Graph]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.replays = 0
+        self._before: list[tuple[Tensor, Tensor]] = []
+        Graph.made.append(self)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = zip(func._schema.arguments, args, strict=False)
+        written = [value for each, value in named if each.alias_info and each.alias_info.is_write]
+        for value in written:
+            for tensor in value if isinstance(value, (list, tuple)) else [value]:
+                self._before.append((tensor, tensor.detach().clone()))
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+    def undo(self) -> None:
+        with torch.no_grad():
+            for tensor, value in reversed(self._before):
+                tensor.copy_(value)
+
+    def replay(self) -> None:
+        self.replays += 1
+        super().replay()
+
+
+@contextmanager
+def captured_in(graph: Graph, **options: object) -> Iterator[None]:
+    with graph:
+        yield
+    graph.undo()
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """Let a CPU capture, of passes that are not compiled; all graphs that are made."""
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "CUDAGraph": Graph,
+        "graph": captured_in,
+        "Stream": lambda device: stream,
+        "stream": lambda stream: nullcontext(),
+        "current_stream": lambda device: stream,
+        "graph_pool_handle": lambda: None,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+
+    def keep_uncompiled(self: Captured) -> None:
+        def apply(inputs: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
+            outcome = self.forward(self.parts.model, inputs, targets)
+            return outcome.objective, outcome.sums
+
+        self._compiled, self._compiled_kind = apply, ()
+
+    monkeypatch.setattr(compiled.Compiled, "_compile", keep_uncompiled)
+    monkeypatch.setattr(compiled, "_lacking", lambda device: "")
+    monkeypatch.setattr(program, "_wanted", lambda trial, parts: trial.label)
+    look, gpu = captured._obstacle, torch.device("cuda")
+    monkeypatch.setattr(captured, "_obstacle", lambda optimizer, device: look(optimizer, gpu))
+    monkeypatch.setattr(Graph, "made", [])
+    return Graph.made
+
+
+def train(trial: Trial, runs: Path, stop: Callable[[], bool] = never) -> RunFolder:
+    folder = RunFolder.of(runs, trial)
+    run_trial(folder, trial, data_dir=runs, device="cpu", should_stop=stop)
+    return folder
+
+
+@pytest.mark.parametrize("optimizer", [OURS, SGD, MOMENTUM], ids=["ours", "sgd", "momentum"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"accumulate": 2},
+        {"schedule": {"name": "cosine", "unit": "step"}},
+        {"precision": "bf16"},
+    ],
+    ids=["plain", "accumulated", "scheduled", "bf16"],
+)
+def test_a_captured_trial_is_the_plain_one_to_the_last_digits(
+    optimizer: dict[str, Any], settings: dict[str, Any], tmp_path: Path, graphs: list[Graph]
+) -> None:
+    of: dict[str, Any] = {"optimizer": optimizer, "epochs": EPOCHS, "log_every": 1, **settings}
+    plain = train(trial_of(label="eager", **of), tmp_path)
+    folder = train(trial_of(label="captured", **of), tmp_path)
+    assert sum(graph.replays for graph in graphs) >= 20
+    assert len(graphs) >= 2, "of the full batches, and of the last one"
+    assert numbers(folder) == [pytest.approx(each, rel=2e-5) for each in numbers(plain)]
+    rates = [
+        {group["lr"] for group in checkpoint(each)["optimizer"]["param_groups"]}
+        for each in (folder, plain)
+    ]
+    assert rates[0] == rates[1], "which checkpoints hold as numbers"
+
+
+@pytest.mark.parametrize("optimizer", [OURS, MOMENTUM], ids=["ours", "momentum"])
+def test_a_captured_trial_goes_on_with_the_same_bits(
+    optimizer: dict[str, Any], tmp_path: Path, graphs: list[Graph]
+) -> None:
+    trial = trial_of(optimizer, label="captured", epochs=EPOCHS)
+    whole = train(trial, tmp_path / "whole")
+    for steps in (9, 30):
+        torch.manual_seed(steps)
+        train(trial, tmp_path / "pieces", StopAt(steps))
+    pieces = train(trial, tmp_path / "pieces")
+    assert_same_numbers(pieces, whole)
+
+
+def test_what_a_step_returned_is_not_written_again(tmp_path: Path, graphs: list[Graph]) -> None:
+    """Losses and norms of a whole epoch are kept until its end."""
+    folder = train(trial_of(label="captured", epochs=EPOCHS, log_every=1), tmp_path)
+    losses = epochs(folder, "step/train/loss")
+    assert graphs and len(set(losses)) == len(losses)
+
+
+def test_options_that_change_at_each_step_fill_no_memory_with_graphs(
+    tmp_path: Path, graphs: list[Graph]
+) -> None:
+    """One cycle changes the momentum, which a graph has as a number."""
+    schedule = {"name": "onecyclelr", "max_lr": 0.1, "total_steps": 4 * EPOCHS, "unit": "step"}
+    of: dict[str, Any] = {"optimizer": MOMENTUM, "epochs": EPOCHS, "schedule": schedule}
+    plain, folder = (train(trial_of(label=each, **of), tmp_path) for each in ("eager", "captured"))
+    assert len(graphs) <= MOST_GRAPHS
+    assert numbers(folder) == [pytest.approx(each, rel=2e-5) for each in numbers(plain)]
+
+
+def test_a_step_that_cannot_be_captured_is_launched_as_usual(
+    tmp_path: Path, graphs: list[Graph], monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    @contextmanager
+    def refused(graph: Graph, **options: object) -> Iterator[None]:
+        with graph:
+            yield
+        graph.undo()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    of: dict[str, Any] = {"optimizer": SGD, "epochs": EPOCHS}
+    plain, folder = (train(trial_of(label=each, **of), tmp_path) for each in ("eager", "captured"))
+    assert numbers(folder) == [pytest.approx(each, rel=2e-5) for each in numbers(plain)]
+    assert [each for each in caplog.messages if "not captured" in each] == [
+        "The step is not captured in a graph, but launched as usual: "
+        "operation not permitted when stream is capturing"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "why"),
+    [
+        ({"name": "lbfgs", "lr": 0.1}, "its step may evaluate the model again"),
+        ({"name": "muon_adamw", "lr": 0.1}, "it has no option capturable"),
+        ({"name": "adagrad", "lr": 0.1}, "it has no option capturable"),
+    ],
+)
+def test_what_cannot_be_captured_is_compiled(
+    optimizer: dict[str, Any], why: str, tmp_path: Path, graphs: list[Graph], caplog: Any
+) -> None:
+    with caplog.at_level("INFO"):
+        folder = train(trial_of(optimizer, label="captured", epochs=1), tmp_path)
+    assert not graphs
+    assert f"compiled, not captured: {why}." in caplog.text
+    assert '"program": "compiled"' in folder.environment_file.read_text()
