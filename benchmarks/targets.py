@@ -86,7 +86,7 @@ TARGETS = (
     Target("10 seeds of ViT-Tiny, MLP or KAN, stacked", "one", at_most(1.5),
            "on_a_gpu", "10 seeds stacked, *", "cuda"),
     Target("8 convolutional trials on one GPU with MPS", "time slicing", at_least(2.5),
-           "on_a_gpu", "8 trials with MPS, *", "cuda"),
+           "shared_gpu", "8 trials with MPS, *", "cuda"),
     Target("exact, ViT and BERT", "fast", at_most(1.1),
            "on_a_gpu", "exact, transformer, *", "cuda"),
     Target("exact, ResNet", "fast", at_most(1.05), "on_a_gpu", "exact, ResNet*", "cuda"),
