@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 CONTROL_GROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # Linux's, of containers and batch jobs
 _PATIENCE_SECONDS = 60.0  # with a GPU that is asked whether it still computes
+DEVICES = Path("/dev")
 _IS_GPU = re.compile(r"\d+$|GPU-|MIG-")
 MOST_DEFAULT_JOBS = 8  # each holds a copy of torch and of the data
 
@@ -268,8 +269,8 @@ def count_gpus() -> int:
         words = (word.strip() for word in visible.split(","))
         return sum(1 for _ in takewhile(_IS_GPU.match, words))  # CUDA reads no further either
     program = shutil.which("nvidia-smi")
-    if program is None:
-        return 0
+    if program is None:  # a container may have the GPUs alone
+        return sum(1 for each in DEVICES.glob("nvidia[0-9]*") if each.name[6:].isdecimal())
     try:
         done = subprocess.run(
             [program, "-L"], capture_output=True, text=True, errors="replace", timeout=30

@@ -107,7 +107,11 @@ class Parts:
 
 
 def find_device(name: str) -> torch.device:
-    """Return the device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``."""
+    """Return the device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
+
+    A GPU with a number becomes the current one of this process, on which torch pins memory and
+    captures graphs: else it would take room on the first one for that.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -122,6 +126,8 @@ def find_device(name: str) -> torch.device:
             f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here.\n"
             "  Use --device cpu, of sweep --jobs N, or check nvidia-smi and CUDA_VISIBLE_DEVICES."
         )
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return device
 
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from deltagclip_cli.core import DeviceError
 from deltagclip_cli.launch import local
@@ -93,6 +94,24 @@ def test_visible_devices_are_those_that_the_environment_leaves(
     ):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         assert count_gpus() == count
+
+
+def test_where_no_program_tells_of_gpus_their_files_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(local, "DEVICES", tmp_path)
+    assert count_gpus() == 0
+    for name in ("nvidia0", "nvidia11", "nvidiactl", "nvidia-uvm", "nvidia0.old"):
+        (tmp_path / name).touch()
+    assert count_gpus() == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_as_many_gpus_are_counted_as_torch_sees() -> None:
+    assert count_gpus() == torch.cuda.device_count()
 
 
 @pytest.mark.parametrize("script", ["exit 9", "echo 'No devices were found'"])
