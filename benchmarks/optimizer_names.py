@@ -175,10 +175,10 @@ def prepare(package: str) -> None:
     import torch
 
     import deltagclip_cli.training.worker  # noqa: F401
-    from deltagclip_cli.training.assembly import make_deterministic
+    from deltagclip_cli.training.exactness import choose_kernels
 
     torch.set_num_threads(1)
-    make_deterministic("fp32", torch.device("cpu"))  # which loads the compiler
+    choose_kernels("exact", "fp32", torch.device("cpu"))  # which loads the compiler
     module = import_module(package)
     if package == "heavyball":
         module.utils.compile_mode = None

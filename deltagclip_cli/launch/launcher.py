@@ -216,7 +216,10 @@ class StayingLauncher(Launcher):
             try:
                 with waiting(asked.console, "Loading torch and the data", quiet=asked.quiet):
                     each = chain(trials, tried)
-                    check_parts(asked.spec, each, lambda trial: stage, asked.data, runner.call)
+                    for remark in check_parts(
+                        asked.spec, each, lambda trial: stage, asked.data, runner.call
+                    ):
+                        self.say(remark)
                     runner.prepare(trials)
                 if not self.stop():
                     check_writable(asked.runs)

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json  # four times as fast as the standard library's
 
 from deltagclip_cli import __version__
-from deltagclip_cli.core import plural, printable, read_file
+from deltagclip_cli.core import listed, plural, printable, read_file
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +46,11 @@ beside any number of other trials, so that the bits are the same. benchmarks/thr
 that costs a trial that has a machine to itself, and what two threads cost on one that is busy."""
 
 MOST_THREADS = 1024
+
+
+INEXACT = "inexact operations"
+"""The circumstance that a trial has operations without a deterministic kernel; of most nothing is
+told of it."""
 
 
 def read_starts(folder: RunFolder) -> list[Start]:
@@ -97,6 +102,30 @@ def program_of(starts: Sequence[Start]) -> str | None:
     return None
 
 
+def inexact_of(starts: Sequence[Start]) -> list[str]:
+    """Return the operations of a trial that are known to have no deterministic kernel."""
+    found = [each.get("inexact") for each in starts]
+    names = [name for each in found if isinstance(each, list) for name in each]
+    return sorted({str(name) for name in names})
+
+
+def inexactness(operations: Sequence[str], device: str, lines: str = "") -> str:
+    """Say which operations have no deterministic kernel, what that means, and what to do.
+
+    ``lines`` are those of a user's own code that say where, each behind a line break.
+    """
+    has, it = ("has", "It runs") if len(operations) == 1 else ("have", "They run")
+    on_gpu = device.startswith("cuda")
+    attention = " Attention takes its plain kernel, which is exact beside them and slower."
+    return (
+        f"{listed(operations)} {has} no deterministic kernel on a {'GPU' if on_gpu else 'CPU'}. "
+        f"{it} all the same, so that a trial may have other numbers when it is run again."
+        f"{attention if on_gpu else ''}{lines}\n"
+        "  Use another operation for the same bits each time. If you need not have them, "
+        "determinism: fast takes the fastest kernels of all."
+    )
+
+
 def circumstances(start: Start) -> dict[str, str]:
     """Return all that changes the bits of a trial's numbers, in words, as far as it is known.
 
@@ -118,6 +147,8 @@ def circumstances(start: Start) -> dict[str, str]:
         "transformers": packages.get("transformers"),
         "deltagclip_cli": start.get("deltagclip_cli"),
     }
+    if inexact := inexact_of([start]):
+        told[INEXACT] = " ".join(inexact)
     variables = start.get("variables")
     if isinstance(variables, dict):
         words = " ".join(f"{name}={value}" for name, value in variables.items())

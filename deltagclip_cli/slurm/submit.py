@@ -186,7 +186,8 @@ class SlurmLauncher(Launcher):
         asked, words = self.request, "loading torch and trying the parts out"
         with waiting(asked.console, words, quiet=asked.quiet):
             trials = [each.trial for each in todo]
-            check_parts(asked.spec, trials, self._stage, asked.data, call_with_torch)
+            for remark in check_parts(asked.spec, trials, self._stage, asked.data, call_with_torch):
+                self.say(remark)
 
     def _submit(self, batches: Sequence[Batch]) -> list[str]:
         numbers: list[str] = []

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -44,6 +43,7 @@ from deltagclip_cli.spec.schema import Data, Model, Normalization
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
 from deltagclip_cli.training.chance import seed_streams
+from deltagclip_cli.training.exactness import allowed, choose_kernels, inexact_operation, try_step
 from deltagclip_cli.training.stepping import ScheduleDriver, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
@@ -98,6 +98,9 @@ class Parts:
     fingerprint: str  # of the data
     probes: Sequence[CertificateProbe] = ()
     rank: int = 0  # of this process among those that train the trial
+    # operations without a deterministic kernel, which are allowed, and the lines of a user's own
+    # files that are known to use them, each behind a line break
+    inexact: Mapping[str, str] = field(default_factory=dict)
 
     def close(self) -> None:
         """End the processes that fetch data."""
@@ -131,25 +134,6 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def make_deterministic(precision: str, device: torch.device) -> None:
-    """Ask torch for the same bits each time, and set the precision of float32 products.
-
-    What has no deterministic kernel warns and runs all the same; the warning is in the log.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    if device.type == "cuda":
-        # The fused attentions take their deterministic backward only where nothing else may warn.
-        torch.backends.cuda.enable_flash_sdp(False)
-        torch.backends.cuda.enable_mem_efficient_sdp(False)
-        torch.backends.cuda.enable_cudnn_sdp(False)
-        fast = precision == "tf32"
-        torch.set_float32_matmul_precision("high" if fast else "highest")
-        torch.backends.cudnn.allow_tf32 = fast
-
-
 def assemble(
     trial: Trial,
     data_dir: Path,
@@ -157,18 +141,42 @@ def assemble(
     *,
     download: bool = True,
     loaded: Loaded | None = None,
+    inexact: Mapping[str, str] | None = None,
 ) -> Parts:
     """Load the data and build the model, the task, the optimizer and the schedule of a trial.
 
-    ``download`` fetches data, and what a model was pretrained as, if they are missing. Data that
-    are ``loaded`` already are not loaded again.
+    They are tried out: with a step, and in an evaluation, on two samples. What has no deterministic
+    kernel is allowed from then on, if the trial is to be exact.
+
+    Args:
+        download: fetches data, and what a model was pretrained as, if they are missing.
+        loaded: data that are loaded already, and are not loaded again.
+        inexact: operations of the trial that are known to have no deterministic kernel, as those
+            of :class:`Parts`.
 
     Raises:
         UsageError: the data are missing or do not fit, a part refuses its options, or the device
             lacks the precision.
     """
     check_precision(trial.precision, device)
-    make_deterministic(trial.precision, device)
+    choose_kernels(trial.determinism, trial.precision, device)
+    build = partial(_assemble, trial, data_dir, device, download=download, loaded=loaded)
+    if not inexact:
+        try:
+            return build()
+        except Exception as error:
+            operation = inexact_operation(error)
+            if operation is None:
+                raise
+            inexact = {operation: own_lines(error)}
+    with allowed(device, inexact) as found:
+        parts = build()
+    return replace(parts, inexact={name: inexact.get(name, "") for name in sorted(found)})
+
+
+def _assemble(
+    trial: Trial, data_dir: Path, device: torch.device, *, download: bool, loaded: Loaded | None
+) -> Parts:
     if loaded is None:
         dataset = load_dataset(trial.data, data_dir, model=trial.model, download=download)
     else:
@@ -199,12 +207,13 @@ def assemble(
     )
     evaluated = dict(zip(list(dataset.splits)[1:], others, strict=True))
     task = make_task(trial, dataset.target_scale)
-    for batches in others:
-        try_out(task, model, *first_samples(batches, 2))
+    few = [first_samples(batches, 2) for batches in others]
+    for inputs, targets in few:
+        try_out(task, model, inputs, targets)
     if isinstance(task, CheckedTask):
         check_task(task, model, partial(first_samples, others[0]), trial.task.name)
     elif (check := getattr(task, "check", None)) is not None:
-        check(model, *first_samples(others[0], 2))
+        check(model, *few[0])
     rate, probes = None, []
     if needs_landscape:
         (whole,) = train.iterate(None, None)  # which the spec has seen to
@@ -219,7 +228,9 @@ def assemble(
     optimizer = make_optimizer(trial, model, len(steps), rate)
     schedule = make_schedule(trial, optimizer, len(steps))
     data = fingerprint(dataset) if loaded is None else loaded.fingerprint
-    return Parts(model, task, optimizer, schedule, train, steps, evaluated, device, data, probes)
+    parts = Parts(model, task, optimizer, schedule, train, steps, evaluated, device, data, probes)
+    try_step(trial, parts, few[0])
+    return parts
 
 
 def check_accumulation(trial: Trial, batches: int) -> None:

@@ -33,15 +33,19 @@ from deltagclip_cli.core import (
     more_is_better,
     stopped,
 )
+from deltagclip_cli.parts.making import own_lines
 from deltagclip_cli.runs.environment import (
     amend_start,
     decided_threads,
+    inexact_of,
+    inexactness,
     program_of,
     read_starts,
     record_start,
 )
 from deltagclip_cli.runs.hold import HeldFolder, hold
 from deltagclip_cli.training.assembly import assemble, find_device
+from deltagclip_cli.training.exactness import inexact_operation
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
 from deltagclip_cli.training.program import chosen_program
 from deltagclip_cli.training.sinks import (
@@ -57,6 +61,7 @@ from deltagclip_cli.training.trainer import Ending, Trainer
 if TYPE_CHECKING:
     from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.assembly import Parts
     from deltagclip_cli.training.background import BackgroundCheckpoints
     from deltagclip_cli.training.member import Member
 
@@ -205,12 +210,14 @@ def run_trial(
     if not force:
         folder.check_files()
     where = find_device(device)
-    torch.set_num_threads(decided_threads([] if force else read_starts(folder), threads))
+    starts = [] if force else read_starts(folder)
+    torch.set_num_threads(decided_threads(starts, threads))
     loaded = None
     if member is not None:
         loaded = member.load(trial, data_dir, where, download=download)
+    assembled = partial(assemble, trial, data_dir, where, download=download, loaded=loaded)
     try:
-        parts = assemble(trial, data_dir, where, download=download, loaded=loaded)
+        parts = assembled(inexact=dict.fromkeys(inexact_of(starts), ""))
     except torch.OutOfMemoryError as error:
         raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
     except RuntimeError as error:
@@ -228,43 +235,79 @@ def run_trial(
         if (earlier := folder.result()) is not None:  # of another process, which was faster
             return Ending(earlier["status"])
         mine.remove_unfinished()
-        starts = read_starts(folder)
-        torch.set_num_threads(decided_threads(starts, threads))  # of who was faster
-        checkpoints = Checkpoints(mine, trial.identity)
-        state, records = checkpoints.where_to_continue()
-        saving = checkpoints.beside(where)
-        recording = make_recording(mine, sinks, saving.save, rank=parts.rank)
-        if member is None:
-            make_program = chosen_program(trial, parts, program_of(starts))
-        else:
-            make_program = member.make_program
-        trainer = Trainer(trial, parts, recording, should_stop, make_program)
-        conditions = None if member is None else member.conditions
-        record_start(mine, where, trainer.program.name, threads, conditions)
-        result: dict[str, Any] | None = None
+        torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
+        train = partial(_train, mine, trial, threads, where, sinks, should_stop, started, member)
+        inexact = None
         try:
-            step = 0 if state is None else state["step"]
-            if member is not None:
-                member.begin(step, partial(amend_start, mine))
-            recording.begin(Beginning(trial, str(where), trainer.course, step, records))
-            if state is not None:
-                trainer.load_state_dict(state)
-            ending = trainer.train()
-            saving.wait()
-            recording.sync()
-            if ending is not Ending.STOPPED:
-                result = result_of(trainer, ending, folder.metrics(), started)
-        finally:
-            saving.close()
-            parts.close()  # before the folder is given back, which its processes have open
-            recording.end(result)
-        if result is not None:
-            text = json.dumps(result, indent=1, allow_nan=False) + "\n"
-            mine.write(folder.result_file, text)
-            with suppress(OSError):  # they only take room, and deltagclip clean removes them, too
-                mine.remove_leftovers(keep_last=trial.checkpoint.keep == "last")
+            ending = train(parts)
+        except Exception as error:
+            operation = inexact_operation(error)
+            if operation is None:
+                raise
+            inexact = {operation: own_lines(error)}
+        if inexact is not None:
+            logger.warning(
+                "The training came to another operation: it goes back to its checkpoint."
+            )
+            del parts  # whose memory the others need
+            ending = train(assembled(inexact=inexact))
     if ending is Ending.STOPPED:
         logger.info("Stopped with a checkpoint in %s. The same command continues.", folder.path)
+    return ending
+
+
+def _train(
+    held: HeldFolder,
+    trial: Trial,
+    threads: int | None,
+    device: torch.device,
+    sinks: Sequence[Sink],
+    should_stop: Callable[[], bool],
+    started: float,
+    member: Member | None,
+    parts: Parts,
+) -> Ending:
+    """Train the parts of a trial from its last checkpoint on, and write its result at its end."""
+    folder = held.folder
+    starts = read_starts(folder)
+    if not {*parts.inexact} <= {*inexact_of(starts)}:
+        lines = "".join(parts.inexact.values())
+        logger.warning(inexactness([*parts.inexact], str(device), lines))
+    checkpoints = Checkpoints(held, trial.identity)
+    state, records = checkpoints.where_to_continue()
+    saving = checkpoints.beside(device)
+    recording = make_recording(held, sinks, saving.save, rank=parts.rank)
+    if member is None:
+        make_program = chosen_program(trial, parts, program_of(starts))
+    else:
+        make_program = member.make_program
+    trainer = Trainer(trial, parts, recording, should_stop, make_program)
+    conditions = {} if member is None else dict(member.conditions)
+    if parts.inexact:
+        conditions["inexact"] = [*parts.inexact]
+    record_start(held, device, trainer.program.name, threads, conditions)
+    result: dict[str, Any] | None = None
+    try:
+        step = 0 if state is None else state["step"]
+        if member is not None:
+            member.begin(step, partial(amend_start, held))
+        recording.begin(Beginning(trial, str(device), trainer.course, step, records))
+        if state is not None:
+            trainer.load_state_dict(state)
+        ending = trainer.train()
+        saving.wait()
+        recording.sync()
+        if ending is not Ending.STOPPED:
+            result = result_of(trainer, ending, folder.metrics(), started)
+    finally:
+        saving.close()
+        parts.close()  # before the folder is given back, which its processes have open
+        recording.end(result)
+    if result is not None:
+        text = json.dumps(result, indent=1, allow_nan=False) + "\n"
+        held.write(folder.result_file, text)
+        with suppress(OSError):  # they only take room, and deltagclip clean removes them, too
+            held.remove_leftovers(keep_last=trial.checkpoint.keep == "last")
     return ending
 
 

@@ -216,7 +216,7 @@ def worker_folder(text: str = SPEC.replace("digits:", "tiny:", 1)) -> str:
 @pytest.fixture
 def no_determinism(monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of torch last longer than a test."""
-    monkeypatch.setattr("deltagclip_cli.training.assembly.make_deterministic", lambda *_: None)
+    monkeypatch.setattr("deltagclip_cli.training.assembly.choose_kernels", lambda *_: None)
 
 
 @pytest.mark.usefixtures("forbidden", "no_determinism")

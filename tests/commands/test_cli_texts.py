@@ -30,7 +30,7 @@ TRAIN = ("train", "texts", "--spec", "spec.yaml", "--data", "data", "--device", 
 @pytest.fixture(autouse=True)
 def no_determinism(monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of torch last longer than a test."""
-    monkeypatch.setattr("deltagclip_cli.training.assembly.make_deterministic", lambda *_: None)
+    monkeypatch.setattr("deltagclip_cli.training.assembly.choose_kernels", lambda *_: None)
 
 
 @pytest.fixture

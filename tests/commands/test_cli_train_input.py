@@ -130,7 +130,7 @@ def test_what_does_not_fit_together_is_refused_before_a_folder_is_made(
     settings: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr("deltagclip_cli.training.assembly.make_deterministic", lambda *_: None)
+    monkeypatch.setattr("deltagclip_cli.training.assembly.choose_kernels", lambda *_: None)
     sets = [word for each in settings for word in ("--set", each)]
     refused = deltagclip(*TRAIN, *sets, "--device", "cpu", "--data", "data")
     assert refused.exit_code == 2, refused.output
@@ -168,7 +168,7 @@ def test_a_worker_of_a_folder_near_the_root_is_refused_like_any_other(deltagclip
 def test_a_task_that_does_not_fit_the_model_says_which_does(
     deltagclip: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deltagclip_cli.training.assembly.make_deterministic", lambda *_: None)
+    monkeypatch.setattr("deltagclip_cli.training.assembly.choose_kernels", lambda *_: None)
     refused = deltagclip(*TRAIN, "--set", "task=autoencode", "--device", "cpu")
     assert refused.exit_code in (1, 2)
     assert "task autoencode needs a model that" in refused.stderr

@@ -130,14 +130,14 @@ def test_a_signal_stops_with_a_checkpoint_and_the_same_command_continues(
 
 @pytest.fixture
 def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Sends this process signals in the middle of its sixth step."""
+    """Sends this process signals in the middle of its sixth step, before which one is tried."""
 
     def send(*signals: signal.Signals) -> None:
         step, made = Eager.step, []
 
         def interrupted(self: Eager, *args: Any) -> Any:
             made.append(1)
-            if len(made) == 6:
+            if len(made) == 1 + 6:
                 for number in signals:
                     os.kill(os.getpid(), number)
             return step(self, *args)

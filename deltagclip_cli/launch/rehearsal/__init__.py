@@ -27,6 +27,7 @@ from pydantic import BaseModel
 from deltagclip_cli.core import SpecError, UsageError
 from deltagclip_cli.launch.forkserver import Call, ForkServer, KilledError
 from deltagclip_cli.parts.making import own_lines
+from deltagclip_cli.runs.environment import inexactness
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.component import Component
@@ -46,11 +47,12 @@ def check_parts(
     stage_of: Callable[[Trial], Stage],
     data_dir: Path,
     call: Call | None = None,
-) -> None:
+) -> list[str]:
     """Build the parts of trials once, without their data, each where ``stage_of`` says.
 
     Of code of one's own a copy is kept first, which from then on is what the trials are of; it is
-    tried out with its data.
+    tried out with its data. Return a remark for each experiment that has operations without a
+    deterministic kernel in it.
 
     Args:
         call: calls a function in another process; None builds them in this one.
@@ -63,16 +65,25 @@ def check_parts(
         trial.keep_code()
         staged[stage_of(trial)].append(trial)
     faults: dict[str, str] = {}
+    inexact: dict[tuple[str, str], list[str]] = defaultdict(list)  # of experiments, on devices
     for stage, chosen in staged.items():
         if call is not None:
-            faults |= _faults_apart(spec, chosen, stage, data_dir, call)
+            end, found = _found_apart(spec, chosen, stage, data_dir, call)
+            faults |= end
         else:
             from deltagclip_cli.launch.rehearsal.building import Rehearsal
 
-            found = Rehearsal(stage, data_dir).refusals(chosen, lambda number: None)
-            faults |= faults_of(spec, chosen, found)
+            found = Rehearsal(stage, data_dir).findings(chosen, lambda number: None)
+        faults |= faults_of(spec, chosen, [each for each in found if isinstance(each, Refusal)])
+        for each in found:
+            if isinstance(each, Inexact):
+                inexact[chosen[each.trial].experiment, each.device].append(each.operation)
     if faults:
         raise SpecError("\n\n".join(faults.values()))
+    return [
+        f"{experiment}: {inexactness(sorted({*operations}), device)}"
+        for (experiment, device), operations in inexact.items()
+    ]
 
 
 def call_with_torch(
@@ -84,10 +95,13 @@ def call_with_torch(
     return server.call(function, *arguments, should_stop=should_stop)
 
 
-def _faults_apart(
+def _found_apart(
     spec: Spec, trials: Sequence[Trial], stage: Stage, data_dir: Path, call: Call
-) -> dict[str, str]:
-    """Find the faults of trials that are all trained at one stage, in another process."""
+) -> tuple[dict[str, str], Sequence[Finding]]:
+    """Rehearse trials that are all trained at one stage, in another process.
+
+    Return its own end by its place, if it came to none, and all that it found.
+    """
     has_own = any(each.code is not None for each in trials)
     clock = _Clock(_PATIENCE_WITH_DATA if has_own else _PATIENCE_SECONDS)
     end = ""
@@ -98,14 +112,14 @@ def _faults_apart(
     if clock.has_expired:
         end = f"was not done within {clock.patience:.0f} s"
     if not end:
-        return faults_of(spec, trials, found or ())
+        return {}, found or ()
     trial = trials[max(0, clock.trial.value)]
     keys = ("optimizers", trial.label)
     place = spec.place(trial.experiment, *keys)
     words = f"{place}: {' › '.join([trial.experiment, *keys])}: the process that built the parts of"
     hint = "Look for a number of the model or the data that is too large"
     hint += ", or code of your own that ends or stops it." if has_own else "."
-    return {place: f"{words} this trial {end}.\n  {hint}"}
+    return {place: f"{words} this trial {end}.\n  {hint}"}, ()
 
 
 class _Clock:
@@ -132,7 +146,7 @@ class _Clock:
 
 def _rehearse_apart(
     trials: Sequence[Trial], stage: Stage, data_dir: Path, trial: Any
-) -> list[Refusal]:
+) -> list[Finding]:
     def begun(number: int) -> None:
         trial.value = number
 
@@ -142,7 +156,7 @@ def _rehearse_apart(
         resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, most))
     from deltagclip_cli.launch.rehearsal.building import Rehearsal
 
-    return Rehearsal(stage, data_dir).refusals(trials, begun)
+    return Rehearsal(stage, data_dir).findings(trials, begun)
 
 
 _MOST_VALUES = 20  # of one real number
@@ -227,6 +241,18 @@ class Refusal:
     part: str  # a setting of the experiment, or ``optimizer``
     option: str  # of the part, that is to blame; empty if none alone is
     reason: str
+
+
+@dataclass(frozen=True)
+class Inexact:
+    """An operation of a trial that has no deterministic kernel."""
+
+    trial: int  # its number among those that were tried
+    operation: str
+    device: str  # that has none
+
+
+Finding = Refusal | Inexact
 
 
 def faults_of(spec: Spec, trials: Sequence[Trial], refusals: Iterable[Refusal]) -> dict[str, str]:

@@ -22,6 +22,8 @@ from torch.optim import SGD
 from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.launch.rehearsal import (
     Attempt,
+    Finding,
+    Inexact,
     NetworkOutline,
     Refusal,
     Refused,
@@ -51,6 +53,7 @@ from deltagclip_cli.training.assembly import (
     try_out,
 )
 from deltagclip_cli.training.continuation import check_continuation
+from deltagclip_cli.training.exactness import kernels_of
 from deltagclip_cli.training.stepping import (
     Stepper,
     make_optimizer,
@@ -91,18 +94,25 @@ class Rehearsal:
         self._device = find_device(stage.device) if stage.here else _CPU
         self._on_gpu = self._device.type == "cuda" if stage.here else stage.device != "cpu"
         self._known: dict[str, Any] = {}
+        self._operations: dict[str, set[str]] = {}  # that were met on the way to what is known
+        self._inexact: set[str] = set()  # those of the trial whose turn it is
         self._periods = 5 * _MOST_PERIODS
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
 
-    def refusals(self, trials: Sequence[Trial], begun: Callable[[int], None]) -> list[Refusal]:
-        """Return all that refuses trials; ``begun`` is told the number of each in its turn."""
-        found: list[Refusal] = []
+    def findings(self, trials: Sequence[Trial], begun: Callable[[int], None]) -> list[Finding]:
+        """Return all that refuses trials, and operations of their own code that are not exact.
+
+        ``begun`` is told the number of each trial in its turn.
+        """
+        found: list[Finding] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are given when the trial is run
             for number, trial in enumerate(trials):
                 begun(number)
+                self._inexact = set()
                 for refused in self._refusals(trial):
                     found.append(Refusal(number, refused.part, refused.option, str(refused)))
+                found += [Inexact(number, each, self._device.type) for each in self._inexact]
         return found
 
     def _refusals(self, trial: Trial) -> list[Refused]:
@@ -173,12 +183,16 @@ class Rehearsal:
         name = getattr(attempt, "func", attempt).__name__
         key = json.dumps([name, *used], default=_plain)
         if key not in self._known:
-            try:
-                self._known[key] = attempt(trial)
-            except Refused as refused:
-                self._known[key] = refused
-            except (Exception, SystemExit) as error:
-                self._known[key] = refused_by(error, part, trial, attempt)
+            is_used = trial.code is not None and (self._here or not self._on_gpu)
+            with kernels_of(trial, self._device, is_used=is_used) as operations:
+                try:
+                    self._known[key] = attempt(trial)
+                except Refused as refused:
+                    self._known[key] = refused
+                except (Exception, SystemExit) as error:
+                    self._known[key] = refused_by(error, part, trial, attempt)
+            self._operations[key] = operations
+        self._inexact |= self._operations[key]
         if isinstance(self._known[key], Refused):
             found.append(self._known[key])
             return None

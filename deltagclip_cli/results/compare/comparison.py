@@ -36,6 +36,7 @@ from deltagclip_cli.results.statistics.difference import (
     compare,
     holm,
 )
+from deltagclip_cli.runs.environment import INEXACT
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.statistics.summary import Summary
@@ -339,21 +340,39 @@ def camps(comparison: Comparison) -> list[Camp]:
     counted = [(row.group.name, run) for row in comparison.rows for run in row.counted.values()]
     known: dict[str, set[str]] = defaultdict(set)
     for _, run in counted:
-        for name, word in run.circumstances.items():
+        for name, word in _circumstances(run).items():
             known[name].add(word)
     differing = [name for name, words in known.items() if len(words) > 1]
     if not differing:
         return []
     seeds: dict[tuple[str, ...], dict[str, list[Hashable]]] = defaultdict(dict)
     for setting, run in counted:
-        words = tuple(run.circumstances.get(name, "unknown") for name in differing)
+        words = tuple(_circumstances(run).get(name, "unknown") for name in differing)
         seeds[words].setdefault(setting, []).append(run.seed_or_folder)
     found = [Camp(dict(zip(differing, words, strict=True)), its) for words, its in seeds.items()]
     return sorted(found, key=lambda camp: -camp.runs)
 
 
+def _circumstances(run: Run) -> Mapping[str, str]:
+    return {INEXACT: "none", **run.circumstances} if run.circumstances else {}
+
+
 def circumstances_note(comparison: Comparison) -> list[str]:
-    """Return a sentence on runs that had other circumstances than most; none if all are alike."""
+    """Return a sentence on runs that had other circumstances than most, and one on fast runs.
+
+    There is none if all are alike, and exact.
+    """
+    return [*_on_camps(comparison), *_on_fast_runs(comparison)]
+
+
+def _on_fast_runs(comparison: Comparison) -> list[str]:
+    trials = [run.trial for row in comparison.rows for run in row.runs if run.trial is not None]
+    if all(trial.determinism == "exact" for trial in trials):
+        return []
+    return ["Trained with determinism: fast, so that a trial may have other numbers the next time."]
+
+
+def _on_camps(comparison: Comparison) -> list[str]:
     sizes = {row.group.name: len(row.counted) for row in comparison.rows}
 
     def circumstances(camp: Camp) -> str:

@@ -1,0 +1,151 @@
+"""Kernels that give the same bits each time, where a device has them, or the fastest.
+
+An operation that has no such kernel raises an error. Most often that is in a step with copies of
+the parts, before the training. From then on it is allowed, and the log names it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from deltagclip_cli.training.chance import streams_kept
+from deltagclip_cli.training.meter import observer
+from deltagclip_cli.training.program import Eager
+from deltagclip_cli.training.stepping import Stepper, make_optimizer
+
+if TYPE_CHECKING:
+    from deltagclip_cli.parts.nested import Tree
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.assembly import Parts
+
+_RATE = 1e-3  # in the place of one that is not found out yet; such a step is thrown away
+_WARNED = re.compile(r"([^:\n]*\S) does not have a deterministic implementation")
+_RAISED = re.compile(_WARNED.pattern + r"|Deterministic (backward for \w+)|it uses (CuBLAS)")
+
+
+def choose_kernels(determinism: str, precision: str, device: torch.device) -> None:
+    """Ask torch for the same bits each time, or only for speed; set the precision of products.
+
+    Where the same bits are wanted, an operation that has no kernel for them raises an error.
+
+    Args:
+        determinism: ``exact``; or ``fast``, for any kernels, of which cuDNN takes what a short
+            measurement shows to be the fastest.
+        precision: of a trial; only ``tf32`` makes products of float32 less precise.
+    """
+    is_exact = determinism == "exact"
+    torch.use_deterministic_algorithms(is_exact)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not is_exact
+    if is_exact:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if device.type == "cuda":
+        _use_fused_attention(True)  # whose gradients are deterministic where nothing else may be
+        torch.backends.cuda.enable_cudnn_sdp(not is_exact)
+        is_narrow = precision == "tf32"
+        torch.set_float32_matmul_precision("high" if is_narrow else "highest")
+        torch.backends.cudnn.allow_tf32 = is_narrow
+
+
+def _use_fused_attention(enabled: bool) -> None:
+    torch.backends.cuda.enable_flash_sdp(enabled)
+    torch.backends.cuda.enable_mem_efficient_sdp(enabled)
+
+
+def inexact_operation(error: BaseException) -> str | None:
+    """Return the operation for whose want of a deterministic kernel an error was raised, if so."""
+    found = _RAISED.search(str(error))
+    return None if found is None else next(name.strip() for name in found.groups() if name)
+
+
+@contextmanager
+def allowed(device: torch.device, known: Iterable[str] = ()) -> Iterator[set[str]]:
+    """Allow what has no deterministic kernel, from now on; gather its names within the context.
+
+    Flash and memory-efficient attention would then take other gradients, which are not
+    deterministic: attention takes its plain kernel. Of what was found, and of what is ``known``,
+    torch does not warn again.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if device.type == "cuda":
+        _use_fused_attention(False)
+    found = set(known)
+    with _every_warning(), warnings.catch_warnings():
+        warnings.filterwarnings("always", message=_WARNED.pattern)
+        show = warnings.showwarning
+
+        def gather(message: Warning | str, *place: Any, **more: Any) -> None:
+            named = _WARNED.match(str(message))
+            if named is None:
+                show(message, *place, **more)
+            else:
+                found.add(named[1])
+
+        warnings.showwarning = gather
+        yield found
+    for name in found:
+        warnings.filterwarnings("ignore", message=re.escape(name) + " does not have")
+
+
+@contextmanager
+def kernels_of(trial: Trial, device: torch.device, *, is_used: bool) -> Iterator[set[str]]:
+    """Try something of a trial with its kernels; gather those that are not exact but should be.
+
+    Nothing is gathered where it is not ``is_used`` as it will be in the training.
+    """
+    if not is_used:
+        yield set()
+        return
+    choose_kernels(trial.determinism, trial.precision, device)
+    if trial.determinism == "fast":
+        yield set()
+        return
+    with allowed(device) as found:
+        yield found
+
+
+def try_step(trial: Trial, parts: Parts, samples: tuple[Tree, Tree]) -> None:
+    """Make a step with copies of the parts, on few samples, for what no evaluation comes to.
+
+    The parts and all random streams are left as they were. What it raises is left to the training,
+    which meets it again with all samples of a batch; it knows of more than two.
+
+    Raises:
+        RuntimeError: an operation has no deterministic kernel.
+    """
+    rate = _RATE if trial.optimizer.wants_auto else None
+    with streams_kept(parts.device), _every_warning(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are given in the training
+        warnings.filterwarnings("always", message=_WARNED.pattern)
+        try:
+            model, task = deepcopy((parts.model, parts.task))
+            optimizer = make_optimizer(trial, model, len(parts.steps), rate)
+            copies = replace(parts, model=model, task=task, optimizer=optimizer)
+            stepper = Stepper(optimizer, trial.optimizer.clip_grad_norm)
+            observed = observer(optimizer, is_clipped=stepper.most_norm is not None)
+            stepper.train()
+            model.train()
+            Eager(trial, copies, stepper, observed).step([samples], 0)
+        except (Exception, SystemExit) as error:
+            if inexact_operation(error) is not None:
+                raise
+
+
+@contextmanager
+def _every_warning() -> Iterator[None]:
+    """Let torch give each time what it warns of once in a process, which so is not lost."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    try:
+        yield
+    finally:
+        torch.set_warn_always(before)
