@@ -39,6 +39,8 @@ they make once, and the optimizer its state."""
 MOST_GRAPHS = 8
 """Graphs of a trial, each of which keeps the memory of a step for itself."""
 
+_MOST_KINDS = 64  # that are counted
+
 
 @dataclass(frozen=True)
 class _Graph:
@@ -95,7 +97,8 @@ class Captured(Compiled):
             if kind in self._graphs:
                 self.observer.repeated()
                 return self._graphs[kind].step(batches)
-            self._seen[kind] += 1
+            if kind in self._seen or len(self._seen) < _MOST_KINDS:
+                self._seen[kind] += 1
             if self._seen[kind] > WARM_STEPS and len(self._graphs) < MOST_GRAPHS:
                 graph = self._capture(batches, number)
                 if graph is not None:

@@ -12,6 +12,7 @@ import linecache
 import logging
 import os
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ Whoever deletes it waits for the compiler once more."""
 
 _Applied = Callable[[Tree, Tree], tuple[Tensor, Values]]
 _PLAIN = (bool, int, float, str, tuple, type(None))
-_MOST_TRIES = 4  # until a batch is compiled no more
+_MOST_TRIES = 3  # until a batch is compiled no more
 _PATIENCE_SECONDS = 1800  # with another trial that compiles the same
 
 
@@ -196,7 +197,9 @@ def _quiet() -> Iterator[None]:
     for each in said:
         each.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         for each, level in zip(said, levels, strict=True):
             each.setLevel(level)
