@@ -50,8 +50,8 @@ class Wanted:
 class Member:
     """One trial of a stack, in its place."""
 
-    def __init__(self, stack: Stack, place: int, at_once: int) -> None:
-        self.stack, self.place = stack, place
+    def __init__(self, stack: Stack, place: int, layer: int, at_once: int) -> None:
+        self.stack, self.place, self.layer = stack, place, layer
         self.at_once = at_once  # places that are computed at once; fewer where memory is short
         self.streams = OwnStreams(stack.device)
         self.step = 0  # how far its training is
@@ -87,10 +87,10 @@ class Member:
         """Return the role of one of its models, which the stack adopts when it first sees it."""
         for role, applied in enumerate(self._models):
             if applied.model is model:
-                self.stack.keep(self.place, role, applied)
+                self.stack.keep(self, role, applied)
                 return role, applied
         role = len(self._models)
-        self.stack.adopt(self.place, role, model)
+        self.stack.adopt(self, role, model)
         self._models.append(Applied(task, model))
         return role, self._models[role]
 

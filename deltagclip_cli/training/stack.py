@@ -55,21 +55,22 @@ class Stack:
     def __init__(self, places: int, device: torch.device) -> None:
         self.places, self.device = places, device
         self.main = greenlet.getcurrent()
-        self._weights: list[StackedWeights] = []
+        self._weights: dict[tuple[int, int], StackedWeights] = {}  # by layers and roles
         self.loaded: Loaded | None = None  # the data that members share
 
     def members(self, trials: Sequence[tuple[Trial, RunFolder, bool]]) -> list[Member]:
         """Return the members that trials are, each in the place that it had if it was begun before.
 
         Bits may hang on the place, where the sizes of a network are odd. A new one has the place of
-        its seed, if nobody else has it; the last of each trial is whether it begins afresh.
+        its seed, if nobody else has it; those that had the same lie in layers. The last of each
+        trial is whether it begins afresh.
         """
         had = [
             None if afresh else stack_of(read_starts(folder), self.places)
             for _, folder, afresh in trials
         ]
         taken = {each[0] for each in had if each is not None}
-        members = []
+        members: list[Member] = []
         for (trial, _, _), known in zip(trials, had, strict=True):
             place, at_once = (None, self.places) if known is None else known
             if place is None:
@@ -77,20 +78,23 @@ class Stack:
                 free = [each for each in range(self.places) if each not in taken]
                 place = wished if wished in free or not free else free[0]
                 taken.add(place)
-            members.append(Member(self, place, at_once))
+            layer = sum(each.place == place for each in members)
+            members.append(Member(self, place, layer, at_once))
         return members
 
-    def adopt(self, place: int, role: int, model: nn.Module) -> None:
-        """Put the model of a member into its place among those with the same role."""
-        if role == len(self._weights):
-            self._weights.append(StackedWeights(model, self.places))
-        self._weights[role].adopt(place, model)
+    def adopt(self, member: Member, role: int, model: nn.Module) -> None:
+        """Put a model of a member into its place among those with the same role."""
+        layer = (member.layer, role)
+        if layer not in self._weights:
+            self._weights[layer] = StackedWeights(model, self.places)
+        self._weights[layer].adopt(member.place, model)
         model.register_state_dict_post_hook(detached)  # type: ignore[no-untyped-call]
 
-    def keep(self, place: int, role: int, applied: Applied) -> None:
+    def keep(self, member: Member, role: int, applied: Applied) -> None:
         """See to it that the weights of a member are in the stack."""
-        if not self._weights[role].has(place, applied.weights):
-            self._weights[role].adopt(place, applied.model)
+        weights = self._weights[member.layer, role]
+        if not weights.has(member.place, applied.weights):
+            weights.adopt(member.place, applied.model)
 
     def run(self, jobs: Sequence[tuple[Member, Callable[[], _T]]]) -> list[_T | Exception]:
         """Do all jobs, each of a member, and return what they return or raise, in their order."""
@@ -132,8 +136,8 @@ class Stack:
         """Compute for those furthest behind, and for whoever asks for the same."""
         by_key: dict[Any, dict[int, Member]] = {}
         for member in members:
-            key = (_wanted(member).kind, member.at_once, member.streams.threads)
-            by_key.setdefault(key, {}).setdefault(member.place, member)
+            key = (_wanted(member).kind, member.layer, member.at_once, member.streams.threads)
+            by_key.setdefault(key, {})[member.place] = member
         groups = sorted(
             by_key.values(), key=lambda group: min(each.step for each in group.values())
         )
@@ -146,7 +150,8 @@ class Stack:
     def _computed(self, group: Mapping[int, Member]) -> list[tuple[Member, Any]]:
         """Return the answers to members of one group; each has its own error, if there is one."""
         while True:
-            weights = self._weights[_wanted(next(iter(group.values()))).role]
+            some = next(iter(group.values()))
+            weights = self._weights[some.layer, _wanted(some).role]
             before = weights.versions
             try:
                 return self._attempt(weights, group)
@@ -157,8 +162,7 @@ class Stack:
             except Exception as error:
                 reason = error
             if len(group) == 1:
-                member = next(iter(group.values()))
-                return [(member, _explained(reason, _wanted(member).applied.model))]
+                return [(some, _explained(reason, _wanted(some).applied.model))]
             alone = ({place: member} for place, member in group.items())
             return [answer for each in alone for answer in self._computed(each)]
 
