@@ -1,7 +1,8 @@
 """Operations inside a stack that need more than a dimension for the members.
 
-What a model draws at random, each member draws from its own stream; and attention folds the members
-into the batch, for which torch has fast kernels, but no rule under ``vmap``.
+What a model draws at random, each member draws from its own stream. Attention folds the members
+into the batch, for which torch has fast kernels, but no rule under ``vmap``. Its rule for linear
+layers makes gradients that lie transposed in memory, which all that comes after would copy.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -66,7 +68,9 @@ class Memberwise(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if function in _ATTENTION:
+        if function is functional.linear:
+            return self._linear(*args, **kwargs)
+        if function is functional.scaled_dot_product_attention:
             return self._attention(*args, **kwargs)
         if function in _DROPOUT:
             return self._dropout(_DROPOUT[function], *args, **kwargs)
@@ -106,6 +110,14 @@ class Memberwise(TorchFunctionMode):
 
     def _in_place(self, make: Callable[..., _Fill], input: Tensor, *args: Any, **kw: Any) -> Tensor:
         return input.copy_(self._drawn(input.shape, input, make(*args, **kw)))
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if torch.is_autocast_enabled(input.device.type):
+            dtype = torch.get_autocast_dtype(input.device.type)
+            input, weight = input.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
+        made: Tensor = _Linear.apply(input, weight, bias)
+        return made
 
     def _attention(
         self,
@@ -201,15 +213,12 @@ class _Attention(torch.autograd.Function):
         query, key, value, mask, is_causal, scale = arguments
         size = info.batch_size
 
-        def in_front(each: Tensor, dim: int | None) -> Tensor:
-            return each.expand(size, *each.shape) if dim is None else each.movedim(dim, 0)
-
         query, key, value = (
-            in_front(each, dim).flatten(0, 1)
+            _in_front(each, dim, size).flatten(0, 1)
             for each, dim in zip((query, key, value), in_dims, strict=False)
         )
         if mask is not None:
-            mask = in_front(mask, in_dims[3])
+            mask = _in_front(mask, in_dims[3], size)
             missing = [1] * (query.ndim + 1 - mask.ndim)
             mask = mask.reshape(size, *missing, *mask.shape[1:])
             mask = mask.expand(size, len(query) // size, *mask.shape[2:]).flatten(0, 1)
@@ -217,6 +226,56 @@ class _Attention(torch.autograd.Function):
             query, key, value, attn_mask=mask, is_causal=is_causal, scale=scale
         )
         return mixed.reshape(size, -1, *mixed.shape[1:]), 0
+
+
+class _Linear(torch.autograd.Function):
+    """``linear`` of all members at once."""
+
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return functional.linear(input, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None: ...
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: Any, input: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> tuple[Tensor, int]:
+        size = info.batch_size
+        input, weight = _in_front(input, in_dims[0], size), _in_front(weight, in_dims[1], size)
+        bias = None if bias is None else _in_front(bias, in_dims[2], size)
+        rows = input.reshape(size, -1, input.shape[-1])
+        made: Tensor = _Products.apply(rows, weight, bias)
+        return made.reshape(*input.shape[:-1], weight.shape[1]), 0
+
+
+class _Products(torch.autograd.Function):
+    """``x Wᵀ + b`` for inputs ``(N, R, in)`` and weights ``(N, out, in)``, and its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(rows, weight)
+        if bias is None:
+            return torch.bmm(rows, weight.mT)
+        return torch.baddbmm(bias.unsqueeze(1), rows, weight.mT)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        of_rows, of_weight, of_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(gradient, weight) if of_rows else None,
+            torch.bmm(gradient.mT, rows) if of_weight else None,
+            gradient.sum(1) if of_bias else None,
+        )
+
+
+def _in_front(each: Tensor, dim: int | None, size: int) -> Tensor:
+    return each.expand(size, *each.shape) if dim is None else each.movedim(dim, 0)
 
 
 def _uniform(row: Tensor, generator: torch.Generator) -> object:
@@ -227,7 +286,6 @@ def _normal(row: Tensor, generator: torch.Generator) -> object:
     return row.normal_(generator=generator)
 
 
-_ATTENTION = {functional.scaled_dot_product_attention}
 # whether it drops where nothing else is said
 _DROPOUT = {functional.dropout: True, torch.dropout: False}
 _LIKE: dict[Any, _Fill] = {torch.rand_like: _uniform, torch.randn_like: _normal}

@@ -110,10 +110,8 @@ BATTERY: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
         {"ema": 0.9, "accumulate": 2, "evaluate_every": 3, "log_every": 1},
     ),
     "half precision": ((DELTA_GCLIP, SGD), {"precision": "bf16"}),
-    "closures": (
-        ({"name": "lbfgs", "lr": 0.1}, {"name": "own_stack_parts.py:Replacing", "lr": 0.1}),
-        {"epochs": 1},
-    ),
+    "closures": (({"name": "lbfgs", "lr": 0.1}, SGD), {"epochs": 1}),
+    "other weights": (({"name": "own_stack_parts.py:Replacing", "lr": 0.1},) * 2, {"epochs": 2}),
     "own draws": ((DELTA_GCLIP, ADAM), {"model": {"name": "own_stack_parts.py:Drawing"}}),
     "language": (
         (ADAM, {**DELTA_GCLIP, "lr": 0.5}),
@@ -135,8 +133,15 @@ BATTERY: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
         (DELTA_GCLIP, ADAM),
         {
             "model": {"name": "vit_tiny"},
-            "data": {"size": 16, "channels": 3, "train": 6, "test": 4, "augment": ["flip"]},
-            "epochs": 1,
+            "data": {
+                "size": 16,
+                "channels": 3,
+                "train": 6,
+                "test": 4,
+                "batch_size": 3,
+                "augment": ["flip"],
+            },
+            "epochs": 2,
         },
     ),
     "certificates": (
