@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.harness import results
+from benchmarks.harness import Figure, results
 from benchmarks.harness.runs import Benchmark, Outcome, find_benchmarks, run
 from benchmarks.targets import bound_of
 
@@ -89,18 +89,25 @@ def _list(benchmarks: dict[str, Benchmark]) -> Table:
 def _show(console: Console, benchmark: Benchmark, device: str, end: Outcome) -> None:
     console.print(f"\n[bold]{benchmark.name}[/]  {escape(benchmark.title)}", highlight=False)
     if end.figures:
-        table = Table("what", "against", "figure", "target")
-        for figure in end.figures:
-            bound = bound_of(benchmark.name, device, figure.name, figure.against)
-            verdict = ""
-            if bound is not None:
-                met = bound.is_met(figure.value)
-                verdict = f"{bound} [{'green' if met else 'red'}]{'met' if met else 'missed'}[/]"
-            table.add_row(escape(figure.name), escape(figure.against), str(figure), verdict)
-        console.print(table)
+        console.print(_table(benchmark.name, device, end.figures))
     if end.reason:
         last = "\n".join(end.reason.splitlines()[-12:])
         console.print(f"{end.state}: {escape(last)}", highlight=False)
+
+
+def _table(name: str, device: str, figures: list[Figure]) -> Table:
+    table = Table("what", "against", "figure")
+    bounds = [bound_of(name, device, each.name, each.against) for each in figures]
+    if any(bounds):
+        table.add_column("target")
+    for figure, bound in zip(figures, bounds, strict=True):
+        verdict = ""
+        if bound is not None:
+            met = bound.is_met(figure.value)
+            verdict = f"{bound} [{'green' if met else 'red'}]{'met' if met else 'missed'}[/]"
+        cells = [escape(figure.name), escape(figure.against), str(figure)]
+        table.add_row(*cells, *([verdict] if any(bounds) else []))
+    return table
 
 
 def _sum_up(console: Console, ends: dict[str, Outcome], folder: Path) -> int:

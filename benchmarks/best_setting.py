@@ -1,26 +1,23 @@
 """How often settings that are equal are told from the best, and how often one that is worse is.
 
-    python benchmarks/best_setting.py [--tables 2000] [--settings 7] [--noise normal] [--seeds 3 10]
-
-Tables of settings with normal noise, of seeds of their own or of shared ones, which then add three
-standard deviations to all settings. *Wrong*: the share of tables of equal settings in which one is
-called worse than the best. *One worse*, *one better*: how often the setting that is two standard
-deviations worse than the others, or the others, are found when one is so much better. *Holm* is
-what is often done: t-tests against whichever setting came out best, adjusted by Holm's method.
+Tables of seven settings with normal noise, of seeds of their own or of shared ones, which then add
+three standard deviations to all settings. *Wrong*: the share of tables of equal settings in which
+one is called worse than the best. *One worse*, *one better*: how often the setting that is two
+standard deviations worse than the others, or the others, are found when one is so much better.
+*Holm* is what is often done: t-tests against whichever setting came out best, adjusted by Holm's
+method.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 from scipy import stats
 
+from benchmarks.harness import Figure, Session
 from deltagclip_cli.results.statistics.difference import (
     SIGNIFICANT,
     Design,
@@ -31,8 +28,17 @@ from deltagclip_cli.results.statistics.difference import (
 
 Values = NDArray[np.float64]
 
-SEEDS = [3, 4, 5, 7, 10, 15, 20]
-NOISE = ("normal", "unequal", "lognormal")
+
+def measure(session: Session) -> Iterator[Figure]:
+    tables, settings = (100 if session.quick else 2_000), 7
+    for paired in (False, True):
+        for seeds in (3, 10) if session.quick else (3, 5, 10, 20):
+            which = f"{seeds} {'shared' if paired else 'own'} seeds"
+            holms, ours = shares(tables, settings, seeds, paired=paired)
+            for kind, other, own in zip(Shares._fields, holms, ours, strict=True):
+                what = f"{kind.replace('_', ' ')}, {which}"
+                better = "lower" if kind == "wrong" else "higher"
+                yield Figure(what, 100 * own, f"Holm: {100 * other:.1f} %", "%", better)
 
 
 class Found(NamedTuple):
@@ -117,26 +123,3 @@ def shares(
         for e, w, b in zip(equal, worse, better, strict=True)
     )
     return holms, ours
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--tables", type=int, default=2000, help="of each kind")
-    parser.add_argument("--settings", type=int, default=7)
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--noise", choices=NOISE, default="normal")
-    options = parser.parse_args()
-    columns = ["wrong: Holm", "ours", "one worse: Holm", "ours", "one better: Holm", "ours"]
-    title = f"% of {options.tables} tables of {options.settings} settings, {options.noise} noise"
-    table = Table("seeds", "n", *columns, title=title)
-    for paired in (False, True):
-        for n in options.seeds:
-            found = shares(options.tables, options.settings, n, paired=paired, noise=options.noise)
-            cells = [f"{100 * each:.1f}" for pair in zip(*found, strict=True) for each in pair]
-            table.add_row("shared" if paired else "own", str(n), *cells)
-    Console().print(table)
-
-
-if __name__ == "__main__":
-    main()

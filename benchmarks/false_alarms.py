@@ -1,7 +1,5 @@
 """How often ``deltagclip try`` calls an optimizer better or worse that is the same as its rivals.
 
-    python benchmarks/false_alarms.py [--tries 1000] [--rounds 6]
-
 Whole tries are drawn from what the rivals came to when they were tuned (``rivals.json``): a
 learning rate comes to the validation loss of one of the stored draws that are nearest to it, of any
 seed. One of the rivals, by chance, is tried against two others that are the same as it, each with a
@@ -12,15 +10,11 @@ done: a single round chooses, and its setting is compared on as many fresh seeds
 
 from __future__ import annotations
 
-import argparse
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.harness import Figure, Session
 from deltagclip_cli.trying.duels import Word, judge
 from deltagclip_cli.trying.protocol import (
     PROBLEMS,
@@ -39,17 +33,13 @@ Surface = Sequence[tuple[float, float]]
 """Decimal logarithms of learning rates and their losses."""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    asked = parser.parse_args()
-    table = Table("judged by", "a word on any of six", "tries", title=describe_machine())
-    for name, losses in (("rounds", _rounds), ("one tuning", _one_tuning)):
+def measure(session: Session) -> Iterator[Figure]:
+    tries = 20 if session.quick else 600
+    ways = {"rounds, as we do": _rounds, "one tuning, as is often done": _one_tuning}
+    for name, losses in ways.items():
         chance = random.Random(0)
-        wrong = sum(_is_wrong(losses, asked.rounds, chance) for _ in range(asked.tries))
-        table.add_row(name, f"{wrong / asked.tries:.1%}", str(asked.tries))
-    Console(width=100).print(table)
+        wrong = sum(_is_wrong(losses, ROUNDS, chance) for _ in range(tries))
+        yield Figure(f"tries with a false word, {name}", 100 * wrong / tries, unit="%")
 
 
 def _surfaces(label: str) -> dict[str, Surface]:
@@ -113,7 +103,3 @@ def _loss(surface: Surface, rate: float, chance: random.Random) -> float:
     """Return the loss of one of the draws that are nearest to a learning rate."""
     place = math.log10(rate)
     return chance.choice(sorted(surface, key=lambda each: abs(each[0] - place))[:_NEAREST])[1]
-
-
-if __name__ == "__main__":
-    main()

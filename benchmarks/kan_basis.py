@@ -1,32 +1,33 @@
-"""The splines of a KAN and its whole layer, against the recursion of Cox and de Boor.
-
-    python benchmarks/kan_basis.py [--repeat 20] [--device cpu] [--threads 2]
+"""The splines of a KAN and its whole layer, beside the recursion of Cox and de Boor.
 
 The rival is written as the formula is, and as KANs in circulation are: a recursion that allocates
 new arrays at each order, on knots kept for each input, with the splines on the last axis; its layer
 has the same base, scale and weights as ours. Both take turns with the same inputs, some of which
-lie outside the grid's range, and every figure is a median over the rounds. A network's first layer
-needs no gradient of its inputs.
+lie outside the grid's range. A network's first layer needs no gradient of its inputs.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import quantiles
 
 import torch
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.harness import Figure, Session
 from deltagclip_cli.parts.models.kan import SplineLayer, spline_basis
 
-TARGET = 1.5
+DEVICES = ("cpu", "cuda")
+RIVAL = "a recursion that allocates at each order"
+
+
+def measure(session: Session) -> Iterator[Figure]:
+    rounds = 5 if session.quick else 20
+    for size in SIZES[:1] if session.quick else SIZES:
+        for name, (theirs, ours) in contenders(size, torch.device(session.device)).items():
+            times = session.turns({RIVAL: theirs, "ours": ours}, rounds, warm_up=3)
+            yield times.as_fast(f"{name}, {size}", "ours", RIVAL)
 
 
 @dataclass(frozen=True)
@@ -117,47 +118,3 @@ def contenders(size: Size, device: torch.device) -> dict[str, tuple[Step, Step]]
         "layer, forward + backward": (backward(rival, inputs), backward(layer, inputs)),
         "first layer, forward + backward": (backward(rival, fixed), backward(layer, fixed)),
     }
-
-
-def seconds(step: Step, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
-def ratios(pair: tuple[Step, Step], device: torch.device, repeat: int) -> list[float]:
-    """The rival's time over ours in each round, after rounds that warm up."""
-    rounds = [[seconds(step, device) for step in pair] for _ in range(3 + repeat)]
-    return [theirs / ours for theirs, ours in rounds[3:]]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeat", type=int, default=20, help="rounds that count, at least 2")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, help="CPU threads of torch (default: its own)")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    console = Console()
-    console.print(
-        f"{describe_machine()}; medians of {options.repeat} rounds, quartiles in brackets; "
-        f"target at least {TARGET}"
-    )
-    for size in SIZES:
-        table = Table(str(size), "recursion / ours", "target")
-        for name, pair in contenders(size, device).items():
-            measured = ratios(pair, device, options.repeat)
-            low, middle, high = quantiles(measured, n=4)
-            reached = "met" if middle >= TARGET else "missed"
-            table.add_row(name, f"{middle:.2f} ({low:.2f}-{high:.2f})", reached)
-        console.print(table)
-
-
-if __name__ == "__main__":
-    main()

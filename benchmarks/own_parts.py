@@ -1,41 +1,29 @@
-"""What parts of one's own cost, against the same without this package, and against parts of ours.
-
-    python benchmarks/own_parts.py [--rounds 7] [--commands 9]
+"""What parts of one's own cost, beside the same without this package, and beside parts of ours.
 
 *Epochs* are as in ``runner_epoch.py``: the runner trains, measures, evaluates and takes down, the
 bare loop trains and evaluates what the same file defines, and takes nothing down. *Tensors* are
 indexed, *a data set* goes through torch's ``DataLoader`` in both, with a worker or without.
 *validate*, and a sweep that only shows what it would run, are whole commands, each a process of its
 own, on a spec that names files and on one with parts of ours; of the latter alone *validate* loads
-torch and builds the parts. What is compared is run in turns; a ratio is that of the medians.
+torch and builds the parts.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import statistics
-import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from command import measured
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
 
-from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.trial import make_trial
-from deltagclip_cli.training.assembly import assemble, find_device
-from deltagclip_cli.training.sinks import Beginning, make_recording
-from deltagclip_cli.training.trainer import Trainer
+from benchmarks.harness import Figure, Session
+from benchmarks.harness.commands import command, deltagclip
+from benchmarks.harness.training import runner, trials_of
+from deltagclip_cli.training.assembly import assemble
 
+BARE, OTHERS = "a bare loop, same everything", "on a spec with parts of ours"
 PARTS = """
 import torch
 from torch import nn
@@ -111,57 +99,28 @@ experiments:
     epochs: 1000
     optimizers: {descent: {name: sgd, lr: 0.01}}
 """
-BOUNDS = {"tensors": 1.03, "dataset": 1.05, "workers": 1.05, "validate": 1.2, "sweep": 1.2}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--commands", type=int, default=9)
-    options = parser.parse_args()
-    console = Console()
-    console.print(describe_machine())
-    table = Table("what", "ratio", "at most")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "parts.py").write_text(PARTS)
-        (folder / "own.yaml").write_text(SPEC)
-        (folder / "ours.yaml").write_text(OURS)
-        one = SPEC.partition("  dataset:")[0]  # validate builds what every experiment names
-        (folder / "one.yaml").write_text(one)
-        for experiment in load_spec(folder / "own.yaml").experiments:
-            ratio = compare_epochs(folder, experiment, options.rounds)
-            table.add_row(
-                f"{experiment}: runner epoch / bare", f"{ratio:.3f}", f"{BOUNDS[experiment]}"
-            )
-        for words in (["validate"], ["sweep", "--dry-run", "--spec"]):
-            ratio = compare_commands(folder, words, options.commands)
-            table.add_row(f"{words[0]}: own parts / ours", f"{ratio:.3f}", f"{BOUNDS[words[0]]}")
-    console.print(table)
-
-
-def compare_epochs(folder: Path, name: str, rounds: int) -> float:
-    device = find_device("auto")
-    experiment = load_spec(folder / "own.yaml").experiments[name]
-    trial = make_trial(name, experiment, "descent", 0)
-    parts = assemble(trial, folder, device)
-    run = RunFolder.of(folder / "runs", trial)
-    create(run, trial)
-    recording = make_recording(HeldFolder(run), (), lambda state: None)  # no checkpoints
-    trainer = Trainer(trial, parts, recording, lambda: False)
-    recording.begin(Beginning(trial, str(device), trainer.course))
-
-    def runner_epoch() -> None:
-        longer = trial.model_copy(update={"epochs": trainer.epoch + 1})
-        trainer.course = longer.course(parts.train.steps)
-        trainer.train()
-
-    bare = BareLoop(folder, name, device).epoch
-    timed(runner_epoch, device), timed(bare, device)  # warm up
-    times = [(timed(runner_epoch, device), timed(bare, device)) for _ in range(rounds)]
-    recording.end(None)
-    runner, plain = (statistics.median(column) for column in zip(*times, strict=True))
-    return runner / plain
+def measure(session: Session) -> Iterator[Figure]:
+    session.write("parts.py", PARTS)
+    own = session.write("own.yaml", SPEC)
+    for trial in trials_of(own):
+        device = torch.device(session.device)
+        parts = assemble(trial, session.folder, device)
+        bare = BareLoop(session.folder, trial.experiment, device)
+        with runner(trial, parts, session.folder / "runs") as ours:
+            loops = {"ours": ours.epoch, BARE: bare.epoch}
+            times = session.turns(loops, 2 if session.quick else 7)
+        yield times.as_long(f"epoch, {trial.experiment}", "ours", BARE)
+    one = session.write("one.yaml", SPEC.partition("  dataset:")[0])  # validate builds all
+    ours_alone = session.write("ours.yaml", OURS)
+    for words in (["validate"], ["sweep", "--dry-run", "--spec"]):
+        commands = {
+            "own": command(deltagclip(*words, str(one))),
+            OTHERS: command(deltagclip(*words, str(ours_alone))),
+        }
+        times = session.turns(commands, 2 if session.quick else 9)
+        yield times.as_long(f"deltagclip {words[0]}, own parts", "own", OTHERS)
 
 
 class BareLoop:
@@ -210,22 +169,3 @@ def load(file: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def compare_commands(folder: Path, words: list[str], rounds: int) -> float:
-    files = [str(folder / name) for name in ("one.yaml", "ours.yaml")]
-    times = [[measured(*words, file)[0] for file in files] for _ in range(rounds)]
-    own, ours = (statistics.median(column) for column in zip(*times, strict=True))
-    return own / ours
-
-
-def timed(work: Callable[[], None], device: torch.device) -> float:
-    started = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    main()

@@ -1,28 +1,18 @@
-"""Planning a sweep, and looking up what is finished, at 1,000 and at 10,000 trials.
-
-    python benchmarks/planning.py [--rounds 3]
+"""The planning of a sweep, and the look at what is finished, at 1,000 and at 10,000 trials.
 
 ``deltagclip sweep --dry-run --json`` is started as a process of its own, on run folders of which
-half hold a result. The first ratio is that of the times less that of a start with a single trial;
-10 is linear. The second is that of the whole command at 10,000 trials to importing torch, which it
-does not do.
+half hold a result. Of the times of the first figure those of a start with a single trial are taken
+off; 10 is linear. The whole command imports no torch.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from machine import describe_machine, torch_import_seconds
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.harness import Figure, Session
+from benchmarks.harness.commands import IMPORT_TORCH, command, deltagclip
 from deltagclip_cli.core import write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
@@ -60,34 +50,23 @@ def prepare(folder: Path, trials: int) -> None:
             run.result_file.write_text(json.dumps({**RESULT, "identity": trial.identity}))
 
 
-def seconds(folder: Path, *more: str) -> float:
-    command = [sys.executable, "-m", "deltagclip_cli", "sweep", "--dry-run", "--json", *more]
-    begin = time.perf_counter()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    times, whole = {}, 0.0
-    for trials in (1_000, 10_000):
-        with tempfile.TemporaryDirectory() as name:
-            prepare(Path(name), trials)
-            whole = statistics.median(seconds(Path(name)) for _ in range(rounds))
-            start = statistics.median(
-                seconds(Path(name), "--seed", "0", "--set", "grid={}") for _ in range(rounds)
-            )
-            times[trials] = whole - start
-    torch_seconds = statistics.median(torch_import_seconds() for _ in range(rounds))
-    console = Console()
-    console.print(describe_machine())
-    table = Table("planning", "ratio")
-    table.add_row("10,000 trials / 1,000 trials", f"{times[10_000] / times[1_000]:.1f}")
-    table.add_row("whole command, 10,000 trials / importing torch", f"{whole / torch_seconds:.2f}")
-    console.print(table)
-
-
-if __name__ == "__main__":
-    main()
+def measure(session: Session) -> Iterator[Figure]:
+    few = 200 if session.quick else 1_000
+    words = deltagclip("sweep", "--dry-run", "--json")
+    contenders = {"importing torch": command(IMPORT_TORCH)}
+    for trials in (few, 10 * few):
+        folder = session.new_folder()
+        prepare(folder, trials)
+        contenders[f"{trials}"] = command(words, folder)
+        contenders[f"{trials}, start"] = command(
+            [*words, "--seed", "0", "--set", "grid={}"], folder
+        )
+    times = session.turns(contenders, 1 if session.quick else 5)
+    small, large = (
+        [a - b for a, b in zip(times[f"{n}"], times[f"{n}, start"], strict=True)]
+        for n in (few, 10 * few)
+    )
+    ratios = [a / b for a, b in zip(large, small, strict=True)]
+    yield Figure.as_long(f"planning {10 * few:,} trials", ratios, f"planning {few:,}")
+    what = f"sweep --dry-run of {10 * few:,} trials"
+    yield times.as_long(what, f"{10 * few}", "importing torch")

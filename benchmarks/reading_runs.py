@@ -1,30 +1,23 @@
-"""Reading our own runs for a comparison, beside TensorBoard's EventAccumulator on the same runs.
-
-    python benchmarks/reading_runs.py [--runs 1000] [--epochs 100]
+"""Our own runs, read for a comparison, beside TensorBoard's EventAccumulator on the same runs.
 
 Each run has the metrics of an ordinary one, in ``metrics.jsonl`` and in event files. Ten times as
-many runs are read too, for the second ratio, of which 10 is linear; the third is that of the whole
-command to EventAccumulator, which only reads. Memory is that of a process that compares the first
-set of runs, at its peak.
+many runs are read too, of which 10 is linear. The whole command does more than EventAccumulator,
+which only reads.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from command import measured
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from benchmarks.harness import Figure, Session
+from benchmarks.harness.commands import command, deltagclip, seconds_and_megabytes
 from deltagclip_cli.core import write_text
 from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.environment import describe
@@ -34,6 +27,7 @@ from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.training.sinks import Beginning, make_recording
 
+RIVAL = "EventAccumulator"
 SPEC = """
 experiments:
   many:
@@ -53,7 +47,7 @@ METRICS = [
     *(f"perf/{name}" for name in ("samples_per_second", "epoch_seconds")),
 ]
 ENVIRONMENT = json.dumps([describe(torch.device("cpu"))], indent=1)
-RESULT = '{"status": "finished"}\n'
+RESULT = {"status": "finished", "last": {}, "seconds": {"epochs": 2.0, "last_start": 2.0}}
 
 
 def prepare(folder: Path, runs: int, epochs: int) -> None:
@@ -74,7 +68,8 @@ def write_run(folder: RunFolder, trial: Trial, values: np.ndarray) -> None:
         recording.epoch(epoch, 100 * epoch, dict(zip(METRICS, row, strict=True)))
     recording.end(None)
     folder.environment_file.write_text(ENVIRONMENT)
-    folder.result_file.write_text(RESULT)
+    result = {**RESULT, "epochs": len(values), "identity": trial.identity}
+    folder.result_file.write_text(json.dumps(result))
 
 
 def run_folders(folder: Path) -> Iterator[Path]:
@@ -82,51 +77,38 @@ def run_folders(folder: Path) -> Iterator[Path]:
     return folder.glob("runs/*/*/seed-*")
 
 
-def ours(folder: Path) -> float:
-    """Seconds to read every curve of every run."""
-    begin = time.perf_counter()
+def measure(session: Session) -> Iterator[Figure]:
+    runs, epochs = (50, 20) if session.quick else (1_000, 100)
+    small, large = session.new_folder(), session.new_folder()
+    prepare(small, runs, epochs)
+    prepare(large, 10 * runs, epochs)
+    words = ("compare", "--runs", str(small / "runs"), "--format", "csv")
+    what = f"{runs:,} runs of {epochs} epochs"
+    readers = {
+        what: partial(ours, small),
+        "ten times": partial(ours, large),
+        RIVAL: partial(accumulate, small),
+        "compare": command(deltagclip(*words)),
+    }
+    times = session.turns(readers, 1 if session.quick else 3)
+    yield times.as_fast(f"reading {what}", what, RIVAL)
+    yield times.as_fast(f"all of deltagclip compare on {what}", "compare", RIVAL)
+    yield times.as_long("reading ten times the runs", "ten times", what)
+    _, memory = seconds_and_megabytes(*words)
+    yield Figure(f"deltagclip compare on {what}, memory at its peak", memory, unit="MB")
+
+
+def ours(folder: Path) -> None:
+    """Read every curve of every run."""
     reading = read_trials(run_folders(folder))
-    seconds = time.perf_counter() - begin
     assert not reading.problems
     assert all(len(run.curves) == len(METRICS) for run in reading.runs)
-    return seconds
 
 
-def tensorboards(folder: Path) -> float:
-    """Seconds of EventAccumulator, told to keep every point, for the same."""
-    begin = time.perf_counter()
+def accumulate(folder: Path) -> None:
+    """Read the same with EventAccumulator, told to keep every point."""
     for path in run_folders(folder):
         accumulator = EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0})
         accumulator.Reload()
         for tag in accumulator.Tags()["scalars"]:
             accumulator.Scalars(tag)
-    return time.perf_counter() - begin
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=1000)
-    parser.add_argument("--epochs", type=int, default=100)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        small, large = Path(first), Path(second)
-        prepare(small, arguments.runs, arguments.epochs)
-        prepare(large, 10 * arguments.runs, arguments.epochs)
-        ours(small)
-        times = sorted(ours(small) for _ in range(3))
-        tenfold = min(ours(large) for _ in range(2))
-        command, memory = measured("compare", "--runs", str(small / "runs"), "--format", "csv")
-        rival = tensorboards(small)
-    table = Table("what", "ratio", title=f"{arguments.runs} runs of {arguments.epochs} epochs")
-    table.add_row("EventAccumulator / reading ours", f"{rival / times[1]:.0f}")
-    table.add_row("reading ten times the runs / reading them", f"{tenfold / times[0]:.1f}")
-    table.add_row("EventAccumulator / all of deltagclip compare", f"{rival / command:.0f}")
-    console = Console()
-    console.print(table)
-    console.print(f"{memory:.0f} MB at most; {times[1]:.2f} s, EventAccumulator {rival:.1f} s")
-    console.print(describe_machine())
-
-
-if __name__ == "__main__":
-    main()

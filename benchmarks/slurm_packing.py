@@ -1,25 +1,17 @@
-"""Four small trials in one job against four jobs one after another, on a slot with two cores.
+"""Four small trials in one Slurm job beside four jobs one after another, on a slot with two cores.
 
-    python benchmarks/slurm_packing.py [--epochs 300] [--rounds 3]
-
-Needs a Slurm that answers. Both are timed from the submission to the last result, so that what
-Slurm itself takes to start its tasks counts on both sides.
+Both are timed from the submission to the last result, so that what Slurm itself takes to start its
+tasks counts on both sides.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.harness import Figure, Session
+from benchmarks.harness.commands import deltagclip
 from deltagclip_cli.slurm.jobs import find_jobs
 
 SPEC = """
@@ -35,10 +27,21 @@ experiments:
 """
 
 
-def seconds(folder: Path, epochs: int, *words: str) -> float:
+def measure(session: Session) -> Iterator[Figure]:
+    session.need("sinfo", what="a Slurm that answers")
+    epochs, rounds = (50, 1) if session.quick else (300, 3)
+    packed, single = (
+        [seconds(session, epochs, *words) for _ in range(rounds)] for words in (("--pack", "4"), ())
+    )
+    ratios = [theirs / ours for ours, theirs in zip(packed, single, strict=True)]
+    yield Figure.as_fast("four small trials in one Slurm job", ratios, "four jobs in turn")
+
+
+def seconds(session: Session, epochs: int, *words: str) -> float:
     """From the submission to the last result; a slot is one task at a time."""
+    folder = session.new_folder()
     (folder / "experiments.yaml").write_text(SPEC.format(epochs=epochs))
-    command = [sys.executable, "-m", "deltagclip_cli", "sweep", "--launcher", "slurm", *words]
+    command = deltagclip("sweep", "--launcher", "slurm", *words)
     begin = time.time()
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     while find_jobs(folder / "runs").alive():
@@ -46,25 +49,3 @@ def seconds(folder: Path, epochs: int, *words: str) -> float:
     results = list((folder / "runs").glob("*/*/*/result.json"))
     assert len(results) == 4, f"only {len(results)} of 4 trials were finished"
     return max(result.stat().st_mtime for result in results) - begin
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--epochs", type=int, default=300)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    ratios = []
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as packed, tempfile.TemporaryDirectory() as single:
-            ours = seconds(Path(packed), options.epochs, "--pack", "4")
-            rival = seconds(Path(single), options.epochs)
-            ratios.append(rival / ours)
-    console = Console()
-    console.print(describe_machine())
-    table = Table("4 trials", "throughput / 4 jobs, one after another")
-    table.add_row("packed into one job", f"{statistics.median(ratios):.2f}")
-    console.print(table)
-
-
-if __name__ == "__main__":
-    main()

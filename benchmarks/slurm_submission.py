@@ -1,25 +1,18 @@
-"""5,000 trials handed to Slurm, shown and taken back, against Slurm's own commands.
+"""5,000 trials handed to Slurm, shown and taken back, beside Slurm's own commands.
 
-    python benchmarks/slurm_submission.py [--trials 5000]
-
-Needs a Slurm that answers. Each command of ours is a process of its own; beside it stands what
-Slurm's commands alone take for the same: ``sbatch`` of as many empty arrays, one ``squeue`` of all
-tasks, one ``scancel``. The arrays are held, so that none of their tasks starts.
+Each command of ours is a process of its own; beside it stands what Slurm's commands alone take for
+the same: ``sbatch`` of as many empty arrays, one ``squeue`` of all tasks, one ``scancel``. The
+arrays are held, so that none of their tasks starts.
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
-import tempfile
-import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
-
+from benchmarks.harness import Figure, Session
+from benchmarks.harness.commands import command, deltagclip
 from deltagclip_cli.slurm.client import largest_array
 
 SPEC = """
@@ -35,60 +28,46 @@ experiments:
 """
 
 
-def timed(*words: str, folder: Path) -> float:
-    begin = time.perf_counter()
-    subprocess.run(words, cwd=folder, check=True, capture_output=True)
-    return time.perf_counter() - begin
+def measure(session: Session) -> Iterator[Figure]:
+    session.need("sinfo", what="a Slurm that answers")
+    trials = 100 if session.quick else 5_000
+    floor = floors(session, trials, session.new_folder())
+    for name, seconds in ours(session, trials, session.new_folder()).items():
+        ratio = seconds / floor[name]
+        yield Figure.as_long(f"{name}, {trials:,} trials", [ratio], "Slurm's own commands")
 
 
-def ours(trials: int, folder: Path) -> dict[str, float]:
+def timed(session: Session, words: list[str], folder: Path) -> float:
+    return session.seconds(command(words, folder))
+
+
+def ours(session: Session, trials: int, folder: Path) -> dict[str, float]:
     (folder / "experiments.yaml").write_text(SPEC.format(lrs=trials // 5))
-    command = [sys.executable, "-m", "deltagclip_cli"]
+    seconds = partial(timed, session, folder=folder)
     return {
-        "submit": timed(*command, "sweep", "--launcher", "slurm", folder=folder),
-        "show": timed(*command, "status", folder=folder),
-        "submit again: nothing to do": timed(
-            *command, "sweep", "--launcher", "slurm", folder=folder
-        ),
-        "cancel": timed(*command, "cancel", folder=folder),
+        "submit": seconds(deltagclip("sweep", "--launcher", "slurm")),
+        "show": seconds(deltagclip("status")),
+        "submit again, nothing to do": seconds(deltagclip("sweep", "--launcher", "slurm")),
+        "cancel": seconds(deltagclip("cancel")),
     }
 
 
-def floors(trials: int, folder: Path) -> dict[str, float]:
+def floors(session: Session, trials: int, folder: Path) -> dict[str, float]:
     (folder / "empty.sbatch").write_text(
         "#!/bin/bash\n#SBATCH --hold\n#SBATCH --output=/dev/null\n"
     )
+    seconds = partial(timed, session, folder=folder)
     largest = largest_array()
     submit = sum(
-        timed("sbatch", f"--array=0-{min(largest, trials - start) - 1}", "empty.sbatch",
-              folder=folder)
+        seconds(["sbatch", f"--array=0-{min(largest, trials - start) - 1}", "empty.sbatch"])
         for start in range(0, trials, largest)
-    )  # fmt: skip
+    )
     name = "--name=empty.sbatch"
-    show = timed("squeue", "--noheader", "--array", "--states=all", name, folder=folder)
-    cancel = timed("scancel", name, folder=folder)
+    show = seconds(["squeue", "--noheader", "--array", "--states=all", name])
+    cancel = seconds(["scancel", name])
     return {
         "submit": submit,
         "show": show,
-        "submit again: nothing to do": show,
+        "submit again, nothing to do": show,
         "cancel": show + cancel,
     }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=5000)
-    trials = parser.parse_args().trials
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
-        floor = floors(trials, Path(other))
-        times = ours(trials, Path(folder))
-    console = Console()
-    console.print(describe_machine())
-    table = Table(f"{trials} trials", "/ Slurm's commands alone", "seconds")
-    for name, seconds in times.items():
-        table.add_row(name, f"{seconds / floor[name]:.1f}", f"{seconds:.2f}")
-    console.print(table)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,21 +1,12 @@
-"""The start of ``deltagclip --help`` against an empty Typer + rich program.
-
-    python benchmarks/startup.py [--rounds 15]
-
-Each is started as a process of its own, in turns; the ratio is that of the medians.
-"""
+"""The start of ``deltagclip --help`` beside an empty program of Typer and rich."""
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import subprocess
 import sys
-import time
+from collections.abc import Iterator
 
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
+from benchmarks.harness import Figure, Session
+from benchmarks.harness.commands import command, deltagclip
 
 EMPTY = """
 import typer, rich.console
@@ -26,29 +17,13 @@ def one(): "One."
 def two(): "Two."
 app()
 """
-PROGRAMS = {
-    "empty": [sys.executable, "-c", EMPTY, "--help"],
-    "deltagclip": [sys.executable, "-m", "deltagclip_cli", "--help"],
-}
+AGAINST = "an empty program of Typer and rich"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
-    times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
-    for _ in range(rounds):
-        for name, command in PROGRAMS.items():
-            started = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            times[name].append(time.perf_counter() - started)
-    ratio = statistics.median(times["deltagclip"]) / statistics.median(times["empty"])
-    console = Console()
-    console.print(describe_machine())
-    table = Table("program", "deltagclip --help / empty Typer + rich program")
-    table.add_row("--help", f"{ratio:.2f}")
-    console.print(table)
-
-
-if __name__ == "__main__":
-    main()
+def measure(session: Session) -> Iterator[Figure]:
+    programs = {
+        AGAINST: command([sys.executable, "-c", EMPTY, "--help"]),
+        "ours": command(deltagclip("--help")),
+    }
+    times = session.turns(programs, 3 if session.quick else 15)
+    yield times.as_long("deltagclip --help", "ours", AGAINST)

@@ -1,26 +1,22 @@
-"""Eight short trials on two CPU slots against the same trials one after another in one process.
-
-    python benchmarks/sweep_throughput.py [--trials 8] [--epochs 30] [--rounds 3]
+"""Eight short trials on two slots beside the same trials one after another in one process.
 
 Both are timed with torch loaded: the sweep from the first trial that is started to the last that is
-finished, everything else of it included. The second table is a worker's own time, from its start to
-its first step, against the time that importing torch takes.
+finished, everything else of it included. A worker's own time is that from its start to its first
+step, without importing torch, which the sweep's server has done.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
-from machine import describe_machine, torch_import_seconds
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.harness import Figure, Session
+from benchmarks.harness.commands import IMPORT_TORCH, command
 from deltagclip_cli.launch.local import LocalRunner
 from deltagclip_cli.launch.supervisor import End, PlannedQueue, Slot
 from deltagclip_cli.plan.planned import Planned, look_up
@@ -28,6 +24,7 @@ from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, distinct_inputs, expand
 from deltagclip_cli.training.worker import run_trial
 
+ONE, ALL = "one after another, 1 thread", "one after another, all threads"
 SETTINGS = {
     "model": {"name": "mlp", "hidden": [256, 256]},
     "data": {"name": "synthetic", "size": 16, "train": 6000, "test": 1000, "batch_size": 100},
@@ -37,6 +34,28 @@ SETTINGS = {
     },
     "checkpoint": {"epochs": 10},
 }
+
+
+def measure(session: Session) -> Iterator[Figure]:
+    count, epochs, rounds = (4, 4, 1) if session.quick else (8, 30, 3)
+    experiment = Experiment.model_validate({**SETTINGS, "epochs": epochs})
+    trials = list(expand("benchmark", experiment, range(count // 2)))
+    clock, threads = Clock(), torch.get_num_threads()
+    times = session.turns(
+        {
+            "swept": lambda: sweep(trials, session.new_folder(), clock),
+            ONE: lambda: partial(one_after_another, trials, session.new_folder(), 1),
+            ALL: lambda: partial(one_after_another, trials, session.new_folder(), threads),
+        },
+        rounds,
+        warm_up=0,
+        made_anew=True,
+    )
+    for rival in (ONE, ALL):
+        yield times.as_fast(f"{count} trials on 2 slots", "swept", rival)
+    torch_seconds = session.turns({"torch": command(IMPORT_TORCH)}, rounds)["torch"]
+    ratio = statistics.median(clock.to_first_step) / statistics.median(torch_seconds)
+    yield Figure.as_long("a worker, from start to first step", [ratio], "importing torch")
 
 
 class Clock:
@@ -60,12 +79,14 @@ class Clock:
         pass
 
 
-def never() -> bool:
-    return False
+def sweep(trials: Sequence[Trial], runs: Path, clock: Clock) -> Callable[[], None]:
+    """Sweep on two slots, with a server that has loaded torch."""
+    runner = LocalRunner(runs, lambda: False, jobs=2)
+    runner.prepare(distinct_inputs(trials))
+    return lambda: runner.run(PlannedQueue(look_up(trials, runs)), clock)
 
 
-def one_after_another(trials: Sequence[Trial], runs: Path, threads: int) -> float:
-    begin = time.perf_counter()
+def one_after_another(trials: Sequence[Trial], runs: Path, threads: int) -> None:
     for each in look_up(trials, runs):
         run_trial(
             each.folder,
@@ -73,48 +94,5 @@ def one_after_another(trials: Sequence[Trial], runs: Path, threads: int) -> floa
             data_dir=runs,
             device="cpu",
             threads=threads,
-            should_stop=never,
+            should_stop=lambda: False,
         )
-    return time.perf_counter() - begin
-
-
-def sweep(trials: Sequence[Trial], runs: Path, clock: Clock) -> float:
-    runner = LocalRunner(runs, never, jobs=2)
-    runner.prepare(distinct_inputs(trials))
-    begin = time.perf_counter()
-    runner.run(PlannedQueue(look_up(trials, runs)), clock)
-    return time.perf_counter() - begin
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    experiment = Experiment.model_validate({**SETTINGS, "epochs": options.epochs})
-    trials = list(expand("benchmark", experiment, range(options.trials // 2)))
-    clock = Clock()
-    threads = {"1 thread": 1, "all threads": torch.get_num_threads()}
-    ratios: dict[str, list[float]] = {name: [] for name in threads}
-    for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory() as folder:
-            ours = sweep(trials, Path(folder, "sweep"), clock)
-            for name, count in threads.items():
-                rival = one_after_another(trials, Path(folder, name), count)
-                ratios[name].append(rival / ours)
-    console = Console()
-    console.print(describe_machine())
-    table = Table(f"{len(trials)} trials, one after another in one process, with", "/ 2 slots")
-    for name, values in ratios.items():
-        table.add_row(name, f"{statistics.median(values):.2f}")
-    console.print(table)
-    table = Table("a worker, from start to first step", "/ importing torch", "seconds")
-    own = statistics.median(clock.to_first_step)
-    torch_seconds = statistics.median(torch_import_seconds() for _ in range(options.rounds))
-    table.add_row("median", f"{own / torch_seconds:.2f}", f"{own:.2f}")
-    console.print(table)
-
-
-if __name__ == "__main__":
-    main()

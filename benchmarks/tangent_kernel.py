@@ -1,62 +1,49 @@
-"""The tangent kernel of a wide network, against a per-sample Jacobian that is made as a whole.
-
-    python benchmarks/tangent_kernel.py [--rounds 3] [--points 64] [--width 2048]
+"""The tangent kernel of a wide network, beside a per-sample Jacobian that is made as a whole.
 
 The rival is what tutorials of ``torch.func`` have: ``vmap(jacrev(...))`` over all points, and then
 J Jᵀ. Ours is made in chunks: from factors where all weights are those of linear maps, and else from
 the Jacobian of some points at a time. Both are float64, and agree. Each is measured in a process of
-its own, so that the peak of memory is its own too; the ratios are of medians.
+its own, so that the peak of memory is its own too.
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 from unittest import mock
 
 import torch
-from machine import describe_machine
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
+from benchmarks.harness import Figure, Session
 from deltagclip_cli.parts.models.wide_mlp import wide_mlp
 from deltagclip_cli.theory import landscape
 
+RIVAL = "the Jacobian as a whole"
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--points", type=int, default=64)
-    parser.add_argument("--width", type=int, default=2048)
-    options = parser.parse_args()
-    console = Console()
-    console.print(describe_machine())
-    found = {name: in_process(name, options.points, options.width, options.rounds) for name in WAYS}
-    whole = found["Jacobian as a whole"]
-    table = Table(
-        f"tangent kernel, n = {options.points}, width {options.width}",
-        *("time / whole Jacobian", "peak memory / whole Jacobian", "peak memory"),
-    )
+
+def measure(session: Session) -> Iterator[Figure]:
+    points, width, rounds = (32, 512, 1) if session.quick else (64, 2048, 3)
+    found = {name: in_process(name, points, width, rounds) for name in WAYS}
+    whole = found.pop(RIVAL)
     for name, (seconds, memory, trace) in found.items():
         assert abs(trace / whole[2] - 1) < 1e-9, f"{name} gives another kernel"
-        ratios = (f"{seconds / whole[0]:.3f}", f"{memory / whole[1]:.3f}")
-        table.add_row(name, *ratios, f"{memory / 1e9:.2f} GB")
-    console.print(table)
+        what = f"{name}, n = {points}, width {width:,}"
+        yield Figure.as_fast(what, [whole[0] / seconds], RIVAL)
+        yield Figure(f"{what}, memory", memory / 1e9, f"{RIVAL}: {whole[1] / 1e9:.2f} GB", "GB")
 
 
 def in_process(name: str, points: int, width: int, rounds: int) -> tuple[float, float, float]:
     """Median seconds, bytes above what was there before, and the trace of what came out."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
-    process = context.Process(target=measure, args=(there, name, points, width, rounds))
+    process = context.Process(target=_work, args=(there, name, points, width, rounds))
     process.start()
     there.close()
     answer: tuple[float, float, float] = here.recv()
@@ -64,7 +51,7 @@ def in_process(name: str, points: int, width: int, rounds: int) -> tuple[float, 
     return answer
 
 
-def measure(answer: Connection, name: str, points: int, width: int, rounds: int) -> None:
+def _work(answer: Connection, name: str, points: int, width: int, rounds: int) -> None:
     """Run one way for one round to warm up, and then for some."""
     torch.manual_seed(0)
     network = wide_mlp((16,), 1, width=width).double()
@@ -103,10 +90,7 @@ def chunks(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 WAYS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
-    "Jacobian as a whole": whole,
-    "ours, from factors": landscape.tangent_kernel,
-    "ours, in chunks": chunks,
+    RIVAL: whole,
+    "from factors": landscape.tangent_kernel,
+    "in chunks": chunks,
 }
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Limits for the figures of ``benchmarks/house.py``: how the package is built gets no worse."""
+"""Limits for the figures of ``scripts/house.py``: how the package is built gets no worse."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXECUTED = [label for label in LIMITS if ": " in label]
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("house", ROOT / "benchmarks" / "house.py")
+    spec = importlib.util.spec_from_file_location("house", ROOT / "scripts" / "house.py")
     assert spec is not None and spec.loader is not None
     sys.modules["house"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -65,8 +64,3 @@ def _git(*words: str) -> str:
     return subprocess.run(
         ["git", *words], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
-
-
-def deltagclip(*words: str) -> list[str]:
-    """The words of a command of ours, run as users do."""
-    return [sys.executable, "-m", "deltagclip_cli", *words]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +43,14 @@ class Session:
         file.write_text(content, encoding="utf-8")
         return file
 
-    def need(self, program: str, why: str) -> None:
-        """Skip where a program is not on the path."""
-        if shutil.which(program) is None:
-            raise Skipped(f"needs {why}: there is no {program!r} on the path")
+    def need(self, *words: str, what: str) -> None:
+        """Skip where a program is missing or does not answer."""
+        try:
+            done = subprocess.run(words, capture_output=True, timeout=20, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            raise Skipped(f"needs {what}: {words[0]!r} does not run here") from None
+        if done.returncode:
+            raise Skipped(f"needs {what}: {words[0]!r} ended with {done.returncode} here")
 
     def turns(
         self,
@@ -86,11 +89,6 @@ class Session:
         begin = time.perf_counter()
         step()
         return time.perf_counter() - begin
-
-
-def command(words: Sequence[str], folder: Path | None = None) -> Step:
-    """A contender that runs a program to its end."""
-    return lambda: subprocess.run(words, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
 
 def _seconds_on_the_gpu(step: Step) -> float:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def script() -> ModuleType:
-    spec = spec_from_file_location("optimizer_names", ROOT / "benchmarks" / "optimizer_names.py")
+    spec = spec_from_file_location("optimizer_names", ROOT / "scripts" / "optimizer_names.py")
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)

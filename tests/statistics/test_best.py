@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks import best_setting
 from deltagclip_cli.results.statistics.difference import (
     Difference,
     adjusted_to_best,
@@ -20,7 +18,6 @@ from deltagclip_cli.results.statistics.difference import (
     range_p,
 )
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "best_setting.py"
 NAN = math.nan
 
 Setting = Mapping[int, float]
@@ -147,32 +144,18 @@ def test_another_unit_changes_no_p_value(power: int) -> None:
 # ---------------------------------------------------------------- how often it errs
 
 
-@pytest.fixture(scope="module")
-def benchmark() -> ModuleType:
-    """``benchmarks/best_setting.py``."""
-    spec = importlib.util.spec_from_file_location("best_setting", BENCHMARK)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("paired", [True, False])
-def test_of_seven_equal_settings_one_is_rarely_called_worse(
-    benchmark: ModuleType, paired: bool
-) -> None:
-    tables = benchmark.draw(200, [0.0] * 7, seeds=20, paired=paired)
-    found = benchmark.judge(tables, paired=paired)
+def test_of_seven_equal_settings_one_is_rarely_called_worse(paired: bool) -> None:
+    tables = best_setting.draw(200, [0.0] * 7, seeds=20, paired=paired)
+    found = best_setting.judge(tables, paired=paired)
     assert found.ours.any(axis=1).mean() <= 0.05 < 0.08 < found.holm.any(axis=1).mean()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("paired", [True, False])
 @pytest.mark.parametrize("n", [3, 7, 20])
-def test_seven_settings_err_in_5_percent_and_find_what_they_did(
-    benchmark: ModuleType, n: int, paired: bool
-) -> None:
-    before, now = benchmark.shares(400, 7, n, paired=paired)
+def test_seven_settings_err_in_5_percent_and_find_what_they_did(n: int, paired: bool) -> None:
+    before, now = best_setting.shares(400, 7, n, paired=paired)
     assert now.wrong <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 400)
     assert now.one_worse >= before.one_worse - 0.1
     assert now.one_better >= before.one_better - 0.1

@@ -1,6 +1,6 @@
 """Every optimizer that six packages name: does it train, and go on to the same bits?
 
-    python benchmarks/optimizer_names.py [PACKAGE...] [--data DIR] [--only NAME...] [--jobs 2]
+    python scripts/optimizer_names.py [PACKAGE...] [--data DIR] [--only NAME...] [--jobs 2]
 
 Each name trains ``mnist-mlp`` for twenty steps, by ``package:Class`` and with the options that it
 has by itself but for those of ``OPTIONS``; once whole, once stopped after ten steps and continued,
@@ -36,7 +36,7 @@ from deltagclip_cli.source.offered import Offer, offered
 HERE = Path(__file__).parent
 STORED = HERE / "optimizer_names.json"
 PAGE = HERE.parent / "docs" / "optimizers.md"
-BEGIN, END = "<!-- table of names: benchmarks/optimizer_names.py -->", "<!-- end of the table -->"
+BEGIN, END = "<!-- table of names: scripts/optimizer_names.py -->", "<!-- end of the table -->"
 PACKAGES = {
     "torch.optim": "torch",
     "schedulefree": "schedulefree",

@@ -1,6 +1,6 @@
 """How the package is built: its size, its imports, its names, and what a command executes.
 
-    python benchmarks/house.py [--json] [--stack] [--files] [ROOT...]
+    python scripts/house.py [--json] [--stack] [--files] [ROOT...]
 
 Each ROOT is a checkout of this repository and gets a column; without one, this checkout does.
 

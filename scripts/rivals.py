@@ -1,6 +1,6 @@
 """Tune the rivals of ``deltagclip try`` as it tunes whatever is tried, and store what was found.
 
-    python benchmarks/rivals.py [--rounds 30] [--runs FOLDER] [--output rivals.json]
+    python scripts/rivals.py [--rounds 30] [--runs FOLDER] [--output rivals.json]
 
 A quarter of an hour on two idle cores. The same machine and versions give the same draws, the same
 losses and so the same file, but for the date. Trials that are there already are not trained again.
@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-from machine import describe_machine
 from rich.console import Console
 
+from benchmarks.harness.machine import describe_machine
 from deltagclip_cli.core import write_text
 from deltagclip_cli.launch.launcher import SweepRequest
 from deltagclip_cli.launch.local import LocalLauncher
@@ -69,7 +69,7 @@ def main() -> None:
     launcher.launch(queue, study.needed(), Estimates())
     losses = {each.folder: study.loss(each, CHOSEN_BY) for each in still}
     content = {
-        "command": "python benchmarks/rivals.py",
+        "command": "python scripts/rivals.py",
         "date": datetime.now(UTC).date().isoformat(),
         "machine": describe_machine(),
         "torch": torch.__version__,

@@ -1,7 +1,7 @@
 """Draws the picture of the README from finished runs of the quickstart experiment.
 
 for o in delta-gclip gclip gradient-descent adam; do deltagclip train --optimizer $o; done
-python benchmarks/quickstart_picture.py runs .github/quickstart.svg
+python scripts/quickstart_picture.py runs .github/quickstart.svg
 """
 
 from __future__ import annotations
