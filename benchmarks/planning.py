@@ -16,7 +16,7 @@ from benchmarks.harness.commands import IMPORT_TORCH, command, deltagclip
 from deltagclip_cli.core import write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.trial import expand
+from deltagclip_cli.spec.trial import Trial, expand
 
 SPEC = """
 experiments:
@@ -31,12 +31,14 @@ experiments:
         lr: {{log_range: [1e-3, 1], count: {lrs}}}
         gamma: {{range: [1, 2], count: 20}}
 """
-RESULT = {
-    "status": "finished",
-    "epochs": 2,
-    "last": {"test/loss": 0.5, "test/accuracy": 0.5},
-    "seconds": {"epochs": 2.0, "last_start": 2.0},
-}
+
+
+def finished(trial: Trial) -> str:
+    """The ``result.json`` of a trial that has ended, of which nothing but that is read."""
+    seconds = {"epochs": 2.0, "last_start": 2.0}
+    rest = {"steps": 100 * trial.epochs, "last": {}, "best": {}, "regimes": None, "diverged": None}
+    head = {"status": "finished", "identity": trial.identity, "epochs": trial.epochs}
+    return json.dumps({**head, **rest, "seconds": seconds})
 
 
 def prepare(folder: Path, trials: int) -> None:
@@ -47,7 +49,7 @@ def prepare(folder: Path, trials: int) -> None:
         if number % 2:
             run = RunFolder.of(folder / "runs", trial)
             run.path.mkdir(parents=True)
-            run.result_file.write_text(json.dumps({**RESULT, "identity": trial.identity}))
+            run.result_file.write_text(finished(trial))
 
 
 def measure(session: Session) -> Iterator[Figure]:

@@ -18,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from benchmarks.harness import Figure, Session
 from benchmarks.harness.commands import command, deltagclip, seconds_and_megabytes
+from benchmarks.planning import finished
 from deltagclip_cli.core import write_text
 from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.environment import describe
@@ -47,7 +48,6 @@ METRICS = [
     *(f"perf/{name}" for name in ("samples_per_second", "epoch_seconds")),
 ]
 ENVIRONMENT = json.dumps([describe(torch.device("cpu"))], indent=1)
-RESULT = {"status": "finished", "last": {}, "seconds": {"epochs": 2.0, "last_start": 2.0}}
 
 
 def prepare(folder: Path, runs: int, epochs: int) -> None:
@@ -68,8 +68,7 @@ def write_run(folder: RunFolder, trial: Trial, values: np.ndarray) -> None:
         recording.epoch(epoch, 100 * epoch, dict(zip(METRICS, row, strict=True)))
     recording.end(None)
     folder.environment_file.write_text(ENVIRONMENT)
-    result = {**RESULT, "epochs": len(values), "identity": trial.identity}
-    folder.result_file.write_text(json.dumps(result))
+    folder.result_file.write_text(finished(trial))
 
 
 def run_folders(folder: Path) -> Iterator[Path]:

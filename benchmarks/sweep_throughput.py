@@ -65,8 +65,8 @@ class Clock:
         self.started_at: dict[Path, float] = {}
         self.to_first_step: list[float] = []
 
-    def started(self, planned: Planned, slot: Slot) -> None:
-        self.started_at[planned.folder.path] = time.time()
+    def started(self, unit: Sequence[Planned], slot: Slot) -> None:
+        self.started_at |= {planned.folder.path: time.time() for planned in unit}
 
     def ended(self, planned: Planned, end: End) -> None:
         assert end.state == "finished", end
@@ -75,7 +75,7 @@ class Clock:
         begun = first["time"] - first["perf/epoch_seconds"]
         self.to_first_step.append(begun - self.started_at[planned.folder.path])
 
-    def looked(self, running: Sequence[tuple[Planned, Slot]]) -> None:
+    def looked(self, running: Sequence[tuple[Sequence[Planned], Slot]]) -> None:
         pass
 
 
