@@ -18,7 +18,8 @@ import torch
 from benchmarks.harness import Figure, Session
 from benchmarks.harness.commands import IMPORT_TORCH, command
 from deltagclip_cli.launch.local import LocalRunner
-from deltagclip_cli.launch.supervisor import End, PlannedQueue, Slot
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, distinct_inputs, expand

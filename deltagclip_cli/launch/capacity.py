@@ -1,4 +1,4 @@
-"""How many trials one GPU has room for, by a short training of each kind of them."""
+"""The number of trials that a GPU has room for, by a short training of each kind of them."""
 
 from __future__ import annotations
 

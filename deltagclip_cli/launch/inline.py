@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
-from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import Queue, Supervisor
 from deltagclip_cli.spec.trial import distinct_inputs
 from deltagclip_cli.terminal.console import print_summary, shown_progress
 

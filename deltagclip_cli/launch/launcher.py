@@ -22,7 +22,7 @@ from rich.text import Text
 
 from deltagclip_cli.core import ExitCode, check_writable, duration, plural
 from deltagclip_cli.launch.rehearsal import Stage, check_parts
-from deltagclip_cli.launch.supervisor import PlannedQueue, Queue, Slot
+from deltagclip_cli.launch.supervisor import PlannedQueue, Queue
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
@@ -41,6 +41,7 @@ from deltagclip_cli.training.process import StopRequest
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.forkserver import Call
+    from deltagclip_cli.launch.slots import Slot
     from deltagclip_cli.spec.load import Spec
 
 

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import DeltaGClipError, DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, ForkServer
 from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.launch.supervisor import Queue, Slot, Supervisor
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import Queue, Supervisor
 from deltagclip_cli.runs.environment import THREADS
 from deltagclip_cli.spec.trial import distinct_inputs
 
@@ -71,6 +72,7 @@ class LocalRunner:
     local_data: Path | None = None  # a folder of this machine to copy data to, and to read there
     fail_fast: bool = False
     download: bool = True
+    _environment: Mapping[str, str] = field(default_factory=dict, init=False)  # for workers
 
     @cached_property
     def slots(self) -> Sequence[Slot]:

@@ -21,11 +21,13 @@ from deltagclip_cli.core import (
     UnwritableError,
     is_disk_full,
 )
+from deltagclip_cli.launch.slots import FreeSlots
 from deltagclip_cli.plan.units import Unit, take_unit
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State, is_worked_on, last_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 
 if TYPE_CHECKING:
+    from deltagclip_cli.launch.slots import Slot
     from deltagclip_cli.launch.sweep_view import QuietView
     from deltagclip_cli.plan.planned import Planned
 
@@ -157,14 +159,6 @@ class PlannedQueue:
         return planned.folder.ended_at != self._ended_before.get(planned.trial.folder)
 
 
-@dataclass(frozen=True)
-class Slot:
-    """A place for one worker at a time; ``device`` is its ``--device``."""
-
-    name: str
-    device: str
-
-
 class Worker(Protocol):
     """A process that runs one unit of trials."""
 
@@ -256,9 +250,7 @@ class Supervisor:
     ) -> None:
         self._queue, self._start, self._watcher = queue, start, watcher
         self._should_stop, self._fail_fast = should_stop, fail_fast
-        self._free = list(reversed(slots))
-        self._answers = answers
-        self._lost: set[str] = set()  # devices that no longer answer
+        self._free = FreeSlots(slots, answers)
         self._jobs: list[_Job] = []
         self._stopping = False
 
@@ -274,6 +266,9 @@ class Supervisor:
                 if not self._stopping:
                     self._fill_slots()
                 if not self._jobs and (self._stopping or self._queue.is_over()):
+                    break
+                if not self._jobs and not self._free:
+                    logger.warning("No GPU is left that answers: no more trials are started.")
                     break
                 self._show()
                 self._look()
@@ -309,7 +304,7 @@ class Supervisor:
                 self._watcher.ended(other, End(other.folder.state, other.folder.reason))
             if not unit:
                 return
-            self._begin(unit, self._free.pop())
+            self._begin(unit, self._free.take())
 
     def _begin(self, unit: Unit, slot: Slot) -> None:
         """Make the run folders of a unit, and start a worker for those that could be made."""
@@ -328,7 +323,7 @@ class Supervisor:
             for planned in started:
                 self._conclude(planned, _not_started(planned.folder, error))
         if worker is None:
-            self._give_back(slot)
+            self._free.give_back(slot)
             return
         for member in members:
             member.pid = worker.pid
@@ -351,7 +346,7 @@ class Supervisor:
                     self._ask_to_give_up(job)
                 ends = [self._end(job, member, exit_code) for member in job.members]
                 is_lost = any(_LOST in end.reason for end in ends)
-                self._give_back(job.slot, is_doubtful=is_lost and not self._stopping)
+                self._free.give_back(job.slot, is_doubtful=is_lost and not self._stopping)
                 for member, end in zip(job.members, ends, strict=True):
                     self._conclude(member.planned, end)
             else:
@@ -359,18 +354,6 @@ class Supervisor:
                 if self._ask_to_give_up(job) and not job.given_up:
                     job.given_up = True
                     job.worker.stop()
-
-    def _give_back(self, slot: Slot, *, is_doubtful: bool = False) -> None:
-        """Let a slot be used again, unless its device is lost, which a doubtful one is asked."""
-        if is_doubtful and slot.device not in self._lost and not self._answers(slot):
-            self._lost.add(slot.device)
-            self._free = [each for each in self._free if each.device != slot.device]
-            logger.warning("%s does not answer: no more trials are started there.", slot.device)
-        if slot.device not in self._lost:
-            self._free.append(slot)
-        elif not self._free and not self._jobs:
-            logger.warning("No GPU is left that answers: no more trials are started.")
-            self._stop()
 
     def _conclude_early(self, job: _Job) -> None:
         """Tell of those that have ended while their worker runs."""

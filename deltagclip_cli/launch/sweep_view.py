@@ -16,7 +16,8 @@ from deltagclip_cli.runs.folder import State, read_heartbeat
 from deltagclip_cli.terminal.console import STYLES, running_table
 
 if TYPE_CHECKING:
-    from deltagclip_cli.launch.supervisor import End, Slot
+    from deltagclip_cli.launch.slots import Slot
+    from deltagclip_cli.launch.supervisor import End
     from deltagclip_cli.plan.estimates import Outlook
     from deltagclip_cli.plan.planned import Planned
 

@@ -17,7 +17,7 @@ from tiny_spec import trials_of
 from deltagclip_cli.commands.data import prepare_data
 from deltagclip_cli.launch import local
 from deltagclip_cli.launch.local import LocalRunner
-from deltagclip_cli.launch.supervisor import Slot
+from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
@@ -251,13 +251,15 @@ def test_a_local_launcher_passes_it_on(
     monkeypatch.setattr(
         local.ForkServer, "call", lambda self, *call, should_stop: calls.append(call)
     )
-    monkeypatch.setattr(local.ForkServer, "start", lambda self, words, log: commands.append(words))
+    monkeypatch.setattr(
+        local.ForkServer, "start", lambda self, words, *others: commands.append(words)
+    )
     (trial, *_) = trials_of(Path())
     launcher = LocalRunner(Path("data"), lambda: False, jobs=1, download=download)
     inputs = distinct_inputs([trial])
     launcher.prepare(inputs)
     (planned,) = look_up([trial], Path("runs"))
-    launcher._start(planned, Slot("cpu", "cpu"))
+    launcher._start((planned,), Slot("cpu", "cpu"))
     assert calls == [(local._load, *inputs, Path("data"), download)]
     assert ("--no-download" in commands[0]) is not download
 

@@ -21,7 +21,8 @@ from deltagclip_cli.launch.capacity import Memory, kinds, measure, train_a_littl
 from deltagclip_cli.launch.forkserver import ForkServer
 from deltagclip_cli.launch.inline import Done
 from deltagclip_cli.launch.local import LocalRunner
-from deltagclip_cli.launch.supervisor import PlannedQueue, Slot, Supervisor
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import PlannedQueue, Supervisor
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import hold

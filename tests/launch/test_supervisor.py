@@ -17,7 +17,8 @@ from tiny_spec import trials_of
 
 from deltagclip_cli.core import ClaimedError
 from deltagclip_cli.launch import supervisor
-from deltagclip_cli.launch.supervisor import End, PlannedQueue, Slot, Supervisor
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import End, PlannedQueue, Supervisor
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.plan.units import Unit
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State

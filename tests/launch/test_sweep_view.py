@@ -14,7 +14,8 @@ from rich.console import Console
 from run_cases import beating, result_text
 from tiny_spec import trials_of
 
-from deltagclip_cli.launch.supervisor import End, Slot
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import End
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook
 from deltagclip_cli.plan.planned import Planned, look_up
