@@ -67,17 +67,24 @@ def inexact_operation(error: BaseException) -> str | None:
     return None if found is None else next(name.strip() for name in found.groups() if name)
 
 
-@contextmanager
-def allowed(device: torch.device, known: Iterable[str] = ()) -> Iterator[set[str]]:
-    """Allow what has no deterministic kernel, from now on; gather its names within the context.
+def allow(device: torch.device) -> None:
+    """Allow what has no deterministic kernel, beside exact attention.
 
-    Flash and memory-efficient attention would then take other gradients, which are not
-    deterministic: attention takes its plain kernel. Of what was found, and of what is ``known``,
-    torch does not warn again.
+    Flash and memory-efficient attention would now take other gradients, which are not
+    deterministic: attention takes its plain kernel.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     if device.type == "cuda":
         _use_fused_attention(False)
+
+
+@contextmanager
+def allowed(device: torch.device, known: Iterable[str] = ()) -> Iterator[set[str]]:
+    """:func:`allow`, from now on, and gather the names of what it is for within the context.
+
+    Of what was found, and of what is ``known``, torch does not warn again.
+    """
+    allow(device)
     found = set(known)
     with _every_warning(), warnings.catch_warnings():
         warnings.filterwarnings("always", message=_WARNED.pattern)
