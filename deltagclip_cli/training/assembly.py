@@ -304,11 +304,17 @@ def try_out(task: Task, model: nn.Module, inputs: Tree, targets: Tree) -> None:
         ) from None
 
 
-def first_samples(batches: AnyBatches, count: int) -> tuple[Tree, Tree]:
-    """Return inputs and targets of so many samples, or of as many as one batch has."""
+def first_samples(
+    batches: AnyBatches, count: int, generator: torch.Generator | None = None
+) -> tuple[Tree, Tree]:
+    """Return inputs and targets of so many samples, or of as many as one batch has.
+
+    Args:
+        generator: on the device, to augment them by.
+    """
     if isinstance(batches, FetchedBatches):
         return batches.first(count)
-    inputs, targets = next(batches.iterate(None, None))
+    inputs, targets = next(batches.iterate(None, generator))
     few: tuple[Tree, Tree] = map_tree(lambda leaf: leaf[:count], (inputs, targets))
     return few
 

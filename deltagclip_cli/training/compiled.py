@@ -80,8 +80,9 @@ class Compiled(Eager):
 
     def _compile(self) -> None:
         """Compile the passes, whole if that can be, and keep them if they settle."""
-        train = self.parts.train
-        batch = first_samples(train, train.sizes[0])
+        train, generator = self.parts.train, torch.Generator(self.parts.device)
+        generator.manual_seed(0)
+        batch = first_samples(train, train.sizes[0], generator)
         self._compiled_kind = self._kind(*batch)
         logger.info("Compiles the step; trials like this one then find it compiled.")
         with _alone(), _quiet():

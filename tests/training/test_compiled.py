@@ -84,7 +84,7 @@ def test_compiled_steps_agree_with_plain_ones(
 @pytest.mark.usefixtures("compiles")
 def test_nothing_is_compiled_after_the_first_step(tmp_path: Path) -> None:
     """Not for a smaller last batch, an evaluation, a schedule, or in the middle of an epoch."""
-    trial = trial_of(MOMENTUM, compile="on", **SCHEDULED)
+    trial = trial_of(MOMENTUM, compile="on", data={"augment": ["flip"]}, **SCHEDULED)
     whole = run(trial, tmp_path / "whole")
     settled = graphs()
     counters.clear()
