@@ -202,13 +202,14 @@ class Place:
         return [pid for pid in _all_processes() if _working_folder(pid) == str(self.path)]
 
     def workers(self) -> dict[str, list[int]]:
-        """The processes of the workers, by ``experiment/label/seed``."""
+        """The processes of the workers, by ``experiment/label/seed``; one may have several."""
         found: dict[str, list[int]] = {}
         for pid in self.processes():
-            match = _WORKER.search(_command(pid))
+            command = _command(pid)
             # What a worker starts, such as git, has the worker's command for a moment.
-            if match and _leads_a_session(pid):
-                found.setdefault("/".join(match.groups()), []).append(pid)
+            if " worker " in command and _leads_a_session(pid):
+                for match in _TRIAL.finditer(command):
+                    found.setdefault("/".join(match.groups()), []).append(pid)
         return found
 
     def fork_servers(self) -> list[int]:
@@ -286,7 +287,7 @@ class Place:
             sweep.process.wait()
 
 
-_WORKER = re.compile(r"worker \S*?([^/\s]+)/([^/\s]+)/seed-(\d+)-[0-9a-f]+ ")
+_TRIAL = re.compile(r"([^/\s]+)/([^/\s]+)/seed-(\d+)-[0-9a-f]+ ")
 
 
 def draw_pictures(data: Path) -> None:

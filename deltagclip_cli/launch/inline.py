@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
@@ -17,6 +17,7 @@ from deltagclip_cli.terminal.console import print_summary, shown_progress
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.sweep_view import QuietView
+    from deltagclip_cli.plan.planned import Planned
     from deltagclip_cli.plan.units import Unit
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.process import StopRequest
@@ -71,7 +72,7 @@ class InlineRunner:
 
         def start(unit: Unit, slot: Slot) -> Done:
             try:
-                return Done(self._work(unit, lambda: all(map(queue.give_up, unit))))
+                return Done(self._work(unit, queue.give_up))
             except DeltaGClipError as error:
                 return Done(error.exit_code, str(error))
             except Exception as error:
@@ -80,24 +81,37 @@ class InlineRunner:
         fail_fast = self.request.fail_fast
         Supervisor(queue, self.slots, start, watcher, self.stop, fail_fast=fail_fast).run()
 
-    def _work(self, unit: Unit, give_up: Callable[[], bool]) -> int:
-        asked, codes = self.request, []
-        for planned in unit:
-            with shown_progress(asked.console, quiet=asked.quiet) as sinks:
-                from deltagclip_cli.training.worker import work  # which loads torch
+    def _work(self, unit: Unit, give_up: Callable[[Planned], str]) -> int:
+        asked, by_folder = self.request, {each.folder: each for each in unit}
+        first, *others = by_folder
+        with shown_progress(asked.console, quiet=asked.quiet) as sinks:
+            from deltagclip_cli.training.worker import work  # which loads torch
 
+            options: dict[str, Any] = {"data_dir": asked.data, "device": "auto"}
+            options |= {"threads": asked.threads, "stop": self.stop}
+            if not others:
                 code = work(
-                    planned.folder,
-                    data_dir=asked.data,
-                    device="auto",
-                    threads=asked.threads,
-                    force=planned.afresh,
-                    stop=self.stop,
-                    give_up=give_up,
+                    first,
+                    **options,
+                    force=unit[0].afresh,
+                    give_up=lambda: bool(give_up(unit[0])),
                     sinks=sinks,
                 )
-            codes.append(code)
-            result = planned.folder.result()
-            if result is not None and code in (ExitCode.OK, ExitCode.FAILED) and not asked.quiet:
-                print_summary(asked.console, planned.trial, planned.folder, result, asked.runs)
-        return max(codes)
+                codes = {first: code}
+            else:
+                from deltagclip_cli.training.stack import run_stack
+
+                codes = run_stack(
+                    list(by_folder),
+                    **options,
+                    force=[each.folder for each in unit if each.afresh],
+                    give_up=lambda folder: bool(give_up(by_folder[folder])),
+                    # One bar is enough: they are about equally far.
+                    sinks=lambda folder: sinks if folder == first else (),
+                )
+        for folder, planned in by_folder.items():
+            result = folder.result()
+            has_ended = codes.get(folder) in (ExitCode.OK, ExitCode.FAILED)
+            if result is not None and has_ended and not asked.quiet:
+                print_summary(asked.console, planned.trial, folder, result, asked.runs)
+        return self.stop.exit_code if self.stop() else max(codes.values())

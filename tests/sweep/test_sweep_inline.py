@@ -42,8 +42,9 @@ def test_trials_in_one_process_have_the_numbers_of_those_in_workers(
     assert "started" not in inline("short").output
 
 
+@pytest.mark.parametrize("words", [(), ("--set", "stack=3")], ids=["alone", "stacked"])
 def test_a_trial_that_fails_is_recorded_and_the_others_go_on(
-    inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch
+    inline: Sweep, place: Place, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
 ) -> None:
     from deltagclip_cli.training.program import Eager
 
@@ -56,7 +57,7 @@ def test_a_trial_that_fails_is_recorded_and_the_others_go_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(Eager, "step", failing)
-        done = inline("short")
+        done = inline("short", *words)
     assert done.exit_code == 1
     assert "this step fails" in place.folder("short/sgd").reason
     assert place.states(*SHORT) == ["failed", "finished"]

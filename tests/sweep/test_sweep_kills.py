@@ -25,7 +25,7 @@ from sweep_cases import Done, Place, Sweep, assert_same_numbers, assert_tells_pe
 KILLS = int(os.environ.get("DELTAGCLIP_KILLS", "12"))
 SEED = int(os.environ.get("DELTAGCLIP_KILLS_SEED", "0"))
 SECONDS_TO_LIVE = 120.0  # for what a killed sweep leaves, which may have to load torch first
-TRIALS = 20
+TRIALS = 22
 
 # Most are over at once, so that kills meet beginnings and ends; some go on for a while.
 SPEC = """\
@@ -45,8 +45,13 @@ experiments:
     checkpoint: {epochs: 3}
     optimizers:
       sgd: {name: sgd, lr: 0.1, weight_decay: 0, momentum: 0.9}
-      adam: {name: adam, lr: 1e-3}
       delta-gclip: {name: delta_gclip, lr: 0.1, gamma: 1, delta: 1e-3}
+  stacked:
+    <<: *short
+    epochs: 100
+    checkpoint: {epochs: 3}
+    stack: 4
+    seeds: [0, 1, 2]
 """
 
 READERS = [
