@@ -10,8 +10,9 @@ import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -20,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core import ExitCode, check_writable, duration, plural
+from deltagclip_cli.core import DeltaGClipError, ExitCode, check_writable, duration, plural
 from deltagclip_cli.launch.rehearsal import Stage, check_parts
 from deltagclip_cli.launch.supervisor import PlannedQueue, Queue
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
@@ -184,7 +185,7 @@ class StayingLauncher(Launcher):
             units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
             self.say(self._outline(planned, units))
             self.check_force(todo)
-            self.launch(queue, [each.trial for each in todo], estimates)
+            self.launch(queue, [each.trial for each in todo], estimates, may_stack=planned)
         planned = look_up(trials, self.request.runs, self._elsewhere)
         self._conclude(planned)
         return self._exit_code({each.state for each in planned}, queue.any_failed)
@@ -204,12 +205,14 @@ class StayingLauncher(Launcher):
         trials: Sequence[Trial],
         estimates: Estimates,
         tried: Iterable[Trial] = (),
+        may_stack: Sequence[Planned] = (),
     ) -> None:
         """Run a queue, and show how it goes on.
 
         Args:
             trials: that it will hand out at most; where they are drawn later, others like them.
             tried: others whose parts are built before.
+            may_stack: what is advised to be stacked if that is measured to be faster.
         """
         asked, runner = self.request, self.runner
         stage = Stage(runner.slots[-1].device)  # which torch lacks if it sees too few GPUs
@@ -222,12 +225,31 @@ class StayingLauncher(Launcher):
                     ):
                         self.say(remark)
                     runner.prepare(trials)
+                    for sentence in self._advice(may_stack):
+                        self.say(sentence)
                 if not self.stop():
                     check_writable(asked.runs)
                     with self._view(trials, estimates) as view:
                         runner.run(queue, view)
             except KeyboardInterrupt:
                 self.say("The workers were killed.")
+
+    def _advice(self, planned: Sequence[Planned]) -> list[str]:
+        """Measure on a GPU which experiments would be faster in stacks."""
+        device, call = self.runner.slots[0].device, self.runner.call
+        if call is None or not device.startswith("cuda"):
+            return []
+        from deltagclip_cli.launch.rehearsal.stacking import advice, seconds_of
+
+        ask = partial(call, seconds_of, should_stop=self.stop)
+
+        def measure(trials: list[Trial]) -> float | None:
+            with suppress(DeltaGClipError):  # it is only advice
+                seconds: float | None = ask(trials, self.request.data, device)
+                return seconds
+            return None
+
+        return list(advice(planned, len(self.runner.slots), measure))
 
     def _view(self, trials: Sequence[Trial], estimates: Estimates) -> QuietView:
         console = self.request.console
