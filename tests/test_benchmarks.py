@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as program
 from benchmarks import docs
 from benchmarks.harness import results
 from benchmarks.harness.runs import Benchmark, find_benchmarks, run
@@ -45,32 +45,15 @@ def test_a_benchmark_yields_figures_in_a_process_of_its_own(fakes: dict[str, Ben
     assert [str(each) for each in end.figures] == ["2.00 (1.750 to 2.25) × as long"]
 
 
-def test_one_that_breaks_says_why_and_keeps_what_it_had_measured(
-    fakes: dict[str, Benchmark],
-) -> None:
-    end = run(fakes["broken"], "cpu", quick=True, limit=60)
-    assert end.state == "failed"
-    assert end.reason.endswith("RuntimeError: it broke")
-    assert [each.name for each in end.figures] == ["seen before"]
-
-
 def test_one_that_takes_too_long_is_ended(fakes: dict[str, Benchmark]) -> None:
     end = run(fakes["slow"], "cpu", quick=True, limit=0.2)
     assert (end.state, end.reason) == ("failed", "took more than 0.2 s")
     assert end.seconds < 30
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("rivalless", "needs the package a_rival_that_is_not_there, which is not installed"),
-        ("lacking", "needs a Slurm that answers"),
-    ],
-)
-def test_what_lacks_something_is_skipped_and_says_what(
-    fakes: dict[str, Benchmark], name: str, reason: str
-) -> None:
-    end = run(fakes[name], "cpu", quick=True, limit=60)
+def test_where_a_rival_is_missing_it_is_named(fakes: dict[str, Benchmark]) -> None:
+    end = run(fakes["rivalless"], "cpu", quick=True, limit=60)
+    reason = "needs the package a_rival_that_is_not_there, which is not installed"
     assert (end.state, end.reason) == ("skipped", reason)
 
 
@@ -79,12 +62,38 @@ def test_one_for_a_processor_is_skipped_on_a_gpu(fakes: dict[str, Benchmark]) ->
     assert (end.state, end.reason) == ("skipped", "is for --device cpu")
 
 
-def test_a_name_that_is_none_is_refused_with_the_nearest() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "vae_epochs"], cwd=ROOT, capture_output=True, text=True
+def test_one_that_fails_does_not_stop_the_others_and_the_exit_code_tells(
+    fakes: dict[str, Benchmark],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(program, "find_benchmarks", lambda: fakes)
+    output = str(tmp_path / "output")
+    names = ["broken", "good", "lacking"]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *names, "--quick", "--output", output])
+    with pytest.raises(SystemExit, match="1"):
+        program.main()
+    said = capsys.readouterr().out
+    assert "seen before" in said and "RuntimeError: it broke" in said
+    assert "skipped: needs a Slurm that answers" in said
+    assert "1 measured: good\n1 skipped: lacking\n1 failed: broken" in said
+    assert max(map(len, said.splitlines()[:-1])) <= 80  # the last has a path
+    assert [each.name for each in (tmp_path / "output").iterdir()] == ["good.json"]
+    content = json.loads((tmp_path / "output" / "good.json").read_text())
+    assert content["command"] == "python -m benchmarks good --quick"
+    assert content["figures"][0]["value"] == 2.0
+
+
+def test_a_name_that_is_none_is_refused_with_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "vae_epochs"])
+    with pytest.raises(SystemExit, match="2"):
+        program.main()
+    assert (
+        "no benchmark is called 'vae_epochs'; did you mean 'vae_epoch'?" in capsys.readouterr().err
     )
-    assert done.returncode == 2
-    assert "no benchmark is called 'vae_epochs'; did you mean 'vae_epoch'?" in done.stderr
 
 
 def test_all_benchmarks_have_one_shape() -> None:
