@@ -118,6 +118,11 @@ def norms_over_shards(norms: list[Tensor], layouts: list[Layout | None]) -> list
     return whole
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Return whether a tensor lies in the host's memory, where nobody waits for its value."""
+    return tensor.device.type == "cpu"
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """Float64 for float64, float32 for everything narrower."""
     return torch.promote_types(dtype, torch.float32)
@@ -225,7 +230,7 @@ def _fastest(
     if torch.compiler.is_compiling():
         return [(_foreach, params, grads)]
     is_exact = params[0].dtype == accumulation_dtype(params[0].dtype)
-    if params[0].device.type == "cpu" and is_exact and not weight_decay:
+    if on_host(params[0]) and is_exact and not weight_decay:
         return [(_sum, params, grads)]
     on_accelerator = params[0].device.type in _get_foreach_kernels_supported_devices()
     otherwise = _foreach if on_accelerator else _loop
@@ -256,7 +261,6 @@ def _loop(
 def _sum(
     params: list[Tensor], grads: list[Tensor], h: Tensor, weight_decay: float, maximize: bool
 ) -> None:
-    # The kernel wants a number, for which nobody waits: it lies in the host's memory.
     step = cast(float, h.tolist()) * (1 if maximize else -1)
     for param, grad in zip(params, grads, strict=True):
         param.add_(grad, alpha=step)

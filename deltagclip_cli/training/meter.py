@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +13,23 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from deltagclip_cli.core import REGIMES, UsageError, stopped
 from deltagclip_cli.optim.delta_gclip import DeltaGClip
-from deltagclip_cli.optim.update import gather_norms, tensor_norms
+from deltagclip_cli.optim.update import gather_norms, on_host, tensor_norms
 
 # A norm is one more pass over all gradients. For optimizers that do not make it themselves, every
 # tenth step tells the same story at a tenth of the price.
 NORM_EVERY = 10
 
 State = dict[str, dict[str, Any]]
+
+
+class _Number(NamedTuple):
+    """The value of a 0-dim tensor."""
+
+    value: Any
+    dtype: torch.dtype
+
+
+_Kept: TypeAlias = Tensor | _Number
 
 
 class Observer:
@@ -65,13 +75,17 @@ class PlainObserver(Observer):
         super().__init__(optimizer)
         self._optimizer = optimizer  # whose groups are others after a restart
         self._steps = 0
+        self._told: tuple[float, Tensor] | None = None
 
     def after(self) -> dict[str, Tensor]:
         self._steps += 1
         rate = self._optimizer.param_groups[0]["lr"]
-        # In a new tensor each time, for a schedule changes a rate that is a tensor in place.
-        exact = isinstance(rate, Tensor)
-        return {"step_size": rate.clone() if exact else torch.tensor(rate, dtype=torch.float64)}
+        if isinstance(rate, Tensor):
+            # In a new tensor each time, for a schedule changes it in place.
+            return {"step_size": rate.clone()}
+        if self._told is None or self._told[0] != rate:
+            self._told = rate, torch.tensor(rate, dtype=torch.float64)
+        return {"step_size": self._told[1]}
 
     def repeated(self) -> None:
         self._steps += 1
@@ -134,16 +148,16 @@ class Meter:
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self._sizes = sizes
-        self._sums: dict[str, list[Tensor]] = {}
-        self._observed: dict[str, dict[int, Tensor]] = {}  # by the number of the step
+        self._sums: dict[str, list[_Kept]] = {}
+        self._observed: dict[str, dict[int, _Kept]] = {}  # by the number of the step
 
     def add(self, sums: Mapping[str, Tensor], observed: Mapping[str, Tensor]) -> None:
         """Take the next step's sums over its samples, and what its optimizer tells; all 0-dim."""
         step = len(self._sums.get("loss", ()))
         for name, value in sums.items():
-            self._sums.setdefault(name, []).append(value)
+            self._sums.setdefault(name, []).append(_kept(value))
         for name, value in observed.items():
-            self._observed.setdefault(name, {})[step] = value
+            self._observed.setdefault(name, {})[step] = _kept(value)
 
     def first_not_finite(self) -> int | None:
         """Return the number of the first step, from 0, whose loss is not finite."""
@@ -183,9 +197,14 @@ class Meter:
         return {"sums": sums, "observed": observed}
 
     def load_state_dict(self, state: State) -> None:
-        self._sums = {name: list(column.unbind()) for name, column in state["sums"].items()}
+        self._sums = {
+            name: [_kept(value) for value in column.unbind()]
+            for name, column in state["sums"].items()
+        }
         self._observed = {
-            name: dict(zip(column["steps"].tolist(), column["values"].unbind(), strict=True))
+            name: dict(
+                zip(column["steps"].tolist(), map(_kept, column["values"].unbind()), strict=True)
+            )
             for name, column in state["observed"].items()
         }
 
@@ -195,8 +214,8 @@ class Means:
 
     def __init__(
         self,
-        sums: Mapping[str, Sequence[Tensor]],
-        told: Mapping[str, Sequence[Tensor]],
+        sums: Mapping[str, Sequence[_Kept]],
+        told: Mapping[str, Sequence[_Kept]],
         samples: int,
         last: Mapping[str, float | Tensor],
     ) -> None:
@@ -257,10 +276,22 @@ def _total(column: Tensor) -> float:
     return float(column.double().sum())
 
 
-def _stacked(column: Sequence[Tensor]) -> Tensor:
-    if len({value.device for value in column}) > 1:  # some were measured before a restart
-        column = [value.cpu() for value in column]
-    return torch.stack([*column])
+def _kept(value: Tensor) -> _Kept:
+    # A tensor that stays on the host lies where those of the next step would have lain. These find
+    # other memory then, which no cache has: a tenth of an epoch of a small network.
+    return _number(value) if on_host(value) else value
+
+
+def _number(value: Tensor) -> _Number:
+    return _Number(value.tolist(), value.dtype)
+
+
+def _stacked(column: Sequence[_Kept]) -> Tensor:
+    if not any(isinstance(each, _Number) for each in column):
+        return torch.stack([*cast("Sequence[Tensor]", column)])
+    # Some were measured on another device, before a restart.
+    numbers = [_number(each.cpu()) if isinstance(each, Tensor) else each for each in column]
+    return torch.tensor([each.value for each in numbers], dtype=numbers[0].dtype)
 
 
 class RegimeCounter:

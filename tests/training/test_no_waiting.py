@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from no_waiting import BetweenSteps, NoWaiting, PythonCalls, mark, tensors
+from no_waiting import BetweenSteps, NoWaiting, PythonCalls, is_marked, mark, tensors
 from torch import Tensor
 from training_cases import ADAM, DELTA_GCLIP, MOMENTUM, SGD, VAE, train, trial_of
 
 from deltagclip_cli.core import TrialError
+from deltagclip_cli.optim import update
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import make_trial
@@ -87,6 +88,8 @@ def watched(
         return parts
 
     monkeypatch.setattr(worker, "assemble", on_device)
+    for module in (update, meter):  # which read at once what nobody waits for
+        monkeypatch.setattr(module, "on_host", lambda tensor: not is_marked(tensor))
 
     class LateCopies(HostCopies):
         """Those of a device that is behind the host in every step."""
