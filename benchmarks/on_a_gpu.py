@@ -58,6 +58,7 @@ PARTS = (
     Part("waits", 40),
     Part("same_bits", 45),
     Part("paper_epochs", 110),
+    Part("stacked", 55),
     Part("shared_gpu", 75),
     Part("paper_time", 10),
 )

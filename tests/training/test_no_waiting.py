@@ -122,6 +122,11 @@ def test_no_setting_waits(
     assert watched(trial_of(**settings, epochs=2), runs, monkeypatch)
 
 
+def test_no_stack_waits(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = trial_of(ADAM, stack=3, accumulate=2, data={"batch_size": 10}, epochs=2)
+    assert watched(trial, runs, monkeypatch)
+
+
 KINDS = {
     "language": {
         "model": {"name": "gpt", "layers": 1, "heads": 2, "width": 8, "dropout": 0.1},

@@ -76,6 +76,7 @@ def together(
     *,
     sinks: Callable[[RunFolder], Sequence[Sink]] = lambda folder: (),
     data_dir: Path = Path("nowhere"),
+    device: str = "cpu",
 ) -> dict[RunFolder, ExitCode]:
     """Run trials as members of one stack, in folders that are made for them."""
     folders = [RunFolder.of(runs, trial) for trial in trials]
@@ -88,7 +89,7 @@ def together(
     return run_stack(
         folders,
         data_dir=data_dir,
-        device="cpu",
+        device=device,
         stop=StopRequest(),
         give_up=give_up,
         sinks=sinks,
@@ -157,14 +158,15 @@ BATTERY: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-def compare_with_pieces(case: str, folder: Path) -> None:
+def compare_with_pieces(case: str, folder: Path, device: str = "cpu") -> None:
     """Compare members of a stack with themselves, alone there and stopped every other step."""
     optimizers, settings = BATTERY[case]
     (folder / "sums.txt").write_text("".join(f"{n} and 1 make {n + 1}\n" for n in range(60)))
     trials = stack_of(4, *optimizers, **settings)
-    assert set(together(trials, folder / "whole", data_dir=folder).values()) == {ExitCode.OK}
+    codes = together(trials, folder / "whole", data_dir=folder, device=device)
+    assert set(codes.values()) == {ExitCode.OK}
     for trial in trials:
-        assert train_in_pieces(trial, folder / "pieces", 2, data_dir=folder) > 1
+        assert train_in_pieces(trial, folder / "pieces", 2, folder, device) > 1
         here, whole = (RunFolder.of(folder / each, trial) for each in ("pieces", "whole"))
         assert_same_numbers(here, whole)
 
@@ -331,6 +333,13 @@ def test_members_wait_for_those_behind_them(tmp_path: Path) -> None:
     together_from = next(n for n, steps in enumerate(passes) if len(steps) == 3)
     alone = sum(len(steps) < 3 for steps in passes[together_from:])
     assert alone <= len(passes) // 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", BATTERY)
+def test_members_on_a_gpu_have_the_same_bits_alone_and_in_pieces(tmp_path: Path, case: str) -> None:
+    compare_with_pieces(case, tmp_path, "cuda")
 
 
 @pytest.mark.slow

@@ -88,13 +88,14 @@ def train(
     data_dir: Path = Path("nowhere"),
     force: bool = False,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Ending:
     """Run a trial in this process."""
     return run_trial(
         RunFolder.of(runs, trial),
         trial,
         data_dir=data_dir,
-        device="cpu",
+        device=device,
         threads=threads,
         force=force,
         sinks=sinks,
@@ -103,12 +104,17 @@ def train(
 
 
 def train_in_pieces(
-    trial: Trial, runs: Path, steps: int = 1, data_dir: Path = Path("nowhere")
+    trial: Trial,
+    runs: Path,
+    steps: int = 1,
+    data_dir: Path = Path("nowhere"),
+    device: str = "cpu",
 ) -> int:
     """Stop a trial after so many steps, again and again, until it ends; the number of starts."""
     for starts in range(1, 1000):
         torch.manual_seed(starts)  # nothing may hang on what this process drew before
-        if train(trial, runs, stop=StopAt(steps), data_dir=data_dir) is not Ending.STOPPED:
+        ending = train(trial, runs, stop=StopAt(steps), data_dir=data_dir, device=device)
+        if ending is not Ending.STOPPED:
             return starts
     raise AssertionError("the trial never ended")
 
