@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 from made_runs import answered, last_values
+from tiny_spec import trial_of
 
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.results.compare.comparison import camps
@@ -72,6 +74,27 @@ def test_what_is_not_known_is_no_difference_by_itself() -> None:
     assert note([*runs_of("adam", "1"), *runs_of("sgd", "")]) == ""
     said = note([*runs_of("adam", "1"), *runs_of("sgd", "", n=3), *runs_of("gclip", "2", n=2)])
     assert "sgd with threads unknown and gclip with threads 2; all else with threads 1" in said
+
+
+def test_of_operations_that_are_not_exact_most_runs_have_none() -> None:
+    put = {"threads": "1", "torch": "2.15.0", "inexact operations": "put_"}
+    own = [replace(run, circumstances=put) for run in runs_of("own", "1")]
+    assert note([*runs_of("adam", "1"), *runs_of("sgd", "1"), *own]) == (
+        "Trained in unlike circumstances, which change the bits: own with inexact operations put_;"
+        " all else with inexact operations none."
+    )
+    assert note(own) == ""
+
+
+def test_of_fast_trials_a_table_says_so(tmp_path: Path) -> None:
+    said = "Trained with determinism: fast, so that a trial may have other numbers the next time."
+    exact = [replace(run, trial=trial_of(tmp_path)) for run in runs_of("sgd", "1")]
+    fast = [replace(run, trial=trial_of(tmp_path, "determinism=fast")) for run in exact]
+    for runs, is_said in ((exact, False), (fast, True)):
+        found = answered(runs)
+        (table, *_) = found.tables()
+        assert (said in table.notes) is is_said
+        assert (said in sentences(found.comparisons[0])) is is_said
 
 
 def test_only_runs_that_count_are_spoken_of() -> None:

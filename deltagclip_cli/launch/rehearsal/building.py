@@ -181,7 +181,7 @@ class Rehearsal:
     ) -> Any:
         """Return what an attempt gives, made once for all that is used; None if it is refused."""
         name = getattr(attempt, "func", attempt).__name__
-        key = json.dumps([name, *used], default=_plain)
+        key = json.dumps([name, trial.determinism, *used], default=_plain)
         if key not in self._known:
             is_used = trial.code is not None and (self._here or not self._on_gpu)
             with kernels_of(trial, self._device, is_used=is_used) as operations:
