@@ -57,9 +57,10 @@ PARTS = (
     Part("optimizer_step", 60),
     Part("waits", 40),
     Part("same_bits", 45),
-    Part("paper_epochs", 110),
+    Part("paper_epochs", 95),
+    Part("exact_against_fast", 40),
     Part("stacked", 55),
-    Part("shared_gpu", 75),
+    Part("shared_gpu", 60),
     Part("paper_time", 10),
 )
 SCRIPTS = {  # what is no benchmark: what is called, to which --records FILE is added
