@@ -110,7 +110,7 @@ def test_a_state_keeps_its_kinds_and_what_it_shares(stream: SlowStream) -> None:
     assert made["last"].is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("optimizer", [DELTA_GCLIP, ADAM])
+@pytest.mark.parametrize("optimizer", [pytest.param(DELTA_GCLIP, marks=pytest.mark.slow), ADAM])
 def test_a_trial_ends_with_the_bits_of_one_that_waits_for_its_checkpoints(
     optimizer: dict[str, Any], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -30,9 +30,19 @@ ADAMW = {"name": "adamw", "lr": 1e-2}
 CLIPPED = {**MOMENTUM, "clip_grad_norm": 0.5}
 GROUPS = {**ADAM, "groups": {"first": {"match": ["*.bias"], "lr": 1e-3}}}
 
-OPTIMIZERS = [
-    pytest.param(each, id=name)
-    for name, each in {
+QUICK = {"delta-gclip", "muon", "clipped", "ema", "accumulated", "augmented", "logged", "saved"}
+
+
+def params(cases: dict[str, Any]) -> list[Any]:
+    """Cases by name, of which some are enough for every day."""
+    return [
+        pytest.param(each, id=name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name, each in cases.items()
+    ]
+
+
+OPTIMIZERS = params(
+    {
         "delta-gclip": DELTA_GCLIP,
         "gclip": GCLIP,
         "muon": MUON,
@@ -42,12 +52,10 @@ OPTIMIZERS = [
         "adamw": ADAMW,
         "clipped": CLIPPED,
         "groups": GROUPS,
-    }.items()
-]
-SETTINGS = [
-    pytest.param(each, id=name)
-    for name, each in {
-        "plain": {},
+    }
+)
+SETTINGS = params(
+    {
         "ema": {"ema": 0.9},
         "accumulated": {"accumulate": 2, "data": {"batch_size": 10}},
         "augmented": {"data": {"augment": ["random_crop", "flip"]}},
@@ -66,11 +74,11 @@ SETTINGS = [
         "bf16": {"precision": "bf16"},
         "logged": {"log_every": 1},
         "saved": {"checkpoint": {"minutes": 1e-9}},
+        "kan": {"model": {"name": "kan", "hidden": [4]}},
         "convolutions": {"model": {"name": "resnet18"}},
         "attention": {"model": {"name": "vit_tiny"}, "data": {"image_size": 16, "batch_size": 50}},
-        "kan": {"model": {"name": "kan", "hidden": [4]}},
-    }.items()
-]
+    }
+)
 
 
 def watched(
@@ -142,7 +150,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["language", "points", pytest.param("table", marks=pytest.mark.slow)]
+)
 def test_no_kind_of_data_waits(
     kind: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +177,9 @@ class Reads(Sink):
             self.read(self.losses[-1])
 
 
-READING = [float, bool, Tensor.item, Tensor.cpu, Tensor.numpy, Tensor.tolist, Tensor.nonzero]
+SLOW = (bool, Tensor.item, Tensor.numpy, Tensor.tolist)
+READING: list[Any] = [float, Tensor.cpu, Tensor.nonzero]
+READING += [pytest.param(each, marks=pytest.mark.slow) for each in SLOW]
 
 
 @pytest.mark.parametrize("read", READING)
