@@ -53,16 +53,22 @@ class Part:
 
 PARTS = (
     Part("machine", 30),  # the first to load torch, perhaps from a cold disk
-    Part("tests", 95),
-    Part("optimizer_step", 60),
-    Part("waits", 40),
-    Part("same_bits", 45),
+    Part("tests", 90),
+    Part("optimizer_step", 45),
+    Part("waits", 30),
+    Part("same_bits", 40),
     Part("paper_epochs", 95),
+    Part("vit_epoch", 15),
     Part("exact_against_fast", 40),
-    Part("stacked", 55),
-    Part("shared_gpu", 60),
+    Part("paper_stacks", 40),
+    Part("shared_gpu", 55),
+    Part("programs", 40),
     Part("paper_time", 10),
 )
+BESIDE = "first_steps"
+"""Runs beside the tests and the steps of optimizers, which leave cores idle, and compiles what the
+parts behind them need; it is ended with them, however far it came."""
+BESIDE_PARTS = ("tests", "optimizer_step")
 SCRIPTS = {  # what is no benchmark: what is called, to which --records FILE is added
     "machine": "{here}/gpu_machine.py --device {device}",
     "tests": "{here}/gpu_tests.py --seconds {seconds}",
@@ -89,22 +95,43 @@ def main() -> None:
         site = output / "site"
         if options.wheels is not None:
             results["installed"] = install_missing(options.wheels.resolve(), site, log)
-        sys.path[:0] = [str(PROJECT)]
-        sys.path.append(str(site))
-        due = begin
-        for part in PARTS:
-            if options.only and part.name not in options.only:
-                continue
-            due += part.limit
-            limit = min(due, end) - time.monotonic()
-            results["parts"][part.name] = seen = run(part.name, limit, options, output, log)
-            write(output / "results.json", results)
-            print(f"{part.name:16}{seen['status']:12}{seen['seconds']:6.1f} s", flush=True)
-            for line in kept(part.name, seen, options, output / "results"):
-                print(f"    {line}", flush=True)
-    done = all(seen["status"] == "done" for seen in results["parts"].values())
+    sys.path[:0] = [str(PROJECT)]
+    sys.path.append(str(site))
+    beside: Running | None = None
+    due = begin
+    for part in PARTS:
+        if options.only and part.name not in options.only:
+            continue
+        due += part.limit
+        limit = min(due, end) - time.monotonic()
+        if limit <= 0:
+            seen: dict[str, Any] = {"status": "no time", "seconds": 0.0, "records": []}
+        else:
+            if part.name == BESIDE_PARTS[0] and not options.only:
+                beside = Running(BESIDE, limit, options, output)
+            seen = Running(part.name, limit, options, output).result()
+        tell(part.name, seen, results, options, output)
+        if beside is not None and part.name == BESIDE_PARTS[-1]:
+            tell(BESIDE, beside.result(0), results, options, output)
+            beside = None
+    done = all(seen["status"] in ("done", "ended") for seen in results["parts"].values())
     print(output / "results.json")
     raise SystemExit(0 if done else 1)
+
+
+def tell(
+    name: str,
+    seen: dict[str, Any],
+    results: dict[str, Any],
+    options: argparse.Namespace,
+    output: Path,
+) -> None:
+    """Write down what became of a part, and show it."""
+    results["parts"][name] = seen
+    write(output / "results.json", results)
+    print(f"{name:16}{seen['status']:12}{seen['seconds']:6.1f} s", flush=True)
+    for line in kept(name, seen, options, output / "results"):
+        print(f"    {line}", flush=True)
 
 
 def parsed() -> argparse.Namespace:
@@ -141,55 +168,72 @@ def is_installed(distribution: str) -> bool:
     return True
 
 
-def run(
-    name: str, limit: float, options: argparse.Namespace, output: Path, log: Any
-) -> dict[str, Any]:
-    """Run a part in a process of its own, and return how it ended and what it recorded."""
-    if limit <= 0:
-        return {"status": "no time", "seconds": 0.0, "records": []}
-    records, scratch = output / f"{name}.jsonl", output / "scratch"
-    records.unlink(missing_ok=True)
-    scratch.mkdir(exist_ok=True)
-    words = f"{SCRIPTS[name]} --records {{records}}" if name in SCRIPTS else BENCHMARK
-    quick = ["quick"] * (options.quick and name not in SCRIPTS)
-    values = {"here": HERE, "name": name, "records": records, "results": output / "results"}
-    values |= {"device": options.device, "seconds": f"{max(1.0, limit - 3):.0f}"}
-    path = [PROJECT, output / "site"]  # what is installed comes last, so that nothing is replaced
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([*map(str, path), os.environ.get("PYTHONPATH", "")]),
-        "PYTHONUNBUFFERED": "1",
-        "TMPDIR": str(scratch),
-    }
-    log.write(f"\n=== {name}\n".encode())
-    log.flush()
-    begin, said = time.monotonic(), log.tell()
-    process = subprocess.Popen(
-        [sys.executable, *(each.format(**values) for each in words.split()), *quick],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=environment,
-        cwd=PROJECT,
-        start_new_session=True,
-        preexec_fn=be_killed_first,
-    )
-    try:
-        code: int | None = process.wait(limit)
-    except subprocess.TimeoutExpired:
-        code = None
-    finally:
-        end_group(process)
-        shutil.rmtree(scratch, ignore_errors=True)
-    seen = {
-        "status": {0: "done", None: "timed out"}.get(code, "failed"),
-        "seconds": round(time.monotonic() - begin, 1),
-        "limit": round(limit, 1),
-        "records": read(records),
-    }
-    if code != 0:
-        seen["last_words"] = last_words(output / "log.txt", said)
-    return seen
+class Running:
+    """A part in a process of its own, which has begun."""
+
+    def __init__(self, name: str, limit: float, options: argparse.Namespace, output: Path) -> None:
+        self._name, self._limit = name, limit
+        self._records = output / f"{name}.jsonl"
+        self._records.unlink(missing_ok=True)
+        self._log = output / ("log.txt" if name != BESIDE else f"log-{name}.txt")
+        self._scratch = output / f"scratch-{name}"
+        self._scratch.mkdir(exist_ok=True)
+        words = f"{SCRIPTS[name]} --records {{records}}" if name in SCRIPTS else BENCHMARK
+        quick = ["quick"] * (options.quick and name not in SCRIPTS)
+        values = {"here": HERE, "name": name, "records": self._records}
+        values |= {"device": options.device, "results": output / "results"}
+        values["seconds"] = f"{max(1.0, limit - 3):.0f}"
+        with self._log.open("ab") as log:
+            log.write(f"\n=== {name}\n".encode())
+            log.flush()
+            self._begin, self._said = time.monotonic(), log.tell()
+            self._process = subprocess.Popen(
+                [sys.executable, *(each.format(**values) for each in words.split()), *quick],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment(output),
+                cwd=PROJECT,
+                start_new_session=True,
+                preexec_fn=be_killed_first,
+            )
+
+    def _environment(self, output: Path) -> dict[str, str]:
+        # What is installed comes last, so that nothing is replaced.
+        path = [str(PROJECT), str(output / "site"), os.environ.get("PYTHONPATH", "")]
+        # Tests wait for nobody who compiles a whole network at the same time.
+        compiled = "compiled-by-tests" if self._name == "tests" else "compiled"
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, path)),
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(self._scratch),
+            "TORCHINDUCTOR_CACHE_DIR": str(output / compiled),
+        }
+
+    def result(self, limit: float | None = None) -> dict[str, Any]:
+        """Wait for the end, or bring it about, and return how it ended and what it recorded.
+
+        Args:
+            limit: seconds to wait, after which it just has to end; None for the part's own.
+        """
+        try:
+            code: int | None = self._process.wait(self._limit if limit is None else limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            end_group(self._process)
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        late = "timed out" if limit is None else "ended"
+        seen = {
+            "status": {0: "done", None: late}.get(code, "failed"),
+            "seconds": round(time.monotonic() - self._begin, 1),
+            "limit": round(self._limit, 1),
+            "records": read(self._records),
+        }
+        if code != 0:
+            seen["last_words"] = last_words(self._log, self._said)
+        return seen
 
 
 def be_killed_first() -> None:

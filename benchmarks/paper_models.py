@@ -29,6 +29,16 @@ NAMES = {  # of the models, and the experiment that is measured in place of all 
     "KAN": "kan-mnist",
     "VAE": "vae-fashion-mnist",
 }
+SAMPLES = {
+    **dict.fromkeys(("ResNet-18", "ViT-Tiny", "ViT-Small"), (50_000, 10_000)),
+    **dict.fromkeys(("KAN", "VAE"), (60_000, 10_000)),
+    "DistilBERT": (16_000, 2_000),
+}
+"""Of each network, to be trained on and to be evaluated."""
+
+LONG = "epochs=1000"
+"""Lets a training of a few steps choose its program as a whole one does; whoever looks stops it."""
+
 _LABELS = ("sadness", "joy", "love", "anger", "fear", "surprise")
 
 
@@ -44,12 +54,15 @@ class PaperModels:
     folder: Path
     quick: bool
 
-    def trial(self, name: str, *sets: str, steps: int | None = None) -> Trial:
+    def trial(
+        self, name: str, *sets: str, steps: int | None = None, share: float | None = None
+    ) -> Trial:
         """Return the first trial of the experiment that stands for a network.
 
         Args:
             sets: more settings, as the words of ``--set``.
             steps: in an epoch, and a tenth of that for the evaluation; None for all samples.
+            share: of the samples that are trained on, and of those that are evaluated.
         """
         data = self._data(name)
         experiment = NAMES[name]
@@ -57,11 +70,15 @@ class PaperModels:
         batch = 4 if self.quick else usual.data.batch_size
         assert batch != "full", "the paper's are none of these"
         data += [f"data.batch_size={batch}"] * self.quick
-        if self.quick:
+        if self.quick and share is None:
             steps = min(steps or 4, 4)
         if steps is not None:
             data += [f"data.train_samples={batch * steps}"]
             data += [f"data.test_samples={batch * max(1, steps // 10)}"]
+        if share is not None:
+            train, test = (40, 40) if self.quick else SAMPLES[name]
+            data += [f"data.train_samples={max(batch, round(share * train))}"]
+            data += [f"data.test_samples={max(1, round(share * test))}"]
         made = load_spec(EXPERIMENTS, [experiment], [*data, *sets]).experiments[experiment]
         label = next(iter(made.optimizers))
         return make_trial(experiment, made, label, made.seeds[0])
@@ -98,11 +115,11 @@ class PaperModels:
 
     @cached_property
     def _colour(self) -> Path:
-        return self._images("cifar10.npz", (3, 32, 32), 50_000, 10_000)
+        return self._images("cifar10.npz", (3, 32, 32), *SAMPLES["ResNet-18"])
 
     @cached_property
     def _digits(self) -> Path:
-        return self._images("mnist.npz", (1, 28, 28), 60_000, 10_000)
+        return self._images("mnist.npz", (1, 28, 28), *SAMPLES["KAN"])
 
     def _images(self, name: str, shape: tuple[int, ...], train: int, test: int) -> Path:
         generator = np.random.default_rng(0)
@@ -122,7 +139,7 @@ class PaperModels:
         """Messages of 4 to 40 words, in the form of ``emotion``."""
         folder = self.folder / "emotion"
         folder.mkdir()
-        for split, samples in (("train", 16_000), ("test", 2_000)):
+        for split, samples in zip(("train", "test"), SAMPLES["DistilBERT"], strict=True):
             lines = ["text;label_name"]
             for number in range(40 if self.quick else samples):
                 words = (f"w{(7 * number + word) % 997}" for word in range(4 + number * 5 % 37))

@@ -146,7 +146,33 @@ def read(folder: Path, device: str, variant: str) -> Measured:
         for name in NAMES
         if (key := f"{name}{variant if name in gains else ''}: epoch") in seconds
     }
-    return Measured(epochs, {})
+    return Measured(
+        epochs, {**stacks(folder, device, variant, epochs), **processes(folder, device)}
+    )
+
+
+def stacks(
+    folder: Path, device: str, variant: str, epochs: Mapping[str, float]
+) -> dict[str, Shared]:
+    """How trials stack, by the seconds of an epoch of a whole stack."""
+    found = {}
+    for figure in results.figures(results.read("paper_stacks", device, folder)):
+        called, _, words = figure.name.partition(": ")
+        name, _, precision = called.partition(", ")
+        if precision == variant.strip(", ") and name in epochs:
+            places = next(int(word) for word in words.split() if word.isdecimal())
+            found[name] = Shared(places, figure.value / epochs[name], stacked=True)
+    return found
+
+
+def processes(folder: Path, device: str) -> dict[str, Shared]:
+    """How trials share a GPU as processes, by the speed of all of them beside that of one."""
+    found = {}
+    for figure in results.figures(results.read("shared_gpu", device, folder)):
+        trials, _, name = figure.name.partition(" trials with MPS, ")
+        if name == "ResNet-18" and figure.against == "one alone":
+            found[name] = Shared(int(trials), int(trials) / figure.value, stacked=False)
+    return found
 
 
 def shown(measured: Measured, variant: str) -> Table:
@@ -187,6 +213,10 @@ def main() -> None:
         measured = read(options.results, options.device, variant)
         console.print(shown(measured, variant))
         found += figures(measured, variant)
+        for name, sharing in measured.shared.items():
+            if sharing.stacked:
+                words = f"{sharing.trials} seeds stacked, {name}{variant}"
+                found.append(Figure.as_long(words, [sharing.seconds], "one"))
     if options.records is not None:
         lines = [json.dumps({"figure": asdict(figure)}) + "\n" for figure in found]
         options.records.write_text("".join(lines), encoding="utf-8")

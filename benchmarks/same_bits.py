@@ -9,33 +9,40 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
 
 from benchmarks.harness import Figure, Session
-from benchmarks.paper_models import NAMES, PaperModels
+from benchmarks.paper_models import LONG, NAMES, PaperModels
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.training.sinks import Sink
 
 DEVICES = ("cpu", "cuda")
 STEPS = 12  # of an epoch
+_FIRST = ("ResNet-18", "ViT-Tiny")  # a convolutional network and one of attention, in case of haste
+_OTHERS = tuple(name for name in NAMES if name not in _FIRST)
+ORDER = (("fp32", _FIRST), ("bf16", _FIRST), ("fp32", _OTHERS), ("bf16", _OTHERS))
 
 
 def measure(session: Session) -> Iterator[Figure]:
     models = PaperModels(session.folder, session.quick)
     errors: list[Exception] = []
-    for precision in ("fp32", "bf16"):
-        for name in NAMES:
+    for precision, names in ORDER:
+        for name in names:
             called = name if precision == "fp32" else f"{name}, {precision}"
             runs = called.replace(" ", "-")
-            trial = models.trial(name, "epochs=2", f"precision={precision}", steps=STEPS)
+            trial = models.trial(name, LONG, f"precision={precision}", steps=STEPS)
+            in_pass = 4 if session.quick else STEPS
+            whole_stop, *cut_stops = (
+                StopAt(each) for each in (2 * in_pass, 3 * in_pass // 2, 2 * in_pass)
+            )
             try:
-                whole = kept(models.train(trial, session.device, runs=f"{runs}-whole"))
-                stop = StopOnce(3 * (4 if session.quick else STEPS) // 2)
-                for stops in (True, False):
-                    folder = models.train(trial, session.device, [stop], stop.asked, f"{runs}-cut")
-                    assert stops is (folder.result() is None), "it is stopped once, in the middle"
+                train = partial(models.train, trial, session.device)
+                whole = kept(train([whole_stop], whole_stop.asks, f"{runs}-whole"))
+                for stop in cut_stops:
+                    folder = train([stop], stop.asks, f"{runs}-cut")
                 cut = kept(folder)
             except Exception as error:  # the others have their own worth
                 error.add_note(f"while {called} was trained")
@@ -48,8 +55,8 @@ def measure(session: Session) -> Iterator[Figure]:
         raise ExceptionGroup("some networks could not be compared", errors)
 
 
-class StopOnce(Sink):
-    """Asks a training to stop behind one step, once."""
+class StopAt(Sink):
+    """Asks a training to stop behind a step."""
 
     def __init__(self, step: int) -> None:
         self._step, self._asks = step, False
@@ -57,9 +64,8 @@ class StopOnce(Sink):
     def batch(self, step: int, samples: int) -> None:
         self._asks = step == self._step
 
-    def asked(self) -> bool:
-        asks, self._asks = self._asks, False
-        return asks
+    def asks(self) -> bool:
+        return self._asks
 
 
 def kept(folder: RunFolder) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def kept(folder: RunFolder) -> dict[str, Any]:
         for line in folder.metrics_file.read_text(encoding="utf-8").splitlines()
     ]
     state = torch.load(folder.checkpoint_file, map_location="cpu", weights_only=True)
-    return {**state["model"], "the metrics": records}
+    return {**state["model"], "the step": state["step"], "the metrics": records}
 
 
 def equal(one: Any, other: Any) -> bool:

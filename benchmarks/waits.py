@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import Figure, Session
-from benchmarks.paper_models import NAMES, PaperModels
+from benchmarks.paper_models import LONG, NAMES, PaperModels
 from deltagclip_cli.training.sinks import Beginning, Sink
 
 DEVICES = ("cuda",)
@@ -29,9 +29,9 @@ def measure(session: Session) -> Iterator[Figure]:
     for name in NAMES:
         try:
             # Logged often, and with a mean of the weights: neither may wait.
-            trial = models.trial(name, "epochs=2", "log_every=5", "ema=0.9", steps=STEPS)
+            trial = models.trial(name, LONG, "log_every=5", "ema=0.9", steps=STEPS)
             watcher = Waits(session.device)
-            models.train(trial, session.device, [watcher])
+            models.train(trial, session.device, [watcher], watcher.is_over)
         except Exception as error:  # the others have their own worth
             error.add_note(f"while {name} was trained")
             errors.append(error)
@@ -50,6 +50,7 @@ class Waits(Sink):
     def __init__(self, device: str) -> None:
         self.places: Counter[str] = Counter()
         self.steps = 0
+        self._over = False
         self._on_gpu = device == "cuda"
         self._looking: ExitStack | None = None
         self._caught: list[warnings.WarningMessage] = []
@@ -65,6 +66,10 @@ class Waits(Sink):
             self._look()
         elif step == self._last:
             self.end(None)
+            self._over = True
+
+    def is_over(self) -> bool:
+        return self._over
 
     def _look(self) -> None:
         self._looking = ExitStack()

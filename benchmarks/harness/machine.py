@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,11 @@ def machine(device: str) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
     }
-    if device == "cuda":
-        import torch
-
-        found["gpu"] = torch.cuda.get_device_name()
+    if device == "cuda":  # by the driver: who asks torch for it holds memory there from then on
+        question = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        with suppress(OSError):
+            said = subprocess.run(question, capture_output=True, text=True).stdout
+            found["gpu"] = said.partition("\n")[0].strip()
     return found
 
 

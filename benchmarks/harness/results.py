@@ -61,10 +61,10 @@ def write(file: Path, content: dict[str, Any]) -> None:
     temporary.replace(file)
 
 
-def read(name: str, device: str) -> dict[str, Any] | None:
+def read(name: str, device: str, folder: Path | None = None) -> dict[str, Any] | None:
     """What a file has; None if nothing was measured."""
     try:
-        content: dict[str, Any] = json.loads(file_of(name, device).read_text("utf-8"))
+        content: dict[str, Any] = json.loads(file_of(name, device, folder).read_text("utf-8"))
     except FileNotFoundError:
         return None
     return content
