@@ -28,6 +28,7 @@ from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
 from deltagclip_cli.plan.units import Assignment, Unit, said_of_stacks, units_of
+from deltagclip_cli.runs.environment import read_starts, stack_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import (
@@ -291,6 +292,9 @@ class StayingLauncher(Launcher):
             lines.append(f"not finished  {left}: {again} goes on with them")
         if counts[State.FAILED]:
             lines.append(f"failed        {counts[State.FAILED]}: --retry-failed runs them again")
+        if halved := [each for each in planned if _was_short_of_memory(each)]:
+            words = "stacks computed fewer places at once; with fewer they take as long"
+            lines.append(f"memory full   {len(halved)}: their {words}")
         if left or queued or counts[State.FAILED]:
             lines.append(f"why           {self.status_command(planned)}")
         return lines
@@ -312,6 +316,15 @@ class StayingLauncher(Launcher):
             return f"{outline}, about {duration(end)}."
         known = to_run - unknown
         return f"{outline}: about {duration(end)} for {known}, unknown for {unknown}."
+
+
+def _was_short_of_memory(planned: Planned) -> bool:
+    """Look whether fewer places of its stack were computed at once than there are."""
+    places = planned.trial.stack
+    if places is None or planned.state is State.NEW:
+        return False
+    told = stack_of(read_starts(planned.folder), places)
+    return told is not None and told[1] < places
 
 
 def _print_json(planned: Sequence[Planned], places: Mapping[str, Assignment]) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 JOURNAL = "search.journal"
 LOCK = ".search.lock"
+_ALONE = (
+    "stack: a search runs each trial alone in its stack, for what is next follows from what has "
+    "ended.\n  Without stack it takes less time."
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class SearchSession:
                     ended = f"{study.ended} of {plural(self.budget, 'setting')} ended"
                     self.sweep.say(f"{study.searched.name} · {study.searched.label}: {ended}")
                 self.sweep.say(f"at most {plural(len(most), 'trial')} on {plural(slots, 'slot')}")
+                if any(each.stack for each in most):
+                    self.sweep.say(_ALONE)
                 tried = [trial for each in self.optimizers for trial in each.extremes()]
                 self.sweep.launch(queue, most, Estimates(), tried)
             boards = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,8 @@ def shown_status(status: Status, *, what_happens_first: bool = False) -> Rendera
     tables += [Text(line) for line in _others(status.others)]
     happening: list[RenderableType] = []
     if running := [each for each in status.trials if each.state is State.RUNNING]:
-        rows = ((_where(each), _named(each, ", "), each.beat) for each in running)
+        shared = Counter((each.beat.host, each.beat.pid) for each in running if each.beat)
+        rows = ((_where(each, shared), _named(each, ", "), each.beat) for each in running)
         happening += [Text(f"\nrunning: {len(running)}", "bold"), running_table(rows)]
     happening += _queued(status)
     happening += _problems(status.trials)
@@ -62,11 +63,14 @@ def _others(others: Sequence[RunStatus]) -> list[str]:
     return [f"{name}, settings outside of the spec: {counted(c)}" for name, c in counts.items()]
 
 
-def _where(trial: RunStatus) -> str:
+def _where(trial: RunStatus, shared: Mapping[tuple[str, int], int]) -> str:
+    """Name the machine and the device, and the process where that trains several as a stack."""
     beat, standing = trial.beat, trial.standing
-    if standing.job is not None:
-        return " ".join([standing.where, *([beat.device] if beat else [])])
-    return f"{beat.host} {beat.device}" if beat else ""
+    words = [standing.where] if standing.job is not None else [beat.host] if beat else []
+    if beat:
+        stack = f" (process {beat.pid})" if shared[beat.host, beat.pid] > 1 else ""
+        words.append(f"{beat.device}{stack}")
+    return " ".join(words)
 
 
 def _queued(status: Status) -> list[RenderableType]:

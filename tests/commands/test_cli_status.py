@@ -86,6 +86,16 @@ def test_a_running_trial_is_shown_with_its_progress(
     assert "running" not in shown, "the process that was there has ended"
 
 
+def test_what_one_process_trains_together_is_seen(
+    deltagclip: Invoke, folders: list[RunFolder]
+) -> None:
+    with hold(folders[4]), hold(folders[5]):
+        for folder in folders[4:6]:
+            beating(folder, epoch=1, epochs=2, steps=2)
+        shown = deltagclip("status", *SPEC, *SEEDS).output
+    assert shown.count(f"cpu (process {os.getpid()}) tiny · sgd · seed") == 2
+
+
 @pytest.mark.usefixtures("folders")
 def test_json_has_a_record_for_each_trial(deltagclip: Invoke) -> None:
     records = json.loads(deltagclip("status", *SPEC, *SEEDS, "--json").stdout)["trials"]

@@ -63,6 +63,18 @@ def test_a_plan_says_what_trains_in_one_stack(deltagclip: Invoke, tmp_path: Path
     assert [each["unit"] for each in trials] == [None, 1, 1, None, 1, 2]
 
 
+def test_a_stack_that_was_short_of_memory_is_told_of_in_the_end(
+    deltagclip: Invoke, tmp_path: Path
+) -> None:
+    halved, whole = finish(tmp_path, "stack=4")
+    for folder, at_once in ((halved, 2), (whole, 4)):
+        start = {"stack": {"place": 0, "at_once": at_once}}
+        folder.environment_file.write_text(json.dumps([start]))
+    shown = deltagclip(*TINY, "--set", "stack=4").output
+    words = "their stacks computed fewer places at once; with fewer they take as long"
+    assert f"memory full   1: {words}" in shown
+
+
 def test_a_plan_makes_no_files_and_loads_no_torch(deltagclip: Invoke, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     words = [*TINY, "--dry-run"]

@@ -18,7 +18,9 @@ pytest.importorskip("optuna")
 
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.core import claimed
+from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.search.search_queue import SearchQueue
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import make_trial
 
@@ -121,6 +123,19 @@ def test_a_second_search_of_an_experiment_is_refused_at_once(sweep: Search, tmp_
         assert done.exit_code == 2
         assert "another process searches this experiment" in done.stderr
         assert sweep("tiny", "--search", "3", "--dry-run").exit_code == 0
+
+
+def test_a_search_of_stacks_says_that_each_trial_has_one_to_itself(
+    sweep: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[SearchQueue] = []
+    monkeypatch.setattr(
+        StayingLauncher, "launch", lambda self, queue, *words: launched.append(queue)
+    )
+    both = (), ("--set", "stack=4", "--runs", "others")
+    said = [sweep("tiny", "--search", "1", *sets).output for sets in both]
+    assert ["alone in its stack" in each for each in said] == [False, True]
+    assert [len(queue.take()) for queue in launched] == [1, 1]
 
 
 def test_a_dry_run_shows_the_spaces_and_makes_nothing(sweep: Search, tmp_path: Path) -> None:
