@@ -24,7 +24,7 @@ LIMITS = {
     "docstrings that begin with What, How, ...": 0,
     "function lines, median": 7,
     "function lines, 95 %": 27,  # steps that are taken once stand where they are taken
-    "train: files": 49,  # with the rehearsal, what a checkpoint keeps, and how a step is made
+    "train: files": 51,  # with the rehearsal, checkpoints, how a step is made, which kernels it has
     "train: frames": 17,
 }
 EXECUTED = [label for label in LIMITS if ": " in label]

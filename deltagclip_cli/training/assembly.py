@@ -17,7 +17,6 @@ from torch.optim import Optimizer
 
 from deltagclip_cli.core import (
     DataError,
-    DeltaGClipError,
     DeviceError,
     UsageError,
     load_target,
@@ -32,10 +31,10 @@ from deltagclip_cli.parts.datasets.dataset import (
 )
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items, seeded
 from deltagclip_cli.parts.datasets.texts import TextDataset, TokenBatches
-from deltagclip_cli.parts.making import make, own_lines, said_by
+from deltagclip_cli.parts.making import make, own_lines
 from deltagclip_cli.parts.models import build as build_model
 from deltagclip_cli.parts.models import tokenizer
-from deltagclip_cli.parts.nested import Tree, map_tree, shapes
+from deltagclip_cli.parts.nested import Tree, map_tree
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.parts.tasks.outcome import CheckedTask, OwnTask, check_task
 from deltagclip_cli.source.loading import call
@@ -43,7 +42,13 @@ from deltagclip_cli.spec.schema import Data, Model, Normalization
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
 from deltagclip_cli.training.chance import seed_streams
-from deltagclip_cli.training.exactness import allowed, choose_kernels, inexact_operation, try_step
+from deltagclip_cli.training.exactness import (
+    allowed,
+    choose_kernels,
+    inexact_operation,
+    try_out,
+    try_step,
+)
 from deltagclip_cli.training.stepping import ScheduleDriver, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
@@ -287,21 +292,6 @@ def _refused_by(kind: str, name: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{kind} '{name}' refuses its options: {stopped(error)}") from None
-
-
-@torch.inference_mode()
-def try_out(task: Task, model: nn.Module, inputs: Tree, targets: Tree) -> None:
-    """Apply the task to a few samples, so that parts that do not fit are found out at once."""
-    try:
-        task(model.eval(), inputs, targets)
-    except (torch.OutOfMemoryError, DeltaGClipError):
-        raise
-    except Exception as error:
-        raise UsageError(
-            f"{type(model).__name__} cannot be applied to inputs of shape "
-            f"{shapes(inputs)}: {stopped(said_by(error))}{own_lines(error)}\n"
-            "  Check that the model, the data and the task of the experiment fit together."
-        ) from None
 
 
 def first_samples(

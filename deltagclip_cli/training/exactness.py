@@ -17,15 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from deltagclip_cli.core import DeltaGClipError, UsageError, stopped
+from deltagclip_cli.parts.making import own_lines, said_by
+from deltagclip_cli.parts.nested import shapes
 from deltagclip_cli.training.chance import streams_kept
 from deltagclip_cli.training.meter import observer
 from deltagclip_cli.training.program import Eager
 from deltagclip_cli.training.stepping import Stepper, make_optimizer
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from deltagclip_cli.parts.nested import Tree
     from deltagclip_cli.spec.trial import Trial
-    from deltagclip_cli.training.assembly import Parts
+    from deltagclip_cli.training.assembly import Parts, Task
 
 _RATE = 1e-3  # in the place of one that is not found out yet; such a step is thrown away
 _WARNED = re.compile(r"([^:\n]*\S) does not have a deterministic implementation")
@@ -118,6 +123,21 @@ def kernels_of(trial: Trial, device: torch.device, *, is_used: bool) -> Iterator
         return
     with allowed(device) as found:
         yield found
+
+
+@torch.inference_mode()
+def try_out(task: Task, model: nn.Module, inputs: Tree, targets: Tree) -> None:
+    """Apply the task to a few samples, so that parts that do not fit are found out at once."""
+    try:
+        task(model.eval(), inputs, targets)
+    except (torch.OutOfMemoryError, DeltaGClipError):
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot be applied to inputs of shape "
+            f"{shapes(inputs)}: {stopped(said_by(error))}{own_lines(error)}\n"
+            "  Check that the model, the data and the task of the experiment fit together."
+        ) from None
 
 
 def try_step(trial: Trial, parts: Parts, samples: tuple[Tree, Tree]) -> None:

@@ -15,7 +15,8 @@ from deltagclip_cli.parts import models
 from deltagclip_cli.parts.datasets.dataset import Batches, Split
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.spec.schema import Model
-from deltagclip_cli.training.assembly import first_samples, try_out
+from deltagclip_cli.training.assembly import first_samples
+from deltagclip_cli.training.exactness import try_out
 
 SHAPES = {
     "kan": (1, 28, 28),

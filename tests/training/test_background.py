@@ -30,8 +30,8 @@ from training_cases import (
 from deltagclip_cli.core import FullDiskError, TakenOverError, TrialError
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.training.background import BackgroundCheckpoints
+from deltagclip_cli.training.checkpoints import Checkpoints
 from deltagclip_cli.training.trainer import Ending
-from deltagclip_cli.training.worker import Checkpoints
 
 
 class SlowStream:

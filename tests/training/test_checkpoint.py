@@ -26,8 +26,8 @@ from training_cases import (
 
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder
+from deltagclip_cli.training.checkpoints import Checkpoints
 from deltagclip_cli.training.trainer import Ending
-from deltagclip_cli.training.worker import Checkpoints
 
 PLAIN = (bool, int, float, str, type(None), torch.Tensor)
 

@@ -91,7 +91,7 @@ class Newcomer:
 MOMENTS = {
     "before the first look": ("worker.record_start", "", 1),
     "before the checkpoint is read": (
-        "worker.Checkpoints.where_to_continue",
+        "checkpoints.Checkpoints.where_to_continue",
         "",
         1,
     ),
@@ -108,7 +108,7 @@ MOMENTS = {
     "in the first epoch": ("program.Eager.step", "", 2),
     "in a later one": ("program.Eager.step", "", 7),
     "in the evaluation": ("trainer.Trainer.evaluate", "", 2),
-    "before a checkpoint": ("worker.Checkpoints.save", "", 2),
+    "before a checkpoint": ("checkpoints.Checkpoints.save", "", 2),
     "in a checkpoint": ("torch.save", "", 2),
     "on the way to the disk": ("os.fsync", "", 9),
     "in its rename": ("pathlib.Path.replace", ".checkpoint.next.pt", 2),

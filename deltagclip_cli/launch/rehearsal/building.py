@@ -50,10 +50,9 @@ from deltagclip_cli.training.assembly import (
     make_task,
     parameter_dtype,
     total_bytes,
-    try_out,
 )
 from deltagclip_cli.training.continuation import check_continuation
-from deltagclip_cli.training.exactness import kernels_of
+from deltagclip_cli.training.exactness import kernels_of, try_out
 from deltagclip_cli.training.stepping import (
     Stepper,
     make_optimizer,
