@@ -14,14 +14,16 @@ import os
 import types
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 from torch._dynamo.exc import Unsupported, UserError
 from torch._dynamo.utils import counters
+from torch._inductor.compile_fx import compile_fx
 from torch.utils._triton import has_triton
 
 from deltagclip_cli.core import shortened
@@ -104,13 +106,17 @@ class Compiled(Eager):
         if self._any_length:
             for each in leaves(batch[0]):
                 torch._dynamo.mark_dynamic(each, 1)
+        compiler = _Compiler()
         compiled = torch.compile(
             self._applied(),
             fullgraph=whole,
             dynamic=None if self._any_length else False,
-            # Random numbers are those of torch, so that compiled and plain trials drop the same.
-            options={"fallback_random": True},
+            backend=compiler,
         )
+        if whole and self.trial.code is None:  # no part of ours changes itself
+            with self._unchanged(), compiler.holding_back(), suppress(_HeldBack):
+                compiled(*batch)
+            return torch._dynamo.run(compiled)  # type: ignore[no-any-return]
         with self._unchanged():
             for _ in range(_MOST_TRIES):
                 self.parts.optimizer.zero_grad()
@@ -171,6 +177,40 @@ def _lacking(device: torch.device) -> str:
     if device.type == "cuda" and not has_triton():
         return "the package triton is missing, or does not know this GPU"
     return ""
+
+
+class _HeldBack(Exception):
+    """A program is compiled, and was to be run."""
+
+
+class _Compiler:
+    """The compiler of torch, as a backend that compiles both passes at once.
+
+    Random numbers are those of torch, so that compiled and plain trials drop the same.
+    """
+
+    def __init__(self) -> None:
+        self._holds_back = False
+
+    def __call__(self, module: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        with torch._functorch.config.patch(force_non_lazy_backward_lowering=True):
+            made: Any = compile_fx(module, inputs, config_patches={"fallback_random": True})
+
+        def run(*arguments: Any) -> Any:
+            if self._holds_back:
+                raise _HeldBack
+            return made(*arguments)
+
+        return run
+
+    @contextmanager
+    def holding_back(self) -> Iterator[None]:
+        """Compile, and run nothing: a batch takes a small network no time, and a large one much."""
+        self._holds_back = True
+        try:
+            yield
+        finally:
+            self._holds_back = False
 
 
 @contextmanager
