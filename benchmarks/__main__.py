@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ LIMITS = {False: 1800.0, True: 300.0}  # seconds of one, by whether it is quick
 
 def main() -> None:
     asked = _parsed()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the benchmark under way, too
     benchmarks = find_benchmarks()
     console = Console()
     if asked.list:

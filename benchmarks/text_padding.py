@@ -31,7 +31,7 @@ FULL = "all padded to 300 tokens"
 
 def measure(session: Session) -> Iterator[Figure]:
     torch.set_num_threads(1)  # as a trial has
-    steps, rounds = (10, 1) if session.quick else (40, 3)
+    steps, rounds = (10, 1) if session.quick else (20, 3)
     split = texts(drawn_lengths())
     model = small_bert(layers=1 if session.quick else 6)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
