@@ -57,6 +57,7 @@ def test_a_part_keeps_what_it_recorded_and_the_next_one_runs(
     (tmp_path / "second.py").write_text(RECORD)
     monkeypatch.setattr(script, "SCRIPTS", {n: f"{tmp_path}/{n}.py" for n in ("first", "second")})
     monkeypatch.setattr(script, "PARTS", [script.Part("first", 1.0), script.Part("second", 9.0)])
+    monkeypatch.setattr(script, "PATIENCE", {"cpu": 1})
     monkeypatch.setattr(sys, "argv", [])
     code, results = results_of(script, tmp_path / "out")
     assert code == (status != "done")

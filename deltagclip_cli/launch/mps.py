@@ -133,7 +133,10 @@ def _answer(program: str, command: str, environment: Mapping[str, str]) -> str |
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout if done.returncode == 0 else None
+    there = (
+        done.returncode == 0 and "Cannot find MPS control daemon" not in done.stdout + done.stderr
+    )
+    return done.stdout if there else None
 
 
 def _last_line(file: Path) -> str:

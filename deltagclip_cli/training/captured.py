@@ -135,11 +135,15 @@ class Captured(Compiled):
         graph, counted = torch.cuda.CUDAGraph(), dict(vars(self.observer))
         self.parts.optimizer.zero_grad()  # so that gradients lie in the memory of the graph
         try:
-            with torch.cuda.graph(
-                graph,
-                pool=self._pool,
-                stream=self._stream,
-                capture_error_mode="thread_local",  # others may copy data meanwhile
+            with (
+                # A capture that fails leaves its own stream the current one.
+                torch.cuda.stream(torch.cuda.current_stream(self.parts.device)),
+                torch.cuda.graph(
+                    graph,
+                    pool=self._pool,
+                    stream=self._stream,
+                    capture_error_mode="thread_local",  # others may copy data meanwhile
+                ),
             ):
                 made = super().step(places, number)
         except torch.OutOfMemoryError:

@@ -208,3 +208,24 @@ def test_files_in_the_current_folder_are_no_modules_of_the_server(tmp_path: Path
         (here / f"{name}.py").write_text("raise ValueError")
     done = subprocess.run([sys.executable, program], cwd=here, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+LOADED = """
+import torch
+from importlib import import_module
+from deltagclip_cli.launch.forkserver import _LOADED
+
+def touched(*arguments):
+    raise AssertionError("a fork of this process could not use the GPU any more")
+
+for name in ("_cuda_init", "_cuda_getDeviceCount"):
+    if hasattr(torch._C, name):
+        setattr(torch._C, name, touched)
+for name in _LOADED:
+    import_module(name)
+"""
+
+
+@pytest.mark.slow
+def test_what_workers_are_forks_of_has_not_touched_a_gpu() -> None:
+    subprocess.run([sys.executable, "-c", LOADED], check=True)

@@ -13,10 +13,11 @@ import pytest
 import torch
 from tiny_spec import trial_of as trial_of_spec
 from tiny_spec import write_spec
-from training_cases import ADAM, DELTA_GCLIP, VAE, trial_of
+from training_cases import ADAM, DELTA_GCLIP, VAE, StopAt, trial_of
 from training_cases import never as stop_never
 
 from deltagclip_cli.core import DeviceError
+from deltagclip_cli.optim import DeltaGClip
 from deltagclip_cli.parts.datasets import dataset
 from deltagclip_cli.runs.environment import describe
 from deltagclip_cli.runs.folder import RunFolder
@@ -167,6 +168,39 @@ def test_samples_are_fetched_by_processes_forked_from_one_that_uses_the_gpu(
     )
     folder, _ = on_gpu(trial_of_spec(tmp_path, text=text))
     assert len(list(folder.metrics())) == 2
+
+
+@pytest.mark.gpu
+@ON_A_GPU
+@pytest.mark.parametrize("network", ["mlp", "vae", "mean of weights"])
+def test_captured_steps_have_the_same_bits_twice_and_after_a_stop(
+    network: str, on_gpu: Callable[..., tuple[RunFolder, Parts]], tmp_path: Path
+) -> None:
+    trial = trial_of({**DELTA_GCLIP, "lr": 1e-3}, **NETWORKS[network], epochs=4, compile="on")
+    whole, _ = on_gpu(trial)
+    assert "captured" in whole.environment_file.read_text()
+    cut = RunFolder.of(tmp_path / "cut", trial)
+    for stop in (StopAt(6), stop_never):
+        worker.run_trial(cut, trial, data_dir=Path("nowhere"), device="cuda", should_stop=stop)
+    assert records(whole) == records(cut)
+
+
+@pytest.mark.gpu
+@ON_A_GPU
+def test_a_step_that_cannot_be_captured_goes_on_as_usual_on_the_usual_stream(
+    on_gpu: Callable[..., tuple[RunFolder, Parts]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observe = DeltaGClip._observe
+
+    def waits(self: DeltaGClip, norm: torch.Tensor, *more: torch.Tensor) -> None:
+        if torch.cuda.is_current_stream_capturing():
+            norm.item()
+        observe(self, norm, *more)
+
+    monkeypatch.setattr(DeltaGClip, "_observe", waits)
+    folder, _ = on_gpu(trial_of(epochs=3, compile="on"))
+    assert "not captured in a graph" in folder.log_file.read_text()
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
 
 
 @pytest.mark.gpu
