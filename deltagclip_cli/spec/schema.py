@@ -359,6 +359,15 @@ class TrialSettings(SpecSection):
             raise refused(said, "keep one of them")
         return steps
 
+    @field_validator("stack")
+    @classmethod
+    def _check_stack(cls, stack: int | None, info: ValidationInfo) -> int | None:
+        """Refuse to compile the steps of a stack, which are one program as they are."""
+        if stack is not None and info.data.get("compile") == "on":
+            said = "stack and compile: on exclude each other: a stack computes for all as it is."
+            raise refused(said, "keep one of them")
+        return stack
+
 
 class Experiment(TrialSettings):
     """One comparison: a model, data, and the optimizers that are to be compared on them.

@@ -78,6 +78,7 @@ def test_one_augmentation_needs_no_list() -> None:
         ({"determinism": "warn"}, ("determinism",)),
         ({"stack": 1}, ("stack",)),
         ({"compile": True}, ("compile",)),
+        ({"compile": "on", "stack": 4}, ("stack",)),
         ({"compile": "reduce-overhead"}, ("compile",)),
         ({"stack": 65}, ("stack",)),
         ({"accumulate": 2, "data": {**DATA, "batch_size": "full"}}, ("accumulate",)),
