@@ -149,6 +149,9 @@ def circumstances(start: Start) -> dict[str, str]:
     }
     if inexact := inexact_of([start]):
         told[INEXACT] = " ".join(inexact)
+    stack = start.get("stack")
+    if isinstance(stack, dict) and stack.get("at_once") != stack.get("places"):
+        told["stack"] = f"{stack.get('at_once')} of {stack.get('places')} at once"
     variables = start.get("variables")
     if isinstance(variables, dict):
         words = " ".join(f"{name}={value}" for name, value in variables.items())

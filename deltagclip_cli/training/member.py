@@ -62,7 +62,8 @@ class Member:
     @property
     def conditions(self) -> dict[str, Any]:
         """All of the stack that the bits of this member hang on, beside its width."""
-        return {"stack": {"place": self.place, "at_once": self.at_once}}
+        places, at_once = self.stack.places, self.at_once
+        return {"stack": {"place": self.place, "at_once": at_once, "places": places}}
 
     def begin(self, step: int, record: Callable[[Mapping[str, Any]], None]) -> None:
         """Begin behind so many steps; ``record`` keeps conditions that change."""

@@ -33,7 +33,7 @@ from training_cases import (
 )
 
 from deltagclip_cli.core import ExitCode, TakenOverError, UsageError
-from deltagclip_cli.runs.environment import read_starts
+from deltagclip_cli.runs.environment import circumstances, read_starts
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.spec.code import CodeFolder
@@ -238,7 +238,9 @@ def test_members_share_the_data_and_keep_their_places(
     together([trials[2], first, others[0]], tmp_path)
     assert len(loads) == 2
     starts = [read_starts(RunFolder.of(tmp_path, trial))[-1] for trial in trials]
-    assert [each["stack"] for each in starts] == [{"place": n, "at_once": 3} for n in range(3)]
+    assert [each["stack"] for each in starts] == [
+        {"place": n, "at_once": 3, "places": 3} for n in range(3)
+    ]
     assert {each["program"] for each in starts} == {"stacked"}
 
 
@@ -310,6 +312,7 @@ def test_memory_that_is_full_halves_what_is_computed_at_once(
     for trial in trials:
         short, wide = (RunFolder.of(tmp_path / each, trial) for each in ("short", "wide"))
         assert read_starts(short)[-1]["stack"]["at_once"] == 2
+        assert circumstances(read_starts(short)[-1])["stack"] == "2 of 4 at once"
         assert "of the stack's 4 places, 2 are computed at once" in short.log_file.read_text()
         for ours, theirs in zip(numbers(short), numbers(wide), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
