@@ -54,7 +54,7 @@ class Part:
 
 PARTS = (
     Part("machine", 30),  # the first to load torch, perhaps from a cold disk
-    Part("tests", 90),
+    Part("tests", 100),
     Part("optimizer_step", 45),
     Part("waits", 30),
     Part("same_bits", 40),
@@ -63,7 +63,7 @@ PARTS = (
     Part("exact_against_fast", 40),
     Part("paper_stacks", 40),
     Part("shared_gpu", 55),
-    Part("programs", 40),
+    Part("programs", 30),
     Part("paper_time", 10),
 )
 BESIDE = "first_steps"
@@ -72,7 +72,7 @@ parts behind them need; it is ended with them, however far it came."""
 BESIDE_PARTS = ("tests", "optimizer_step")
 SCRIPTS = {  # what is no benchmark: what is called, to which --records FILE is added
     "machine": "{here}/gpu_machine.py --device {device}",
-    "tests": "{here}/gpu_tests.py --seconds {seconds}",
+    "tests": "{here}/gpu_tests.py --seconds {seconds} --limit 40",
     "paper_time": "-m benchmarks.paper_time --results {results} --device {device}",
 }
 BENCHMARK = "-m benchmarks.harness.child benchmarks.{name} {device} {records}"
