@@ -11,7 +11,8 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.launch.launcher import SweepRequest
 from deltagclip_cli.launch.local import LocalLauncher, LocalRunner
 from deltagclip_cli.launch.rehearsal.stacking import advice, seconds_of
-from deltagclip_cli.launch.supervisor import PlannedQueue, Slot
+from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.supervisor import PlannedQueue
 from deltagclip_cli.plan.estimates import Estimates
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.hold import HeldFolder, create
