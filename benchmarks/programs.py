@@ -36,13 +36,14 @@ STEPS = 2  # that are timed at once
 def measure(session: Session) -> Iterator[Figure]:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(session.folder / "compiled"))
     models = PaperModels(session.folder, session.quick)
-    for name in ("VAE",) if session.quick else NAMES:
+    on_gpu = session.device == "cuda"
+    for name in ("VAE",) if session.quick else reversed(NAMES):  # the small ones first
         trial = models.trial(name, "compile=on", steps=4)
         parts = assemble(trial, session.folder, torch.device(session.device))
-        programs = [each for each in PROGRAMS if session.device == "cuda" or each != "captured"]
+        programs = [each for each in PROGRAMS if on_gpu or each != "captured"]
         steps = {each: steps_of(trial, copy.deepcopy(parts), each) for each in programs}
         steps[PLAIN] = steps.pop("eager")
-        times = session.turns(steps, 3 if session.quick else 15, warm_up=4)
+        times = session.turns(steps, 15 if on_gpu else 3, warm_up=4 if on_gpu else 1)
         for each in programs[1:]:
             yield times.as_fast(f"{name}, {each}", each, PLAIN)
         with multiprocessing.get_context("spawn").Pool(1) as pool:

@@ -17,6 +17,7 @@ import torch
 from recorded_graph import RecordedGraph
 from torch import Tensor
 from training_cases import (
+    ADAM,
     DELTA_GCLIP,
     MOMENTUM,
     SGD,
@@ -205,3 +206,33 @@ def test_what_cannot_be_captured_is_compiled(
     assert not graphs
     assert f"compiled, not captured: {why}." in caplog.text
     assert '"program": "compiled"' in folder.environment_file.read_text()
+
+
+def train_on_gpu(trial: Trial, runs: Path, stop: Callable[[], bool] = never) -> RunFolder:
+    folder = RunFolder.of(runs, trial)
+    run_trial(folder, trial, data_dir=runs, device="cuda", should_stop=stop)
+    return folder
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(
+    "optimizer", [DELTA_GCLIP, SGD, MOMENTUM, ADAM], ids=["ours", "sgd", "momentum", "adam"]
+)
+def test_a_captured_trial_on_a_gpu_is_the_plain_one_and_goes_on_with_its_bits(
+    optimizer: dict[str, Any], tmp_path: Path
+) -> None:
+    schedule = {"name": "cosine", "unit": "step"}
+    of: dict[str, Any] = {"optimizer": optimizer, "epochs": EPOCHS, "schedule": schedule}
+    plain, whole = (
+        train_on_gpu(trial_of(compile=word, log_every=1, **of), tmp_path) for word in ("off", "on")
+    )
+    assert '"program": "captured"' in whole.environment_file.read_text()
+    assert epochs(whole, "step/train/loss")[:20] == pytest.approx(
+        epochs(plain, "step/train/loss")[:20], rel=1e-4
+    )
+    trial = trial_of(compile="on", log_every=1, **of)
+    for steps in (9, 30):
+        torch.manual_seed(steps)
+        train_on_gpu(trial, tmp_path / "pieces", StopAt(steps))
+    assert_same_numbers(train_on_gpu(trial, tmp_path / "pieces"), whole)
