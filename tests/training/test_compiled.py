@@ -18,6 +18,7 @@ from training_cases import (
     epochs,
     numbers,
     train,
+    train_in_pieces,
     trial_of,
 )
 
@@ -96,6 +97,23 @@ def test_nothing_is_compiled_after_the_first_step(tmp_path: Path) -> None:
     assert graphs() == 3, "one for each start"
     assert settled >= 1
     assert_same_numbers(pieces, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("compiles")
+def test_exact_runs_have_the_same_bits_twice_and_in_pieces_with_everything_on(
+    tmp_path: Path,
+) -> None:
+    optimizer = {**MOMENTUM, "clip_grad_norm": 0.5}
+    averaged = {"ema": 0.9, "accumulate": 2, "precision": "bf16", "determinism": "exact"}
+    trial = trial_of(optimizer, compile="on", data={"augment": ["flip"]}, **SCHEDULED, **averaged)
+    whole, again = (run(trial, tmp_path / name) for name in ("whole", "again"))
+    assert program(whole) == "compiled"
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.is_deterministic_algorithms_warn_only_enabled()
+    assert train_in_pieces(trial, tmp_path / "pieces", 2) > 1
+    assert_same_numbers(again, whole)
+    assert_same_numbers(RunFolder.of(tmp_path / "pieces", trial), whole)
 
 
 @pytest.mark.slow

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 from training_cases import (
     ADAM,
     DELTA_GCLIP,
     MOMENTUM,
+    VAE,
     assert_same_numbers,
+    never,
     records,
     same,
     train,
@@ -26,10 +30,12 @@ from training_cases import (
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training import exactness, worker
 from deltagclip_cli.training.assembly import Parts, assemble
 from deltagclip_cli.training.exactness import allowed, choose_kernels, inexact_operation
 from deltagclip_cli.training.trainer import Ending
+from deltagclip_cli.training.worker import run_trial
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PUTTING = {"name": "inexact_parts.py:putting"}
@@ -258,3 +264,65 @@ def test_a_step_is_really_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_two_samples_do_not_allow_is_left_to_the_training(runs: Path) -> None:
     trial = trial_of(model={"name": "inexact_parts.py:moody", "least": 4}, epochs=1)
     assert train(trial, runs) is Ending.FINISHED
+
+
+# ----------------------------------------------------------------------------------- on a GPU
+
+MODELS: dict[str, dict[str, Any]] = {
+    "mlp": {},
+    "convolutions": {"model": {"name": "resnet18"}},
+    "attention": {"model": {"name": "vit_tiny"}, "data": {"image_size": 16, "batch_size": 50}},
+    "kan": {"model": {"name": "kan", "hidden": [4]}},
+    "vae": VAE,
+    "augmented": {"data": {"augment": ["random_crop", "flip"]}},
+    "resized": {"data": {"image_size": 12, "augment": ["random_resized_crop"]}},
+}
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def train_on_gpu(trial: Trial, runs: Path) -> RunFolder:
+    folder = RunFolder.of(runs, trial)
+    run_trial(folder, trial, data_dir=Path("nowhere"), device="cuda", should_stop=never)
+    return folder
+
+
+@pytest.mark.gpu
+@on_a_gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", MODELS)
+def test_our_parts_are_strictly_exact_on_a_gpu(name: str, precision: str, runs: Path) -> None:
+    trial = trial_of(ADAM, **MODELS[name], precision=precision, epochs=2)
+    first, second = (train_on_gpu(trial, runs / each) for each in ("one", "other"))
+    assert starts(first) == [None] and is_strict()
+    assert_same_numbers(first, second)
+
+
+@pytest.mark.gpu
+@on_a_gpu
+def test_the_gradient_of_flash_attention_is_exact_on_a_gpu() -> None:
+    choose_kernels("exact", "bf16", CUDA)
+    generator = torch.Generator(CUDA).manual_seed(0)
+    shape = (4, 8, 1000, 64)
+    inputs = [
+        torch.randn(shape, dtype=torch.bfloat16, device=CUDA, generator=generator) for _ in range(3)
+    ]
+
+    def gradients() -> list[torch.Tensor]:
+        leaves = [each.clone().requires_grad_() for each in inputs]
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            scaled_dot_product_attention(*leaves).float().square().sum().backward()
+        return [each.grad for each in leaves if each.grad is not None]
+
+    first = gradients()
+    assert len(first) == 3
+    assert all(same(gradients(), first) for _ in range(5))
+
+
+@pytest.mark.gpu
+@on_a_gpu
+def test_an_operation_without_a_kernel_is_named_and_allowed_on_a_gpu(runs: Path) -> None:
+    folder = train_on_gpu(trial_of(model="inexact_parts.py:pooled", epochs=1), runs)
+    assert starts(folder) == [["adaptive_avg_pool2d_backward_cuda"]]
+    assert "no deterministic kernel on a GPU" in log(folder)
+    assert "Attention takes its plain kernel" in log(folder)
+    assert not torch.backends.cuda.flash_sdp_enabled()

@@ -113,6 +113,7 @@ BATTERY: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
     "half precision": ((DELTA_GCLIP, SGD), {"precision": "bf16"}),
     "closures": (({"name": "lbfgs", "lr": 0.1}, SGD), {"epochs": 1}),
     "other weights": (({"name": "own_stack_parts.py:Replacing", "lr": 0.1},) * 2, {"epochs": 2}),
+    "an operation that is not exact": (({"name": "inexact_parts.py:LateSGD", "lr": 0.1},) * 2, {}),
     "own draws": ((DELTA_GCLIP, ADAM), {"model": {"name": "own_stack_parts.py:Drawing"}}),
     "language": (
         (ADAM, {**DELTA_GCLIP, "lr": 0.5}),
