@@ -7,9 +7,7 @@ import logging
 import os
 import random
 import signal
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +97,11 @@ def together(
 BATTERY: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
     "odd sizes": (
         (DELTA_GCLIP, MOMENTUM, SGD),
-        {"model": {"name": "mlp", "hidden": [13], "activation": "gelu"}, "data": {"size": 7}},
+        {
+            "model": {"name": "mlp", "hidden": [13], "activation": "gelu"},
+            "data": {"size": 7},
+            "epochs": 1,
+        },
     ),
     "kan": ((DELTA_GCLIP, ADAM), {"model": {"name": "kan", "hidden": [8]}}),
     "vae": (({**DELTA_GCLIP, "lr": 1e-3}, ADAM), VAE),
@@ -245,6 +247,7 @@ def test_members_share_the_data_and_keep_their_places(
     assert {each["program"] for each in starts} == {"stacked"}
 
 
+@pytest.mark.slow
 def test_two_that_had_the_same_place_take_turns(tmp_path: Path) -> None:
     trials = stack_of(2, SGD, {**SGD, "lr": 0.1}, {**SGD, "lr": 0.3})
     pair = [trials[0], trials[2]]  # whose seeds both wish for place 0
@@ -292,6 +295,7 @@ def test_trials_that_do_not_stack_with_each_other_are_refused(tmp_path: Path) ->
         together(stack_of(2, SGD, SGD, SGD), tmp_path)
 
 
+@pytest.mark.slow
 def test_memory_that_is_full_halves_what_is_computed_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,7 +391,6 @@ def test_fifty_random_kills_leave_the_bits_of_an_undisturbed_stack(tmp_path: Pat
         model={"name": "mlp", "hidden": [13], "activation": "gelu"},
         data={"size": 7},
         epochs=60,
-        checkpoint={"epochs": 3},
     )
     together(trials, tmp_path / "whole")
     kills = 0
@@ -395,27 +398,30 @@ def test_fifty_random_kills_leave_the_bits_of_an_undisturbed_stack(tmp_path: Pat
         trial for trial in trials if not RunFolder.of(tmp_path / "runs", trial).result_file.exists()
     ]:
         company = chance.sample(unfinished, chance.randint(1, len(unfinished)))
-        lasts = chance.uniform(0.02, 0.3) if kills < 50 else 60
-        kills += not ended_by_itself(partial(together, company, tmp_path / "runs"), lasts)
+        steps = chance.randint(1, 30) if kills < 50 else None
+        kills += is_killed(company, tmp_path / "runs", steps, 0.005 * chance.random())
     assert kills == 50
     for trial in trials:
         killed, whole = (RunFolder.of(tmp_path / each, trial) for each in ("runs", "whole"))
         assert_same_numbers(killed, whole)
 
 
-def ended_by_itself(work: Callable[[], object], seconds: float) -> bool:
-    """Do something in a process of its own, which is killed after so long."""
+def is_killed(trials: Sequence[Trial], runs: Path, steps: int | None, seconds: float) -> bool:
+    """Run a stack in a process of its own, killed some time after so many steps of all members."""
+
+    class Dying(Sink):
+        left = steps
+
+        def batch(self, step: int, samples: int) -> None:
+            if Dying.left is not None:
+                Dying.left -= 1
+                if not Dying.left:  # a signal that nobody handles, wherever the process is then
+                    signal.setitimer(signal.ITIMER_REAL, 1e-6 + seconds)
+
     pid = os.fork()
     if not pid:
         try:
-            work()
+            together(trials, runs, sinks=lambda folder: [Dying()])
         finally:
             os._exit(0)
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if os.waitpid(pid, os.WNOHANG)[0]:
-            return True
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return False
+    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
