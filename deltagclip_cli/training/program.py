@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -108,6 +109,15 @@ class Eager:
             return self.parts.task(model, inputs, targets)
         with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):
             return self.parts.task(model, inputs, targets)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies numbers in bf16 itself, and faster than in float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if platform.machine() in ("x86_64", "AMD64"):
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 PROGRAMS = {

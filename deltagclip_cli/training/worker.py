@@ -46,7 +46,7 @@ from deltagclip_cli.training.assembly import assemble, find_device
 from deltagclip_cli.training.checkpoints import Checkpoints
 from deltagclip_cli.training.exactness import inexact_operation
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
-from deltagclip_cli.training.program import chosen_program
+from deltagclip_cli.training.program import chosen_program, has_bf16
 from deltagclip_cli.training.sinks import (
     Beginning,
     Record,
@@ -268,6 +268,12 @@ def _train(
     if not {*parts.inexact} <= {*inexact_of(starts)}:
         lines = "".join(parts.inexact.values())
         logger.warning(inexactness([*parts.inexact], str(device), lines))
+    if trial.precision == "bf16" and not starts and not has_bf16(device):
+        logger.warning(
+            "The %s has no instructions for bf16: it takes several times as long as with "
+            "--set precision=fp32.",
+            "processor" if device.type == "cpu" else "GPU",
+        )
     checkpoints = Checkpoints(held, trial.identity)
     state, records = checkpoints.where_to_continue()
     saving = checkpoints.beside(device)
