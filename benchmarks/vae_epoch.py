@@ -52,7 +52,7 @@ def measure(session: Session) -> Iterator[Figure]:
             BARE: lambda: bare_loop(others),
             PLAIN: lambda: plain_loop(others, loaders),
         }
-        times = session.turns(loops, 2 if session.quick else 3)
+        times = session.turns(loops, 2 if session.quick else 5)
     yield times.as_long("VAE epoch", "ours", BARE)
     yield times.as_fast("VAE epoch", "ours", PLAIN)
     yield times.as_fast("VAE epoch of the bare loop", BARE, PLAIN)
