@@ -53,7 +53,7 @@ def test_an_error_ends_the_daemon_too(driver: FakeDriver) -> None:
     assert driver.asked[-1] == "quit"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_kill_of_whoever_started_the_daemon_ends_it(
     driver: FakeDriver, tmp_path: Path, number: signal.Signals
 ) -> None:
