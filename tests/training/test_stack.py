@@ -96,7 +96,7 @@ def together(
 
 BATTERY: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
     "odd sizes": (
-        (DELTA_GCLIP, MOMENTUM, SGD),
+        (DELTA_GCLIP, MOMENTUM),
         {
             "model": {"name": "mlp", "hidden": [13], "activation": "gelu"},
             "data": {"size": 7},
