@@ -1,4 +1,4 @@
-"""Whether trials would train faster in stacks, which only a measurement on their device tells.
+"""Advice to train trials in stacks, which only a measurement on their device can give.
 
 A stack is part of the identity of its trials, so that no sweep may choose it: it says what it has
 measured, and what to write.
