@@ -8,6 +8,7 @@ waits for the device.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -36,7 +37,9 @@ def measure(session: Session) -> Iterator[Figure]:
         for model, make_shapes in {**MODELS, **MORE_ON_A_GPU}.items() if on_gpu else MODELS.items():
             steps = contenders(list(make_shapes()), device, graph)
             if graph:
-                steps = {name: captured(step) for name, step in steps.items()}
+                steps = captured_ones(steps)
+                if OURS not in steps:
+                    continue
             times = timed(session, steps, rounds)
             where = f"{model}, in a CUDA graph" if graph else model
             for name in [each for each in steps if each != OURS]:
@@ -190,6 +193,18 @@ def contenders(
     if graph:
         del steps[PLAIN]
     return steps
+
+
+def captured_ones(steps: dict[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
+    """Those steps that can be captured, so captured; of the others the log tells why."""
+    found: dict[str, Callable[[], object]] = {}
+    for name, step in steps.items():
+        try:
+            with torch.cuda.stream(torch.cuda.current_stream()):  # which a failure leaves otherwise
+                found[name] = captured(step)
+        except RuntimeError as error:
+            print(f"{name} cannot be captured: {error}", file=sys.stderr)
+    return found
 
 
 def captured(step: Callable[[], object]) -> Callable[[], None]:
