@@ -112,16 +112,21 @@ def train(trial: Trial, runs: Path, stop: Callable[[], bool] = never) -> RunFold
     return folder
 
 
-@pytest.mark.parametrize("optimizer", [OURS, SGD, MOMENTUM], ids=["ours", "sgd", "momentum"])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        pytest.param(OURS, id="ours"),
+        pytest.param(SGD, id="sgd", marks=pytest.mark.slow),
+        pytest.param(MOMENTUM, id="momentum", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"accumulate": 2},
-        {"schedule": {"name": "cosine", "unit": "step"}},
-        {"precision": "bf16"},
+        pytest.param({"schedule": {"name": "cosine", "unit": "step"}}, id="scheduled"),
+        pytest.param({"accumulate": 2}, id="accumulated", marks=pytest.mark.slow),
+        pytest.param({"precision": "bf16"}, id="bf16", marks=pytest.mark.slow),
     ],
-    ids=["plain", "accumulated", "scheduled", "bf16"],
 )
 def test_a_captured_trial_is_the_plain_one_to_the_last_digits(
     optimizer: dict[str, Any], settings: dict[str, Any], tmp_path: Path, graphs: list[Graph]
@@ -139,6 +144,7 @@ def test_a_captured_trial_is_the_plain_one_to_the_last_digits(
     assert rates[0] == rates[1], "which checkpoints hold as numbers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", [OURS, MOMENTUM], ids=["ours", "momentum"])
 def test_a_captured_trial_goes_on_with_the_same_bits(
     optimizer: dict[str, Any], tmp_path: Path, graphs: list[Graph]
@@ -152,6 +158,7 @@ def test_a_captured_trial_goes_on_with_the_same_bits(
     assert_same_numbers(pieces, whole)
 
 
+@pytest.mark.slow
 def test_what_a_step_returned_is_not_written_again(tmp_path: Path, graphs: list[Graph]) -> None:
     """Losses and norms of a whole epoch are kept until its end."""
     folder = train(trial_of(label="captured", epochs=EPOCHS, log_every=1), tmp_path)
@@ -159,6 +166,7 @@ def test_what_a_step_returned_is_not_written_again(tmp_path: Path, graphs: list[
     assert graphs and len(set(losses)) == len(losses)
 
 
+@pytest.mark.slow
 def test_options_that_change_at_each_step_fill_no_memory_with_graphs(
     tmp_path: Path, graphs: list[Graph]
 ) -> None:
@@ -170,6 +178,7 @@ def test_options_that_change_at_each_step_fill_no_memory_with_graphs(
     assert numbers(folder) == [pytest.approx(each, rel=2e-5) for each in numbers(plain)]
 
 
+@pytest.mark.slow
 def test_a_step_that_cannot_be_captured_is_launched_as_usual(
     tmp_path: Path, graphs: list[Graph], monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
