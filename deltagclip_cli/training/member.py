@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.parts.nested import Tree, leaves, samples_in
+from deltagclip_cli.parts.nested import Tree, leaves
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.training.loaded import load_placed
 from deltagclip_cli.training.own_streams import OwnStreams
@@ -131,20 +131,9 @@ class Stacked(Eager):
         self._member.step += 1
         return told
 
-    def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
-        sizes = [samples_in(targets) for _, targets in batches]
-        objectives: list[Tensor] = []
-        sums: dict[str, list[Tensor]] = {}
-        for (inputs, targets), size in zip(batches, sizes, strict=True):
-            weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
-            objective, found = self._ask(self.parts.model, inputs, targets, weight)
-            objectives.append(objective)
-            for name, value in found.items():
-                sums.setdefault(name, []).append(value)
-        if len(batches) == 1:
-            return objectives[0], {name: values[0] for name, values in sums.items()}
-        totals = {name: torch.stack(values).sum() for name, values in sums.items()}
-        return torch.stack(objectives).sum(), totals
+    def _gradient(self, inputs: Tree, targets: Tree, weight: float = 1.0) -> tuple[Tensor, Values]:
+        made: tuple[Tensor, Values] = self._ask(self.parts.model, inputs, targets, weight)
+        return made
 
     def forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
         sums = self._ask(model, inputs, targets, None)

@@ -79,26 +79,25 @@ class Eager:
     def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
         """Compute the gradient of all batches of a step, as if they were one, and its objective."""
         if len(batches) == 1:
-            outcome = self._apply(*batches[0])
-            outcome.objective.backward(  # type: ignore[no-untyped-call]
-                create_graph=self.stepper.create_graph
-            )
-            return outcome.objective, outcome.sums
+            return self._gradient(*batches[0])
         sizes = [samples_in(targets) for _, targets in batches]
         objectives: list[Tensor] = []
         sums: dict[str, list[Tensor]] = {}
         for (inputs, targets), size in zip(batches, sizes, strict=True):
-            outcome = self._apply(inputs, targets)
             weight = 1.0 if self.trial.task.is_sum else size / sum(sizes)
-            objective = outcome.objective * weight
-            objective.backward(  # type: ignore[no-untyped-call]
-                create_graph=self.stepper.create_graph
-            )
+            objective, found = self._gradient(inputs, targets, weight)
             objectives.append(objective.detach())
-            for name, value in outcome.sums.items():
+            for name, value in found.items():
                 sums.setdefault(name, []).append(value)
         totals = {name: torch.stack(values).sum() for name, values in sums.items()}
         return torch.stack(objectives).sum(), totals
+
+    def _gradient(self, inputs: Tree, targets: Tree, weight: float = 1.0) -> tuple[Tensor, Values]:
+        """Add a batch's gradient times its weight to that of the weights; return its objective."""
+        outcome = self._apply(inputs, targets)
+        objective = outcome.objective if weight == 1 else outcome.objective * weight
+        objective.backward(create_graph=self.stepper.create_graph)  # type: ignore[no-untyped-call]
+        return objective, outcome.sums
 
     def _apply(self, inputs: Tree, targets: Tree) -> Loss:
         """Apply the task to a batch that is trained on."""
