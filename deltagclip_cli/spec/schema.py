@@ -207,9 +207,8 @@ class Task(Component):
         if self.name != SUPERVISED:
             return None
         loss = LossFunction.model_validate(self.options["loss"], context=self._folder)
-        metrics = self.options.get("metrics", {})
         made = partial(Metric.model_validate, context=self._folder)
-        return loss, {name: made(each) for name, each in metrics.items()}
+        return loss, {name: made(each) for name, each in self.options.get("metrics", {}).items()}
 
     @cached_property
     def references(self) -> tuple[str, ...]:
@@ -362,7 +361,6 @@ class TrialSettings(SpecSection):
     @field_validator("stack")
     @classmethod
     def _check_stack(cls, stack: int | None, info: ValidationInfo) -> int | None:
-        """Refuse to compile the steps of a stack, which are one program as they are."""
         if stack is not None and info.data.get("compile") == "on":
             said = "stack and compile: on exclude each other: a stack computes for all as it is."
             raise refused(said, "keep one of them")
@@ -473,13 +471,13 @@ def is_variable(key: str) -> bool:
     return FIXED.get(key.partition(".")[0]) == ""
 
 
-_LENGTHS = ("epochs", "steps")
-
-
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     setting = Experiment.model_fields[name]
-    if name in _LENGTHS:  # of which one may be missing, but not in the grid that varies it
+    if name in (
+        "epochs",
+        "steps",
+    ):  # of which one may be missing, but not in the grid that varies it
         return TypeAdapter(PositiveInt, config=ConfigDict(strict=True))
     if isinstance(setting.annotation, type) and issubclass(setting.annotation, Component):
         return TypeAdapter(setting.annotation)  # which has a configuration of its own
