@@ -17,8 +17,7 @@ from deltagclip_cli.terminal.console import print_summary, shown_progress
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.sweep_view import QuietView
-    from deltagclip_cli.plan.planned import Planned
-    from deltagclip_cli.plan.units import Unit
+    from deltagclip_cli.plan.planned import Planned, Unit
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.process import StopRequest
 

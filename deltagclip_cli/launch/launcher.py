@@ -26,8 +26,16 @@ from deltagclip_cli.launch.rehearsal import Stage, check_parts
 from deltagclip_cli.launch.supervisor import PlannedQueue, Queue
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
-from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up, pending
-from deltagclip_cli.plan.units import Assignment, Unit, said_of_stacks, units_of
+from deltagclip_cli.plan.planned import (
+    Assignment,
+    Elsewhere,
+    Planned,
+    Unit,
+    look_up,
+    pending,
+    said_of_stacks,
+    units_of,
+)
 from deltagclip_cli.runs.environment import read_starts, stack_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.spec.trial import Trial

@@ -22,7 +22,7 @@ from deltagclip_cli.core import (
     is_disk_full,
 )
 from deltagclip_cli.launch.slots import FreeSlots
-from deltagclip_cli.plan.units import Unit, take_unit
+from deltagclip_cli.plan.planned import Unit, take_unit
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State, is_worked_on, last_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 

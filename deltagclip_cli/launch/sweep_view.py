@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
 from deltagclip_cli.core import MOST_METRICS, TEST_METRICS, duration, plural, short, shown_metrics
-from deltagclip_cli.plan.units import Unit, name_of
+from deltagclip_cli.plan.planned import Unit, name_of
 from deltagclip_cli.runs.folder import State, read_heartbeat
 from deltagclip_cli.terminal.console import STYLES, running_table
 

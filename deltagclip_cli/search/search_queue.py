@@ -20,7 +20,7 @@ from deltagclip_cli.search.study import KEPT_OF_HALVING, CandidateState, Study, 
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End
-    from deltagclip_cli.plan.units import Unit
+    from deltagclip_cli.plan.planned import Unit
     from deltagclip_cli.spec.trial import Course, Trial
 
 _SECONDS_BETWEEN_LOOKS = 1.0

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
 from deltagclip_cli.launch.launcher import Launcher, SweepRequest
 from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
-from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.plan.units import Unit, said_of_stacks, units_of
+from deltagclip_cli.plan.planned import Planned, Unit, look_up, said_of_stacks, units_of
 from deltagclip_cli.runs.folder import ENDED, State
 from deltagclip_cli.slurm.array import (
     FOLDER,

@@ -43,7 +43,7 @@ from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
 from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 if TYPE_CHECKING:
-    from deltagclip_cli.plan.units import Assignment
+    from deltagclip_cli.plan.planned import Assignment
     from deltagclip_cli.results.read.run import Reading
     from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.spec.trial import Trial

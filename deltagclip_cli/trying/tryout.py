@@ -27,8 +27,7 @@ from deltagclip_cli.trying.protocol import (
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End
-    from deltagclip_cli.plan.planned import Planned
-    from deltagclip_cli.plan.units import Unit
+    from deltagclip_cli.plan.planned import Planned, Unit
     from deltagclip_cli.spec.load import Spec
     from deltagclip_cli.spec.trial import Trial
 

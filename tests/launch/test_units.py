@@ -17,8 +17,7 @@ from deltagclip_cli.core import ClaimedError
 from deltagclip_cli.launch import supervisor
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import End, PlannedQueue, Supervisor
-from deltagclip_cli.plan.planned import Planned, look_up
-from deltagclip_cli.plan.units import Unit, name_of, said_of_stacks, units_of
+from deltagclip_cli.plan.planned import Planned, Unit, look_up, name_of, said_of_stacks, units_of
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 from deltagclip_cli.spec.trial import Trial

@@ -10,8 +10,7 @@ from run_cases import result_text
 from tiny_spec import trials_of
 
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
-from deltagclip_cli.plan.planned import Planned, QueueState, look_up, pending
-from deltagclip_cli.plan.units import units_of
+from deltagclip_cli.plan.planned import Planned, QueueState, look_up, pending, units_of
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial
