@@ -30,36 +30,20 @@ def worker(
     Exit codes as those of train, and 76 if another process has the folder. Of several, each folder
     tells how its own trial ended.
     """
-    from deltagclip_cli.core import ExitCode
     from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.training.process import StopRequest, shown_by
-    from deltagclip_cli.training.worker import work
+    from deltagclip_cli.training.worker import work_together
 
-    stop, first, *others = StopRequest(), *map(RunFolder, folders)
+    stop, trained = StopRequest(), [*map(RunFolder, folders)]
     with shown_by(logging.StreamHandler(sys.stdout)):
-        if not others:
-            code = work(
-                first,
-                data_dir=data.expanduser(),
-                device=device,
-                threads=threads,
-                force=force,
-                download=not no_download,
-                stop=stop,
-            )
-        else:
-            from deltagclip_cli.training.stack import run_stack  # which few trials need
-
-            together = [first, *others]
-            codes = run_stack(
-                together,
-                data_dir=data.expanduser(),
-                device=device,
-                threads=threads,
-                force=together if force else (),
-                download=not no_download,
-                stop=stop,
-            )
-            told = [each for each in ExitCode if each in codes.values()]  # the worst comes last
-            code = stop.exit_code if stop() else told[-1]
-    raise typer.Exit(code)
+        codes = work_together(
+            trained,
+            data_dir=data.expanduser(),
+            device=device,
+            threads=threads,
+            force=trained if force else (),
+            download=not no_download,
+            stop=stop,
+        )
+    together = len(trained) > 1
+    raise typer.Exit(stop.exit_code if together and stop() else max(codes.values()))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import DeltaGClipError, ExitCode
 from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
@@ -82,32 +82,20 @@ class InlineRunner:
 
     def _work(self, unit: Unit, give_up: Callable[[Planned], str]) -> int:
         asked, by_folder = self.request, {each.folder: each for each in unit}
-        first, *others = by_folder
         with shown_progress(asked.console, quiet=asked.quiet) as sinks:
-            from deltagclip_cli.training.worker import work  # which loads torch
+            from deltagclip_cli.training.worker import work_together  # which loads torch
 
-            options: dict[str, Any] = {"data_dir": asked.data, "device": "auto"}
-            options |= {"threads": asked.threads, "stop": self.stop}
-            if not others:
-                code = work(
-                    first,
-                    **options,
-                    force=unit[0].afresh,
-                    give_up=lambda: bool(give_up(unit[0])),
-                    sinks=sinks,
-                )
-                codes = {first: code}
-            else:
-                from deltagclip_cli.training.stack import run_stack
-
-                codes = run_stack(
-                    list(by_folder),
-                    **options,
-                    force=[each.folder for each in unit if each.afresh],
-                    give_up=lambda folder: bool(give_up(by_folder[folder])),
-                    # One bar is enough: they are about equally far.
-                    sinks=lambda folder: sinks if folder == first else (),
-                )
+            codes = work_together(
+                list(by_folder),
+                data_dir=asked.data,
+                device="auto",
+                threads=asked.threads,
+                force=[each.folder for each in unit if each.afresh],
+                stop=self.stop,
+                give_up=lambda folder: bool(give_up(by_folder[folder])),
+                # One bar is enough: members of a stack are about equally far.
+                sinks=lambda folder: sinks if folder == unit[0].folder else (),
+            )
         for folder, planned in by_folder.items():
             result = folder.result()
             has_ended = codes.get(folder) in (ExitCode.OK, ExitCode.FAILED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
@@ -119,6 +119,35 @@ def work(
     except ClaimedError as error:
         error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
         raise
+
+
+def work_together(
+    folders: Sequence[RunFolder],
+    *,
+    data_dir: Path,
+    device: str,
+    threads: int | None = None,
+    force: Collection[RunFolder] = (),
+    download: bool = True,
+    stop: StopRequest,
+    give_up: Callable[[RunFolder], bool] = lambda folder: False,
+    sinks: Callable[[RunFolder], Sequence[Sink]] = lambda folder: (),
+) -> dict[RunFolder, ExitCode]:
+    """:func:`work`, or for several folders :func:`.stack.run_stack`, which says what is what.
+
+    Raises:
+        DeltaGClipError: a single trial failed; of several, each one's error is logged.
+    """
+    options: dict[str, Any] = {"data_dir": data_dir, "device": device, "threads": threads}
+    options |= {"download": download, "stop": stop}
+    first, *others = folders
+    if others:
+        from deltagclip_cli.training.stack import run_stack  # which few trials need
+
+        return run_stack(folders, **options, force=force, give_up=give_up, sinks=sinks)
+    ask = partial(give_up, first)
+    code = work(first, **options, force=first in force, give_up=ask, sinks=sinks(first))
+    return {first: code}
 
 
 @contextmanager

@@ -63,8 +63,7 @@ def seconds_of(trials: list[Trial], data_dir: Path, device: str) -> float | None
     In a process of its own, for it leaves memory behind and keeps quiet about what fails.
     """
     from deltagclip_cli.training.process import StopRequest
-    from deltagclip_cli.training.stack import run_stack
-    from deltagclip_cli.training.worker import work
+    from deltagclip_cli.training.worker import work_together
 
     logging.disable()
     stop = StopRequest()
@@ -75,10 +74,7 @@ def seconds_of(trials: list[Trial], data_dir: Path, device: str) -> float | None
         try:
             for each, trial in zip(folders, short, strict=True):
                 create(each, trial)
-            if short[0].stack is None:
-                work(folders[0], data_dir=data_dir, device=device, download=False, stop=stop)
-            else:
-                run_stack(folders, data_dir=data_dir, device=device, download=False, stop=stop)
+            work_together(folders, data_dir=data_dir, device=device, download=False, stop=stop)
         except DeltaGClipError:
             return None
         if not all(each.result() for each in folders):
