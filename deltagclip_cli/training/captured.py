@@ -119,14 +119,9 @@ class Captured(Compiled):
 
     def _beside(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
         """Make a step on the stream that captures, as usual."""
-        current = torch.cuda.current_stream(self.parts.device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
+        with beside(self._stream, self.parts.device) as handed_over:
             made = super().step(batches, number)
-        current.wait_stream(self._stream)
-        for value in [*made[0].values(), *made[1].values()]:
-            if value.is_cuda:
-                value.record_stream(current)
+            handed_over.extend([*made[0].values(), *made[1].values()])
         return made
 
     def _capture(self, batches: StepBatches, number: int) -> _Graph | None:
@@ -135,16 +130,7 @@ class Captured(Compiled):
         graph, counted = torch.cuda.CUDAGraph(), dict(vars(self.observer))
         self.parts.optimizer.zero_grad()  # so that gradients lie in the memory of the graph
         try:
-            with (
-                # A capture that fails leaves its own stream the current one.
-                torch.cuda.stream(torch.cuda.current_stream(self.parts.device)),
-                torch.cuda.graph(
-                    graph,
-                    pool=self._pool,
-                    stream=self._stream,
-                    capture_error_mode="thread_local",  # others may copy data meanwhile
-                ),
-            ):
+            with capturing(graph, self._pool, self._stream, self.parts.device):
                 made = super().step(places, number)
         except torch.OutOfMemoryError:
             raise
@@ -185,6 +171,35 @@ class Captured(Compiled):
             for name, value in state.items():
                 if isinstance(value, Tensor):
                     state[name] = value.to(self.parts.device)
+
+
+@contextmanager
+def beside(stream: Any, device: torch.device) -> Iterator[list[Tensor]]:
+    """Compute on a stream; what is put into the list is there for the one that was current."""
+    current, handed_over = torch.cuda.current_stream(device), list[Tensor]()
+    stream.wait_stream(current)
+    with torch.cuda.stream(stream):
+        yield handed_over
+    current.wait_stream(stream)
+    for each in handed_over:
+        if each.is_cuda:
+            each.record_stream(current)
+
+
+@contextmanager
+def capturing(graph: Any, pool: Any, stream: Any, device: torch.device) -> Iterator[None]:
+    """Capture in a graph, on a stream, what is computed."""
+    with (
+        # A capture that fails leaves its own stream the current one.
+        torch.cuda.stream(torch.cuda.current_stream(device)),
+        torch.cuda.graph(
+            graph,
+            pool=pool,
+            stream=stream,
+            capture_error_mode="thread_local",  # others may copy data meanwhile
+        ),
+    ):
+        yield
 
 
 # Of others in torch that can be captured, one option says so.

@@ -16,7 +16,7 @@ from deltagclip_cli.parts.nested import Tree, leaves
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.training.loaded import load_placed
 from deltagclip_cli.training.own_streams import OwnStreams
-from deltagclip_cli.training.program import Eager, StepBatches, Values
+from deltagclip_cli.training.program import Eager, StepBatches, Values, wanted_program
 from deltagclip_cli.training.stacked_weights import Applied, check_stackable
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ class Wanted:
     def kind(self) -> Any:
         """All that must agree for several to be computed together."""
         tensors = [(each.shape, each.dtype) for each in leaves((self.inputs, self.targets))]
-        return (self.role, self.weight is None, self.applied.model.training, *tensors)
+        is_training = self.applied.model.training
+        return (self.role, self.weight is None, is_training, self.autocast, *tensors)
 
 
 class Member:
@@ -56,6 +57,7 @@ class Member:
         self.streams = OwnStreams(stack.device)
         self.step = 0  # how far its training is
         self.request: Wanted | None = None
+        self.is_captured = False  # whether its steps are worth a CUDA graph
         self.record: Callable[[Mapping[str, Any]], None] = lambda told: None
         self._models: list[Applied] = []
 
@@ -82,6 +84,7 @@ class Member:
         self, trial: Trial, parts: Parts, stepper: Stepper, observer: Observer
     ) -> Stacked:
         """Make what carries out the steps of this member."""
+        self.is_captured = wanted_program(trial, parts) == "captured"
         return Stacked(self, trial, parts, stepper, observer)
 
     def applied(self, task: Callable[..., Any], model: nn.Module) -> tuple[int, Applied]:

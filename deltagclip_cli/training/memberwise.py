@@ -8,7 +8,8 @@ layers makes gradients that lie transposed in memory, which all that comes after
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-_Fill = Callable[[Tensor, torch.Generator], object]
+Fill = Callable[[Tensor, torch.Generator], object]
+"""Fills a tensor with random numbers of a stream."""
 
 
 class PlaceStreams:
@@ -31,7 +33,7 @@ class PlaceStreams:
         self._generators = generators
         self._before: list[Tensor | None] | None = None
 
-    def draw(self, out: Tensor, fill: _Fill) -> None:
+    def draw(self, out: Tensor, fill: Fill) -> None:
         """Fill each member's row of ``(places, ...)``; zeros where there is no member."""
         if self._before is None:
             self._before = [None if g is None else g.get_state() for g in self._generators]
@@ -40,6 +42,25 @@ class PlaceStreams:
                 row.zero_()
             else:
                 fill(row, generator)
+
+    @property
+    def drawn(self) -> bool:
+        """Say whether anything was drawn."""
+        return self._before is not None
+
+    @contextmanager
+    def lent_to(self, others: Sequence[torch.Generator]) -> Iterator[None]:
+        """Let others go on where the streams are, and the streams where the others then are."""
+        pairs = [
+            (generator, other)
+            for generator, other in zip(self._generators, others, strict=False)
+            if generator is not None
+        ]
+        for generator, other in pairs:
+            other.set_state(generator.get_state())
+        yield
+        for generator, other in pairs:
+            generator.set_state(other.get_state())
 
     def rewind(self) -> None:
         """Go back to where all streams were, for whoever computes the same once more."""
@@ -80,7 +101,7 @@ class Memberwise(TorchFunctionMode):
             return self._in_place(_IN_PLACE[function], *args, **kwargs)
         return function(*args, **kwargs)
 
-    def _drawn(self, shape: Sequence[int], like: Tensor, fill: _Fill, **kind: Any) -> Tensor:
+    def _drawn(self, shape: Sequence[int], like: Tensor, fill: Fill, **kind: Any) -> Tensor:
         dtype = kind.get("dtype") or like.dtype
         drawn: Tensor = _Draw.apply(
             self._place, self._streams, tuple(shape), dtype, like.device, fill
@@ -105,10 +126,10 @@ class Memberwise(TorchFunctionMode):
         kept = self._drawn(shape, values, lambda row, g: row.bernoulli_(1 - p, generator=g))
         return values * kept / (1 - p)
 
-    def _like(self, fill: _Fill, input: Tensor, **kind: Any) -> Tensor:
+    def _like(self, fill: Fill, input: Tensor, **kind: Any) -> Tensor:
         return self._drawn(input.shape, input, fill, **kind)
 
-    def _in_place(self, make: Callable[..., _Fill], input: Tensor, *args: Any, **kw: Any) -> Tensor:
+    def _in_place(self, make: Callable[..., Fill], input: Tensor, *args: Any, **kw: Any) -> Tensor:
         return input.copy_(self._drawn(input.shape, input, make(*args, **kw)))
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -185,7 +206,7 @@ class _Draw(torch.autograd.Function):
         shape: tuple[int, ...],
         dtype: torch.dtype,
         device: torch.device,
-        fill: _Fill,
+        fill: Fill,
     ) -> tuple[Tensor, int]:
         out = torch.empty((info.batch_size, *shape), dtype=dtype, device=device)
         with torch.no_grad():
@@ -288,8 +309,8 @@ def _normal(row: Tensor, generator: torch.Generator) -> object:
 
 # whether it drops where nothing else is said
 _DROPOUT = {functional.dropout: True, torch.dropout: False}
-_LIKE: dict[Any, _Fill] = {torch.rand_like: _uniform, torch.randn_like: _normal}
-_IN_PLACE: dict[Any, Callable[..., _Fill]] = {
+_LIKE: dict[Any, Fill] = {torch.rand_like: _uniform, torch.randn_like: _normal}
+_IN_PLACE: dict[Any, Callable[..., Fill]] = {
     Tensor.bernoulli_: lambda p=0.5: lambda row, g: row.bernoulli_(p, generator=g),
     Tensor.uniform_: lambda a=0.0, b=1.0: lambda row, g: row.uniform_(a, b, generator=g),
     Tensor.normal_: lambda mean=0.0, std=1.0: lambda row, g: row.normal_(mean, std, generator=g),

@@ -145,12 +145,13 @@ def chosen_program(trial: Trial, parts: Parts, before: str | None) -> ProgramMak
     a measurement, so that all trials of a sweep run alike.
     """
     made: ProgramMaker = load_target(
-        PROGRAMS.get(before or _wanted(trial, parts), PROGRAMS["eager"])
+        PROGRAMS.get(before or wanted_program(trial, parts), PROGRAMS["eager"])
     )
     return made
 
 
-def _wanted(trial: Trial, parts: Parts) -> str:
+def wanted_program(trial: Trial, parts: Parts) -> str:
+    """Return the name of the program that the spec of a trial wants."""
     steps = trial.course(len(parts.steps)).steps
     on_gpu = parts.device.type == "cuda"
     least = LEAST_STEPS if on_gpu else PAYS_ON_CPU.get(trial.model.name)

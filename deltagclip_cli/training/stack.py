@@ -27,7 +27,7 @@ from deltagclip_cli.spec.trial import stacks_with
 from deltagclip_cli.training.assembly import find_device
 from deltagclip_cli.training.member import Member, Wanted, detached
 from deltagclip_cli.training.process import SPEAKER
-from deltagclip_cli.training.stacked_weights import Applied, Occupied, StackedWeights
+from deltagclip_cli.training.stacked_weights import Answers, Applied, Occupied, Rows, StackedWeights
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.folder import RunFolder
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.training.loaded import Loaded
     from deltagclip_cli.training.process import StopRequest
     from deltagclip_cli.training.sinks import Sink
+    from deltagclip_cli.training.stacked_graphs import StackedGraphs
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Stack:
         self.places, self.device = places, device
         self.main = greenlet.getcurrent()
         self._weights: dict[tuple[int, int], StackedWeights] = {}  # by layers and roles
+        self._graphs: StackedGraphs | None = None
         self.loaded: Loaded | None = None  # the data that members share
 
     def members(self, trials: Sequence[tuple[Trial, RunFolder, bool]]) -> list[Member]:
@@ -171,6 +173,8 @@ class Stack:
         at_once = next(iter(group.values())).at_once
         if at_once == 1:
             return False
+        if self._graphs is not None:
+            self._graphs.release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         half = -(-at_once // 2)
@@ -212,12 +216,30 @@ class Stack:
                     found = [weights.evaluate(rows, *each) for each in bounds]
                 sums = {place: told for each in found for place, told in each.items()}
                 return [(member, sums[place]) for place, member in group.items()]
-            made = [weights.differentiate(rows, *each) for each in bounds]
+            made = self._differentiated(weights, rows, bounds, group)
         answers = []
         for place, (objective, told, gradients) in (each for part in made for each in part.items()):
             _give(rows[place].applied.weights, gradients)
             answers.append((group[place], (objective, told)))
         return answers
+
+    def _differentiated(
+        self,
+        weights: StackedWeights,
+        rows: Rows,
+        bounds: Sequence[tuple[int, int]],
+        group: Mapping[int, Member],
+    ) -> list[Answers]:
+        """Return the gradients of a group, from a graph where that is worth one."""
+        captured = any(each.is_captured for each in group.values())
+        if not captured or bounds != [(0, self.places)]:
+            return [weights.differentiate(rows, *each) for each in bounds]
+        if self._graphs is None:
+            from deltagclip_cli.training.stacked_graphs import StackedGraphs  # with a compiler
+
+            self._graphs = StackedGraphs(self.places, self.device)
+        some = next(iter(group.values()))
+        return [self._graphs.differentiate(weights, rows, (some.layer, *_wanted(some).kind))]
 
 
 def _give(weights: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,27 @@ class Occupied:
 
 Rows = Mapping[int, Occupied]
 """Rows by their places; all of them of the same shapes."""
+
+Answers = dict[int, tuple[Tensor, dict[str, Tensor], Sequence[Tensor | None]]]
+"""Objective, sums and gradients, in the order of parameters, by places."""
+
+
+class Gathered(NamedTuple):
+    """The batches of places that compute together, each tensor with a leading dimension of them."""
+
+    applied: Applied
+    inputs: Tree
+    targets: Tree
+    weights: Tensor | None  # of objectives, float64; None where all are 1
+    streams: PlaceStreams
+
+
+class Made(NamedTuple):
+    """All that a step of places made, each tensor with a leading dimension of them."""
+
+    objective: Tensor
+    sums: dict[str, Tensor]
+    gradients: Sequence[Tensor | None]  # of all parameters, in their order
 
 
 class StackedWeights:
@@ -100,41 +121,27 @@ class StackedWeights:
 
     def evaluate(self, rows: Rows, start: int, stop: int) -> dict[int, dict[str, Tensor]]:
         """Return the sums of each row within some places."""
-        _, sums = self._forward(rows, start, stop)
+        _, sums = self._forward(gathered(rows, start, stop), start, stop)
         return {place: _row(sums, place - start) for place in rows if start <= place < stop}
 
-    def differentiate(
-        self, rows: Rows, start: int, stop: int
-    ) -> dict[int, tuple[Tensor, dict[str, Tensor], Sequence[Tensor | None]]]:
-        """Return objective, sums and gradients, in the order of parameters, of each row there."""
-        objective, sums = self._forward(rows, start, stop)
-        weights = [rows[each].weight if each in rows else 1.0 for each in range(start, stop)]
-        if any(each != 1 for each in weights):
-            objective = objective * torch.tensor(weights, dtype=objective.dtype).to(
-                objective.device, non_blocking=True
-            )
+    def differentiate(self, rows: Rows, start: int, stop: int) -> Answers:
+        """Return objective, sums and gradients of each row within some places."""
+        return answers(self.compute(gathered(rows, start, stop), start, stop), rows, start, stop)
+
+    def compute(self, batch: Gathered, start: int, stop: int) -> Made:
+        """Carry out a step of some places, all of it on the device if weights are there."""
+        objective, sums = self._forward(batch, start, stop)
+        if batch.weights is not None:
+            weights = batch.weights.to(objective.dtype)
+            objective = objective * weights.to(objective.device, non_blocking=True)
         wanted = [each for each in self._inside.values() if each.requires_grad]
         found = iter(torch.autograd.grad(objective.sum(), wanted, allow_unused=True))
         gradients = [next(found) if p.requires_grad else None for p in self._inside.values()]
         self._inside = {}
-        columns = [[None] * (stop - start) if g is None else _rows(g) for g in gradients]
-        objective = objective.detach()
-        return {
-            place: (
-                objective[place - start],
-                _row(sums, place - start),
-                [column[place - start] for column in columns],
-            )
-            for place in rows
-            if start <= place < stop
-        }
+        sums = {name: each.detach() for name, each in sums.items()}
+        return Made(objective.detach(), sums, [g if g is None else _aligned(g) for g in gradients])
 
-    def _forward(self, rows: Rows, start: int, stop: int) -> tuple[Tensor, dict[str, Tensor]]:
-        there = [rows.get(place) for place in range(start, stop)]
-        first = next(row for row in there if row is not None)
-        filled = [first if row is None else row for row in there]
-        inputs, targets = _stacked_trees([(row.inputs, row.targets) for row in filled])
-        streams = PlaceStreams([None if row is None else row.generator for row in there])
+    def _forward(self, batch: Gathered, start: int, stop: int) -> tuple[Tensor, dict[str, Tensor]]:
         whole = (start, stop) == (0, len(self._numbers))
         self._inside = {
             name: each if whole else each[start:stop] for name, each in self._parameters.items()
@@ -144,18 +151,21 @@ class StackedWeights:
         def apply(
             tensors: dict[str, Tensor], inputs: Tree, targets: Tree, place: Tensor
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            with Memberwise(streams, place):
+            with Memberwise(batch.streams, place):
                 outcome: tuple[Tensor, dict[str, Tensor]] = functional_call(
-                    first.applied, tensors, (inputs, targets)
+                    batch.applied, tensors, (inputs, targets)
                 )
             return outcome
 
         try:
             objective, sums = vmap(apply, randomness="error")(
-                {**self._inside, **buffers}, inputs, targets, self._numbers[start:stop]
+                {**self._inside, **buffers},
+                batch.inputs,
+                batch.targets,
+                self._numbers[start:stop],
             )
         except BaseException:
-            streams.rewind()
+            batch.streams.rewind()
             raise
         return objective, sums
 
@@ -163,6 +173,36 @@ class StackedWeights:
     def versions(self) -> list[int]:
         """The version of each buffer, which changes where applying a model writes to it."""
         return [each._version for each in self._buffers.values()]
+
+
+def gathered(rows: Rows, start: int, stop: int) -> Gathered:
+    """Stack the batches of places; those that nobody has are filled with another's."""
+    there = [rows.get(place) for place in range(start, stop)]
+    first = next(row for row in there if row is not None)
+    filled = [first if row is None else row for row in there]
+    inputs, targets = _stacked_trees([(row.inputs, row.targets) for row in filled])
+    weights = [1.0 if row is None else row.weight for row in there]
+    return Gathered(
+        first.applied,
+        inputs,
+        targets,
+        None if all(each == 1 for each in weights) else torch.tensor(weights, dtype=torch.float64),
+        PlaceStreams([None if row is None else row.generator for row in there]),
+    )
+
+
+def answers(made: Made, rows: Rows, start: int, stop: int) -> Answers:
+    """Return to each row what was made at its place."""
+    columns = [[None] * (stop - start) if g is None else g.unbind() for g in made.gradients]
+    return {
+        place: (
+            made.objective[place - start],
+            _row(made.sums, place - start),
+            [column[place - start] for column in columns],
+        )
+        for place in rows
+        if start <= place < stop
+    }
 
 
 def check_stackable(model: nn.Module) -> None:
@@ -191,11 +231,11 @@ def _stacked(own: Tensor, places: int) -> Tensor:
     return stacked.requires_grad_(own.requires_grad)
 
 
-def _rows(gradient: Tensor) -> Sequence[Tensor]:
-    """Return the rows of a gradient, each where the norm of any place adds up the same bits."""
+def _aligned(gradient: Tensor) -> Tensor:
+    """Return a gradient whose rows lie where the norm of any place adds up the same bits."""
     if gradient[0].numel() % _ALIGNED or not gradient.is_contiguous():
         gradient = _stacked(gradient[0], len(gradient)).copy_(gradient)
-    return gradient.unbind()
+    return gradient
 
 
 def _row(sums: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:

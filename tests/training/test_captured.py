@@ -7,14 +7,13 @@ memory, and no Python; recording leaves everything as it was, as capturing does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
-from recorded_graph import RecordedGraph
+from recorded_graph import Graph, capture_on_the_cpu
 from torch import Tensor
 from training_cases import (
     ADAM,
@@ -40,55 +39,10 @@ OURS = {**DELTA_GCLIP, "foreach": True}  # whose step sizes stay tensors, as on 
 EPOCHS = 16  # of 4 steps, so that a step of each kind is captured, and then replayed
 
 
-class Graph(RecordedGraph):
-    """A record that undoes what it records: capturing carries nothing out."""
-
-    made: ClassVar[list[Graph]] = []
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.replays = 0
-        self._before: list[tuple[Tensor, Tensor]] = []
-        Graph.made.append(self)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = zip(func._schema.arguments, args, strict=False)
-        written = [value for each, value in named if each.alias_info and each.alias_info.is_write]
-        for value in written:
-            for tensor in value if isinstance(value, (list, tuple)) else [value]:
-                self._before.append((tensor, tensor.detach().clone()))
-        return super().__torch_dispatch__(func, types, args, kwargs)
-
-    def undo(self) -> None:
-        with torch.no_grad():
-            for tensor, value in reversed(self._before):
-                tensor.copy_(value)
-
-    def replay(self) -> None:
-        self.replays += 1
-        super().replay()
-
-
-@contextmanager
-def captured_in(graph: Graph, **options: object) -> Iterator[None]:
-    with graph:
-        yield
-    graph.undo()
-
-
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     """Let a CPU capture, of passes that are not compiled; all graphs that are made."""
-    stream = SimpleNamespace(wait_stream=lambda other: None)
-    for name, value in {
-        "CUDAGraph": Graph,
-        "graph": captured_in,
-        "Stream": lambda device: stream,
-        "stream": lambda stream: nullcontext(),
-        "current_stream": lambda device: stream,
-        "graph_pool_handle": lambda: None,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
+    capture_on_the_cpu(monkeypatch)
 
     def keep_uncompiled(self: Captured) -> None:
         def apply(inputs: Any, targets: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -99,10 +53,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 
     monkeypatch.setattr(compiled.Compiled, "_compile", keep_uncompiled)
     monkeypatch.setattr(compiled, "_lacking", lambda device: "")
-    monkeypatch.setattr(program, "_wanted", lambda trial, parts: trial.label)
+    monkeypatch.setattr(program, "wanted_program", lambda trial, parts: trial.label)
     look, gpu = captured._obstacle, torch.device("cuda")
     monkeypatch.setattr(captured, "_obstacle", lambda optimizer, device: look(optimizer, gpu))
-    monkeypatch.setattr(Graph, "made", [])
     return Graph.made
 
 

@@ -7,13 +7,16 @@ import logging
 import os
 import random
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recorded_graph import Graph, capture_on_the_cpu
 from tiny_data import write_bert, write_emotion
+from torch import Tensor
 from training_cases import (
     ADAM,
     DELTA_GCLIP,
@@ -41,10 +44,12 @@ from deltagclip_cli.training import member, stack
 from deltagclip_cli.training.process import StopRequest
 from deltagclip_cli.training.sinks import Sink
 from deltagclip_cli.training.stack import run_stack
+from deltagclip_cli.training.stacked_graphs import StackedGraphs
 from deltagclip_cli.training.stacked_weights import StackedWeights
 from deltagclip_cli.training.trainer import Ending
 
 HERE = Path(__file__).parent
+SLOW = pytest.mark.slow
 Give = Callable[[RunFolder], bool]
 
 
@@ -341,6 +346,143 @@ def test_members_wait_for_those_behind_them(tmp_path: Path) -> None:
     together_from = next(n for n, steps in enumerate(passes) if len(steps) == 3)
     alone = sum(len(steps) < 3 for steps in passes[together_from:])
     assert alone <= len(passes) // 3
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """Let a CPU capture the steps of stacks; all graphs that are made."""
+    capture_on_the_cpu(monkeypatch)
+    monkeypatch.setattr(member, "wanted_program", lambda trial, parts: "captured")
+    return Graph.made
+
+
+LONG: dict[str, Any] = {"model": {"name": "own_stack_parts.py:Drawing"}, "epochs": 8}
+"""Trials whose kinds of steps are captured and then replayed; all of them draw at random."""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"accumulate": 3},  # a step has batches of unlike sizes, whose gradients are added
+        pytest.param({"precision": "bf16", "model": TINY["model"]}, marks=SLOW),
+        pytest.param({"model": {"name": "kan", "hidden": [8]}}, marks=SLOW),
+    ],
+    ids=["draws", "bf16", "kan"],
+)
+def test_captured_steps_have_the_bits_of_others(
+    settings: dict[str, Any], tmp_path: Path, graphs: list[Graph]
+) -> None:
+    """One member leaves when all are replayed, and goes on alone."""
+    trials = stack_of(4, DELTA_GCLIP, {**ADAM, "lr": 1e-3}, MOMENTUM, **{**LONG, **settings})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(member, "wanted_program", lambda trial, parts: "eager")
+        together(trials, tmp_path / "plain")
+    assert not graphs
+    asked, leaving = list[RunFolder](), RunFolder.of(tmp_path / "captured", trials[1])
+
+    def leaves(folder: RunFolder) -> bool:
+        asked.append(folder)
+        return folder == leaving and asked.count(folder) == 9
+
+    codes = together(trials, tmp_path / "captured", leaves)
+    assert [each for each in codes if codes[each] is not ExitCode.OK] == [leaving]
+    assert len(graphs) == 2, "of full batches, and of the last one"
+    assert min(graph.replays for graph in graphs) >= 5
+    together(trials[1:2], tmp_path / "captured")
+    for trial in trials:
+        captured, plain = (RunFolder.of(tmp_path / each, trial) for each in ("captured", "plain"))
+        assert_same_numbers(captured, plain)
+
+
+@pytest.mark.slow
+def test_no_replay_writes_what_somebody_still_holds(tmp_path: Path, graphs: list[Graph]) -> None:
+    held: list[tuple[Tensor, Tensor]] = []
+    give = stack._give
+
+    def kept(weights: Any, gradients: Any) -> None:
+        held.extend((each, each.clone()) for each in gradients)
+        give(weights, gradients)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stack, "_give", kept)
+        together(stack_of(2, SGD, SGD, **LONG), tmp_path)
+    assert sum(graph.replays for graph in graphs) > 20
+    assert all(torch.equal(each, value) for each, value in held)
+
+
+@pytest.mark.slow
+def test_a_stack_that_cannot_be_captured_is_launched_as_usual(
+    tmp_path: Path,
+    graphs: list[Graph],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @contextmanager
+    def refused(graph: Graph, **options: object) -> Iterator[None]:
+        with graph:
+            yield
+        graph.undo()
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    trials = stack_of(3, SGD, ADAM, **{**LONG, "precision": "bf16"})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(member, "wanted_program", lambda trial, parts: "eager")
+        together(trials, tmp_path / "plain")
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    together(trials, tmp_path / "refused")
+    assert [each for each in caplog.messages if "not captured" in each] == [
+        "The stack's step is not captured in a graph, but launched as usual: "
+        "operation not permitted when stream is capturing"
+    ]
+    for trial in trials:
+        refusing, plain = (RunFolder.of(tmp_path / each, trial) for each in ("refused", "plain"))
+        assert_same_numbers(refusing, plain)
+
+
+@pytest.mark.slow
+def test_graphs_are_given_up_where_memory_is_short(
+    tmp_path: Path, graphs: list[Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, widths = StackedGraphs.differentiate, list[int]()
+    compute = StackedWeights.compute
+
+    def full(self: StackedGraphs, *arguments: Any) -> Any:
+        if len(graphs) == 2 and graphs[1].replays > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return step(self, *arguments)
+
+    def seen(self: StackedWeights, batch: Any, start: int, stop: int) -> Any:
+        widths.append(stop - start)
+        return compute(self, batch, start, stop)
+
+    monkeypatch.setattr(StackedGraphs, "differentiate", full)
+    monkeypatch.setattr(StackedWeights, "compute", seen)
+    codes = together(stack_of(4, SGD, ADAM, **LONG), tmp_path)
+    assert set(codes.values()) == {ExitCode.OK}
+    assert widths[-1] == 2 and len(graphs) == 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("case", ["own draws", "averages", "half precision", "kan"])
+def test_captured_stacks_on_a_gpu_have_the_bits_of_others(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimizers, settings = BATTERY[case]
+    trials = stack_of(4, *optimizers, **{**settings, "epochs": 10})
+    made: list[Any] = []
+    graph = torch.cuda.CUDAGraph
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: made.append(graph()) or made[-1])
+    for runs, program in (("plain", "eager"), ("captured", "captured")):
+        wanted = program
+        monkeypatch.setattr(member, "wanted_program", lambda trial, parts, wanted=wanted: wanted)
+        assert not made
+        codes = together(trials, tmp_path / runs, device="cuda")
+        assert set(codes.values()) == {ExitCode.OK}
+    assert len(made) == 2 and "not captured" not in caplog.text
+    for trial in trials:
+        captured, plain = (RunFolder.of(tmp_path / each, trial) for each in ("captured", "plain"))
+        assert_same_numbers(captured, plain)
 
 
 @pytest.mark.gpu
