@@ -51,7 +51,7 @@ COMMANDS = {
     "validate": "Check a file of experiments: every error at once, with its line. Nothing is run.",
     "list": "List the experiments of a file, or the parts that they can be made of.",
     "data": "Get the data of experiments ready.",
-    "worker": "Train the trial of a run folder.",
+    "worker": "Train the trial of a run folder, or those of several as members of one stack.",
     "job": "Run the trials of one task of an array job.",
 }
 _MODULES = {"try": "try_"}  # which would be a word of Python

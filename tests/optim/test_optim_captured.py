@@ -45,6 +45,8 @@ def captured(step: Callable[[], object], device: str) -> Callable[[], None]:
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())
 @pytest.mark.parametrize("norm_scope", ["global", "group", "parameter"])
 def test_a_captured_step_follows_the_schedule_and_counts_on(implementation, norm_scope, device):
+    if device == "cpu" and not implementation:
+        pytest.skip("on a CPU it reads the step size, as nothing waits there")
     params = parameters(device=device)
     options = {**BASE, "norm_scope": norm_scope, "capturable": True, **implementation}
     optimizer = DeltaGClip(params, **options)

@@ -40,12 +40,14 @@ def test_on_a_cpu_threads_and_processor_change_the_bits() -> None:
         "torch": "2.15.0",
         "deltagclip_cli": "0.1.0",
         "variables": "none",
+        "program": "eager",  # that of starts that say nothing of it
     }
 
 
 def test_on_a_gpu_its_libraries_do_but_not_which_of_a_kind_it_is() -> None:
     told = circumstances(ON_GPU)
-    assert told.keys() == {"device", "CUDA", "cuDNN", "torch", "deltagclip_cli", "variables"}
+    libraries = {"CUDA", "cuDNN", "torch", "deltagclip_cli"}
+    assert told.keys() == {"device", *libraries, "variables", "program"}
     assert told == circumstances({**ON_GPU, "device": "cuda:0 NVIDIA H200", "threads": 7})
     assert told != circumstances({**ON_GPU, "device": "cuda:0 NVIDIA A100"})
 
