@@ -69,6 +69,7 @@ class LostDeviceError(TrialError):
     """A GPU that can no longer be used has interrupted a trial, which goes on elsewhere."""
 
     exit_code = ExitCode.STOPPED
+    reason = "the GPU is lost"  # of which a launcher knows it by the trial's folder
 
 
 class FullDiskError(TrialError):

@@ -38,7 +38,6 @@ from deltagclip_cli.plan.planned import (
 )
 from deltagclip_cli.runs.environment import read_starts, stack_of
 from deltagclip_cli.runs.folder import ENDED, State
-from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import (
     counted,
     print_json,
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.launch.forkserver import Call
     from deltagclip_cli.launch.slots import Slot
     from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.trial import Trial
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,15 +233,15 @@ def find_slots(
         )
     if jobs is not None:
         return _cpu_slots(jobs)
-    there = count_gpus()
-    if gpus is None and not there and trials_per_gpu in (1, None):
+    there, shares = count_gpus(), trials_per_gpu or 1
+    if gpus is None and not there and shares == 1:
         return _cpu_slots(max(1, min(available_cores() // threads, MOST_DEFAULT_JOBS)))
     chosen = _chosen_gpus("all" if gpus is None else gpus, there)
-    if trials_per_gpu in (1, None):
+    if shares == 1:
         return [Slot(f"cuda:{gpu}", f"cuda:{gpu}") for gpu in chosen]
     # One on each GPU before a second on any: a sweep shorter than its slots spreads out.
-    shares = [(share, gpu) for share in range(trials_per_gpu or 1) for gpu in chosen]
-    return [Slot(f"cuda:{gpu} {share}", f"cuda:{gpu}") for share, gpu in shares]
+    places = [(share, gpu) for share in range(shares) for gpu in chosen]
+    return [Slot(f"cuda:{gpu} {share}", f"cuda:{gpu}") for share, gpu in places]
 
 
 def _cpu_slots(jobs: int) -> list[Slot]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from deltagclip_cli.core import (
     ClaimedError,
     ExitCode,
+    LostDeviceError,
     RunFolderError,
     TrialError,
     UnwritableError,
@@ -47,7 +48,6 @@ _CRASHES = {
 }
 _SAVED = "stopped with a checkpoint"
 _FULL = "the disk is full, or cannot be written any more"
-_LOST = "the GPU is lost"  # as a worker says it
 _DISK_FULL = ("disk is full", "No space left on device")
 
 
@@ -345,7 +345,7 @@ class Supervisor:
                 if exit_code == ExitCode.STOPPED and not self._stopping:
                     self._ask_to_give_up(job)
                 ends = [self._end(job, member, exit_code) for member in job.members]
-                is_lost = any(_LOST in end.reason for end in ends)
+                is_lost = any(LostDeviceError.reason in end.reason for end in ends)
                 self._free.give_back(job.slot, is_doubtful=is_lost and not self._stopping)
                 for member, end in zip(job.members, ends, strict=True):
                     self._conclude(member.planned, end)

@@ -206,9 +206,9 @@ class Task(Component):
         """The loss and the metrics of a supervised task."""
         if self.name != SUPERVISED:
             return None
-        loss = LossFunction.model_validate(self.options["loss"], context=self._folder)
         made = partial(Metric.model_validate, context=self._folder)
-        return loss, {name: made(each) for name, each in self.options.get("metrics", {}).items()}
+        metrics = {name: made(each) for name, each in self.options.get("metrics", {}).items()}
+        return LossFunction.model_validate(self.options["loss"], context=self._folder), metrics
 
     @cached_property
     def references(self) -> tuple[str, ...]:
@@ -362,7 +362,7 @@ class TrialSettings(SpecSection):
     @classmethod
     def _check_stack(cls, stack: int | None, info: ValidationInfo) -> int | None:
         if stack is not None and info.data.get("compile") == "on":
-            said = "stack and compile: on exclude each other: a stack computes for all as it is."
+            said = "stack and compile: on exclude each other: no step of a stack is compiled."
             raise refused(said, "keep one of them")
         return stack
 
@@ -474,10 +474,7 @@ def is_variable(key: str) -> bool:
 @cache
 def _adapter(name: str) -> TypeAdapter[Any]:
     setting = Experiment.model_fields[name]
-    if name in (
-        "epochs",
-        "steps",
-    ):  # of which one may be missing, but not in the grid that varies it
+    if name in ("epochs", "steps"):  # one may be missing, but not in the grid that varies it
         return TypeAdapter(PositiveInt, config=ConfigDict(strict=True))
     if isinstance(setting.annotation, type) and issubclass(setting.annotation, Component):
         return TypeAdapter(setting.annotation)  # which has a configuration of its own

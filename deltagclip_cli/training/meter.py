@@ -179,14 +179,6 @@ class Meter:
         samples = sum(self._sizes[start : start + len(sums["loss"])])
         return Means(sums, told, samples, last or {})
 
-    def sample_means(self, start: int = 0) -> dict[str, float]:
-        """Return the means over samples, from step ``start`` on."""
-        return self.means(start).of_samples()
-
-    def step_means(self, start: int = 0) -> dict[str, float]:
-        """Return the means of what the optimizer told from step ``start`` on, where it did."""
-        return self.means(start).of_steps()
-
     def state_dict(self) -> State:
         """Return what was added so far, exactly."""
         sums = {name: _stacked(column) for name, column in self._sums.items()}

@@ -220,7 +220,7 @@ class Trainer:
             meter = Meter(batches.sizes)
             for inputs, targets in batches.iterate(None, None):
                 meter.add(self.program.forward(model, inputs, targets).sums, {})
-            means = with_derived(self.parts.task, meter.sample_means())
+            means = with_derived(self.parts.task, meter.means().of_samples())
             measured |= {f"{split}{suffix}/{name}": value for name, value in means.items()}
         return measured
 

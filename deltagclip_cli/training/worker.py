@@ -166,7 +166,7 @@ def _refusals_recorded(held: HeldFolder) -> Iterator[None]:
             if is_disk_full(error):
                 held.record_stop("the disk is full")
             elif isinstance(error, LostDeviceError):
-                held.record_stop(_LOST)
+                held.record_stop(error.reason)
             else:
                 held.record_failure(error, str(error))
         raise
@@ -271,7 +271,8 @@ def run_trial(
             inexact = {operation: own_lines(error)}
         if inexact is not None:
             logger.warning(
-                "The training came to another operation: it goes back to its checkpoint."
+                "The training has come to %s: it goes back to its last checkpoint, and allows it.",
+                *inexact,
             )
             del parts  # whose memory the others need
             ending = train(assembled(inexact=inexact))
@@ -373,7 +374,6 @@ def _failures_recorded(held: HeldFolder, trial: Trial, force: bool) -> Iterator[
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
 
 
-_LOST = "the GPU is lost"
 # CUDA's words for a device, or for MPS on it, that is no more; of a broken kernel it has others.
 _LOST_WORDS = (
     "uncorrectable ECC error",
@@ -399,7 +399,7 @@ def is_device_lost(error: BaseException) -> bool:
 def _explained(error: BaseException) -> str:
     if is_device_lost(error):
         return (
-            f"{_LOST}: {str(error).strip().splitlines()[0]}\n"
+            f"{LostDeviceError.reason}: {str(error).strip().splitlines()[0]}\n"
             "  Look at nvidia-smi, and for Xid in the kernel's log. The same command continues, "
             "on another GPU too."
         )

@@ -53,8 +53,8 @@ def test_a_meter_keeps_no_tensor_of_the_host() -> None:
     assert state["observed"]["step_size"]["values"].tolist() == [0.3, 0.7]
     again = Meter([2, 2])
     again.load_state_dict(state)
-    assert again.sample_means() == meter.sample_means()
-    assert again.step_means() == meter.step_means()
+    assert again.means().of_samples() == meter.means().of_samples()
+    assert again.means().of_steps() == meter.means().of_steps()
 
 
 class Operations(TorchDispatchMode):

@@ -191,7 +191,7 @@ def test_one_that_is_met_late_is_allowed_from_the_last_checkpoint_on(
     trial = trial_of(LATE)
     assert train(trial, runs) is Ending.FINISHED  # its sixth step is in the second epoch
     folder, expected = RunFolder.of(runs, trial), RunFolder.of(tmp_path / "other", trial)
-    assert "goes back to its checkpoint" in log(folder)
+    assert "goes back to its last checkpoint" in log(folder)
     assert log(folder).count("no deterministic kernel") == 1
     assert "in step: half(weight.data)" in log(folder)
     assert starts(folder) == [None, ["put_"]]

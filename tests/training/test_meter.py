@@ -23,30 +23,30 @@ def filled() -> Meter:
 
 
 def test_means_over_samples_weigh_a_small_batch_less() -> None:
-    assert filled().sample_means() == {"loss": 14 / 7, "accuracy": 4 / 7}
+    assert filled().means().of_samples() == {"loss": 14 / 7, "accuracy": 4 / 7}
 
 
 def test_means_over_steps_weigh_every_step_the_same() -> None:
-    assert filled().step_means() == {"grad_norm": 5.0}
+    assert filled().means().of_steps() == {"grad_norm": 5.0}
 
 
 def test_means_may_begin_at_a_step() -> None:
-    assert filled().sample_means(1) == {"loss": 8 / 4, "accuracy": 3 / 4}
-    assert filled().step_means(1) == {"grad_norm": 6.5}
+    assert filled().means(1).of_samples() == {"loss": 8 / 4, "accuracy": 3 / 4}
+    assert filled().means(1).of_steps() == {"grad_norm": 6.5}
 
 
 def test_means_of_an_epoch_that_is_not_over_count_the_samples_so_far() -> None:
     meter = Meter([3, 3, 1])
     meter.add({"loss": torch.tensor(6.0)}, {})
-    assert meter.sample_means() == {"loss": 2.0}
-    assert meter.step_means() == {}
+    assert meter.means().of_samples() == {"loss": 2.0}
+    assert meter.means().of_steps() == {}
 
 
 def test_many_small_losses_are_summed_in_double_precision() -> None:
     meter, losses = Meter([1] * 20_000), torch.full((20_000,), 0.1)
     for loss in losses:
         meter.add({"loss": loss}, {})
-    assert meter.sample_means()["loss"] == pytest.approx(float(losses[0]), rel=1e-12)
+    assert meter.means().of_samples()["loss"] == pytest.approx(float(losses[0]), rel=1e-12)
 
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
@@ -68,8 +68,8 @@ def test_a_meter_continues_from_its_state() -> None:
     for loss, right, norm in ((3.0, 2, 4.0), (5.0, 1, 9.0)):
         sums = {"loss": torch.tensor(loss), "accuracy": torch.tensor(right)}
         second.add(sums, {"grad_norm": torch.tensor(norm)})
-    assert second.sample_means() == whole.sample_means()
-    assert second.step_means() == whole.step_means()
+    assert second.means().of_samples() == whole.means().of_samples()
+    assert second.means().of_steps() == whole.means().of_steps()
 
 
 def test_what_is_told_of_some_steps_only_keeps_its_place() -> None:
@@ -81,16 +81,16 @@ def test_what_is_told_of_some_steps_only_keeps_its_place() -> None:
     restored = Meter([1] * 5)
     restored.load_state_dict(meter.state_dict())
     for each in (meter, restored):
-        assert each.step_means() == {"grad_norm": 1.5}
-        assert each.step_means(3) == {"grad_norm": 3.0}
-        assert each.step_means(4) == {}
+        assert each.means().of_steps() == {"grad_norm": 1.5}
+        assert each.means(3).of_steps() == {"grad_norm": 3.0}
+        assert each.means(4).of_steps() == {}
 
 
 def test_a_new_meter_has_an_empty_state() -> None:
     fresh = Meter([3])
     fresh.load_state_dict(Meter([3]).state_dict())
     fresh.add({"loss": torch.tensor(3.0)}, {})
-    assert fresh.sample_means() == {"loss": 1.0}
+    assert fresh.means().of_samples() == {"loss": 1.0}
 
 
 class Counts:

@@ -100,7 +100,7 @@ def _found_apart(
 ) -> tuple[dict[str, str], Sequence[Finding]]:
     """Rehearse trials that are all trained at one stage, in another process.
 
-    Return its own end by its place, if it came to none, and all that it found.
+    Return all that it found; or, by its place, the fault that this process did not get through.
     """
     has_own = any(each.code is not None for each in trials)
     clock = _Clock(_PATIENCE_WITH_DATA if has_own else _PATIENCE_SECONDS)
