@@ -221,7 +221,7 @@ class StayingLauncher(Launcher):
         Args:
             trials: that it will hand out at most; where they are drawn later, others like them.
             tried: others whose parts are built before.
-            may_stack: what is advised to be stacked if that is measured to be faster.
+            may_stack: trials that are measured in stacks; where that is faster, it is said.
         """
         asked, runner = self.request, self.runner
         stage = Stage(runner.slots[-1].device)  # which torch lacks if it sees too few GPUs

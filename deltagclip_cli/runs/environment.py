@@ -47,10 +47,9 @@ that costs a trial that has a machine to itself, and what two threads cost on on
 
 MOST_THREADS = 1024
 
-
 INEXACT = "inexact operations"
-"""The circumstance that a trial has operations without a deterministic kernel; of most nothing is
-told of it."""
+"""The name of the circumstance that tells which operations of a trial have no deterministic kernel;
+starts without any do not have it."""
 
 
 def read_starts(folder: RunFolder) -> list[Start]:

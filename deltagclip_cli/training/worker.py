@@ -242,14 +242,12 @@ def run_trial(
     assembled = partial(assemble, trial, data_dir, where, download=download, loaded=loaded)
     try:
         parts = assembled(inexact=dict.fromkeys(inexact_of(starts), ""))
-    except torch.OutOfMemoryError as error:
-        raise TrialError(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
     except RuntimeError as error:
-        if not is_device_lost(error):
+        is_lost = is_device_lost(error)
+        if not is_lost and not isinstance(error, torch.OutOfMemoryError):
             raise
-        raise LostDeviceError(
-            f"{folder.path}: the trial cannot start: {_explained(error)}"
-        ) from error
+        kind = LostDeviceError if is_lost else TrialError
+        raise kind(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
     with (
         hold(folder, make=True) if held is None else nullcontext(held) as mine,
         left_to_others(folder.log_file),
@@ -260,7 +258,17 @@ def run_trial(
             return Ending(earlier["status"])
         mine.remove_unfinished()
         torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
-        train = partial(_train, mine, trial, threads, where, sinks, should_stop, started, member)
+        train = partial(
+            _train,
+            mine,
+            trial,
+            device=where,
+            threads=threads,
+            sinks=sinks,
+            should_stop=should_stop,
+            started=started,
+            member=member,
+        )
         inexact = None
         try:
             ending = train(parts)
@@ -284,13 +292,14 @@ def run_trial(
 def _train(
     held: HeldFolder,
     trial: Trial,
-    threads: int | None,
+    parts: Parts,
+    *,
     device: torch.device,
+    threads: int | None,
     sinks: Sequence[Sink],
     should_stop: Callable[[], bool],
     started: float,
     member: Member | None,
-    parts: Parts,
 ) -> Ending:
     """Train the parts of a trial from its last checkpoint on, and write its result at its end."""
     folder = held.folder
