@@ -21,7 +21,7 @@ LIMITS = {
     "loose modules": 0,
     # each file of conformance tests needs the test and its subject; what makes a step (a program, a
     # stack, exact kernels) needs most of what a training consists of
-    "imports per file": 2.77,
+    "imports per file": 2.78,
     "module lines, largest": 500,
     "docstrings that begin with What, How, ...": 0,
     "function lines, median": 7,
