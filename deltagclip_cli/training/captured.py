@@ -28,7 +28,7 @@ from torch.optim import SGD, Optimizer
 from deltagclip_cli.core import shortened
 from deltagclip_cli.parts.nested import leaves, map_tree
 from deltagclip_cli.training.compiled import Compiled
-from deltagclip_cli.training.program import StepBatches, Values
+from deltagclip_cli.training.program import Eager, StepBatches, Values
 
 logger = logging.getLogger(__name__)
 
@@ -51,43 +51,33 @@ class _Graph:
     made: tuple[Values, Values]  # by each replay anew
 
     def step(self, batches: StepBatches) -> tuple[Values, Values]:
-        for place, value in zip(_leaves(self.batches), _leaves(batches), strict=True):
-            place.copy_(value, non_blocking=True)
+        places, values = [*_leaves(self.batches)], [*_leaves(batches)]
+        torch._foreach_copy_(places, values, non_blocking=True)
         self.graph.replay()
         sums, observed = self.made
         return _copies(sums), _copies(observed)
 
 
-class Captured(Compiled):
-    """Whole steps as graphs of compiled passes; the first ones, and what has no graph, compiled.
+class Capturing(Eager):
+    """Steps that are captured, after the first ones of each kind, unless there is an obstacle.
 
     All steps launch the same kernels in the same order, captured or not, so that it is no matter
-    when a trial was interrupted. Optimizers that cannot be captured step as they do; ``name`` is
-    ``compiled`` then.
+    when a trial was interrupted.
     """
-
-    name = "captured"
 
     def _prepare(self) -> None:
         super()._prepare()
         self._graphs: dict[Hashable, _Graph] = {}
         self._seen: Counter[Hashable] = Counter()
-        if self._compiled is None:
-            self._captures = False
-            return
-        why = _obstacle(self.parts.optimizer, self.parts.device)
+        self.obstacle = _obstacle(self.parts.optimizer, self.parts.device)
         if self.stepper.needs_closure is not False:
-            why = "its step may evaluate the model again"
-        self._captures = not why
-        if why:
-            self.name = "compiled"
-            name = self.trial.optimizer.name
-            logger.info("Steps of optimizer '%s' are compiled, not captured: %s.", name, why)
-            return
-        make_stream: Any = torch.cuda.Stream
-        self._stream = make_stream(self.parts.device)
-        self._pool: Any = torch.cuda.graph_pool_handle()
-        self._rates: list[tuple[float, Tensor]] = []
+            self.obstacle = "its step may evaluate the model again"
+        self._captures = not self.obstacle
+        if self._captures:
+            make_stream: Any = torch.cuda.Stream
+            self._stream = make_stream(self.parts.device)
+            self._pool: Any = torch.cuda.graph_pool_handle()
+            self._rates: list[tuple[float, Tensor]] = []
 
     def step(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
         if not self._captures:
@@ -171,6 +161,24 @@ class Captured(Compiled):
             for name, value in state.items():
                 if isinstance(value, Tensor):
                     state[name] = value.to(self.parts.device)
+
+
+class Captured(Capturing, Compiled):
+    """Whole steps as graphs of compiled passes; the first ones, and what has no graph, compiled.
+
+    Optimizers that cannot be captured step as they do; ``name`` is ``compiled`` then.
+    """
+
+    name = "captured"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        if self._compiled is None:
+            self._captures = False
+        elif self.obstacle:
+            self.name = "compiled"
+            name, why = self.trial.optimizer.name, self.obstacle
+            logger.info("Steps of optimizer '%s' are compiled, not captured: %s.", name, why)
 
 
 @contextmanager

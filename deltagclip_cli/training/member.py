@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.training.loaded import Loaded
     from deltagclip_cli.training.meter import Observer
     from deltagclip_cli.training.stack import Stack
+    from deltagclip_cli.training.stacked_graphs import OwnSteps
     from deltagclip_cli.training.stepping import Stepper
 
 
@@ -128,9 +129,22 @@ class Stacked(Eager):
         if hasattr(parts.model, "is_stacked"):
             parts.model.is_stacked = True  # type: ignore[assignment]
         member.applied(parts.task, parts.model)
+        self._captured: OwnSteps | None = None
+        if member.is_captured:
+            from deltagclip_cli.training.stacked_graphs import OwnSteps  # with a compiler
+
+            steps = OwnSteps(trial, parts, stepper, observer)
+            self._captured = None if steps.obstacle else steps
 
     def step(self, batches: StepBatches, number: int) -> tuple[Values, Values]:
-        told = super().step(batches, number)
+        if self._captured is None:
+            told = super().step(batches, number)
+        else:
+            self.parts.optimizer.zero_grad()
+            objective, sums = self._backward(batches)
+            weights = enumerate(self.stepper.weights)
+            gradients = {index: each.grad for index, each in weights if each.grad is not None}
+            told = sums, self._captured.step([(gradients, objective)], number)[1]
         self._member.step += 1
         return told
 

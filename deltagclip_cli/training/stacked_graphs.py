@@ -3,7 +3,7 @@
 A graph holds both passes of all places. It reads its batches, their weights and the members' random
 numbers from memory that it knows, into which each step's are copied, and what it makes is copied
 before anybody has it: so the next step overwrites nothing that a member, or an optimizer of
-somebody's own, still holds.
+somebody's own, still holds. The own steps of members are captured each for itself.
 """
 
 from __future__ import annotations
@@ -19,8 +19,15 @@ from torch import Tensor
 
 from deltagclip_cli.core import shortened
 from deltagclip_cli.parts.nested import leaves
-from deltagclip_cli.training.captured import MOST_GRAPHS, WARM_STEPS, beside, capturing
+from deltagclip_cli.training.captured import (
+    MOST_GRAPHS,
+    WARM_STEPS,
+    Capturing,
+    beside,
+    capturing,
+)
 from deltagclip_cli.training.memberwise import Fill, PlaceStreams
+from deltagclip_cli.training.program import StepBatches, Values
 from deltagclip_cli.training.stacked_weights import (
     Answers,
     Gathered,
@@ -109,6 +116,20 @@ class StackedGraphs:
             self._graphs[kind] = _Graph(graph, static, own, made)
         finally:
             torch.clear_autocast_cache()  # weights in half precision that only a replay makes
+
+
+class OwnSteps(Capturing):
+    """The steps of one member, whose gradients and objective are there, in the place of a batch."""
+
+    def _kind_of_step(self, batches: StepBatches, number: int) -> Hashable:
+        ((gradients, _),) = batches
+        return (*gradients, super()._kind_of_step(batches, number))
+
+    def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
+        ((gradients, objective),) = batches
+        for number, gradient in gradients.items():
+            self.stepper.weights[number].grad = gradient
+        return objective, {}
 
 
 @dataclass(frozen=True)

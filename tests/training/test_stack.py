@@ -40,12 +40,12 @@ from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
-from deltagclip_cli.training import member, stack
+from deltagclip_cli.training import captured, member, stack, stacked_graphs
 from deltagclip_cli.training.process import StopRequest
 from deltagclip_cli.training.sinks import Sink
 from deltagclip_cli.training.stack import run_stack
 from deltagclip_cli.training.stacked_graphs import StackedGraphs
-from deltagclip_cli.training.stacked_weights import StackedWeights
+from deltagclip_cli.training.stacked_weights import Gathered, StackedWeights
 from deltagclip_cli.training.trainer import Ending
 
 HERE = Path(__file__).parent
@@ -353,9 +353,19 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     """Let a CPU capture the steps of stacks; all graphs that are made."""
     capture_on_the_cpu(monkeypatch)
     monkeypatch.setattr(member, "wanted_program", lambda trial, parts: "captured")
+    look, gpu = captured._obstacle, torch.device("cuda")
+    monkeypatch.setattr(captured, "_obstacle", lambda optimizer, device: look(optimizer, gpu))
     return Graph.made
 
 
+def never_capture(patched: pytest.MonkeyPatch) -> None:
+    """Let all steps be warm ones, which launch what captured ones do."""
+    for module in (captured, stacked_graphs):
+        patched.setattr(module, "WARM_STEPS", 1_000_000)
+
+
+OURS = {**DELTA_GCLIP, "foreach": True}  # whose step sizes stay tensors, as on a GPU
+ADAGRAD = {"name": "adagrad", "lr": 1e-2}  # whose own steps cannot be captured
 LONG: dict[str, Any] = {"model": {"name": "own_stack_parts.py:Drawing"}, "epochs": 8}
 """Trials whose kinds of steps are captured and then replayed; all of them draw at random."""
 
@@ -366,16 +376,18 @@ LONG: dict[str, Any] = {"model": {"name": "own_stack_parts.py:Drawing"}, "epochs
         {"accumulate": 3},  # a step has batches of unlike sizes, whose gradients are added
         pytest.param({"precision": "bf16", "model": TINY["model"]}, marks=SLOW),
         pytest.param({"model": {"name": "kan", "hidden": [8]}}, marks=SLOW),
+        pytest.param({"ema": 0.9, "schedule": {"name": "cosine", "unit": "step"}}, marks=SLOW),
     ],
-    ids=["draws", "bf16", "kan"],
+    ids=["draws", "bf16", "kan", "averages"],
 )
 def test_captured_steps_have_the_bits_of_others(
     settings: dict[str, Any], tmp_path: Path, graphs: list[Graph]
 ) -> None:
     """One member leaves when all are replayed, and goes on alone."""
-    trials = stack_of(4, DELTA_GCLIP, {**ADAM, "lr": 1e-3}, MOMENTUM, **{**LONG, **settings})
+    clipped = {**MOMENTUM, "clip_grad_norm": 0.5}
+    trials = stack_of(4, OURS, ADAGRAD, clipped, SGD, **{**LONG, **settings})
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(member, "wanted_program", lambda trial, parts: "eager")
+        never_capture(patched)
         together(trials, tmp_path / "plain")
     assert not graphs
     asked, leaving = list[RunFolder](), RunFolder.of(tmp_path / "captured", trials[1])
@@ -386,12 +398,12 @@ def test_captured_steps_have_the_bits_of_others(
 
     codes = together(trials, tmp_path / "captured", leaves)
     assert [each for each in codes if codes[each] is not ExitCode.OK] == [leaving]
-    assert len(graphs) == 2, "of full batches, and of the last one"
-    assert min(graph.replays for graph in graphs) >= 5
+    assert len(graphs) == 2 + 1 + 1 + 2, "for each shape, and the steps of three optimizers"
+    assert min(graph.replays for graph in graphs) >= 4
     together(trials[1:2], tmp_path / "captured")
     for trial in trials:
-        captured, plain = (RunFolder.of(tmp_path / each, trial) for each in ("captured", "plain"))
-        assert_same_numbers(captured, plain)
+        ours, plain = (RunFolder.of(tmp_path / each, trial) for each in ("captured", "plain"))
+        assert_same_numbers(ours, plain)
 
 
 @pytest.mark.slow
@@ -424,15 +436,16 @@ def test_a_stack_that_cannot_be_captured_is_launched_as_usual(
         graph.undo()
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    trials = stack_of(3, SGD, ADAM, **{**LONG, "precision": "bf16"})
+    trials = stack_of(3, SGD, ADAGRAD, **{**LONG, "precision": "bf16"})
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(member, "wanted_program", lambda trial, parts: "eager")
+        never_capture(patched)
         together(trials, tmp_path / "plain")
     monkeypatch.setattr(torch.cuda, "graph", refused)
     together(trials, tmp_path / "refused")
     assert [each for each in caplog.messages if "not captured" in each] == [
-        "The stack's step is not captured in a graph, but launched as usual: "
+        f"{step} is not captured in a graph, but launched as usual: "
         "operation not permitted when stream is capturing"
+        for step in ("The stack's step", "The step")  # of all, and of the only one that could be
     ]
     for trial in trials:
         refusing, plain = (RunFolder.of(tmp_path / each, trial) for each in ("refused", "plain"))
@@ -457,7 +470,7 @@ def test_graphs_are_given_up_where_memory_is_short(
 
     monkeypatch.setattr(StackedGraphs, "differentiate", full)
     monkeypatch.setattr(StackedWeights, "compute", seen)
-    codes = together(stack_of(4, SGD, ADAM, **LONG), tmp_path)
+    codes = together(stack_of(4, ADAGRAD, ADAGRAD, **LONG), tmp_path)
     assert set(codes.values()) == {ExitCode.OK}
     assert widths[-1] == 2 and len(graphs) == 2
 
@@ -470,19 +483,24 @@ def test_captured_stacks_on_a_gpu_have_the_bits_of_others(
 ) -> None:
     optimizers, settings = BATTERY[case]
     trials = stack_of(4, *optimizers, **{**settings, "epochs": 10})
-    made: list[Any] = []
-    graph = torch.cuda.CUDAGraph
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: made.append(graph()) or made[-1])
-    for runs, program in (("plain", "eager"), ("captured", "captured")):
-        wanted = program
-        monkeypatch.setattr(member, "wanted_program", lambda trial, parts, wanted=wanted: wanted)
-        assert not made
-        codes = together(trials, tmp_path / runs, device="cuda")
-        assert set(codes.values()) == {ExitCode.OK}
-    assert len(made) == 2 and "not captured" not in caplog.text
+    monkeypatch.setattr(member, "wanted_program", lambda trial, parts: "captured")
+    with pytest.MonkeyPatch.context() as patched:
+        never_capture(patched)
+        together(trials, tmp_path / "plain", device="cuda")
+    replays: list[Gathered] = []
+    step = stacked_graphs._Graph.step
+
+    def counted(self: stacked_graphs._Graph, batch: Gathered) -> Any:
+        replays.append(batch)
+        return step(self, batch)
+
+    monkeypatch.setattr(stacked_graphs._Graph, "step", counted)
+    codes = together(trials, tmp_path / "captured", device="cuda")
+    assert set(codes.values()) == {ExitCode.OK}
+    assert len(replays) > 20 and "not captured" not in caplog.text
     for trial in trials:
-        captured, plain = (RunFolder.of(tmp_path / each, trial) for each in ("captured", "plain"))
-        assert_same_numbers(captured, plain)
+        ours, plain = (RunFolder.of(tmp_path / each, trial) for each in ("captured", "plain"))
+        assert_same_numbers(ours, plain)
 
 
 @pytest.mark.gpu
