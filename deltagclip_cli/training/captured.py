@@ -69,6 +69,7 @@ class Capturing(Eager):
         super()._prepare()
         self._graphs: dict[Hashable, _Graph] = {}
         self._seen: Counter[Hashable] = Counter()
+        self._most = MOST_GRAPHS
         self.obstacle = _obstacle(self.parts.optimizer, self.parts.device)
         if self.stepper.needs_closure is not False:
             self.obstacle = "its step may evaluate the model again"
@@ -89,7 +90,7 @@ class Capturing(Eager):
                 return self._graphs[kind].step(batches)
             if kind in self._seen or len(self._seen) < _MOST_KINDS:
                 self._seen[kind] += 1
-            if self._seen[kind] > WARM_STEPS and len(self._graphs) < MOST_GRAPHS:
+            if self._seen[kind] > WARM_STEPS and len(self._graphs) < self._most:
                 graph = self._capture(batches, number)
                 if graph is not None:
                     self._graphs[kind] = graph
@@ -127,7 +128,7 @@ class Capturing(Eager):
         except RuntimeError as error:
             said = shortened(" ".join(str(error).split()), 300)
             logger.warning("The step is not captured in a graph, but launched as usual: %s", said)
-            self._captures = False
+            self._most = 0  # its bits hang on how it steps, so that remains as it is
             vars(self.observer).update(counted)
             return None
         return _Graph(graph, places, made)

@@ -88,7 +88,8 @@ class Stack:
         """Put a model of a member into its place among those with the same role."""
         layer = (member.layer, role)
         if layer not in self._weights:
-            self._weights[layer] = StackedWeights(model, self.places)
+            with torch.inference_mode(False):  # it is an evaluation that first asks for averages
+                self._weights[layer] = StackedWeights(model, self.places)
         self._weights[layer].adopt(member.place, model)
         model.register_state_dict_post_hook(detached)  # type: ignore[no-untyped-call]
 
