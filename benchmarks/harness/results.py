@@ -62,11 +62,22 @@ def write(file: Path, content: dict[str, Any]) -> None:
 
 
 def read(name: str, device: str, folder: Path | None = None) -> dict[str, Any] | None:
-    """What a file has; None if nothing was measured."""
+    """What a file has; None if nothing was measured.
+
+    Raises:
+        SystemExit: The file is damaged: cut off, or edited by hand.
+    """
+    file = file_of(name, device, folder)
     try:
-        content: dict[str, Any] = json.loads(file_of(name, device, folder).read_text("utf-8"))
+        content: dict[str, Any] = json.loads(file.read_text("utf-8"))
+        figures({"figures": content["figures"]})
     except FileNotFoundError:
         return None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SystemExit(
+            f"{file} is damaged: {error!r}\n"
+            f"  Measure it again, or take it from git: python -m benchmarks {name}"
+        ) from error
     return content
 
 
