@@ -6,7 +6,7 @@ Each runs in a process of its own: one that fails does not stop the others. What
 that is not here, a rival's package or a GPU, says so and is skipped. The figures go to
 ``benchmarks/results/``, from where ``python -m benchmarks.docs`` takes them into the documentation;
 those of ``--quick`` go to ``benchmarks/results/quick/`` and only show that all works. The exit
-code is 1 if a benchmark failed, and 2 for a name that is none.
+code is 1 if a benchmark failed, and 2 for a name that is none or a folder that cannot be written.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from rich.console import Console
 from rich.markup import escape
@@ -41,6 +42,7 @@ def main() -> None:
     _refuse_unknown(asked.names, list(benchmarks))
     chosen = [benchmarks[name] for name in asked.names] or list(benchmarks.values())
     folder = asked.output or (QUICK if asked.quick else results.STORED)
+    _refuse_unwritable(folder)
     limit = asked.limit or LIMITS[asked.quick]
     ends: dict[str, Outcome] = {}
     for number, benchmark in enumerate(chosen, start=1):
@@ -79,6 +81,17 @@ def _refuse_unknown(names: list[str], known: list[str]) -> None:
             hint = f"did you mean {near[0]!r}?" if near else "--list says what there is."
             print(f"python -m benchmarks: no benchmark is called {name!r}; {hint}", file=sys.stderr)
             raise SystemExit(2)
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Find out before something is measured for minutes."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        print(f"python -m benchmarks: cannot write to {folder}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
 
 
 def _list(benchmarks: dict[str, Benchmark]) -> Table:

@@ -96,6 +96,25 @@ def test_a_name_that_is_none_is_refused_with_the_nearest(
     )
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    output = str(tmp_path / "file" / "output")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "tables", "--output", output])
+    monkeypatch.setattr(program, "run", lambda *_, **__: pytest.fail("measured"))
+    with pytest.raises(SystemExit, match="2"):
+        program.main()
+    assert f"cannot write to {output}: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ['{"figures": [{"na', "[]", "3", "{}", '{"figures": [{}]}'])
+def test_a_damaged_file_of_results_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "tables.json").write_text(content)
+    with pytest.raises(SystemExit, match=r"tables\.json is damaged: .*\n  Measure it again"):
+        results.read("tables", "cpu", tmp_path)
+
+
 def test_all_benchmarks_have_one_shape() -> None:
     found = find_benchmarks()
     assert len(found) >= 20
