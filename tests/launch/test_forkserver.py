@@ -166,7 +166,7 @@ def test_the_last_words_of_a_worker_are_what_it_added_to_its_log(
 ) -> None:
     log = tmp_path / "log.txt"
     log.write_text("epoch 1/2\n")
-    worker = server.start(["worker", str(tmp_path), "--nonsense"], log)
+    worker = server.start(["worker", str(tmp_path), "--nonsense"], log, {})
     wait([worker.sentinel])
     assert worker.exit_code == 2
     assert "No such option: --nonsense" in worker.last_words()
@@ -182,7 +182,7 @@ def test_a_worker_says_nothing_in_the_folder_of_another(server: ForkServer, tmp_
     folder = RunFolder.of(tmp_path / "runs", trial)
     create(folder, trial)
     with hold(folder):
-        worker = server.start(["worker", str(folder.path)], folder.log_file)
+        worker = server.start(["worker", str(folder.path)], folder.log_file, {})
         wait([worker.sentinel])
     assert worker.exit_code == ExitCode.CLAIMED
     assert worker.last_words() == ""
