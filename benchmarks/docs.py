@@ -126,7 +126,9 @@ def table(asked: Sequence[Selection]) -> Iterator[str]:
         for figure in figures:
             yield from _row(figure.name, figure.against, str(figure))
         if not figures:
-            yield from _row(Benchmark(FOLDER / f"{selection.name}.py").title, "", NOT_MEASURED)
+            title = Benchmark(FOLDER / f"{selection.name}.py").title.rstrip(".").replace("``", "`")
+            where = "on a GPU" if selection.device == "cuda" else "on a CPU"
+            yield from _row(f"{title} ({where})", "", NOT_MEASURED)
     yield ""
     yield from _sources({(each.name, each.device) for each in asked})
 
