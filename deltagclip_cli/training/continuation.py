@@ -39,7 +39,7 @@ def check_continuation(
     evaluate: Callable[[], Tensor],
     steps: int = 2,
 ) -> None:
-    """Refuse an optimizer that does not go on with the same bits from what a checkpoint holds.
+    """Refuse an optimizer, or a network, that does not go on from a checkpoint with the same bits.
 
     Args:
         part: what it is called in the message.
@@ -54,8 +54,9 @@ def check_continuation(
         stepper.train()
         return stepper
 
-    first, ends = _copied(network), []
-    for stops in (False, True):
+    first = _copied(network)
+
+    def end(*, stops: bool) -> Tensor:
         network.load_state_dict(first)
         stepper = begun()
         for number in range(2 * steps):
@@ -71,13 +72,23 @@ def check_continuation(
                 stepper.load_state_dict(reloaded(state))
             seed_streams(number)
             stepper.step(evaluate)
-        ends.append(torch.cat([each.detach().flatten() for each in network.parameters()]))
-    if bool(ends[0].isfinite().all()) and not torch.equal(*ends):
+        return torch.cat([each.detach().flatten() for each in network.parameters()])
+
+    undisturbed, stopped = end(stops=False), end(stops=True)
+    if not bool(undisturbed.isfinite().all()) or torch.equal(undisturbed, stopped):
+        return
+    if not torch.equal(undisturbed, end(stops=False)):
         raise UsageError(
-            f"{part} does not go on where it was: its state_dict() leaves out something that steps "
-            "depend on, so that an interrupted trial would end with other numbers.\n"
-            "  Keep it in self.state or in self.param_groups."
+            f"a step depends on something that neither {type(network).__name__} has in its "
+            f"buffers nor {part} in its state, so that an interrupted trial would end with other "
+            "numbers.\n"
+            "  Let the network keep it: self.register_buffer('count', torch.zeros(()))."
         )
+    raise UsageError(
+        f"{part} does not go on where it was: its state_dict() leaves out something that steps "
+        "depend on, so that an interrupted trial would end with other numbers.\n"
+        "  Keep it in self.state or in self.param_groups."
+    )
 
 
 def _copied(network: nn.Module) -> dict[str, Any]:

@@ -315,6 +315,22 @@ def test_an_optimizer_that_forgets_its_steps_is_refused() -> None:
         check(own.Counting)
 
 
+def test_a_network_that_counts_beside_its_buffers_is_refused_and_not_the_optimizer() -> None:
+    weight, calls = torch.nn.Parameter(torch.ones(2)), iter(range(1, 100))
+    network = torch.nn.ParameterList([weight])
+
+    def evaluate() -> torch.Tensor:
+        weight.grad = torch.full((2,), 1.0 / next(calls))
+        return torch.zeros(())
+
+    def make() -> Stepper:
+        return Stepper(torch.optim.SGD([weight], lr=0.1))
+
+    words = "neither ParameterList has in its buffers nor optimizer 'sgd' in its state"
+    with pytest.raises(UsageError, match=words):
+        check_continuation("optimizer 'sgd'", network, make, evaluate)
+
+
 def test_queues_and_objects_come_back_from_a_checkpoint_as_they_were() -> None:
     def begun() -> tuple[torch.nn.Parameter, Stepper]:
         weight = torch.nn.Parameter(torch.ones(2))
