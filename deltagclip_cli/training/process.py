@@ -123,7 +123,9 @@ class _LogFile(logging.Handler):
         if SPEAKER.get() not in (None, self._speaker):
             return
         line = f"{self.format(record)}\n".encode(errors="backslashreplace")
-        with suppress(OSError, TakenOverError):  # the next write of a metric will raise it again
+        # The next write of a metric will raise it again. And whoever tells of a signal in another
+        # thread may do so when the file is closed, and the training has ended.
+        with suppress(OSError, TakenOverError, ValueError):
             self._file.write(line)
 
     def close(self) -> None:

@@ -58,7 +58,8 @@ def test_a_kill_of_whoever_started_the_daemon_ends_it(
     driver: FakeDriver, tmp_path: Path, number: signal.Signals
 ) -> None:
     code = (
-        "import time; from deltagclip_cli.launch.mps import mps\n"
+        "import signal, time; from deltagclip_cli.launch.mps import mps\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
         "with mps() as e: print(e['CUDA_MPS_PIPE_DIRECTORY'], flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(

@@ -298,6 +298,15 @@ def test_a_log_takes_no_line_of_a_process_that_was_taken_over(folder: RunFolder)
     assert folder.log_file.read_text().splitlines()[-1].endswith(" mine")
 
 
+def test_what_is_said_when_a_log_is_closed_already_stops_nothing(folder: RunFolder) -> None:
+    """By a thread that tells of a signal, and is late."""
+    logger = logging.getLogger(EPOCHS)
+    with logged_in(taken(folder)):
+        (late,) = logging.getLogger("deltagclip_cli").handlers
+    late.handle(logger.makeRecord(EPOCHS, logging.WARNING, __file__, 1, "late", (), None))
+    assert folder.log_file.read_bytes() == b""
+
+
 @pytest.mark.parametrize("error", [TakenOverError, ClaimedError, ValueError])
 def test_errors_go_into_a_log_until_it_belongs_to_another(
     folder: RunFolder, error: type[Exception]
