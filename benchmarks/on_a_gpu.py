@@ -27,6 +27,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -178,8 +179,8 @@ class Running:
         self._records = output / f"{name}.jsonl"
         self._records.unlink(missing_ok=True)
         self._log = output / ("log.txt" if name != BESIDE else f"log-{name}.txt")
-        self._scratch = output / f"scratch-{name}"
-        self._scratch.mkdir(exist_ok=True)
+        # Not below the output, whose path may be too long for sockets of a DataLoader.
+        self._scratch = Path(tempfile.mkdtemp(prefix="gpu-"))
         words = f"{SCRIPTS[name]} --records {{records}}" if name in SCRIPTS else BENCHMARK
         quick = ["quick"] * (options.quick and name not in SCRIPTS)
         values = {"here": HERE, "name": name, "records": self._records}
