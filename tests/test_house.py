@@ -20,13 +20,15 @@ ROOT = Path(__file__).parents[1]
 LIMITS = {
     "loose modules": 0,
     # each file of conformance tests needs the test and its subject; what makes a step (a program, a
-    # stack, exact kernels) needs most of what a training consists of
-    "imports per file": 2.78,
+    # stack, exact kernels) needs most of what a training consists of; each section of a spec has a
+    # file, which the spec needs
+    "imports per file": 2.85,
     "module lines, largest": 500,
     "docstrings that begin with What, How, ...": 0,
     "function lines, median": 7,
     "function lines, 95 %": 27,  # steps that are taken once stand where they are taken
-    "train: files": 51,  # with the rehearsal, checkpoints, how a step is made, which kernels it has
+    # with the rehearsal, checkpoints, how a step is made, its kernels, sections of the spec
+    "train: files": 57,
     "train: frames": 17,
 }
 EXECUTED = [label for label in LIMITS if ": " in label]

@@ -22,6 +22,7 @@ ROOMS = [
     "optim",
     "parts",
     "runs",
+    "tuning",
     "results",
     "theory",
     "training",
@@ -135,8 +136,19 @@ def test_nothing_goes_in_a_circle() -> None:
 
 
 def test_a_library_is_loaded_only_where_it_is_used() -> None:
-    planning = ("core", "source", "spec", "runs", "plan", "terminal", "launch", "slurm", "search")
-    assert loading(TORCH | ARRAYS | EXTRAS, *planning) <= {
+    planning = (
+        "core",
+        "source",
+        "spec",
+        "runs",
+        "tuning",
+        "plan",
+        "terminal",
+        "launch",
+        "slurm",
+        "search",
+    )
+    assert loading(TORCH | ARRAYS | EXTRAS, *planning, "search") <= {
         "launch.rehearsal.building",
         "terminal.compare_view",
     }

@@ -12,8 +12,8 @@ from deltagclip_cli.spec.axes import Distribution, as_written, extremes
 from deltagclip_cli.spec.trial import Trial, make_trial
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.grid import Search
     from deltagclip_cli.spec.schema import Experiment
+    from deltagclip_cli.spec.search_settings import Search
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,10 @@ def rounded(value: float, digits: int) -> float:
     return float(f"{value:.{digits}g}")
 
 
+def _between(low: float, high: float, share: float) -> float:
+    return low + (high - low) * share
+
+
 @dataclass(frozen=True)
 class Uniform:
     """Numbers between two, both included: whole if these are; with ``log``, even in logarithms."""
@@ -47,20 +51,30 @@ class Uniform:
     high: float
     log: bool = False
 
-    def draw(self, random: Random) -> float:
-        """Draw one number; a real one with 6 digits, for readable folders and tables."""
+    def at(self, share: float) -> float:
+        """Return the number below which so much of the distribution lies, of 0 up to 1.
+
+        A real one has 6 digits, for readable folders and tables.
+        """
         value: float
-        if isinstance(self.low, int) and isinstance(self.high, int):
-            if not self.log:
-                return random.randint(self.low, self.high)
+        low, high = self.low, self.high
+        is_whole = isinstance(low, int) and isinstance(high, int)
+        if is_whole and self.log:
             # Each stands for the half to either side of it, so that the ends are as likely.
-            log = random.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))
-            value = round(math.exp(log))
+            value = round(math.exp(_between(math.log(low - 0.5), math.log(high + 0.5), share)))
+        elif is_whole:
+            value = low + int(share * (high - low + 1))
         elif self.log:
-            value = rounded(math.exp(random.uniform(math.log(self.low), math.log(self.high))), 6)
+            value = rounded(math.exp(_between(math.log(low), math.log(high), share)), 6)
         else:
-            value = rounded(random.uniform(self.low, self.high), 6)
-        return min(max(value, self.low), self.high)  # which rounding may have left
+            value = rounded(_between(low, high, share), 6)
+        return min(max(value, low), high)  # which rounding may have left
+
+    def draw(self, random: Random) -> float:
+        """Draw one number, as :meth:`at` has it."""
+        if isinstance(self.low, int) and isinstance(self.high, int) and not self.log:
+            return random.randint(self.low, self.high)
+        return self.at(random.random())
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,10 @@ class Choice:
     """One of several values of any kind."""
 
     values: tuple[Any, ...]
+
+    def at(self, share: float) -> Any:
+        """Return the value below which so much of the distribution lies, of 0 up to 1."""
+        return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
 
     def draw(self, random: Random) -> Any:
         """Draw one value."""

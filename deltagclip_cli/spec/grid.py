@@ -1,36 +1,26 @@
-"""Variations of an experiment: the points of a grid, and the space of a search."""
+"""Variations of an experiment: the points of a grid."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import Any
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_core import InitErrorDetails, PydanticKnownError
+from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import TRAINED_METRICS, more_is_better, nearest
+from deltagclip_cli.core import nearest
 from deltagclip_cli.spec.axes import (
     WORDS,
-    AnyDistribution,
     Axis,
     GridColumn,
-    extremes,
     read_axes,
-    read_distribution,
 )
-from deltagclip_cli.spec.component import Component, SpecSection
+from deltagclip_cli.spec.component import Component
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused, unknown_label
-
-if TYPE_CHECKING:
-    from deltagclip_cli.spec.schema import Data, Task
 
 MOST_POINTS = 100_000
 _EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
@@ -252,101 +242,3 @@ def _points(values: Mapping[str, list[Any]]) -> list[Point]:
     # Of one length, but where a fault was found, and then nothing comes of the grid.
     rows = zip(*values.values(), strict=False)
     return [dict(zip(values, row, strict=True)) for row in rows]
-
-
-Space = Annotated[dict[str, AnyDistribution], Field(min_length=1)]
-
-
-_METRIC = re.compile(r"(train|(validation|test)(_ema)?)/[\w.-]+")
-
-
-class Measured(NamedTuple):
-    """The metrics of an experiment, as far as they are known before it runs."""
-
-    names: Sequence[str] = TRAINED_METRICS  # of all; none if nobody knows
-    rising: Mapping[str, bool] = MappingProxyType({})  # whether more is better, where that is said
-
-    @classmethod
-    def of(cls, task: Task | None, data: Data | None, ema: float | None) -> Self:
-        """Return what is known of the metrics of a task; None stands for one that has faults."""
-        if task is None or data is None or task.is_own:
-            return cls(names=())
-        splits = ["train", "test"]
-        if data.is_own or "validation" in (data.options.get("splits") or ()):
-            splits.append("validation")
-        if ema is not None:
-            splits += [f"{split}_ema" for split in splits[1:]]
-        names = ["loss", *task.metrics]
-        return cls([f"{split}/{name}" for split in splits for name in names], task.rising)
-
-    def includes(self, name: object) -> bool:
-        """Return whether there may be a metric of this name."""
-        is_known = name in self.names
-        return is_known or (not self.names and bool(_METRIC.fullmatch(str(name))))
-
-
-class Search(SpecSection):
-    """A search for the best ``metric`` among the options in ``space``, for each label alone.
-
-    ``seed`` is that of the sampler; the trials have the seeds of the experiment.
-    """
-
-    metric: str
-    direction: Literal["minimize", "maximize"]
-    pruner: Literal["median", "halving", "none"] = "median"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    space: Annotated[dict[str, Space], Field(min_length=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _follow_the_metric(cls, value: Any, info: ValidationInfo) -> Any:
-        """More accuracy is better and less loss, unless the direction is written."""
-        if not isinstance(value, dict):
-            return value
-        metric, measured = str(value.get("metric")), info.context or Measured()
-        rises = measured.rising.get(metric.partition("/")[2], more_is_better(metric))
-        if rises is None and measured.includes(metric):
-            return value  # whose direction is missing then
-        return {"direction": "maximize" if rises else "minimize", **value}
-
-    @field_validator("metric", mode="plain")
-    @classmethod
-    def _is_measured(cls, value: Any, info: ValidationInfo) -> str:
-        measured = info.context or Measured()
-        if measured.includes(value):
-            return str(value)
-        *others, last = map(repr, measured.names or ("train/…", "validation/…", "test/…"))
-        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
-
-
-def read_search(
-    written: Any, optimizers: Mapping[str, Component] | None, measured: Measured
-) -> Search:
-    """Read the search of an experiment; ``optimizers`` are None if they have faults."""
-    faults: list[InitErrorDetails] = []
-    with collected(faults, ()):
-        search = Search.model_validate(written, context=measured)
-    labels = optimizers or {}
-    checkable = isinstance(written, dict) and optimizers is not None
-    for label, options in _items(written.get("space") if checkable else None):
-        if label not in labels:
-            faults.append(unknown_label(label, labels, ("space", label)))
-            continue
-        optimizer = labels[label]
-        for option, distribution in _items(options):
-            where = ("space", label, option)
-            fault = optimizer.refusal(option, where)
-            if fault is not None:
-                faults.append(fault)
-                continue
-            with suppress(ValidationError):  # of its form, which is among the faults already
-                for place, value in extremes(read_distribution(distribution)):
-                    with collected(faults, (*where, *place)):
-                        optimizer.with_option(option, value)
-    if faults:
-        raise raised(faults)
-    return search
-
-
-def _items(written: Any) -> Iterable[tuple[Any, Any]]:
-    return written.items() if isinstance(written, dict) else ()

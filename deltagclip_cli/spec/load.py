@@ -15,7 +15,8 @@ from deltagclip_cli.core import SpecError, nearest, plural, shortened
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.document import Document, Override, parse_override, read_document
 from deltagclip_cli.spec.faults import MOST_FAULTS, Where, raised, sentence
-from deltagclip_cli.spec.schema import NAME, NAMES, Experiment, is_variable
+from deltagclip_cli.spec.labels import NAME, NAMES
+from deltagclip_cli.spec.schema import Experiment, is_variable
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -23,9 +22,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from deltagclip_cli.core import load_target, shortened, synonym
+from deltagclip_cli.core import synonym
 from deltagclip_cli.source.signatures import HOLDERS
-from deltagclip_cli.spec.component import AS_WRITTEN, EXTRA, Component, SpecSection
+from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.faults import Where, collected, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
@@ -33,31 +32,22 @@ from deltagclip_cli.spec.grid import (
     NUMBERS_STAY,
     VARIES_ITSELF,
     Grid,
-    Measured,
     Point,
-    Search,
     combinations,
     read_grid,
-    read_search,
     role,
 )
 from deltagclip_cli.spec.groups import checked_groups
 from deltagclip_cli.spec.inner import checked_inner, inner_of
+from deltagclip_cli.spec.labels import Name
+from deltagclip_cli.spec.protocol_settings import Protocol, protocol_faults, read_protocol
+from deltagclip_cli.spec.search_settings import Measured, Search, read_search
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
+from deltagclip_cli.spec.task_settings import Task
 from deltagclip_cli.spec.theorem import theorem_faults
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.code import CodeFolder
-
-# Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
-NAMES = "names begin with a letter or digit and hold up to 200 letters, digits, '-' and '_'"
-
-
-def _check_name(value: object) -> object:
-    if isinstance(value, str) and not NAME.fullmatch(value):
-        raise refused(f"'{shortened(value)}' cannot be a name.", NAMES)
-    return value
 
 
 def _as_list(value: object) -> object:
@@ -69,15 +59,10 @@ def _classifying(value: object) -> object:
     return {"name": "classify", **value} if isinstance(value, dict) else value
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
 AUTO = "auto"
 """As a learning rate: 1/β, with β the largest eigenvalue of the Hessian at the first weights."""
-
-SUPERVISED = "supervised"
-"""The task whose loss and metrics are parts of their own."""
-
-Name = Annotated[str, BeforeValidator(_check_name)]
-_METRIC: TypeAdapter[str] = TypeAdapter(Name)
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Model(Component):
@@ -126,113 +111,6 @@ class Data(Component):
     def own_folder(self, root: Path) -> Path | None:
         """Return the folder of data of one's own, below that of all; None for ours."""
         return root / self.name.rpartition(":")[2] if self.is_own else None
-
-
-class _Function(Component):
-    """A function of outputs and targets, or a class that makes one."""
-
-    table_target: ClassVar[str] = ""
-
-    def loaded(self) -> dict[str, Any]:
-        """Return its options, with what the name means as ``name`` if that is one's own."""
-        options = {key: value for key, value in self.options.items() if key != EXTRA}
-        name = self.load() if self.is_own else self.name
-        return {**options, **(self.options.get(EXTRA) or {}), "name": name}
-
-
-class LossFunction(_Function):
-    """A loss that is minimised: of ``torch.nn.functional``, or one's own."""
-
-    table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:LOSS_TABLE"
-
-
-class Metric(_Function):
-    """A value that is measured besides, and which of its values are better."""
-
-    table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:METRIC_TABLE"
-
-    better: Literal["higher", "lower"] | None = None
-
-
-class Task(Component):
-    """The loss that is minimised, and the metrics that are measured."""
-
-    table_target: ClassVar[str] = "deltagclip_cli.parts.tasks:TABLE"
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The metrics besides the loss, of a task that is ours."""
-        if self.name == SUPERVISED:
-            return tuple(self.options.get("metrics", ()))
-        top_k = self.options.get("top_k")
-        named = load_target("deltagclip_cli.parts.tasks:METRICS")[self.name]
-        return (*named, *([f"accuracy_top{top_k}"] if top_k else ()))
-
-    @property
-    def rising(self) -> dict[str, bool]:
-        """Tells of metrics whether more is better, of those of which it is written."""
-        metrics = self.options.get("metrics")
-        written = metrics.items() if isinstance(metrics, dict) else ()
-        said = {name: each.get("better") for name, each in written if isinstance(each, dict)}
-        return {name: word == "higher" for name, word in said.items() if word is not None}
-
-    @classmethod
-    def _checked_inside(
-        cls,
-        name: str,
-        options: dict[Any, Any],
-        common: dict[Any, Any],
-        folder: CodeFolder,
-        faults: list[InitErrorDetails],
-    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        """Check the loss and the metrics of a supervised task, which are parts."""
-        if name != SUPERVISED or faults:
-            return options, common
-        metrics: dict[str, Any] = {}
-        with collected(faults, ("loss",)):
-            options = {**options, "loss": _plain(LossFunction, options["loss"], folder)}
-        for metric, written in (options.get("metrics") or {}).items():
-            with collected(faults, ("metrics", metric)):
-                metrics[_METRIC.validate_python(metric)] = _plain(Metric, written, folder)
-        return {**options, **({"metrics": metrics} if metrics else {})}, common
-
-    @property
-    def is_sum(self) -> bool:
-        """True if the sum over samples is minimised, not their mean."""
-        return self.options.get("reduction") == "sum"
-
-    @cached_property
-    def functions(self) -> tuple[LossFunction, dict[str, Metric]] | None:
-        """The loss and the metrics of a supervised task."""
-        if self.name != SUPERVISED:
-            return None
-        made = partial(Metric.model_validate, context=self._folder)
-        metrics = {name: made(each) for name, each in self.options.get("metrics", {}).items()}
-        return LossFunction.model_validate(self.options["loss"], context=self._folder), metrics
-
-    @cached_property
-    def references(self) -> tuple[str, ...]:
-        """The names of all whose code the identity of a trial covers."""
-        if self.name != SUPERVISED:
-            return super().references
-        read = partial(Metric.model_validate, context=AS_WRITTEN)
-        loss = LossFunction.model_validate(self.options.get("loss"), context=AS_WRITTEN)
-        parts = [loss, *map(read, (self.options.get("metrics") or {}).values())]
-        return (*super().references, *(each for part in parts for each in part.references))
-
-    def loaded_options(self) -> dict[str, Any]:
-        """Return the options, with functions in the place of names of one's own."""
-        if self.functions is None:
-            return self.options
-        loss, metrics = self.functions
-        functions = {name: each.loaded() for name, each in metrics.items()}
-        return {**self.options, "loss": loss.loaded(), "metrics": functions}
-
-
-def _plain(kind: type[_Function], written: Any, folder: CodeFolder) -> Any:
-    """Check what was written for a function; return its name alone where that says all."""
-    plain = kind.model_validate(written, context=folder).model_dump()
-    return plain["name"] if len(plain) == 1 else plain
 
 
 class Schedule(Component):
@@ -379,6 +257,7 @@ class Experiment(TrialSettings):
     seeds: Annotated[list[Seed], EACH_SEED] = Field(default_factory=lambda: [0], min_length=1)
     optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), BY_LABEL]
     grid: Annotated[Grid, VARIES_ITSELF] = Grid()
+    protocol: Annotated[Protocol | None, NUMBERS_STAY] = None
     search: Annotated[Search | None, VARIES_ITSELF] = None
     slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm.model_construct()
 
@@ -404,8 +283,15 @@ class Experiment(TrialSettings):
     def _read_search(cls, written: Any, info: ValidationInfo) -> Search | None:
         if written is None:
             return None
-        measured = Measured.of(*map(info.data.get, ("task", "data", "ema")))
-        return read_search(written, info.data.get("optimizers"), measured)
+        protocol = info.data.get("protocol")
+        if protocol is not None and isinstance(written, dict):
+            written = {**protocol.search, **written}
+        return read_search(written, info.data.get("optimizers"), _measured(info))
+
+    @field_validator("protocol", mode="plain")
+    @classmethod
+    def _read_protocol(cls, written: Any, info: ValidationInfo) -> Protocol | None:
+        return read_protocol(written, _measured(info))
 
     @field_validator("slurm", mode="plain")
     @classmethod
@@ -421,6 +307,16 @@ class Experiment(TrialSettings):
                 message = "several batches make a step, but batch_size: full is one of all samples."
                 hint = "write data.batch_size as a number, or leave accumulate out"
                 raise refused(message, hint, ("accumulate",))
+        return self
+
+    @model_validator(mode="after")
+    def _check_protocol(self) -> Self:
+        """Refuse a protocol that is not fair, or whose optimizers have no space."""
+        if self.protocol is not None:
+            labels = list(self.optimizers)
+            faults = protocol_faults(self.protocol, self.search, labels, self.seeds)
+            if faults:
+                raise raised(faults)
         return self
 
     @model_validator(mode="after")
@@ -457,6 +353,10 @@ class Experiment(TrialSettings):
             for section, options in changes.items()
         }
         return self.model_copy(update=update)
+
+
+def _measured(info: ValidationInfo) -> Measured:
+    return Measured.of(*map(info.data.get, ("task", "data", "ema")))
 
 
 FIXED = {

@@ -25,9 +25,9 @@ from deltagclip_cli.spec.component import AS_WRITTEN, Frozen, canonical, canonic
 from deltagclip_cli.spec.document import parse
 from deltagclip_cli.spec.faults import in_one_line
 from deltagclip_cli.spec.grid import NUMBERS_STAY, role
+from deltagclip_cli.spec.labels import Name
 from deltagclip_cli.spec.schema import (
     Experiment,
-    Name,
     Optimizer,
     Seed,
     TrialSettings,

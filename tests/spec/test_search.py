@@ -9,8 +9,8 @@ import pytest
 from tiny_spec import TINY, faults_of_text, write_spec
 
 from deltagclip_cli.spec.axes import Choice, Uniform
-from deltagclip_cli.spec.grid import Search
 from deltagclip_cli.spec.load import load_spec
+from deltagclip_cli.spec.search_settings import Search
 
 SPACE = "space: {sgd: {lr: {log_uniform: [1e-2, 10]}, momentum: {choice: [0, 0.9]}}}"
 

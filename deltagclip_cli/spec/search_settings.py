@@ -1,0 +1,165 @@
+"""The space of a search, and by what it judges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticKnownError
+
+from deltagclip_cli.core import TRAINED_METRICS, more_is_better
+from deltagclip_cli.spec.axes import AnyDistribution, extremes, read_distribution
+from deltagclip_cli.spec.component import Component, SpecSection
+from deltagclip_cli.spec.faults import collected, explained, raised, refused, unknown_label
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.schema import Data
+    from deltagclip_cli.spec.task_settings import Task
+
+Space = Annotated[dict[str, AnyDistribution], Field(min_length=1)]
+
+
+_METRIC = re.compile(r"(train|(validation|test)(_ema)?)/[\w.-]+")
+
+
+class Measured(NamedTuple):
+    """The metrics of an experiment, as far as they are known before it runs."""
+
+    names: Sequence[str] = TRAINED_METRICS  # of all; none if nobody knows
+    rising: Mapping[str, bool] = MappingProxyType({})  # whether more is better, where that is said
+
+    @classmethod
+    def of(cls, task: Task | None, data: Data | None, ema: float | None) -> Self:
+        """Return what is known of the metrics of a task; None stands for one that has faults."""
+        if task is None or data is None or task.is_own:
+            return cls(names=())
+        splits = ["train", "test"]
+        if data.is_own or "validation" in (data.options.get("splits") or ()):
+            splits.append("validation")
+        if ema is not None:
+            splits += [f"{split}_ema" for split in splits[1:]]
+        names = ["loss", *task.metrics]
+        return cls([f"{split}/{name}" for split in splits for name in names], task.rising)
+
+    def includes(self, name: object) -> bool:
+        """Return whether there may be a metric of this name."""
+        is_known = name in self.names
+        return is_known or (not self.names and bool(_METRIC.fullmatch(str(name))))
+
+
+FIXED = "fixed"
+
+
+class Judged(SpecSection):
+    """A section that judges by the values of a metric at the end of the training."""
+
+    metric: str
+    direction: Literal["minimize", "maximize"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_metric(cls, value: Any, info: ValidationInfo) -> Any:
+        """More accuracy is better and less loss, unless the direction is written."""
+        if not isinstance(value, dict):
+            return value
+        metric, measured = str(value.get("metric")), info.context or Measured()
+        rises = measured.rising.get(metric.partition("/")[2], more_is_better(metric))
+        if rises is None and measured.includes(metric):
+            return value  # whose direction is missing then
+        return {"direction": "maximize" if rises else "minimize", **value}
+
+    @field_validator("metric", mode="plain")
+    @classmethod
+    def _is_measured(cls, value: Any, info: ValidationInfo) -> str:
+        measured = info.context or Measured()
+        if measured.includes(value):
+            return str(value)
+        *others, last = map(repr, measured.names or ("train/…", "validation/…", "test/…"))
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+
+
+class Search(Judged):
+    """A search for the best ``metric`` among the options in ``space``, for each label alone.
+
+    ``seed`` is that of the sampler; the trials have the seeds of the experiment. ``fixed`` are the
+    labels whose space says ``fixed: true``: they take part in a protocol as they are written.
+    """
+
+    sampler: Literal["sobol", "random", "tpe"] = "tpe"
+    pruner: Literal["median", "halving", "none"] = "median"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    space: Annotated[dict[str, Space], Field(min_length=1)]
+    fixed: frozenset[str] = frozenset()
+
+    @field_validator("pruner")
+    @classmethod
+    def _looks_back(cls, pruner: str, info: ValidationInfo) -> str:
+        if pruner == "median" and info.data.get("sampler", "tpe") != "tpe":
+            said = "pruner: median compares with what has ended before, as sampler: tpe does."
+            raise refused(said, "write sampler: tpe, or pruner: halving or none")
+        return pruner
+
+
+def read_search(
+    written: Any, optimizers: Mapping[str, Component] | None, measured: Measured
+) -> Search:
+    """Read the search of an experiment; ``optimizers`` are None if they have faults."""
+    faults: list[InitErrorDetails] = []
+    written, fixed = _without_fixed(written, faults)
+    with collected(faults, ()):
+        search = Search.model_validate(written, context=measured)
+        search = search.model_copy(update={"fixed": fixed})
+    labels = optimizers or {}
+    faults += [
+        unknown_label(label, labels, ("space", label))
+        for label in fixed
+        if optimizers is not None and label not in labels
+    ]
+    checkable = isinstance(written, dict) and optimizers is not None
+    for label, options in _items(written.get("space") if checkable else None):
+        if label not in labels:
+            faults.append(unknown_label(label, labels, ("space", label)))
+            continue
+        optimizer = labels[label]
+        for option, distribution in _items(options):
+            where = ("space", label, option)
+            fault = optimizer.refusal(option, where)
+            if fault is not None:
+                faults.append(fault)
+                continue
+            with suppress(ValidationError):  # of its form, which is among the faults already
+                for place, value in extremes(read_distribution(distribution)):
+                    with collected(faults, (*where, *place)):
+                        optimizer.with_option(option, value)
+    if faults:
+        raise raised(faults)
+    return search
+
+
+def _items(written: Any) -> Iterable[tuple[Any, Any]]:
+    return written.items() if isinstance(written, dict) else ()
+
+
+def _without_fixed(written: Any, faults: list[InitErrorDetails]) -> tuple[Any, frozenset[str]]:
+    """Take those out of the spaces that say ``fixed: true``."""
+    if not isinstance(written, dict) or not isinstance(written.get("space"), dict):
+        return written, frozenset()
+    if FIXED in written:
+        hint = "write it below the label: space: {LABEL: {fixed: true}}"
+        faults.append(explained("unknown option 'fixed'.", hint, (FIXED,)))
+        written = {key: value for key, value in written.items() if key != FIXED}
+    said = {
+        label: each[FIXED]
+        for label, each in written["space"].items()
+        if isinstance(each, dict) and FIXED in each
+    }
+    for label, value in said.items():
+        if value is not True or len(written["space"][label]) > 1:
+            message = "fixed: true takes an optimizer as it is written, without a space."
+            faults.append(explained(message, "leave out one of the two", ("space", label, FIXED)))
+    space = {label: each for label, each in written["space"].items() if label not in said}
+    return {**written, "space": space}, frozenset(said)
