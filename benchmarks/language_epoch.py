@@ -1,8 +1,8 @@
 """An epoch of a language model, training and test, beside a bare loop.
 
 The bare loop has the same model, optimizer, windows and order, takes them out of one tensor in
-memory as nanoGPT does, and measures the loss of the test set and nothing else. The text is made of
-words that are drawn, for the time does not depend on what it says.
+memory as nanoGPT does, and adds up the loss of the batches that it trains and of the test set. The
+text is made of words that are drawn, for the time does not depend on what it says.
 """
 
 from __future__ import annotations
@@ -61,15 +61,17 @@ def drawn_text(words: int) -> str:
 
 
 def bare_loop(parts: Parts, train: Tensor, test: Tensor) -> None:
-    """Train on all windows in a random order, and measure the loss of the test set."""
+    """Train on all windows in a random order and evaluate, adding up the losses."""
     model, optimizer = parts.model, parts.optimizer
+    total = 0.0
     model.train()
     for starts in (WINDOW * torch.randperm((len(train) - 1) // WINDOW)).split(BATCH):
         optimizer.zero_grad()
-        loss(model, train, starts).backward()
+        trained = loss(model, train, starts)
+        trained.backward()
         optimizer.step()
+        total += len(starts) * float(trained)
     model.eval()
-    total = 0.0
     with torch.inference_mode():
         for starts in (WINDOW * torch.arange((len(test) - 1) // WINDOW)).split(BATCH):
             total += len(starts) * float(loss(model, test, starts))

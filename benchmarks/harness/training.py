@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create
@@ -51,3 +56,36 @@ def runner(trial: Trial, parts: Parts, runs: Path) -> Iterator[Runner]:
         yield made
     finally:
         made.recording.end(None)
+
+
+Objective = Callable[[nn.Module, Any, Any], Tensor]
+
+
+def bare_epoch(
+    parts: Parts, generator: torch.Generator | None = None, objective: Objective | None = None
+) -> None:
+    """Train and evaluate once more as a script does, which is the floor for :class:`Runner`.
+
+    Args:
+        generator: of the augmentations.
+        objective: what is minimised, and nothing is measured; None for that of the task, of which
+            everything that it measures is added up.
+    """
+    measured: dict[str, float] = defaultdict(float)
+
+    def of_task(model: nn.Module, inputs: Any, targets: Any) -> Tensor:
+        loss = parts.task(model, inputs, targets)
+        for name, value in loss.sums.items():
+            measured[name] += value.item()
+        return loss.objective
+
+    minimized = objective or of_task
+    parts.model.train()
+    for inputs, targets in parts.train.iterate(torch.randperm(parts.train.samples), generator):
+        parts.optimizer.zero_grad()
+        minimized(parts.model, inputs, targets).backward()
+        parts.optimizer.step()
+    parts.model.eval()
+    with torch.inference_mode():
+        for inputs, targets in parts.evaluated["test"].iterate(None, None):
+            minimized(parts.model, inputs, targets)
