@@ -10,6 +10,7 @@ of ResNet-18 a hundred times as long.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.harness import Figure, Session
-from benchmarks.harness.training import bare_epoch, runner, trials_of
+from benchmarks.harness.training import bare_epoch, bare_steps, runner, trials_of
 from deltagclip_cli.training.assembly import assemble
 
 DEVICES = ("cpu", "cuda")
@@ -55,10 +56,15 @@ def measure(session: Session) -> Iterator[Figure]:
                 "ours": ours.epoch,
                 BARE: partial(bare_epoch, parts, augment),
                 UNMEASURED: partial(bare_epoch, parts, augment, cross_entropy),
+                "our steps": ours.steps,
+                "bare steps": partial(bare_steps, parts, augment, cross_entropy),
             }
             times = session.turns(epochs, rounds)
+        name = f"{trial.experiment}, {trial.label}"
         for floor in (BARE, UNMEASURED):
-            yield times.as_long(f"{trial.experiment}, {trial.label}", "ours", floor)
+            yield times.as_long(name, "ours", floor)
+        steps = times.as_long(f"steps alone of {name}", "our steps", "bare steps")
+        yield replace(steps, against=UNMEASURED)
 
 
 def cross_entropy(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:

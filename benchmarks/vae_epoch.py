@@ -9,9 +9,9 @@ another adds up the loss and its two parts, as ours does.
 
 from __future__ import annotations
 
-import copy
 import gzip
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from torchvision.datasets import FashionMNIST
 from torchvision.transforms import ToTensor
 
 from benchmarks.harness import Figure, Session
-from benchmarks.harness.training import bare_epoch, runner
+from benchmarks.harness.training import bare_epoch, bare_steps, runner
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import make_trial
 from deltagclip_cli.training.assembly import Parts, assemble
@@ -41,7 +41,6 @@ def measure(session: Session) -> Iterator[Figure]:
     experiment = load_spec(EXPERIMENTS, ["vae-fashion-mnist"]).experiments["vae-fashion-mnist"]
     trial = make_trial("vae-fashion-mnist", experiment, "delta-gclip", 0)
     parts = assemble(trial, session.folder, torch.device(session.device))
-    others = copy.deepcopy(parts)
     loaders = [
         DataLoader(
             FashionMNIST(session.folder, train=training, transform=ToTensor()),
@@ -53,13 +52,16 @@ def measure(session: Session) -> Iterator[Figure]:
     with runner(trial, parts, session.folder / "runs") as ours:
         loops = {
             "ours": ours.epoch,
-            BARE: partial(bare_epoch, others, objective=partial(objective, others)),
-            MEASURED: partial(bare_epoch, others),
-            PLAIN: lambda: plain_loop(others, loaders),
+            BARE: partial(bare_epoch, parts, objective=partial(objective, parts)),
+            MEASURED: partial(bare_epoch, parts),
+            "our steps": ours.steps,
+            "bare steps": partial(bare_steps, parts, None, partial(objective, parts)),
+            PLAIN: lambda: plain_loop(parts, loaders),
         }
         times = session.turns(loops, 2 if session.quick else 5)
     yield times.as_long("VAE epoch", "ours", BARE)
     yield times.as_long("VAE epoch", "ours", MEASURED)
+    yield replace(times.as_long("VAE, its steps alone", "our steps", "bare steps"), against=BARE)
     yield times.as_fast("VAE epoch", "ours", PLAIN)
     yield times.as_fast("VAE epoch of the bare loop", BARE, PLAIN)
 

@@ -44,6 +44,14 @@ class Runner:
         """Train and evaluate once more."""
         self.trainer.train()
 
+    def steps(self) -> None:
+        """Make the steps of a pass alone: nothing is evaluated, added up or written."""
+        trainer = self.trainer
+        trainer.parts.model.train()
+        order = torch.randperm(trainer.parts.steps.samples)
+        for number, step in enumerate(trainer.parts.steps.iterate(order, trainer.augment)):
+            trainer.program.step(step, number)
+
     def _is_epoch_over(self) -> bool:
         return self.trainer.batch == 0
 
@@ -79,13 +87,17 @@ def bare_epoch(
             measured[name] += value.item()
         return loss.objective
 
-    minimized = objective or of_task
-    parts.model.train()
-    for inputs, targets in parts.train.iterate(torch.randperm(parts.train.samples), generator):
-        parts.optimizer.zero_grad()
-        minimized(parts.model, inputs, targets).backward()
-        parts.optimizer.step()
+    bare_steps(parts, generator, objective or of_task)
     parts.model.eval()
     with torch.inference_mode():
         for inputs, targets in parts.evaluated["test"].iterate(None, None):
-            minimized(parts.model, inputs, targets)
+            (objective or of_task)(parts.model, inputs, targets)
+
+
+def bare_steps(parts: Parts, generator: torch.Generator | None, objective: Objective) -> None:
+    """Make the steps of a pass, the floor for :meth:`Runner.steps`."""
+    parts.model.train()
+    for inputs, targets in parts.train.iterate(torch.randperm(parts.train.samples), generator):
+        parts.optimizer.zero_grad()
+        objective(parts.model, inputs, targets).backward()
+        parts.optimizer.step()
