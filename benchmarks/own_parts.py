@@ -1,7 +1,7 @@
 """What parts of one's own cost, beside the same without this package, and beside parts of ours.
 
 *Epochs* are as in ``runner_epoch.py``: the runner trains, measures, evaluates and takes down, the
-bare loop trains and evaluates what the same file defines, and takes nothing down. *Tensors* are
+bare loop trains, evaluates and adds up what the same file defines. *Tensors* are
 indexed, *a data set* goes through torch's ``DataLoader`` in both, with a worker or without.
 *validate*, and a sweep that only shows what it would run, are whole commands, each a process of its
 own, on a spec that names files and on one with parts of ours; of the latter alone *validate* loads
@@ -11,6 +11,7 @@ torch and builds the parts.
 from __future__ import annotations
 
 import importlib.util
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -147,16 +148,23 @@ class BareLoop:
             self.train, self.test = lambda: first, lambda: second
 
     def epoch(self) -> None:
+        measured: dict[str, float] = defaultdict(float)
+
+        def losses(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            losses, metrics = self.task(self.model, inputs.to(self.device), targets.to(self.device))
+            for name, values in {"loss": losses.detach(), **metrics}.items():
+                measured[name] += values.sum().item()
+            return losses
+
         self.model.train()
         for inputs, targets in self.train():
             self.optimizer.zero_grad(set_to_none=True)
-            losses, _ = self.task(self.model, inputs.to(self.device), targets.to(self.device))
-            losses.mean().backward()
+            losses(inputs, targets).mean().backward()
             self.optimizer.step()
         self.model.eval()
         with torch.inference_mode():
             for inputs, targets in self.test():
-                self.task(self.model, inputs.to(self.device), targets.to(self.device))
+                losses(inputs, targets)
 
 
 def indexed(split: Any, batches: Iterable[torch.Tensor]) -> Iterable[Any]:
