@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deltagclip_cli.core import standard_error
 from deltagclip_cli.runs.folder import RunFolder, State
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class DrawState(StrEnum):
     DIVERGED = "diverged"  # at one seed at least, or its value is not finite
     FAILED = "failed"  # at one seed at least
     OPEN = "not finished"
+    UNMEASURED = "without the metric"
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,48 @@ class JudgedDraw:
     draw: Draw
     state: DrawState
     value: float | None  # the mean of the metric over its seeds; None unless all finished
+    values: Sequence[float] = ()  # at each seed
+    trials: Sequence[State] = ()  # what became of each seed
+
+    @property
+    def standard_error(self) -> float | None:
+        """The standard error of the value over seeds; None for one seed."""
+        return standard_error(self.values)
 
 
 def judged(tuning: Tuning, draw: Draw, runs: Path) -> JudgedDraw:
     """Read what has become of a draw."""
-    folders = [
-        RunFolder.of(runs, trial) for trial in tuning.trials(draw, tuning.search_seeds(draw.study))
-    ]
+    trials = tuning.trials(draw, tuning.search_seeds(draw.study))
+    folders = [RunFolder.of(runs, trial) for trial in trials]
     results = [folder.result() for folder in folders]
     states = [
         State(result["status"]) if result else folder.state
         for folder, result in zip(folders, results, strict=True)
     ]
+    metric = tuning.protocol.metric
+    finished = [
+        result["last"]
+        for result, state in zip(results, states, strict=True)
+        if result and state is State.FINISHED
+    ]
+    values = [last.get(metric) for last in finished]
+    state = _state(states, values, any(metric not in last for last in finished))
+    if state is not DrawState.FINISHED:
+        return JudgedDraw(draw, state, None, (), states)
+    there = [value for value in values if value is not None]
+    return JudgedDraw(draw, state, statistics.fmean(there), there, states)
+
+
+def _state(states: Sequence[State], values: Sequence[float | None], unmeasured: bool) -> DrawState:
+    if unmeasured:
+        return DrawState.UNMEASURED
     if not all(state in (State.FINISHED, State.DIVERGED, State.FAILED) for state in states):
-        return JudgedDraw(draw, DrawState.OPEN, None)
+        return DrawState.OPEN
     if State.FAILED in states:
-        return JudgedDraw(draw, DrawState.FAILED, None)
-    values = [result["last"].get(tuning.protocol.metric) for result in results if result]
+        return DrawState.FAILED
     if State.DIVERGED in states or None in values:
-        return JudgedDraw(draw, DrawState.DIVERGED, None)
-    return JudgedDraw(draw, DrawState.FINISHED, statistics.fmean(values))
+        return DrawState.DIVERGED
+    return DrawState.FINISHED
 
 
 def best_of(draws: Sequence[JudgedDraw], *, minimizes: bool) -> JudgedDraw | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.spec.trial import Trial, in_a_word, make_trial
@@ -13,6 +14,7 @@ from deltagclip_cli.tuning.draws import drawn
 if TYPE_CHECKING:
     from deltagclip_cli.spec.protocol_settings import Protocol
     from deltagclip_cli.spec.schema import Experiment
+    from deltagclip_cli.spec.search_settings import Search
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,52 @@ class Draw:
 
 @dataclass(frozen=True)
 class Tuning:
-    """A protocol with the experiment that it is for.
+    """A protocol with all that its trials follow from.
 
     Studies are alike and share nothing: the seeds of each begin where those of the one before end.
+    It comes from a spec by :meth:`of`, or from the lock of one by ``read_lock``.
+
+    Args:
+        protocol: with the seeds in it that settings of the first study are chosen by.
+        search: the spaces that settings are drawn from.
+        bases: a trial of each optimizer as it is written, at the first of these seeds.
+        draws: by study, then by label, then in their order.
     """
 
-    name: str
-    experiment: Experiment  # which has a protocol and a search
+    name: str  # of the experiment
+    protocol: Protocol
+    search: Search
+    bases: Mapping[str, Trial]
+    draws: Sequence[Draw]
+    _make: Callable[[Draw], Trial] = field(repr=False, compare=False)
 
-    @property
-    def protocol(self) -> Protocol:
-        """The section of the spec."""
-        assert self.experiment.protocol is not None, "the experiment has a protocol"
-        return self.experiment.protocol
+    @classmethod
+    def of(cls, name: str, experiment: Experiment) -> Tuning:
+        """Return the tuning of an experiment that has a protocol, and so a search."""
+        protocol, search = experiment.protocol, experiment.search
+        assert protocol is not None and search is not None, "the spec was checked"
+        seeds = list(dict.fromkeys(protocol.seeds or experiment.seeds))
+        labels = list(experiment.optimizers)
+        bases = {label: make_trial(name, experiment, label, seeds[0]) for label in labels}
+
+        def make(draw: Draw) -> Trial:
+            base = bases[draw.label]
+            optimizer = experiment.optimizers[draw.label].varied(draw.options)
+            if "schedule" in draw.options or optimizer.references != base.optimizer.references:
+                return make_trial(name, experiment, draw.label, base.seed, optimizer)
+            return base.model_copy(update={"optimizer": optimizer})
+
+        draws = list(_drawn(protocol, search, labels))
+        return cls(name, protocol.model_copy(update={"seeds": seeds}), search, bases, draws, make)
+
+    def with_draws(self, draws: Sequence[Draw]) -> Tuning:
+        """Return the same tuning with other draws, as those that were drawn earlier."""
+        return replace(self, draws=draws)
 
     @property
     def labels(self) -> list[str]:
         """The optimizers, in the order of the spec."""
-        return list(self.experiment.optimizers)
+        return list(self.bases)
 
     @property
     def minimizes(self) -> bool:
@@ -59,13 +89,20 @@ class Tuning:
     @property
     def fixed(self) -> frozenset[str]:
         """The labels that take part as they are written."""
-        search = self.experiment.search
-        return search.fixed if search else frozenset()
+        return self.search.fixed
 
-    @cached_property
+    @property
+    def comparisons(self) -> list[tuple[str, str]]:
+        """The pairs of optimizers that are to be compared; the baseline is the first of each."""
+        baseline = self.protocol.baseline
+        if baseline is None:
+            return list(combinations(self.labels, 2))
+        return [(baseline, label) for label in self.labels if label != baseline]
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of the first study that settings are chosen by."""
-        return tuple(dict.fromkeys(self.protocol.seeds or self.experiment.seeds))
+        return tuple(self.protocol.seeds)
 
     @property
     def _stride(self) -> int:
@@ -80,27 +117,38 @@ class Tuning:
         first = max(self.seeds) + 1 + study * self._stride
         return list(range(first, first + self.protocol.fresh_seeds))
 
-    @cached_property
-    def draws(self) -> Sequence[Draw]:
-        """All draws: by study, then by label, then in their order."""
-        return list(self._drawn())
+    def draws_of(self, study: int, label: str) -> list[Draw]:
+        """Return the draws of an optimizer in a study."""
+        return self._by_label.get((study, label), [])
 
-    def _drawn(self) -> Iterator[Draw]:
-        search, protocol = self.experiment.search, self.protocol
-        for study in range(protocol.studies):
-            for label in self.labels:
-                if label in self.fixed:
-                    yield Draw(study, label, 0, {})
-                    continue
-                assert search is not None, "a label that is not fixed has a space"
-                count = protocol.draws_of(label, self.fixed)
-                space = search.space[label]
-                settings = drawn(space, protocol.sampler, search.seed, count, label, study)
-                for number, options in enumerate(settings):
-                    yield Draw(study, label, number, options)
+    @cached_property
+    def _by_label(self) -> Mapping[tuple[int, str], list[Draw]]:
+        found: dict[tuple[int, str], list[Draw]] = {}
+        for draw in self.draws:
+            found.setdefault((draw.study, draw.label), []).append(draw)
+        return found
 
     def trials(self, draw: Draw, seeds: Sequence[int]) -> list[Trial]:
         """Return the trials of a setting, one for each seed."""
-        optimizer = self.experiment.optimizers[draw.label].varied(draw.options)
-        first = make_trial(self.name, self.experiment, draw.label, seeds[0], optimizer)
-        return [first, *map(first.with_seed, seeds[1:])]
+        made = self._made
+        key = draw.study, draw.label, draw.number
+        if key not in made:
+            made[key] = self._make(draw)
+        return list(map(made[key].with_seed, seeds))
+
+    @cached_property
+    def _made(self) -> dict[tuple[int, str, int], Trial]:
+        return {}
+
+
+def _drawn(protocol: Protocol, search: Search, labels: Sequence[str]) -> Iterator[Draw]:
+    for study in range(protocol.studies):
+        for label in labels:
+            if label in search.fixed:
+                yield Draw(study, label, 0, {})
+                continue
+            count = protocol.draws_of(label, search.fixed)
+            space = search.space[label]
+            settings = drawn(space, protocol.sampler, search.seed, count, label, study)
+            for number, options in enumerate(settings):
+                yield Draw(study, label, number, options)

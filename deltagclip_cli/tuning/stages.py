@@ -1,0 +1,158 @@
+"""The stages of a protocol, as functions of its plan and of run folders alone.
+
+1. Every draw is trained with every seed of its study (:func:`drawn_trials`).
+2. In each study, of each optimizer, a setting is chosen (:func:`choices`).
+3. What was chosen is trained with fresh seeds: :func:`slots` are known before, since how many there
+   will be is, and :func:`resolve` says of each which trial it is, once that can be said.
+
+Whoever asks gets the same answer, at any time, in any process, so that any of them can go on.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from deltagclip_cli.core import listed, plural
+from deltagclip_cli.runs.folder import State
+from deltagclip_cli.tuning.choice import DrawState, JudgedDraw, best_of, judged
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.tuning.studies import Tuning
+
+
+class Slot(NamedTuple):
+    """A place for a trial of the setting that will be chosen."""
+
+    study: int
+    label: str
+    place: int  # among the fresh seeds of the study, from 0
+
+
+@dataclass(frozen=True)
+class Unresolved:
+    """Says why a slot has no trial: not yet if it waits, else never as things are."""
+
+    why: str  # in a sentence
+    waits: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The setting that a study chooses for an optimizer, as far as its draws have ended."""
+
+    study: int
+    label: str
+    draws: Sequence[JudgedDraw]
+    minimizes: bool
+
+    @cached_property
+    def best(self) -> JudgedDraw | None:
+        """The best of the draws that are finished; None if none is."""
+        return best_of(self.draws, minimizes=self.minimizes)
+
+    @cached_property
+    def counts(self) -> Mapping[DrawState, int]:
+        """The number of draws in each state."""
+        return Counter(each.state for each in self.draws)
+
+    @property
+    def is_open(self) -> bool:
+        """True as long as a draw has not ended."""
+        return self.counts[DrawState.OPEN] > 0
+
+    @cached_property
+    def failures(self) -> int:
+        """The number of trials that failed."""
+        return sum(each.trials.count(State.FAILED) for each in self.draws)
+
+    @property
+    def refusal(self) -> str:
+        """Say why nothing may follow from such draws; empty if something may."""
+        trials = sum(len(each.trials) for each in self.draws)
+        if self.failures and 2 * self.failures >= trials:
+            failed = f"{self.failures} of {plural(trials, 'trial')} of {self.label} failed"
+            return f"{failed}: a choice among the others would be of what happened to work"
+        return ""
+
+    @property
+    def lack(self) -> str:
+        """Say why there is no setting to choose; empty if there is one, or may still be."""
+        if self.is_open or self.best is not None:
+            return ""
+        ends = [f"{n} {state}" for state, n in self.counts.items() if n]
+        return f"no draw of {self.label} has a value ({listed(ends)})"
+
+
+def drawn_trials(tuning: Tuning) -> list[Trial]:
+    """Return the trials of all draws at the seeds of their studies, each once."""
+    found: dict[tuple[str, int], Trial] = {}
+    for draw in tuning.draws:
+        for trial in tuning.trials(draw, tuning.search_seeds(draw.study)):
+            found.setdefault((f"{trial.label} {trial.setting_hash}", trial.seed), trial)
+    return list(found.values())
+
+
+def choices(tuning: Tuning, runs: Path, study: int) -> list[Choice]:
+    """Read what a study chooses for each optimizer."""
+    return [
+        Choice(
+            study,
+            label,
+            [judged(tuning, draw, runs) for draw in tuning.draws_of(study, label)],
+            tuning.minimizes,
+        )
+        for label in tuning.labels
+    ]
+
+
+def obstacle(made: Sequence[Choice]) -> Unresolved | None:
+    """Return why a study goes no further than its draws; None if it does."""
+    refusals = [each.refusal for each in made if each.refusal]
+    if refusals:
+        return Unresolved(f"{'; '.join(refusals)}.", waits=False)
+    unmeasured = [each.label for each in made if each.counts[DrawState.UNMEASURED]]
+    if unmeasured:
+        why = f"the metric was not recorded by trials of {listed(unmeasured)}."
+        return Unresolved(why, waits=False)
+    left = sum(each.counts[DrawState.OPEN] for each in made)
+    if left:
+        total = sum(len(each.draws) for each in made)
+        return Unresolved(f"{left} of {plural(total, 'draw')} are not finished.", waits=True)
+    return None
+
+
+def slots(tuning: Tuning) -> list[Slot]:
+    """Return the places of all trials on fresh seeds."""
+    return [
+        Slot(study, label, place)
+        for study in range(tuning.protocol.studies)
+        for label in tuning.labels
+        for place in range(tuning.protocol.fresh_seeds)
+    ]
+
+
+def resolve(tuning: Tuning, runs: Path, slot: Slot) -> Trial | Unresolved:
+    """Return the trial of a slot, or why there is none.
+
+    It is the same for everybody from the moment at which the last draw of the study has ended.
+    """
+    made = choices(tuning, runs, slot.study)
+    if (why := obstacle(made)) is not None:
+        return why
+    (choice,) = [each for each in made if each.label == slot.label]
+    if choice.best is None:
+        return Unresolved(f"{choice.lack}.", waits=False)
+    return fresh_trials(tuning, choice)[slot.place]
+
+
+def fresh_trials(tuning: Tuning, choice: Choice) -> list[Trial]:
+    """Return the trials of what was chosen, on fresh seeds; none if nothing was."""
+    if choice.best is None:
+        return []
+    return tuning.trials(choice.best.draw, tuning.fresh_seeds(choice.study))
