@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deltagclip_cli.commands import options
+from deltagclip_cli.commands import launching, options
 from deltagclip_cli.core import ExitCode, SpecError, UsageError, nearest, plural
-from deltagclip_cli.launch import TABLE, find_launcher
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.load import Spec
@@ -40,41 +37,13 @@ def sweep(
         list[int] | None,
         typer.Option(min=0, max=2**31 - 1, metavar="N", help="This seed instead. Repeatable."),
     ] = None,
-    launcher: Annotated[
-        str,
-        typer.Option(
-            metavar="|".join(TABLE.entries), help="Worker processes, this process, or batch jobs."
-        ),
-    ] = "local",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, metavar="N", help="Train on the CPU, N trials at a time."
-        ),
-    ] = None,
-    gpus: Annotated[
-        str | None, typer.Option(metavar="all|0,2", help="The GPUs to use.", show_default="all")
-    ] = None,
-    trials_per_gpu: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|N", help="Trials that share a GPU; auto: as many as it has room for."
-        ),
-    ] = "1",
+    launcher: launching.Where = "local",
+    jobs: launching.Jobs = None,
+    gpus: launching.Gpus = None,
+    trials_per_gpu: launching.TrialsPerGpu = "1",
     threads: options.Threads = None,
-    slurm: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE",
-            help="Replace a key of the spec's slurm, such as time=04:00:00. Repeatable.",
-        ),
-    ] = None,
-    pack: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="K", help="Trials that share a Slurm job.", show_default="as in the spec"
-        ),
-    ] = None,
+    slurm: launching.SlurmKeys = None,
+    pack: launching.Pack = None,
     search: Annotated[
         int | None,
         typer.Option(
@@ -83,21 +52,14 @@ def sweep(
             help="Search: N settings of each optimizer out of the experiment's 'search', in all.",
         ),
     ] = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed trials again.")
-    ] = False,
+    retry_failed: launching.RetryFailed = False,
     force: Annotated[
         bool, typer.Option("--force", help="Run all trials again, finished ones too.")
     ] = False,
     same_code: options.SameCode = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before --force.")] = False,
-    fail_fast: Annotated[
-        bool, typer.Option("--fail-fast", help="Stop when a trial does not finish.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Start nothing; show what would be run, or the scripts."),
-    ] = False,
+    fail_fast: launching.FailFast = False,
+    dry_run: launching.DryRun = False,
     spec: options.Spec = options.SPEC,
     sets: options.Sets = None,
     runs: options.Runs = options.RUNS,
@@ -115,15 +77,12 @@ def sweep(
     With --launcher slurm: 0 submitted, or nothing left to submit;
     1 nothing left, and some failed or diverged.
     """
-    from deltagclip_cli.launch.launcher import StayingLauncher, SweepRequest
+    from deltagclip_cli.launch.launcher import StayingLauncher
     from deltagclip_cli.plan.edits import find_edits, vouch_for
     from deltagclip_cli.search.searched import find_searched
     from deltagclip_cli.search.session import SearchSession
-    from deltagclip_cli.slurm.jobs import find_jobs
     from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.terminal.console import make_console
 
-    shares = _shares(trials_per_gpu)
     if everything and (experiments or tags):
         raise UsageError("--all: not with the names or tags of experiments.")
     read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
@@ -138,44 +97,32 @@ def sweep(
         chosen = read.experiments
         trials = _trials(chosen, labels, seed or ())
     named = bool(experiments or tags)
-    can_ask = sys.stdin.isatty()
     if not (named or everything or dry_run) and len(chosen) > 1:
-        _ask_for_all(read, len(trials), can_ask)
-    given = {
-        "search": search,
-        "fail_fast": fail_fast,
-        "jobs": jobs,
-        "gpus": gpus,
-        "trials_per_gpu": shares != 1,
-        "slurm": slurm,
-        "pack": pack,
-    }
-    make = find_launcher(launcher, [option for option, value in given.items() if value])
-    launching = make(
-        SweepRequest(
-            spec=read,
-            runs=runs,
-            data=data.expanduser(),
-            console=make_console(stderr=as_json),
-            elsewhere=partial(find_jobs, runs),
-            words=options.option_words(spec, runs, sets=sets or ()),
-            threads=threads,
-            jobs=jobs,
-            gpus=gpus,
-            trials_per_gpu=shares,
-            fail_fast=fail_fast,
-            slurm=[*(slurm or ()), *([f"pack={pack}"] if pack else [])],
-            retry_failed=retry_failed,
-            force=force,
-            ask=not yes and can_ask,
-            as_json=as_json,
-            quiet=quiet,
-        )
+        _ask_for_all(read, len(trials))
+    runner = launching.make_launcher(
+        launcher,
+        read,
+        runs,
+        data,
+        words=options.option_words(spec, runs, sets=sets or ()),
+        threads=threads,
+        jobs=jobs,
+        gpus=gpus,
+        trials_per_gpu=trials_per_gpu,
+        slurm=slurm,
+        pack=pack,
+        fail_fast=fail_fast,
+        retry_failed=retry_failed,
+        as_json=as_json,
+        quiet=quiet,
+        search=search,
+        force=force,
+        ask=not yes,
     )
     for sentence in of_edits:
-        launching.say(sentence)
+        runner.say(sentence)
     if search is None:
-        raise typer.Exit(launching.show(trials) if dry_run else launching.run(trials))
+        raise typer.Exit(runner.show(trials) if dry_run else runner.run(trials))
     if retry_failed or force:
         raise UsageError(
             f"--{'retry-failed' if retry_failed else 'force'}: a search runs no trial twice.\n"
@@ -186,29 +133,17 @@ def sweep(
             "--same-code: a search goes on with the code that it began with.\n"
             "  Undo the edit, or move the experiment's search.journal away to search anew."
         )
-    assert isinstance(launching, StayingLauncher), "others take no --search"
+    assert isinstance(runner, StayingLauncher), "others take no --search"
     optimizers = find_searched(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
-    searching = SearchSession(launching, optimizers, search)
+    searching = SearchSession(runner, optimizers, search)
     raise typer.Exit(searching.show() if dry_run else searching.run())
 
 
-def _shares(written: str) -> int | None:
-    """Return how many trials share a GPU; None for as many as fit."""
-    if written == "auto":
-        return None
-    if not written.isdecimal() or int(written) < 1:
-        raise UsageError(
-            f"--trials-per-gpu {written}: expected auto, or a number from 1.\n"
-            "  With auto, a GPU gets as many trials at a time as its memory has room for."
-        )
-    return int(written)
-
-
-def _ask_for_all(spec: Spec, trials: int, can_ask: bool) -> None:
+def _ask_for_all(spec: Spec, trials: int) -> None:
     """Let nobody start weeks of training by a word too few."""
     of = f", of {plural(trials, 'trial')}" if trials else ""
     there = f"{spec.name} has {len(spec.experiments)} experiments{of}."
-    if not can_ask:
+    if not launching.can_ask():
         raise UsageError(
             f"sweep: {there}\n  Name those to run, or say --all.\n"
             f"  experiments: {', '.join(spec.experiments)}"

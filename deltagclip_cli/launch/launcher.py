@@ -188,24 +188,39 @@ class StayingLauncher(Launcher):
 
     def run(self, trials: Sequence[Trial]) -> int:
         """Run what is to be run, and return the exit code."""
+        planned, any_failed = self.finish(trials)
+        self._conclude(planned)
+        return self.exit_code({each.state for each in planned}, any_failed)
+
+    def finish(
+        self,
+        trials: Sequence[Trial],
+        make_queue: Callable[[Sequence[Planned]], PlannedQueue] = PlannedQueue,
+    ) -> tuple[list[Planned], bool]:
+        """Run what is to be run; return how all trials stand then, and whether one failed now."""
         planned, todo, estimates = self._plan(trials)
-        queue = PlannedQueue(todo)
+        queue = make_queue(todo)
         if todo:
             units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
             self.say(self._outline(planned, units))
             self.check_force(todo)
             self.launch(queue, [each.trial for each in todo], estimates, may_stack=planned)
-        planned = look_up(trials, self.request.runs, self._elsewhere)
-        self._conclude(planned)
-        return self._exit_code({each.state for each in planned}, queue.any_failed)
+        return look_up(trials, self.request.runs, self.elsewhere), queue.any_failed
+
+    def outline(self, trials: Sequence[Trial]) -> None:
+        """Say how trials stand, how many of them are to run, and for how long."""
+        planned, todo, estimates = self._plan(trials)
+        units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
+        self.say(self._outline(planned, units))
 
     @cached_property
-    def _elsewhere(self) -> Elsewhere:
+    def elsewhere(self) -> Elsewhere:
+        """What the queue of a cluster knew when it was first asked."""
         return self.request.elsewhere()
 
     def _plan(self, trials: Sequence[Trial]) -> tuple[list[Planned], list[Planned], Estimates]:
-        self.warn_of(self._elsewhere)
-        planned = look_up(trials, self.request.runs, self._elsewhere)
+        self.warn_of(self.elsewhere)
+        planned = look_up(trials, self.request.runs, self.elsewhere)
         return planned, *self.ordered(planned)
 
     def launch(
@@ -272,17 +287,19 @@ class StayingLauncher(Launcher):
             _print_json(planned, {})
         elif not self.request.quiet:
             self.request.console.print(*summary_tables(planned), sep="")
-            for line in self._next_commands(planned):
+            for line in self.next_commands(planned):
                 self.say(line)
 
-    def _exit_code(self, states: Set[State], any_failed: bool) -> int:
+    def exit_code(self, states: Set[State], any_failed: bool) -> int:
+        """Return what the command ends with when its trials are in these states."""
         if self.stop():
             return self.stop.exit_code
         if any_failed or State.FAILED in states or State.DIVERGED in states:
             return ExitCode.FAILED
         return ExitCode.OK if states <= {State.FINISHED} else ExitCode.STOPPED
 
-    def _next_commands(self, planned: Sequence[Planned]) -> list[str]:
+    def next_commands(self, planned: Sequence[Planned]) -> list[str]:
+        """Say, a line each, what can be done with trials as they stand."""
         counts = Counter(each.state for each in planned)
         queued = sum(each.standing.in_a_job for each in planned)
         left = sum(counts[state] for state in counts if state not in ENDED) - queued
