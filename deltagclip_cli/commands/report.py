@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import webbrowser
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.commands.compare import Group, Targets, not_ended, takes_request
-from deltagclip_cli.core import ExitCode, UsageError, plural, printable
+from deltagclip_cli.core import ExitCode, UsageError, files_seen, plural, printable
 from deltagclip_cli.results.compare.request import Request
 
 if TYPE_CHECKING:
@@ -62,26 +63,23 @@ def report(
     """
     from deltagclip_cli.report.appearance import Style
     from deltagclip_cli.report.output import report_folder
-    from deltagclip_cli.report.page import PAGE, write_files
-    from deltagclip_cli.results.compare.analysis import analyse
-    from deltagclip_cli.results.compare.sensitivity import usual_heat_maps
+    from deltagclip_cli.report.page import PAGE, answered, write_files
+    from deltagclip_cli.report.record import record_of
     from deltagclip_cli.results.read.run import Outcome
     from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.terminal.console import make_console, print_problems, read_shown
 
     formats = _formats(format_, style)
     look = Style.read(style) if formats else None
-    place = Place(targets or (), runs, group)
-    reading = read_shown(place, quiet=quiet)
-    answer = None
-    if any(run.curves for run in reading.runs):  # else none has come to the end of an epoch
-        answer = analyse(reading, request)
-        if request.heatmap is None:
-            answer = replace(answer, heat_maps=usual_heat_maps(answer.comparisons))
-    folder = output or _usual_folder(place)
-    with report_folder(folder) as draft:
-        write_files(draft, _title(place), reading, answer, formats, look)
-        written = _summary(folder / PAGE, draft)
+    place = Place(targets or (), runs, group, read_at=time.time())
+    with files_seen() as seen:
+        reading = read_shown(place, quiet=quiet)
+        answer = answered(reading, request)
+        folder = output or _usual_folder(place)
+        with report_folder(folder) as draft:
+            record = partial(record_of, place, request, reading, seen, folder / PAGE)
+            write_files(draft, _title(place), reading, answer, formats, look, record)
+            written = _summary(folder / PAGE, draft)
     if not quiet:
         make_console().print(written, soft_wrap=True)
     print_problems(answer.problems if answer else reading.problems, all_in="the page")

@@ -28,9 +28,12 @@ from deltagclip_cli.core.errors import (
 )
 from deltagclip_cli.core.files import (
     MOST_BYTES,
+    Seen,
+    check_opens,
     check_writable,
     claimed,
     file_status,
+    files_seen,
     is_claimed,
     is_disk_full,
     is_folder,

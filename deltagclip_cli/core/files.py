@@ -12,8 +12,10 @@ import socket
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -107,9 +109,48 @@ def open_file(path: Path) -> BufferedReader:
     Nothing else is opened, and OSError says so: a named pipe would never answer, and a device might
     never end.
     """
+    file, seen = _opened(path), _SEEN.get()
+    if seen is not None and path not in seen:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        seen[path] = Seen(file.tell(), digest)
+        file.seek(0)
+    return file
+
+
+def check_opens(path: Path) -> None:
+    """Raise OSError if :func:`open_file` would; nothing is read."""
+    _opened(path).close()
+
+
+def _opened(path: Path) -> BufferedReader:
     file_status(path)
     # Without waiting, for it may have become a pipe.
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The content of a file at the moment when it was opened."""
+
+    size: int  # in bytes
+    sha256: str
+
+
+_SEEN: ContextVar[dict[Path, Seen] | None] = ContextVar("_SEEN", default=None)
+
+
+@contextmanager
+def files_seen() -> Iterator[Mapping[Path, Seen]]:
+    """Note each file that is opened to be read while the context lasts, as it was the first time.
+
+    This is where readers open files, so that none can be forgotten.
+    """
+    seen: dict[Path, Seen] = {}
+    before = _SEEN.set(seen)
+    try:
+        yield seen
+    finally:
+        _SEEN.reset(before)
 
 
 def file_status(path: Path) -> os.stat_result:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import TypeAdapter
 
 from deltagclip_cli import __version__
 from deltagclip_cli.report.appearance import LineStyles, Style
@@ -18,16 +20,22 @@ from deltagclip_cli.report.charts import charts_across, charts_of, figures, save
 from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
 from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.report.prose import sentences
-from deltagclip_cli.report.provenance import provenance
-from deltagclip_cli.results.compare.analysis import Analysis, overall_table
+from deltagclip_cli.report.provenance import Provenance, provenance
+from deltagclip_cli.report.record import Record, sealed
+from deltagclip_cli.results.compare.analysis import Analysis, analyse, overall_table
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.compare.published import published_table
-from deltagclip_cli.results.compare.sensitivity import heat_map_table, sensitivity_tables
+from deltagclip_cli.results.compare.sensitivity import (
+    heat_map_table,
+    sensitivity_tables,
+    usual_heat_maps,
+)
 from deltagclip_cli.results.compare.tables import Table, cost_table, difference_table, value_table
 from deltagclip_cli.theory.certificate import certificates_of, numbers_table, verdict_table
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.comparison import Comparison
+    from deltagclip_cli.results.compare.request import Request
     from deltagclip_cli.results.read.run import Reading, Run
 
 
@@ -41,8 +49,43 @@ class ReportSection:
     tables: Sequence[PageTable]  # of the comparison, that of the values first
 
 
-def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]) -> str:
+@dataclass(frozen=True)
+class PageContent:
+    """All that a page shows, of which :func:`render` makes it without another look at the runs.
+
+    The page carries it as plain data, so that whoever has the runs can work it out anew.
+    """
+
+    title: str
+    version: str  # of this program
+    sections: Sequence[ReportSection]  # one for each comparison
+    across: Sequence[PageTable]  # that belong to no comparison alone
+    provenance: Provenance
+    problems: Sequence[str]  # what could not be read, or is in doubt
+    data: dict[str, Any]  # of the charts
+    thinned: int  # how many points of each line are shown; 0 for all
+    record: Record | None = None  # what was asked and read; None of a page that nobody can verify
+
+
+def page(
+    title: str,
+    runs: Sequence[Run],
+    answer: Analysis | None,
+    problems: Sequence[str],
+    record: Record | None = None,
+) -> str:
     """Return a report as HTML; without an answer there is nothing to compare yet."""
+    return render(content_of(title, runs, answer, problems, record))
+
+
+def content_of(
+    title: str,
+    runs: Sequence[Run],
+    answer: Analysis | None,
+    problems: Sequence[str],
+    record: Record | None = None,
+) -> PageContent:
+    """Work out what a page shows."""
     comparisons = answer.comparisons if answer else []
     sections = [
         ReportSection(f"comparison-{number}", each.title, sentences(each), tables_of(each, answer))
@@ -51,6 +94,21 @@ def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Seq
     ]
     lines = PageLines.for_page(comparisons)
     longest = max((len(c.values) for run in runs for c in run.curves.values()), default=0)
+    return PageContent(
+        title=title,
+        version=__version__,
+        sections=sections,
+        across=tables_across(answer) if answer else [],
+        provenance=provenance(runs),
+        problems=problems,
+        data=_data(answer, sections, lines) if answer else {},
+        thinned=lines.points if longest > lines.points else 0,
+        record=record,
+    )
+
+
+def render(content: PageContent) -> str:
+    """Return a page as HTML, sealed; the same content has the same bytes."""
     environment = Environment(
         loader=PackageLoader(__package__ or "", "templates"),
         autoescape=True,
@@ -60,19 +118,31 @@ def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Seq
     )
     # NaN is no JSON, and a browser would stop at it.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment.get_template("page.html").render(
-        title=title,
-        version=__version__,
-        sections=sections,
-        across=tables_across(answer) if answer else [],
-        provenance=provenance(runs),
-        problems=problems,
-        data=_data(answer, sections, lines) if answer else {},
-        thinned=lines.points if longest > lines.points else 0,
+    shown = {each.name: getattr(content, each.name) for each in fields(content)}
+    text = environment.get_template("page.html").render(
+        **shown,
+        carried={key: each for key, each in as_data(content).items() if key != "data"},
         plotly=_asset("plotly-cartesian.min.js"),
         script=_asset("page.js"),
         style=_asset("page.css"),
     )
+    return sealed(text)
+
+
+@cache
+def _adapter() -> TypeAdapter[PageContent]:
+    return TypeAdapter(PageContent)
+
+
+def as_data(content: PageContent) -> dict[str, Any]:
+    """Return the content of a page as JSON has it."""
+    data: dict[str, Any] = _adapter().dump_python(content, mode="json")
+    return data
+
+
+def content_from(data: Mapping[str, Any]) -> PageContent:
+    """Return the content of a page from what it carries; ValidationError if it is none."""
+    return _adapter().validate_python(data)
 
 
 def _asset(name: str) -> str:
@@ -184,6 +254,16 @@ def _csv(table: Table) -> str:
 PAGE = "report.html"
 
 
+def answered(reading: Reading, request: Request) -> Analysis | None:
+    """Return the answer that a page gives; None if no run has come to the end of an epoch."""
+    if not any(run.curves for run in reading.runs):
+        return None
+    answer = analyse(reading, request)
+    if request.heatmap is None:
+        return replace(answer, heat_maps=usual_heat_maps(answer.comparisons))
+    return answer
+
+
 def write_files(
     draft: Path,
     title: str,
@@ -191,24 +271,34 @@ def write_files(
     answer: Analysis | None,
     formats: Sequence[str],
     style: Style | None,
+    record: Callable[[Path], Record] | None = None,
 ) -> None:
-    """Write a page, and beside it tables, figures (if in a style) and every number for programs."""
+    """Write a page, and beside it tables, figures (if in a style) and every number for programs.
+
+    ``record`` returns what the page carries, given the folder with all else.
+    """
+    if answer is not None:
+        names = FileNames()
+        for name, text in texts_beside(answer, names).items():
+            (draft / name).parent.mkdir(exist_ok=True)
+            (draft / name).write_text(text, encoding="utf-8")
+        if style is not None:
+            (draft / "figures").mkdir()
+            for each in figures(answer, style):
+                path = draft / "figures" / names.name(each.title, each.kind)
+                for ending in formats:
+                    save(each, path.with_suffix(f".{ending}"), style)
     problems = answer.problems if answer else reading.problems
-    text = page(title, reading.runs, answer, problems)
+    carried = record(draft) if record is not None else None
+    text = page(title, reading.runs, answer, problems, carried)
     (draft / PAGE).write_text(text, encoding="utf-8")
-    if answer is None:
-        return
-    (draft / "comparison.json").write_text(json_text(answer), encoding="utf-8")
-    names = FileNames()
-    (draft / "tables").mkdir()
+
+
+def texts_beside(answer: Analysis, names: FileNames) -> dict[str, str]:
+    """Return the files beside a page that can be worked out anew, by name; figures cannot."""
+    texts = {"comparison.json": json_text(answer)}
     own = [(c.title, each) for c in answer.comparisons for each in tables_of(c, answer)]
     for of, table in [*own, *(("", each) for each in tables_across(answer))]:
-        path = draft / "tables" / names.name(of, table.kind)
-        path.with_suffix(".tex").write_text(table.latex, encoding="utf-8")
-        path.with_suffix(".md").write_text(table.markdown, encoding="utf-8")
-    if style is not None:
-        (draft / "figures").mkdir()
-        for each in figures(answer, style):
-            path = draft / "figures" / names.name(each.title, each.kind)
-            for ending in formats:
-                save(each, path.with_suffix(f".{ending}"), style)
+        name = f"tables/{names.name(of, table.kind)}"
+        texts |= {f"{name}.tex": table.latex, f"{name}.md": table.markdown}
+    return texts

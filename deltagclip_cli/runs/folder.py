@@ -38,7 +38,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from deltagclip_cli.core import RunFolderError, is_claimed, open_file, read_file
+from deltagclip_cli.core import RunFolderError, check_opens, is_claimed, open_file, read_file
 from deltagclip_cli.spec.trial import Trial, differing_keys, read_trial
 
 
@@ -152,7 +152,7 @@ class RunFolder:
         for name in names:
             if name in ours or name.startswith(_EVENTS):
                 try:
-                    open_file(self.path / name).close()
+                    check_opens(self.path / name)
                 except OSError as error:
                     return f"{name} cannot be read: {error.strerror}"
         return ""

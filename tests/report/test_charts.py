@@ -270,7 +270,7 @@ def test_the_page_has_the_looks_of_the_figures() -> None:
     found = answered(runs, target=(f"{METRIC}=0.5",))
     expected = LineStyles.of(found.comparisons)
     text = page("", [], found, [])
-    (data,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.DOTALL)
+    (data,) = re.findall(r'id="data">(.*?)</script>', text, re.DOTALL)
     content = json.loads(data)
     for each, section in zip(found.comparisons, content["sections"].values(), strict=True):
         assert section["lines"] == [asdict(expected.settings[row.group.name]) for row in each.rows]

@@ -52,7 +52,9 @@ _MOST_BYTES = 1_000_000
 _PAUSES = 3  # as long as the longest so far, after which nothing more is expected
 _SECONDS_UNTIL_WRITTEN = 120.0  # torch's SummaryWriter writes what it holds so often
 _LONGEST_SECONDS = 86400.0
-_GROWING = "still growing"
+GROWING = "still growing"
+"""What the reason of a run begins with that was written to a moment ago."""
+
 _A_MOMENT = 1.0  # seconds in which a script writes all its points, and no training does
 
 Contents = Mapping[Path, Events]
@@ -68,8 +70,13 @@ class EventFolder:
     parts: Sequence[Path] = ()  # folders below it that belong to the same run
 
 
-def read_event_runs(folders: Sequence[EventFolder], naming: Naming) -> Reading:
-    """Read other people's runs; UsageError if the naming fits none of them."""
+def read_event_runs(
+    folders: Sequence[EventFolder], naming: Naming, now: float | None = None
+) -> Reading:
+    """Read other people's runs; UsageError if the naming fits none of them.
+
+    Those that wrote something shortly before ``now``, in seconds since 1970, are still growing.
+    """
     known = {each.path: read_events(each.path) for each in folders}
     folded = fold(folders, known)
     names = _names_below(folded)
@@ -93,14 +100,14 @@ def read_event_runs(folders: Sequence[EventFolder], naming: Naming) -> Reading:
         else:
             problems.append(f"{each.path}: there are no scalars in its event files.")
     named, doubts = naming.read([run for _, run, _ in found])
-    now = time.time()
+    now = time.time() if now is None else now
     runs = _with_outcomes(
         [
             _run(each, name, contents, now)
             for (each, _, contents), name in zip(found, named, strict=True)
         ]
     )
-    problems += [f"{r.folder}: {r.reason}." for r in runs if r.reason.startswith(_GROWING)]
+    problems += [f"{r.folder}: {r.reason}." for r in runs if r.reason.startswith(GROWING)]
     return Reading(runs, [*problems, *doubts])
 
 
@@ -258,7 +265,7 @@ def _growing(run: Run, last: float, now: float) -> str:
     age = abs(now - last)
     if seconds[-1] < _A_MOMENT or age > min(pause, _LONGEST_SECONDS):
         return ""
-    return f"{_GROWING}: at step {_last_step(run):.0f}, {age:.0f} seconds ago"
+    return f"{GROWING}: at step {_last_step(run):.0f}, {age:.0f} seconds ago"
 
 
 def side_options(run: Path, root: Path) -> dict[str, Option]:

@@ -62,6 +62,7 @@ class Place:
     runs: Path  # the runs folder
     pattern: str | None = None  # how other people's runs are named; None for the usual ways
     spec: Path = Path("experiments.yaml")  # knows experiments that have no runs yet
+    read_at: float | None = None  # the time by which other people's runs still grow; None for now
 
     def folders(self) -> list[Path]:
         """Return the folders to search; an error if one does not exist, or is still to begin."""
@@ -74,9 +75,12 @@ class Place:
 
     def read(self) -> Reading:
         """Read every run there; NotYetError if they are to begin."""
-        folders = self.folders()
+        return self.read_in(self.folders())
+
+    def read_in(self, folders: Sequence[Path]) -> Reading:
+        """Read every run in some folders, as if they were those of the place."""
         naming = Naming(self.pattern)
-        reading = read_tree(folders, naming)
+        reading = read_tree(folders, naming, self.read_at)
         if not (reading.runs or reading.problems) and any(
             any(each.glob("**/seed-*-*/")) for each in folders
         ):
@@ -128,7 +132,7 @@ def _is_folder(path: Path) -> bool:
         raise UsageError(f"{path}: cannot be read: {error.strerror}.") from None
 
 
-def read_tree(roots: Iterable[Path], naming: Naming) -> Reading:
+def read_tree(roots: Iterable[Path], naming: Naming, now: float | None = None) -> Reading:
     """Read every run at or below some folders, each once."""
     ours: list[Path] = []
     others: list[EventFolder] = []
@@ -142,7 +146,7 @@ def read_tree(roots: Iterable[Path], naming: Naming) -> Reading:
         ours += [folder for folder, is_ours in found if is_ours]
         others += [EventFolder(folder, root) for folder, is_ours in found if not is_ours]
     trials = read_trials(ours)
-    events = read_event_runs(others, naming)
+    events = read_event_runs(others, naming, now)
     told = [*problems, *trials.problems, *events.problems]
     return Reading([*trials.runs, *events.runs], [printable(each) for each in told])
 
