@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -33,6 +35,8 @@ LIMITS = {False: 1800.0, True: 300.0}  # seconds of one, by whether it is quick
 
 def main() -> None:
     asked = _parsed()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # where it takes letters of English alone
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the benchmark under way, too
     benchmarks = find_benchmarks()
     console = Console()
@@ -69,9 +73,16 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--quick", action="store_true", help="small sizes, few rounds: minutes")
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
-    parser.add_argument("--limit", type=float, metavar="SECONDS", help="for each one")
+    parser.add_argument("--limit", type=_time_limit, metavar="SECONDS", help="for each one")
     parser.add_argument("--output", type=Path, metavar="DIR", help="for the files of results")
     return parser.parse_args()
+
+
+def _time_limit(word: str) -> float:
+    seconds = float(word)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{word} is no time that something may take")
+    return seconds
 
 
 def _refuse_unknown(names: list[str], known: list[str]) -> None:

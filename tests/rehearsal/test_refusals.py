@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_spec import TINY, write_spec
 
-from deltagclip_cli.core import SpecError
+from deltagclip_cli.core import SpecError, UsageError
 from deltagclip_cli.launch.rehearsal import Stage, check_parts, words_of
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import expand
@@ -26,6 +26,15 @@ def faults(folder: Path, *sets: str, text: str = TINY, stage: Stage = CPU) -> li
     except SpecError as error:
         return str(error).replace(f"{folder}/", "").split("\n\n")
     return []
+
+
+def test_a_folder_of_compiled_code_that_cannot_be_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(UsageError, match="where torch cannot keep compiled code: File exists"):
+        faults(tmp_path)
 
 
 ONE_CYCLE = "schedule={name: onecyclelr, max_lr: 0.01, unit: step, cycle_momentum: false"

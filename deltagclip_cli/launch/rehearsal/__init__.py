@@ -9,6 +9,7 @@ That is done in :mod:`~deltagclip_cli.launch.rehearsal.building`, most often in 
 from __future__ import annotations
 
 import json
+import os
 import re
 import resource
 import time
@@ -60,6 +61,7 @@ def check_parts(
     Raises:
         SpecError: something refuses them, or cannot be built; with all places in the spec.
     """
+    _check_folder_of_compiled_code()
     staged: dict[Stage, list[Trial]] = defaultdict(list)
     for trial in few(trials):
         trial.keep_code()
@@ -84,6 +86,19 @@ def check_parts(
         f"{experiment}: {inexactness(sorted({*operations}), device)}"
         for (experiment, device), operations in inexact.items()
     ]
+
+
+def _check_folder_of_compiled_code() -> None:
+    """Refuse a folder that torch could not be loaded with."""
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+    try:
+        if folder:
+            os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"$TORCHINDUCTOR_CACHE_DIR is {folder}, where torch cannot keep compiled code: "
+            f"{error.strerror}.\n  Name a folder that can be made, or unset it."
+        ) from None
 
 
 def call_with_torch(
