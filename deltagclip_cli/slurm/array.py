@@ -4,7 +4,7 @@
 
     runs/.slurm/<time>-<random>/
       <experiment>-<n>.sbatch   the script of an array job; ``sbatch FILE`` submits it by hand
-      <experiment>-<n>.jsonl    its trials: a line on the array, then one for each trial
+      <experiment>-<n>.jsonl    its trials and slots: a line on the array, then one for each
       <experiment>-<n>.job      the number that Slurm gave to it
       <experiment>-<n>.cancelled  the tasks that were cancelled
       <experiment>-<n>.over     its jobs are gone, and there is nothing left to tell of them
@@ -30,7 +30,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic_core import from_json
@@ -38,6 +38,7 @@ from pydantic_core import from_json
 from deltagclip_cli.core import UsageError, plural, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import STRICT, RunFolder
 from deltagclip_cli.spec.trial import Trial, trial_to_run
+from deltagclip_cli.tuning.stages import Slot
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.slurm_settings import Resources
@@ -75,10 +76,28 @@ class ListedTrial:
     again: str = ""
     before: Marks = Marks()  # how its run folder was when it was submitted
 
+    def as_data(self) -> dict[str, Any]:
+        """Return what its line holds."""
+        trial = self.trial.model_dump(mode="json")
+        listed = {"folder": self.folder, "again": self.again, "before": asdict(self.before)}
+        return {**listed, "trial": trial}
+
+
+@dataclass(frozen=True)
+class ListedSlot:
+    """A slot in the list of an array; its task finds out which trial it is."""
+
+    folder: str  # its name in the place of a run folder
+    slot: Slot
+
+    def as_data(self) -> dict[str, Any]:
+        """Return what its line holds."""
+        return {"folder": self.folder, "slot": self.slot}
+
 
 @dataclass(frozen=True)
 class Head:
-    """The first line of a list: ``count`` trials, of which each task runs ``pack``.
+    """The first line of a list: ``count`` trials or slots, of which each task runs ``pack``.
 
     Of trials that stack, a task runs ``pack`` stacks, and so more trials.
     """
@@ -119,16 +138,17 @@ class Head:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """The part of an entry that says where its trial stands, and is quickly read."""
+class Entry:
+    """The part of a line that says where its trial stands, and is quickly read."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
 
-    folder: str
-    before: Marks
+    folder: str  # of a slot, its name
+    before: Marks = Marks()
+    slot: Slot | None = None
 
 
-_HEAD, _PLACE = TypeAdapter(Head), TypeAdapter(_Place)
+_HEAD, _ENTRY = TypeAdapter(Head), TypeAdapter(Entry)
 _MOST_BYTES = 2**30  # of a list
 
 
@@ -194,14 +214,10 @@ class Array:
         """Write down the number that Slurm gave to it."""
         write_text(self.path.with_suffix(".job"), f"{job}\n")
 
-    def write(self, head: Head, entries: Sequence[ListedTrial], script: str) -> None:
+    def write(self, head: Head, entries: Sequence[ListedTrial | ListedSlot], script: str) -> None:
         """Make the files that a job needs, the folder for its logs first."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(asdict(head))]
-        for each in entries:
-            trial = each.trial.model_dump(mode="json")
-            listed = {"folder": each.folder, "again": each.again, "before": asdict(each.before)}
-            lines.append(json.dumps({**listed, "trial": trial}))
+        lines = [json.dumps(asdict(head)), *(json.dumps(each.as_data()) for each in entries)]
         write_text(self.list_file, "".join(f"{line}\n" for line in lines))
         write_text(self.script, script)
 
@@ -214,25 +230,28 @@ class Array:
                 self.logs.rmdir()
                 self.path.parent.rmdir()
 
-    def read(self) -> tuple[Head, dict[str, Marks]]:
+    def read(self) -> tuple[Head, list[Entry]]:
         """Read the first line of the list; and how the run folders of its trials were before."""
         with self._readable():
             head, lines = self._lines()
-            written = map(_PLACE.validate_json, lines)
-            return head, {each.folder: each.before for each in written}
+            return head, [_ENTRY.validate_json(line) for line in lines]
 
-    def entries(self, task: int) -> tuple[Head, list[ListedTrial]]:
-        """Read the trials of one task."""
+    def entries(self, task: int) -> tuple[Head, list[ListedTrial | ListedSlot]]:
+        """Read the trials and slots of one task."""
         with self._readable():
             head, lines = self._lines()
-            entries = []
-            for line in lines[head.entries_of(task)]:
-                place, written = _PLACE.validate_json(line), from_json(line)
-                trial = trial_to_run(written["trial"], self.runs)
-                entries.append(ListedTrial(place.folder, trial, written["again"], place.before))
+            entries = [self._entry(line) for line in lines[head.entries_of(task)]]
         if not entries:
             raise UsageError(f"{self.list_file}: there is no task {task}, only {head.tasks}.")
         return head, entries
+
+    def _entry(self, line: bytes) -> ListedTrial | ListedSlot:
+        entry = _ENTRY.validate_json(line)
+        if entry.slot is not None:
+            return ListedSlot(entry.folder, entry.slot)
+        written = from_json(line)
+        trial = trial_to_run(written["trial"], self.runs)
+        return ListedTrial(entry.folder, trial, written["again"], entry.before)
 
     def _lines(self) -> tuple[Head, list[bytes]]:
         first, *lines = read_file(self.list_file, _MOST_BYTES).splitlines()
@@ -276,14 +295,23 @@ def _if_there(names: Callable[[Path], list[str]], folder: Path) -> list[str]:
         return []
 
 
-_GRES = "--gres="
+_GRES, _DEPENDENCY = "--gres=", "--dependency="
 _SAME_NAMES = ("partition", "account", "qos", "constraint", "nodes", "mem", "time")
 
 
 def render(
-    array: Array, head: Head, resources: Resources, command: Sequence[str], folder: Path
+    array: Array,
+    head: Head,
+    resources: Resources,
+    command: Sequence[str],
+    folder: Path,
+    after: Sequence[str] = (),
 ) -> str:
-    """Write the text of a script whose tasks run a command in a folder."""
+    """Write the text of a script whose tasks run a command in a folder.
+
+    Args:
+        after: the numbers of jobs that must have ended, in whatever way, before its tasks begin.
+    """
     for path in (folder, array.runs):
         # After a line break would be another line of the script; where the name of a log has a
         # backslash, Slurm replaces nothing in it.
@@ -298,7 +326,7 @@ def render(
         " To submit it by hand:",
         f"#   sbatch {shlex.quote(str(array.script))}",
         *(f"#SBATCH --{option}" for option in _options(array, head, resources, folder)),
-        *(f"#SBATCH {option}" for option in resources.sbatch if not option.startswith(_GRES)),
+        *_own_options(resources, after),
         "",
         "trap '' USR1  # comes before the time limit; the program has its own answer to it",
         *resources.setup,
@@ -327,6 +355,18 @@ def _options(array: Array, head: Head, resources: Resources, folder: Path) -> It
     gres += [each.removeprefix(_GRES) for each in resources.sbatch if each.startswith(_GRES)]
     if gres:
         yield f"gres={','.join(gres)}"  # of two such options, sbatch would forget the first
+
+
+def _own_options(resources: Resources, after: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of options that have no key; those that may be there once are one line."""
+    awaited = [f"afterany:{':'.join(after)}"] if after else []
+    for option in resources.sbatch:
+        if after and option.startswith(_DEPENDENCY):
+            awaited.append(option.removeprefix(_DEPENDENCY))
+        elif not option.startswith(_GRES):
+            yield f"#SBATCH {option}"
+    if awaited:
+        yield f"#SBATCH {_DEPENDENCY}{','.join(awaited)}"
 
 
 def _quoted(text: str) -> str:

@@ -11,14 +11,15 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import Elsewhere, QueueState
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.runs.hold import read_owner
-from deltagclip_cli.slurm.array import Array, Head, Marks, open_arrays
+from deltagclip_cli.slurm.array import Array, Entry, Head, Marks, open_arrays
 from deltagclip_cli.slurm.client import (
     ArrayTask,
     MissingError,
@@ -26,6 +27,11 @@ from deltagclip_cli.slurm.client import (
     recorded_states,
     tasks_named,
 )
+from deltagclip_cli.slurm.slots import SlotReader
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.tuning.stages import Slot
 
 _SECONDS_BETWEEN_QUESTIONS = 10.0
 _UNKNOWN = "submitted; Slurm does not answer"
@@ -47,7 +53,7 @@ class Jobs(Elsewhere):
     """The submitted trials of a runs folder, and what Slurm says of their jobs."""
 
     # Where each trial was submitted last, or waits or runs from before, by its run folder relative
-    # to the runs folder
+    # to the runs folder; a slot by that of its trial, or by its name while that is not known
     places: Mapping[str, ArrayPlace] = field(default_factory=dict)
     # By the name of the job and the number in the array; of one task submitted twice by hand, one
     # that is alive
@@ -57,6 +63,8 @@ class Jobs(Elsewhere):
     queue: Sequence[ArrayTask] = ()
     # That were asked about, with the first lines of their lists
     arrays: Mapping[Array, Head] = field(default_factory=dict)
+    # By which the lists were read, so that a slot has one name in all of a submission
+    slots: SlotReader | None = None
 
     @property
     def experiments(self) -> list[str]:
@@ -106,6 +114,16 @@ class Jobs(Elsewhere):
         told = f", see {log}" if os.path.exists(log) else ", and has left no log"
         return QueueState(State.LOST, f"job {job} is gone{f' ({words})' if words else ''}{told}")
 
+    def trial_of(self, experiment: str, slot: Slot) -> Trial | None:
+        """Return the trial of a slot, if it was known when the lists were read."""
+        return self.slots.known(experiment, slot) if self.slots else None
+
+    def job_of(self, name: str) -> str:
+        """Return the number of the live job that has a trial or a slot; empty if none has."""
+        place = self.places.get(name)
+        task = self.tasks.get((place.array.job_name, place.task)) if place else None
+        return task.job if task is not None and task.is_alive else ""
+
     def hint(self, waiting: Sequence[QueueState]) -> str:
         held = [e.job["job"] for e in waiting if e.job and "held" in e.reason.lower()]
         return f"scontrol release {','.join(sorted(set(held)))} lets them go" if held else ""
@@ -130,6 +148,9 @@ class Jobs(Elsewhere):
         return [task for task in self.queue if task.is_alive and task.name in names]
 
 
+NO_JOBS = Jobs()
+
+
 def _ended_since(folder: RunFolder, state: State, place: ArrayPlace) -> bool:
     """Look whether a trial has ended since; one that was to be run again had ended before."""
     return state in ENDED and folder.ended_at != place.before.ended
@@ -148,26 +169,30 @@ def find_jobs(runs: Path) -> Jobs:
 
 def jobs_in_sight(runs: Path) -> Jobs:
     """Find what :func:`find_jobs` does, for who only looks: as far as the lists can be read."""
-    lists: dict[Array, tuple[Head, Mapping[str, Marks]]] = {}
+    lists: dict[Array, tuple[Head, Sequence[Entry]]] = {}
     unread = []
+    slots = SlotReader(runs)
     try:
         arrays = open_arrays(runs)
     except UsageError as error:
         return Jobs(unread=[str(error)])
     for array in arrays:  # before Slurm is asked about them
         try:
-            lists[array] = array.read()
+            head, entries = array.read()
         except UsageError as error:
             unread.append(str(error))
+        else:
+            lists[array] = head, [_located(head.experiment, each, slots) for each in entries]
     if not lists:
-        return Jobs(unread=unread)
+        return Jobs(unread=unread, slots=slots)
     heads = {array: head for array, (head, _) in lists.items()}
     try:
         queue = tasks_named(array.job_name for array in heads)
     except SlurmError as error:
         is_missing = isinstance(error, MissingError)
         places = _places(lists, {})
-        return Jobs(str(error), unread, places, is_missing=is_missing, arrays=heads)
+        unknown = Jobs(str(error), unread, places, arrays=heads, slots=slots)
+        return replace(unknown, is_missing=is_missing)
     tasks: dict[tuple[str, int], ArrayTask] = {}
     for task in queue:
         before = tasks.get((task.name, task.task))
@@ -175,7 +200,7 @@ def jobs_in_sight(runs: Path) -> Jobs:
             tasks[task.name, task.task] = task
     places = _places(lists, tasks)
     tasks = {**_forgotten(places, tasks), **tasks}
-    return Jobs("", unread, places, tasks, queue=queue, arrays=heads)
+    return Jobs("", unread, places, tasks, queue=queue, arrays=heads, slots=slots)
 
 
 def asked_rarely(runs: Path) -> Callable[[], Jobs]:
@@ -191,20 +216,27 @@ def asked_rarely(runs: Path) -> Callable[[], Jobs]:
     return ask
 
 
+def _located(experiment: str, entry: Entry, slots: SlotReader) -> Entry:
+    """Give an entry of a slot the folder of its trial, as soon as that is known."""
+    trial = slots.known(experiment, entry.slot) if entry.slot is not None else None
+    return entry if trial is None else replace(entry, folder=trial.folder)
+
+
 def _places(
-    lists: Mapping[Array, tuple[Head, Mapping[str, Marks]]],
+    lists: Mapping[Array, tuple[Head, Sequence[Entry]]],
     tasks: Mapping[tuple[str, int], ArrayTask],
 ) -> dict[str, ArrayPlace]:
     alive = {key for key, task in tasks.items() if task.is_alive}
     places: dict[str, ArrayPlace] = {}
     # Names of folders do not tell which is newer: two are of one second.
-    for array, (head, folders) in sorted(lists.items(), key=lambda each: each[1][0].submitted):
+    for array, (head, entries) in sorted(lists.items(), key=lambda each: each[1][0].submitted):
         job, cancelled = array.job, array.cancelled
-        for number, (folder, before) in enumerate(folders.items()):
-            task, older = head.task_of(number), places.get(folder)
+        for number, entry in enumerate(entries):
+            task, older = head.task_of(number), places.get(entry.folder)
             overtaken = older is None or (older.array.job_name, older.task) not in alive
             if overtaken or (array.job_name, task) in alive:
-                places[folder] = ArrayPlace(array, job, task, task in cancelled, before)
+                place = ArrayPlace(array, job, task, task in cancelled, entry.before)
+                places[entry.folder] = place
     return places
 
 

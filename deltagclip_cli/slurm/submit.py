@@ -5,22 +5,32 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import ExitCode, check_writable, claimed, plural
+from deltagclip_cli.core import ExitCode, check_writable, claimed, listed, plural
 from deltagclip_cli.launch.launcher import Launcher, SweepRequest
 from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
-from deltagclip_cli.plan.planned import Planned, Unit, look_up, said_of_stacks, units_of
-from deltagclip_cli.runs.folder import ENDED, State
+from deltagclip_cli.plan.planned import (
+    Planned,
+    QueueState,
+    Unit,
+    look_up,
+    pending,
+    said_of_stacks,
+    units_of,
+)
+from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.slurm.array import (
     FOLDER,
     Array,
     Head,
+    ListedSlot,
     ListedTrial,
     Marks,
     new_submission,
@@ -35,11 +45,12 @@ from deltagclip_cli.slurm.client import (
     largest_array,
     submit,
 )
-from deltagclip_cli.slurm.jobs import close_finished, find_jobs
+from deltagclip_cli.slurm.jobs import NO_JOBS, Jobs, close_finished, find_jobs
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.terminal.console import counted, print_json, waiting
 
 if TYPE_CHECKING:
+    from deltagclip_cli.slurm.slots import AwaitedTrial
     from deltagclip_cli.spec.trial import Trial
 
 _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder
@@ -48,6 +59,7 @@ _FEWER = (
     "So many jobs may not be submitted at once. Put trials together with --pack K, or submit fewer "
     "with\n  --optimizer LABEL or --seed N, and the rest once these are over."
 )
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."
 
 
@@ -59,11 +71,34 @@ class Batch:
     head: Head
     resources: Resources
     units: Sequence[Unit]
-    script: str
+    command: Sequence[str]  # of its tasks
+    # That must have ended before: numbers of jobs, and arrays of the same submission
+    after: Sequence[str | Array] = ()
 
     @property
     def trials(self) -> list[Planned]:
         return list(chain.from_iterable(self.units))
+
+    @property
+    def script(self) -> str:
+        """The text for ``sbatch``, with the numbers of those jobs that are submitted by now."""
+        after = self.awaited_jobs
+        return render(self.array, self.head, self.resources, self.command, Path.cwd(), after)
+
+    @property
+    def awaited_jobs(self) -> list[str]:
+        """The numbers of the jobs that must have ended before, or what stands for them."""
+        return [
+            each if isinstance(each, str) else each.job or f"<job of {each.path.name}>"
+            for each in self.after
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedSlot(Planned):
+    """A slot, whose trial a stand-in takes the place of; its folder is none, but has its name."""
+
+    awaited: AwaitedTrial
 
 
 class SlurmLauncher(Launcher):
@@ -79,18 +114,23 @@ class SlurmLauncher(Launcher):
         super().__init__(request)
         self.overrides = parse_overrides(request.slurm)
 
-    def show(self, trials: Sequence[Trial]) -> int:
+    def show(
+        self,
+        trials: Sequence[Trial],
+        later: Sequence[AwaitedTrial] = (),
+        told: Mapping[str, Any] = _NOTHING,
+    ) -> int:
         """Print the scripts, submit nothing, and return the exit code."""
         jobs = find_jobs(self.request.runs)
-        planned = look_up(trials, self.request.runs, jobs)
+        planned = self._look_up(trials, later, jobs)
         try:
             largest = largest_array()
         except SlurmError:  # a dry run works where there is no Slurm, too
             largest = DEFAULT_MAX_ARRAY_SIZE
-        batches = self.batches(self._todo(planned), largest)
+        batches = self.batches(self._todo(planned), largest, jobs)
         if self.request.as_json:
             records = [{**_record(batch), "script": batch.script} for batch in batches]
-            self._print_json(planned, records, jobs.problem)
+            self._print_json(planned, records, told, jobs.problem)
             return ExitCode.OK
         for batch in batches:
             print(f"# {batch.array.script}\n{batch.script}")
@@ -99,8 +139,18 @@ class SlurmLauncher(Launcher):
         self.say(self._outline(planned, batches))
         return ExitCode.OK
 
-    def run(self, trials: Sequence[Trial]) -> int:
-        """Submit what is to be submitted, and return the exit code."""
+    def run(
+        self,
+        trials: Sequence[Trial],
+        later: Sequence[AwaitedTrial] = (),
+        told: Mapping[str, Any] = _NOTHING,
+    ) -> int:
+        """Submit what is to be submitted, and return the exit code.
+
+        Args:
+            later: what is submitted with it, and begins when that has ended which it waits for.
+            told: what else the answer for programs has.
+        """
         check_writable(self.request.runs / FOLDER)
         with self._alone():
             jobs = find_jobs(self.request.runs)
@@ -108,37 +158,44 @@ class SlurmLauncher(Launcher):
                 raise MissingError(jobs.problem)
             if jobs.problem:
                 raise SlurmError(f"{jobs.problem}\n  Nothing was submitted.")
-            planned = look_up(trials, self.request.runs, jobs)
+            planned = self._look_up(trials, later, jobs)
             todo = self._todo(planned)
             self.check_force(todo)
             self._check_parts(todo)
-            batches = self.batches(todo, largest_array()) if todo else []
+            batches = self.batches(todo, largest_array(), jobs) if todo else []
             self.say(self._outline(planned, batches))
             numbers = self._submit(batches)
             close_finished(self.request.runs, jobs)
-        self._conclude(planned, batches, numbers)
+        self._conclude(planned, batches, numbers, told)
         ended_badly = any(each.state in (State.FAILED, State.DIVERGED) for each in planned)
         return ExitCode.FAILED if ended_badly and not batches else ExitCode.OK
 
-    def batches(self, todo: Sequence[Planned], largest: int) -> list[Batch]:
-        """Put trials that need the same into arrays of at most ``largest`` tasks."""
-        groups: dict[tuple[str, str], list[Planned]] = {}
+    def batches(self, todo: Sequence[Planned], largest: int, jobs: Jobs = NO_JOBS) -> list[Batch]:
+        """Put trials that need the same into arrays of at most ``largest`` tasks.
+
+        Slots are put behind all that they wait for, as far as that is not there yet.
+        """
+        groups: dict[tuple[str, str, frozenset[str]], list[Planned]] = {}
         for each in todo:
-            key = each.trial.experiment, self._resources(each.trial).model_dump_json()
-            groups.setdefault(key, []).append(each)
+            needs = self._resources(each.trial).model_dump_json()
+            groups.setdefault((each.trial.experiment, needs, _awaited(each)), []).append(each)
         folder, counts = new_submission(self.request.runs), Counter[str]()
-        batches = []
-        for (experiment, _), group in groups.items():
+        batches: list[Batch] = []
+        arrays: dict[str, Array] = {}  # that have trials and slots, by their names
+        for (experiment, _, awaited), group in groups.items():
             resources = self._resources(group[0].trial)
             pack, units = resources.pack or 1, units_of(group)
+            found = dict.fromkeys(arrays.get(name) or jobs.job_of(name) for name in sorted(awaited))
+            after = [each for each in found if each]
+            if awaited and not after:  # what is waited for runs outside of Slurm
+                continue
             for start in range(0, len(units), largest * pack):
                 array = Array(folder / f"{experiment}-{counts[experiment]}")
                 counts[experiment] += 1
                 some = units[start : start + largest * pack]
-                head = _head(experiment, pack, some)
-                command = self._command(array, resources)
-                script = render(array, head, resources, command, Path.cwd())
-                batches.append(Batch(array, head, resources, some, script))
+                head, command = _head(experiment, pack, some), self._command(array, resources)
+                batches.append(Batch(array, head, resources, some, command, after))
+                arrays |= {_name(each): array for each in batches[-1].trials}
         return batches
 
     def submit(self, batch: Batch) -> str:
@@ -174,9 +231,25 @@ class SlurmLauncher(Launcher):
                         folder.rmdir()
                         folder.parent.rmdir()
 
+    def _look_up(
+        self, trials: Sequence[Trial], later: Sequence[AwaitedTrial], jobs: Jobs
+    ) -> list[Planned]:
+        """Look up what has become of trials, and of slots, which may be known by now."""
+        runs = self.request.runs
+        known = [jobs.trial_of(each.stand_in.experiment, each.slot) for each in later]
+        planned = look_up([*trials, *filter(None, known)], runs, jobs)
+        for each in (each for each, trial in zip(later, known, strict=True) if trial is None):
+            folder = RunFolder(runs / each.name)
+            standing = jobs.standing(each.name, folder, State.NEW)
+            standing = standing if standing.in_a_job else QueueState(State.NEW)
+            planned.append(PlannedSlot(each.stand_in, folder, standing, "chosen", awaited=each))
+        return planned
+
     def _todo(self, planned: Sequence[Planned]) -> list[Planned]:
-        todo, _ = self.ordered(planned)
-        return [each for each in todo if each.state is not State.RUNNING]
+        """Choose what is to be submitted: trials, the longest first, then slots as they come."""
+        todo, _ = self.ordered([each for each in planned if not isinstance(each, PlannedSlot)])
+        slots = pending([each for each in planned if isinstance(each, PlannedSlot)])
+        return [each for each in (*todo, *slots) if each.state is not State.RUNNING]
 
     def _check_parts(self, todo: Sequence[Planned]) -> None:
         """Find out here what would fail on the nodes, as far as that can be known."""
@@ -211,14 +284,21 @@ class SlurmLauncher(Launcher):
         how = said_of_stacks(chain.from_iterable(batch.units for batch in batches))
         tasks = plural(sum(batch.head.tasks for batch in batches), "task")
         arrays = plural(len(batches), "array")
-        return f"{found} {trials} to submit{how}: {tasks} in {arrays}."
+        waiting = sum(isinstance(each, PlannedSlot) for batch in batches for each in batch.trials)
+        later = f", {waiting} of them for the settings that others choose" if waiting else ""
+        return f"{found} {trials} to submit{how}{later}: {tasks} in {arrays}."
 
     def _conclude(
-        self, planned: Sequence[Planned], batches: Sequence[Batch], numbers: Sequence[str]
+        self,
+        planned: Sequence[Planned],
+        batches: Sequence[Batch],
+        numbers: Sequence[str],
+        told: Mapping[str, Any],
     ) -> None:
         if self.request.as_json:
             jobs = zip(batches, numbers, strict=True)
-            self._print_json(planned, [{**_record(batch), "job": job} for batch, job in jobs])
+            records = [{**_record(batch), "job": job} for batch, job in jobs]
+            self._print_json(planned, records, told)
         elif not self.request.quiet:
             for batch, number in zip(batches, numbers, strict=True):
                 self.say(_submitted(batch, number))
@@ -240,13 +320,17 @@ class SlurmLauncher(Launcher):
         return lines
 
     def _print_json(
-        self, planned: Sequence[Planned], arrays: Sequence[dict[str, Any]], problem: str = ""
+        self,
+        planned: Sequence[Planned],
+        arrays: Sequence[dict[str, Any]],
+        told: Mapping[str, Any],
+        problem: str = "",
     ) -> None:
         trials = [
             {"folder": str(each.folder.path), "state": each.state, "reason": each.reason}
             for each in planned
         ]
-        print_json({"arrays": arrays, "trials": trials, "problem": problem or None})
+        print_json({**told, "arrays": arrays, "trials": trials, "problem": problem or None})
 
     def _explained(self, error: SlurmError, batch: Batch) -> SlurmError:
         """Add to the words of ``sbatch`` what they are about, and what can be done."""
@@ -300,6 +384,7 @@ def _record(batch: Batch) -> dict[str, Any]:
         "pack": batch.head.pack,
         "trials": [str(each.folder.path) for each in batch.trials],
         "units": [[str(each.folder.path) for each in unit] for unit in batch.units],
+        "after": batch.awaited_jobs,
     }
 
 
@@ -308,10 +393,23 @@ def _submitted(batch: Batch, number: str) -> str:
     asked = resources.model_dump(exclude_none=True, exclude={"setup", "sbatch"})
     words = " ".join([*(f"{name}={value}" for name, value in asked.items()), *resources.sbatch])
     size = f"{plural(head.count, 'trial')} in {plural(head.tasks, 'task')}"
+    if batch.after:
+        size += f" after {listed(batch.awaited_jobs)}"
     return f"job {number:<9} {head.experiment}: {size}{f', {words}' if words else ''}"
 
 
-def _entry(planned: Planned) -> ListedTrial:
+def _awaited(planned: Planned) -> frozenset[str]:
+    return planned.awaited.after if isinstance(planned, PlannedSlot) else frozenset()
+
+
+def _name(planned: Planned) -> str:
+    """The name of a trial's folder, or of a slot, relative to the runs folder."""
+    return planned.awaited.name if isinstance(planned, PlannedSlot) else planned.trial.folder
+
+
+def _entry(planned: Planned) -> ListedTrial | ListedSlot:
+    if isinstance(planned, PlannedSlot):
+        return ListedSlot(planned.awaited.name, planned.awaited.slot)
     before = Marks() if planned.state is State.NEW else Marks.of(planned.folder)
     if planned.state not in (*ENDED, State.PRUNED):  # it has ended since it was looked up
         before = replace(before, ended=None)

@@ -15,15 +15,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core import DeltaGClipError, ExitCode, UsageError, plural
+from deltagclip_cli.core import DeltaGClipError, ExitCode, NotYetError, UsageError, plural
 from deltagclip_cli.launch.local import LocalRunner, count_gpus
 from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.launch.sweep_view import PlainView
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import ENDED, Heartbeat, last_heartbeat
 from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner
-from deltagclip_cli.slurm.array import Array, Head, ListedTrial, Marks
+from deltagclip_cli.slurm.array import Array, Head, ListedSlot, ListedTrial, Marks
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
+from deltagclip_cli.slurm.slots import SlotReader
+from deltagclip_cli.spec.trial import trial_to_run
 from deltagclip_cli.terminal.console import shown_messages
 
 if TYPE_CHECKING:
@@ -55,7 +57,10 @@ class JobSession:
         head, entries = self.array.entries(self.task)
         restart = current_restart()
         self._say(f"{head.experiment}, {self._here}, restarts {restart}")
-        todo = _pending(entries, self.array.runs)
+        known, unknown = _known(head.experiment, entries, self.array.runs)
+        for reason in unknown:
+            self._say(reason)
+        todo = _pending(known, self.array.runs)
         queue = JobQueue(todo, self.job, restart)
         before = [_progress(each) for each in todo]
         with shown_messages(self.console, quiet=False), self.stop.listening():
@@ -68,7 +73,7 @@ class JobSession:
             return ExitCode.STOPPED
         if queue.any_failed:
             return ExitCode.FAILED
-        return ExitCode.STOPPED if left else ExitCode.OK
+        return ExitCode.STOPPED if left or unknown else ExitCode.OK
 
     @property
     def _here(self) -> str:
@@ -154,6 +159,27 @@ def _expanded(local_data: str) -> Path:
             "  Write one that is, or leave out local_data."
         )
     return Path(folder).expanduser()
+
+
+def _known(
+    experiment: str, entries: Sequence[ListedTrial | ListedSlot], runs: Path
+) -> tuple[list[ListedTrial], list[str]]:
+    """Find out which trials slots are; and why that is not known of others, each reason once."""
+    trials: list[ListedTrial] = []
+    reasons: dict[str, None] = {}
+    reader = SlotReader(runs)
+    for each in entries:
+        if isinstance(each, ListedTrial):
+            trials.append(each)
+            continue
+        try:
+            trial = reader.trial_of(experiment, each.slot)
+        except NotYetError as error:
+            reasons[str(error)] = None
+        else:
+            trial = trial_to_run(trial.model_dump(mode="json"), runs)
+            trials.append(ListedTrial(trial.folder, trial))
+    return trials, list(reasons)
 
 
 def _pending(entries: Sequence[ListedTrial], runs: Path) -> list[Planned]:

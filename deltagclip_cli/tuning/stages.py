@@ -142,7 +142,11 @@ def resolve(tuning: Tuning, runs: Path, slot: Slot) -> Trial | Unresolved:
 
     It is the same for everybody from the moment at which the last draw of the study has ended.
     """
-    made = choices(tuning, runs, slot.study)
+    return trial_in(tuning, choices(tuning, runs, slot.study), slot)
+
+
+def trial_in(tuning: Tuning, made: Sequence[Choice], slot: Slot) -> Trial | Unresolved:
+    """Return the trial of a slot by the choices of its study, or why there is none."""
     if (why := obstacle(made)) is not None:
         return why
     (choice,) = [each for each in made if each.label == slot.label]

@@ -132,6 +132,7 @@ def test_the_answer_for_programs_is_json_and_nothing_else(deltagclip: Invoke) ->
         "pack": 2,
         "trials": [answer["trials"][0]["folder"]],
         "units": [[answer["trials"][0]["folder"]]],
+        "after": [],
         "job": "17",
     }
     assert second["job"] == "18"

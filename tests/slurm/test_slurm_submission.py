@@ -23,6 +23,7 @@ from deltagclip_cli.slurm import task as job_session
 from deltagclip_cli.slurm.array import (
     FOLDER,
     Array,
+    Entry,
     Head,
     ListedTrial,
     Marks,
@@ -68,9 +69,9 @@ def named(batch: Batch) -> list[str]:
 def test_a_list_gives_back_the_very_trials_that_were_written(tmp_path: Path) -> None:
     trials = trials_of(tmp_path, "seeds=[0, 1, 2]", "title=δ")
     array = write_array(tmp_path / "runs", trials, pack=4, again="failed", submitted=12.5)
-    head, folders = array.read()
+    head, entries = array.read()
     assert head == Head("tiny", 4, 12.5, 6)
-    assert folders == {trial.folder: Marks() for trial in trials}
+    assert entries == [Entry(trial.folder, Marks()) for trial in trials]
     for task, expected in ((0, trials[:4]), (1, trials[4:])):
         again, entries = array.entries(task)
         assert again == head
@@ -187,8 +188,8 @@ def test_a_task_runs_whole_stacks(tmp_path: Path) -> None:
     assert (first.head.sizes, rest.head.sizes) == ((8,), (2,))
     entries = [ListedTrial(each.trial.folder, each.trial) for each in batch.trials]
     batch.array.write(batch.head, entries, batch.script)
-    head, folders = batch.array.read()
-    assert list(folders) == [each.trial.folder for each in todo]
+    head, entries = batch.array.read()
+    assert [each.folder for each in entries] == [each.trial.folder for each in todo]
     assert list(map(head.task_of, range(10))) == [0] * 4 + [1] * 4 + [2] * 2
     read = [[entry.folder for entry in batch.array.entries(task)[1]] for task in range(3)]
     assert read == [[e.trial.folder for e in todo[n : n + 4]] for n in (0, 4, 8)]
