@@ -13,7 +13,7 @@ from deltagclip_cli.results.compare.comparison import (
     Standing,
     circumstances_note,
 )
-from deltagclip_cli.results.compare.tables import p_value
+from deltagclip_cli.results.compare.tables import UNLIKE_AN_END, p_value
 from deltagclip_cli.results.read.run import Outcome
 from deltagclip_cli.results.statistics.difference import Design
 
@@ -31,7 +31,7 @@ def sentences(comparison: Comparison) -> list[str]:
     if best:
         found = [_on_best(best, comparison), *_on_others(best[0], rows)]
     trouble = [*_on_trouble(comparison.rows), *circumstances_note(comparison)]
-    return [*found, *trouble, *_on_floor(comparison.rows)]
+    return [*found, *trouble, *_on_schedules(comparison), *_on_floor(comparison.rows)]
 
 
 def _on_best(best: Sequence[Row], comparison: Comparison) -> str:
@@ -115,6 +115,16 @@ def _on_trouble(rows: Sequence[Row]) -> list[str]:
     if missing := sum(sum(row.left_out.values()) for row in rows):
         found.append(f"{plural(missing, 'run')} had no value to count; the table says why.")
     return found
+
+
+def _on_schedules(comparison: Comparison) -> list[str]:
+    inside = [row for row in comparison.rows if row.reached and row.reached.inside_schedule]
+    if not inside:
+        return []
+    return [
+        f"{few(inside)} reached {comparison.target} inside a longer learning-rate schedule."
+        f" {UNLIKE_AN_END}, so that these times cannot be compared."
+    ]
 
 
 def _on_floor(rows: Sequence[Row]) -> list[str]:

@@ -294,11 +294,17 @@ def _bootstrap(numbers: np.ndarray, statistic: Any) -> Json | None:
 def _reached(group: Iterable[Seen], target: float) -> Json:
     costs = [each.cost(target) for each in group if each.status in ("finished", "diverged")]
     if not costs:
-        return {"count": 0, "n": 0, "median": None}
+        return {"count": 0, "n": 0, "median": None, "inside_schedule": 0}
     middle = [float(np.median(column)) for column in zip(*costs, strict=True)]
     count = sum(math.isfinite(epochs) for epochs, _, _ in costs)
     names = ("epochs", "steps", "seconds")
-    return {"count": count, "n": len(costs), "median": dict(zip(names, middle, strict=True))}
+    assert all(each.trial["schedule"] is None for each in group)  # or some were inside one
+    return {
+        "count": count,
+        "n": len(costs),
+        "median": dict(zip(names, middle, strict=True)),
+        "inside_schedule": 0,
+    }
 
 
 def _regimes(group: Iterable[Seen]) -> Json | None:

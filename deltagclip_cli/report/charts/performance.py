@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from deltagclip_cli.core import plural
 from deltagclip_cli.report.appearance import MOST_SETTINGS, LineStyle, as_label, legend_name
 from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, line_trace
+from deltagclip_cli.results.compare.analysis import on_inside_times
 from deltagclip_cli.results.compare.question import CLOCKS
+from deltagclip_cli.results.compare.tables import INSIDE
 from deltagclip_cli.results.statistics.across import LIMIT
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Profiles:
 
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each clock, with a line for each optimizer."""
+        mark = INSIDE * bool(self.across.inside_schedule)
         for clock in self._clocks:
             traces = []
             for label in self.across.ranking.mean_rank:
@@ -46,7 +49,7 @@ class Profiles:
                     traces.append(trace)
             ticks = {"type": "log", "dtick": 0.30103, "tickformat": ".3g"}  # each twice the last
             yield {
-                "title": f"Performance profile, {clock}",
+                "title": f"Performance profile, {clock}{mark}",
                 "traces": traces,
                 "layout": {
                     "xaxis": {"title": {"text": "times the fastest (τ)"}, **ticks},
@@ -82,9 +85,8 @@ class Profiles:
             axes.set_ylim(-0.02, 1.04)
             axes.set_xlabel(f"{as_label(clock)} over the fastest's, τ")
         grid[0].set_ylabel(f"Share of {plural(self.across.timed, 'target')} reached")
-        note = (
-            f"{len(labels)} best of {len(scores)} optimizers" if len(labels) < len(scores) else ""
-        )
+        notes = [f"{len(labels)} best of {len(scores)} optimizers"] * (len(labels) < len(scores))
+        notes += [on_inside_times(self.across)] * bool(self.across.inside_schedule)
         entries = [entry(legend_name(each), **self.styles[each].on_paper) for each in labels]
-        add_legend(figure, entries, note)
+        add_legend(figure, entries, "; ".join(notes))
         return figure

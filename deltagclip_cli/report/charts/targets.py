@@ -36,6 +36,8 @@ _MOST_LETTERS = 30  # of a name on the page
 _MARGIN = 1.06  # so that the last circle is whole, and does not touch what is written beside it
 
 _SEED: dict[str, Any] = {"linestyle": "", "marker": "o", "mfc": "none", "mew": 0.8}
+_INSIDE = "inside a longer schedule"
+_INSIDE_SEED: dict[str, Any] = {**_SEED, "marker": "x"}
 _MEDIAN: dict[str, Any] = {"linestyle": "", "marker": "|", "markersize": 10, "mew": 2}
 
 
@@ -44,7 +46,8 @@ class _Way:
     """The costs of the seeds that reached the target, their median, and how many did."""
 
     setting: DrawnSetting
-    costs: Sequence[Cost]
+    costs: Sequence[Cost]  # of seeds whose schedule was at its end there, or that have none
+    inside: Sequence[Cost]  # of seeds whose learning rate was still to change
     median: Cost
     count: str
 
@@ -64,12 +67,20 @@ class Targets:
         for setting in self.settings:
             reached, target = setting.row.reached, self.comparison.target
             if target and reached is not None and reached.median is not None and reached.count:
-                costs = [cost(run, target) for run in setting.row.once]
-                there = [each for each in costs if each is not None and math.isfinite(each.steps)]
+                costs: dict[bool, list[Cost]] = {True: [], False: []}
+                for run in setting.row.once:
+                    each = cost(run, target)
+                    if each is not None and math.isfinite(each.steps):
+                        costs[run.is_inside_schedule(each.steps)].append(each)
                 words = f"{reached.count} of {reached.n}"
                 order = (reached.median.steps, -reached.count)
-                found.append((order, _Way(setting, there, reached.median, words)))
+                way = _Way(setting, costs[False], costs[True], reached.median, words)
+                found.append((order, way))
         return [way for _, way in sorted(found, key=lambda each: each[0])]
+
+    @property
+    def _has_inside(self) -> bool:
+        return any(way.inside for way in self._ways)
 
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield one chart, against the clock that is chosen."""
@@ -79,8 +90,11 @@ class Targets:
         for place, way in enumerate(self._ways):
             for costs, symbol, size, words in (
                 (way.costs, "circle-open", 9, "a seed"),
+                (way.inside, "x-thin-open", 9, f"a seed, {_INSIDE}"),
                 ([way.median], "line-ns-open", 18, f"median, {way.count}"),
             ):
+                if not costs:
+                    continue
                 numbers = {c: np.array([getattr(each, c) for each in costs]) for c in CLOCKS}
                 marker = {"symbol": symbol, "size": size, "color": way.setting.style.colour}
                 traces.append(
@@ -97,7 +111,7 @@ class Targets:
         names = [escaped(shortened(way.setting.name, _MOST_LETTERS)) for way in self._ways]
         places = {"tickvals": list(range(len(names))), "ticktext": names}
         yield {
-            "title": f"Until {self.comparison.target}",
+            "title": f"Until {self.comparison.target}{f' (× {_INSIDE})' * self._has_inside}",
             "traces": traces,
             "layout": {
                 "xaxis": {"rangemode": "tozero"},
@@ -135,8 +149,10 @@ class Targets:
                 size="small",
             )
         target = printable(shortened(str(self.comparison.target), letters(0.34)))
-        seed = entry(f"a seed reaches {target}", **_SEED)
-        add_legend(figure, [seed, entry("median over all seeds", **_MEDIAN)], self._note())
+        entries = [entry(f"a seed reaches {target}", **_SEED)]
+        if any(way.inside for way in ways):
+            entries.append(entry(_INSIDE, **_INSIDE_SEED))
+        add_legend(figure, [*entries, entry("median over all seeds", **_MEDIAN)], self._note())
         return figure
 
     def _note(self) -> str:
@@ -152,13 +168,16 @@ class Targets:
 def _draw(axes: Axes, ways: Sequence[_Way], clock: str) -> None:
     for place, way in enumerate(ways):
         hue = way.setting.style.on_paper["color"]
-        found = [getattr(each, clock) for each in way.costs]
-        axes.plot(found, [place] * len(found), color=hue, **_SEED)
+        for costs, look in ((way.costs, _SEED), (way.inside, _INSIDE_SEED)):
+            if not costs:
+                continue
+            found = [getattr(each, clock) for each in costs]
+            axes.plot(found, [place] * len(found), color=hue, **look)
         median = getattr(way.median, clock)
         if math.isfinite(median):
             axes.plot([median], [place], color=hue, **_MEDIAN)
     axes.set_xlabel(as_label(clock))
-    last = max(getattr(each, clock) for way in ways for each in way.costs)
+    last = max(getattr(each, clock) for way in ways for each in (*way.costs, *way.inside))
     axes.set_xlim(0, _MARGIN * last or 1)
     axes.grid(False, axis="y")
 

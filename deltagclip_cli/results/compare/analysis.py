@@ -27,6 +27,8 @@ from deltagclip_cli.results.compare.sensitivity import (
     sensitivity_tables,
 )
 from deltagclip_cli.results.compare.tables import (
+    INSIDE,
+    UNLIKE_AN_END,
     Column,
     Table,
     cost_table,
@@ -160,6 +162,7 @@ class Overall:
     # by clock and optimizer, over the comparisons with a target; empty without any
     profiles: Mapping[str, Mapping[str, Profile]]
     timed: int  # how many comparisons have a target
+    inside_schedule: int  # how many of their times were read inside a longer schedule
     experiments: int  # how many experiments they are of, some under several conditions
     chosen: bool  # whether an optimizer had several settings to choose from
 
@@ -190,11 +193,16 @@ def overall(comparisons: Sequence[Comparison]) -> Overall | None:
         }
 
     profiles = {clock: performance_profile(times(clock)) for clock in CLOCKS if timed}
+    inside = sum(
+        bool(row.reached and row.reached.inside_schedule)
+        for title in timed
+        for row in best[title].values()
+    )
     experiments = len({each.experiment for each in comparisons})
     if experiments < len(comparisons):
         ranking = replace(ranking, p=None)  # runs under several conditions are not independent
     chosen = any(len(each.rows) > len(best[each.title]) for each in comparisons)
-    return Overall(ranking, profiles, len(timed), experiments, chosen)
+    return Overall(ranking, profiles, len(timed), inside, experiments, chosen)
 
 
 def _places(rows: Mapping[str, Row], question: Question) -> dict[str, float]:
@@ -218,15 +226,21 @@ def overall_table(found: Overall) -> Table:
             f"{by_seconds[label].share(tau):.0%}" if label in by_seconds else NOTHING
         )
 
-    has_profiles = bool(found.profiles)
+    has_profiles, mark = bool(found.profiles), INSIDE * bool(found.inside_schedule)
     columns = [
         Column[str]("optimizer", str),
         Column("mean rank", lambda label: f"{ranks[label]:.2f}"),
-        *(Column(f"score ({each})", score(each), is_shown=has_profiles) for each in CLOCKS),
+        *(Column(f"score ({each}){mark}", score(each), is_shown=has_profiles) for each in CLOCKS),
         *(Column(f"≤ {tau:g} ×", share(tau), is_shown=has_profiles) for tau in _TAUS),
     ]
     labels = sorted(ranks, key=ranks.__getitem__)
     return make_table(f"{_of(found)} together", columns, labels, _notes(found))
+
+
+def on_inside_times(found: Overall) -> str:
+    """Say how many of the times were read inside longer schedules."""
+    times = plural(found.inside_schedule, "time")
+    return f"{times} to a target read inside a longer schedule, where the rate was still to change."
 
 
 def _of(found: Overall) -> str:
@@ -247,6 +261,8 @@ def _notes(found: Overall) -> list[str]:
             " the area from 1 to 4 times the fastest way to the target; ≤ τ ×, the share of targets"
             " that were reached in at most τ times the fastest's seconds."
         )
+    if found.inside_schedule:
+        notes.append(f"{INSIDE} {on_inside_times(found)} {UNLIKE_AN_END}.")
     if ranking.left_out:
         notes.append(f"Not in all of them, so left out: {', '.join(ranking.left_out)}.")
     if found.chosen:

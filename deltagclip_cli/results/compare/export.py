@@ -46,7 +46,12 @@ def json_text(analysis: Analysis) -> str:
             }
             for each in analysis.heat_maps
         ],
-        "across": across and {"ranking": across.ranking, "profiles": across.profiles},
+        "across": across
+        and {
+            "ranking": across.ranking,
+            "profiles": across.profiles,
+            "inside_schedule": across.inside_schedule,
+        },
         "problems": analysis.problems,
     }
     return json.dumps(plain_data(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

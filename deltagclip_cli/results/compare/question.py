@@ -140,6 +140,14 @@ class Moment:
             return math.nan
         return float(finite.max() if higher_is_better else finite.min())
 
+    def is_inside_schedule(self, run: Run, metric: str) -> bool:
+        """Return whether a value is read at a given place, and the learning rate was to change."""
+        curve = run.curves.get(metric)
+        if self.at is None or curve is None:
+            return False
+        before = int(np.searchsorted(self._positions(curve), self.at, side="right"))
+        return before > 0 and run.is_inside_schedule(float(curve.steps[before - 1]))
+
     def end(self, curve: Curve) -> float:
         """Return where a curve ends, in epochs or steps as the moment is."""
         return float(self._positions(curve)[-1])
@@ -213,6 +221,8 @@ class Reached:
     n: int  # of how many that have ended by themselves
     # the middle of their costs, in which those that missed it have ∞; None if n is 0
     median: Cost | None
+    # how many reached it where the learning rate was still to change, as by a longer schedule
+    inside_schedule: int = 0
 
 
 def cost(run: Run, target: Target) -> Cost | None:
@@ -236,12 +246,14 @@ def cost(run: Run, target: Target) -> Cost | None:
 
 def reached(runs: Sequence[Run], target: Target) -> Reached:
     """Return what came of a target in the runs of a setting."""
-    costs = [each for each in (cost(run, target) for run in runs) if each is not None]
-    if not costs:
+    found = [(run, each) for run in runs if (each := cost(run, target)) is not None]
+    if not found:
         return Reached(0, 0, None)
-    columns = np.array([(each.epochs, each.steps, each.seconds) for each in costs])
+    columns = np.array([(each.epochs, each.steps, each.seconds) for _, each in found])
     median = Cost(*(middle(column) for column in columns.T))
-    return Reached(int(np.isfinite(columns[:, 0]).sum()), len(costs), median)
+    there = [(run, each) for run, each in found if math.isfinite(each.steps)]
+    inside = sum(run.is_inside_schedule(each.steps) for run, each in there)
+    return Reached(len(there), len(found), median, inside)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Show = Callable[[float], str]
 
+INSIDE = "†"
+"""Marks what was read where a learning rate was still to change."""
+
+UNLIKE_AN_END = (
+    "A training whose schedule ends there comes to other values, and rankings flip as rates decay"
+)
+
 _MARKS = {Standing.BEST: "•", Standing.LIKE_BEST: "≈", Standing.UNTOLD: "?"}
 
 
@@ -244,6 +251,11 @@ def _notes_on_seeds(summaries: Sequence[Summary]) -> list[str]:
 def _notes_on_curves(comparison: Comparison) -> list[str]:
     moment = comparison.question.moment
     notes = []
+    if inside := _inside(comparison):
+        notes.append(
+            f"{plural(inside, 'value')} read inside a longer schedule, where the learning rate was"
+            f" still to change. {UNLIKE_AN_END}."
+        )
     if moment.is_chosen:
         notes.append(f"The best {moment.unit} was chosen by the value that is shown: it flatters.")
     found = (ends_of(row, comparison, moment.unit) for row in comparison.rows)
@@ -258,6 +270,13 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
         between = f"{ends[0]:.0f} to {ends[-1]:.0f}"
         notes.append(f"The curves end at different {moment.unit}s ({between}){advice}.")
     return notes
+
+
+def _inside(comparison: Comparison) -> int:
+    """Return how many values at a given epoch or step are not those of the end of a schedule."""
+    metric, moment = comparison.question.metric, comparison.question.moment
+    runs = (run for row in comparison.rows for run in row.counted.values())
+    return sum(moment.is_inside_schedule(run, metric) for run in runs)
 
 
 def _shared(comparison: Comparison, left_out: Sequence[Run]) -> float | None:
@@ -317,7 +336,8 @@ def _median_cost(clock: str) -> Callable[[Row], str]:
         if row.reached is None or row.reached.median is None:
             return NOTHING
         cost: float = getattr(row.reached.median, clock)
-        return finite(cost, "{:.0f}" if 1e3 <= cost < 1e9 else "{:.4g}")
+        mark = INSIDE * bool(row.reached.inside_schedule and math.isfinite(cost))
+        return finite(cost, "{:.0f}" if 1e3 <= cost < 1e9 else "{:.4g}") + mark
 
     return shown
 
@@ -337,6 +357,11 @@ def cost_table(comparison: Comparison) -> Table | None:
         notes.append(
             f"Until {target}: the median over seeds, ∞ for those that miss it; seconds of"
             f" {'the epochs' if comparison.has_epochs else program}."
+        )
+    if any(row.reached and row.reached.inside_schedule for row in rows):
+        notes.append(
+            f"{INSIDE} Crossed by a seed at least inside a longer schedule: the learning rate was"
+            f" still to change. {UNLIKE_AN_END}; train for that length to compare times."
         )
     if any(row.regimes for row in rows):
         notes.append("Shares of steps: plain at η, clipped at ηγ/‖g‖, floored at ηδ.")

@@ -20,6 +20,11 @@ Numbers = NDArray[np.float64]
 Option = bool | float | str
 """The value of a hyperparameter."""
 
+RATE = "optim/lr"
+"""The metric that tells the learning rate of the last step before a record."""
+
+_SAME_RATE = 1e-6  # the part by which a rate may differ from one that is the same
+
 
 class Outcome(StrEnum):
     """The end of a run, as far as a comparison is concerned."""
@@ -102,6 +107,32 @@ class Run:
         """Something that no other run of its group has, unless a seed is there twice."""
         return self.folder if self.seed is None else self.seed
 
+    def is_inside_schedule(self, step: float) -> bool:
+        """Return whether the learning rate was to change after a step, by its schedule.
+
+        What the run had there is not what a training has whose schedule ends there: rankings flip
+        as the rate decays (Wen et al., arXiv 2509.02046). Of other people's runs, the rate that
+        they logged says so. A run that broke off before its schedule ended was inside it.
+        """
+        if self.trial is not None:
+            if self.trial.schedule is None:
+                return False
+            if not self._is_whole:
+                return True
+        rates = self.curves.get(RATE)
+        if rates is None:
+            return False
+        begin = max(0, int(np.searchsorted(rates.steps, step, side="right")) - 1)
+        later = rates.values[begin:][np.isfinite(rates.values[begin:])]
+        return len(later) > 0 and bool(np.ptp(later) > _SAME_RATE * np.abs(later).max())
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether its curves go to where its spec said that they end."""
+        assert self.trial is not None
+        ends = (c.epochs if self.trial.unit == "epoch" else c.steps for c in self.curves.values())
+        return max((float(each[-1]) for each in ends), default=0.0) >= self.trial.length
+
 
 def usual_clock(runs: Iterable[Run]) -> Literal["epoch", "step"]:
     """Return what runs are told of in, some of them at least if not all."""
@@ -141,7 +172,7 @@ def split_metric(name: str) -> tuple[str, str]:
 
 
 _QUANTITIES = {"loss": "loss", "acc": "accuracy", "accuracy": "accuracy", "top1": "accuracy"}
-_SINGLE = {"grad_norm": "optim/grad_norm", "lr": "optim/lr", "learning_rate": "optim/lr"}
+_SINGLE = {"grad_norm": "optim/grad_norm", "lr": RATE, "learning_rate": RATE}
 
 
 def standard_name(tag: str) -> str:
