@@ -11,6 +11,7 @@ from typing import Any
 
 from deltagclip_cli.core import duration, listed, printable, read_file
 from deltagclip_cli.report.output import FileNames
+from deltagclip_cli.results.compare.effort import run_seconds
 from deltagclip_cli.results.read.run import Outcome, Run, in_words
 from deltagclip_cli.runs.environment import Start, read_starts
 from deltagclip_cli.runs.folder import RunFolder
@@ -82,7 +83,7 @@ def _facts(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> dict[str, 
     times = sorted(word for start in flat if (word := _told(itemgetter("started"), start)))
     facts = {
         "Runs": ", ".join(f"{count} {state}" for state, count in states),
-        "Time": duration(sum(map(_seconds, runs))) + " of epochs in all, evaluation included",
+        "Time": duration(sum(map(run_seconds, runs))) + " of epochs in all, evaluation included",
         "Device time": _device_times(runs, starts),
         "Begun": " to ".join(dict.fromkeys([*times[:1], *times[-1:]])),
     }
@@ -103,7 +104,7 @@ def _device_times(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> str
     seconds: dict[str, float] = defaultdict(float)
     for run, each in zip(runs, starts, strict=True):
         if each and "device" in each[-1]:
-            seconds[printable(str(each[-1]["device"]))] += _seconds(run)
+            seconds[printable(str(each[-1]["device"]))] += run_seconds(run)
     return "; ".join(f"{duration(time)} on {device}" for device, time in seconds.items())
 
 
@@ -120,10 +121,6 @@ def _counted(words: Iterable[tuple[str, str]]) -> str:
     )
 
 
-def _seconds(run: Run) -> float:
-    return max((float(curve.seconds[-1]) for curve in run.curves.values()), default=0.0)
-
-
 def _row(run: Run) -> dict[str, str]:
     conditions = " ".join(in_words(run.group.conditions))
     return {
@@ -131,7 +128,7 @@ def _row(run: Run) -> dict[str, str]:
         "optimizer": run.group.name,
         "seed": "–" if run.seed is None else str(run.seed),
         "state": run.outcome.value,
-        "seconds": f"{_seconds(run):.0f}",
+        "seconds": f"{run_seconds(run):.0f}",
         "folder": printable(str(run.folder)),
         "reason": run.reason,
     }

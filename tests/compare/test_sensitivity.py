@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from made_runs import answered, group, last_values, run
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.results.compare.sensitivity import Margin, sensitivities
+from deltagclip_cli.results.compare.sensitivity import (
+    Margin,
+    sensitivities,
+    sensitivity_tables,
+    share_within,
+)
 from deltagclip_cli.results.compare.tables import Table
 from deltagclip_cli.results.read.run import Outcome, Run
+from deltagclip_cli.results.statistics.summary import Interval
 
 GRID = {("0.1", "1"): 0.50, ("0.1", "2"): 0.90, ("10", "1"): 0.895, ("10", "2"): 0.88}
 
@@ -43,6 +50,32 @@ def test_a_setting_of_which_a_seed_diverged_is_no_good_one() -> None:
     (found,) = answered([*grid(), diverged]).comparisons
     (of_gclip,) = sensitivities(found, Margin(1.0, relative=False))
     assert (of_gclip.count, of_gclip.n, of_gclip.diverged) == (3, 4, 1)
+
+
+def test_the_learning_rates_of_the_good_settings_are_told() -> None:
+    (found,) = answered(grid()).comparisons
+    (of_gclip,) = sensitivities(found, Margin.parse("1%"))
+    assert of_gclip.rates == Interval(0.1, 10)
+    assert of_gclip.share is None  # a grid is all that there is: no part of a space
+    (table,) = sensitivity_tables([found], Margin.parse("1%"))
+    assert table.headings[:3] == ["optimizer", "within", "their lr"]
+    assert [cell.text for cell in table.rows[0]][2] == "0.1 to 10"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.7, 1.0])
+@pytest.mark.parametrize("n", [8, 30])
+def test_the_share_of_a_space_is_in_its_interval_in_95_of_100_cases(share: float, n: int) -> None:
+    """Where a part of the space is as good as the best, and the rest worse, each by more."""
+    rng = np.random.default_rng(n)
+    covered = 0
+    for _ in range(2000):
+        values = rng.uniform(size=n)  # the best are near 0; those below the share are equal
+        best = max(values.min(), share)
+        count = int((values <= best).sum())
+        true = share if values.min() <= share else values.min()
+        found = share_within(count, n)
+        covered += found.low <= true <= found.high
+    assert covered >= 0.945 * 2000
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1%%", "%", "nan"])

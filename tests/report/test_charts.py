@@ -275,7 +275,7 @@ def test_the_page_has_the_looks_of_the_figures() -> None:
     for each, section in zip(found.comparisons, content["sections"].values(), strict=True):
         assert section["lines"] == [asdict(expected.settings[row.group.name]) for row in each.rows]
         (by_lr,) = (g["charts"][0] for g in section["groups"] if "settings" in g["heading"])
-        style = by_lr["traces"][0]["line"]
+        style = by_lr["traces"][2]["line"]  # behind the two that fill its band
         assert (style["color"], style["dash"]) == drawn(expected.optimizers["adam"])
     profiles = {each["name"]: each["line"] for each in content["across"][0]["traces"]}
     assert {name: (style["color"], style["dash"]) for name, style in profiles.items()} == {
@@ -295,10 +295,33 @@ def test_a_setting_is_shown_at_the_best_of_the_others() -> None:
     ]
     made = charts(compared(runs))
     assert [title for title in made if " by " in title] == ["test/accuracy by lr"]  # not gamma
-    (line,) = made["test/accuracy by lr"]["traces"]
+    low, high, line = made["test/accuracy by lr"]["traces"]
     assert line["x"] == [0.1, 0.2, 0.4]
     assert line["y"] == pytest.approx([0.705, 0.805, 0.605])
     assert line["text"][0] == "gclip lr=0.1 gamma=2"
+    error = (0.71 - 0.70) / 2  # of two seeds
+    assert low["y"] == pytest.approx([y - error for y in line["y"]])
+    assert high["y"] == pytest.approx([y + error for y in line["y"]])
     (axes,) = drawn_figures(answered(runs))["settings"].axes
     assert axes.get_xlabel() == "lr"
     assert ys(axes.get_lines()[0]) == pytest.approx(line["y"])
+
+
+def test_draws_are_a_line_through_the_medians_of_neighbours() -> None:
+    runs = [
+        each
+        for n in range(8)
+        for each in last_values(
+            group("adam", lr=f"{0.1 * 2**n:g}", gamma=f"{3 * n % 8 + 1}"), [0.1 * n, 0.1 * n]
+        )
+    ]
+    comparison = compared(runs)
+    low, high, line, points = charts(comparison)["test/accuracy by lr"]["traces"]
+    assert line["y"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    assert low["y"] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
+    assert high["y"] == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+    assert line["x"] == pytest.approx([0.1 * 2**n for n in range(1, 7)])
+    assert line["text"][0] == "3 settings, 0.1 to 0.4"
+    assert points["y"] == pytest.approx([0.1 * n for n in range(8)])
+    figure = drawn_figures(answered(runs))["settings"]
+    assert ys(figure.axes[0].get_lines()[0]) == pytest.approx(line["y"])

@@ -18,6 +18,7 @@ from deltagclip_cli.results.statistics.summary import (
     interquartile_mean,
     mean_interval,
     median,
+    share_interval,
     summarize,
 )
 
@@ -227,3 +228,10 @@ def test_bootstrap_intervals_cover_as_often_as_is_said(n: int) -> None:
 def test_a_value_whose_square_is_no_number_has_diverged() -> None:
     found = summarize([1.0, 1e200, 3.0], higher_is_better=False)
     assert (found.n, found.diverged, found.mean, found.worst) == (2, 1, 2.0, math.inf)
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 8), (1, 8), (5, 20), (20, 20)])
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson(count: int, n: int) -> None:
+    expected = stats.binomtest(count, n).proportion_ci(method="exact")
+    found = share_interval(count, n)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))

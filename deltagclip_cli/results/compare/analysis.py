@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import NOTHING, UsageError, plural, printable
 from deltagclip_cli.results.compare.comparison import Comparison, Row, check_baseline, compare_runs
+from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.published import experiments, published_table
 from deltagclip_cli.results.compare.question import (
     CLOCKS,
@@ -61,6 +62,7 @@ class Analysis:
         found: list[Table | None] = []
         for each in self.comparisons:
             found += [value_table(each), cost_table(each), difference_table(each)]
+            found.append(effort_table(each))
         found += sensitivity_tables(self.comparisons, self.margin)
         found += map(heat_map_table, self.heat_maps)
         if self.across is not None:
@@ -78,7 +80,8 @@ def analyse(reading: Reading, request: Request) -> Analysis:
     if request.baseline is not None:
         check_baseline(comparisons, request.baseline)
     maps = heat_maps(comparisons, keys) if keys else []
-    problems = [*reading.problems, *_twice(comparisons), *_unmet(comparisons, request)]
+    plans = dict.fromkeys(each.plan_problem for each in comparisons if each.plan_problem)
+    problems = [*reading.problems, *plans, *_twice(comparisons), *_unmet(comparisons, request)]
     return Analysis(request, comparisons, overall(comparisons), maps, margin, problems)
 
 

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,11 +17,13 @@ from deltagclip_cli.core import (
     EPOCH_SECONDS,
     REGIME_FRACTIONS,
     REGIMES,
+    RunFolderError,
     UsageError,
     by_size,
     listed,
     ranges,
 )
+from deltagclip_cli.results.compare.account import Account
 from deltagclip_cli.results.compare.question import (
     Question,
     Reached,
@@ -210,6 +213,27 @@ class Comparison:
     def target(self) -> Target | None:
         """The target that counts here."""
         return self.question.target(self.experiment)
+
+    @cached_property
+    def _plan(self) -> tuple[Account | None, str]:
+        """The runs in the light of their plan, or why this cannot be had."""
+        runs = [run for row in self.rows for run in row.runs]
+        try:
+            account = Account.of(self.experiment, runs)
+        except RunFolderError as error:
+            return None, str(error)
+        is_of_it = account is not None and len(account.added) < len(runs)
+        return (account if is_of_it else None), ""
+
+    @property
+    def account(self) -> Account | None:
+        """The runs in the light of the plan that some of them follow; None without one."""
+        return self._plan[0]
+
+    @property
+    def plan_problem(self) -> str:
+        """Say why the plan of the runs cannot be read; empty if it can, or if there is none."""
+        return self._plan[1]
 
     @property
     def has_epochs(self) -> bool:

@@ -13,6 +13,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
+from deltagclip_cli.results.compare.effort import effort_columns, efforts
 from deltagclip_cli.results.compare.published import caveats, published
 from deltagclip_cli.results.compare.sensitivity import sensitivities, sensitivity_columns
 from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
@@ -59,7 +60,7 @@ def json_text(analysis: Analysis) -> str:
 
 def _experiment(comparison: Comparison, analysis: Analysis) -> dict[str, Any]:
     columns = setting_columns(comparison)
-    of_optimizers = sensitivity_columns(analysis.margin)
+    spent, sensitive = efforts(comparison), sensitivities(comparison, analysis.margin)
     record: dict[str, Any] = {
         "experiment": comparison.experiment,
         "conditions": comparison.conditions,
@@ -72,8 +73,9 @@ def _experiment(comparison: Comparison, analysis: Analysis) -> dict[str, Any]:
             {**make_record(columns, row), "runs": [_run(row, run) for run in row.runs]}
             for row in comparison.rows
         ],
+        "effort": [make_record(effort_columns(spent), each) for each in spent],
         "sensitivity": [
-            make_record(of_optimizers, each) for each in sensitivities(comparison, analysis.margin)
+            make_record(sensitivity_columns(analysis.margin, sensitive), each) for each in sensitive
         ],
     }
     if analysis.request.published:

@@ -6,13 +6,15 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import NOTHING, UsageError, by_size, short
-from deltagclip_cli.results.compare.question import Question, with_nearest
-from deltagclip_cli.results.compare.tables import Cell, Column, Table, make_table
+from deltagclip_cli.core import NOTHING, UsageError, as_number, by_size, short
+from deltagclip_cli.results.compare.comparison import make_row
+from deltagclip_cli.results.compare.question import Moment, Question, with_nearest
+from deltagclip_cli.results.compare.tables import Cell, Column, Table, interval, make_table
 from deltagclip_cli.results.read.run import in_words
+from deltagclip_cli.results.statistics.summary import Interval, share_interval
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.comparison import Comparison, Row
@@ -53,12 +55,51 @@ class GoodSettings:
     worst: Row | None  # the worst of those
     diverged: int  # of how many a seed diverged; they are not good ones
     missing: int  # how many have no value
+    rates: Interval | None  # the learning rates of the good ones; None if these are not varied
+    # of the space that is as good, where settings are draws from one; None of a grid, which is
+    # all that there is
+    share: Interval | None
 
 
 def sensitivities(comparison: Comparison, margin: Margin) -> list[GoodSettings]:
     """Return that of each optimizer with more than one setting."""
-    groups = _by_optimizer(comparison.rows).values()
-    return [_sensitivity(rows, margin) for rows in groups if len(rows) > 1]
+    drawn = draws_tried(comparison)
+    groups = _by_optimizer(comparison.rows if drawn is None else drawn.rows)
+    return [
+        _sensitivity(rows, margin, are_drawn=drawn is not None)
+        for rows in groups.values()
+        if len(rows) > 1
+    ]
+
+
+@dataclass(frozen=True)
+class DrawsTried:
+    """The draws of a plan, each at the seeds that settings were chosen by."""
+
+    rows: Sequence[Row]  # the best first
+    question: Question  # that of the choice: its metric, at the end
+
+
+def draws_tried(comparison: Comparison) -> DrawsTried | None:
+    """Return the draws of a comparison's plan; None without one.
+
+    What was chosen has other seeds as well, which are not in the light of the others.
+    """
+    account = comparison.account
+    if account is None:
+        return None
+    tuning, asked = account.lock.tuning, comparison.question
+    moment = Moment(unit=asked.moment.unit)
+    question = replace(
+        asked,
+        metric=tuning.protocol.metric,
+        higher_is_better=not tuning.minimizes,
+        moment=moment,
+        targets=(),
+    )
+    there = [runs for _, runs in account.draws if runs]
+    rows = [make_row(runs[0].group, runs, question) for runs in there]
+    return DrawsTried(sorted(rows, key=lambda row: question.order(row.summary)), question)
 
 
 def _by_optimizer(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -68,24 +109,45 @@ def _by_optimizer(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return groups
 
 
-def _sensitivity(rows: Sequence[Row], margin: Margin) -> GoodSettings:
-    """Return that of rows with the best first."""
-    means = {row.group: row.mean for row in rows if row.mean is not None}
-    sound = [row for row in rows if row.group in means]
+def _sensitivity(rows: Sequence[Row], margin: Margin, *, are_drawn: bool = False) -> GoodSettings:
+    """Return that of rows with the best first, which may be draws from a space."""
+    sound = [row for row in rows if row.mean is not None]
+    good = [row for row in sound if margin.covers(row.mean or 0.0, sound[0].mean or 0.0)]
     with_values = [row.summary for row in rows if row.summary is not None]
+    rates = [rate for row in good if (rate := learning_rate(row)) is not None]
     return GoodSettings(
         optimizer=rows[0].group.optimizer,
-        count=sum(margin.covers(mean, means[sound[0].group]) for mean in means.values()),
+        count=len(good),
         n=len(with_values),
         best=sound[0] if sound else None,
         worst=sound[-1] if sound else None,
         diverged=sum(summary.diverged > 0 for summary in with_values),
         missing=len(rows) - len(with_values),
+        rates=Interval(min(rates), max(rates)) if rates else None,
+        share=share_within(len(good), len(with_values)) if are_drawn and good else None,
     )
 
 
-def sensitivity_columns(margin: Margin) -> list[Column[GoodSettings]]:
-    """Return what is known of how much the settings of an optimizer matter."""
+def learning_rate(row: Row) -> float | None:
+    """Return that of a setting; None if it is not among what differs, or no number."""
+    return as_number(row.group.settings.get("lr", ""))
+
+
+def share_within(count: int, n: int) -> Interval:
+    """Return the interval of the share of a space that is as good as so many of its draws.
+
+    That is: within a margin of the best draw. As this one is among them by its being chosen, the
+    low end is that of the others; the high end leaves room for what nobody drew. Exact for
+    independent draws; those of Sobol's sequence are more even, and the interval rather too wide.
+    """
+    low = share_interval(count - 1, n - 1).low if n > 1 else 0.0
+    return Interval(low, share_interval(count, n).high)
+
+
+def sensitivity_columns(
+    margin: Margin, found: Sequence[GoodSettings]
+) -> list[Column[GoodSettings]]:
+    """Return what is known of how much the settings of optimizers matter."""
     return [
         Column(
             "optimizer",
@@ -96,6 +158,18 @@ def sensitivity_columns(margin: Margin) -> list[Column[GoodSettings]]:
             "within",
             lambda each: f"{each.count} of {each.n}",
             lambda each: {"settings_within": each.count, "settings": each.n},
+        ),
+        Column(
+            "share of the space",
+            _share,
+            lambda each: {"share_interval": each.share and asdict(each.share)},
+            is_shown=any(each.share for each in found),
+        ),
+        Column(
+            "their lr",
+            lambda each: _range(each.rates),
+            lambda each: {"lr_within": each.rates and asdict(each.rates)},
+            is_shown=any(each.rates for each in found),
         ),
         Column("best", lambda each: short(each.best.mean if each.best else None)),
         Column("worst", lambda each: short(each.worst.mean if each.worst else None)),
@@ -113,16 +187,43 @@ def sensitivity_columns(margin: Margin) -> list[Column[GoodSettings]]:
     ]
 
 
+def _share(each: GoodSettings) -> str | Cell:
+    if each.share is None:
+        return NOTHING
+    return Cell(f"{each.count / each.n:.0%}", interval(each.share, "{:.0%}".format))
+
+
+def _range(rates: Interval | None) -> str:
+    if rates is None:
+        return NOTHING
+    ends = dict.fromkeys((short(rates.low), short(rates.high)))
+    return " to ".join(ends)
+
+
 def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Iterator[Table]:
     """Yield a table for each comparison in which an optimizer has several settings."""
+    for comparison in comparisons:
+        if found := sensitivities(comparison, margin):
+            drawn = draws_tried(comparison)
+            what = "settings" if drawn is None else f"draws, by {drawn.question.metric},"
+            title = f"{comparison.title}: {what} within {margin} of the best one's mean"
+            columns = sensitivity_columns(margin, found)
+            yield make_table(title, columns, found, _sensitivity_notes(found))
+
+
+def _sensitivity_notes(found: Sequence[GoodSettings]) -> list[str]:
     notes = [
         "Best and worst of those of which no seed diverged. The best of many settings flatters:"
         " confirm it on other seeds."
     ]
-    for comparison in comparisons:
-        if found := sensitivities(comparison, margin):
-            title = f"{comparison.title}: settings within {margin} of the best one's mean"
-            yield make_table(title, sensitivity_columns(margin), found, notes)
+    if any(each.share for each in found):
+        notes.append(
+            "Share of the space: of the draws, with the exact 95 % interval of the share of the"
+            " whole space (Clopper and Pearson's; the best draw counts by being chosen, so that the"
+            " low end is that of the others). Draws of Sobol's sequence are more even than"
+            " independent ones, and their interval is rather too wide."
+        )
+    return notes
 
 
 @dataclass(frozen=True)
