@@ -18,11 +18,13 @@ from deltagclip_cli import __version__
 from deltagclip_cli.report.appearance import LineStyles, Style
 from deltagclip_cli.report.charts import charts_across, charts_of, figures, save
 from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
+from deltagclip_cli.report.methods_section import methods_of
 from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.report.provenance import Provenance, provenance
 from deltagclip_cli.report.record import Record, sealed
 from deltagclip_cli.results.compare.analysis import Analysis, analyse, overall_table
+from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.compare.published import published_table
 from deltagclip_cli.results.compare.sensitivity import (
@@ -60,6 +62,7 @@ class PageContent:
     version: str  # of this program
     sections: Sequence[ReportSection]  # one for each comparison
     across: Sequence[PageTable]  # that belong to no comparison alone
+    methods: Mapping[str, Sequence[MethodsPart]]  # of each experiment with a plan
     provenance: Provenance
     problems: Sequence[str]  # what could not be read, or is in doubt
     data: dict[str, Any]  # of the charts
@@ -99,6 +102,7 @@ def content_of(
         version=__version__,
         sections=sections,
         across=tables_across(answer) if answer else [],
+        methods=_methods(answer) if answer else {},
         provenance=provenance(runs),
         problems=problems,
         data=_data(answer, sections, lines) if answer else {},
@@ -143,6 +147,29 @@ def as_data(content: PageContent) -> dict[str, Any]:
 def content_from(data: Mapping[str, Any]) -> PageContent:
     """Return the content of a page from what it carries; ValidationError if it is none."""
     return _adapter().validate_python(data)
+
+
+@dataclass(frozen=True)
+class MethodsPart:
+    """A part of the methods section on the page."""
+
+    heading: str
+    paragraphs: Sequence[str]
+    tables: Sequence[PageTable]
+
+
+def _methods(answer: Analysis) -> dict[str, list[MethodsPart]]:
+    return {
+        name: [
+            MethodsPart(
+                part.heading,
+                part.paragraphs,
+                [PageTable("methods", each.title, each, _csv(each)) for each in part.tables],
+            )
+            for part in parts
+        ]
+        for name, parts in methods_of(answer.comparisons).items()
+    }
 
 
 def _asset(name: str) -> str:
@@ -196,6 +223,7 @@ def tables_of(comparison: Comparison, answer: Analysis) -> list[PageTable]:
         ("values", [value_table(comparison)]),
         ("cost", [cost_table(comparison)]),
         ("differences", [difference_table(comparison)]),
+        ("effort", [effort_table(comparison)]),
         ("sensitivity", sensitivity_tables([comparison], answer.margin)),
         ("published", [published_table(comparison)]),
         ("certificate", _certificate_tables(comparison)),
@@ -298,7 +326,13 @@ def texts_beside(answer: Analysis, names: FileNames) -> dict[str, str]:
     """Return the files beside a page that can be worked out anew, by name; figures cannot."""
     texts = {"comparison.json": json_text(answer)}
     own = [(c.title, each) for c in answer.comparisons for each in tables_of(c, answer)]
-    for of, table in [*own, *(("", each) for each in tables_across(answer))]:
+    planned = [
+        (name, each)
+        for name, parts in _methods(answer).items()
+        for part in parts
+        for each in part.tables
+    ]
+    for of, table in [*own, *planned, *(("", each) for each in tables_across(answer))]:
         name = f"tables/{names.name(of, table.kind)}"
         texts |= {f"{name}.tex": table.latex, f"{name}.md": table.markdown}
     return texts

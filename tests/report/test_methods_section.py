@@ -1,0 +1,130 @@
+"""The methods section of a report says what was planned, and what was not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from planned_cases import answer_of, finish, finish_all, planned_tuning
+
+from deltagclip_cli.report.methods_section import Part, methods_of
+from deltagclip_cli.report.page import page
+from deltagclip_cli.results.compare.effort import effort_table
+from deltagclip_cli.results.compare.sensitivity import Margin, draws_tried, sensitivities
+from deltagclip_cli.results.read.tree import Place
+from deltagclip_cli.tuning.lock import lock_file, read_lock
+from deltagclip_cli.tuning.stages import drawn_trials
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All runs of a plan, of which one failed, and one that is none of it."""
+    runs = tmp_path_factory.mktemp("planned") / "runs"
+    tuning = planned_tuning(runs)
+    finish_all(runs, tuning, failed=1)
+    (fixed,) = tuning.draws_of(0, "plain")
+    finish(runs, tuning.trials(fixed, [77]))
+    return runs
+
+
+def told(parts: list[Part]) -> str:
+    return " ".join(paragraph for part in parts for paragraph in part.paragraphs)
+
+
+def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path) -> None:
+    lock = read_lock(planned, "tiny")
+    assert lock is not None
+    (parts,) = methods_of(answer_of(planned).comparisons).values()
+    text = told(parts)
+    assert "3 optimizers were to be compared on tiny: sgd, adam and plain" in text
+    assert lock.hash in text and lock.made[:10] in text
+    assert "draws 8 settings from its space by Sobol's sequence" in text
+    assert "the seeds 0, 1" in text and "4 fresh seeds" in text
+    assert "the plan says why: “plain has nothing to tune.”" in text
+    assert "2 comparisons were planned: sgd with plain and adam with plain." in text
+
+
+def test_what_was_added_and_what_failed_is_named(planned: Path) -> None:
+    text = told(*methods_of(answer_of(planned).comparisons).values())
+    assert "Of 34 planned trials of draws 33 finished and 1 failed; of 12 on fresh seeds 12" in text
+    assert "Added later, and no part of the plan: plain (seed 77)" in text
+    assert "Trials that failed: sgd lr=" in text
+
+
+def test_spaces_and_choices_are_tables(planned: Path) -> None:
+    (parts,) = methods_of(answer_of(planned).comparisons).values()
+    spaces, chosen = (table for part in parts for table in part.tables)
+    assert [[cell.text for cell in row] for row in spaces.rows] == [
+        [
+            "sgd",
+            "8",
+            "dampening=0 weight_decay=0 nesterov=True",
+            "lr 0.001 to 1 (log); momentum 0 to 0.9",
+        ],
+        ["adam", "8", "betas=[0.9, 0.999] eps=1e-08 weight_decay=0", "lr 0.0001 to 0.1 (log)"],
+        ["plain", "1", "lr=0.05 momentum=0 dampening=0 weight_decay=0", "as written"],
+    ]
+    assert [row[0].text for row in chosen.rows] == ["sgd", "adam", "plain"]
+    assert {row[4].text for row in chosen.rows} == {"4 of 4"}
+
+
+def test_budgets_and_failures_stand_in_one_table(planned: Path) -> None:
+    (comparison,) = answer_of(planned).comparisons
+    table = effort_table(comparison)
+    assert table is not None
+    by_name = {row[0].text: [cell.text for cell in row[1:7]] for row in table.rows}
+    assert by_name["sgd"] == ["8", "8", "20", "19", "0", "1"]
+    assert by_name["plain"] == ["1", "1", "7", "7", "0", "0"]
+    assert "Unequal budgets, as planned: plain has nothing to tune." in table.notes
+    assert "1 run added that the plan does not have." in table.notes
+
+
+def test_the_share_of_a_space_is_of_its_draws_alone(planned: Path) -> None:
+    (comparison,) = answer_of(planned).comparisons
+    drawn = draws_tried(comparison)
+    assert drawn is not None and drawn.question.metric == "test/accuracy"
+    assert {len(row.values) for row in drawn.rows} <= {1, 2}  # no fresh seed is among them
+    found = {each.optimizer: each for each in sensitivities(comparison, Margin.parse("1%"))}
+    assert set(found) == {"sgd", "adam"}
+    of_adam = found["adam"]
+    assert of_adam.n == 8 and of_adam.share is not None
+    assert of_adam.share.low < of_adam.count / 8 <= of_adam.share.high
+
+
+def test_the_page_has_the_section_and_its_tables(planned: Path) -> None:
+    reading = Place((), planned).read()
+    text = page("Tuned", reading.runs, answer_of(planned), [])
+    assert '<section id="methods"' in text
+    assert "How settings were chosen" in text and "tiny: search spaces" in text
+
+
+def test_without_a_plan_there_is_no_section(tmp_path: Path) -> None:
+    tuning = planned_tuning(tmp_path)
+    finish(tmp_path, drawn_trials(tuning))
+    lock_file(tmp_path, "tiny").unlink()
+    answer = answer_of(tmp_path)
+    assert methods_of(answer.comparisons) == {}
+    reading = Place((), tmp_path).read()
+    assert 'id="methods"' not in page("Tuned", reading.runs, answer, [])
+
+
+def test_a_plan_that_was_changed_is_told_of(tmp_path: Path) -> None:
+    tuning = planned_tuning(tmp_path)
+    finish(tmp_path, drawn_trials(tuning)[:6])
+    file = lock_file(tmp_path, "tiny")
+    content = json.loads(file.read_text())
+    content["protocol"]["unequal"] = "no reason"
+    file.write_text(json.dumps(content))
+    answer = answer_of(tmp_path)
+    assert any("it was changed after it was written" in each for each in answer.problems)
+    assert methods_of(answer.comparisons) == {}
+
+
+def test_a_plan_that_is_half_done_says_how_far_it_is(tmp_path: Path) -> None:
+    tuning = planned_tuning(tmp_path, studies=2)
+    finish(tmp_path, drawn_trials(tuning)[:6])
+    text = told(*methods_of(answer_of(tmp_path).comparisons).values())
+    assert "2 studies were planned, each with draws and seeds of its own." in text
+    assert "Of 68 planned trials of draws 6 finished; of 24 on fresh seeds none" in text
+    assert "the choice may still change: sgd (study 1)" in text
