@@ -34,6 +34,7 @@ COMMANDS = {
     "new": "Write experiments.yaml and parts.py of your own to begin with, which train in seconds.",
     "train": "Train one trial: one optimizer and one seed of an experiment.",
     "sweep": "Run every trial of experiments that is not finished: optimizers, grids, seeds.",
+    "tune": "Tune all optimizers of an experiment alike, and run what was chosen on fresh seeds.",
     "status": "Show what is finished, queued, running, interrupted, lost, failed or diverged.",
     "compare": "Compare optimizers over seeds: means, medians, tests, and what they cost.",
     "report": "Write a web page with the answer, its curves and tables, and figures for a paper.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -125,14 +125,26 @@ def fixed_plan(tuning: Tuning, runs: Path, *, is_begun: bool = False) -> tuple[L
     path = lock_file(runs, tuning.name)
     check_writable(path.parent)
     with claimed(path.parent / _CLAIM, f"{path}: {_BUSY}"):
-        lock = read_lock(runs, tuning.name)
-        if lock is not None and (is_begun or _is_begun(lock, runs)):
-            check_fits(lock, tuning)
-        elif lock is None or differences(lock, tuning):
+        lock = valid_plan(tuning, runs, is_begun=is_begun)
+        if lock is None:
             write_text(path, json.dumps(plan_of(tuning), indent=1, ensure_ascii=False) + "\n")
             lock = read_lock(runs, tuning.name)
-    assert lock is not None, "it was there, or was just written"
+            assert lock is not None, "it was just written"
     return lock, tuning.with_draws(lock.tuning.draws)
+
+
+def valid_plan(tuning: Tuning, runs: Path, *, is_begun: bool = False) -> Lock | None:
+    """Return the lock that a plan has; None if there is none, or another of which nothing began.
+
+    Raises:
+        RunFolderError: as :func:`fixed_plan`.
+    """
+    lock = read_lock(runs, tuning.name)
+    if lock is None or not (found := differences(lock, tuning)):
+        return lock
+    if is_begun or _is_begun(lock, runs):
+        raise _changed(lock, found)
+    return None
 
 
 def _is_begun(lock: Lock, runs: Path) -> bool:
@@ -145,19 +157,12 @@ def differences(lock: Lock, tuning: Tuning) -> list[str]:
     return [shortened(each, 160) for each in differing_keys(then, now)]
 
 
-def check_fits(lock: Lock, tuning: Tuning) -> None:
-    """Refuse a spec whose plan is not the one that was fixed.
-
-    Raises:
-        RunFolderError: it is not; with all that differs.
-    """
-    if not (found := differences(lock, tuning)):
-        return
+def _changed(lock: Lock, found: Sequence[str]) -> RunFolderError:
     more = len(found) - _MOST_DIFFERENCES
-    told = found[:_MOST_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])
+    told = [*found[:_MOST_DIFFERENCES], *([f"and {more} more"] if more > 0 else [])]
     lines = "\n".join(f"    {each}" for each in told)
     edited = any(".code " in each for each in found)
-    raise RunFolderError(
+    return RunFolderError(
         f"{lock.path}: the spec does not fit the plan that was fixed here at {lock.made}:\n"
         f"{lines}\n{_KEPT}{_EDITED if edited else ''}"
     )

@@ -51,6 +51,9 @@ def test_these_are_all_commands_and_options() -> None:
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
             " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --same-code"
             " --yes -y --fail-fast --dry-run --spec --set --runs --data --json --quiet -q --debug",
+            "tune": "experiment --launcher --jobs -j --gpus --trials-per-gpu --threads --slurm"
+            " --pack --retry-failed --same-code --fail-fast --select-on-test --dry-run --spec --set"
+            " --runs --data --json --quiet -q --debug",
             "clean": "experiments --runs --last --dry-run --yes -y --json --quiet -q --debug",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
             "job": "trials --task --gpus --local-data --threads --data --debug",

@@ -1,0 +1,190 @@
+"""One ``tune``: its stages one after the other, what is printed, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deltagclip_cli.core import EVALUATED, ExitCode, UsageError
+from deltagclip_cli.launch.supervisor import End, PlannedQueue
+from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.runs.folder import State
+from deltagclip_cli.search.tuning_view import (
+    Judgement,
+    as_data,
+    choice_table,
+    fresh_table,
+    plan_table,
+    title,
+    totals,
+)
+from deltagclip_cli.terminal.console import print_json
+from deltagclip_cli.tuning.lock import fixed_plan, valid_plan
+from deltagclip_cli.tuning.stages import Choice, choices, drawn_trials, fresh_trials, obstacle
+
+if TYPE_CHECKING:
+    from deltagclip_cli.launch.launcher import StayingLauncher
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.tuning.lock import Lock
+    from deltagclip_cli.tuning.studies import Tuning
+
+_Studies = Sequence[Sequence[Choice]]  # by study, then by label
+
+
+@dataclass(frozen=True)
+class TuningSession:
+    """A protocol that is gone through in this process, as far as it is not yet.
+
+    Args:
+        spec: the tuning as the spec has it now; a lock that is there already must be of it.
+    """
+
+    launcher: StayingLauncher
+    spec: Tuning
+
+    @property
+    def _runs(self) -> Path:
+        return self.launcher.request.runs
+
+    def show(self) -> int:
+        """Print the plan and how it stands, start nothing, and return the exit code."""
+        lock = valid_plan(self.spec, self._runs)
+        tuning = self.spec if lock is None else self.spec.with_draws(lock.tuning.draws)
+        studies = self._choices(tuning)
+        if self.launcher.request.as_json:
+            print_json(as_data(tuning, lock, self._judged(tuning, studies)))
+            return ExitCode.OK
+        self._introduce(tuning, lock)
+        self.launcher.outline([*drawn_trials(tuning), *_fresh(tuning, studies)])
+        return ExitCode.OK
+
+    def run(self) -> int:
+        """Go through the stages, and return the exit code."""
+        launcher, metric = self.launcher, self.spec.protocol.metric
+        waits = bool(launcher.elsewhere.awaited(self.spec.name))
+        lock, tuning = fixed_plan(self.spec, self._runs, is_begun=waits)
+        self._introduce(tuning, lock)
+        trials = drawn_trials(tuning)
+        check_measured(look_up(trials, self._runs), metric, lock.path)
+        launcher.say("\n1 of 2: every draw")
+        drawn, failed = launcher.finish(
+            trials, lambda todo: _MeasuredQueue(todo, metric, lock.path)
+        )
+        studies = self._choices(tuning)
+        self._tell_choices(tuning, studies)
+        is_over = launcher.stop() or (failed and launcher.request.fail_fast)
+        if not is_over and (fresh := _fresh(tuning, studies)):
+            launcher.say("2 of 2: the chosen settings, on fresh seeds")
+            launcher.finish(fresh)
+        judged = self._judged(tuning, studies)
+        self._conclude(tuning, lock, drawn, judged)
+        return self._exit_code(drawn, list(chain.from_iterable(judged)))
+
+    def _choices(self, tuning: Tuning) -> _Studies:
+        studies = range(tuning.protocol.studies)
+        return [choices(tuning, self._runs, study) for study in studies]
+
+    def _judged(self, tuning: Tuning, studies: _Studies) -> list[list[Judgement]]:
+        """Look up what became of the settings that were chosen."""
+        elsewhere = self.launcher.elsewhere
+        judged = []
+        for made in studies:
+            goes_on = obstacle(made) is None
+            fresh = [fresh_trials(tuning, each) if goes_on else [] for each in made]
+            found = [look_up(trials, self._runs, elsewhere) for trials in fresh]
+            judged.append([Judgement(*each) for each in zip(made, found, strict=True)])
+        return judged
+
+    def _introduce(self, tuning: Tuning, lock: Lock | None) -> None:
+        request = self.launcher.request
+        if request.quiet:
+            return
+        request.console.print(plan_table(tuning))
+        self.launcher.say(totals(tuning))
+        if lock is not None:
+            words = f"planned at {lock.made}, {lock.path}, hash {lock.hash[:16]}"
+            self.launcher.say(words)
+
+    def _tell_choices(self, tuning: Tuning, studies: _Studies) -> None:
+        request = self.launcher.request
+        if request.quiet or request.as_json:
+            return
+        for study, made in enumerate(studies):
+            request.console.print(choice_table(tuning, study, made))
+            why = obstacle(made)
+            lacks = [each.lack for each in made if each.lack] if why is None else [why.why]
+            for words in lacks:
+                self.launcher.say(f"{title(tuning, study)}: {words.rstrip('.')}.")
+
+    def _conclude(
+        self,
+        tuning: Tuning,
+        lock: Lock,
+        drawn: Sequence[Planned],
+        judged: Sequence[Sequence[Judgement]],
+    ) -> None:
+        request = self.launcher.request
+        if request.as_json:
+            print_json(as_data(tuning, lock, judged))
+        elif not request.quiet:
+            for study, of_study in enumerate(judged):
+                if any(each.fresh for each in of_study):
+                    request.console.print(fresh_table(tuning, study, of_study))
+            fresh = chain.from_iterable(each.fresh for study in judged for each in study)
+            for line in self.launcher.next_commands([*drawn, *fresh]):
+                self.launcher.say(line)
+
+    def _exit_code(self, drawn: Sequence[Planned], judged: Sequence[Judgement]) -> int:
+        """Return the exit code; that a draw diverged is a finding, and no fault."""
+        stop = self.launcher.stop
+        if stop():
+            return stop.exit_code
+        fresh = {state for each in judged for state in each.states}
+        is_refused = any(each.choice.refusal or each.choice.lack for each in judged)
+        has_failed = State.FAILED in {each.state for each in drawn} | fresh
+        if is_refused or has_failed or State.DIVERGED in fresh:
+            return ExitCode.FAILED
+        is_whole = all(each.fresh for each in judged) and fresh <= {State.FINISHED}
+        return ExitCode.OK if is_whole else ExitCode.STOPPED
+
+
+def _fresh(tuning: Tuning, studies: _Studies) -> list[Trial]:
+    """Return the trials on fresh seeds of all studies that have chosen."""
+    ready = [made for made in studies if obstacle(made) is None]
+    return [trial for made in ready for each in made for trial in fresh_trials(tuning, each)]
+
+
+class _MeasuredQueue(PlannedQueue):
+    """Trials of which the first that ends without the metric of the choice ends all."""
+
+    def __init__(self, pending: Iterable[Planned], metric: str, lock: Path) -> None:
+        super().__init__(pending)
+        self._metric, self._lock = metric, lock
+
+    def ended(self, planned: Planned, end: End) -> None:
+        super().ended(planned, end)
+        if end.state is State.FINISHED:
+            check_measured(
+                look_up([planned.trial], self._lock.parents[1]), self._metric, self._lock
+            )
+
+
+def check_measured(planned: Iterable[Planned], metric: str, lock: Path) -> None:
+    """Refuse to choose by a metric that trials do not record.
+
+    Raises:
+        UsageError: one that is finished has not; with those that it has.
+    """
+    for each in planned:
+        if each.state is State.FINISHED and each.result and metric not in each.result["last"]:
+            sets = ("train", *EVALUATED)
+            there = [name for name in each.result["last"] if name.partition("/")[0] in sets]
+            raise UsageError(
+                f"protocol.metric: {metric} is not measured by these trials.\n"
+                f"  metrics: {', '.join(there)}\n"
+                f"  Nothing was chosen by it: write another one, delete {lock}, and run the same\n"
+                "  command again. What is finished counts."
+            )
