@@ -141,7 +141,7 @@ def _by_content(trials: Iterable[Trial]) -> dict[str, tuple[Trial, dict[str, Non
 
 def _prepared(trial: Trial, root: Path) -> Prepared:
     from deltagclip_cli.parts.datasets.staging import folder_of
-    from deltagclip_cli.training.assembly import load_dataset  # which loads torch
+    from deltagclip_cli.training.loaded import load_dataset  # which loads torch
 
     data = trial.data
     dataset = load_dataset(data.model_copy(update=_WHOLE), root, model=trial.model)

@@ -62,7 +62,7 @@ class InlineRunner:
 
     def prepare(self, trials: Sequence[Trial]) -> None:
         """Load every data set once, so that what is missing is said before anything is begun."""
-        from deltagclip_cli.training.assembly import load_dataset
+        from deltagclip_cli.training.loaded import load_dataset
 
         for each in distinct_inputs(trials):
             load_dataset(each.data, self.request.data, model=each.model)

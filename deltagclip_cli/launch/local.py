@@ -207,7 +207,7 @@ def _compute(device: str, environment: Mapping[str, str]) -> bool:
 
 
 def _load(trial: Trial, data_dir: Path, download: bool) -> None:
-    from deltagclip_cli.training.assembly import load_dataset
+    from deltagclip_cli.training.loaded import load_dataset
 
     try:
         load_dataset(trial.data, data_dir, model=trial.model, download=download)

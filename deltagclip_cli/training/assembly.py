@@ -9,31 +9,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deltagclip_cli.core import (
-    DataError,
-    DeviceError,
-    UsageError,
-    load_target,
-    stopped,
-)
-from deltagclip_cli.parts.datasets.adopted import adopted
+from deltagclip_cli.core import DataError, DeviceError, UsageError, load_target, stopped
 from deltagclip_cli.parts.datasets.dataset import (
     Augmentation,
     Batches,
     Dataset,
     place,
 )
-from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items, seeded
-from deltagclip_cli.parts.datasets.texts import TextDataset, TokenBatches
-from deltagclip_cli.parts.making import make, own_lines
+from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
+from deltagclip_cli.parts.datasets.texts import TokenBatches
+from deltagclip_cli.parts.making import own_lines
 from deltagclip_cli.parts.models import build as build_model
-from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.parts.nested import Tree, map_tree
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.parts.tasks.outcome import CheckedTask, OwnTask, check_task
@@ -44,16 +36,18 @@ from deltagclip_cli.theory.probe import CertificateProbe
 from deltagclip_cli.training.chance import seed_streams
 from deltagclip_cli.training.exactness import (
     allowed,
+    check_precision,
     choose_kernels,
     inexact_operation,
+    parameter_dtype,
     try_out,
     try_step,
 )
+from deltagclip_cli.training.loaded import Loaded, fingerprint, input_shape, load_dataset
 from deltagclip_cli.training.stepping import ScheduleDriver, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
-    from deltagclip_cli.training.loaded import Loaded
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -254,20 +248,6 @@ def check_accumulation(trial: Trial, batches: int) -> None:
         )
 
 
-def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse a precision that the device does not have."""
-    if precision == "tf32" and device.type != "cuda":
-        raise DeviceError(
-            f"precision tf32 is a mode of CUDA devices, but the device is {device}.\n"
-            "  Use --set precision=fp32, or another --device."
-        )
-
-
-def parameter_dtype(precision: str) -> torch.dtype:
-    """Return what weights are kept in; narrower products are made of them as they are needed."""
-    return torch.float64 if precision == "fp64" else torch.float32
-
-
 def make_task(trial: Trial, target_scale: float = 1.0) -> Task:
     """Make what is minimised and measured, of targets of which 1 is so much in their own unit."""
     name = trial.task.name
@@ -307,80 +287,6 @@ def first_samples(
     inputs, targets = next(batches.iterate(None, generator))
     few: tuple[Tree, Tree] = map_tree(lambda leaf: leaf[:count], (inputs, targets))
     return few
-
-
-def load_dataset(
-    data: Data, data_dir: Path, *, model: Model | None = None, download: bool = True
-) -> Dataset:
-    """Load a data set, which is downloaded and decoded, or cut into tokens, if it never was.
-
-    Args:
-        model: whose tokenizer cuts texts; None for one that reads no texts.
-        download: False for a node without a network: what is missing is an error at once.
-    """
-    folder = data.own_folder(data_dir)
-    supplied: dict[str, Any] = {"download": download}
-    if folder is None:
-        supplied |= {"root": data_dir, "image_size": data.image_size}
-        loaded = call(data.load(), supplied=supplied, options=data.options)
-    else:
-        with seeded(0):  # so that it makes the same each time
-            loaded = make(data, supplied={**supplied, "folder": folder})
-        if not isinstance(loaded, TextDataset):
-            loaded = adopted(loaded, data.name)
-    cutter = tokenizer(model, download=download) if model else None
-    shape = None if isinstance(loaded, TextDataset) else loaded.shape
-    check_reading(data, shape, reads_texts=cutter is not None)
-    if isinstance(loaded, TextDataset):
-        cutter = loaded.tokenizer or cutter
-        assert cutter is not None, "as was just checked"
-        loaded = loaded.tokenized(cutter)
-    return fitted(loaded, data)
-
-
-def check_reading(data: Data, shape: tuple[int, ...] | None, *, reads_texts: bool) -> None:
-    """Refuse texts, whose inputs have no shape, for a model that reads none, and the reverse."""
-    own = data.options.get("tokenizer")
-    if shape is None and not reads_texts and own is None:
-        hint = "Choose the model bert, or other data."
-        if data.name != "emotion":
-            hint = (
-                "Choose the model bert; or, for one that reads tokens, write data.tokenizer: bytes."
-            )
-        raise UsageError(f"data {data.name} holds texts, which the model does not read.\n  {hint}")
-    if shape is None and reads_texts and own is not None:
-        raise UsageError(
-            f"data {data.name} are cut by their tokenizer, {own}, but the model has its own.\n"
-            "  Leave out data.tokenizer."
-        )
-    if shape is not None and reads_texts:
-        raise UsageError(
-            f"the model reads texts, but data {data.name} has inputs of shape {shape}.\n"
-            "  Choose data of texts, such as emotion, or another model."
-        )
-
-
-def fitted(dataset: Dataset, data: Data) -> Dataset:
-    """Cut a whole data set to the samples that the settings want."""
-    dataset = dataset.limited(train_samples=data.train_samples, test_samples=data.test_samples)
-    check_batch_size(data, len(dataset.train))
-    return dataset
-
-
-def check_batch_size(data: Data, samples: int) -> None:
-    """Refuse a batch of more samples than there are."""
-    if data.batch_size != "full" and data.batch_size > samples:
-        raise DataError(
-            f"data.batch_size is {data.batch_size}, but {data.name} has {samples} samples.\n"
-            "  Use a smaller batch, or batch_size: full for all of them in one."
-        )
-
-
-def input_shape(data: Data, stored: Any) -> Any:
-    """Return the shape of what a model is given, of inputs that are stored in another."""
-    if data.image_size is None or not isinstance(stored, tuple) or len(stored) != 3:
-        return stored
-    return (stored[0], data.image_size, data.image_size)
 
 
 def make_batches(
@@ -428,15 +334,6 @@ def _fetched(
         )
     workers = data.workers or 0
     return FetchedBatches(items, batch_size=batch_size, device=device, dtype=dtype, workers=workers)
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """Return sizes and a checksum of the data, which tell a restart that they are the same."""
-    checksum = 0
-    for split in dataset.splits.values():
-        checksum = split.checksum(checksum)
-    sizes = " + ".join(str(len(split)) for split in dataset.splits.values())
-    return f"{sizes} samples, checksum {checksum:08x}"
 
 
 def free_bytes(device: torch.device) -> int | None:

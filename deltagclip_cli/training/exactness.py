@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from deltagclip_cli.core import DeltaGClipError, UsageError, stopped
+from deltagclip_cli.core import DeltaGClipError, DeviceError, UsageError, stopped
 from deltagclip_cli.parts.making import own_lines, said_by
 from deltagclip_cli.parts.nested import shapes
 from deltagclip_cli.training.chance import streams_kept
@@ -35,6 +35,20 @@ if TYPE_CHECKING:
 _RATE = 1e-3  # in the place of one that is not found out yet; such a step is thrown away
 _WARNED = re.compile(r"([^:\n]*\S) does not have a deterministic implementation")
 _RAISED = re.compile(_WARNED.pattern + r"|Deterministic (backward for \w+)|it uses (CuBLAS)")
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse a precision that the device does not have."""
+    if precision == "tf32" and device.type != "cuda":
+        raise DeviceError(
+            f"precision tf32 is a mode of CUDA devices, but the device is {device}.\n"
+            "  Use --set precision=fp32, or another --device."
+        )
+
+
+def parameter_dtype(precision: str) -> torch.dtype:
+    """Return what weights are kept in; narrower products are made of them as they are needed."""
+    return torch.float64 if precision == "fp64" else torch.float32
 
 
 def choose_kernels(determinism: str, precision: str, device: torch.device) -> None:

@@ -92,15 +92,15 @@ def test_each_data_set_is_fetched_and_shown_once(
     deltagclip: Invoke, downloads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
-    from deltagclip_cli.training import assembly  # which loads torch
+    from deltagclip_cli.training import loaded as module  # which loads torch
 
-    load_dataset = assembly.load_dataset
+    load_dataset = module.load_dataset
 
     def noted(data: Any, *arguments: Any, **options: Any) -> Any:
         loaded.append(f"{data.name} {data.image_size}")
         return load_dataset(data, *arguments, **options)
 
-    monkeypatch.setattr(assembly, "load_dataset", noted)
+    monkeypatch.setattr(module, "load_dataset", noted)
     draw_pictures()
     done = deltagclip(*PREPARE)
     assert done.exit_code == 0, done.output

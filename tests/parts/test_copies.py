@@ -24,7 +24,7 @@ from deltagclip_cli.parts.datasets import TABLE, image_folder
 from deltagclip_cli.parts.datasets import staging as copies
 from deltagclip_cli.parts.datasets.staging import copied, folder_of
 from deltagclip_cli.spec.schema import Data
-from deltagclip_cli.training.assembly import fingerprint, load_dataset
+from deltagclip_cli.training.loaded import fingerprint, load_dataset
 
 RAW = Path("MNIST/raw")
 IMAGES = RAW / "train-images-idx3-ubyte"

@@ -16,7 +16,7 @@ from deltagclip_cli.core import DataError, UsageError
 from deltagclip_cli.parts.datasets import delimited, tabular
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split
 from deltagclip_cli.parts.datasets.tabular import csv
-from deltagclip_cli.training.assembly import fingerprint
+from deltagclip_cli.training.loaded import fingerprint
 
 pytest.importorskip("pyarrow", reason="the extra 'csv' is not installed")
 

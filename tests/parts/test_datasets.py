@@ -25,7 +25,7 @@ from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statis
 from deltagclip_cli.parts.datasets.sphere import sphere
 from deltagclip_cli.parts.datasets.synthetic import synthetic
 from deltagclip_cli.spec.schema import Data
-from deltagclip_cli.training.assembly import load_dataset
+from deltagclip_cli.training.loaded import load_dataset
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
 from deltagclip_cli.parts.nested import leaves
 from deltagclip_cli.source.loading import load_own
 from deltagclip_cli.spec.schema import Data
-from deltagclip_cli.training.assembly import fingerprint, fitted, load_dataset, make_batches
+from deltagclip_cli.training.assembly import make_batches
+from deltagclip_cli.training.loaded import fingerprint, fitted, load_dataset
 
 CPU = torch.device("cpu")
 VECTORS = torch.arange(40.0).view(10, 4)
