@@ -150,6 +150,7 @@ def test_a_library_is_loaded_only_where_it_is_used() -> None:
     )
     assert loading(TORCH | ARRAYS | EXTRAS, *planning, "search") <= {
         "launch.rehearsal.building",
+        "launch.rehearsal.own_code",
         "terminal.compare_view",
     }
     assert loading(TORCH, "results", "report", "tensorboard", "commands") == set()

@@ -78,7 +78,8 @@ class Prepared:
     """A data set that is there."""
 
     name: str  # as in the spec
-    train: int  # number of training samples, all that there are
+    train: int  # number of training samples, all that there are but those for validation
+    validation: int  # number of samples that choices look at
     test: int  # number of test samples
     shape: tuple[int, ...] | str  # of one input; in words where that is several tensors
     tokens: bool  # whether that is the longest text's, in tokens
@@ -91,7 +92,9 @@ class Prepared:
         shape = f"at most {shape} tokens" if self.tokens else shape
         size = f"{memory(self.size_bytes)} in memory" if self.size_bytes else "fetched one by one"
         where = f"in {self.folder}" if self.folder else "made when they are used"
-        return f"{self.name}: {self.train:,} + {self.test:,} samples of {shape}, {size}, {where}"
+        aside = f"{self.validation:,} for validation + " if self.validation else ""
+        counts = f"{self.train:,} + {aside}{self.test:,}"
+        return f"{self.name}: {counts} samples of {shape}, {size}, {where}"
 
 
 def prepare_data(
@@ -134,7 +137,8 @@ def _by_content(trials: Iterable[Trial]) -> dict[str, tuple[Trial, dict[str, Non
     for trial in trials:
         data = trial.data
         pretrained = trial.model.options.get("pretrained")  # whose tokenizer cuts texts
-        content = json.dumps([data.name, data.options, data.image_size, pretrained])
+        what = [data.name, data.options, data.image_size, data.validation, pretrained]
+        content = json.dumps(what)
         contents.setdefault(content, (trial, {}))[1][trial.experiment] = None
     return contents
 
@@ -149,6 +153,7 @@ def _prepared(trial: Trial, root: Path) -> Prepared:
     return Prepared(
         name=data.name,
         train=len(dataset.train),
+        validation=len(dataset.validation or ()),
         test=len(dataset.test),
         shape=dataset.shape if _is_plain(dataset.shape) else str(dataset.shape),
         tokens=dataset.padding is not None,

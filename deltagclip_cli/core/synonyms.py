@@ -29,6 +29,7 @@ _ELSEWHERE = {
     "seed randomseed numseeds nseeds randomstate": "seeds",
     "sweep hparams searchspace gridsearch": "grid",
     "description desc": "title",
+    "earlystop earlystopper": "early_stopping",
     # of data
     "bs batch batchsz minibatch minibatchsize trainbatchsize perdevicetrainbatchsize": "batch_size",
     "evalbatchsize testbatchsize valbatchsize": "evaluation_batch_size",
@@ -36,7 +37,7 @@ _ELSEWHERE = {
     "augmentation augmentations transform transforms": "augment",
     "ntrain numtrain trainsize": "train_samples train",
     "ntest numtest testsize": "test_samples test",
-    "val valid dev eval holdout": "validation",
+    "val valid dev eval holdout validationsplit validationfraction valsize": "validation",
     "split splitting": "splits",
     "label labels y ycolumn": "target targets",
     "features columns x xcolumns": "inputs",

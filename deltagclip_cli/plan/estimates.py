@@ -33,7 +33,10 @@ class Estimates:
     def learn(self, trial: Trial, result: Mapping[str, Any]) -> None:
         """Take ``result.json`` of a trial into account."""
         for unit in ("epoch", "step") if result["epochs"] else ():
-            each = result["seconds"]["epochs"] / result[f"{unit}s"]
+            length = result[f"{unit}s"]
+            if result.get("ended_early") is not None:  # as others like it may, of the same length
+                length *= trial.length / result[f"{trial.unit}s"]
+            each = result["seconds"]["epochs"] / length
             for kind in _kinds(trial):
                 seconds, count = self._times.get((unit, *kind), (0.0, 0))
                 self._times[unit, *kind] = seconds + each, count + 1
@@ -60,7 +63,8 @@ def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
     """Return what trials that take equally long have in common: first the closest, then all."""
     parts = (trial.canonical[key] for key in ("model", "data", "task", "precision"))
     ways = (trial.evaluate_every, trial.accumulate, trial.ema is None, trial.stack)
-    kin = (*parts, trial.certificate, *ways)
+    end = trial.early_stopping, trial.length if trial.early_stopping else None
+    kin = (*parts, trial.certificate, *ways, *end)
     return (trial.optimizer.name, *kin), kin
 
 

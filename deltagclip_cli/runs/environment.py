@@ -9,6 +9,7 @@ calls :func:`describe`, and has loaded torch then.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +147,8 @@ def circumstances(start: Start) -> dict[str, str]:
         "torch": packages.get("torch"),
         "transformers": packages.get("transformers"),
         "deltagclip_cli": start.get("deltagclip_cli"),
+        "code": start.get("code"),
+        "data": start.get("data"),
     }
     if inexact := inexact_of([start]):
         told[INEXACT] = " ".join(inexact)
@@ -167,6 +171,7 @@ def circumstances_of_all(starts: Sequence[Start]) -> dict[str, str]:
     return {name: ", then ".join(words) for name, words in found.items()}
 
 
+_ROOMS = ("core", "source", "spec", "optim", "parts", "theory", "training")  # of what trains
 _PACKAGES = ("torch", "torchvision", "numpy", "tensorboard", "transformers", "tokenizers")
 _VARIABLES = (  # that make libraries compute otherwise
     "OMP_DYNAMIC",
@@ -201,6 +206,7 @@ def describe(device: torch.device, program: str = "eager") -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "deltagclip_cli": __version__,
+        "code": _own_code(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
@@ -269,6 +275,15 @@ def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> 
             "Goes on with %s: its bits are no longer those of a trial that nothing interrupted.",
             ", ".join(changed),
         )
+
+
+@cache
+def _own_code() -> str:
+    """Return a mark of the code of this program that numbers hang on; an edit makes another."""
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(each for room in _ROOMS for each in (package / room).rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def _version(package: str) -> str | None:

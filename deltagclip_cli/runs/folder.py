@@ -124,9 +124,12 @@ class RunFolder:
 
     @property
     def reason(self) -> str:
-        """The reason why the trial is not finished, in a line; empty if none is known."""
+        """The reason why the trial did not come to its end, in a line; empty if none is known."""
         result, problem = read_result(self.result_file)
         if result is not None:
+            if early := result.get("ended_early"):
+                best = early["best"]
+                return f"ended early: {early['metric']} was best at step {best['step']:,}"
             if not (at := result["diverged"]):
                 return ""
             place = f"step {at['step']} (epoch {at['epoch']})"
@@ -263,6 +266,18 @@ class _Divergence(_Part):
     epoch: _Count
 
 
+class _Place(_Part):
+    value: float | None
+    epoch: _Passes
+    step: _Count
+
+
+class _EndedEarly(_Part):
+    metric: str
+    evaluations: _Count
+    best: _Place
+
+
 class _Seconds(_Part):
     epochs: Annotated[float, Field(ge=0, lt=1e12)]
 
@@ -278,13 +293,14 @@ class _Result(_Part):
     best: dict[str, _Reached]
     regimes: dict[str, _Count] | None
     diverged: _Divergence | None
+    ended_early: _EndedEarly | None = None
     seconds: _Seconds
 
 
 def read_result(file: Path) -> tuple[dict[str, Any] | None, str]:
     """Read a ``result.json``, or return what is wrong with it; neither if it is missing."""
     try:
-        return _Result.model_validate_json(read_file(file)).model_dump(), ""
+        return _Result.model_validate_json(read_file(file)).model_dump(exclude_defaults=True), ""
     except FileNotFoundError:
         return None, ""
     except OSError as error:

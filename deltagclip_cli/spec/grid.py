@@ -38,6 +38,7 @@ class Role:
 
 NUMBERS_STAY = Role(identity=False, fixed="it does not change the numbers")
 EACH_SEED = Role(fixed="every point of a grid is run with every seed")
+SAME_RULE = Role(fixed="all settings of an experiment are ended by the same rule")
 BY_LABEL = Role(fixed="what is varied of one stands below its label: {LABEL: {lr: [0.1, 1]}}")
 VARIES_ITSELF = Role(fixed="it says itself what is varied")
 

@@ -17,6 +17,7 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -24,12 +25,14 @@ from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import synonym
 from deltagclip_cli.source.signatures import HOLDERS
-from deltagclip_cli.spec.component import Component, SpecSection
-from deltagclip_cli.spec.faults import Where, collected, raised, refused
+from deltagclip_cli.spec.component import AS_WRITTEN, Component, SpecSection
+from deltagclip_cli.spec.early_stopping import EarlyStopping, read_early_stopping
+from deltagclip_cli.spec.faults import Where, collected, explained, got, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
     EACH_SEED,
     NUMBERS_STAY,
+    SAME_RULE,
     VARIES_ITSELF,
     Grid,
     Point,
@@ -52,6 +55,18 @@ if TYPE_CHECKING:
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, (str, dict)) else value
+
+
+def _share(value: object) -> object:
+    """Refuse a validation split that is neither a number of samples, nor a share, nor a word."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    is_count = isinstance(value, int) and is_number and value >= 1
+    is_share = isinstance(value, float) and 0 < value < 1
+    if value is None or value == "official" or is_count or is_share:
+        return value
+    said = f"'validation' is {got(value)}, neither a number of samples nor a share of them."
+    hint = "write 5000 or 0.1, of the training samples; or official, for a split of the data's own"
+    raise refused(said, hint)
 
 
 def _classifying(value: object) -> object:
@@ -99,6 +114,8 @@ class Data(Component):
         | Annotated[Normalization, Tag("mapping")],
         Discriminator(lambda value: "word" if isinstance(value, str) else "mapping"),
     ] = "dataset"
+    # what choices look at, out of the training samples before these are limited; or the data's own
+    validation: Annotated[int | float | Literal["official"] | None, BeforeValidator(_share)] = None
     train_samples: PositiveInt | None = None
     test_samples: PositiveInt | None = None
     # processes that fetch samples of a Dataset, 0 for the one that trains; they change no number
@@ -107,6 +124,34 @@ class Data(Component):
     def plain(self) -> dict[str, Any]:
         """Return what changes the numbers, which the number of workers does not."""
         return {key: value for key, value in super().plain().items() if key != "workers"}
+
+    @property
+    def data_seed(self) -> int:
+        """The seed of what is drawn of the data, whatever that of a trial."""
+        seed = self.options.get("data_seed")
+        return seed if type(seed) is int and not self.is_own else 0
+
+    @property
+    def has_validation(self) -> bool:
+        """True if it is written that there is a validation split."""
+        splits = self.options.get("splits")
+        return self.validation is not None or "validation" in (splits or ())
+
+    @classmethod
+    def _checked_inside(
+        cls,
+        name: str,
+        options: dict[Any, Any],
+        common: dict[Any, Any],
+        folder: CodeFolder,
+        faults: list[InitErrorDetails],
+    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Refuse a validation split that is said twice."""
+        said, splits = common.get("validation"), options.get("splits")
+        if said is not None and isinstance(splits, dict) and "validation" in splits:
+            message = "validation and splits.validation both say what choices look at."
+            faults.append(explained(message, "keep one of them", ("validation",)))
+        return options, common
 
     def own_folder(self, root: Path) -> Path | None:
         """Return the folder of data of one's own, below that of all; None for ours."""
@@ -213,6 +258,7 @@ class TrialSettings(SpecSection):
     steps: Annotated[PositiveInt | None, Field(validate_default=True)] = None
     evaluate_every: PositiveInt | None = None
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    early_stopping: Annotated[EarlyStopping | None, SAME_RULE] = None
     accumulate: PositiveInt | None = None
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     determinism: Literal["exact", "fast"] = "exact"
@@ -222,6 +268,14 @@ class TrialSettings(SpecSection):
     log_every: Annotated[PositiveInt | None, NUMBERS_STAY] = None
     certificate: Annotated[CertificateSettings | None, NUMBERS_STAY] = None
     checkpoint: Annotated[Checkpointing, NUMBERS_STAY] = Checkpointing()
+
+    @field_validator("early_stopping", mode="wrap")
+    @classmethod
+    def _read_early_stopping(
+        cls, written: Any, _: ValidatorFunctionWrapHandler, info: ValidationInfo
+    ) -> EarlyStopping | None:
+        known = Measured(names=()) if info.context == AS_WRITTEN else _measured(info)
+        return read_early_stopping(written, known)
 
     @field_validator("steps")
     @classmethod
@@ -310,6 +364,16 @@ class Experiment(TrialSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_early_stopping(self) -> Self:
+        """Refuse a training that the test set ends."""
+        early = self.early_stopping
+        if early is not None and early.is_on_test:
+            said = f"{early.metric} would choose the end of the training, and then judge it."
+            hint = "write metric: validation/loss, and data: {validation: 0.1} for such a split"
+            raise refused(said, hint, ("early_stopping", "metric"))
+        return self
+
+    @model_validator(mode="after")
     def _check_protocol(self) -> Self:
         """Refuse a protocol that is not fair, or whose optimizers have no space."""
         if self.protocol is not None:
@@ -392,6 +456,7 @@ def setting_named(word: str) -> str | None:
         "task": ["loss", "reduction"],
         "schedule": [*Schedule.common(), "milestones", "factor"],
         "checkpoint": list(Checkpointing.model_fields),
+        "early_stopping": list(EarlyStopping.model_fields),
     }
     for section, options in sections.items():
         option = synonym(word, options)

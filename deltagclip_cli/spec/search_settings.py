@@ -38,7 +38,7 @@ class Measured(NamedTuple):
         if task is None or data is None or task.is_own:
             return cls(names=())
         splits = ["train", "test"]
-        if data.is_own or "validation" in (data.options.get("splits") or ()):
+        if data.is_own or data.has_validation:
             splits.append("validation")
         if ema is not None:
             splits += [f"{split}_ema" for split in splits[1:]]
@@ -78,6 +78,9 @@ class Judged(SpecSection):
         measured = info.context or Measured()
         if measured.includes(value):
             return str(value)
+        if str(value).replace("validation", "test", 1) in measured.names:
+            said = f"there is no {value}: these data have no validation split."
+            raise refused(said, "write data: {validation: 0.1}, a share of the training samples")
         *others, last = map(repr, measured.names or ("train/…", "validation/…", "test/…"))
         raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
 

@@ -177,12 +177,13 @@ class Trial(TrialSettings):
 
 _FIRST = (
     "experiment", "label", "seed", "epochs", "steps", "evaluate_every", "accumulate", "ema",
-    "precision", "determinism", "compile", "stack", "model", "data", "task", "optimizer",
+    "early_stopping", "precision", "determinism", "compile", "stack", "model", "data", "task",
+    "optimizer",
 )  # fmt: skip
 # where trials are told of, if they are as they are where nobody says anything
 _UNSAID = (
-    "code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "determinism", "compile",
-    "stack",
+    "code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "early_stopping",
+    "determinism", "compile", "stack",
 )  # fmt: skip
 _IDENTITY = [
     name
@@ -240,11 +241,12 @@ def stacks_with(trial: Trial) -> Hashable | None:
     """Return what trials have in common that train in one stack; None of one that trains alone.
 
     Members share the network, the data, the task and the arithmetic. Each has its own optimizer,
-    schedule, length and seed.
+    schedule, length, early end and seed.
     """
     if trial.stack is None:
         return None
-    own = ("optimizer", "schedule", "epochs", "steps", "evaluate_every", "accumulate", "ema")
+    own = ("optimizer", "schedule", "epochs", "steps", "evaluate_every", "accumulate", "ema",
+           "early_stopping")  # fmt: skip
     shared = {key: each for key, each in trial.canonical.items() if key not in own}
     return (trial.experiment, *sorted(shared.items()))
 
@@ -360,6 +362,9 @@ def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[tuple[st
         value = settings.get(section, Trial.model_fields[section].default)
         if not isinstance(value, dict):
             flat[section, None, section] = value[:8] if section == "code" and value else value
+            continue
+        if "name" not in value:
+            flat |= {(section, None, f"{section}.{key}"): each for key, each in value.items()}
             continue
         name, prefix = value["name"], "" if section == "optimizer" else f"{section}."
         flat[section, None, section] = name

@@ -286,6 +286,12 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     if result["regimes"]:
         kinds = ", ".join(f"{count} {name}" for name, count in result["regimes"].items())
         facts.append(f"steps        {kinds}")
+    if early := result.get("ended_early"):
+        best, count = early["best"], plural(early["evaluations"], "evaluation")
+        facts.append(
+            f"ended early  {early['metric']} became no better for {count}, "
+            f"since step {best['step']:,}"
+        )
     if result["diverged"]:
         at = result["diverged"]
         facts.append(

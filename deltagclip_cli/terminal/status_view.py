@@ -16,7 +16,7 @@ from deltagclip_cli.runs.folder import State
 from deltagclip_cli.terminal.console import STYLES, counted, running_table, summary_tables
 
 if TYPE_CHECKING:
-    from deltagclip_cli.plan.planned import RunStatus, Status
+    from deltagclip_cli.plan.planned import Planned, RunStatus, Status
 
 _MOST_PROBLEMS = 10
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -47,6 +47,7 @@ def shown_status(status: Status, *, what_happens_first: bool = False) -> Rendera
         rows = ((_where(each, shared), _named(each, ", "), each.beat) for each in running)
         happening += [Text(f"\nrunning: {len(running)}", "bold"), running_table(rows)]
     happening += _queued(status)
+    happening += _ended_early(status.planned)
     happening += _problems(status.trials)
     happening += [Text(each, "yellow") for each in status.unlisted]
     if status.elsewhere.problem:
@@ -85,6 +86,21 @@ def _queued(status: Status) -> list[RenderableType]:
         hint = status.elsewhere.hint(alike)
         words = f" ({hint})" if hint else ""
         lines.append(Text(f"  {count}: {reason or 'no reason given'}{words}"))
+    return lines
+
+
+def _ended_early(planned: Sequence[Planned]) -> list[RenderableType]:
+    """Say of finished trials which did not become better to their last step."""
+    results = ((each.name, each.result or {}) for each in planned)
+    found = [(name, result) for name, result in results if "ended_early" in result]
+    if not found:
+        return []
+    lines: list[RenderableType] = [Text(f"\nended early: {len(found)}")]
+    for name, result in found[:_MOST_PROBLEMS]:
+        best = result["ended_early"]["best"]["step"]
+        lines.append(Text(f"  {name}: at step {result['steps']:,}, best at step {best:,}"))
+    if len(found) > _MOST_PROBLEMS:
+        lines.append(Text(f"  and {len(found) - _MOST_PROBLEMS} more: --json lists all"))
     return lines
 
 

@@ -14,6 +14,7 @@ from deltagclip_cli.parts.datasets.adopted import adopted
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split, Windows, place
 from deltagclip_cli.parts.datasets.fetched import seeded
 from deltagclip_cli.parts.datasets.texts import TextDataset
+from deltagclip_cli.parts.datasets.validation import asked_of, with_validation
 from deltagclip_cli.parts.making import make
 from deltagclip_cli.parts.models import tokenizer
 from deltagclip_cli.source.loading import call
@@ -37,7 +38,8 @@ def load_dataset(
     supplied: dict[str, Any] = {"download": download}
     if folder is None:
         supplied |= {"root": data_dir, "image_size": data.image_size}
-        loaded = call(data.load(), supplied=supplied, options=data.options)
+        loader = data.load()
+        loaded = call(loader, supplied=supplied, options=asked_of(loader, data))
     else:
         with seeded(0):  # so that it makes the same each time
             loaded = make(data, supplied={**supplied, "folder": folder})
@@ -77,6 +79,8 @@ def check_reading(data: Data, shape: tuple[int, ...] | None, *, reads_texts: boo
 
 def fitted(dataset: Dataset, data: Data) -> Dataset:
     """Cut a whole data set to the samples that the settings want."""
+    if data.validation is not None:
+        dataset = with_validation(dataset, data.validation, data.name, data.data_seed)
     dataset = dataset.limited(train_samples=data.train_samples, test_samples=data.test_samples)
     check_batch_size(data, len(dataset.train))
     return dataset

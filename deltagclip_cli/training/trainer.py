@@ -36,6 +36,7 @@ from deltagclip_cli.training.meter import (
     fractions,
     observer,
 )
+from deltagclip_cli.training.patience import Patience
 from deltagclip_cli.training.program import Eager, ProgramMaker, StepBatches
 from deltagclip_cli.training.stepping import STATISTICS_BATCHES, Stepper, renewed_statistics
 
@@ -89,6 +90,8 @@ class Trainer:
         self.step = 0  # optimizer steps so far
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
         self.divergence: Divergence | None = None
+        early = trial.early_stopping
+        self.patience = None if early is None else Patience(early)
         self._saved_at = time.monotonic()
         self._saved_step: int | None = None
         self._batches: Iterator[StepBatches] | None = None  # those of the pass to come
@@ -106,9 +109,15 @@ class Trainer:
         """Finished batches of the pass after them."""
         return self.step % self.course.in_pass
 
+    @property
+    def is_over(self) -> bool:
+        """True after the last step, or once a metric has become no better for long enough."""
+        is_stuck = self.patience is not None and self.patience.is_over
+        return is_stuck or self.step == self.course.steps
+
     def train(self) -> Ending:
-        """Train to the last step, to the first loss that is not finite, or until asked to stop."""
-        while self.step < self.course.steps:
+        """Train to the end, to the first loss that is not finite, or until asked to stop."""
+        while not self.is_over:
             measured: dict[str, float] = {}
             for probe in self.parts.probes:  # before the clock starts: it is no part of training
                 measured |= probe.before(self.epoch)
@@ -130,7 +139,7 @@ class Trainer:
             self._finish_round(metrics, diverged_at)
             if self.divergence:
                 return Ending.DIVERGED
-            if self.step < self.course.steps and not self._go_on():
+            if not self.is_over and not self._go_on():
                 return Ending.STOPPED
         return Ending.FINISHED
 
@@ -266,8 +275,10 @@ class Trainer:
             self.parts.schedule.after_evaluation(metrics["train/loss"])
             if not self.batch:
                 self.parts.schedule.after_epoch()
+            if self.patience is not None:
+                self.patience.look(metrics, self.course.passes(self.step), self.step)
             rounds = self.course.rounds(self.step)
-            if self.step == self.course.steps or rounds % self.trial.checkpoint.epochs == 0:
+            if self.is_over or rounds % self.trial.checkpoint.epochs == 0:
                 self.save()
 
     def _begin_pass(self) -> None:
@@ -323,6 +334,7 @@ class Trainer:
             "model": self.parts.model.state_dict(),
             **self.stepper.state_dict(),
             "average": None if average is None else average.module.state_dict(),
+            **({} if self.patience is None else {"patience": self.patience.state_dict()}),
             "schedule": self.parts.schedule.state_dict(),
             "meter": self.meter.state_dict(),
             "regimes": self.regimes.state(),
@@ -342,6 +354,8 @@ class Trainer:
         if self.average is not None:
             self.average.module.load_state_dict(state["average"])
         self.parts.schedule.load_state_dict(state["schedule"])
+        if self.patience is not None:
+            self.patience.load_state_dict(state["patience"])
         self.step = state["step"]
         self._begin_pass()
         self._begin_round()

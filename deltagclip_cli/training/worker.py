@@ -323,6 +323,7 @@ def _train(
         make_program = member.make_program
     trainer = Trainer(trial, parts, recording, should_stop, make_program)
     conditions = {} if member is None else dict(member.conditions)
+    conditions["data"] = parts.fingerprint
     if parts.inexact:
         conditions["inexact"] = [*parts.inexact]
     record_start(held, device, trainer.program.name, threads, conditions)
@@ -437,11 +438,21 @@ def result_of(
         "best": _best(records, trainer.trial.task.rising),
         "regimes": dict(zip(REGIMES, totals, strict=True)) if any(totals) else None,
         "diverged": asdict(trainer.divergence) if trainer.divergence else None,
+        **_ended_early(trainer),
         "seconds": {
             "epochs": sum(record[EPOCH_SECONDS] for record in records),
             "last_start": time.perf_counter() - started,
         },
     }
+
+
+def _ended_early(trainer: Trainer) -> dict[str, Any]:
+    """Return what is told of a training that did not come to its last step, and log it."""
+    patience = trainer.patience
+    if patience is None or not patience.is_over or trainer.step == trainer.course.steps:
+        return {}
+    logger.info("Ends early, at %s: %s.", trainer.course.told(trainer.step), patience)
+    return {"ended_early": patience.told()}
 
 
 def _best(records: Sequence[Record], rising: Mapping[str, bool]) -> dict[str, dict[str, Any]]:

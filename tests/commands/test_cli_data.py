@@ -151,6 +151,7 @@ def test_the_answer_for_programs_is_json_and_nothing_else(deltagclip: Invoke) ->
         "name": "mnist",
         "experiments": ["few-digits", "digits"],
         "train": 30,
+        "validation": 0,
         "test": 20,
         "shape": [1, 28, 28],
         "tokens": False,

@@ -107,6 +107,12 @@ def test_a_wrong_setting_is_found_where_it_is(
         ("batch_size", 4.0),
         ("image_size", 0),
         ("train_samples", 0),
+        ("validation", 0),
+        ("validation", -5),
+        ("validation", 1.0),
+        ("validation", 1.5),
+        ("validation", True),
+        ("validation", "half"),
         ("evaluation_batch_size", 0),
         ("normalize", "imagenet"),
         ("normalize", {"mean": [0.5]}),
@@ -140,7 +146,8 @@ def test_each_setting_says_whether_it_varies_and_is_part_of_a_trials_identity() 
     ]
     trial = {name: role(field) for name, field in Trial.model_fields.items()}
     assert [name for name, each in trial.items() if each.identity] == [
-        *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema", "accumulate"),
+        *("model", "data", "task", "epochs", "steps", "evaluate_every", "ema"),
+        *("early_stopping", "accumulate"),
         *("precision", "determinism", "compile", "stack", "schedule"),
         *("seed", "optimizer", "code"),
     ]

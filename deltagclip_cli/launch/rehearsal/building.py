@@ -29,6 +29,7 @@ from deltagclip_cli.launch.rehearsal import (
 )
 from deltagclip_cli.launch.rehearsal.own_code import OwnCode, batches_in
 from deltagclip_cli.parts.datasets.dataset import Outline
+from deltagclip_cli.parts.datasets.validation import asked_of, outline_with_validation
 from deltagclip_cli.parts.models import build, reads_texts
 from deltagclip_cli.spec.component import Component
 from deltagclip_cli.training.assembly import (
@@ -190,19 +191,23 @@ class Rehearsal:
     def _outline(self, trial: Trial) -> Outline | None:
         """Return the sizes of the data, as far as they are known before the data are there."""
         data = trial.data
-        outline = getattr(load_target(data.target), "outline", None)
-        found = outline(self._data_dir, data.image_size, **data.options) if outline else None
+        loader = load_target(data.target)
+        outline, asked = getattr(loader, "outline", None), asked_of(loader, data)
+        found = outline(self._data_dir, data.image_size, **asked) if outline else None
         if not isinstance(found, Outline):
             return None
         shape = None if found.texts else found.shape
         check_reading(data, shape, reads_texts=reads_texts(trial.model))
         self._check_room(found.nbytes, f"data {data.name}: its samples take", _CPU)
+        if data.validation is not None:
+            found = outline_with_validation(found, data.validation, data.name)
         found = found.limited(train_samples=data.train_samples, test_samples=data.test_samples)
         check_batch_size(data, found.train)
         sizes = [data.batch_size, data.evaluation_batch_size]
+        evaluated = max(found.test, found.validation)
         largest = max(
             min(samples, samples if size == "full" else size)
-            for samples, size in zip((found.train, found.test), sizes, strict=True)
+            for samples, size in zip((found.train, evaluated), sizes, strict=True)
         )
         numbers = largest * math.prod(input_shape(data, found.shape))
         needed = numbers * parameter_dtype(trial.precision).itemsize

@@ -6,7 +6,8 @@ memory, images as they were stored (uint8), which are resized when batches are m
 returns a ``datasets.texts.TextDataset``, which the tokenizer of a model turns into one. With
 ``datasets.dataset.described`` a loader says how large its data set is before it is loaded, and
 which files it reads. One that can fetch them takes ``download``, which is False on nodes without a
-network and cannot be set by a spec.
+network and cannot be set by a spec; nor can ``official``, which asks one for a validation split
+of the data's own that it reads on demand.
 
 An augmentation is made as ``augmentation(size, **options)``, where ``size`` is the side in pixels
 of the images that the model gets, and called on a batch.
@@ -40,7 +41,7 @@ TABLE = Catalogue(
         "texts": "deltagclip_cli.parts.datasets.labelled_texts:texts",
         "tokens": "deltagclip_cli.parts.datasets.tokens:tokens",
     },
-    supplied=frozenset({"root", "image_size", "download"}),
+    supplied=frozenset({"root", "image_size", "download", "official"}),
     offered=frozenset({"folder", "download"}),
     unlisted={"try": lambda: TRIED},
     bounds={

@@ -49,8 +49,8 @@ def adopted(made: object, name: str) -> Dataset:
         mean, std = channel_statistics(train.inputs)
     if isinstance(train, Split) and are_classes(targets):
         _check_classes(splits, f"data {name}")
-    validation = splits.get("validation")
-    return Dataset(train, splits["test"], classes, mean, std, validation=validation)
+    parts = (train, splits["test"], classes, mean, std)
+    return Dataset(*parts, validation=splits.get("validation"), measured=mean is not None)
 
 
 def _outputs(splits: Collection[Split | Items]) -> int:

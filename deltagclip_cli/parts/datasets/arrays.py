@@ -204,7 +204,8 @@ def npz(
     if standardize:
         made, scale = _standardized(made, file)
     dataset = adopted({**made, "classes": asked.classes}, "npz")
-    return replace(dataset, target_scale=scale)
+    columns = made["train"][0].shape[1] if standardize else None
+    return replace(dataset, target_scale=scale, standardized=columns)
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,10 @@ class Dataset:
     validation: Samples | None = None  # what choices may look at
     target_scale: float = 1.0  # what 1 of the targets is in the unit of their file
     vocabulary: int | None = None  # how many tokens there are; None if inputs are no tokens
+    measured: bool = False  # whether ``mean`` and ``std`` are those of the training images here
+    # how many of the first columns of inputs have mean 0 and deviation 1 over the training part,
+    # as have all targets that are real numbers; None if nothing was standardized
+    standardized: int | None = None
 
     @property
     def splits(self) -> dict[str, Samples]:

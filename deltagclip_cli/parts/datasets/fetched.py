@@ -15,7 +15,7 @@ import sys
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
@@ -48,11 +48,19 @@ class Items:
         collate: makes (inputs, targets) of a list of samples; None for torch's, of samples that are
             such pairs.
         where: what it is, for messages.
+        places: of the samples in the data set, int64 ``(N,)``; None for all from its beginning.
     """
 
-    def __init__(self, dataset: Any, collate: Collate | None, where: str, samples: int) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        collate: Collate | None,
+        where: str,
+        samples: int,
+        places: Tensor | None = None,
+    ) -> None:
         self._dataset, self._collate, self._where = dataset, collate, where
-        self._samples = samples
+        self._samples, self._places = samples, places
 
     def __len__(self) -> int:
         return self._samples
@@ -74,7 +82,30 @@ class Items:
 
     def limited(self, samples: int) -> Items:
         """Return the first samples."""
-        return Items(self._dataset, self._collate, self._where, samples)
+        return Items(self._dataset, self._collate, self._where, samples, self._places)
+
+    def taken(self, rows: Tensor) -> Items:
+        """Return the samples at some places, int64 ``(N,)``."""
+        places = rows if self._places is None else self._places[rows]
+        return Items(self._dataset, self._collate, self._where, len(rows), places)
+
+    def known_classes(self) -> Tensor | None:
+        """Return the class ``(N,)`` of each sample, where the data set tells it without fetching.
+
+        As the data sets of torchvision do in ``targets``, or ``labels``, and their ``Subset``.
+        """
+        there, places = self._dataset, self._places
+        while hasattr(there, "dataset") and hasattr(there, "indices"):
+            indices = torch.as_tensor(there.indices)
+            there, places = there.dataset, indices if places is None else indices[places]
+        for name in ("targets", "labels"):
+            with suppress(TypeError, ValueError, RuntimeError):
+                told = torch.as_tensor(getattr(there, name, None))
+                is_whole = told.ndim == 1 and not told.is_floating_point()
+                if is_whole and len(told) == len(there) and int(told.min()) >= 0:
+                    found = told.long() if places is None else told.long()[places]
+                    return found[: self._samples]
+        return None
 
     @cached_property
     def _example(self) -> tuple[Tree, Tree]:
@@ -109,6 +140,8 @@ class Items:
             return self._collated(self._taken(places), len(places))
 
     def _taken(self, places: Sequence[int]) -> list[Any]:
+        if self._places is not None:
+            places = self._places[list(places)].tolist()
         place = places[0]
         try:
             if hasattr(self._dataset, "__getitems__"):

@@ -104,8 +104,8 @@ def huggingface(
     if found["train"].inputs.dtype == torch.uint8:
         mean, std = channel_statistics(found["train"].inputs)
     outputs = classes or found["train"].targets.shape[1]
-    validation = found.get("validation")
-    return Dataset(found["train"], found["test"], outputs, mean, std, validation=validation)
+    made_of = (found["train"], found["test"], outputs, mean, std)
+    return Dataset(*made_of, validation=found.get("validation"), measured=mean is not None)
 
 
 @contextmanager

@@ -159,6 +159,7 @@ def image_folder(
         tuple(content["mean"]),
         tuple(content["std"]),
         validation=made.get("validation"),
+        measured=True,
     )
 
 

@@ -147,11 +147,14 @@ def copied(data: Sequence[Data], source: Path, target: Path) -> Path:
 
 
 def _read_by(data: Data, root: Path) -> Sequence[str]:
+    from deltagclip_cli.parts.datasets.validation import asked_of  # which loads torch
+
     own = data.own_folder(root)
     if own is not None:
         return [own.name] if own.is_dir() else []
-    files: Callable[..., Sequence[str]] | None = data.load().files
-    return files(root, data.image_size, **data.options) if files else []
+    loader = data.load()
+    files: Callable[..., Sequence[str]] | None = loader.files
+    return files(root, data.image_size, **asked_of(loader, data)) if files else []
 
 
 def _link(source: Path, target: Path) -> None:

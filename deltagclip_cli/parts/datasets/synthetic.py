@@ -67,4 +67,4 @@ def synthetic(
         images = (patterns[targets] + shift).clamp(0, 255).to(torch.uint8)
         splits.append(Split(images, targets))
     mean, std = channel_statistics(splits[0].inputs)
-    return Dataset(splits[0], splits[1], classes, mean, std)
+    return Dataset(splits[0], splits[1], classes, mean, std, measured=True)

@@ -195,6 +195,7 @@ def csv(
         None,
         validation=made.get("validation"),
         target_scale=scale,
+        standardized=len(asked.inputs) if standardize else None,
     )
 
 

@@ -268,6 +268,9 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
         notes.append(f"{runs} left out, without a value {moment}{advice}.")
     elif len(ends) > 1 and moment.at is None:
         between = f"{ends[0]:.0f} to {ends[-1]:.0f}"
+        trials = [run.trial for row in comparison.rows for run in row.runs]
+        if any(trial is not None and trial.early_stopping is not None for trial in trials):
+            between += ", where early_stopping ended some"
         notes.append(f"The curves end at different {moment.unit}s ({between}){advice}.")
     return notes
 

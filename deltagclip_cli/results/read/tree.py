@@ -237,7 +237,8 @@ def _run(folder: RunFolder, trial: Trial, group: Group) -> tuple[Run, list[str]]
     outcome = _OUTCOMES.get(state, Outcome.UNFINISHED)
     curves, problems = _read(folder.metrics_file, trial)
     if result is not None and not problems:
-        length = trial.length if outcome is Outcome.FINISHED else result[f"{trial.unit}s"]
+        is_whole = outcome is Outcome.FINISHED and result.get("ended_early") is None
+        length = trial.length if is_whole else result[f"{trial.unit}s"]
         if difference := _difference(result, curves, trial.unit, length):
             problems = [f"{folder.metrics_file}: {difference}."]
     if outcome is Outcome.FINISHED and problems:

@@ -1,0 +1,31 @@
+"""The end of a training that becomes no better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import PositiveInt
+
+from deltagclip_cli.spec.search_settings import Judged, Measured
+
+
+class EarlyStopping(Judged):
+    """The end of a training whose ``metric`` has not become better for so many evaluations.
+
+    Args:
+        patience: how many evaluations in a row may be no better than the best before them.
+    """
+
+    patience: PositiveInt
+
+    @property
+    def is_on_test(self) -> bool:
+        """True if the training would end where the test set likes it best."""
+        return self.metric.partition("/")[0] in ("test", "test_ema")
+
+
+def read_early_stopping(written: Any, measured: Measured) -> EarlyStopping | None:
+    """Read the setting ``early_stopping`` of an experiment or a trial."""
+    if written is None or isinstance(written, EarlyStopping):
+        return written
+    return EarlyStopping.model_validate(written, context=measured)
