@@ -76,7 +76,6 @@ def make_launcher(
     retry_failed: bool,
     as_json: bool,
     quiet: bool,
-    search: int | None = None,
     force: bool = False,
     ask: bool = False,
 ) -> Launcher:
@@ -87,7 +86,6 @@ def make_launcher(
 
     shares = _shares(trials_per_gpu)
     given = {
-        "search": search,
         "fail_fast": fail_fast,
         "jobs": jobs,
         "gpus": gpus,

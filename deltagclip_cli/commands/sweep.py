@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,10 +78,9 @@ def sweep(
     With --launcher slurm: 0 submitted, or nothing left to submit;
     1 nothing left, and some failed or diverged.
     """
-    from deltagclip_cli.launch.launcher import StayingLauncher
     from deltagclip_cli.plan.edits import find_edits, vouch_for
     from deltagclip_cli.search.searched import find_searched
-    from deltagclip_cli.search.session import SearchSession
+    from deltagclip_cli.search.session import make_search
     from deltagclip_cli.spec.load import load_spec
 
     if everything and (experiments or tags):
@@ -88,14 +88,21 @@ def sweep(
     read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
     chosen, labels = read.experiments, optimizer or ()
     _check_labels(labels, chosen)
-    trials = [] if search else _trials(chosen, labels, seed or ())
+    find = partial(find_searched, named=bool(experiments), labels=labels, seeds=seed or ())
+
+    def expand(chosen: Mapping[str, Experiment]) -> list[Trial]:
+        if search is None:
+            return _trials(chosen, labels, seed or ())
+        return [trial for each in find(chosen) for trial in each.drawn(search)]
+
+    trials = expand(chosen)
     edits = find_edits(trials, runs)
     of_edits = [str(edit) for edit in edits]
     if same_code and edits and not dry_run:
         of_edits = vouch_for(edits)
         read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
         chosen = read.experiments
-        trials = _trials(chosen, labels, seed or ())
+        trials = expand(chosen)
     named = bool(experiments or tags)
     if not (named or everything or dry_run) and len(chosen) > 1:
         _ask_for_all(read, len(trials))
@@ -115,7 +122,6 @@ def sweep(
         retry_failed=retry_failed,
         as_json=as_json,
         quiet=quiet,
-        search=search,
         force=force,
         ask=not yes,
     )
@@ -123,19 +129,7 @@ def sweep(
         runner.say(sentence)
     if search is None:
         raise typer.Exit(runner.show(trials) if dry_run else runner.run(trials))
-    if retry_failed or force:
-        raise UsageError(
-            f"--{'retry-failed' if retry_failed else 'force'}: a search runs no trial twice.\n"
-            "  To run one again, delete its run folder and the experiment's search.journal."
-        )
-    if same_code:
-        raise UsageError(
-            "--same-code: a search goes on with the code that it began with.\n"
-            "  Undo the edit, or move the experiment's search.journal away to search anew."
-        )
-    assert isinstance(runner, StayingLauncher), "others take no --search"
-    optimizers = find_searched(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
-    searching = SearchSession(runner, optimizers, search)
+    searching = make_search(runner, find(chosen), search, same_code=same_code)
     raise typer.Exit(searching.show() if dry_run else searching.run())
 
 

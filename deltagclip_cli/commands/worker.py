@@ -20,6 +20,10 @@ def worker(
     force: Annotated[
         bool, typer.Option("--force", help="Delete what is there and start again.")
     ] = False,
+    part: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Stop once one in N of its evaluations is made."),
+    ] = 1,
     no_download: Annotated[
         bool, typer.Option("--no-download", help="Fetch no data: what is missing is an error.")
     ] = False,
@@ -27,8 +31,8 @@ def worker(
 ) -> None:
     """Train the trial of a run folder, or those of several as members of one stack.
 
-    Exit codes as those of train, and 76 if another process has the folder. Of several, each folder
-    tells how its own trial ended.
+    Exit codes as those of train, 76 if another process has the folder, and 77 if it stopped after
+    its --part. Of several, each folder tells how its own trial ended.
     """
     from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.training.process import StopRequest, shown_by
@@ -43,6 +47,7 @@ def worker(
             threads=threads,
             force=trained if force else (),
             download=not no_download,
+            part=part,
             stop=stop,
         )
     together = len(trained) > 1

@@ -14,6 +14,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     STOPPED = 75  # with a checkpoint: run it again
     CLAIMED = 76  # of a worker only: another process has its run folder
+    PAUSED = 77  # of a worker only: it has trained the part that it was told to
     INTERRUPTED = 130
 
 

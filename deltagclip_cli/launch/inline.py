@@ -91,6 +91,7 @@ class InlineRunner:
                 device="auto",
                 threads=asked.threads,
                 force=[each.folder for each in unit if each.afresh],
+                part=unit[0].part,
                 stop=self.stop,
                 give_up=lambda folder: bool(give_up(by_folder[folder])),
                 # One bar is enough: members of a stack are about equally far.

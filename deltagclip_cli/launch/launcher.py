@@ -161,7 +161,7 @@ class Runner(Protocol):
 class StayingLauncher(Launcher):
     """Runs trials, and shows how they go on, in a process that stays until they have ended."""
 
-    takes = frozenset({"search", "fail_fast"})
+    takes = frozenset({"fail_fast"})
 
     @cached_property
     @abstractmethod

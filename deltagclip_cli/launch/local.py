@@ -188,6 +188,7 @@ class LocalRunner:
         words += ["--data", str(self._data_dir), "--device", slot.device]
         words += ["--threads", str(self.threads)] if self.threads else []
         words += ["--force"] if unit[0].afresh else []
+        words += ["--part", str(unit[0].part)] if unit[0].part > 1 else []
         words += [] if self.download else ["--no-download"]
         return self._server.start(words, unit[0].folder.log_file, self._environment)
 

@@ -53,11 +53,15 @@ _DISK_FULL = ("disk is full", "No space left on device")
 
 @dataclass(frozen=True)
 class End:
-    """The end of a trial, in a line; ``elsewhere`` if another process works on it still."""
+    """The end of a trial, in a line; ``elsewhere`` if another process works on it still.
+
+    One that is ``paused`` has trained the part that was to be trained.
+    """
 
     state: State
     reason: str = ""
     elsewhere: bool = False
+    paused: bool = False
 
 
 class Queue(Protocol):
@@ -118,7 +122,7 @@ class PlannedQueue:
         """Look whether a trial is to be run here and now, and put it where it belongs if not."""
         if self.is_elsewhere(planned):
             self.leave(planned)
-        elif self._has_ended(planned):
+        elif self.has_ended(planned):
             self._ended_elsewhere.append(planned)
         else:
             return True
@@ -148,7 +152,7 @@ class PlannedQueue:
         """Leave a trial to the process that works on it, and look at it again later."""
         self._elsewhere.append(planned)
 
-    def _has_ended(self, planned: Planned) -> bool:
+    def has_ended(self, planned: Planned) -> bool:
         """Look whether another process has ended the trial since it was planned."""
         result, state = planned.folder.result(), planned.folder.state
         if result is not None and result.get("identity") != planned.trial.identity:
@@ -371,7 +375,7 @@ class Supervisor:
     def _conclude(self, planned: Planned, end: End) -> None:
         self._watcher.ended(planned, end)
         self._queue.ended(planned, end)
-        if self._stopping or end.elsewhere:
+        if self._stopping or end.elsewhere or end.paused:
             return
         if any(words in end.reason for words in _DISK_FULL):
             logger.warning("The disk is full: no more trials are started.")
@@ -409,6 +413,8 @@ class Supervisor:
         if member.pruned and folder.state is not State.FAILED:
             held.record_pruning(member.pruned)
             return End(State.PRUNED, member.pruned)
+        if exit_code == ExitCode.PAUSED and folder.state is State.INTERRUPTED:
+            return End(State.INTERRUPTED, folder.reason, paused=True)
         if not folder.reason:
             self._write_reason(worker, member, exit_code, held)
         if not folder.reason and folder.path.exists():

@@ -50,7 +50,8 @@ class QuietView:
     def ended(self, planned: Planned, end: End) -> None:
         """Be told that a trial ended, here or in another process; say it if it did not finish."""
         self._done += not end.elsewhere and end.state is not State.INTERRUPTED
-        if not end.elsewhere and (self._says_all or end.state not in self.as_hoped):
+        is_as_hoped = end.paused or end.state in self.as_hoped
+        if not end.elsewhere and (self._says_all or not is_as_hoped):
             width = len(str(self._total))
             line = Text(f"[{self._done:{width}}/{self._total}] ")
             line.append(f"{planned.name}: ").append_text(_outcome(planned, end))
@@ -147,6 +148,8 @@ class LiveView(QuietView):
 
 def _outcome(planned: Planned, end: End) -> Text:
     """Say how a trial ended, in a line."""
+    if end.paused:
+        return Text(end.reason)
     text = Text().append(str(end.state), STYLES[end.state])
     result = planned.folder.result()
     if result is None or end.reason:

@@ -89,6 +89,8 @@ class Planned:
     result: Mapping[str, Any] | None = None
     # Delete what is in the folder and start again, once nothing speaks against it
     afresh: bool = False
+    # Train until one in so many of its evaluations is made, and stop there with a checkpoint
+    part: int = 1
 
     @property
     def state(self) -> State:
@@ -107,7 +109,7 @@ class Planned:
     def stack_key(self) -> Hashable | None:
         """The mark of those that may train in one stack with it; None if it trains alone."""
         key = stacks_with(self.trial)
-        return key and (key, self.afresh)  # for a worker begins all afresh, or none
+        return key and (key, self.afresh, self.part)  # which are one for all that a worker runs
 
     @property
     def name(self) -> str:

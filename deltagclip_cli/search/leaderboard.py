@@ -17,11 +17,11 @@ from rich.text import Text
 from deltagclip_cli.core import with_error
 from deltagclip_cli.plan.planned import Mean, Planned, look_up, mean
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.search.study import CandidateState, Tried
 from deltagclip_cli.terminal.console import titled_table
+from deltagclip_cli.tuning.choice import DrawState
 
 if TYPE_CHECKING:
-    from deltagclip_cli.search.searched import SearchedOptimizer
+    from deltagclip_cli.search.searched import SearchedOptimizer, Tried
 
 BEST_SHOWN = 5
 
@@ -33,6 +33,11 @@ class Placed:
     tried: Tried
     result: Mean | None  # the metric over seeds; None unless all are finished
     planned: Sequence[Planned]
+
+    @property
+    def is_begun(self) -> bool:
+        """True if a worker was started for one of its trials."""
+        return any(each.state is not State.NEW for each in self.planned)
 
     def as_data(self) -> dict[str, Any]:
         """For programs."""
@@ -92,7 +97,9 @@ class Leaderboard:
     def as_data(self) -> dict[str, Any]:
         """For programs."""
         return {
-            "counts": {end: self.counts[end] for end in CandidateState},
+            "counts": {
+                end: self.counts[end] for end in DrawState if end is not DrawState.UNMEASURED
+            },
             "best": self.ranking[0].as_data() if self.ranking else None,
             "tried": [each.as_data() for each in self.settings],
         }
@@ -110,7 +117,7 @@ def read_leaderboard(
         ends = [
             seed.result["last"] for seed in there if seed.state is State.FINISHED and seed.result
         ]
-        is_whole = each.outcome is CandidateState.FINISHED and len(ends) == len(there)
+        is_whole = each.outcome is DrawState.FINISHED and len(ends) == len(there)
         result = mean([end.get(searched.search.metric) for end in ends]) if is_whole else None
         settings.append(Placed(each, result, there))
     return Leaderboard(searched, settings)
@@ -142,7 +149,7 @@ def _aim(searched: SearchedOptimizer) -> str:
 def best_table(name: str, boards: Sequence[Leaderboard]) -> Table:
     """The best setting of each optimizer, and how many settings ended how."""
     metric = boards[0].searched.search.metric
-    ends = [end for end in CandidateState if any(each.counts[end] for each in boards)]
+    ends = [end for end in DrawState if any(each.counts[end] for each in boards)]
     table = titled_table(
         f"{name}: {_aim(boards[0].searched)}",
         caption="Values that chose a setting flatter it: confirm it on other seeds.",

@@ -1,19 +1,24 @@
-"""The optimizers whose best settings are looked for, as the spec has them; Optuna is not needed."""
+"""The optimizers whose best settings are looked for, and the settings that were tried."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import SpecError, UsageError, nearest
 from deltagclip_cli.spec.axes import Distribution, as_written, extremes
-from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.spec.trial import Trial, in_a_word, make_trial
+from deltagclip_cli.tuning.draws import drawn
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.spec.search_settings import Search
+    from deltagclip_cli.tuning.choice import DrawState
+
+JOURNAL = "search.journal"  # of Optuna, in the folder of an experiment
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,28 @@ class SearchedOptimizer:
     def minimizes(self) -> bool:
         """True if a lower value is better."""
         return self.search.direction == "minimize"
+
+    def draws(self, count: int) -> list[dict[str, Any]]:
+        """Return the first settings that the sampler draws: those of a protocol's first study.
+
+        There are none of a sampler that has to see what the ones before come to.
+        """
+        search = self.search
+        if search.sampler == "tpe":
+            return []
+        return drawn(self.space, search.sampler, search.seed, count, self.label, 0)
+
+    def drawn(self, count: int) -> list[Trial]:
+        """Return the trials of :meth:`draws`."""
+        return [trial for options in self.draws(count) for trial in self.trials(options)]
+
+    @property
+    def least_rounds(self) -> int:
+        """Return how many evaluations a trial has; the least number, where the data must tell."""
+        settings = self.experiment
+        if settings.steps is None:
+            return settings.epochs or 1
+        return -(-settings.steps // (settings.evaluate_every or settings.steps))
 
     def trials(self, options: Mapping[str, Any]) -> list[Trial]:
         """One setting with every seed."""
@@ -74,6 +101,40 @@ class SearchedOptimizer:
             "search seed": self.search.seed,
             "space": {option: as_written(each) for option, each in self.space.items()},
         }
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A setting that was tried, or is being tried."""
+
+    number: int  # among those drawn of its optimizer, from 0
+    options: dict[str, Any]
+    outcome: DrawState  # how far it has come
+    value: float | None  # of the metric, as a mean over seeds; None without one
+
+    @property
+    def words(self) -> str:
+        """The options in few words, such as ``lr=0.1 gamma=1``."""
+        return in_words(self.options)
+
+
+def in_words(options: Mapping[str, Any]) -> str:
+    """Return the options of a setting in few words, such as ``lr=0.1 gamma=1``."""
+    return " ".join(f"{name}={in_a_word(value)}" for name, value in options.items())
+
+
+def check_journals(optimizers: Iterable[SearchedOptimizer], runs: Path) -> None:
+    """Refuse to begin anew where the spec leaves open whether an earlier search is to go on."""
+    for each in optimizers:
+        journal = runs / each.name / JOURNAL
+        if "sampler" not in each.search.model_fields_set and journal.exists():
+            raise UsageError(
+                f"{journal}: of a search with Optuna's TPE, which was the default then, with "
+                "pruner: median.\n"
+                f"  To go on with it, write in {each.name}: "
+                "search: {sampler: tpe, pruner: median};\n"
+                "  to begin anew beside it, search: {sampler: sobol}."
+            )
 
 
 def find_searched(

@@ -1,129 +1,117 @@
-"""One ``sweep --search``: what is run and printed, and the exit code."""
+"""One ``sweep --search``: what is printed of it, and the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import ExitCode, UsageError, check_writable, claimed, plural
-from deltagclip_cli.plan.estimates import Estimates
+from deltagclip_cli.core import ExitCode, UsageError
+from deltagclip_cli.search.leaderboard import Leaderboard, best_table, space_table, top_table
 from deltagclip_cli.terminal.console import print_json
+from deltagclip_cli.tuning.choice import DrawState
 
 if TYPE_CHECKING:
-    from deltagclip_cli.launch.launcher import StayingLauncher
-    from deltagclip_cli.search.leaderboard import Leaderboard
-    from deltagclip_cli.search.searched import SearchedOptimizer
+    from deltagclip_cli.launch.launcher import Launcher
+    from deltagclip_cli.search.searched import SearchedOptimizer, Tried
 
-JOURNAL = "search.journal"
-LOCK = ".search.lock"
-_ALONE = (
-    "stack: a search runs each trial alone in its stack, for what is next follows from what has "
-    "ended.\n  Without stack it takes less time."
-)
+
+def make_search(
+    sweep: Launcher, optimizers: Sequence[SearchedOptimizer], budget: int, *, same_code: bool
+) -> SearchSession:
+    """Return the search that the spec asks for.
+
+    Args:
+        budget: how many settings of each optimizer are tried, those of earlier searches included.
+        same_code: whether the caller vouches for an edit of the code of parts.
+    """
+    by_tpe = {each.name: each.search.sampler == "tpe" for each in optimizers}
+    if len({*by_tpe.values()}) > 1:
+        ours = [name for name in by_tpe if by_tpe[name]]
+        others = [name for name in by_tpe if not by_tpe[name]]
+        raise UsageError(
+            f"--search: sampler: tpe, as {', '.join(ours)} says, is no plan beforehand, as that of "
+            f"{', '.join(others)} is.\n  Search these experiments with a command each."
+        )
+    if any(by_tpe.values()):
+        from deltagclip_cli.search.tpe_search import TpeSearch
+
+        if same_code:
+            raise UsageError(
+                "--same-code: a search with sampler: tpe goes on with the code that it began with."
+                "\n  Undo the edit, or move the experiment's search.journal away to search anew."
+            )
+        _check_once(sweep, "the experiment's search.journal")
+        return TpeSearch(sweep, optimizers, budget)
+    from deltagclip_cli.search.drawn_search import DrawnSearch
+
+    if any(each.search.pruner == "halving" for each in optimizers):
+        _check_once(sweep, "those of all settings, for its end decides which of them go on")
+    return DrawnSearch(sweep, optimizers, budget)
+
+
+def _check_once(sweep: Launcher, others: str) -> None:
+    """Refuse to run trials again on whose ends others hang."""
+    asked = sweep.request
+    if asked.retry_failed or asked.force:
+        raise UsageError(
+            f"--{'retry-failed' if asked.retry_failed else 'force'}: such a search runs no trial "
+            f"twice.\n  To run one again, delete its run folder and {others}."
+        )
 
 
 @dataclass(frozen=True)
-class SearchSession:
+class SearchSession(ABC):
     """A search, and how it is shown."""
 
-    sweep: StayingLauncher
+    sweep: Launcher
     optimizers: Sequence[SearchedOptimizer]
-    budget: int  # how many settings each is to be tried with, those of earlier searches included
+    budget: int
 
+    @abstractmethod
     def show(self) -> int:
-        """Print the spaces and how many settings were tried, start nothing; the exit code."""
-        _require_optuna()
-        from deltagclip_cli.search.leaderboard import space_table
-        from deltagclip_cli.search.study import read_tried
+        """Print what would be run, start nothing, and return the exit code."""
 
-        rows = [(each, read_tried(each, self._journal(each))) for each in self.optimizers]
-        if self.sweep.request.as_json:
-            self._print_json(
-                {
-                    "space": searched.premises["space"],
-                    "tried": [asdict(each) for each in tried],
-                }
-                for searched, tried in rows
-            )
-            return ExitCode.OK
-        for name in self._experiments:
-            of_this = [row for row in rows if row[0].name == name]
-            self.sweep.request.console.print(space_table(name, of_this, self.budget))
-        return ExitCode.OK
-
+    @abstractmethod
     def run(self) -> int:
         """Search, and return the exit code."""
-        _require_optuna()
-        from deltagclip_cli.search.leaderboard import read_leaderboard
-        from deltagclip_cli.search.search_queue import SearchQueue
-        from deltagclip_cli.search.study import Study
-
-        slots = len(self.sweep.runner.slots)
-        with self._claimed():
-            studies = [Study(each, self._journal(each)) for each in self.optimizers]
-            queue = SearchQueue(studies, self.sweep.request.runs, self.budget, slots)
-            if not queue.is_over():
-                most = queue.most_trials()
-                for study in studies:
-                    ended = f"{study.ended} of {plural(self.budget, 'setting')} ended"
-                    self.sweep.say(f"{study.searched.name} · {study.searched.label}: {ended}")
-                self.sweep.say(f"at most {plural(len(most), 'trial')} on {plural(slots, 'slot')}")
-                if any(each.stack for each in most):
-                    self.sweep.say(_ALONE)
-                tried = [trial for each in self.optimizers for trial in each.extremes()]
-                self.sweep.launch(queue, most, Estimates(), tried)
-            boards = [
-                read_leaderboard(each.searched, each.tried(), self.sweep.request.runs)
-                for each in studies
-            ]
-        self._print(boards)
-        return self._exit_code(boards)
 
     @property
-    def _experiments(self) -> list[str]:
+    def experiments(self) -> list[str]:
+        """The names of the experiments that are searched."""
         return list(dict.fromkeys(each.name for each in self.optimizers))
 
-    def _journal(self, searched: SearchedOptimizer) -> Path:
-        return self.sweep.request.runs / searched.name / JOURNAL
+    def print_spaces(self, rows: Sequence[tuple[SearchedOptimizer, Sequence[Tried]]]) -> None:
+        """Print the space of each optimizer, and how many settings there are of it."""
+        for name in self.experiments:
+            of_this = [row for row in rows if row[0].name == name]
+            self.sweep.request.console.print(space_table(name, of_this, self.budget))
 
-    @contextmanager
-    def _claimed(self) -> Iterator[None]:
-        with ExitStack() as claims:
-            for name in self._experiments:
-                folder = self.sweep.request.runs / name
-                message = (
-                    f"{folder}: another process searches this experiment.\n"
-                    "  Wait until it has ended, or stop it: the search can be continued."
-                )
-                check_writable(folder)
-                claims.enter_context(claimed(folder / LOCK, message))
-            yield
-
-    def _exit_code(self, boards: Sequence[Leaderboard]) -> int:
+    def exit_code(self, boards: Sequence[Leaderboard]) -> int:
+        """Return what the search has come to."""
         if self.sweep.stop():
             return self.sweep.stop.exit_code
-        if any(each.counts["failed"] for each in boards) or not all(b.ranking for b in boards):
+        if any(each.counts[DrawState.FAILED] for each in boards):
             return ExitCode.FAILED
-        return ExitCode.STOPPED if self._left(boards) else ExitCode.OK
+        if self._left(boards):
+            return ExitCode.STOPPED
+        return ExitCode.OK if all(each.ranking for each in boards) else ExitCode.FAILED
 
     def _left(self, boards: Sequence[Leaderboard]) -> int:
         """The number of settings that are not drawn yet or not at their end."""
         return sum(
-            each.counts["not finished"] + max(0, self.budget - len(each.settings))
+            each.counts[DrawState.OPEN] + max(0, self.budget - len(each.settings))
             for each in boards
         )
 
-    def _print(self, boards: Sequence[Leaderboard]) -> None:
-        from deltagclip_cli.search.leaderboard import best_table, top_table
-
+    def print_boards(self, boards: Sequence[Leaderboard]) -> None:
+        """Print the best settings, and what can be done with them."""
         if self.sweep.request.as_json:
-            self._print_json(each.as_data() for each in boards)
+            self.print_as_json(each.as_data() for each in boards)
         if self.sweep.request.as_json or self.sweep.request.quiet:
             return
-        for name in self._experiments:
+        for name in self.experiments:
             of_this = [each for each in boards if each.searched.name == name]
             ranked = [each for each in of_this if each.ranking]
             self.sweep.request.console.print(best_table(name, of_this))
@@ -135,11 +123,13 @@ class SearchSession:
             if left := self._left(of_this):
                 self.sweep.say(f"not finished {left}: the same command goes on with them")
 
-    def _print_json(self, answers: Iterable[dict[str, Any]]) -> None:
+    def print_as_json(self, answers: Iterable[dict[str, Any]]) -> None:
+        """Print what is known of each optimizer, for programs."""
         heads = [
             {
                 "experiment": each.name,
                 "optimizer": each.label,
+                "sampler": each.search.sampler,
                 "metric": each.search.metric,
                 "direction": each.search.direction,
                 "settings": self.budget,
@@ -148,13 +138,3 @@ class SearchSession:
         ]
         searches = [head | answer for head, answer in zip(heads, answers, strict=True)]
         print_json({"searches": searches})
-
-
-def _require_optuna() -> None:
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--search: Optuna, which chooses the settings, cannot be loaded ({error}).\n"
-            "  Install it: pip install 'deltagclip_cli[search]'"
-        ) from None

@@ -105,10 +105,7 @@ class SlurmLauncher(Launcher):
     """Submits trials as array jobs, in which the local launcher's workers run them."""
 
     takes = frozenset({"slurm", "pack"})
-    instead = (
-        "Jobs ask for slurm: {cpus: N, gpus: N}, and --pack K puts K trials into each. A search,\n"
-        "  which reads results before it goes on, can be run within a job of your own."
-    )
+    instead = "Jobs ask for slurm: {cpus: N, gpus: N}, and --pack K puts K trials into each."
 
     def __init__(self, request: SweepRequest) -> None:
         super().__init__(request)

@@ -88,12 +88,18 @@ class Judged(SpecSection):
 class Search(Judged):
     """A search for the best ``metric`` among the options in ``space``, for each label alone.
 
-    ``seed`` is that of the sampler; the trials have the seeds of the experiment. ``fixed`` are the
-    labels whose space says ``fixed: true``: they take part in a protocol as they are written.
+    Args:
+        sampler: how settings are drawn: spread evenly or independently, as functions of the spec
+            and their number alone; or with Optuna, each by what those before it have come to.
+        pruner: which settings are given up before the end of their training; ``halving`` lets one
+            in three go on at each of its rungs.
+        seed: of the sampler; the trials have the seeds of the experiment.
+        fixed: the labels whose space says ``fixed: true``: they take part in a protocol as they
+            are written.
     """
 
-    sampler: Literal["sobol", "random", "tpe"] = "tpe"
-    pruner: Literal["median", "halving", "none"] = "median"
+    sampler: Literal["sobol", "random", "tpe"] = "sobol"
+    pruner: Literal["median", "halving", "none"] = "none"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     space: Annotated[dict[str, Space], Field(min_length=1)]
     fixed: frozenset[str] = frozenset()
@@ -102,8 +108,8 @@ class Search(Judged):
     @classmethod
     def _looks_back(cls, pruner: str, info: ValidationInfo) -> str:
         if pruner == "median" and info.data.get("sampler", "tpe") != "tpe":
-            said = "pruner: median compares with what has ended before, as sampler: tpe does."
-            raise refused(said, "write sampler: tpe, or pruner: halving or none")
+            said = "pruner: median compares with what has ended before, as only sampler: tpe does."
+            raise refused(said, "write sampler: tpe, too, or pruner: halving or none")
         return pruner
 
 

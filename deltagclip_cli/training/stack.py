@@ -303,6 +303,7 @@ def run_stack(
     threads: int | None = None,
     force: Collection[RunFolder] = (),
     download: bool = True,
+    part: int = 1,
     stop: StopRequest,
     give_up: Callable[[RunFolder], bool] = lambda folder: False,
     sinks: Callable[[RunFolder], Sequence[Sink]] = lambda folder: (),
@@ -315,6 +316,7 @@ def run_stack(
     Args:
         folders: of trials that stack with each other, as many as there are places at most.
         force: of them, those that are begun again though they have a result.
+        part: stop each once one in so many of its evaluations is made, if not 1.
         give_up: asked after every step of a member; when it says yes, that member stops.
         sinks: what is told of a member beside the sinks of the table.
 
@@ -349,6 +351,7 @@ def run_stack(
                 threads=threads,
                 force=folder in force,
                 download=download,
+                part=part,
                 stop=stop,
                 give_up=partial(give_up, folder),
                 sinks=sinks(folder),

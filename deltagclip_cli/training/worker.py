@@ -45,6 +45,7 @@ from deltagclip_cli.runs.hold import HeldFolder, hold
 from deltagclip_cli.training.assembly import assemble, find_device
 from deltagclip_cli.training.checkpoints import Checkpoints
 from deltagclip_cli.training.exactness import inexact_operation
+from deltagclip_cli.training.pausing import Pause
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
 from deltagclip_cli.training.program import chosen_program, has_bf16
 from deltagclip_cli.training.sinks import (
@@ -75,6 +76,7 @@ def work(
     threads: int | None = None,
     force: bool = False,
     download: bool = True,
+    part: int = 1,
     stop: StopRequest,
     give_up: Callable[[], bool] = lambda: False,
     sinks: Sequence[Sink] = (),
@@ -86,6 +88,7 @@ def work(
 
     Args:
         force: run it although it has a result.
+        part: stop with a checkpoint once one in so many of its evaluations is made, if not 1.
         stop: listens to signals while the trial runs, and stops it.
         give_up: asked after every step; when it says yes, the trial stops with a checkpoint.
         member: the trial's, of a stack that others train in as well.
@@ -101,6 +104,7 @@ def work(
                     )
                 return _exit_code(result["status"], stop)
             held.forget_reasons()
+            pause = Pause(part)
             with _refusals_recorded(held), stop.listening():
                 ending = run_trial(
                     folder,
@@ -111,10 +115,13 @@ def work(
                     held=held,
                     force=force,
                     download=download,
-                    sinks=sinks,
-                    should_stop=lambda: stop() or give_up(),
+                    sinks=[*sinks, pause],
+                    should_stop=lambda: pause.is_reached or stop() or give_up(),
                     member=member,
                 )
+            if ending is Ending.STOPPED and pause.is_reached:
+                held.record_stop(pause.reason)
+                return ExitCode.PAUSED
             return _exit_code(ending, stop)
     except ClaimedError as error:
         error.exit_code = ExitCode.CLAIMED  # for the launcher: it is no fault of the trial
@@ -129,6 +136,7 @@ def work_together(
     threads: int | None = None,
     force: Collection[RunFolder] = (),
     download: bool = True,
+    part: int = 1,
     stop: StopRequest,
     give_up: Callable[[RunFolder], bool] = lambda folder: False,
     sinks: Callable[[RunFolder], Sequence[Sink]] = lambda folder: (),
@@ -139,7 +147,7 @@ def work_together(
         DeltaGClipError: a single trial failed; of several, each one's error is logged.
     """
     options: dict[str, Any] = {"data_dir": data_dir, "device": device, "threads": threads}
-    options |= {"download": download, "stop": stop}
+    options |= {"download": download, "part": part, "stop": stop}
     first, *others = folders
     if others:
         from deltagclip_cli.training.stack import run_stack  # which few trials need

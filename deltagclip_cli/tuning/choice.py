@@ -20,6 +20,7 @@ class DrawState(StrEnum):
     """States of a draw, over all of its seeds."""
 
     FINISHED = "finished"
+    PRUNED = "pruned"  # by a search, before the end of the training
     DIVERGED = "diverged"  # at one seed at least, or its value is not finite
     FAILED = "failed"  # at one seed at least
     OPEN = "not finished"

@@ -426,7 +426,6 @@ def test_a_refusal_of_nothing_that_was_asked_for_names_the_experiment(
         (("--launcher", "slurm", "--jobs", "2"), "--jobs: only with --launcher local"),
         (("--launcher", "slurm", "--gpus", "all"), "--gpus: only with --launcher local"),
         (("--launcher", "slurm", "--trials-per-gpu", "2"), "--trials-per-gpu: only with"),
-        (("--launcher", "slurm", "--search", "5"), "--search: only with --launcher local"),
         (("--launcher", "slurm", "--fail-fast"), "--fail-fast: only with --launcher local"),
         (("--slurm", "time=5"), "--slurm: only with --launcher slurm."),
         (("--pack", "2"), "--pack: only with --launcher slurm."),

@@ -12,15 +12,16 @@ from typing import Any
 
 from run_cases import result_text
 
-from deltagclip_cli.launch.supervisor import End
-from deltagclip_cli.plan.planned import Planned
+from deltagclip_cli.launch.supervisor import End, Queue
+from deltagclip_cli.plan.planned import Planned, look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.search.search_queue import SearchQueue
+from deltagclip_cli.search.drawn_search import Drawn
+from deltagclip_cli.search.draws_queue import DrawsQueue
 from deltagclip_cli.search.searched import SearchedOptimizer, find_searched
-from deltagclip_cli.search.study import Study
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.tuning.halving import part_of
 
 SPACE = {
     "lr": {"log_uniform": [1e-4, 1]},
@@ -61,7 +62,7 @@ def bowl(trial: Trial, epoch: int) -> float:
     return 1 + distance + 0.1 * trial.seed + trial.optimizer.options["gamma"] / epoch
 
 
-def taken(queue: SearchQueue) -> Planned | None:
+def taken(queue: Queue) -> Planned | None:
     """The next trial of a search, which hands out one at a time."""
     for (planned,) in filter(None, [queue.take()]):
         return planned
@@ -89,7 +90,7 @@ class World:
     epochs_left: float = math.inf
     started: list[Planned] = field(default_factory=list)
 
-    def search(self, experiment: Experiment, settings: int) -> SearchQueue:
+    def search(self, experiment: Experiment, settings: int) -> Queue:
         """Search to the end."""
         queue = self.queue(experiment, settings)
         while (planned := taken(queue)) is not None:
@@ -108,15 +109,14 @@ class World:
             return starts
         raise AssertionError("the search never ended")
 
-    def queue(self, experiment: Experiment, settings: int, slots: int = 1) -> SearchQueue:
-        return SearchQueue(self.studies(experiment), self.runs, settings, slots)
+    def drawn(self, experiment: Experiment, settings: int) -> list[Drawn]:
+        return [Drawn(each, self.runs, settings) for each in optimizers_of(experiment)]
 
-    def studies(self, experiment: Experiment) -> list[Study]:
-        journal = self.runs / "tiny" / "search.journal"
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        return [Study(each, journal) for each in optimizers_of(experiment)]
+    def queue(self, experiment: Experiment, settings: int, slots: int = 1) -> Queue:
+        brackets = [each.bracket for each in self.drawn(experiment, settings)]
+        return DrawsQueue(brackets, lambda trials: look_up(trials, self.runs), pending)
 
-    def run(self, queue: SearchQueue, planned: Planned) -> End:
+    def run(self, queue: Queue, planned: Planned) -> End:
         """Be the worker of a trial, and the supervisor that asks whether to give it up."""
         self.started.append(planned)
         trial, folder = planned.trial, planned.folder
@@ -135,6 +135,9 @@ class World:
             if not math.isfinite(loss):
                 write_result(folder, trial, "diverged")
                 return End(State.DIVERGED)
+            if planned.part > 1 and epoch == part_of(trial.length, planned.part):
+                HeldFolder(folder).record_stop("waits")
+                return End(State.INTERRUPTED, "waits", paused=True)
             reason = queue.give_up(planned)
             assert queue.give_up(planned) == reason, "the answer changes when nothing else does"
             if reason and epoch < trial.epochs:
@@ -168,37 +171,6 @@ def write_result(folder: RunFolder, trial: Trial, status: str) -> None:
     metrics = {name: value for name, value in last.items() if "/" in name}
     text = result_text(status, identity=trial.identity, epochs=last["epoch"], last=metrics)
     folder.result_file.write_text(text)
-
-
-def studied(runs: Path) -> list[dict[str, Any]]:
-    """What the journal says of every setting, without times."""
-    import optuna
-    from optuna.samplers import RandomSampler
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    storage = JournalStorage(JournalFileBackend(str(runs / "tiny" / "search.journal")))
-    found: list[dict[str, Any]] = []
-    for summary in optuna.get_all_study_summaries(storage):
-        name = summary.study_name
-        study = optuna.load_study(study_name=name, storage=storage, sampler=RandomSampler(0))
-        found += [
-            {
-                "label": name,
-                "number": trial.number,
-                "state": trial.state.name,
-                "values": trial.values,
-                "params": trial.params,
-                "options": trial.user_attrs["options"],
-                "steps": trial.intermediate_values,
-            }
-            for trial in study.get_trials()
-        ]
-    return found
-
-
-def states(runs: Path) -> list[str]:
-    return [each["state"] for each in studied(runs)]
 
 
 @contextmanager

@@ -14,13 +14,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-pytest.importorskip("optuna")
-
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.core import claimed
 from deltagclip_cli.launch.launcher import StayingLauncher
+from deltagclip_cli.launch.supervisor import Queue
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.search.search_queue import SearchQueue
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import make_trial
 
@@ -37,7 +35,6 @@ experiments:
       adam: {name: adam}
     search:
       metric: test/loss
-      pruner: none
       space:
         dgc:
           lr: {log_uniform: [1e-5, 1e-3]}
@@ -45,6 +42,8 @@ experiments:
         adam: {betas: {choice: [[0.9, 0.99], [0.8, 0.9]]}}
   plain: {<<: *tiny, search: null}
 """
+
+TPE = ("--set", "search.sampler=tpe")
 
 Search = Callable[..., Result]
 
@@ -93,49 +92,90 @@ def test_an_optimizer_without_a_space_is_an_error_that_names_those_with_one(swee
 
 
 @pytest.mark.parametrize("option", ["--force", "--retry-failed"])
-def test_a_search_does_not_run_trials_again(sweep: Search, option: str) -> None:
-    done = sweep("tiny", "--search", "3", option)
+@pytest.mark.parametrize("key", ["sampler=tpe", "pruner=halving"])
+def test_a_search_in_which_others_hang_on_a_trial_runs_none_again(
+    sweep: Search, option: str, key: str
+) -> None:
+    done = sweep("tiny", "--search", "3", option, "--set", f"search.{key}")
     assert done.exit_code == 2
-    assert f"{option}: a search runs no trial twice" in done.stderr
+    assert f"{option}: such a search runs no trial twice" in done.stderr
 
 
-def test_nobody_can_vouch_for_an_edit_in_a_search(sweep: Search) -> None:
-    done = sweep("tiny", "--search", "3", "--same-code")
+def test_nobody_can_vouch_for_an_edit_in_a_search_with_optuna(sweep: Search) -> None:
+    done = sweep("tiny", "--search", "3", "--same-code", *TPE)
     assert done.exit_code == 2
-    assert "--same-code: a search goes on with the code that it began with" in done.stderr
+    assert "--same-code: a search with sampler: tpe goes on with the code" in done.stderr
 
 
 @pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["run", "dry run"])
-def test_without_optuna_the_error_says_how_to_install_it(
+def test_without_optuna_the_error_says_how_to_install_it_and_what_does_without(
     sweep: Search, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    done = sweep("tiny", "--search", "3", *more)
+    done = sweep("tiny", "--search", "3", *more, *TPE)
     assert done.exit_code == 2
-    assert "pip install 'deltagclip_cli[search]'" in done.stderr
+    assert "pip install 'deltagclip_cli[search]', or leave sampler out" in done.stderr
     assert not (tmp_path / "runs").exists()
+    assert sweep("tiny", "--search", "3", "--dry-run").exit_code == 0
 
 
-def test_a_second_search_of_an_experiment_is_refused_at_once(sweep: Search, tmp_path: Path) -> None:
+def test_a_second_search_with_optuna_is_refused_at_once(sweep: Search, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
     (tmp_path / "runs" / "tiny").mkdir(parents=True)
     with claimed(tmp_path / "runs" / "tiny" / ".search.lock", "held"):
-        done = sweep("tiny", "--search", "3")
+        done = sweep("tiny", "--search", "3", *TPE)
         assert done.exit_code == 2
         assert "another process searches this experiment" in done.stderr
-        assert sweep("tiny", "--search", "3", "--dry-run").exit_code == 0
+        assert sweep("tiny", "--search", "3", "--dry-run", *TPE).exit_code == 0
 
 
-def test_a_search_of_stacks_says_that_each_trial_has_one_to_itself(
+def test_a_search_with_optuna_does_not_submit(sweep: Search) -> None:
+    done = sweep("tiny", "--search", "3", "--launcher", "slurm", *TPE)
+    assert done.exit_code == 2
+    assert "what is tried next follows from what has ended" in done.stderr
+
+
+def test_experiments_that_are_searched_in_different_ways_need_a_command_each(
+    sweep: Search, tmp_path: Path
+) -> None:
+    document = yaml.safe_load(SPEC)
+    document["experiments"]["other"] = document["experiments"]["tiny"] | {
+        "search": document["experiments"]["tiny"]["search"] | {"sampler": "tpe"}
+    }
+    (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(document))
+    done = sweep("tiny", "other", "--search", "3")
+    assert done.exit_code == 2
+    assert "sampler: tpe, as other says" in done.stderr
+    assert "Search these experiments with a command each" in done.stderr
+
+
+def test_a_journal_of_an_earlier_search_asks_whether_it_is_to_go_on(
+    sweep: Search, tmp_path: Path
+) -> None:
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)
+    (tmp_path / "runs" / "tiny" / "search.journal").touch()
+    for more in ((), ("--dry-run",)):
+        done = sweep("tiny", "--search", "3", *more)
+        assert done.exit_code == 2
+        assert "write in tiny: search: {sampler: tpe, pruner: median}" in done.stderr
+        assert "begin anew beside it, search: {sampler: sobol}" in done.stderr
+    anew = sweep("tiny", "--search", "3", "--dry-run", "--set", "search.sampler=sobol")
+    assert anew.exit_code == 0
+
+
+def test_a_search_stacks_its_trials_but_with_optuna_each_has_a_stack_to_itself(
     sweep: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    launched: list[SearchQueue] = []
+    pytest.importorskip("optuna")
+    launched: list[Queue] = []
     monkeypatch.setattr(
-        StayingLauncher, "launch", lambda self, queue, *words: launched.append(queue)
+        StayingLauncher, "launch", lambda self, queue, *words, **more: launched.append(queue)
     )
-    both = (), ("--set", "stack=4", "--runs", "others")
-    said = [sweep("tiny", "--search", "1", *sets).output for sets in both]
-    assert ["alone in its stack" in each for each in said] == [False, True]
-    assert [len(queue.take()) for queue in launched] == [1, 1]
+    stack = "--optimizer", "dgc", "--set", "stack=4"
+    plain, tpe = (sweep("tiny", "--search", "2", *stack, *more).output for more in ((), TPE))
+    assert "4 to run (4 in 1 stack)" in plain
+    assert "each trial is alone in its stack" in tpe
+    assert [len(queue.take()) for queue in launched] == [4, 1]
 
 
 def test_a_dry_run_shows_the_spaces_and_makes_nothing(sweep: Search, tmp_path: Path) -> None:
@@ -143,6 +183,7 @@ def test_a_dry_run_shows_the_spaces_and_makes_nothing(sweep: Search, tmp_path: P
     assert done.exit_code == 0
     for words in ("lowest test/loss", "lr: log_uniform [1e-05, 0.001]", "delta: choice [0.001"):
         assert words in done.stdout
+    assert "10 trials: 10 new." in done.stdout
     assert not (tmp_path / "runs").exists()
 
 
@@ -190,13 +231,18 @@ def test_the_command_that_trains_the_best_can_name_a_list(sweep: Search, tmp_pat
     assert folder.state == "finished"
 
 
-def test_pruning_works_where_nothing_but_this_process_runs(sweep: Search, tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [(), TPE], ids=["draws", "tpe"])
+def test_pruning_works_where_nothing_but_this_process_runs(
+    sweep: Search, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    if more:
+        pytest.importorskip("optuna")
     document: dict[str, Any] = yaml.safe_load(SPEC)
     tiny = document["experiments"]["tiny"]
     tiny["search"] |= {"pruner": "halving", "space": {"dgc": {"lr": {"log_uniform": [1e-9, 1]}}}}
     tiny["epochs"] = 6
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(document))
-    done = sweep("tiny", "--search", "6", "--launcher", "inline", "--json")
+    done = sweep("tiny", "--search", "6", "--launcher", "inline", "--json", *more)
     (searched,) = json.loads(done.stdout)["searches"]
     pruned = [each for each in searched["tried"] if each["outcome"] == "pruned"]
     assert pruned
@@ -205,8 +251,12 @@ def test_pruning_works_where_nothing_but_this_process_runs(sweep: Search, tmp_pa
         assert "pruned" in states
         assert states[-1] in ("new", "pruned")
         folder = RunFolder(tmp_path / each["trials"][states.index("pruned")]["folder"])
-        assert folder.reason.endswith("not among the best of 3")
+        assert "not among the best" in folder.reason
         assert len(list(folder.metrics())) < 6
+    if not more:
+        assert searched["counts"] == {"finished": 2, "pruned": 4} | dict.fromkeys(
+            ("diverged", "failed", "not finished"), 0
+        )
 
 
 TASK = """
@@ -217,7 +267,7 @@ def entropy(model, inputs, targets):
 """
 
 
-@pytest.mark.parametrize("pruner", ["none", "median"])
+@pytest.mark.parametrize("pruner", ["none", "halving", "median"])
 def test_a_metric_that_is_not_measured_ends_the_search_and_is_no_fault_of_the_trial(
     sweep: Search, tmp_path: Path, pruner: str
 ) -> None:
@@ -226,10 +276,13 @@ def test_a_metric_that_is_not_measured_ends_the_search_and_is_no_fault_of_the_tr
     tiny["task"] = "task.py:entropy"  # of a task of one's own nobody knows the metrics beforehand
     (tmp_path / "task.py").write_text(TASK)
     tiny["search"] |= {"metric": "test/accuracy", "pruner": pruner}
+    if pruner == "median":
+        pytest.importorskip("optuna")
+        tiny["search"] |= {"sampler": "tpe"}
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(document))
     done = sweep("tiny", "--search", "3", "--optimizer", "dgc", "--launcher", "inline")
-    assert done.exit_code == 2
+    assert done.exit_code == 2, done.output
     assert "search.metric: test/accuracy is not measured by these trials" in done.stderr
     assert re.search("metrics: train/loss.*test/loss", done.stderr)
     (path,) = tmp_path.glob("runs/tiny/dgc/*")
-    assert RunFolder(path).state == "pruned"
+    assert RunFolder(path).state != "failed"

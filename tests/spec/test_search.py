@@ -24,7 +24,8 @@ def search(folder: Path, words: str) -> Search:
 
 def test_the_smallest_search_has_these_defaults(tmp_path: Path) -> None:
     smallest = search(tmp_path, f"metric: test/accuracy, {SPACE}")
-    assert (smallest.direction, smallest.pruner, smallest.seed) == ("maximize", "median", 0)
+    assert (smallest.direction, smallest.seed) == ("maximize", 0)
+    assert (smallest.sampler, smallest.pruner) == ("sobol", "none")
     space = {"lr": Uniform(0.01, 10.0, log=True), "momentum": Choice((0, 0.9))}
     assert smallest.space == {"sgd": space}
 
@@ -64,6 +65,12 @@ def test_null_is_no_search(tmp_path: Path) -> None:
         (f"metric: loss, {SPACE}", "tiny › search: 'metric' must be 'train/loss', 'train/acc"),
         (f"metric: test/loss, direction: up, {SPACE}", "'direction' must be 'minimize' or 'max"),
         (f"metric: test/loss, pruner: best, {SPACE}", "'pruner' must be 'median', 'halving' or"),
+        (f"metric: test/loss, sampler: grid, {SPACE}", "'sampler' must be 'sobol', 'random' or"),
+        (
+            f"metric: test/loss, pruner: median, {SPACE}",
+            "pruner: median compares with what has ended before, as only sampler: tpe does.\n"
+            "  write sampler: tpe, too, or pruner: halving or none",
+        ),
         (f"metric: test/loss, seed: -1, {SPACE}", "'seed' must be greater than or equal to 0"),
         (f"metric: test/loss, trials: 9, {SPACE}", "tiny › search: unknown option 'trials'."),
     ],

@@ -62,6 +62,8 @@ READING = {
     "sweep-dry-force": "sweep broken --force --yes --dry-run --jobs 1",
     "sweep-dry-tag": "sweep --tag small --seed 5 --dry-run --jobs 1",
     "sweep-dry-search": "sweep searched --search 4 --dry-run --jobs 1",
+    "sweep-dry-search-drawn": "sweep searched --search 4 --dry-run --jobs 1"
+    " --set search.sampler=sobol --set search.pruner=halving",
     "sweep-finished": "sweep blobs --jobs 1",
     "sweep-finished-json": "sweep blobs grid --jobs 1 --json",
     # What came out.

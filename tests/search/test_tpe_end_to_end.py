@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("optuna")
 
-from search_cases import studied
+from tpe_cases import studied
 
 PATIENCE_SECONDS = 300
 SETTINGS = 12
@@ -31,6 +31,7 @@ experiments:
       dgc: {name: delta_gclip, lr: 0.1, gamma: 1.0, delta: 1e-3}
     search:
       metric: test/loss
+      sampler: tpe
       pruner: PRUNER
       space:
         dgc:

@@ -23,18 +23,15 @@ from optuna.trial import TrialState
 from search_cases import (
     EPOCHS,
     SPACE,
-    World,
     bowl,
-    experiment_of,
     interrupted_after,
     optimizers_of,
     options_of,
-    states,
-    studied,
     taken,
     write_epoch,
     write_result,
 )
+from tpe_cases import World, experiment_of, states, studied
 
 from deltagclip_cli.core import RunFolderError, UsageError, claimed
 from deltagclip_cli.launch.supervisor import End
@@ -42,17 +39,11 @@ from deltagclip_cli.plan.planned import mean
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.search.leaderboard import Leaderboard, Placed, read_leaderboard
-from deltagclip_cli.search.searched import find_searched
-from deltagclip_cli.search.study import (
-    CandidateState,
-    Halving,
-    Tried,
-    as_optuna,
-    chosen,
-    read_tried,
-)
+from deltagclip_cli.search.searched import Tried, find_searched
+from deltagclip_cli.search.tpe_study import Halving, as_optuna, chosen, read_tried
 from deltagclip_cli.spec.axes import Choice, Uniform
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.tuning.choice import DrawState
 
 UNPRUNED = experiment_of(pruner="none")
 PRUNERS = ("median", "halving")
@@ -376,7 +367,7 @@ def test_a_journal_that_cannot_be_written_ends_the_search(
 
 def test_a_search_does_not_load_torch(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from search_cases import World, experiment_of\n"
+        "import sys; from pathlib import Path; from tpe_cases import World, experiment_of\n"
         "World(Path(sys.argv[1])).search(experiment_of(pruner='none'), 12)\n"
         "assert 'optuna' in sys.modules\n"
         "assert 'torch' not in sys.modules\n"
@@ -436,7 +427,7 @@ def test_a_setting_that_is_drawn_twice_is_run_once(world: World, slots: int) -> 
 def test_a_trial_that_another_process_runs_is_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deltagclip_cli.search.search_queue._SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr("deltagclip_cli.search.tpe_queue._SECONDS_BETWEEN_LOOKS", 0.0)
     queue = world.queue(UNPRUNED, 2)
     planned = taken(queue)
     assert planned is not None
@@ -527,7 +518,7 @@ def test_the_best_are_settings_whose_seeds_all_finished(world: World) -> None:
     (board,) = _boards(world, experiment_of())
     ranked = [each.result.value for each in board.ranking]
     assert ranked == sorted(ranked)
-    assert {each.tried.outcome for each in board.ranking} == {CandidateState.FINISHED}
+    assert {each.tried.outcome for each in board.ranking} == {DrawState.FINISHED}
     assert all(each.result.n == 2 and each.result.standard_error for each in board.ranking)
     complete = [each["values"][0] for each in studied(world.runs) if each["state"] == "COMPLETE"]
     assert ranked[0] == pytest.approx(min(complete), rel=1e-12)
@@ -539,14 +530,14 @@ def test_the_best_are_settings_whose_seeds_all_finished(world: World) -> None:
 
 
 def test_a_setting_that_was_given_up_and_later_finished_is_ranked() -> None:
-    def placed(number: int, lr: float, outcome: CandidateState, value: float | None) -> Placed:
+    def placed(number: int, lr: float, outcome: DrawState, value: float | None) -> Placed:
         result = None if value is None else mean([value])
         return Placed(Tried(number, {"lr": lr}, outcome, value), result, ())
 
-    given_up = placed(0, 0.1, CandidateState.PRUNED, None)
-    finished = placed(1, 0.1, CandidateState.FINISHED, 1.0)
-    again = placed(2, 0.1, CandidateState.FINISHED, 1.0)
-    worse = placed(3, 0.2, CandidateState.FINISHED, 2.0)
+    given_up = placed(0, 0.1, DrawState.PRUNED, None)
+    finished = placed(1, 0.1, DrawState.FINISHED, 1.0)
+    again = placed(2, 0.1, DrawState.FINISHED, 1.0)
+    worse = placed(3, 0.2, DrawState.FINISHED, 2.0)
     (searched,) = find_searched({"tiny": experiment_of()}, named=True)
     board = Leaderboard(searched, [worse, given_up, finished, again])
     assert board.ranking == [finished, worse]

@@ -12,19 +12,21 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from deltagclip_cli.core import EVALUATED, RunFolderError, UsageError
+from deltagclip_cli.core import RunFolderError, UsageError
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import hold
-from deltagclip_cli.search.study import KEPT_OF_HALVING, CandidateState, Study, Tried
+from deltagclip_cli.search.tpe_study import KEPT_OF_HALVING, Study
+from deltagclip_cli.tuning.choice import DrawState
+from deltagclip_cli.tuning.evaluations import course_of, rounds_in, value_in
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End
     from deltagclip_cli.plan.planned import Unit
+    from deltagclip_cli.search.searched import Tried
     from deltagclip_cli.spec.trial import Course, Trial
 
 _SECONDS_BETWEEN_LOOKS = 1.0
-_PROOF_OF_EVALUATION = "test/loss"  # of an epoch that has all metrics of its task
 
 
 class SearchQueue:
@@ -43,7 +45,7 @@ class SearchQueue:
             Candidate(study, tried, runs)
             for study in studies
             for tried in study.tried()
-            if tried.outcome is CandidateState.OPEN
+            if tried.outcome is DrawState.OPEN
         ]
         self._running: dict[Path, Candidate] = {}
         self._looked: dict[Path, float] = {}  # at folders where another process works
@@ -85,7 +87,7 @@ class SearchQueue:
             self._idle.append(candidate)
             return
         outcome = candidate.settle()
-        if outcome is not CandidateState.OPEN:
+        if outcome is not DrawState.OPEN:
             self._conclude(candidate, outcome)
         elif candidate.current is not planned:  # on to the next seed
             self._idle.insert(0, candidate)
@@ -124,13 +126,13 @@ class SearchQueue:
         """Conclude an idle candidate if its folders say how it ended; return whether they do."""
         before = candidate.current
         outcome = candidate.settle()
-        ended = outcome is not CandidateState.OPEN or candidate.current is not before
+        ended = outcome is not DrawState.OPEN or candidate.current is not before
         if ended and self._looked.pop(before.folder.path, None) is not None:
             self._ended_elsewhere.append(before)
-        if outcome is not CandidateState.OPEN:
+        if outcome is not DrawState.OPEN:
             self._idle.remove(candidate)
             self._conclude(candidate, outcome)
-        return outcome is not CandidateState.OPEN
+        return outcome is not DrawState.OPEN
 
     def _hand_out(self, candidate: Candidate) -> Unit:
         planned = candidate.current
@@ -138,13 +140,13 @@ class SearchQueue:
         self._running[planned.folder.path] = candidate
         return (planned,)
 
-    def _conclude(self, candidate: Candidate, outcome: CandidateState) -> None:
-        folder = candidate.current.folder if outcome is CandidateState.PRUNED else None
+    def _conclude(self, candidate: Candidate, outcome: DrawState) -> None:
+        folder = candidate.current.folder if outcome is DrawState.PRUNED else None
         if folder and folder.state is State.INTERRUPTED:
             with suppress(RunFolderError), hold(folder) as held:
                 if folder.state is State.INTERRUPTED:
                     held.record_pruning(candidate.reason)
-        value = candidate.value if outcome is CandidateState.FINISHED else None
+        value = candidate.value if outcome is DrawState.FINISHED else None
         candidate.study.finish(candidate.number, outcome, value)
 
 
@@ -197,7 +199,7 @@ class Candidate:
                 self.reason = str(error)
         return self.reason
 
-    def settle(self) -> CandidateState:
+    def settle(self) -> DrawState:
         """Go on to the first seed that is not finished; what became of the setting, if anything."""
         while True:
             (there,) = look_up([self.current.trial], self._runs)
@@ -205,13 +207,13 @@ class Candidate:
             if self._fault is not None:
                 raise self._fault
             if there.state is State.FAILED:
-                return CandidateState.FAILED
+                return DrawState.FAILED
             if given_up:
-                return CandidateState.PRUNED
+                return DrawState.PRUNED
             if there.state is State.DIVERGED:
-                return CandidateState.DIVERGED
+                return DrawState.DIVERGED
             if there.state is not State.FINISHED or there.result is None:
-                return CandidateState.OPEN
+                return DrawState.OPEN
             metric = self.study.searched.search.metric
             curve = _curve(self.current, metric)
             values = [] if curve is None else curve.values
@@ -219,7 +221,7 @@ class Candidate:
             self._size, self._reported = -1, 0
             if len(self._done) == len(self._planned):
                 is_finite = self.value is not None
-                return CandidateState.FINISHED if is_finite else CandidateState.DIVERGED
+                return DrawState.FINISHED if is_finite else DrawState.DIVERGED
 
     @property
     def value(self) -> float | None:
@@ -264,16 +266,8 @@ class _Curve(NamedTuple):
 
 def _curve(planned: Planned, metric: str) -> _Curve | None:
     """The metric of a trial; None before its first evaluation."""
-    records = [each for each in planned.folder.metrics() if "train/loss" in each]
-    for record in records:
-        if metric not in record and record.get(_PROOF_OF_EVALUATION) is not None:
-            sets = ("train", *EVALUATED)
-            there = ", ".join(name for name in record if name.partition("/")[0] in sets)
-            raise UsageError(
-                f"search.metric: {metric} is not measured by these trials.\n  metrics: {there}"
-            )
+    records = rounds_in(planned.folder)
     if not records:
         return None
-    in_pass = max(1, round(records[0]["step"] / records[0]["epoch"]))
-    course = planned.trial.course(in_pass)
-    return _Curve([record.get(metric) for record in records], course)
+    values = [value_in(record, metric) for record in records]
+    return _Curve(values, course_of(planned.trial, records[0]))

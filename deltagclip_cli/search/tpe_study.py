@@ -13,8 +13,6 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +30,18 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from deltagclip_cli.core import RunFolderError, derive_seed, file_status, read_file
+from deltagclip_cli.search.searched import Tried
 from deltagclip_cli.spec.axes import (
     Choice,
     Distribution,
     Uniform,
     rounded,
 )
-from deltagclip_cli.spec.trial import differing_keys, in_a_word
+from deltagclip_cli.spec.trial import differing_keys
+from deltagclip_cli.tuning.choice import DrawState
 
 if TYPE_CHECKING:
     from deltagclip_cli.search.searched import SearchedOptimizer
-    from deltagclip_cli.spec.schema import Experiment
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -52,31 +51,6 @@ KEPT_OF_HALVING = 3  # one in so many
 DIGITS = 6
 
 _MOST_BYTES = 2**30  # of a journal
-
-
-class CandidateState(StrEnum):
-    """The state of a setting in a search."""
-
-    FINISHED = "finished"
-    PRUNED = "pruned"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-    OPEN = "not finished"
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A setting that was tried, or is being tried."""
-
-    number: int  # in its study, from 0
-    options: dict[str, Any]
-    outcome: CandidateState  # how far it has come
-    value: float | None  # of the metric, as a mean over seeds; None without one
-
-    @property
-    def words(self) -> str:
-        """The options in few words, such as ``lr=0.1 gamma=1``."""
-        return " ".join(f"{name}={in_a_word(value)}" for name, value in self.options.items())
 
 
 class Study:
@@ -110,7 +84,7 @@ class Study:
     @property
     def ended(self) -> int:
         """The number of those that have ended."""
-        return sum(each.outcome is not CandidateState.OPEN for each in self.tried())
+        return sum(each.outcome is not DrawState.OPEN for each in self.tried())
 
     def tried(self) -> list[Tried]:
         """Everything that was drawn, in this order."""
@@ -136,7 +110,7 @@ class Study:
         )
         with _writing(self._file):
             self._study.add_trial(begun)
-        return Tried(drawn.number, options, CandidateState.OPEN, None)
+        return Tried(drawn.number, options, DrawState.OPEN, None)
 
     def report(self, number: int, step: int, value: float) -> bool:
         """Tell what a setting has come to at a step; return whether it is to be given up."""
@@ -148,9 +122,9 @@ class Study:
         # That it went on behind a step is decided, whatever others have come to since.
         return step >= max(known, default=0) and trial.should_prune()
 
-    def finish(self, number: int, outcome: CandidateState, value: float | None = None) -> None:
+    def finish(self, number: int, outcome: DrawState, value: float | None = None) -> None:
         """Tell what became of a setting; one that diverged is as bad as can be."""
-        if outcome is CandidateState.DIVERGED:
+        if outcome is DrawState.DIVERGED:
             value = math.inf if self.searched.minimizes else -math.inf
         with _writing(self._file):
             self._study.tell(number, value, state=_STATES[outcome])
@@ -191,39 +165,30 @@ def _load(searched: SearchedOptimizer, file: Path) -> optuna.Study:
 
 def _tried(trial: FrozenTrial) -> Tried:
     diverged = trial.state is TrialState.COMPLETE and not math.isfinite(trial.values[0])
-    outcome = (
-        CandidateState.DIVERGED if diverged else _OUTCOMES.get(trial.state, CandidateState.OPEN)
-    )
-    value = trial.values[0] if outcome is CandidateState.FINISHED else None
+    outcome = DrawState.DIVERGED if diverged else _OUTCOMES.get(trial.state, DrawState.OPEN)
+    value = trial.values[0] if outcome is DrawState.FINISHED else None
     return Tried(trial.number, trial.user_attrs[OPTIONS], outcome, value)
 
 
 _OUTCOMES = {
-    TrialState.COMPLETE: CandidateState.FINISHED,
-    TrialState.PRUNED: CandidateState.PRUNED,
-    TrialState.FAIL: CandidateState.FAILED,
+    TrialState.COMPLETE: DrawState.FINISHED,
+    TrialState.PRUNED: DrawState.PRUNED,
+    TrialState.FAIL: DrawState.FAILED,
 }
 _STATES = {each: state for state, each in _OUTCOMES.items()} | {
-    CandidateState.DIVERGED: TrialState.COMPLETE
+    DrawState.DIVERGED: TrialState.COMPLETE
 }
 
 
 def _pruner(searched: SearchedOptimizer) -> BasePruner:
     """Steps are evaluations, counted through all seeds."""
-    rounds = _least_rounds(searched.experiment)
+    rounds = searched.least_rounds
     match searched.search.pruner:
         case "median":
             return MedianPruner(n_startup_trials=5, n_warmup_steps=math.ceil(rounds / 10))
         case "halving":
             return Halving(max(1, rounds * len(searched.seeds) // KEPT_OF_HALVING**3))
     return NopPruner()
-
-
-def _least_rounds(settings: Experiment) -> int:
-    """Return how many evaluations a trial has, or the least number, where the data must tell."""
-    if settings.steps is None:
-        return settings.epochs or 1
-    return -(-settings.steps // (settings.evaluate_every or settings.steps))
 
 
 class Halving(BasePruner):

@@ -10,10 +10,11 @@ import pytest
 pytest.importorskip("optuna")
 
 from obstacles import OBSTACLES
-from search_cases import World, experiment_of, optimizers_of, states, studied
+from search_cases import optimizers_of
+from tpe_cases import World, experiment_of, states, studied
 
 from deltagclip_cli.core import RunFolderError
-from deltagclip_cli.search.study import Study, read_tried
+from deltagclip_cli.search.tpe_study import Study, read_tried
 
 EXPERIMENT = experiment_of(pruner="none")
 (SEARCHED,) = optimizers_of(EXPERIMENT)
