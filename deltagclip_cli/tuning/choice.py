@@ -49,7 +49,7 @@ def judged(tuning: Tuning, draw: Draw, runs: Path) -> JudgedDraw:
     folders = [RunFolder.of(runs, trial) for trial in trials]
     results = [folder.result() for folder in folders]
     states = [
-        State(result["status"]) if result else folder.state
+        State(result["status"]) if result else _unended(folder)
         for folder, result in zip(folders, results, strict=True)
     ]
     metric = tuning.protocol.metric
@@ -64,6 +64,10 @@ def judged(tuning: Tuning, draw: Draw, runs: Path) -> JudgedDraw:
         return JudgedDraw(draw, state, None, (), states)
     there = [value for value in values if value is not None]
     return JudgedDraw(draw, state, statistics.fmean(there), there, states)
+
+
+def _unended(folder: RunFolder) -> State:
+    return folder.state if folder.path.exists() else State.NEW
 
 
 def _state(states: Sequence[State], values: Sequence[float | None], unmeasured: bool) -> DrawState:

@@ -234,12 +234,13 @@ def _draw(tuning: Tuning, draw: Draw) -> dict[str, Any]:
         "number": draw.number,
         "options": dict(draw.options),
     }
-    trial = tuning.trials(draw, tuning.seeds[:1])[0]
-    read = _setting(tuning.bases[draw.label], draw, {})
-    if read.setting_hash != trial.setting_hash:  # as of a switch that was drawn to be off
-        plain, base = (each.model_dump(mode="json") for each in (trial, read))
+    trial, base = tuning.trials(draw, tuning.seeds[:1])[0], tuning.bases[draw.label]
+    replaced = canonical_json({**base.optimizer.plain(), **draw.options})
+    follows = trial.schedule == base.schedule and trial.code == base.code
+    if not follows or trial.canonical["optimizer"] != replaced:  # as of a switch drawn to be off
+        now, then = trial.model_dump(mode="json"), base.model_dump(mode="json")
         record[_APART] = {
-            key: plain.get(key) for key in {*plain, *base} if plain.get(key) != base.get(key)
+            key: now.get(key) for key in {*now, *then} if now.get(key) != then.get(key)
         }
     return record
 

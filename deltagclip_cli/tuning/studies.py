@@ -65,7 +65,9 @@ class Tuning:
         def make(draw: Draw) -> Trial:
             base = bases[draw.label]
             optimizer = experiment.optimizers[draw.label].varied(draw.options)
-            if "schedule" in draw.options or optimizer.references != base.optimizer.references:
+            if (
+                "schedule" in draw.options or base.optimizer.is_own
+            ):  # whose code others may be part of
                 return make_trial(name, experiment, draw.label, base.seed, optimizer)
             return base.model_copy(update={"optimizer": optimizer})
 
