@@ -30,7 +30,7 @@ _SAMPLERS = {
 
 
 @dataclass(frozen=True)
-class Part:
+class MethodsText:
     """A heading, the paragraphs below it, and tables."""
 
     heading: str
@@ -38,7 +38,7 @@ class Part:
     tables: Sequence[Table] = ()
 
 
-def methods_of(comparisons: Sequence[Comparison]) -> dict[str, list[Part]]:
+def methods_of(comparisons: Sequence[Comparison]) -> dict[str, list[MethodsText]]:
     """Return the methods section of each experiment that has a plan."""
     planned = dict.fromkeys(each.experiment for each in comparisons if each.account is not None)
     found = {}
@@ -50,12 +50,14 @@ def methods_of(comparisons: Sequence[Comparison]) -> dict[str, list[Part]]:
     return found
 
 
-def parts_of(account: Account) -> list[Part]:
+def parts_of(account: Account) -> list[MethodsText]:
     """Return the methods section of an experiment with a plan."""
     return [
-        Part("What was planned", list(_on_the_plan(account)), [space_table(account)]),
-        Part("How settings were chosen", list(_on_choices(account)), [choice_table(account)]),
-        Part("What was run", list(_on_runs(account))),
+        MethodsText("What was planned", list(_on_the_plan(account)), [space_table(account)]),
+        MethodsText(
+            "How settings were chosen", list(_on_choices(account)), [choice_table(account)]
+        ),
+        MethodsText("What was run", list(_on_runs(account))),
     ]
 
 

@@ -124,8 +124,8 @@ def test_a_setting_looks_alike_in_all_figures() -> None:
     for (_, kind), figure in of_kinds.items():
         if kind == "time-to-target":
             rows = [each.get_text() for each in figure.axes[0].get_yticklabels()]
-            circles = [line for line in figure.axes[0].get_lines() if line.get_marker() == "o"]
-            hues = {name: str(each.get_color()) for name, each in zip(rows, circles, strict=True)}
+            seeds = [line for line in figure.axes[0].get_lines() if line.get_marker() in "ox"]
+            hues = {name: str(each.get_color()) for name, each in zip(rows, seeds, strict=True)}
             assert hues == {name: expected[name][0] for name in names}
         elif kind == "regimes":
             hues = {axes.get_title(): str(axes.title.get_color()) for axes in figure.axes}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from planned_cases import answer_of, finish, finish_all, planned_tuning
 
-from deltagclip_cli.report.methods_section import Part, methods_of
+from deltagclip_cli.report.methods_section import MethodsText, methods_of
 from deltagclip_cli.report.page import page
 from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.sensitivity import Margin, draws_tried, sensitivities
@@ -28,7 +28,7 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
-def told(parts: list[Part]) -> str:
+def told(parts: list[MethodsText]) -> str:
     return " ".join(paragraph for part in parts for paragraph in part.paragraphs)
 
 

@@ -62,7 +62,7 @@ class Account:
 
     @cached_property
     def choices(self) -> Sequence[Choice]:
-        """What each study chooses for each optimizer, as far as its draws have ended."""
+        """The choice of each study for each optimizer, as far as its draws have ended."""
         tuning, runs = self.lock.tuning, self.lock.path.parents[1]
         studies = range(tuning.protocol.studies)
         return [choice for study in studies for choice in choices(tuning, runs, study)]

@@ -27,7 +27,7 @@ _MOST_VALUES = 3  # of a setting, that are named one by one
 
 @dataclass(frozen=True)
 class Effort:
-    """What was tried of an optimizer, and what came of it."""
+    """The settings and runs of an optimizer, and the space that they are from."""
 
     optimizer: str  # its label
     # in words, from which its settings are: as it was planned, else what was tried; empty if

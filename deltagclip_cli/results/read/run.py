@@ -128,7 +128,7 @@ class Run:
 
     @property
     def _is_whole(self) -> bool:
-        """Whether its curves go to where its spec said that they end."""
+        """Its curves go to where its spec said that they end."""
         assert self.trial is not None
         ends = (c.epochs if self.trial.unit == "epoch" else c.steps for c in self.curves.values())
         return max((float(each[-1]) for each in ends), default=0.0) >= self.trial.length
