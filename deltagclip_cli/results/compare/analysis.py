@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from deltagclip_cli.core import NOTHING, UsageError, plural, printable
 from deltagclip_cli.results.compare.comparison import Comparison, Row, check_baseline, compare_runs
 from deltagclip_cli.results.compare.effort import effort_table
+from deltagclip_cli.results.compare.method_tables import verdict_tables
+from deltagclip_cli.results.compare.methods import Verdicts, judge_methods
 from deltagclip_cli.results.compare.published import experiments, published_table
 from deltagclip_cli.results.compare.question import (
     CLOCKS,
@@ -56,6 +58,7 @@ class Analysis:
     heat_maps: Sequence[HeatMap]  # those that were asked for
     margin: Margin  # how far from the best a good setting may be
     problems: Sequence[str]  # what could not be read or is in doubt
+    verdicts: Sequence[Verdicts] = ()  # one for each experiment that was tuned by a protocol
 
     def tables(self) -> list[Table]:
         """Return everything as tables, in the order in which they are read."""
@@ -63,6 +66,8 @@ class Analysis:
         for each in self.comparisons:
             found += [value_table(each), cost_table(each), difference_table(each)]
             found.append(effort_table(each))
+        for tuned in self.verdicts:
+            found += verdict_tables(tuned)
         found += sensitivity_tables(self.comparisons, self.margin)
         found += map(heat_map_table, self.heat_maps)
         if self.across is not None:
@@ -82,7 +87,9 @@ def analyse(reading: Reading, request: Request) -> Analysis:
     maps = heat_maps(comparisons, keys) if keys else []
     plans = dict.fromkeys(each.plan_problem for each in comparisons if each.plan_problem)
     problems = [*reading.problems, *plans, *_twice(comparisons), *_unmet(comparisons, request)]
-    return Analysis(request, comparisons, overall(comparisons), maps, margin, problems)
+    accounts = {each.account.lock.path: each.account for each in comparisons if each.account}
+    verdicts = [judge_methods(each.lock, each.choices) for each in accounts.values()]
+    return Analysis(request, comparisons, overall(comparisons), maps, margin, problems, verdicts)
 
 
 def _questions(reading: Reading, request: Request) -> dict[str, Question]:

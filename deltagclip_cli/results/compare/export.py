@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
 from deltagclip_cli.results.compare.effort import effort_columns, efforts
+from deltagclip_cli.results.compare.method_tables import verdict_record
 from deltagclip_cli.results.compare.published import caveats, published
 from deltagclip_cli.results.compare.sensitivity import sensitivities, sensitivity_columns
 from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
@@ -55,6 +56,8 @@ def json_text(analysis: Analysis) -> str:
         },
         "problems": analysis.problems,
     }
+    if analysis.verdicts:
+        content["tuned"] = [verdict_record(each) for each in analysis.verdicts]
     return json.dumps(plain_data(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

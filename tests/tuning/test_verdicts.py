@@ -1,0 +1,171 @@
+"""Verdicts on settings and on methods, from a protocol's lock and its run folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tuning_cases import diverge, fail, finish, tuning_of
+
+from deltagclip_cli.results.compare.export import plain_data
+from deltagclip_cli.results.compare.method_tables import verdict_record, verdict_tables
+from deltagclip_cli.results.compare.methods import Told, Verdicts, judge_methods
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.tuning.lock import fixed_plan, read_lock
+from deltagclip_cli.tuning.stages import choices, drawn_trials, fresh_trials
+from deltagclip_cli.tuning.studies import Tuning
+
+SPACE = {
+    "sgd": {"lr": {"log_uniform": [1e-3, 1]}},
+    "adam": {"lr": {"log_uniform": [1e-4, 1e-1]}},
+    "plain": {"momentum": {"uniform": [0, 0.9]}},
+}
+
+
+def value(trial: Trial) -> float:
+    """Adam's are better than the others', which are alike."""
+    better = 0.1 if trial.label == "adam" else 0.0
+    return 0.8 + better + Random(trial.identity).gauss(0, 0.02)
+
+
+def planned(runs: Path, **protocol: Any) -> Tuning:
+    tuning = tuning_of(SPACE, **{"draws": 8, "seeds": [0], "fresh_seeds": 4, **protocol})
+    fixed_plan(tuning, runs)
+    return tuning
+
+
+def run_all(tuning: Tuning, runs: Path, of: Callable[[Trial], float] = value) -> None:
+    finish(runs, drawn_trials(tuning), of)
+    for study in range(tuning.protocol.studies):
+        for choice in choices(tuning, runs, study):
+            finish(runs, fresh_trials(tuning, choice), of)
+
+
+def read(runs: Path) -> Verdicts:
+    lock = read_lock(runs, "tiny")
+    assert lock is not None
+    studies = range(lock.tuning.protocol.studies)
+    return judge_methods(lock, [c for each in studies for c in choices(lock.tuning, runs, each)])
+
+
+def text(found: Verdicts) -> str:
+    tables = list(verdict_tables(found))
+    cells = [" ".join(cell.whole for cell in row) for table in tables for row in table.rows]
+    return "\n".join(
+        [*(each.title for each in tables), *cells, *(n for t in tables for n in t.notes)]
+    )
+
+
+def test_settings_and_methods_have_verdicts_of_their_own(tmp_path: Path) -> None:
+    run_all(planned(tmp_path), tmp_path)
+    found = read(tmp_path)
+    names = ["adam against sgd", "plain against sgd", "plain against adam"]
+    assert [each.name for each in found.settings] == names == [e.name for e in found.budgets]
+    assert [each.told for each in found.settings] == [Told.BETTER, Told.UNTOLD, Told.WORSE]
+    assert [each.told for each in found.budgets] == [Told.BETTER, Told.UNTOLD, Told.WORSE]
+    assert [each.k for each in found.budgets[0].budgets] == [1, 2, 4]
+    assert found.settings[0].difference.pairs == 4
+    assert found.budgets[0].words == "adam is better than sgd at budgets of 1 to 4 draws."
+    assert found.budgets[1].words == (
+        "At budgets of up to 4 draws, plain and sgd cannot be told apart."
+    )
+    said = text(found)
+    assert "this setting: test/accuracy of what was chosen, on fresh seeds" in said
+    assert "this optimizer at a budget of k draws: test/accuracy" in said
+    assert "adam against sgd 8 and 8 100% (p " in said
+    assert "6 draws for the best of 1 and 43 draws for the best of 8" in said
+
+
+def test_programs_get_every_number(tmp_path: Path) -> None:
+    run_all(planned(tmp_path, baseline="sgd"), tmp_path)
+    record = json.loads(json.dumps(plain_data(verdict_record(read(tmp_path)))))
+    assert [each["ours"] for each in record["methods"]] == ["adam", "plain"]
+    first = record["methods"][0]
+    assert first["verdict"] == "better" and first["exchange"]["is_exact"] is True
+    assert first["p_holm"] == 2 * first["p"]
+    assert len(record["best_of"][0]["curve"]) == 8
+    assert record["best_of"][0]["curve"][7]["interval"]["high"] is None  # not bounded
+    assert record["settings"][0]["difference"]["n_ours"] == 4
+    assert len(record["planned"]["hash"]) == 64
+
+
+def test_draws_that_failed_or_diverged_are_the_worst(tmp_path: Path) -> None:
+    tuning = planned(tmp_path)
+    trials = drawn_trials(tuning)
+    lost = [each for each in trials if each.label == "sgd"][:2]
+    diverge(tmp_path, lost[:1])
+    fail(tmp_path, lost[1:])
+    finish(tmp_path, [each for each in trials if each not in lost], value)
+    found = read(tmp_path)
+    assert found.methods[0].worst == 2
+    assert found.budgets[0].told is Told.BETTER
+    assert "sgd 8 (2 failed)" in text(found)
+
+
+def test_nothing_is_said_of_methods_before_all_draws_have_ended(tmp_path: Path) -> None:
+    tuning = planned(tmp_path)
+    finish(tmp_path, drawn_trials(tuning)[:-1], value)
+    found = read(tmp_path)
+    assert [each.told for each in found.budgets] == [Told.BETTER, Told.OPEN, Told.OPEN]
+    assert found.budgets[1].words == (
+        "plain and sgd: no verdict, for 1 of 8 draws of plain are not finished."
+    )
+    assert [each.told for each in found.settings] == [Told.TOO_FEW] * 3
+    assert "plain 8 – –" in text(found)
+
+
+def test_nothing_is_said_where_half_of_the_trials_failed(tmp_path: Path) -> None:
+    tuning = planned(tmp_path)
+    trials = drawn_trials(tuning)
+    failing = [each for each in trials if each.label == "sgd"][:4]
+    fail(tmp_path, failing)
+    finish(tmp_path, [each for each in trials if each not in failing], value)
+    found = read(tmp_path)
+    assert [each.told for each in found.budgets] == [Told.OPEN, Told.OPEN, Told.WORSE]
+    assert "4 of 8 trials of sgd failed" in found.budgets[0].words
+
+
+def test_too_few_draws_say_how_many_it_takes(tmp_path: Path) -> None:
+    run_all(planned(tmp_path, draws=3), tmp_path)
+    found = read(tmp_path)
+    assert {each.told for each in found.budgets} == {Told.TOO_FEW}
+    assert found.budgets[0].words == (
+        "adam and sgd: no verdict, for p of 3 and 3 draws cannot be below 0.1: 4 of each are the"
+        " least."
+    )
+
+
+def test_studies_share_their_draws_and_are_compared_themselves(tmp_path: Path) -> None:
+    run_all(planned(tmp_path, draws=4, studies=3), tmp_path)
+    found = read(tmp_path)
+    assert len(found.settings) == 9 and found.settings[3].study == 1
+    first = found.budgets[0]
+    assert (first.ours.draws, first.told) == (12, Told.BETTER)
+    assert [each.k for each in first.budgets] == [1, 2, 4]
+    assert first.over_studies is not None and first.over_studies.pairs == 3
+    said = text(found)
+    assert "adam against sgd, study 2" in said
+    assert "with 3 pairs Wilcoxon's p cannot be below 0.25" in said
+
+
+def test_a_setting_that_was_drawn_twice_counts_once(tmp_path: Path) -> None:
+    """Its trials are the same: counted as two draws, they would be surer than they are."""
+    space = {label: {"lr": {"choice": [0.1, 0.2]}} for label in SPACE}
+    tuning = tuning_of(space, draws=8)
+    fixed_plan(tuning, tmp_path)
+    run_all(tuning, tmp_path)
+    found = read(tmp_path)
+    assert [each.draws for each in found.methods] == [2, 2, 2]
+    assert {each.told for each in found.budgets} == {Told.TOO_FEW}
+
+
+def test_unequal_budgets_are_compared_at_the_smaller_and_say_why(tmp_path: Path) -> None:
+    draws = {"sgd": 4, "adam": 16, "plain": 4}
+    run_all(planned(tmp_path, draws=draws, unequal="adam is new"), tmp_path)
+    found = read(tmp_path)
+    assert [each.k for each in found.budgets[0].budgets] == [1, 2]
+    reason = "Unequal budgets (sgd 4, adam 16 and plain 4 draws in a study): adam is new"
+    assert text(found).count(reason) == 3
