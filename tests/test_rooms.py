@@ -35,6 +35,7 @@ ROOMS = [
     "trying",
     "report",
     "tensorboard",
+    "verify",
     "commands",
 ]
 TURNED_ROUND_SOON: set[tuple[str, str]] = set()
@@ -153,7 +154,7 @@ def test_a_library_is_loaded_only_where_it_is_used() -> None:
         "launch.rehearsal.own_code",
         "terminal.compare_view",
     }
-    assert loading(TORCH, "results", "report", "tensorboard", "commands") == set()
+    assert loading(TORCH, "results", "report", "tensorboard", "verify", "commands") == set()
     assert loading(EXTRAS, *ROOMS) == set()
     assert loads("training.trainer", TORCH) and loads("report.page", ARRAYS)
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "status": "Show what is finished, queued, running, interrupted, lost, failed or diverged.",
     "compare": "Compare optimizers over seeds: means, medians, tests, and what they cost.",
     "report": "Write a web page with the answer, its curves and tables, and figures for a paper.",
+    "verify": "Work out every number of a report anew from the run folders, and say what differs.",
     "certify": "Say of full-batch runs which lines of the convergence theorem held.",
     "tensorboard": (
         "Open TensorBoard: all optimizers in one chart, means over seeds and bands, HParams."

@@ -70,23 +70,13 @@ class PageContent:
     record: Record | None = None  # what was asked and read; None of a page that nobody can verify
 
 
-def page(
-    title: str,
-    runs: Sequence[Run],
-    answer: Analysis | None,
-    problems: Sequence[str],
-    record: Record | None = None,
-) -> str:
+def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]) -> str:
     """Return a report as HTML; without an answer there is nothing to compare yet."""
-    return render(content_of(title, runs, answer, problems, record))
+    return render(content_of(title, runs, answer, problems))
 
 
 def content_of(
-    title: str,
-    runs: Sequence[Run],
-    answer: Analysis | None,
-    problems: Sequence[str],
-    record: Record | None = None,
+    title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]
 ) -> PageContent:
     """Work out what a page shows."""
     comparisons = answer.comparisons if answer else []
@@ -107,7 +97,6 @@ def content_of(
         problems=problems,
         data=_data(answer, sections, lines) if answer else {},
         thinned=lines.points if longest > lines.points else 0,
-        record=record,
     )
 
 
@@ -317,8 +306,10 @@ def write_files(
                 for ending in formats:
                     save(each, path.with_suffix(f".{ending}"), style)
     problems = answer.problems if answer else reading.problems
-    carried = record(draft) if record is not None else None
-    text = page(title, reading.runs, answer, problems, carried)
+    content = content_of(title, reading.runs, answer, problems)
+    if record is not None:  # behind all that was read for the content
+        content = replace(content, record=record(draft))
+    text = render(content)
     (draft / PAGE).write_text(text, encoding="utf-8")
 
 

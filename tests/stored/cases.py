@@ -13,6 +13,7 @@ HELP = [
     "status",
     "compare",
     "report",
+    "verify",
     "certify",
     "tensorboard",
     "reproduce",
