@@ -75,6 +75,7 @@ OPTIONS: dict[str, Any] = {
         "--within", metavar="DISTANCE", help="How far from the best a good setting may be."
     ),
     "published": typer.Option("--published", help="Add what the paper's authors got."),
+    "select_on_test": options.SELECT_ON_TEST,
 }
 
 

@@ -56,6 +56,11 @@ SameCode = Annotated[
         help="Vouch that edits of your parts change no number: finished trials count as before.",
     ),
 ]
+SELECT_ON_TEST = typer.Option(
+    "--select-on-test",
+    help="Choose by the test set where there is no validation split; what rests on it says so.",
+)
+SelectOnTest = Annotated[bool, SELECT_ON_TEST]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

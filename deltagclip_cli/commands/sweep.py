@@ -53,6 +53,7 @@ def sweep(
             help="Search: N settings of each optimizer out of the experiment's 'search', in all.",
         ),
     ] = None,
+    select_on_test: options.SelectOnTest = False,
     retry_failed: launching.RetryFailed = False,
     force: Annotated[
         bool, typer.Option("--force", help="Run all trials again, finished ones too.")
@@ -79,10 +80,13 @@ def sweep(
     1 nothing left, and some failed or diverged.
     """
     from deltagclip_cli.plan.edits import find_edits, vouch_for
+    from deltagclip_cli.results.compare.choosing import check_choice
     from deltagclip_cli.search.searched import find_searched
     from deltagclip_cli.search.session import make_search
     from deltagclip_cli.spec.load import load_spec
 
+    if select_on_test and not search:
+        raise UsageError("--select-on-test: without --search nothing is chosen.")
     if everything and (experiments or tags):
         raise UsageError("--all: not with the names or tags of experiments.")
     read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
@@ -129,7 +133,11 @@ def sweep(
         runner.say(sentence)
     if search is None:
         raise typer.Exit(runner.show(trials) if dry_run else runner.run(trials))
-    searching = make_search(runner, find(chosen), search, same_code=same_code)
+    searched = find(chosen)
+    for each in searched:
+        what = f"--search: {each.name}"
+        check_choice(what, each.search.metric, select_on_test=select_on_test)
+    searching = make_search(runner, searched, search, same_code=same_code)
     raise typer.Exit(searching.show() if dry_run else searching.run())
 
 

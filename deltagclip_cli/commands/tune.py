@@ -33,12 +33,7 @@ def tune(
     retry_failed: launching.RetryFailed = False,
     same_code: options.SameCode = False,
     fail_fast: launching.FailFast = False,
-    select_on_test: Annotated[
-        bool,
-        typer.Option(
-            "--select-on-test", help="Choose by a metric of the test set, if the protocol says so."
-        ),
-    ] = False,
+    select_on_test: options.SelectOnTest = False,
     dry_run: launching.DryRun = False,
     spec: options.Spec = options.SPEC,
     sets: options.Sets = None,
@@ -102,16 +97,13 @@ def tune(
 
 
 def _tuning(name: str, experiment: Experiment, select_on_test: bool) -> Tuning:
+    from deltagclip_cli.results.compare.choosing import check_choice
     from deltagclip_cli.tuning.studies import Tuning
 
     if experiment.protocol is None:
         raise UsageError(_example(name, experiment))
-    metric = experiment.protocol.metric
-    if metric.startswith("test") and not select_on_test:
-        raise UsageError(
-            f"{name}: protocol.metric: {metric} would choose on the test set.\n"
-            "  Choose by validation/...; --select-on-test does so nevertheless, and tables say it."
-        )
+    what = f"{name}: protocol.metric"
+    check_choice(what, experiment.protocol.metric, select_on_test=select_on_test)
     return Tuning.of(name, experiment)
 
 

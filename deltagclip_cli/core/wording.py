@@ -32,6 +32,9 @@ MOST_METRICS = 4
 COMPARED_METRICS = ("test/accuracy", "test/loss", "val/accuracy", "val/loss", "train/loss")
 """What is compared if nobody says what: the first that there is."""
 
+MARK = "chosen on the test set"
+"""Stands beside whatever rests on a choice by the test set."""
+
 REGIMES = ("plain", "clipped", "floored")
 """The kinds of steps of an optimizer that clips, by which bound its step size has."""
 
@@ -199,6 +202,16 @@ def shown_metrics(names: Iterable[str], first: Sequence[str], *sets: str) -> lis
     there = dict.fromkeys(names)
     others = [name for name in there if name.partition("/")[0] in sets and name not in first]
     return [name for name in first if name in there] + others
+
+
+def measured_on(name: str) -> Literal["train", "validation", "test", "other"]:
+    """Return the part of the data that a metric is measured on, as far as its name tells."""
+    words = re.split(r"[^a-z0-9]+", name.lower())
+    if words[0] in ("train", "training"):
+        return "train"
+    if words[0] in ("validation", "valid", "val"):
+        return "validation"
+    return "other" if {"test", "eval"}.isdisjoint((words[0], words[-1])) else "test"
 
 
 def more_is_better(name: str) -> bool | None:

@@ -11,7 +11,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import UsageError, printable
+from deltagclip_cli.core import MARK, UsageError, printable
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.comparison import Comparison, Row
@@ -137,7 +137,9 @@ def left_out_note(comparison: Comparison) -> str:
     if shown == count:
         return ""
     baseline = "the baseline, then " if comparison.baseline else ""
-    return f"{shown} of {count} settings: first {baseline}the best of each optimizer."
+    choice = comparison.choice
+    mark = f", {MARK}" if choice is not None and choice.on == "test" else ""
+    return f"{shown} of {count} settings: first {baseline}the best of each optimizer{mark}."
 
 
 def _names(rows: Iterable[Row]) -> list[str]:

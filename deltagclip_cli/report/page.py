@@ -261,10 +261,12 @@ def _caption(table: Table, comparison: Comparison) -> str:
 
 
 def _csv(table: Table) -> str:
+    """Return it with a column more where something was chosen, for its notes stay behind."""
+    more = [] if table.chosen_on is None else [table.chosen_on]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.headings)
-    writer.writerows([cell.whole for cell in row] for row in table.rows)
+    writer.writerow([*table.headings, *(["chosen_on"] if more else [])])
+    writer.writerows([*(cell.whole for cell in row), *more] for row in table.rows)
     return text.getvalue()
 
 

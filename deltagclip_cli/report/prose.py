@@ -30,6 +30,8 @@ def sentences(comparison: Comparison) -> list[str]:
     found = ["Every run diverged."]
     if best:
         found = [_on_best(best, comparison), *_on_others(best[0], rows)]
+    if comparison.choice is not None:
+        found += comparison.choice.notes
     trouble = [*_on_trouble(comparison.rows), *circumstances_note(comparison)]
     return [*found, *trouble, *_on_schedules(comparison), *_on_floor(comparison.rows)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import ExitCode, UsageError
+from deltagclip_cli.core import ExitCode, UsageError, measured_on
 from deltagclip_cli.search.leaderboard import Leaderboard, best_table, space_table, top_table
 from deltagclip_cli.terminal.console import print_json
 from deltagclip_cli.tuning.choice import DrawState
@@ -132,6 +132,7 @@ class SearchSession(ABC):
                 "sampler": each.search.sampler,
                 "metric": each.search.metric,
                 "direction": each.search.direction,
+                "chosen_on": measured_on(each.search.metric),
                 "settings": self.budget,
             }
             for each in self.optimizers

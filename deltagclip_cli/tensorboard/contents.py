@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deltagclip_cli.core import printable
+from deltagclip_cli.core import MARK, printable
 from deltagclip_cli.report.charts.lines import Band, band
 from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
 from deltagclip_cli.results.compare.question import (
@@ -88,7 +88,9 @@ class Contents:
         metrics = sorted(names, key=lambda name: name != metric)
         heading = comparison.title
         if len(comparison.best) < len(comparison.rows):
-            heading += f" · best setting of each by {metric}"
+            heading += f" · best setting of each by {comparison.question.chooser}"
+        if comparison.choice is not None and comparison.choice.on == "test":
+            heading += f", {MARK}"
         return Section(title, heading, metrics)
 
     def _chart(self, section: Section, bands: Mapping[str, Band]) -> Files:

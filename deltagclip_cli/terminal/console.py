@@ -23,12 +23,15 @@ from rich.text import Text
 
 from deltagclip_cli.core import (
     EVALUATED,
+    MARK,
     MOST_METRICS,
     NOTHING,
     SPEED,
     TEST_METRICS,
     TRAINED_METRICS,
     duration,
+    listed,
+    measured_on,
     plural,
     printable,
     ranges,
@@ -268,14 +271,18 @@ def print_summary(
 def _metrics_table(trial: Trial, result: Mapping[str, Any]) -> Table:
     title = f"{trial.experiment} · {trial.label} · seed {trial.seed}"
     table = Table(box=box.SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left")
+    table.caption_justify = "left"
     table.add_column("metric")
     table.add_column("last", justify="right")
     table.add_column("best", justify="right")
     table.add_column(f"at {trial.clock}", justify="right")
-    for name in shown_metrics(result["best"], TRAINED_METRICS, "train", *EVALUATED):
+    shown = shown_metrics(result["best"], TRAINED_METRICS, "train", *EVALUATED)
+    if tested := [name for name in shown if measured_on(name) == "test"]:
+        table.caption = Text(f"the best {listed(tested)}: {MARK}", style="dim")
+    for name in shown:
         best, last = result["best"][name], result["last"].get(name)
-        shown = "not finite" if last is None else short(last)
-        table.add_row(name, shown, short(best["value"]), f"{best[trial.clock]:,}")
+        at_last = "not finite" if last is None else short(last)
+        table.add_row(name, at_last, short(best["value"]), f"{best[trial.clock]:,}")
     return table
 
 

@@ -338,7 +338,8 @@ def test_early_stopping_leaves_no_run_out(deltagclip: Invoke, tmp_path: Path) ->
     longer = write_events(tmp_path / "longer", [1.0] * 9, "train/loss")
     longer.rename(tmp_path / "logs" / "adam" / "seed0" / f"{EVENTS}.2")
     for at, mean in (("last", (0.4 + 0.75 + 1) / 3), ("best", (0.5 + 0.75 + 1) / 3)):
-        row = settings(deltagclip("compare", "logs", "--at", at, "--json"))["adam"]
+        words = ("--at", at, "--json", "--select-on-test")
+        row = settings(deltagclip("compare", "logs", *words))["adam"]
         assert row["summary"]["mean"] == pytest.approx(mean)
         assert (row["summary"]["n"], row["left_out"]) == (3, {})
     words = ("--target", "test/accuracy=0.7", "--json")

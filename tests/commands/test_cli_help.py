@@ -49,8 +49,9 @@ def test_these_are_all_commands_and_options() -> None:
             "validate": "file --set --data --device --json --debug",
             "list": "kind --spec --tag --package --json --debug",
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
-            " --trials-per-gpu --threads --slurm --pack --search --retry-failed --force --same-code"
-            " --yes -y --fail-fast --dry-run --spec --set --runs --data --json --quiet -q --debug",
+            " --trials-per-gpu --threads --slurm --pack --search --select-on-test"
+            " --retry-failed --force --same-code --yes -y --fail-fast --dry-run --spec --set --runs"
+            " --data --json --quiet -q --debug",
             "tune": "experiment --launcher --jobs -j --gpus --trials-per-gpu --threads --slurm"
             " --pack --retry-failed --same-code --fail-fast --select-on-test --dry-run --spec --set"
             " --runs --data --json --quiet -q --debug",
@@ -58,11 +59,11 @@ def test_these_are_all_commands_and_options() -> None:
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
             "job": "trials --task --gpus --local-data --threads --data --debug",
             "compare": "targets --metric --at --baseline --target --interval --ddof --mode"
-            " --heatmap --within --published --group --format --output --runs --json --quiet -q"
-            " --debug",
+            " --heatmap --within --published --select-on-test --group --format --output --runs"
+            " --json --quiet -q --debug",
             "report": "targets --metric --at --baseline --target --interval --ddof --mode"
-            " --heatmap --within --group --format --style --output --open --runs --quiet -q"
-            " --debug",
+            " --heatmap --within --select-on-test --group --format --style --output --open --runs"
+            " --quiet -q --debug",
             "reproduce": "experiments --spec --runs --json --quiet -q --debug",
             "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",
             "certify": "targets --runs --json --quiet -q --debug",

@@ -47,6 +47,7 @@ class Asked:
     def words(self) -> list[str]:
         target = f"test/loss={self.target!r}"
         words = ["--metric", self.metric, "--at", self.at, "--ddof", str(self.ddof)]
+        words += ["--select-on-test"] if self.at == "best" else []
         return [*words, "--baseline", self.baseline, "--target", target]
 
 

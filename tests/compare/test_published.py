@@ -47,8 +47,9 @@ def test_where_nothing_was_published_that_is_said() -> None:
 def test_the_figures_of_bert_are_those_of_the_15th_epoch_and_of_text_logs() -> None:
     figures = published("bert-emotion", METRIC)
     assert [(each.mean, each.n, each.epoch) for each in figures] == [(0.953, 1, 15), (0.954, 1, 15)]
-    source, caveat = caveats("bert-emotion")
+    source, choice, caveat = caveats("bert-emotion")
     assert "texts of DistilBERT" in source and "the 15th epoch" in caveat
+    assert "chosen on the test set" in choice
 
 
 def test_no_figure_says_that_its_delta_would_have_been_idle_at_every_step_size() -> None:

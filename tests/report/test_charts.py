@@ -15,6 +15,7 @@ from figure_cases import drawn as drawn_figures
 from figure_cases import ys
 from made_runs import METRIC, answered, curve, group, last_values, run
 
+from deltagclip_cli.core import MARK
 from deltagclip_cli.report.appearance import COLOURS, DASHES, LineStyle, LineStyles
 from deltagclip_cli.report.charts import charts_of
 from deltagclip_cli.report.charts.lines import Json, PageLines, band, pieces
@@ -294,8 +295,8 @@ def test_a_setting_is_shown_at_the_best_of_the_others() -> None:
         for each in last_values(group("gclip", lr=lr, gamma=gamma), [value, value + 0.01])
     ]
     made = charts(compared(runs))
-    assert [title for title in made if " by " in title] == ["test/accuracy by lr"]  # not gamma
-    low, high, line = made["test/accuracy by lr"]["traces"]
+    assert [title for title in made if " by " in title] == [f"test/accuracy by lr, {MARK}"]
+    low, high, line = made[f"test/accuracy by lr, {MARK}"]["traces"]
     assert line["x"] == [0.1, 0.2, 0.4]
     assert line["y"] == pytest.approx([0.705, 0.805, 0.605])
     assert line["text"][0] == "gclip lr=0.1 gamma=2"

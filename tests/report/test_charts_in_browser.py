@@ -15,6 +15,8 @@ from made_runs import METRIC, group, run
 from selenium.webdriver import ActionChains
 from selenium.webdriver.support.ui import Select
 
+from deltagclip_cli.core import MARK
+
 pytestmark = pytest.mark.slow  # some seconds each on two cores
 
 NAMES = ["adam", "sgd", "clip", "lost", "late"]
@@ -224,8 +226,10 @@ def test_a_grid_has_a_heat_map_and_a_chart_of_each_setting(
     browser.open(save(tmp_path / "report.html", grid_runs()))
     browser.show_all()
     assert len(browser.all("#across figure[data-kind=heat-map] td.shaded")) == 60
-    assert titles(browser, "How much") == [f"{METRIC} by lr", f"{METRIC} by gamma"]
-    assert drawn(browser, f"{METRIC} by lr")["adam"]["x"] == [10.0**-n for n in range(5, -1, -1)]
+    assert titles(browser, "How much") == [f"{METRIC} by {key}, {MARK}" for key in ("lr", "gamma")]
+    assert drawn(browser, f"{METRIC} by lr, {MARK}")["adam"]["x"] == [
+        10.0**-n for n in range(5, -1, -1)
+    ]
 
 
 def test_profiles_rise_to_the_share_of_targets_that_are_reached(

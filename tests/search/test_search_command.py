@@ -55,7 +55,8 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Search:
     monkeypatch.chdir(tmp_path)
 
     def invoke(*words: str) -> Result:
-        done = CliRunner().invoke(app, ["sweep", *words], env={"COLUMNS": "100"})
+        more = ["--select-on-test"] if "--search" in words else []
+        done = CliRunner().invoke(app, ["sweep", *words, *more], env={"COLUMNS": "100"})
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done
 
@@ -89,6 +90,16 @@ def test_an_optimizer_without_a_space_is_an_error_that_names_those_with_one(swee
     assert done.exit_code == 2
     assert "--optimizer sgd: no search here has a space for it" in done.stderr
     assert "optimizers with a space: dgc, adam" in done.stderr
+
+
+def test_a_search_by_the_test_set_is_refused_unless_it_is_asked_for(sweep: Search) -> None:
+    done = CliRunner().invoke(app, ["sweep", "tiny", "--search", "3", "--dry-run"])
+    assert done.exit_code == 2
+    assert "--search: tiny: test/loss would choose on the test set" in done.stderr
+    assert "--select-on-test" in done.stderr
+    assert sweep("tiny", "--search", "3", "--dry-run").exit_code == 0
+    alone = CliRunner().invoke(app, ["sweep", "tiny", "--select-on-test"])
+    assert "--select-on-test: without --search nothing is chosen" in alone.stderr
 
 
 @pytest.mark.parametrize("option", ["--force", "--retry-failed"])

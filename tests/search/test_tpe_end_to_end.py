@@ -54,7 +54,7 @@ class Place:
         (path / "experiments.yaml").write_text(SPEC.replace("PRUNER", pruner))
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        command = ["sweep", "tiny", "--search", str(SETTINGS), *words]
+        command = ["sweep", "tiny", "--search", str(SETTINGS), "--select-on-test", *words]
         return subprocess.Popen(
             [sys.executable, "-W", "error::UserWarning", "-m", "deltagclip_cli", *command],
             cwd=self.path,

@@ -62,8 +62,8 @@ READING = {
     "sweep-dry-retry": "sweep broken --retry-failed --dry-run --jobs 1 --json",
     "sweep-dry-force": "sweep broken --force --yes --dry-run --jobs 1",
     "sweep-dry-tag": "sweep --tag small --seed 5 --dry-run --jobs 1",
-    "sweep-dry-search": "sweep searched --search 4 --dry-run --jobs 1",
-    "sweep-dry-search-drawn": "sweep searched --search 4 --dry-run --jobs 1"
+    "sweep-dry-search": "sweep searched --search 4 --select-on-test --dry-run --jobs 1",
+    "sweep-dry-search-drawn": "sweep searched --search 4 --select-on-test --dry-run --jobs 1"
     " --set search.sampler=sobol --set search.pruner=halving",
     "sweep-finished": "sweep blobs --jobs 1",
     "sweep-finished-json": "sweep blobs grid --jobs 1 --json",
@@ -74,7 +74,8 @@ READING = {
     "compare-one": "compare blobs",
     "compare-loss": "compare blobs --metric test/loss",
     "compare-train": "compare blobs --metric train/loss --mode min",
-    "compare-best": "compare blobs --at best",
+    "compare-best": "compare blobs --at best --select-on-test",
+    "compare-best-refused": "compare blobs --at best",
     "compare-epoch": "compare blobs --at epoch=2",
     "compare-step": "compare blobs grid --at step=8 --metric test/loss",
     "compare-baseline": "compare blobs --metric test/loss --baseline adam",
@@ -159,8 +160,8 @@ PAPER = {
 }
 
 WRITING = {
-    "sweep-search-finished": "sweep searched --search 3 --jobs 1",
-    "sweep-search-finished-json": "sweep searched --search 3 --jobs 1 --json",
+    "sweep-search-finished": "sweep searched --search 3 --select-on-test --jobs 1",
+    "sweep-search-finished-json": "sweep searched --search 3 --select-on-test --jobs 1 --json",
     "certify": "certify theorem",
     "certify-nothing": "certify",
     "certify@160": "certify theorem",

@@ -190,7 +190,7 @@ def test_it_continues_from_a_checkpoint_of_another_day(
         ("sweep broken --retry-failed --jobs 1", 0, "runs/broken/delta-gclip/seed-2-*"),
         ("sweep broken --jobs 1", 1, "runs/broken/delta-gclip/seed-2-*"),
         ("sweep theorem --force --yes --launcher inline", 0, "runs/theorem/*/seed-1-*"),
-        ("sweep searched --search 4 --jobs 1", 0, "runs/searched/*/seed-1-*"),
+        ("sweep searched --search 4 --select-on-test --jobs 1", 0, "runs/searched/*/seed-1-*"),
     ],
 )
 def test_whatever_is_trained_again_has_the_numbers_and_exit_codes_that_it_had(

@@ -172,8 +172,8 @@ def test_only_the_best_setting_of_each_optimizer_is_in_the_charts(tmp_path: Path
     runs = [run(each, 0, [0.5, number / 10]) for number, each in enumerate(groups)]
     shown = shown_of(*runs)
     assert {p for p in shown if p.count("/") == 1} == {"tiny/adam lr=3", "tiny/sgd lr=3"}
-    assert (
-        charts(shown, tmp_path).category[0].title == "tiny · best setting of each by test/accuracy"
+    assert charts(shown, tmp_path).category[0].title == (
+        "tiny · best setting of each by test/accuracy, chosen on the test set"
     )
 
 

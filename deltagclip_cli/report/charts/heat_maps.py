@@ -82,7 +82,7 @@ def _draw(axes: Axes, heat_map: HeatMap) -> None:
     axes.spines[:].set_visible(False)
     for (i, one), (j, other) in product(enumerate(down), enumerate(across)):
         shade = heat_map.shades.get((one, other))
-        weight = "bold" if shade == 1 else "normal"
+        weight = "bold" if (one, other) in heat_map.best else "normal"
         words, ink = heat_map.text((one, other)), _ink(image, shade)
         axes.text(j, i, words, ha="center", va="center", color=ink, weight=weight)
 

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import plural
+from deltagclip_cli.core import MARK, plural
 from deltagclip_cli.report.appearance import MOST_SETTINGS, LineStyle, as_label, legend_name
 from deltagclip_cli.report.charts.lines import Json, PageLines, add_legend, entry, line_trace
 from deltagclip_cli.results.compare.analysis import on_inside_times
+from deltagclip_cli.results.compare.choosing import chosen_on
 from deltagclip_cli.results.compare.question import CLOCKS
 from deltagclip_cli.results.compare.tables import INSIDE
 from deltagclip_cli.results.statistics.across import LIMIT
@@ -87,6 +88,7 @@ class Profiles:
         grid[0].set_ylabel(f"Share of {plural(self.across.timed, 'target')} reached")
         notes = [f"{len(labels)} best of {len(scores)} optimizers"] * (len(labels) < len(scores))
         notes += [on_inside_times(self.across)] * bool(self.across.inside_schedule)
+        notes += [f"settings {MARK}"] * (chosen_on(self.across.choices) == "test")
         entries = [entry(legend_name(each), **self.styles[each].on_paper) for each in labels]
         add_legend(figure, entries, "; ".join(notes))
         return figure

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import as_number, printable
+from deltagclip_cli.core import MARK, as_number, printable
 from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, LineStyle, legend_name
 from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
@@ -106,12 +106,18 @@ class BySetting:
     def _metric(self) -> str:
         return (self._drawn or self.comparison).question.metric
 
+    @property
+    def _mark(self) -> str:
+        """A few words where the test set told which settings are the best."""
+        choice = self.comparison.choice
+        return f", {MARK}" if choice is not None and choice.on == "test" else ""
+
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each setting, with a line and a band for each optimizer."""
         for key, lines in self._lines.items():
             traces = [trace for line in lines for trace in _traces(line)]
             yield {
-                "title": f"{self._metric} by {key}",
+                "title": f"{self._metric} by {key}{self._mark}",
                 "traces": traces,
                 "layout": {
                     "xaxis": {
@@ -140,7 +146,8 @@ class BySetting:
             entry(legend_name(label), **{**style.on_paper, "marker": "o"})
             for label, style in styles.items()
         ]
-        add_legend(figure, entries, _note([line for _, lines in shown for line in lines]))
+        note = _note([line for _, lines in shown for line in lines])
+        add_legend(figure, entries, f"{note.rstrip('.')}{self._mark}.")
         return figure
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import NOTHING, UsageError, plural, printable
+from deltagclip_cli.results.compare.choosing import check_choice
 from deltagclip_cli.results.compare.comparison import Comparison, Row, check_baseline, compare_runs
 from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.method_tables import verdict_tables
@@ -44,6 +45,7 @@ from deltagclip_cli.results.read.run import usual_clock
 from deltagclip_cli.results.statistics.across import Profile, Ranking, performance_profile, ranks
 
 if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.choosing import Selection
     from deltagclip_cli.results.compare.request import Request
     from deltagclip_cli.results.read.run import Reading
 
@@ -82,6 +84,10 @@ def analyse(reading: Reading, request: Request) -> Analysis:
     margin, keys = Margin.parse(request.within), request.heatmap_keys()
     comparisons = compare_runs(reading.runs, _questions(reading, request))
     _check_moment(comparisons)
+    for each in comparisons:
+        if each.question.moment.is_chosen:
+            what = f"--at best: {each.title}"
+            check_choice(what, each.question.chooser, select_on_test=request.select_on_test)
     if request.baseline is not None:
         check_baseline(comparisons, request.baseline)
     maps = heat_maps(comparisons, keys) if keys else []
@@ -174,7 +180,7 @@ class Overall:
     timed: int  # how many comparisons have a target
     inside_schedule: int  # how many of their times were read inside a longer schedule
     experiments: int  # how many experiments they are of, some under several conditions
-    chosen: bool  # whether an optimizer had several settings to choose from
+    choices: Sequence[Selection]  # what was chosen in the comparisons
 
 
 def overall(comparisons: Sequence[Comparison]) -> Overall | None:
@@ -211,8 +217,8 @@ def overall(comparisons: Sequence[Comparison]) -> Overall | None:
     experiments = len({each.experiment for each in comparisons})
     if experiments < len(comparisons):
         ranking = replace(ranking, p=None)  # runs under several conditions are not independent
-    chosen = any(len(each.rows) > len(best[each.title]) for each in comparisons)
-    return Overall(ranking, profiles, len(timed), inside, experiments, chosen)
+    choices = [each.choice for each in comparisons if each.choice is not None]
+    return Overall(ranking, profiles, len(timed), inside, experiments, choices)
 
 
 def _places(rows: Mapping[str, Row], question: Question) -> dict[str, float]:
@@ -244,7 +250,7 @@ def overall_table(found: Overall) -> Table:
         *(Column(f"≤ {tau:g} ×", share(tau), is_shown=has_profiles) for tau in _TAUS),
     ]
     labels = sorted(ranks, key=ranks.__getitem__)
-    return make_table(f"{_of(found)} together", columns, labels, _notes(found))
+    return make_table(f"{_of(found)} together", columns, labels, _notes(found), found.choices)
 
 
 def on_inside_times(found: Overall) -> str:
@@ -275,6 +281,6 @@ def _notes(found: Overall) -> list[str]:
         notes.append(f"{INSIDE} {on_inside_times(found)} {UNLIKE_AN_END}.")
     if ranking.left_out:
         notes.append(f"Not in all of them, so left out: {', '.join(ranking.left_out)}.")
-    if found.chosen:
+    if any(each.settings for each in found.choices):
         notes.append("Each optimizer counts with its best setting, which flatters many settings.")
     return notes

@@ -24,6 +24,7 @@ from deltagclip_cli.core import (
     ranges,
 )
 from deltagclip_cli.results.compare.account import Account
+from deltagclip_cli.results.compare.choosing import Selection, chooser, is_of_the_paper
 from deltagclip_cli.results.compare.question import (
     Question,
     Reached,
@@ -55,6 +56,7 @@ class Standing(StrEnum):
     LIKE_BEST = "not distinguishable from the best"
     UNTOLD = "too few seeds to tell"
     WORSE = "worse"
+    PASSED_OVER = "not chosen"  # another setting of its optimizer was
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ class Row:
     left_out: Mapping[str, int]  # how many runs have no value, and why
     too_short: Sequence[Run]  # those of them that have the metric, only not so far
     summary: Summary | None  # of the values; None if there are none
+    merit: Summary | None  # of what settings are chosen by; the same if that is what is compared
     reached: Reached | None  # how the runs did with the target; None if there is no target
     # the mean of all epochs, or steps where these are counted; None if nobody knows it
     epoch_seconds: float | None
@@ -103,6 +106,13 @@ class Row:
         if self.summary is None or self.summary.diverged:
             return None
         return self.summary.mean
+
+    @property
+    def worth(self) -> float | None:
+        """Likewise the mean of what settings are chosen by."""
+        if self.merit is None or self.merit.diverged:
+            return None
+        return self.merit.mean
 
     @property
     def once(self) -> list[Run]:
@@ -157,10 +167,17 @@ def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
             r for r in runs if r.seed_or_folder not in counted and question.metric in r.curves
         ],
         summary=question.summarize(values),
+        merit=question.summarize(_merits(counted, question)),
         reached=reached(once, target) if target else None,
         epoch_seconds=_epoch_seconds(once),
         regimes=_regimes(once),
     )
+
+
+def _merits(counted: Mapping[Hashable, Run], question: Question) -> dict[Hashable, float]:
+    """Return what a setting is chosen by, of the runs that count."""
+    merits = {seed: question.merit(run) for seed, run in counted.items()}
+    return {seed: merit for seed, merit in merits.items() if isinstance(merit, float)}
 
 
 def _epoch_seconds(runs: Sequence[Run]) -> float | None:
@@ -198,16 +215,30 @@ class Comparison:
     # what tells model, data, task, epochs and precision from those of other comparisons of the
     # experiment
     conditions: Mapping[str, str]
-    rows: Sequence[Row]  # a setting each, the best one first
+    # a setting each, the best one first; where another metric chooses, that which it chose of each
+    # optimizer, the best one first, before the others
+    rows: Sequence[Row]
     baseline: Row | None  # what the others were tested against; None if there is none here
 
     @property
     def best(self) -> dict[str, Row]:
-        """The best setting of each optimizer, by its label."""
+        """The setting that was chosen of each optimizer, by its label."""
         found: dict[str, Row] = {}
         for row in self.rows:
             found.setdefault(row.group.optimizer, row)
         return found
+
+    @property
+    def choice(self) -> Selection | None:
+        """The choice that was made here; None if nothing was to be chosen."""
+        question = self.question
+        has_values = [row.group.optimizer for row in self.rows if row.summary is not None]
+        several = len(has_values) > len(set(has_values))
+        moment = question.moment.unit if question.moment.is_chosen else None
+        paper = is_of_the_paper(self.experiment)
+        if not (several or moment or paper):
+            return None
+        return Selection(question.chooser, question.metric, several, moment, paper)
 
     @property
     def target(self) -> Target | None:
@@ -266,7 +297,7 @@ def compare_runs(runs: Sequence[Run], questions: Mapping[str, Question]) -> list
 
 
 def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
-    """Raise UsageErrorif a baseline is known nowhere."""
+    """Raise UsageError if a baseline is known nowhere."""
     if not any(each.baseline for each in comparisons):
         names = dict.fromkeys(row.group.name for each in comparisons for row in each.rows)
         raise UsageError(
@@ -276,14 +307,33 @@ def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
 
 
 def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comparison:
+    every = [run for runs in groups.values() for run in runs]
+    question = replace(question, chosen_by=chooser(question.metric, every))
     rows = [make_row(group, runs, question) for group, runs in groups.items()]
-    rows.sort(key=lambda row: question.order(row.summary))
+    rows = _in_order(rows, question)
     baseline = _baseline(rows, question.baseline) if question.baseline is not None else None
     rows = _with_standings(rows, question)
     if baseline is not None:
         rows = _with_tests(rows, baseline, question)
     first = rows[0].group
     return Comparison(question, first.experiment, first.conditions, rows, baseline)
+
+
+def _in_order(rows: Sequence[Row], question: Question) -> list[Row]:
+    ranked = sorted(rows, key=lambda row: question.order(row.merit))
+    chosen = _chosen(ranked, question)
+    chosen.sort(key=lambda row: question.order(row.summary))
+    return [*chosen, *(row for row in ranked if row not in chosen)]
+
+
+def _chosen(rows: Sequence[Row], question: Question) -> list[Row]:
+    """Return those that vie with one another: all, unless another metric has chosen among them."""
+    if question.chooser == question.metric:
+        return list(rows)
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.group.optimizer, row)
+    return list(first.values())
 
 
 def _baseline(rows: Sequence[Row], name: str) -> Row | None:
@@ -306,7 +356,7 @@ def _baseline(rows: Sequence[Row], name: str) -> Row | None:
 
 def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
     """Return every row measured by the first, which has the best mean."""
-    ranked = [row for row in rows if row.summary is not None]
+    ranked = [row for row in _chosen(rows, question) if row.summary is not None]
     if not ranked:
         return list(rows)
     best, *others = ranked
@@ -320,6 +370,8 @@ def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
         is_equal = question.order(row.summary) == question.order(best.summary)
         standing = first if is_equal else _standing(row, p)
         measured[row.group] = replace(row, standing=standing, behind=Behind(test, p))
+    others = [row for row in rows if row.summary is not None and row.group not in measured]
+    measured |= {row.group: replace(row, standing=Standing.PASSED_OVER) for row in others}
     return [measured.get(row.group, row) for row in rows]
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, is_dataclass
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from deltagclip_cli.results.compare.choosing import Selection, chosen_on
 from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
 from deltagclip_cli.results.compare.effort import effort_columns, efforts
 from deltagclip_cli.results.compare.method_tables import verdict_record
@@ -41,6 +42,7 @@ def json_text(analysis: Analysis) -> str:
             {
                 "title": each.title,
                 "keys": each.keys,
+                **_choice(each.choice),
                 "cells": [
                     {"words": words, "setting": row.group.name, "mean": row.mean}
                     for words, row in each.cells.items()
@@ -53,6 +55,7 @@ def json_text(analysis: Analysis) -> str:
             "ranking": across.ranking,
             "profiles": across.profiles,
             "inside_schedule": across.inside_schedule,
+            "chosen_on": chosen_on(across.choices),
         },
         "problems": analysis.problems,
     }
@@ -69,6 +72,7 @@ def _experiment(comparison: Comparison, analysis: Analysis) -> dict[str, Any]:
         "conditions": comparison.conditions,
         "metric": comparison.question.metric,
         "higher_is_better": comparison.question.higher_is_better,
+        **_choice(comparison.choice),
         "baseline": comparison.baseline.group.name if comparison.baseline else None,
         "target": asdict(comparison.target) if comparison.target else None,
         "unlike_circumstances": [asdict(camp) for camp in camps(comparison)],
@@ -88,6 +92,14 @@ def _experiment(comparison: Comparison, analysis: Analysis) -> dict[str, Any]:
             figures.append({**asdict(each), "ours": ours.group.name if ours else None})
         record["published"] = {"figures": figures, "caveats": caveats(comparison.experiment)}
     return record
+
+
+def _choice(choice: Selection | None) -> dict[str, str | None]:
+    """Return by which metric one chose among settings or epochs, and what of the data it is of."""
+    return {
+        "chosen_by": choice.by if choice else None,
+        "chosen_on": choice.on if choice else None,
+    }
 
 
 def _run(row: Row, run: Run) -> dict[str, Any]:
@@ -150,8 +162,10 @@ def _flat_row(comparison: Comparison, row: Row, known: dict[str, Any]) -> dict[s
         "settings": _joined(known.pop("settings")),
         "metric": question.metric,
         "at": str(question.moment),
+        **_choice(comparison.choice),
         "standing": known.pop("standing"),
         **_flat("", known.pop("summary") or {"n": 0}),
+        **_flat("merit_", known.pop("merit", None) or {}),
         "ddof": question.ddof,
         **{f"runs_{why.replace(' ', '_')}": n for why, n in known.pop("left_out").items()},
         "target": comparison.target,

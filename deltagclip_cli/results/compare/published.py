@@ -6,12 +6,11 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import NOTHING, finite, more_is_better, with_error
 from deltagclip_cli.results.compare.comparison import Comparison, Row, compare_runs
+from deltagclip_cli.results.compare.paper import content
 from deltagclip_cli.results.compare.question import Moment, Question
 from deltagclip_cli.results.compare.tables import (
     Cell,
@@ -22,7 +21,6 @@ from deltagclip_cli.results.compare.tables import (
     make_table,
 )
 from deltagclip_cli.results.read.run import Outcome, Run
-from deltagclip_cli.spec.document import parse
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.statistics.summary import Summary
@@ -82,14 +80,13 @@ def metrics(experiment: str) -> list[str]:
 def caveats(experiment: str) -> list[str]:
     """Return what to know of the figures of an experiment, their source first."""
     names = {figure["experiment"] for figure in _figures(experiment)}
-    content = _content()
-    fitting = [each["says"] for each in content["caveats"] if names & set(each["about"])]
-    return [f"Source: {content['source']}.", *fitting] if names else []
+    fitting = [each["says"] for each in content()["caveats"] if names & set(each["about"])]
+    return [f"Source: {content()['source']}.", *fitting] if names else []
 
 
 def experiments() -> list[str]:
     """Return the experiments of which there are figures."""
-    return list(dict.fromkeys(figure["experiment"] for figure in _content()["figures"]))
+    return list(dict.fromkeys(figure["experiment"] for figure in content()["figures"]))
 
 
 def published_table(comparison: Comparison) -> Table | None:
@@ -112,23 +109,18 @@ def published_table(comparison: Comparison) -> Table | None:
         Column("ours", lambda pair: _mean(pair[1])),
     ]
     pairs = [(figure, figure.ours(comparison.rows)) for figure in figures]
-    title = f"{comparison.title}: {metric}, published"
-    return make_table(title, columns, pairs, caveats(comparison.experiment)) if pairs else None
+    if not pairs:
+        return None
+    title, notes = f"{comparison.title}: {metric}, published", caveats(comparison.experiment)
+    return make_table(title, columns, pairs, notes, [comparison.choice])
 
 
 def _figures(experiment: str) -> list[Mapping[str, Any]]:
     return [
         figure
-        for figure in _content()["figures"]
+        for figure in content()["figures"]
         if experiment in (figure["experiment"], *figure.get("folders", ()))
     ]
-
-
-@cache
-def _content() -> dict[str, Any]:
-    text = files(__package__).joinpath("published.yaml").read_text("utf-8")
-    content: dict[str, Any] = parse(text)
-    return content
 
 
 NOT_RUN = "not run"
@@ -217,7 +209,10 @@ def overview(figures: Sequence[Figure], runs: Sequence[Run]) -> Table:
         ),
         Column("command", lambda each: each.command),
     ]
-    notes = ["deltagclip report EXPERIMENT draws the figure of one."]
+    notes = [
+        "deltagclip report EXPERIMENT draws the figure of one.",
+        content()["chosen_on_test"]["says"],
+    ]
     return make_table("The paper's figures", columns, figures, notes)
 
 
@@ -307,6 +302,7 @@ def as_data(figures: Sequence[Figure], runs: Sequence[Run]) -> list[dict[str, An
             "finished": _finished(each, runs),
             "values": [make_record(COLUMNS, value) for value in values(each.experiment, runs)],
             "caveats": caveats(each.experiment),
+            "chosen_on": "test",
         }
         for each in figures
     ]

@@ -113,13 +113,16 @@ class Moment:
 
     @property
     def is_chosen(self) -> bool:
-        """True if the moment is chosen by the value that is read there, which flatters it."""
+        """True if the moment is chosen by the values of the run."""
         return self.kind == "best"
 
-    def value(self, run: Run, metric: str, *, higher_is_better: bool) -> float | Outcome | Missing:
+    def value(
+        self, run: Run, metric: str, *, higher_is_better: bool, chooser: str | None = None
+    ) -> float | Outcome | Missing:
         """Return a metric of a run; NaN if the run has diverged; or why there is none.
 
-        A run that ended early counts where a given epoch or step came before its end.
+        A run that ended early counts where a given epoch or step came before its end. The best
+        epoch is that of another metric, the ``chooser``, if there is one.
         """
         curve = run.curves.get(metric)
         if self.at is not None and curve is not None and self.end(curve) >= self.at:
@@ -135,10 +138,16 @@ class Moment:
             return Missing.SHORTER
         if not self.is_chosen:
             return float(curve.values[-1])
-        finite = curve.values[np.isfinite(curve.values)]
-        if not len(finite):
+        judge = run.curves.get(chooser or metric, curve)
+        merits = judge.values if higher_is_better else -judge.values
+        if not np.isfinite(merits).any():
             return math.nan
-        return float(finite.max() if higher_is_better else finite.min())
+        place = int(np.argmax(np.where(np.isfinite(merits), merits, -np.inf)))
+        if judge is curve:
+            return float(curve.values[place])
+        best = judge.steps[place]
+        before = int(np.searchsorted(curve.steps, best, side="right"))
+        return float(curve.values[before - 1]) if before else Missing.EARLIER
 
     def is_inside_schedule(self, run: Run, metric: str) -> bool:
         """Return whether a value is read at a given place, and the learning rate was to change."""
@@ -263,6 +272,8 @@ class Question:
     metric: str  # the name of what is compared
     higher_is_better: bool  # so of an accuracy, not so of a loss
     moment: Moment  # when it is read
+    # the metric that settings and epochs are chosen by; None for the one that is compared
+    chosen_by: str | None = None
     targets: Sequence[Target] = ()  # at most one of them counts in each experiment
     # what every setting is tested against: a label, or a label and its settings
     baseline: str | None = None
@@ -276,7 +287,20 @@ class Question:
 
     def value(self, run: Run) -> float | Outcome | Missing:
         """Return the value of a run; NaN if it has diverged; or why there is none."""
-        return self.moment.value(run, self.metric, higher_is_better=self.higher_is_better)
+        return self._read(run, self.metric)
+
+    def merit(self, run: Run) -> float | Outcome | Missing:
+        """Return likewise what a setting is chosen by."""
+        return self._read(run, self.chooser)
+
+    @property
+    def chooser(self) -> str:
+        """The metric that settings and epochs are chosen by."""
+        return self.chosen_by or self.metric
+
+    def _read(self, run: Run, metric: str) -> float | Outcome | Missing:
+        better = self.higher_is_better
+        return self.moment.value(run, metric, higher_is_better=better, chooser=self.chooser)
 
     def summarize(self, values: Mapping[Hashable, float]) -> Summary | None:
         """Return the values of a setting taken together; None if there are none."""

@@ -21,6 +21,7 @@ class Request:
     heatmap: str | None = None  # two settings, ``KEY,KEY``; None for no map
     within: str = "1%"  # how far from the best a good setting may be: ``0.01`` or ``1%``
     published: bool = False  # add published figures
+    select_on_test: bool = False  # choose by the test set where there is no validation split
 
     def heatmap_keys(self) -> tuple[str, str] | None:
         """Return the two settings of the map; UsageError if they are not two."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import NOTHING, UsageError, as_number, by_size, short
+from deltagclip_cli.results.compare.choosing import Selection
 from deltagclip_cli.results.compare.comparison import make_row
 from deltagclip_cli.results.compare.question import Moment, Question, with_nearest
 from deltagclip_cli.results.compare.tables import Cell, Column, Table, interval, make_table
@@ -46,7 +47,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class GoodSettings:
-    """The settings of an optimizer, good ones counted."""
+    """The settings of an optimizer, good ones counted by the metric that they are chosen by."""
 
     optimizer: str  # its label
     count: int  # how many settings are within the margin of the best of them
@@ -95,6 +96,7 @@ def draws_tried(comparison: Comparison) -> DrawsTried | None:
         metric=tuning.protocol.metric,
         higher_is_better=not tuning.minimizes,
         moment=moment,
+        chosen_by=None,
         targets=(),
     )
     there = [runs for _, runs in account.draws if runs]
@@ -111,8 +113,8 @@ def _by_optimizer(rows: Iterable[Row]) -> dict[str, list[Row]]:
 
 def _sensitivity(rows: Sequence[Row], margin: Margin, *, are_drawn: bool = False) -> GoodSettings:
     """Return that of rows with the best first, which may be draws from a space."""
-    sound = [row for row in rows if row.mean is not None]
-    good = [row for row in sound if margin.covers(row.mean or 0.0, sound[0].mean or 0.0)]
+    sound = [row for row in rows if row.worth is not None]
+    good = [row for row in sound if margin.covers(row.worth or 0.0, sound[0].worth or 0.0)]
     with_values = [row.summary for row in rows if row.summary is not None]
     rates = [rate for row in good if (rate := learning_rate(row)) is not None]
     return GoodSettings(
@@ -145,9 +147,13 @@ def share_within(count: int, n: int) -> Interval:
 
 
 def sensitivity_columns(
-    margin: Margin, found: Sequence[GoodSettings]
+    margin: Margin, found: Sequence[GoodSettings], compared: str | None = None
 ) -> list[Column[GoodSettings]]:
-    """Return what is known of how much the settings of optimizers matter."""
+    """Return what is known of how much the settings of optimizers matter.
+
+    Args:
+        compared: the metric that is compared, if another one chooses.
+    """
     return [
         Column(
             "optimizer",
@@ -171,8 +177,8 @@ def sensitivity_columns(
             lambda each: {"lr_within": each.rates and asdict(each.rates)},
             is_shown=any(each.rates for each in found),
         ),
-        Column("best", lambda each: short(each.best.mean if each.best else None)),
-        Column("worst", lambda each: short(each.worst.mean if each.worst else None)),
+        Column("best", lambda each: short(each.best.worth if each.best else None)),
+        Column("worst", lambda each: short(each.worst.worth if each.worst else None)),
         Column(
             "diverged", lambda each: str(each.diverged), lambda each: {"diverged": each.diverged}
         ),
@@ -183,6 +189,11 @@ def sensitivity_columns(
             "best one",
             lambda each: " ".join(in_words(each.best.group.settings)) if each.best else NOTHING,
             lambda each: {"best": each.best.group.name if each.best else None},
+        ),
+        Column(
+            f"its {compared}",
+            lambda each: short(each.best.mean if each.best else None),
+            is_shown=compared is not None,
         ),
     ]
 
@@ -205,10 +216,14 @@ def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Ite
     for comparison in comparisons:
         if found := sensitivities(comparison, margin):
             drawn = draws_tried(comparison)
-            what = "settings" if drawn is None else f"draws, by {drawn.question.metric},"
-            title = f"{comparison.title}: {what} within {margin} of the best one's mean"
-            columns = sensitivity_columns(margin, found)
-            yield make_table(title, columns, found, _sensitivity_notes(found))
+            question = comparison.question if drawn is None else drawn.question
+            what = "settings" if drawn is None else f"draws, by {question.metric},"
+            compared = None if question.chooser == question.metric else question.metric
+            of = f" of {question.chooser}" if compared else ""
+            title = f"{comparison.title}: {what} within {margin} of the best one's mean{of}"
+            columns, notes = sensitivity_columns(margin, found, compared), _sensitivity_notes(found)
+            choice = Selection(question.chooser, question.metric)
+            yield make_table(title, columns, found, notes, [choice])
 
 
 def _sensitivity_notes(found: Sequence[GoodSettings]) -> list[str]:
@@ -238,6 +253,21 @@ class HeatMap:
     chosen: bool  # whether a cell had several settings to choose from
 
     @property
+    def choice(self) -> Selection:
+        """The choice of its best cell."""
+        moment = self.question.moment
+        unit = moment.unit if moment.is_chosen else None
+        return Selection(self.question.chooser, self.question.metric, moment=unit)
+
+    @property
+    def best(self) -> list[tuple[str, str]]:
+        """The pairs of the best cells: one, unless some are equal."""
+        is_apart = self.question.chooser != self.question.metric
+        worths = {pair: row.worth if is_apart else row.mean for pair, row in self.cells.items()}
+        sound = {pair: worth for pair, worth in worths.items() if worth is not None}
+        return [pair for pair, worth in sound.items() if worth == next(iter(sound.values()))]
+
+    @property
     def words(self) -> tuple[list[str], list[str]]:
         """Those of the rows and of the columns, numbers by their size."""
         down, across = (sorted({pair[i] for pair in self.cells}, key=by_size) for i in (0, 1))
@@ -250,17 +280,20 @@ class HeatMap:
         By rank, so that one outlier hides nothing. A cell without a mean has none.
         """
         means = {pair: row.mean for pair, row in self.cells.items() if row.mean is not None}
-        places = {mean: place for place, mean in enumerate(dict.fromkeys(means.values()))}
+        in_order = sorted(set(means.values()), reverse=self.question.higher_is_better)
+        places = {mean: place for place, mean in enumerate(in_order)}
         most = max(1, len(places) - 1)
         return {pair: 1 - places[mean] / most for pair, mean in means.items()}
 
     @property
     def notes(self) -> list[str]:
         """Sentences on what the cells say."""
-        notes = ["The best mean in bold; × a seed diverged; – no value."]
+        chooser = self.question.chooser
+        by = "" if chooser == self.question.metric else f" of {chooser}"
+        notes = [f"The best mean{by} in bold; × a seed diverged; – no value."]
         if self.chosen:
             notes.append("Each cell is the best over the other settings, which flatters.")
-        return notes
+        return [*notes, *self.choice.notes]
 
     def text(self, pair: tuple[str, str]) -> str:
         """Return what a cell says."""
@@ -279,9 +312,12 @@ def heat_maps(comparisons: Sequence[Comparison], keys: tuple[str, str]) -> list[
         for row in comparison.rows:
             known |= dict.fromkeys(_words(row))
             if set(keys) <= set(_words(row)):
-                title = [comparison.experiment, *in_words(others), row.group.optimizer]
-                _, rows = grouped.setdefault(" · ".join(title), (comparison.question, []))
-                rows.append(row)
+                words = [comparison.experiment, *in_words(others), row.group.optimizer]
+                title, own = " · ".join(words), comparison.question
+                question, rows = grouped.get(title, (own, []))
+                if question.chooser != own.chooser:  # no other metric can choose for all conditions
+                    question = replace(question, chosen_by=None)
+                grouped[title] = question, [*rows, row]
     if not grouped:
         raise UsageError(
             f"--heatmap {','.join(keys)}: no optimizer has several values of both.\n"
@@ -329,7 +365,8 @@ def _heat_map(
     title: str, keys: tuple[str, str], question: Question, rows: Sequence[Row]
 ) -> HeatMap:
     cells: dict[tuple[str, str], Row] = {}
-    for row in sorted(rows, key=lambda row: question.order(row.summary)):
+    is_apart = question.chooser != question.metric
+    for row in sorted(rows, key=lambda r: question.order(r.merit if is_apart else r.summary)):
         words = _words(row)
         cells.setdefault((words[keys[0]], words[keys[1]]), row)
     return HeatMap(title, keys, question, cells, len(rows) > len(cells))
@@ -338,15 +375,15 @@ def _heat_map(
 def heat_map_table(heat_map: HeatMap) -> Table:
     """Return a cell for each pair, with a shade from the worst mean to the best."""
     (down, across), (rows, columns) = heat_map.keys, heat_map.words
-    shades = heat_map.shades
+    shades, best = heat_map.shades, heat_map.best
 
     def cell(pair: tuple[str, str]) -> Cell:
-        shade = shades.get(pair)
-        return Cell(heat_map.text(pair), shade=shade, is_best=shade == 1)
+        return Cell(heat_map.text(pair), shade=shades.get(pair), is_best=pair in best)
 
     return Table(
         title=f"{heat_map.title}: {down} down, {across} across",
         headings=[f"{down} \\ {across}", *columns],
         rows=[[Cell(one), *(cell((one, other)) for other in columns)] for one in rows],
         notes=heat_map.notes,
+        chosen_on=heat_map.choice.on,
     )

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from deltagclip_cli.core import NOTHING, REGIMES, finite, plural, short, shown_with, with_error
+from deltagclip_cli.results.compare.choosing import chosen_on
 from deltagclip_cli.results.compare.comparison import (
     Comparison,
     Row,
@@ -23,6 +24,7 @@ from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.statistics.difference import SIGNIFICANT, Design
 
 if TYPE_CHECKING:
+    from deltagclip_cli.results.compare.choosing import Selection
     from deltagclip_cli.results.statistics.summary import Interval, Summary
 
 T = TypeVar("T")
@@ -68,6 +70,7 @@ class Table:
     headings: Sequence[str]  # of its columns; the first column is text, the others are numbers
     rows: Sequence[Sequence[Cell]]  # a cell for each column; the first of them names the row
     notes: Sequence[str] = ()  # sentences that belong below it
+    chosen_on: str | None = None  # the part of the data that chose; None if nothing was chosen
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,19 @@ class Column(Generic[T]):
 
 
 def make_table(
-    title: str, columns: Iterable[Column[T]], things: Iterable[T], notes: Sequence[str] = ()
+    title: str,
+    columns: Iterable[Column[T]],
+    things: Iterable[T],
+    notes: Sequence[str] = (),
+    choices: Iterable[Selection | None] = (),
 ) -> Table:
-    """Return a table with a row for each of some things."""
+    """Return a table with a row for each of some things, and what was chosen for it."""
+    made = [each for each in choices if each is not None]
+    told = dict.fromkeys(note for each in made for note in each.notes)
     shown = [column for column in columns if column.is_shown]
     rows = [make_cells(column.cell(thing) for column in shown) for thing in things]
-    return Table(title, [column.heading for column in shown], rows, notes)
+    headings = [column.heading for column in shown]
+    return Table(title, headings, rows, [*notes, *told], chosen_on(made))
 
 
 def make_record(columns: Iterable[Column[T]], thing: T) -> dict[str, Any]:
@@ -125,7 +135,8 @@ def _name(row: Row) -> Cell:
 
 def value_columns(comparison: Comparison) -> list[Column[Row]]:
     """Return the values of each setting taken together, and how many runs have none."""
-    has_intervals = comparison.question.interval
+    has_intervals, question = comparison.question.interval, comparison.question
+    is_apart = comparison.choice is not None and question.chooser != question.metric
 
     def mean(summary: Summary, show: Show, row: Row) -> Cell:
         is_best = row.standing is Standing.BEST
@@ -152,6 +163,14 @@ def value_columns(comparison: Comparison) -> list[Column[Row]]:
             lambda row: {"summary": asdict(row.summary) if row.summary else None},
         ),
         Column("mean [95 %]" if has_intervals else "mean ± s.e.", _of_summary(mean)),
+        Column(
+            question.chooser,
+            lambda row: Cell(
+                with_error(row.merit.mean, row.merit.standard_error) if row.merit else NOTHING
+            ),
+            lambda row: {"merit": asdict(row.merit) if row.merit else None} if is_apart else {},
+            is_shown=is_apart,
+        ),
         Column("median", _of_summary(lambda s, show, _: _sure(s.median, s.median_interval, show))),
         Column("IQM", _of_summary(lambda s, show, _: _sure(s.iqm, s.iqm_interval, show))),
         Column("best", _of_summary(lambda s, show, row: _seed(s.best, show, row))),
@@ -213,7 +232,8 @@ def value_table(comparison: Comparison) -> Table:
         *_notes_on_curves(comparison),
         *circumstances_note(comparison),
     ]
-    return make_table(title, value_columns(comparison), comparison.rows, notes)
+    columns = value_columns(comparison)
+    return make_table(title, columns, comparison.rows, notes, [comparison.choice])
 
 
 def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
@@ -226,6 +246,8 @@ def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
         )
     elif standings > {Standing.BEST}:
         notes.append("• best mean.")
+    if Standing.PASSED_OVER in standings:
+        notes.append("Without a sign: another setting of its optimizer, or a worse one.")
     if Standing.UNTOLD in standings:
         notes.append("? too few seeds to tell it from the best: two of each are the least.")
     return notes
@@ -256,8 +278,6 @@ def _notes_on_curves(comparison: Comparison) -> list[str]:
             f"{plural(inside, 'value')} read inside a longer schedule, where the learning rate was"
             f" still to change. {UNLIKE_AN_END}."
         )
-    if moment.is_chosen:
-        notes.append(f"The best {moment.unit} was chosen by the value that is shown: it flatters.")
     found = (ends_of(row, comparison, moment.unit) for row in comparison.rows)
     ends = sorted(set().union(*found))
     left_out = [run for row in comparison.rows for run in row.too_short]
@@ -373,7 +393,7 @@ def cost_table(comparison: Comparison) -> Table | None:
             f"No step was floored, so that δ was never active and it was GClip: {', '.join(never)}."
         )
     title = f"{comparison.title}: cost" + (f" of {target}" if target else "")
-    return make_table(title, cost_columns(comparison), rows, notes)
+    return make_table(title, cost_columns(comparison), rows, notes, [comparison.choice])
 
 
 def difference_columns(comparison: Comparison) -> list[Column[Row]]:
@@ -436,7 +456,8 @@ def difference_table(comparison: Comparison) -> Table | None:
         return None
     title = f"{comparison.title}: {comparison.question.metric}, difference to {baseline.group.name}"
     notes = _difference_notes(comparison, baseline)
-    return make_table(title, difference_columns(comparison), tested, notes)
+    columns = difference_columns(comparison)
+    return make_table(title, columns, tested, notes, [comparison.choice])
 
 
 def _difference_notes(comparison: Comparison, baseline: Row) -> list[str]:
@@ -464,7 +485,7 @@ def _difference_notes(comparison: Comparison, baseline: Row) -> list[str]:
     cautions = dict.fromkeys(each.caution for each in found if each.caution)
     notes += [f"{each[0].upper()}{each[1:]}." for each in cautions]
     settings = sum(row.group.optimizer == baseline.group.optimizer for row in comparison.rows)
-    if settings > 1:
+    if settings > 1 and comparison.question.chooser == comparison.question.metric:
         notes.append(
             f"The baseline is the best of {settings} settings, chosen by these very values."
         )
