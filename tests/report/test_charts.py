@@ -317,7 +317,7 @@ def test_draws_are_a_line_through_the_medians_of_neighbours() -> None:
         )
     ]
     comparison = compared(runs)
-    low, high, line, points = charts(comparison)["test/accuracy by lr"]["traces"]
+    low, high, line, points = charts(comparison)[f"test/accuracy by lr, {MARK}"]["traces"]
     assert line["y"] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     assert low["y"] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.5])
     assert high["y"] == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
