@@ -113,11 +113,14 @@ def _example(name: str, experiment: Experiment) -> str:
         f"          {label}: {{lr: {{log_uniform: {_around(each.options.get('lr'))}}}}}"
         for label, each in experiment.optimizers.items()
     )
+    metric = "accuracy" if "accuracy" in experiment.task.metrics else "loss"
+    has_split = experiment.data.has_validation or experiment.data.is_own
+    split = "" if has_split else ", and validation: 0.1 into its data"
     return (
         f"{name} has no 'protocol:' that says how its optimizers are tuned.\n"
-        "  Write, with limits of your own:\n"
+        f"  Write, with limits of your own{split}:\n"
         f"    {name}:\n"
-        "      protocol: {draws: 8, fresh_seeds: 10, metric: validation/loss}\n"
+        f"      protocol: {{draws: 8, fresh_seeds: 10, metric: validation/{metric}}}\n"
         f"      search:\n        space:\n{spaces}"
     )
 

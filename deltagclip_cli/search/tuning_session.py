@@ -8,11 +8,12 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import EVALUATED, ExitCode, UsageError
+from deltagclip_cli.core import ExitCode, UsageError
 from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.search.tuning_view import (
+    MEASURED_SETS,
     Judgement,
     as_data,
     choice_table,
@@ -180,8 +181,8 @@ def check_measured(planned: Iterable[Planned], metric: str, lock: Path) -> None:
     """
     for each in planned:
         if each.state is State.FINISHED and each.result and metric not in each.result["last"]:
-            sets = ("train", *EVALUATED)
-            there = [name for name in each.result["last"] if name.partition("/")[0] in sets]
+            names = each.result["last"]
+            there = [name for name in names if name.partition("/")[0] in MEASURED_SETS]
             raise UsageError(
                 f"protocol.metric: {metric} is not measured by these trials.\n"
                 f"  metrics: {', '.join(there)}\n"

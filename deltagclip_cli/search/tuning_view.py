@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core import NOTHING, plural, ranges, with_error
+from deltagclip_cli.core import EVALUATED, NOTHING, plural, ranges, with_error
 from deltagclip_cli.plan.planned import Mean, Planned, mean
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.spec.axes import as_written
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.tuning.stages import Choice
     from deltagclip_cli.tuning.studies import Tuning
 
+MEASURED_SETS = ("train", *EVALUATED)
 _ALWAYS = (DrawState.FINISHED, DrawState.DIVERGED, DrawState.FAILED)
 _AS_WRITTEN = "as written"
 
@@ -181,7 +182,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
             "metrics": {
                 name: {"n": each.n, "mean": each.value, "standard_error": each.standard_error}
                 for name, each in judgement.means.items()
-                if each.n
+                if each.n and name.partition("/")[0] in MEASURED_SETS
             },
             "folders": [str(each.folder.path) for each in judgement.fresh],
         },

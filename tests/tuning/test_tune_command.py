@@ -23,10 +23,17 @@ from deltagclip_cli.tuning.studies import Tuning
 
 SPEC: dict[str, Any] = {
     "model": {"name": "mlp", "hidden": [4]},
-    "data": {"name": "synthetic", "batch_size": 16, "size": 4, "train": 32, "test": 16},
+    "data": {
+        "name": "synthetic",
+        "batch_size": 16,
+        "validation": 0.25,
+        "size": 4,
+        "train": 48,
+        "test": 16,
+    },
     "epochs": 1,
     "optimizers": {"sgd": {"name": "sgd", "lr": 0.1}, "adam": {"name": "adam"}},
-    "protocol": {"draws": 2, "seeds": [0, 1], "fresh_seeds": 2, "metric": "train/loss"},
+    "protocol": {"draws": 2, "seeds": [0, 1], "fresh_seeds": 2, "metric": "validation/loss"},
     "search": {
         "space": {
             "sgd": {"lr": {"log_uniform": [0.01, 1]}},
@@ -72,13 +79,14 @@ def tuning() -> Tuning:
 
 
 def test_without_a_protocol_the_error_shows_one_that_can_be_copied() -> None:
-    write_spec(protocol=None, search=None)
+    data = {key: value for key, value in SPEC["data"].items() if key != "validation"}
+    write_spec(protocol=None, search=None, data=data)
     done = tune()
     assert done.exit_code == 2
     assert "tiny has no 'protocol:'" in done.stderr
     example = yaml.safe_load(done.stderr[done.stderr.index("    tiny:") :])["tiny"]
-    example["protocol"]["metric"] = "train/loss"  # of data without a validation set
-    write_spec(**example)
+    assert "validation: 0.1 into its data" in done.stderr
+    write_spec(**example, data={**SPEC["data"], "validation": 0.25})
     assert tune("--dry-run").exit_code == 0
 
 
@@ -96,7 +104,7 @@ def test_a_dry_run_says_what_is_planned_and_makes_nothing() -> None:
     assert done.exit_code == 0, done.output
     for words in (
         "lr: log_uniform [0.0001, 0.1]",
-        "the lowest train/loss is chosen",
+        "the lowest validation/loss is chosen",
         "24 trials to choose by, 12 on fresh seeds: 36 in all",
         "24 trials: 24 new. 24 to run",
     ):
@@ -116,8 +124,9 @@ def test_a_protocol_is_gone_through_to_its_end_and_only_once() -> None:
         best = min(each["tried"], key=lambda draw: draw["value"])
         chosen = each["chosen"]
         assert (chosen["number"], chosen["value"]) == (best["number"], best["value"])
-        losses = [_last(folder)["train/loss"] for folder in each["fresh"]["folders"]]
-        assert each["fresh"]["metrics"]["train/loss"]["mean"] == pytest.approx(fmean(losses))
+        for metric in ("validation/loss", "test/loss"):
+            losses = [_last(folder)[metric] for folder in each["fresh"]["folders"]]
+            assert each["fresh"]["metrics"][metric]["mean"] == pytest.approx(fmean(losses))
         for folder in each["fresh"]["folders"]:
             assert RunFolder(Path(folder)).trial().optimizer.options["lr"] == best["options"]["lr"]
     assert len(folders()) == starts() == TRIALS
@@ -128,7 +137,7 @@ def test_a_protocol_is_gone_through_to_its_end_and_only_once() -> None:
     assert starts() == TRIALS
     assert Path("runs", "tiny", FILE).read_bytes() == lock
     words = tune().stdout
-    assert "chosen by the lowest train/loss" in words
+    assert "chosen by the lowest validation/loss" in words
     assert "the chosen settings on fresh seeds 2, 3" in words
     assert "deltagclip compare tiny" in words
 
@@ -181,12 +190,14 @@ def entropy(model, inputs, targets):
 
 def test_a_metric_that_is_never_recorded_is_told_after_the_first_trial() -> None:
     Path("task.py").write_text(TASK)
-    write_spec(task="task.py:entropy", protocol={**SPEC["protocol"], "metric": "train/accuracy"})
+    write_spec(
+        task="task.py:entropy", protocol={**SPEC["protocol"], "metric": "validation/accuracy"}
+    )
     for _ in range(2):
         done = tune()
         assert done.exit_code == 2
-        assert "protocol.metric: train/accuracy is not measured by these trials" in done.stderr
-        assert "metrics: train/loss, test/loss" in done.stderr
+        assert "protocol.metric: validation/accuracy is not measured by these trials" in done.stderr
+        assert "metrics: train/loss, test/loss, validation/loss" in done.stderr
     assert starts() == 1
     Path("runs", "tiny", FILE).unlink()
     write_spec(task="task.py:entropy")
