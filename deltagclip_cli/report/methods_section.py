@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 from deltagclip_cli.core import NOTHING, duration, listed, plural, ranges, stopped, with_error
 from deltagclip_cli.results.compare.account import Account
 from deltagclip_cli.results.compare.effort import run_seconds, space_in_words
-from deltagclip_cli.results.compare.tables import Table, make_cells
+from deltagclip_cli.results.compare.method_tables import verdict_tables
+from deltagclip_cli.results.compare.methods import Told
+from deltagclip_cli.results.compare.tables import Table, make_cells, p_value
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.statistics.summary import summarize
 from deltagclip_cli.runs.environment import read_starts
 from deltagclip_cli.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from deltagclip_cli.results.compare.comparison import Comparison
+    from deltagclip_cli.results.compare.analysis import Analysis
+    from deltagclip_cli.results.compare.methods import SettingVerdict, Verdicts
     from deltagclip_cli.tuning.stages import Choice
 
 _SAMPLERS = {
@@ -38,16 +41,43 @@ class MethodsText:
     tables: Sequence[Table] = ()
 
 
-def methods_of(comparisons: Sequence[Comparison]) -> dict[str, list[MethodsText]]:
+def methods_of(answer: Analysis) -> dict[str, list[MethodsText]]:
     """Return the methods section of each experiment that has a plan."""
-    planned = dict.fromkeys(each.experiment for each in comparisons if each.account is not None)
     found = {}
-    for name in planned:
-        own = [each for each in comparisons if each.experiment == name]
+    for verdicts in answer.verdicts:
+        name = verdicts.lock.tuning.name
+        own = [each for each in answer.comparisons if each.experiment == name]
         runs = [run for each in own for row in each.rows for run in row.runs]
         if account := Account.of(name, runs):
-            found[name] = parts_of(account)
+            found[name] = [*parts_of(account), _verdicts(verdicts)]
     return found
+
+
+def _verdicts(found: Verdicts) -> MethodsText:
+    """Return the verdicts on settings, and on methods, in words and tables."""
+    words = [each.words for each in found.budgets]
+    settings = [_on_settings(each, found) for each in found.settings]
+    first = (
+        f"Of what was chosen, {found.fresh_metric} on fresh seeds says which setting is better, and"
+        " nothing of the optimizers, for another search would have chosen others. Of an optimizer"
+        " with its space and a budget, the draws themselves tell."
+    )
+    return MethodsText("Verdicts", [first, *settings, *words], list(verdict_tables(found)))
+
+
+def _on_settings(each: SettingVerdict, found: Verdicts) -> str:
+    where = f"In study {each.study + 1}, the" if found.studies > 1 else "The"
+    pair = f"chosen settings of {each.ours.label} and {each.theirs.label}"
+    if each.told in (Told.UNTOLD, Told.TOO_FEW, Told.OPEN):
+        return f"{where} {pair}: {each.told}{_p(each)}."
+    return (
+        f"{where} chosen setting of {each.ours.label} is {each.told} than that of"
+        f" {each.theirs.label}{_p(each)}."
+    )
+
+
+def _p(each: SettingVerdict) -> str:
+    return "" if each.p is None else f" (p = {p_value(each.p)}, adjusted)"
 
 
 def parts_of(account: Account) -> list[MethodsText]:
@@ -237,7 +267,9 @@ def _hours(runs: Iterable[Run]) -> str:
     seconds: dict[str, float] = defaultdict(float)
     for run in runs:
         seconds[run.circumstances.get("device", "")] += run_seconds(run)
-    return _all([f"{duration(time)} on {device or 'a device'}" for device, time in seconds.items()])
+    return _all(
+        [f"{duration(time)}{device and f' on {device}'}" for device, time in seconds.items()]
+    )
 
 
 def _named(runs: Sequence[Run]) -> str:

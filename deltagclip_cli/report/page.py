@@ -16,7 +16,13 @@ from pydantic import TypeAdapter
 
 from deltagclip_cli import __version__
 from deltagclip_cli.report.appearance import LineStyles, Style
-from deltagclip_cli.report.charts import charts_across, charts_of, figures, save
+from deltagclip_cli.report.charts import (
+    charts_across,
+    charts_of,
+    charts_of_methods,
+    figures,
+    save,
+)
 from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
 from deltagclip_cli.report.methods_section import methods_of
 from deltagclip_cli.report.output import FileNames
@@ -157,7 +163,7 @@ def _methods(answer: Analysis) -> dict[str, list[MethodsPart]]:
             )
             for part in parts
         ]
-        for name, parts in methods_of(answer.comparisons).items()
+        for name, parts in methods_of(answer).items()
     }
 
 
@@ -171,7 +177,9 @@ def _data(answer: Analysis, sections: Sequence[ReportSection], lines: PageLines)
     pairs = zip(sections, answer.comparisons, strict=True)
     across = [each for _, chart in charts_across(answer, styles) for each in chart.page(lines)]
     charts = {section.name: _charts(comparison, styles, lines) for section, comparison in pairs}
-    return {"sections": charts, "across": across, "axes": lines.axes}
+    tuned = charts_of_methods(answer, styles)
+    methods = {name: list(chart.page(lines)) for name, chart in tuned.items()}
+    return {"sections": charts, "across": across, "methods": methods, "axes": lines.axes}
 
 
 def _charts(comparison: Comparison, styles: LineStyles, lines: PageLines) -> dict[str, Any]:

@@ -12,10 +12,14 @@ import pytest
 from browser import Browser
 from browser_pages import EPOCHS, TARGET, grid_runs, many_runs, rising, save, usual_runs
 from made_runs import METRIC, group, run
+from planned_cases import answer_of as planned_answer
+from planned_cases import finish_all, planned_tuning
 from selenium.webdriver import ActionChains
 from selenium.webdriver.support.ui import Select
 
 from deltagclip_cli.core import MARK
+from deltagclip_cli.report.page import page
+from deltagclip_cli.results.read.tree import Place
 
 pytestmark = pytest.mark.slow  # some seconds each on two cores
 
@@ -248,6 +252,20 @@ def test_profiles_rise_to_the_share_of_targets_that_are_reached(
     assert set(profile["adam"]["y"]) == {1.0}
     assert profile["sgd"]["x"] == [1.0, 2.0, 4.0]
     assert profile["sgd"]["y"] == [0.0, 1.0, 1.0]
+
+
+def test_the_methods_section_shows_what_k_draws_find(browser: Browser, tmp_path: Path) -> None:
+    tuning = planned_tuning(tmp_path)
+    finish_all(tmp_path, tuning)
+    reading, answer = Place((), tmp_path).read(), planned_answer(tmp_path)
+    file = tmp_path / "report.html"
+    file.write_text(page("Tuned", reading.runs, answer, []), encoding="utf-8")
+    browser.open(file)
+    browser.show_all()
+    title = f"{METRIC}, median of the best of k draws"
+    assert drawn(browser, title)["adam"]["x"] == list(range(1, 9))
+    assert len(browser.all(f'.methods .chart[data-title="{title}"]')) == 2
+    assert browser.run("return document.documentElement.scrollWidth <= innerWidth")
 
 
 NASTY = ["<script>alert(1)</script>", "<b>bold</b>", "a&b $x_1$ 100%", '"><img src=x onerror=f()>']

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from planned_cases import answer_of, finish, finish_all, planned_tuning
 
+from deltagclip_cli.report.appearance import LineStyles, Style
+from deltagclip_cli.report.charts import charts_of_methods, figures
+from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.report.methods_section import MethodsText, methods_of
 from deltagclip_cli.report.page import page
 from deltagclip_cli.results.compare.effort import effort_table
@@ -35,7 +38,7 @@ def told(parts: list[MethodsText]) -> str:
 def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path) -> None:
     lock = read_lock(planned, "tiny")
     assert lock is not None
-    (parts,) = methods_of(answer_of(planned).comparisons).values()
+    (parts,) = methods_of(answer_of(planned)).values()
     text = told(parts)
     assert "3 optimizers were to be compared on tiny: sgd, adam and plain" in text
     assert lock.hash in text and lock.made[:10] in text
@@ -46,15 +49,15 @@ def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path) -> None:
 
 
 def test_what_was_added_and_what_failed_is_named(planned: Path) -> None:
-    text = told(*methods_of(answer_of(planned).comparisons).values())
+    text = told(*methods_of(answer_of(planned)).values())
     assert "Of 34 planned trials of draws 33 finished and 1 failed; of 12 on fresh seeds 12" in text
     assert "Added later, and no part of the plan: plain (seed 77)" in text
     assert "Trials that failed: sgd lr=" in text
 
 
 def test_spaces_and_choices_are_tables(planned: Path) -> None:
-    (parts,) = methods_of(answer_of(planned).comparisons).values()
-    spaces, chosen = (table for part in parts for table in part.tables)
+    (parts,) = methods_of(answer_of(planned)).values()
+    spaces, chosen, *_ = (table for part in parts for table in part.tables)
     assert [[cell.text for cell in row] for row in spaces.rows] == [
         [
             "sgd",
@@ -92,6 +95,32 @@ def test_the_share_of_a_space_is_of_its_draws_alone(planned: Path) -> None:
     assert of_adam.share.low < of_adam.count / 8 <= of_adam.share.high
 
 
+def test_best_of_k_is_drawn_in_intervals_that_leave_the_panel_where_draws_are_too_few(
+    planned: Path,
+) -> None:
+    answer = answer_of(planned)
+    styles = LineStyles.of(answer.comparisons)
+    (chart,) = charts_of_methods(answer, styles).values()
+    against_k, against_hours = chart.page(PageLines(400))
+    bottom, top = against_k["layout"]["yaxis"]["range"]
+    low, high, line = against_k["traces"][:3]
+    assert [each["name"] for each in against_k["traces"] if "name" in each] == ["sgd", "adam"]
+    assert line["x"] == list(range(1, 9)) and line["y"] == sorted(line["y"])
+    assert high["y"][-1] == top  # eight draws do not bound the best of eight from above
+    assert bottom < low["y"][-1] < line["y"][-1] < top
+    assert against_hours["traces"][2]["x"] == pytest.approx([k * 2 / 3600 for k in line["x"]])
+    assert against_hours["layout"]["xaxis"]["title"]["text"] == "hours"
+    figure = {each.kind: each.figure for each in figures(answer, Style.read())}["best-of"]
+    _, sgd = figure.axes[0].get_lines()  # the first is drawn last
+    assert list(map(float, sgd.get_ydata())) == pytest.approx(line["y"])  # type: ignore[arg-type]
+
+
+def test_verdicts_are_words_on_settings_and_on_methods(planned: Path) -> None:
+    text = told(*methods_of(answer_of(planned)).values())
+    assert "The chosen settings of sgd and plain: not told apart (p = 0.2500, adjusted)." in text
+    assert "sgd and plain: no verdict, for p of 8 and 1 draws cannot be below" in text
+
+
 def test_the_page_has_the_section_and_its_tables(planned: Path) -> None:
     reading = Place((), planned).read()
     text = page("Tuned", reading.runs, answer_of(planned), [])
@@ -104,7 +133,7 @@ def test_without_a_plan_there_is_no_section(tmp_path: Path) -> None:
     finish(tmp_path, drawn_trials(tuning))
     lock_file(tmp_path, "tiny").unlink()
     answer = answer_of(tmp_path)
-    assert methods_of(answer.comparisons) == {}
+    assert methods_of(answer) == {}
     reading = Place((), tmp_path).read()
     assert 'id="methods"' not in page("Tuned", reading.runs, answer, [])
 
@@ -118,13 +147,13 @@ def test_a_plan_that_was_changed_is_told_of(tmp_path: Path) -> None:
     file.write_text(json.dumps(content))
     answer = answer_of(tmp_path)
     assert any("it was changed after it was written" in each for each in answer.problems)
-    assert methods_of(answer.comparisons) == {}
+    assert methods_of(answer) == {}
 
 
 def test_a_plan_that_is_half_done_says_how_far_it_is(tmp_path: Path) -> None:
     tuning = planned_tuning(tmp_path, studies=2)
     finish(tmp_path, drawn_trials(tuning)[:6])
-    text = told(*methods_of(answer_of(tmp_path).comparisons).values())
+    text = told(*methods_of(answer_of(tmp_path)).values())
     assert "2 studies were planned, each with draws and seeds of its own." in text
     assert "Of 68 planned trials of draws 6 finished; of 24 on fresh seeds none" in text
     assert "the choice may still change: sgd (study 1)" in text

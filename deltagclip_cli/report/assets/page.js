@@ -347,11 +347,13 @@
 
   document.querySelectorAll("[data-charts]").forEach((box) => new View(box));
 
-  (data.across ?? []).forEach(({ title, traces, layout }) => {
-    const grid = document.getElementById("profiles");
+  function fill(grid, charts) {
     grid.classList.add("grid");
-    grid.append(new Plot(title, () => traces, () => layout).figure);
-  });
+    charts.forEach(({ title, traces, layout }) => grid.append(new Plot(title, () => traces, () => layout).figure));
+  }
+
+  if (data.across?.length) fill(document.getElementById("profiles"), data.across);
+  document.querySelectorAll("[data-methods]").forEach((box) => fill(box, data.methods[box.dataset.methods] ?? []));
 
   setTheme(root.dataset.theme);
 })();

@@ -78,6 +78,15 @@ def charts_across(answer: Analysis, styles: LineStyles) -> list[tuple[str, Chart
     return charts
 
 
+def charts_of_methods(answer: Analysis, styles: LineStyles) -> dict[str, Chart]:
+    """Return the chart of the methods of each experiment that was tuned by a protocol."""
+    from deltagclip_cli.report.charts.budgets import BestOfBudgets
+
+    return {
+        each.lock.tuning.name: BestOfBudgets(each, styles.optimizers) for each in answer.verdicts
+    }
+
+
 FORMATS = ("pdf", "png", "svg")
 
 # Without what would make the bytes differ from day to day.
@@ -103,7 +112,8 @@ def figures(answer: Analysis, style: Style) -> Iterator[Drawing]:
     """Draw the figures of an answer one by one; UsageError if the user's style cannot be drawn."""
     styles = LineStyles.of(answer.comparisons)
     own = [(each.title, chart) for each in answer.comparisons for chart in charts_of(each, styles)]
-    for title, chart in [*own, *charts_across(answer, styles)]:
+    tuned = charts_of_methods(answer, styles).items()
+    for title, chart in [*own, *tuned, *charts_across(answer, styles)]:
         with style.applied():
             figure = chart.paper()
         if figure is not None:

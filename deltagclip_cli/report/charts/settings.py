@@ -102,6 +102,13 @@ class BySetting:
         known = {each.row.group: each for each in self.settings}
         return [replace(known[row.group], row=row) for row in self._drawn.rows]
 
+    def _is_log(self, key: str, lines: Sequence[_Line]) -> bool:
+        """Tell if the values of a setting want a logarithmic axis, as its space says or they do."""
+        account = self.comparison.account
+        spaces = account.lock.tuning.search.space.values() if account else ()
+        planned = [space[key] for space in spaces if key in space]
+        return any(getattr(each, "log", False) for each in planned) if planned else _spans(lines)
+
     @property
     def _metric(self) -> str:
         return (self._drawn or self.comparison).question.metric
@@ -122,7 +129,7 @@ class BySetting:
                 "layout": {
                     "xaxis": {
                         "title": {"text": escaped(key)},
-                        "type": "log" if _spans(lines) else "linear",
+                        "type": "log" if self._is_log(key, lines) else "linear",
                     },
                     "showlegend": len(lines) > 1,
                 },
@@ -137,7 +144,7 @@ class BySetting:
         for axes, (key, lines) in zip(grid, shown, strict=True):
             for line in reversed(lines):
                 _draw(axes, line)
-            if _spans(lines):
+            if self._is_log(key, lines):
                 axes.set_xscale("log")
             axes.set_xlabel(printable(key), **LITERAL)
             axes.set_ylabel(printable(self._metric), **LITERAL)

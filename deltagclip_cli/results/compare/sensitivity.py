@@ -99,7 +99,7 @@ def draws_tried(comparison: Comparison) -> DrawsTried | None:
         chosen_by=None,
         targets=(),
     )
-    there = [runs for _, runs in account.draws if runs]
+    there = [runs for draw, runs in account.draws if runs and draw.label not in tuning.fixed]
     rows = [make_row(runs[0].group, runs, question) for runs in there]
     return DrawsTried(sorted(rows, key=lambda row: question.order(row.summary)), question)
 
