@@ -44,7 +44,7 @@ class QueueState:
 
     def reason_in(self, folder: RunFolder) -> str:
         """Say why it is in that state, in a line; empty if there is nothing to be said."""
-        is_plain = self.state in (State.NEW, State.RUNNING, State.FINISHED)
+        is_plain = self.state in (State.NEW, State.RUNNING)
         return self.reason or ("" if is_plain else folder.reason)
 
 

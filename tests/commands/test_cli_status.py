@@ -33,7 +33,7 @@ def folders(tmp_path: Path) -> list[RunFolder]:
             identity=folder.trial().identity,
             last={"test/loss": 0.25},
             seconds={"epochs": 3.0},
-            diverged={"where": "training", "step": 3, "epoch": 1},
+            diverged={"where": "training", "step": 3, "epoch": 1} if folder is diverged else None,
         )
         folder.result_file.write_text(text)
     HeldFolder(failed).record_failure(ValueError("no"), "ValueError: no")
@@ -94,6 +94,22 @@ def test_what_one_process_trains_together_is_seen(
             beating(folder, epoch=1, epochs=2, steps=2)
         shown = deltagclip("status", *SPEC, *SEEDS).output
     assert shown.count(f"cpu (process {os.getpid()}) tiny · sgd · seed") == 2
+
+
+@pytest.mark.usefixtures("folders")
+def test_trials_that_ended_early_are_named_with_their_best_step(
+    deltagclip: Invoke, folders: list[RunFolder]
+) -> None:
+    file = folders[0].result_file
+    best = {"value": 0.25, "epoch": 1, "step": 2}
+    early = {"metric": "validation/loss", "evaluations": 2, "best": best}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "ended_early": early}))
+    shown = deltagclip("status", *SPEC, *SEEDS).output
+    assert "ended early: 1\n  tiny · sgd · seed 0: at step 4, best at step 2\n" in shown
+    records = json.loads(deltagclip("status", *SPEC, *SEEDS, "--json").stdout)["trials"]
+    assert records[0]["reason"] == "ended early: validation/loss was best at step 2"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "ended_early": 3}))
+    assert "1 of 12" not in deltagclip("status", *SPEC, *SEEDS).output  # it is damaged
 
 
 @pytest.mark.usefixtures("folders")

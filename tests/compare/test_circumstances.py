@@ -13,6 +13,7 @@ from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.results.compare.comparison import camps
 from deltagclip_cli.results.compare.export import json_text
 from deltagclip_cli.results.read.run import Run
+from deltagclip_cli.runs.environment import circumstances
 
 
 def runs_of(optimizer: str, *words: str, n: int = 5) -> list[Run]:
@@ -74,6 +75,23 @@ def test_what_is_not_known_is_no_difference_by_itself() -> None:
     assert note([*runs_of("adam", "1"), *runs_of("sgd", "")]) == ""
     said = note([*runs_of("adam", "1"), *runs_of("sgd", "", n=3), *runs_of("gclip", "2", n=2)])
     assert "sgd with threads unknown and gclip with threads 2; all else with threads 1" in said
+
+
+def test_other_data_and_other_code_are_named_like_other_threads() -> None:
+    starts = [{"data": "40 + 8 + 8 samples, checksum 1234abcd", "code": "aaaa1111"}] * 5
+    mixed = [*starts[:3], {**starts[0], "data": "40 + 8 + 8 samples, checksum 99990000"}]
+    mixed.append({**starts[0], "code": "bbbb2222"})
+    runs = [
+        replace(run, circumstances=circumstances(start))
+        for name, all_of in (("adam", mixed), ("sgd", starts))
+        for run, start in zip(runs_of(name, "1"), all_of, strict=True)
+    ]
+    assert note(runs) == (
+        "Trained in unlike circumstances, which change the bits: adam (seed 3) with code aaaa1111,"
+        " data 40 + 8 + 8 samples, checksum 99990000 and adam (seed 4) with code bbbb2222, data"
+        " 40 + 8 + 8 samples, checksum 1234abcd; all else with code aaaa1111, data 40 + 8 + 8"
+        " samples, checksum 1234abcd."
+    )
 
 
 def test_of_operations_that_are_not_exact_most_runs_have_none() -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from deltagclip_cli.parts.datasets.emotion import LABELS, emotion
 from deltagclip_cli.parts.datasets.staging import copied
 from deltagclip_cli.parts.datasets.texts import TextDataset, read_texts
 from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.training.loaded import fitted
 
 EMOTION = Data.model_validate({"name": "emotion", "batch_size": "full"})
 
@@ -137,6 +139,19 @@ def test_a_size_of_images_is_refused(root: Path) -> None:
         emotion(root, 32)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "sizes"), [("official", [16_000, 2_000]), (0.1, [14_400, 1_600])]
+)
+def test_the_real_emotion_has_validation(
+    wanted: str | float, sizes: list[int], real_data: Path, tmp_path: Path
+) -> None:
+    made = emotion(real_data, None, download=False, official=wanted == "official")
+    cut = replace(made, root=tmp_path, max_length=8).tokenized(Letters())
+    found = fitted(cut, EMOTION.model_copy(update={"validation": wanted}))
+    assert found.validation is not None
+    assert [len(found.train), len(found.validation)] == sizes
+
+
 # Downloads
 
 
@@ -163,6 +178,28 @@ def test_what_is_missing_is_fetched_once_from_the_hub(
     assert made.test.targets.tolist() == [1, 4]
     left = {path.name for path in (tmp_path / "data").iterdir()}
     assert left == {"emotion", ".emotion.lock"}
+
+
+def test_the_messages_for_validation_are_fetched_and_read_where_they_are_wanted(
+    tmp_path: Path, hub: list[tuple[str, str]]
+) -> None:
+    wanted = EMOTION.model_copy(update={"validation": "official"})
+    for _ in range(2):
+        made = emotion(tmp_path, None, official=True)
+    assert [split for _, split in hub] == ["train", "test", "validation"]
+    assert made.validation is not None
+    assert made.validation.targets.tolist() == [1, 4]
+    assert [path.name for path in copied_files(wanted, tmp_path)] == [
+        *("test.txt", "train.txt", "val.txt")
+    ]
+    assert len(copied_files(EMOTION, tmp_path)) == 2
+
+
+def copied_files(data: Data, root: Path) -> list[Path]:
+    """What a job takes to the disk of its node."""
+    place = root / f"copy {data.validation}"
+    copied([data], root, place)
+    return sorted(place.glob("emotion/*"))
 
 
 def test_nothing_is_fetched_in_a_job(tmp_path: Path, hub: list[tuple[str, str]]) -> None:

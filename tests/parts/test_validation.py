@@ -183,10 +183,10 @@ def test_the_split_of_the_data_themselves_is_official() -> None:
     ("targets", "wanted", "words"),
     [
         (LABELS, "official", r"validation is official, but these data have no such split"),
-        (LABELS, 40, r"leaves nothing to train with: there are 40 training samples"),
-        (LABELS, 41, r"leaves nothing to train with"),
+        (LABELS, 40, r"leaves nothing for training: there are 40 training samples"),
+        (LABELS, 41, r"leaves nothing for training"),
         (LABELS, 2, r"leaves class \d and 1 other without a sample in validation"),
-        (LABELS, 38, r"leaves class \d and 1 other without a sample to train with: .*\n.*fewer"),
+        (LABELS, 38, r"leaves class \d and 1 other without a sample for training: .*\n.*fewer"),
         (torch.tensor([0] * 39 + [1]), 0.5, r"there is 1 sample of class 1.\n  One sample cannot"),
     ],
 )

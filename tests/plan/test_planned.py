@@ -16,14 +16,25 @@ from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.trial import Trial
 
 
-def finish(runs: Path, trial: Trial, seconds: float = 4.0, status: str = "finished") -> None:
+def finish(
+    runs: Path,
+    trial: Trial,
+    seconds: float = 4.0,
+    status: str = "finished",
+    ended_early_at: int | None = None,
+) -> None:
     """Leave the result of a trial behind, without training it."""
     folder = RunFolder.of(runs, trial)
     create(folder, trial)
+    early: dict[str, object] = {}
+    if ended_early_at is not None:
+        best = {"value": 0.5, "epoch": 2, "step": 4}
+        early["ended_early"] = {"metric": "train/loss", "evaluations": 2, "best": best}
     text = result_text(
         status,
         identity=trial.identity,
-        epochs=trial.epochs,
+        epochs=ended_early_at or trial.epochs,
+        **early,
         last={"test/loss": 0.5},
         seconds={"epochs": seconds},
     )
@@ -102,6 +113,16 @@ def test_times_are_those_of_the_same_model_and_optimizer_or_else_of_the_same_mod
     estimates = Estimates(look_up([sgd, other_sgd, gclip], runs))
     assert estimates.seconds(gclip) == 8.0
     assert estimates.seconds(other_sgd) == 4.0
+
+
+def test_a_trial_that_may_end_early_takes_as_long_as_others_like_it_did(tmp_path: Path) -> None:
+    early = "early_stopping={metric: train/loss, patience: 2}"
+    short, other, *_ = trials_of(tmp_path, "seeds=[0, 1]", "epochs=10", early)
+    whole, *_ = trials_of(tmp_path, "seeds=[0, 1]", "epochs=10")
+    finish(tmp_path, short, seconds=4.0, ended_early_at=4)
+    estimates = Estimates(look_up([short], tmp_path))
+    assert estimates.seconds(other) == 4.0
+    assert estimates.seconds(whole) is None
 
 
 def test_an_outlook_is_none_until_all_that_is_left_is_known(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from training_cases import ADAM, MOMENTUM, StopAt, assert_same_numbers, epochs, records, train
 
+from deltagclip_cli.parts.datasets.dataset import Split, channel_statistics
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.schema import Data, Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.training.loaded import load_dataset
 from deltagclip_cli.training.trainer import Ending
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments.yaml"
@@ -66,6 +69,37 @@ def test_mnist_stopped_in_mid_epoch_ends_with_the_same_bits(
     train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(17))
     train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(22))
     assert_same_numbers(finished(trial, tmp_path / "pieces", real_data), whole)
+
+
+@pytest.mark.slow
+def test_validation_of_mnist_is_of_every_digit_and_ends_the_training(
+    tmp_path: Path, real_data: Path
+) -> None:
+    words = ["data.validation=5000", "data.train_samples=2000", "data.test_samples=500"]
+    early = "early_stopping={metric: validation/loss, patience: 2}"
+    trial = of_mnist("adam", *words, early, "epochs=40", "optimizers.adam.lr=0.01")
+    for each in (trial, trial.with_seed(1)):
+        made = load_dataset(each.data, real_data)
+        assert isinstance(made.validation, Split) and isinstance(made.train, Split)
+        counts = torch.bincount(made.validation.targets)
+        assert (int(counts.sum()), int(counts.min())) == (5000, 452)  # of 60,000, 5,421 are fives
+        assert len(made.train) == 2000
+    whole = finished(trial, tmp_path / "whole", real_data)
+    assert "ended early" in whole.reason
+    train(trial, tmp_path / "pieces", data_dir=real_data, stop=StopAt(33))
+    assert_same_numbers(finished(trial, tmp_path / "pieces", real_data), whole)
+
+
+@pytest.mark.slow
+def test_validation_of_jpegs_is_of_every_class_and_normalised_by_what_is_left(
+    real_data: Path,
+) -> None:
+    written = {**JPEGS, "validation": 0.1, "train_samples": None, "test_samples": None}
+    made = load_dataset(Data.model_validate(written), real_data)
+    assert isinstance(made.validation, Split) and isinstance(made.train, Split)
+    aside, left = (torch.bincount(each.targets) for each in (made.validation, made.train))
+    assert torch.equal(aside * 9, left)
+    assert (made.mean, made.std) == channel_statistics(made.train.inputs)
 
 
 @pytest.mark.slow

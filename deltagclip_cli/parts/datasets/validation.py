@@ -98,7 +98,7 @@ def _counted(wanted: Wanted, there: int, data: str) -> int:
     count = wanted if isinstance(wanted, int) else max(1, round(float(wanted) * there))
     if count >= there:
         raise DataError(
-            f"data {data}: validation is {wanted}, which leaves nothing to train with: there "
+            f"data {data}: validation is {wanted}, which leaves nothing for training: there "
             f"{'is' if there == 1 else 'are'} {plural(there, 'training sample')}.\n"
             "  Write fewer samples, or a smaller share."
         )
@@ -118,7 +118,7 @@ def _taken_apart(
     rows = division.drawn(len(samples), data_seed, classes)
     if classes is not None:
         _check_classes(classes, rows["validation"], "in validation", wanted, data)
-        _check_classes(classes, rows["train"], "to train with", wanted, data)
+        _check_classes(classes, rows["train"], "for training", wanted, data)
     return _rows_of(samples, rows["train"]), _rows_of(samples, rows["validation"])
 
 
