@@ -82,6 +82,8 @@ TARGETS = (
            "false_alarms", "*, rounds, as we do"),
     Target("what the second trial waits for compiled code, seconds", "", at_most(2),
            "programs", "*: what the second trial waits"),
+    Target("coordination of a trial on Slurm with 100 slots, seconds", "", at_most(1),
+           "slurm_slots", "*: coordination"),
     Target("what the second trial waits for compiled code, seconds", "", at_most(2),
            "programs", "*: what the second trial waits", "cuda"),
     Target("optimizer step in a CUDA graph, all the paper's models", "_foreach_norm + SGD(fused)",

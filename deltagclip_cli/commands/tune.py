@@ -53,10 +53,13 @@ def tune(
     Exit codes: 0 all is done, whatever diverged among the draws; 1 a trial failed, a chosen one
     diverged, or nothing could be chosen; 2 wrong input, or a spec that does not fit the plan;
     75 some stopped or killed: run it again; 130 interrupted by Ctrl-C.
+    With --launcher slurm: 0 also while jobs wait or run.
     """
     from deltagclip_cli.launch.launcher import StayingLauncher
     from deltagclip_cli.plan.edits import find_edits, vouch_for
-    from deltagclip_cli.search.tuning_session import TuningSession
+    from deltagclip_cli.search.tuning_session import StayingTuning, TuningSession
+    from deltagclip_cli.search.tuning_submission import SubmittedTuning
+    from deltagclip_cli.slurm.submit import SlurmLauncher
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.tuning.stages import drawn_trials
 
@@ -87,12 +90,12 @@ def tune(
     )
     for sentence in said:
         runner.say(sentence)
-    if not isinstance(runner, StayingLauncher):
-        raise UsageError(
-            f"--launcher {launcher}: in a protocol a process that stays chooses what comes next.\n"
-            "  Take --launcher local or inline, here or within a job of your own."
-        )
-    session = TuningSession(runner, tuning)
+    session: TuningSession
+    if isinstance(runner, StayingLauncher):
+        session = StayingTuning(runner, tuning)
+    else:
+        assert isinstance(runner, SlurmLauncher), "there are no others"
+        session = SubmittedTuning(runner, tuning)
     raise typer.Exit(session.show() if dry_run else session.run())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import ExitCode, UsageError
 from deltagclip_cli.launch.supervisor import End, PlannedQueue
-from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.search.tuning_view import (
     MEASURED_SETS,
@@ -27,79 +28,57 @@ from deltagclip_cli.tuning.lock import fixed_plan, valid_plan
 from deltagclip_cli.tuning.stages import Choice, choices, drawn_trials, fresh_trials, obstacle
 
 if TYPE_CHECKING:
-    from deltagclip_cli.launch.launcher import StayingLauncher
+    from deltagclip_cli.launch.launcher import Launcher, StayingLauncher
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.tuning.lock import Lock
     from deltagclip_cli.tuning.studies import Tuning
 
-_Studies = Sequence[Sequence[Choice]]  # by study, then by label
+Studies = Sequence[Sequence[Choice]]  # by study, then by label
 
 
 @dataclass(frozen=True)
-class TuningSession:
-    """A protocol that is gone through in this process, as far as it is not yet.
+class TuningSession(ABC):
+    """A protocol that is gone through as far as it is not yet.
 
     Args:
         spec: the tuning as the spec has it now; a lock that is there already must be of it.
     """
 
-    launcher: StayingLauncher
+    launcher: Launcher
     spec: Tuning
 
-    @property
-    def _runs(self) -> Path:
-        return self.launcher.request.runs
-
+    @abstractmethod
     def show(self) -> int:
         """Print the plan and how it stands, start nothing, and return the exit code."""
-        lock = valid_plan(self.spec, self._runs)
-        tuning = self.spec if lock is None else self.spec.with_draws(lock.tuning.draws)
-        studies = self._choices(tuning)
-        if self.launcher.request.as_json:
-            print_json(as_data(tuning, lock, self._judged(tuning, studies)))
-            return ExitCode.OK
-        self._introduce(tuning, lock)
-        self.launcher.outline([*drawn_trials(tuning), *_fresh(tuning, studies)])
-        return ExitCode.OK
 
+    @abstractmethod
     def run(self) -> int:
         """Go through the stages, and return the exit code."""
-        launcher, metric = self.launcher, self.spec.protocol.metric
-        waits = bool(launcher.elsewhere.awaited(self.spec.name))
-        lock, tuning = fixed_plan(self.spec, self._runs, is_begun=waits)
-        self._introduce(tuning, lock)
-        trials = drawn_trials(tuning)
-        check_measured(look_up(trials, self._runs), metric, lock.path)
-        launcher.say("\n1 of 2: every draw")
-        drawn, failed = launcher.finish(
-            trials, lambda todo: _MeasuredQueue(todo, metric, lock.path)
-        )
-        studies = self._choices(tuning)
-        self._tell_choices(tuning, studies)
-        is_over = launcher.stop() or (failed and launcher.request.fail_fast)
-        if not is_over and (fresh := _fresh(tuning, studies)):
-            launcher.say("2 of 2: the chosen settings, on fresh seeds")
-            launcher.finish(fresh)
-        judged = self._judged(tuning, studies)
-        self._conclude(tuning, lock, drawn, judged)
-        return self._exit_code(drawn, list(chain.from_iterable(judged)))
 
-    def _choices(self, tuning: Tuning) -> _Studies:
+    @property
+    def runs(self) -> Path:
+        """The runs folder."""
+        return self.launcher.request.runs
+
+    def choices_of(self, tuning: Tuning) -> Studies:
+        """Read what each study chooses."""
         studies = range(tuning.protocol.studies)
-        return [choices(tuning, self._runs, study) for study in studies]
+        return [choices(tuning, self.runs, study) for study in studies]
 
-    def _judged(self, tuning: Tuning, studies: _Studies) -> list[list[Judgement]]:
+    def judged(
+        self, tuning: Tuning, studies: Studies, elsewhere: Elsewhere
+    ) -> list[list[Judgement]]:
         """Look up what became of the settings that were chosen."""
-        elsewhere = self.launcher.elsewhere
         judged = []
         for made in studies:
             goes_on = obstacle(made) is None
             fresh = [fresh_trials(tuning, each) if goes_on else [] for each in made]
-            found = [look_up(trials, self._runs, elsewhere) for trials in fresh]
+            found = [look_up(trials, self.runs, elsewhere) for trials in fresh]
             judged.append([Judgement(*each) for each in zip(made, found, strict=True)])
         return judged
 
-    def _introduce(self, tuning: Tuning, lock: Lock | None) -> None:
+    def introduce(self, tuning: Tuning, lock: Lock | None) -> None:
+        """Print the plan."""
         request = self.launcher.request
         if request.quiet:
             return
@@ -109,7 +88,8 @@ class TuningSession:
             words = f"planned at {lock.made}, {lock.path}, hash {lock.hash[:16]}"
             self.launcher.say(words)
 
-    def _tell_choices(self, tuning: Tuning, studies: _Studies) -> None:
+    def tell_choices(self, tuning: Tuning, studies: Studies) -> None:
+        """Print what was chosen, or why nothing is."""
         request = self.launcher.request
         if request.quiet or request.as_json:
             return
@@ -119,6 +99,59 @@ class TuningSession:
             lacks = [each.lack for each in made if each.lack] if why is None else [why.why]
             for words in lacks:
                 self.launcher.say(f"{title(tuning, study)}: {words.rstrip('.')}.")
+
+    def exit_code(self, drawn: Sequence[Planned], judged: Sequence[Judgement]) -> int:
+        """Return the exit code; that a draw diverged is a finding, and no fault."""
+        stop = self.launcher.stop
+        if stop():
+            return stop.exit_code
+        fresh = {state for each in judged for state in each.states}
+        is_refused = any(each.choice.refusal or each.choice.lack for each in judged)
+        has_failed = State.FAILED in {each.state for each in drawn} | fresh
+        if is_refused or has_failed or State.DIVERGED in fresh:
+            return ExitCode.FAILED
+        is_whole = all(each.fresh for each in judged) and fresh <= {State.FINISHED}
+        return ExitCode.OK if is_whole else ExitCode.STOPPED
+
+
+@dataclass(frozen=True)
+class StayingTuning(TuningSession):
+    """A protocol that is gone through in this process."""
+
+    launcher: StayingLauncher
+
+    def show(self) -> int:
+        lock = valid_plan(self.spec, self.runs)
+        tuning = self.spec if lock is None else self.spec.with_draws(lock.tuning.draws)
+        studies = self.choices_of(tuning)
+        if self.launcher.request.as_json:
+            print_json(as_data(tuning, lock, self.judged(tuning, studies, self.launcher.elsewhere)))
+            return ExitCode.OK
+        self.introduce(tuning, lock)
+        self.launcher.outline([*drawn_trials(tuning), *fresh_of(tuning, studies)])
+        return ExitCode.OK
+
+    def run(self) -> int:
+        """Go through the stages, and return the exit code."""
+        launcher, metric = self.launcher, self.spec.protocol.metric
+        waits = bool(launcher.elsewhere.awaited(self.spec.name))
+        lock, tuning = fixed_plan(self.spec, self.runs, is_begun=waits)
+        self.introduce(tuning, lock)
+        trials = drawn_trials(tuning)
+        check_measured(look_up(trials, self.runs), metric, lock.path)
+        launcher.say("\n1 of 2: every draw")
+        drawn, failed = launcher.finish(
+            trials, lambda todo: _MeasuredQueue(todo, metric, lock.path)
+        )
+        studies = self.choices_of(tuning)
+        self.tell_choices(tuning, studies)
+        is_over = launcher.stop() or (failed and launcher.request.fail_fast)
+        if not is_over and (fresh := fresh_of(tuning, studies)):
+            launcher.say("2 of 2: the chosen settings, on fresh seeds")
+            launcher.finish(fresh)
+        judged = self.judged(tuning, studies, self.launcher.elsewhere)
+        self._conclude(tuning, lock, drawn, judged)
+        return self.exit_code(drawn, list(chain.from_iterable(judged)))
 
     def _conclude(
         self,
@@ -138,21 +171,8 @@ class TuningSession:
             for line in self.launcher.next_commands([*drawn, *fresh]):
                 self.launcher.say(line)
 
-    def _exit_code(self, drawn: Sequence[Planned], judged: Sequence[Judgement]) -> int:
-        """Return the exit code; that a draw diverged is a finding, and no fault."""
-        stop = self.launcher.stop
-        if stop():
-            return stop.exit_code
-        fresh = {state for each in judged for state in each.states}
-        is_refused = any(each.choice.refusal or each.choice.lack for each in judged)
-        has_failed = State.FAILED in {each.state for each in drawn} | fresh
-        if is_refused or has_failed or State.DIVERGED in fresh:
-            return ExitCode.FAILED
-        is_whole = all(each.fresh for each in judged) and fresh <= {State.FINISHED}
-        return ExitCode.OK if is_whole else ExitCode.STOPPED
 
-
-def _fresh(tuning: Tuning, studies: _Studies) -> list[Trial]:
+def fresh_of(tuning: Tuning, studies: Studies) -> list[Trial]:
     """Return the trials on fresh seeds of all studies that have chosen."""
     ready = [made for made in studies if obstacle(made) is None]
     return [trial for made in ready for each in made for trial in fresh_trials(tuning, each)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,14 @@ import pytest
 from run_cases import result_text
 from slurm_fakes import FakeSlurm
 from tiny_spec import write_spec
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.core import ExitCode
 from deltagclip_cli.launch.launcher import SweepRequest
 from deltagclip_cli.plan.planned import Planned
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.slurm import task as job_session
 from deltagclip_cli.slurm.array import Array, ListedSlot, open_arrays
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
@@ -212,6 +213,70 @@ def test_slots_of_one_stack_share_a_task(place: Submitted) -> None:
     place.run()
     sizes = [len(place.array(JOB_OF_CHOSEN).entries(task)[1]) for task in range(3)]
     assert sizes == [2, 2, 2]
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def tune(place: Submitted) -> Callable[..., Result]:
+    """``deltagclip tune`` in this process."""
+    write_spec(place.path, SPEC)
+
+    def invoke(*words: str) -> Result:
+        words = ("tune", "tuned", "--spec", "spec.yaml", "--launcher", "slurm", *words)
+        return CliRunner().invoke(app, [*words, "--select-on-test"], catch_exceptions=False)
+
+    return invoke
+
+
+def test_a_dry_run_of_a_protocol_shows_all_scripts_and_makes_nothing(
+    place: Submitted, tune: Callable[..., Result]
+) -> None:
+    done = tune("--dry-run")
+    assert done.exit_code == ExitCode.OK
+    assert done.stdout.count("#!/bin/bash") == 2
+    assert "#SBATCH --dependency=afterany:<job of tuned-0>\n" in done.stdout
+    assert [path.name for path in place.path.iterdir()] == ["spec.yaml"]
+    answer = json.loads(tune("--dry-run", "--json").stdout)
+    assert [each["after"] for each in answer["arrays"]] == [[], ["<job of tuned-0>"]]
+    assert answer["arrays"][1]["trials"][0] == "runs/tuned/sgd/seed-1-chosen"
+
+
+def test_a_protocol_is_submitted_looked_at_and_done(
+    place: Submitted, tune: Callable[..., Result]
+) -> None:
+    answer = json.loads(tune("--json").stdout)
+    assert [each["job"] for each in answer["arrays"]] == [JOB_OF_DRAWS, JOB_OF_CHOSEN]
+    assert answer["arrays"][1]["after"] == [JOB_OF_DRAWS]
+    assert answer["protocol"]["draws"] == 3
+    place.finish_draws()
+    done = tune()
+    assert done.exit_code == ExitCode.OK, "jobs wait"
+    assert "There is nothing to submit." in done.stdout and "chosen by" in done.stdout
+    reader = SlotReader(place.runs)
+    place.finish([reader.trial_of("tuned", slot) for slot in slots(place.tuning())])
+    place.slurm.change(JOB_OF_CHOSEN, state="COMPLETED", reason="None")
+    done = tune()
+    assert done.exit_code == ExitCode.OK
+    assert "the chosen settings on fresh seeds 1, 2" in done.stdout
+    assert len(place.slurm.scripts()) == 2
+
+
+def test_of_a_study_that_failed_nothing_more_is_submitted(
+    place: Submitted, tune: Callable[..., Result]
+) -> None:
+    tune()
+    place.slurm.change(state="COMPLETED", reason="None")
+    trials = drawn_trials(place.tuning())
+    place.finish(trials[:3])
+    for trial in trials[3:]:
+        create(RunFolder.of(place.runs, trial), trial)
+        HeldFolder(RunFolder.of(place.runs, trial)).record_failure(ValueError("why"), "why")
+    done = tune()
+    assert done.exit_code == ExitCode.FAILED
+    assert "3 of 3 trials of adam failed" in done.stdout
+    assert len(place.slurm.scripts()) == 2
 
 
 # ---------------------------------------------------------------- tasks

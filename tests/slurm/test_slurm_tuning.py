@@ -1,0 +1,64 @@
+"""Protocols tuned on a real Slurm: the results of one machine, whatever becomes of the jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from slurm_cases import SlurmPlace, run
+from sweep_cases import assert_same_numbers
+
+pytestmark = pytest.mark.slurm
+
+SPEC = """\
+experiments:
+  tuned:
+    model: {name: mlp, hidden: [16]}
+    data: {name: synthetic, batch_size: 8, size: 4, train: 32, test: 16}
+    epochs: 100
+    checkpoint: {epochs: 5}
+    seeds: [0]
+    optimizers:
+      sgd: {name: sgd, lr: 0.1}
+      adam: {name: adam, lr: 1e-3}
+    search:
+      space: {sgd: {lr: {log_uniform: [0.01, 1]}}, adam: {lr: {log_uniform: [1e-4, 0.1]}}}
+    protocol: {draws: 2, fresh_seeds: 2, metric: test/loss}
+    slurm: {cpus: 1, time: 10, pack: 2}
+"""
+DRAWN, CHOSEN = 4, 4
+
+
+@pytest.fixture(scope="module")
+def tuned_here(cluster: object, tmp_path_factory: pytest.TempPathFactory) -> SlurmPlace:
+    """The protocol as it is tuned on this machine, where nothing befell it."""
+    place = SlurmPlace(tmp_path_factory.mktemp("tuned-here"), SPEC)
+    place.call("tune", "tuned", "--jobs", "2", "--select-on-test")
+    return place
+
+
+def tune(place: SlurmPlace) -> str:
+    return place.call("tune", "tuned", "--launcher", "slurm", "--select-on-test").out
+
+
+def test_a_protocol_is_tuned_with_one_command_whatever_becomes_of_its_jobs(
+    make_place: Callable[..., SlurmPlace], tuned_here: SlurmPlace
+) -> None:
+    place = make_place(SPEC)
+    tune(place)
+    tasks = sorted(place.tasks(), key=lambda task: (int(task.job), task.task))
+    assert len(tasks) == (DRAWN + CHOSEN) / 2
+    run("scancel", tasks[1].id)  # so that its trials are left
+    place.wait_for(place.folders, "the first run folder")
+    run("scontrol", "requeue", tasks[0].id)  # which goes on later, by itself
+    tune(place)  # which submits what was cancelled, and nothing else
+    assert len(place.tasks()) == len(tasks) + 1
+    run("scancel", max(task.job for task in place.tasks()))
+    place.wait_until_quiet()
+    assert "2 of 4 draws are not finished." in place.logs()  # as tasks of slots have said
+    assert len(place.results()) == DRAWN / 2
+
+    tune(place)
+    place.wait_until_quiet()
+    assert_same_numbers(place, tuned_here, DRAWN + CHOSEN)
+    assert "nothing to submit" in tune(place)
