@@ -18,7 +18,7 @@ from benchmarks.harness.commands import command, deltagclip
 from benchmarks.planning import finished
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.slurm.array import Array, Head, ListedSlot, new_submission
-from deltagclip_cli.slurm.slots import AwaitedTrial, SlotReader, awaited
+from deltagclip_cli.slurm.awaited import AwaitedTrial, SlotReader, awaited
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.lock import fixed_plan

@@ -11,7 +11,7 @@ from deltagclip_cli.core import ExitCode
 from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.search.tuning_session import Studies, TuningSession, check_measured, fresh_of
 from deltagclip_cli.search.tuning_view import as_data, fresh_table
-from deltagclip_cli.slurm.slots import AwaitedTrial, awaited
+from deltagclip_cli.slurm.awaited import AwaitedTrial, awaited
 from deltagclip_cli.tuning.choice import DrawState
 from deltagclip_cli.tuning.lock import fixed_plan, valid_plan
 from deltagclip_cli.tuning.stages import Choice, drawn_trials, obstacle, slots

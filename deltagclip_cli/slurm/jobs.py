@@ -20,6 +20,7 @@ from deltagclip_cli.plan.planned import Elsewhere, QueueState
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.runs.hold import read_owner
 from deltagclip_cli.slurm.array import Array, Entry, Head, Marks, open_arrays
+from deltagclip_cli.slurm.awaited import SlotReader
 from deltagclip_cli.slurm.client import (
     ArrayTask,
     MissingError,
@@ -27,7 +28,6 @@ from deltagclip_cli.slurm.client import (
     recorded_states,
     tasks_named,
 )
-from deltagclip_cli.slurm.slots import SlotReader
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial

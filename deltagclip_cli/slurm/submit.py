@@ -50,7 +50,7 @@ from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.terminal.console import counted, print_json, waiting
 
 if TYPE_CHECKING:
-    from deltagclip_cli.slurm.slots import AwaitedTrial
+    from deltagclip_cli.slurm.awaited import AwaitedTrial
     from deltagclip_cli.spec.trial import Trial
 
 _PATIENCE_SECONDS = 120.0  # for another submission from this runs folder

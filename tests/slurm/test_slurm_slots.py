@@ -21,8 +21,8 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.slurm import task as job_session
 from deltagclip_cli.slurm.array import Array, ListedSlot, open_arrays
+from deltagclip_cli.slurm.awaited import SlotReader, awaited
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
-from deltagclip_cli.slurm.slots import SlotReader, awaited
 from deltagclip_cli.slurm.submit import SlurmLauncher
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial
