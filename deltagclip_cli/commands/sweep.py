@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +12,7 @@ from deltagclip_cli.commands import launching, options
 from deltagclip_cli.core import ExitCode, SpecError, UsageError, nearest, plural
 
 if TYPE_CHECKING:
+    from deltagclip_cli.search.searched import SearchedOptimizer
     from deltagclip_cli.spec.load import Spec
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.spec.trial import Trial
@@ -92,21 +93,21 @@ def sweep(
     read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
     chosen, labels = read.experiments, optimizer or ()
     _check_labels(labels, chosen)
-    find = partial(find_searched, named=bool(experiments), labels=labels, seeds=seed or ())
 
-    def expand(chosen: Mapping[str, Experiment]) -> list[Trial]:
+    def plan(chosen: Mapping[str, Experiment]) -> tuple[list[SearchedOptimizer], list[Trial]]:
         if search is None:
-            return _trials(chosen, labels, seed or ())
-        return [trial for each in find(chosen) for trial in each.drawn(search)]
+            return [], _trials(chosen, labels, seed or ())
+        found = find_searched(chosen, named=bool(experiments), labels=labels, seeds=seed or ())
+        return found, list(chain.from_iterable(t for each in found for t in each.drawn(search)))
 
-    trials = expand(chosen)
+    searched, trials = plan(chosen)
     edits = find_edits(trials, runs)
     of_edits = [str(edit) for edit in edits]
     if same_code and edits and not dry_run:
         of_edits = vouch_for(edits)
         read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
         chosen = read.experiments
-        trials = expand(chosen)
+        searched, trials = plan(chosen)
     named = bool(experiments or tags)
     if not (named or everything or dry_run) and len(chosen) > 1:
         _ask_for_all(read, len(trials))
@@ -133,7 +134,6 @@ def sweep(
         runner.say(sentence)
     if search is None:
         raise typer.Exit(runner.show(trials) if dry_run else runner.run(trials))
-    searched = find(chosen)
     for each in searched:
         what = f"--search: {each.name}"
         check_choice(what, each.search.metric, select_on_test=select_on_test)

@@ -40,10 +40,10 @@ class Drawn:
     def draws(self) -> list[dict[str, Any]]:
         return self.searched.draws(self.count)
 
-    @cached_property
+    @property
     def _trials(self) -> list[list[Trial]]:
         """The trials of each draw."""
-        return [self.searched.trials(options) for options in self.draws]
+        return self.searched.drawn(self.count)
 
     @cached_property
     def numbers(self) -> list[int]:

@@ -54,11 +54,18 @@ class SearchedOptimizer:
         search = self.search
         if search.sampler == "tpe":
             return []
-        return drawn(self.space, search.sampler, search.seed, count, self.label, 0)
+        draws = drawn(self.space, search.sampler, search.seed, count, self.label, 0)
+        return [{option: each[option] for option in self.space} for each in draws]
 
-    def drawn(self, count: int) -> list[Trial]:
-        """Return the trials of :meth:`draws`."""
-        return [trial for options in self.draws(count) for trial in self.trials(options)]
+    def drawn(self, count: int) -> list[list[Trial]]:
+        """Return the trials of each of :meth:`draws`, which are made once."""
+        if count not in self._drawn:
+            self._drawn[count] = [self.trials(options) for options in self.draws(count)]
+        return self._drawn[count]
+
+    @cached_property
+    def _drawn(self) -> dict[int, list[list[Trial]]]:
+        return {}
 
     @property
     def least_rounds(self) -> int:

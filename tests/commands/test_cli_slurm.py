@@ -74,11 +74,11 @@ def files() -> list[Path]:
     return sorted(path for path in Path().rglob("*") if path.name != "spec.yaml")
 
 
-def finish(*trials: Any, status: str = "finished") -> None:
+def finish(*trials: Any, status: str = "finished", **more: Any) -> None:
     for trial in trials:
         folder = RunFolder.of(Path("runs"), trial)
         create(folder, trial)
-        folder.result_file.write_text(result_text(status, identity=trial.identity))
+        folder.result_file.write_text(result_text(status, identity=trial.identity, **more))
 
 
 def flat(text: str) -> str:
@@ -274,6 +274,24 @@ def test_a_finished_sweep_submits_nothing_and_closes_its_arrays(
     deltagclip(*SWEEP)
     assert len(fake_slurm.calls("squeue")) == 1, "there is nothing left to ask about"
     assert fake_slurm.calls("sacct") == []
+
+
+def test_all_draws_of_a_search_are_one_array_and_its_leaderboard_comes_from_the_folders(
+    deltagclip: Invoke,
+) -> None:
+    space = "search.space.sgd.lr.log_uniform=[1e-2, 1]"
+    sets = "--set", "search.metric=test/loss", "--set", space, "--set", "seeds=[0, 1]"
+    done = deltagclip(*SWEEP, "--search", "3", *sets)
+    assert done.stdout.startswith("6 trials: 6 new. 6 to submit: 6 tasks in 1 array.\n")
+    assert "± s.e." not in done.stdout, "nothing is known yet"
+    (array,) = arrays()
+    trials = [array.entries(task)[1][0].trial for task in range(6)]
+    assert len({each.setting_hash for each in trials}) == 3
+    finish(*trials, last={"test/loss": 0.5})
+    done = deltagclip(*SWEEP, "--search", "3", *sets)
+    assert "6 trials: 6 finished. There is nothing to submit." in done.stdout
+    assert "sgd: the best 3 of 3" in done.stdout
+    assert done.exit_code == 0
 
 
 def test_another_sweep_that_submits_is_waited_for(

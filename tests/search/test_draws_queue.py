@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -108,32 +109,23 @@ def rate_of(trial: Trial) -> float:
 
 def test_halving_trains_a_third_of_the_settings_three_times_as_far(world: World) -> None:
     world.search(halved(), 9)
-    epochs = sorted(epochs for _, _, epochs in ends(world.runs).values())
-    assert epochs == [1] * 12 + [3] * 4 + [9] * 2
+    found = ends(world.runs).values()
+    assert sorted(epochs for *_, epochs in found) == [1] * 12 + [3] * 4 + [9] * 2
+    starts = Counter(each.trial.folder for each in world.started).values()
+    assert Counter(starts) == {1: 12, 2: 4, 3: 2}
+    reasons = {reason for state, reason, _ in found if state == "pruned"}
+    assert len(reasons) == 8  # each seed says what the setting came to
+    for reason in reasons:
+        assert reason.startswith("search: test/loss ")
+        assert reason.endswith(
+            (" at epoch 1 is not among the best 3 of 9", " at epoch 3 is not the best of 3")
+        )
     board = board_of(world, halved(), 9)
     assert board.counts == {"pruned": 8, "finished": 1}
     everything = World(world.runs / "all")
     everything.search(halved().model_copy(update={"search": PLAIN.search}), 9)
     best = board_of(everything, halved().model_copy(update={"search": PLAIN.search}), 9).ranking[0]
     assert board.ranking[0].tried.options == best.tried.options
-
-
-def test_a_pruned_trial_says_where_it_was_left_and_by_how_many(world: World) -> None:
-    world.search(halved(), 9)
-    reasons = {reason for state, reason, _ in ends(world.runs).values() if state == "pruned"}
-    assert len(reasons) == 8
-    for reason in reasons:
-        assert reason.startswith("search: test/loss ")
-        assert reason.endswith(
-            (" at epoch 1 is not among the best 3 of 9", " at epoch 3 is not the best of 3")
-        )
-
-
-def test_promoted_trials_go_on_with_what_they_have(world: World) -> None:
-    world.search(halved(), 9)
-    starts = [each.trial.folder for each in world.started]
-    assert max(map(starts.count, starts)) == 3
-    assert sum(epochs for _, _, epochs in ends(world.runs).values()) == 9 * 2 + 3 * 4 + 2 * 6 + 0
 
 
 def stormy(trial: Trial, epoch: int) -> float:
@@ -145,12 +137,12 @@ def stormy(trial: Trial, epoch: int) -> float:
 
 
 def faulty(trial: Trial) -> bool:
-    return trial.seed == 1 and Random(trial.setting_hash).random() < 0.5
+    return trial.seed == 1 and Random(f"fails {trial.setting_hash}").random() < 0.5
 
 
 def test_the_result_is_the_same_in_any_order_on_any_number_of_slots(world: World) -> None:
     found = []
-    for number, slots in enumerate([1, 1, 2, 5, 40]):
+    for number, slots in enumerate([1, 2, 40]):
         here = World(world.runs / str(number), stormy, faulty)
         disturbed(here, here.queue(halved(), 14), slots, Random(number))
         found.append(ends(here.runs))
@@ -164,22 +156,22 @@ def test_the_result_is_the_same_in_any_order_on_any_number_of_slots(world: World
         assert each == found[0]
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 5])
+@pytest.mark.parametrize("epochs", [1, 4])
 def test_a_halving_that_is_killed_again_and_again_is_the_one_that_never_was(
     world: World, epochs: int
 ) -> None:
     undisturbed, killed = (
         World(world.runs / name, stormy, faulty) for name in ("undisturbed", "killed")
     )
-    undisturbed.search(halved(), 14)
-    assert killed.search_in_pieces(halved(), 14, epochs) > 5
+    undisturbed.search(halved(), 9)
+    assert killed.search_in_pieces(halved(), 9, epochs) > 5
     assert ends(killed.runs) == ends(undisturbed.runs)
 
 
 def test_several_processes_at_once_come_to_the_same_and_do_nothing_twice(world: World) -> None:
     alone, together = (World(world.runs / name, stormy) for name in ("alone", "together"))
-    alone.search(halved(), 14)
-    random, queues = Random(0), [together.queue(halved(), 14) for _ in range(3)]
+    alone.search(halved(), 9)
+    random, queues = Random(0), [together.queue(halved(), 9) for _ in range(3)]
     while not all(queue.is_over() for queue in queues):
         queue = random.choice(queues)
         planned = taken(queue)
