@@ -18,7 +18,7 @@ experiments:
   tiny:
     model: {name: mlp, hidden: [8]}
     data: {name: synthetic, batch_size: 8, size: 4, train: 32, test: 16}
-    epochs: 8
+    epochs: 9
     seeds: [0, 1]
     optimizers:
       dgc: {name: delta_gclip, lr: 0.1, gamma: 1.0, delta: 1e-3}
