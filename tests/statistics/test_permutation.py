@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
@@ -41,19 +42,30 @@ def test_superiority_is_that_over_all_pairs_of_subsets_with_ties_and_failures() 
     assert found.is_exact and found.exchanges == math.comb(11, 6)
 
 
-def test_for_a_single_draw_it_is_the_log_rank_test() -> None:
-    ours, theirs = [0.1, 0.7, 0.3, 0.95], [0.2, 0.9, 0.5, 0.8, 0.85]
-    found = exchange_draws([ours], [theirs], [1], higher_is_better=True)
+def test_p_is_the_share_of_all_exchanges_that_are_as_far_apart() -> None:
+    """Against loops over all exchanges, all subsets, both scores and all budgets."""
+    values, size, budgets = [0.1, 0.7, 0.3, 0.95, 0.2, 0.9, 0.5, 0.8, 0.85], 4, [1, 2, 3]
+    places = stats.rankdata(-np.array(values)).astype(int)
+    savage = [sum(1 / j for j in range(place, 10)) for place in places]
 
-    def statistic(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
-        return np.abs(one.mean(axis=axis) - other.mean(axis=axis))
+    def mean_best(scores: Sequence[float], k: int) -> float:
+        return float(np.mean([max(subset) for subset in combinations(scores, k)]))
 
-    places = stats.rankdata(-np.array(ours + theirs)).astype(int)
-    scores = np.array([sum(1 / j for j in range(place, 10)) for place in places])
-    other = stats.permutation_test(
-        (scores[:4], scores[4:]), statistic, n_resamples=10_000, alternative="greater"
-    )
-    assert found.p == pytest.approx(other.pvalue)
+    def leads(chosen: tuple[int, ...]) -> list[float]:
+        others = [each for each in range(len(values)) if each not in chosen]
+        return [
+            mean_best([scores[i] for i in chosen], k) - mean_best([scores[i] for i in others], k)
+            for k in budgets
+            for scores in ([-each for each in places], savage)
+        ]
+
+    table = np.array([leads(each) for each in combinations(range(len(values)), size)])
+    distances = np.abs(table / table.std(axis=0))
+    found = exchange_draws([values[:size]], [values[size:]], budgets, higher_is_better=True)
+    for number, each in enumerate(found.budgets):
+        own = distances[0, 2 * number : 2 * number + 2].max()
+        assert each.p == pytest.approx((distances.max(axis=1) >= own - 1e-9).mean())
+        assert abs(each.lead) == pytest.approx(own)
 
 
 def test_few_draws_cannot_show_anything() -> None:

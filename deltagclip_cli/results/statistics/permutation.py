@@ -37,7 +37,9 @@ class AtBudget:
     # how probably the best of k draws of the one is better than the best of k of the other, over
     # all subsets of the draws; half of equal ones counts
     superiority: float
-    lead: float  # of the mean score of its best of k; the one is ahead if it is positive
+    # how many standard deviations the mean score of its best of k is ahead, by exchanges, with the
+    # score by which they are farther apart
+    lead: float
     p: float  # two-sided, adjusted for all budgets that are tested together
 
 
@@ -86,10 +88,13 @@ def exchange_draws(
     spread evenly over a space only err less.
 
     How far apart they are at a budget of k is told by the mean score of the best of k, over all
-    subsets. The score of a draw is Savage's (1956): about the logarithm of how many draws of both
-    it takes to find one as good, so that no unit matters and the better draws count most. For k = 1
-    that is the log-rank test. Of several budgets the largest difference counts, in its standard
-    deviations over all exchanges, so that p holds for all of them together (Westfall & Young 1993).
+    subsets, with two scores of a draw: its rank among the draws of both, and Savage's (1956), about
+    the logarithm of how many of these it takes to find one as good. So no unit matters; by the
+    first, all draws count, by the second most of all the best ones. For k = 1 that is Mann and
+    Whitney's test and the log-rank test. Of all budgets and both scores the largest difference
+    counts, in its standard deviations over all exchanges, so that p holds for all of them together
+    (Westfall & Young 1993). ``benchmarks/method_verdicts.py`` shows how often this errs, and how
+    much it finds.
     """
     pairs = list(zip(ours, theirs, strict=True))
     values = np.concatenate([ranked(each, higher_is_better) for pair in pairs for each in pair])
@@ -98,24 +103,19 @@ def exchange_draws(
     groups = _groups(values[order])
     scores = _scores(groups)
     as_found = np.concatenate([np.arange(sum(pair)) < pair[0] for pair in sizes])[order][None]
-    leads = np.array([float((_weights(as_found, k) @ scores)[0]) for k in budgets])
+    leads = np.stack([(_weights(as_found, k) @ scores)[0] for k in budgets])  # (budgets, scores)
     # in a single study every order of the values has the same exchanges
-    exchanged, is_exact = _weighed(sizes, tuple(order) if len(sizes) > 1 else (), tuple(budgets))
-    by_chance = np.stack([each @ scores for each in exchanged])
-    spread = by_chance.std(axis=1, keepdims=True)
-    spread[spread < _ROUNDING] = math.inf  # all values are equal
-    largest = np.abs(by_chance / spread).max(axis=0)
-
-    def share(distance: float) -> float:
-        beyond = int((largest >= distance - _ROUNDING).sum())
-        return beyond / len(largest) if is_exact else (beyond + 1) / (len(largest) + 1)
-
-    distances = np.abs(leads / spread[:, 0]).tolist()
+    places = tuple(order.tolist()) if len(sizes) > 1 else ()
+    chance = _by_chance(sizes, places, tuple(groups.tolist()), tuple(budgets))
+    standard = leads / chance.spreads
+    larger = np.abs(standard).argmax(axis=1)
+    largest = standard[np.arange(len(budgets)), larger].tolist()
     found = [
-        AtBudget(k, _superiority(as_found[0], groups, k), lead, share(distance))
-        for k, lead, distance in zip(budgets, leads.tolist(), distances, strict=True)
+        AtBudget(k, _superiority(as_found[0], groups, k), lead, chance.share(abs(lead)))
+        for k, lead in zip(budgets, largest, strict=True)
     ]
-    return Exchange(found, share(float(largest.max())), len(largest), is_exact)
+    least = chance.share(float(chance.distances[-1]))
+    return Exchange(found, least, len(chance.distances), chance.is_exact)
 
 
 def _groups(in_order: Numbers) -> NDArray[np.int_]:
@@ -125,9 +125,11 @@ def _groups(in_order: Numbers) -> NDArray[np.int_]:
 
 
 def _scores(groups: NDArray[np.int_]) -> Numbers:
-    """Return Savage's score of each value, the best first; equal ones share the mean of theirs."""
-    scores = np.cumsum((1 / np.arange(1.0, len(groups) + 1))[::-1])[::-1]
-    return (np.bincount(groups, scores) / np.bincount(groups))[groups]
+    """Return two scores of each value, the best first, (values, 2); equal ones share the mean."""
+    places = np.arange(1.0, len(groups) + 1)
+    both = (-places, np.cumsum(1 / places[::-1])[::-1])
+    counts = np.bincount(groups)
+    return np.stack([(np.bincount(groups, each) / counts)[groups] for each in both], axis=1)
 
 
 def _superiority(is_ours: Masks, groups: NDArray[np.int_], k: int) -> float:
@@ -151,6 +153,34 @@ def _weights(is_ours: Masks, k: int) -> Numbers:
     )
     before: NDArray[np.int_] = np.cumsum(is_ours, axis=1) - is_ours
     return np.where(is_ours, ours[before], -theirs[np.arange(is_ours.shape[1]) - before])
+
+
+@dataclass(frozen=True, eq=False)
+class _Chance:
+    """What exchanges show."""
+
+    spreads: Numbers  # standard deviations of leads, (budgets, scores)
+    distances: Numbers  # of each exchange, the largest of its leads; the smallest first
+    is_exact: bool
+
+    def share(self, distance: float) -> float:
+        """Return how many are as far apart; of a random part of them, what was found is one."""
+        count = len(self.distances)
+        beyond = count - int(np.searchsorted(self.distances, distance - _ROUNDING))
+        return beyond / count if self.is_exact else (beyond + 1) / (count + 1)
+
+
+@lru_cache(maxsize=64)
+def _by_chance(
+    sizes: Sizes, places: tuple[int, ...], groups: tuple[int, ...], budgets: tuple[int, ...]
+) -> _Chance:
+    weighed, is_exact = _weighed(sizes, places, budgets)
+    scores = _scores(np.array(groups))
+    leads = np.stack([each @ scores for each in weighed])  # (budgets, exchanges, scores)
+    spreads = leads.std(axis=1)
+    spreads[spreads < _ROUNDING] = math.inf  # all values are equal
+    distances = np.abs(leads / spreads[:, None]).max(axis=(0, 2))
+    return _Chance(spreads, np.sort(distances), is_exact)
 
 
 @lru_cache(maxsize=2)  # of 100 draws and 100, a hundred megabytes
