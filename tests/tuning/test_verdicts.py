@@ -109,7 +109,7 @@ def test_nothing_is_said_of_methods_before_all_draws_have_ended(tmp_path: Path) 
     tuning = planned(tmp_path)
     finish(tmp_path, drawn_trials(tuning)[:-1], value)
     found = read(tmp_path)
-    assert [each.told for each in found.budgets] == [Told.BETTER, Told.OPEN, Told.OPEN]
+    assert [each.told for each in found.budgets] == [Told.BETTER, Told.NONE, Told.NONE]
     assert found.budgets[1].words == (
         "plain and sgd: no verdict, for 1 of 8 draws of plain are not finished."
     )
@@ -124,7 +124,7 @@ def test_nothing_is_said_where_half_of_the_trials_failed(tmp_path: Path) -> None
     fail(tmp_path, failing)
     finish(tmp_path, [each for each in trials if each not in failing], value)
     found = read(tmp_path)
-    assert [each.told for each in found.budgets] == [Told.OPEN, Told.OPEN, Told.WORSE]
+    assert [each.told for each in found.budgets] == [Told.NONE, Told.NONE, Told.WORSE]
     assert "4 of 8 trials of sgd failed" in found.budgets[0].words
 
 
@@ -169,3 +169,18 @@ def test_unequal_budgets_are_compared_at_the_smaller_and_say_why(tmp_path: Path)
     assert [each.k for each in found.budgets[0].budgets] == [1, 2]
     reason = "Unequal budgets (sgd 4, adam 16 and plain 4 draws in a study): adam is new"
     assert text(found).count(reason) == 3
+
+
+def test_what_is_fixed_is_judged_as_a_setting_alone(tmp_path: Path) -> None:
+    """Of several studies its values are those of one setting, not of several draws."""
+    tuning = tuning_of(draws=4, studies=2)
+    fixed_plan(tuning, tmp_path)
+    run_all(tuning, tmp_path)
+    found = read(tmp_path)
+    assert [each.told for each in found.budgets] == [Told.BETTER, Told.NONE, Told.NONE]
+    assert found.budgets[1].words == (
+        "plain and sgd: no verdict, for plain is fixed: it has no draws, and is judged as a"
+        " setting."
+    )
+    assert found.settings[0].told in (Told.BETTER, Told.UNTOLD)
+    assert "chosen on the test set" in text(found)

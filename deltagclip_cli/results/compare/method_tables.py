@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import NOTHING, listed, plural, short
+from deltagclip_cli.results.compare.choosing import Selection
 from deltagclip_cli.results.compare.methods import Told
 from deltagclip_cli.results.compare.tables import (
     Cell,
@@ -43,6 +44,7 @@ def verdict_record(found: Verdicts) -> dict[str, Any]:
         "planned": {"made": found.lock.made, "hash": found.lock.hash},
         "unequal": protocol.unequal,
         "metric": found.metric,
+        "chosen_on": _choice(found).on,
         "fresh_metric": found.fresh_metric,
         "higher_is_better": not found.lock.tuning.minimizes,
         "settings": [make_record(_setting_columns(found), each) for each in found.settings],
@@ -107,13 +109,15 @@ def _setting_table(found: Verdicts) -> Table:
     ]
     if chosen:
         where = " in study 1" if found.studies > 1 else ""
-        notes.append(f"Chosen by {found.metric}{where}: {'; '.join(chosen)}.")
+        notes.append(f"Chosen{where}: {'; '.join(chosen)}.")
     notes += dict.fromkeys(
         f"{each.difference.caution[0].upper()}{each.difference.caution[1:]}."
         for each in found.settings
         if each.difference.caution
     )
-    return make_table(title, _setting_columns(found), found.settings, notes + _notes(found))
+    choice = Selection(found.metric, found.fresh_metric)
+    notes += _notes(found)
+    return make_table(title, _setting_columns(found), found.settings, notes, [choice])
 
 
 def _notes(found: Verdicts) -> list[str]:
@@ -190,7 +194,8 @@ def _budget_table(found: Verdicts) -> Table:
             + "".join(f"; {each}" for each in cautions if each)
             + "."
         )
-    return make_table(title, _budget_columns(found), found.budgets, notes + _notes(found))
+    notes += _notes(found)
+    return make_table(title, _budget_columns(found), found.budgets, notes, [_choice(found)])
 
 
 def _curve_columns(found: Verdicts) -> list[Column[TunedMethod]]:
@@ -243,4 +248,9 @@ def _curve_table(found: Verdicts) -> Table:
         + ".",
         "k draws cost k times one, over all of its seeds.",
     ]
-    return make_table(title, _curve_columns(found), found.methods, notes + _notes(found))
+    notes += _notes(found)
+    return make_table(title, _curve_columns(found), found.methods, notes, [_choice(found)])
+
+
+def _choice(found: Verdicts) -> Selection:
+    return Selection(found.metric, found.metric)

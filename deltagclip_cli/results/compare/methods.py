@@ -44,7 +44,7 @@ class Told(StrEnum):
     UNTOLD = "not told apart"
     TOO_FEW = "too few to tell"
     DEPENDS = "depends on the budget"
-    OPEN = "not finished"
+    NONE = "no verdict"  # as words beside it say
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,7 @@ class TunedMethod:
     # device hours of each draw that has ended, over all of its seeds
     hours: Sequence[float]
     on_gpu: bool
+    is_fixed: bool  # whether it takes part as it is written, so that nothing was drawn
     higher_is_better: bool
 
     @cached_property
@@ -89,6 +90,8 @@ class TunedMethod:
     @cached_property
     def lack(self) -> str:
         """Say why nothing follows from its draws as they are; empty if something does."""
+        if self.is_fixed:
+            return f"{self.label} is fixed: it has no draws, and is judged as a setting"
         for each in self.choices:
             if each.refusal:
                 return each.refusal
@@ -161,7 +164,7 @@ class MethodVerdict:
     def told(self) -> Told:
         """The verdict over all budgets."""
         if self.found is None:
-            return Told.OPEN
+            return Told.NONE
         if self.lack:
             return Told.TOO_FEW
         found = {each.told for each in self.budgets} - {Told.UNTOLD}
@@ -258,6 +261,7 @@ def _method(lock: Lock, runs: Path, of_label: Sequence[Choice], metric: str) -> 
         fresh=[_on_fresh_seeds(lock, runs, each, metric) for each in of_label],
         hours=hours,
         on_gpu=bool(starts) and str(starts[-1].get("device")).startswith("cuda"),
+        is_fixed=of_label[0].label in tuning.fixed,
         higher_is_better=not tuning.minimizes,
     )
 
