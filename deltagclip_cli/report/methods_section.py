@@ -68,7 +68,7 @@ def _verdicts(found: Verdicts) -> MethodsText:
 def _on_settings(each: SettingVerdict, found: Verdicts) -> str:
     where = f"In study {each.study + 1}, the" if found.studies > 1 else "The"
     pair = f"chosen settings of {each.ours.label} and {each.theirs.label}"
-    if each.told in (Told.UNTOLD, Told.TOO_FEW, Told.OPEN):
+    if each.told in (Told.UNTOLD, Told.TOO_FEW, Told.NONE):
         return f"{where} {pair}: {each.told}{_p(each)}."
     return (
         f"{where} chosen setting of {each.ours.label} is {each.told} than that of"
