@@ -10,8 +10,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import NOTHING, duration, listed, plural, ranges, stopped, with_error
+from deltagclip_cli.core import (
+    MARK,
+    NOTHING,
+    duration,
+    listed,
+    measured_on,
+    plural,
+    ranges,
+    stopped,
+    with_error,
+)
 from deltagclip_cli.results.compare.account import Account
+from deltagclip_cli.results.compare.choosing import Selection
 from deltagclip_cli.results.compare.effort import run_seconds, space_in_words
 from deltagclip_cli.results.compare.method_tables import verdict_tables
 from deltagclip_cli.results.compare.methods import Told
@@ -184,6 +195,8 @@ def _on_choices(account: Account) -> Iterator[str]:
         f" {plural(protocol.fresh_seeds, 'fresh seed')}, on which nothing was chosen"
         f" ({_seeds(tuning.fresh_seeds(0))} in the first study)."
     )
+    if measured_on(protocol.metric) == "test":
+        yield f"So settings were {MARK}, and all that follows rests on that."
     if open_ := [each for each in account.choices if each.is_open]:
         names = _all([_of_study(account, each) for each in open_])
         yield f"Not all draws have ended, so that the choice may still change: {names}."
@@ -218,7 +231,9 @@ def choice_table(account: Account) -> Table:
         "Means ± standard errors over seeds. The value that a setting was chosen by flatters it;"
         " those of fresh seeds do not."
     ]
-    return Table(f"{tuning.name}: what was chosen", headings, rows, notes)
+    choice = Selection(metric, tested)
+    title = f"{tuning.name}: what was chosen"
+    return Table(title, headings, rows, [*notes, *choice.notes], choice.on)
 
 
 def _mean(runs: Sequence[Run], metric: str, higher_is_better: bool) -> str:

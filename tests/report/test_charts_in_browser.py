@@ -262,7 +262,7 @@ def test_the_methods_section_shows_what_k_draws_find(browser: Browser, tmp_path:
     file.write_text(page("Tuned", reading.runs, answer, []), encoding="utf-8")
     browser.open(file)
     browser.show_all()
-    title = f"{METRIC}, median of the best of k draws"
+    title = f"{METRIC}, median of the best of k draws, {MARK}"
     assert drawn(browser, title)["adam"]["x"] == list(range(1, 9))
     assert len(browser.all(f'.methods .chart[data-title="{title}"]')) == 2
     assert browser.run("return document.documentElement.scrollWidth <= innerWidth")

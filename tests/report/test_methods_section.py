@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from planned_cases import answer_of, finish, finish_all, planned_tuning
 
+from deltagclip_cli.core import MARK
 from deltagclip_cli.report.appearance import LineStyles, Style
 from deltagclip_cli.report.charts import charts_of_methods, figures
 from deltagclip_cli.report.charts.lines import PageLines
@@ -70,6 +71,8 @@ def test_spaces_and_choices_are_tables(planned: Path) -> None:
     ]
     assert [row[0].text for row in chosen.rows] == ["sgd", "adam", "plain"]
     assert {row[4].text for row in chosen.rows} == {"4 of 4"}
+    assert chosen.chosen_on == "test" and any(MARK in each for each in chosen.notes)
+    assert f"So settings were {MARK}" in told(parts)
 
 
 def test_budgets_and_failures_stand_in_one_table(planned: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import printable
+from deltagclip_cli.core import MARK, measured_on, printable
 from deltagclip_cli.report.appearance import LITERAL, LineStyle, as_label, legend_name
 from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
@@ -98,7 +98,7 @@ class BestOfBudgets:
                     )
                 )
             yield {
-                "title": f"{self.verdicts.metric}, median of the best of k draws",
+                "title": f"{self.verdicts.metric}, median of the best of k draws{self._mark}",
                 "traces": traces,
                 "layout": {
                     "xaxis": {"title": {"text": escaped(heading)}, "type": self._scale(number)},
@@ -107,6 +107,10 @@ class BestOfBudgets:
                     "hovermode": "closest",
                 },
             }
+
+    @property
+    def _mark(self) -> str:
+        return f", {MARK}" if measured_on(self.verdicts.metric) == "test" else ""
 
     def _scale(self, number: str) -> str:
         ends = [getattr(method.curve[place], number) for method in self._drawn for place in (0, -1)]
@@ -134,7 +138,7 @@ class BestOfBudgets:
             for each in self._drawn
         ]
         note = "Medians with exact 95 % intervals; a band leaves the panel where draws are too few."
-        add_legend(figure, entries, note)
+        add_legend(figure, entries, f"{note.rstrip('.')}{self._mark}.")
         return figure
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import MARK, as_number, printable
+from deltagclip_cli.core import MARK, as_number, measured_on, printable
 from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, LineStyle, legend_name
 from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
@@ -117,7 +117,11 @@ class BySetting:
     def _mark(self) -> str:
         """A few words where the test set told which settings are the best."""
         choice = self.comparison.choice
-        return f", {MARK}" if choice is not None and choice.on == "test" else ""
+        if self._drawn is not None:
+            on = measured_on(self._metric)
+        else:
+            on = choice.on if choice is not None else "other"
+        return f", {MARK}" if on == "test" else ""
 
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each setting, with a line and a band for each optimizer."""
