@@ -231,9 +231,9 @@ def choice_table(account: Account) -> Table:
         "Means ± standard errors over seeds. The value that a setting was chosen by flatters it;"
         " those of fresh seeds do not."
     ]
-    choice = Selection(metric, tested)
+    selection = Selection(metric, tested)
     title = f"{tuning.name}: what was chosen"
-    return Table(title, headings, rows, [*notes, *choice.notes], choice.on)
+    return Table(title, headings, rows, [*notes, *selection.notes], selection.on)
 
 
 def _mean(runs: Sequence[Run], metric: str, higher_is_better: bool) -> str:

@@ -117,11 +117,10 @@ class BySetting:
     def _mark(self) -> str:
         """A few words where the test set told which settings are the best."""
         choice = self.comparison.choice
+        is_on_test = choice is not None and choice.on == "test"
         if self._drawn is not None:
-            on = measured_on(self._metric)
-        else:
-            on = choice.on if choice is not None else "other"
-        return f", {MARK}" if on == "test" else ""
+            is_on_test = measured_on(self._metric) == "test"
+        return f", {MARK}" if is_on_test else ""
 
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each setting, with a line and a band for each optimizer."""
