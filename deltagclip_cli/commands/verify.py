@@ -62,13 +62,13 @@ def verify(
     from deltagclip_cli.verify.rerun import chosen, rerun
     from deltagclip_cli.verify.verification import verify as judge
 
+    if seed is not None and not again:
+        raise UsageError("--seed: chooses what --rerun N trains again, so say both.")
     console = make_console()
     with waiting(make_console(stderr=True), "working out the report anew", quiet=quiet):
         found = judge(report, runs)
     if not as_json:
         _print(console, found, quiet=quiet)
-    if seed is not None and not again:
-        raise UsageError("--seed: chooses what --rerun N trains again, so say both.")
     trained: list[Rerun] = []
     if again:
         seed = secrets.randbelow(10**6) if seed is None else seed

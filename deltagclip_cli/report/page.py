@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from pydantic import TypeAdapter
 
 from deltagclip_cli import __version__
@@ -108,6 +108,19 @@ def content_of(
 
 def render(content: PageContent) -> str:
     """Return a page as HTML, sealed; the same content has the same bytes."""
+    shown = {each.name: getattr(content, each.name) for each in fields(content)}
+    text = _template().render(
+        **shown,
+        carried={key: each for key, each in as_data(content).items() if key != "data"},
+        plotly=_asset("plotly-cartesian.min.js"),
+        script=_asset("page.js"),
+        style=_asset("page.css"),
+    )
+    return sealed(text)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader(__package__ or "", "templates"),
         autoescape=True,
@@ -117,15 +130,7 @@ def render(content: PageContent) -> str:
     )
     # NaN is no JSON, and a browser would stop at it.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    shown = {each.name: getattr(content, each.name) for each in fields(content)}
-    text = environment.get_template("page.html").render(
-        **shown,
-        carried={key: each for key, each in as_data(content).items() if key != "data"},
-        plotly=_asset("plotly-cartesian.min.js"),
-        script=_asset("page.js"),
-        style=_asset("page.css"),
-    )
-    return sealed(text)
+    return environment.get_template("page.html")
 
 
 @cache

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from deltagclip_cli import __file__ as PACKAGE
@@ -92,16 +92,30 @@ def record_of(
         runs=searched(place.runs),
         places=[searched(folder) for folder in place.folders()],
         read_at=(place.read_at if grows else None) or 0.0,
-        files=by_folder(seen),
+        files=by_folder(seen, [(folder, str(folder)) for folder in place.folders()]),
         beside=digests,
     )
 
 
-def by_folder(seen: Mapping[Path, Seen]) -> dict[str, dict[str, tuple[int, str]]]:
-    """Return files by their folders, with what they held."""
+def by_folder(
+    seen: Mapping[Path, Seen], places: Sequence[tuple[Path, str]]
+) -> dict[str, dict[str, tuple[int, str]]]:
+    """Return files by their folders, with what they held.
+
+    Args:
+        seen: each file that was read.
+        places: the folders that were searched, and how they are named.
+    """
+    known = [(os.path.abspath(folder), name) for folder, name in places]
+    names: dict[Path, str] = {}
     files: dict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
     for path, each in seen.items():
-        files[printable(str(path.parent))][printable(path.name)] = (each.size, each.sha256)
+        if path.parent not in names:
+            folder = os.path.abspath(path.parent)
+            within = [pair for pair in known if PurePath(folder).is_relative_to(pair[0])]
+            start, name = [*within, *known][0]
+            names[path.parent] = os.path.normpath(f"{name}/{os.path.relpath(folder, start)}")
+        files[printable(names[path.parent])][printable(path.name)] = (each.size, each.sha256)
     return dict(files)
 
 

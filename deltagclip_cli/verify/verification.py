@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html.parser import HTMLParser
 from pathlib import Path, PurePath
 from typing import Any
@@ -83,7 +84,10 @@ def verify(report: Path, runs: Path | None = None) -> Verification:
     """
     page = report / PAGE if report.is_dir() else report
     text = _text(page)
-    content, record = _carried(page, text)
+    try:
+        content, record = _carried(page, text)
+    except _DamagedError as error:
+        return Verification(page, [], [Difference("seal", str(page), "", str(error))], [], 0, 0)
     notes = _notes(record)
     if _is_alone(page, record) and record.beside:
         notes.append("The files beside the page are not there, and were not looked at.")
@@ -92,13 +96,13 @@ def verify(report: Path, runs: Path | None = None) -> Verification:
     with files_seen() as seen:
         reading = _read(record, moved)
         found, texts, problem = _worked_out(content, record, reading)
-    new = moved.back(by_folder(seen))
+    new = by_folder(seen, moved.places)
     before, after = _folders(content), moved.back(_of(reading))
     differences = [*_on_runs(record, new, moved, before, after)]
     differences += _on_page(page, text, content, record)
     said = _compared(content)
     if found is None:
-        differences.append(Difference("request", "the request", "was answered", problem))
+        differences.append(Difference("request", "the report", "", problem))
     else:
         differences += deviations(said, moved.back(_compared(found)), likeness)
         differences += _beside(page, record, {n: moved.back(t) for n, t in texts.items()}, likeness)
@@ -146,13 +150,19 @@ def _carried(page: Path, text: str) -> tuple[PageContent, Record]:
         content = content_from({**carried, "data": data})
     except (ValidationError, ValueError, TypeError) as error:
         why = str(error).splitlines()[0]
-        other = "" if is_sealed(text) else " It was changed since it was written."
+        if not is_sealed(text):
+            raise _DamagedError(f"changed since it was written, so that {why}") from None
         raise UsageError(
-            f"{page}: what it carries is damaged, or by another version: {why}.{other}\n{_ANEW}"
+            f"{page}: made by another state of deltagclip, whose pages carry other things ({why})."
+            f"\n  That one verifies it. {_ANEW.lstrip()}"
         ) from None
     if content.record is None:
         raise UsageError(f"{page}: it carries no word of what was asked.\n{_ANEW}")
     return content, content.record
+
+
+class _DamagedError(Exception):
+    """What a page carries cannot be read, for somebody changed it."""
 
 
 def _notes(record: Record) -> list[str]:
@@ -185,20 +195,25 @@ class _Moved:
     """The folders that were searched, and where they are now."""
 
     now: Sequence[Path]
-    names: Sequence[tuple[str, str]]  # of those that moved: how they are named now, and then
+    then: Sequence[str]  # how they were named
     runs: Path
 
     @classmethod
     def of(cls, record: Record, page: Path, runs: Path | None) -> _Moved:
         """Find them: where they are said to be, seen from the page, or from here."""
         now = [_located(each, record, page, runs) for each in record.places]
-        names = [
-            (str(path), each.given)
-            for path, each in zip(now, record.places, strict=True)
-            if str(path) != each.given
-        ]
-        names.sort(key=lambda pair: -len(pair[0]))
-        return cls(now, names, runs or Path(record.runs.given))
+        return cls(now, [each.given for each in record.places], runs or Path(record.runs.given))
+
+    @property
+    def places(self) -> list[tuple[Path, str]]:
+        """Each with its name of then."""
+        return list(zip(self.now, self.then, strict=True))
+
+    @cached_property
+    def names(self) -> list[tuple[str, str]]:
+        """How those that moved are named now, and how then; the longest come first."""
+        names = ((str(path), then) for path, then in self.places if str(path) != then)
+        return sorted(names, key=lambda pair: -len(pair[0]))
 
     def back(self, value: Any) -> Any:
         """Return plain data in which folders have the names that they had."""
@@ -219,10 +234,9 @@ class _Moved:
 
     def here(self, folder: str) -> Path:
         """Return where a folder is now that had a name."""
-        for now, then in self.names:
-            if folder == then or folder.startswith(f"{then}/") or then == ".":
-                return Path(now) / PurePath(folder).relative_to(then)
-        return Path(folder)
+        within = [each for each in self.places if PurePath(folder).is_relative_to(each[1])]
+        now, then = [*within, *self.places][0]
+        return Path(os.path.normpath(now / os.path.relpath(folder, then)))
 
 
 def _located(place: Searched, record: Record, page: Path, runs: Path | None) -> Path:
@@ -252,11 +266,13 @@ def _tried(candidates: Sequence[Path]) -> str:
 
 
 def _has_runs(path: Path, place: Searched, record: Record) -> bool:
-    """Tell whether a folder has any of those in it that files were read from."""
-    for folder in record.files:
+    """Tell whether a folder has any of the files below it that were read."""
+    for folder, files in record.files.items():
         parts, start = PurePath(folder), PurePath(place.given)
-        if parts.is_relative_to(start) and (path / parts.relative_to(start)).is_dir():
-            return True
+        if parts.is_relative_to(start):
+            below = path / parts.relative_to(start)
+            if any((below / name).is_file() for name in files):
+                return True
     return False
 
 
@@ -274,11 +290,11 @@ def _worked_out(
     """Return what the page and the files beside it should be, or why there is no answer."""
     try:
         answer = answered(reading, record.request)
-    except UsageError as error:
-        return None, {}, " ".join(str(error).split())
-    problems = answer.problems if answer else reading.problems
-    found = content_of(content.title, reading.runs, answer, problems)
-    return found, texts_beside(answer, FileNames()) if answer else {}, ""
+        problems = answer.problems if answer else reading.problems
+        found = content_of(content.title, reading.runs, answer, problems)
+        return found, texts_beside(answer, FileNames()) if answer else {}, ""
+    except UsageError as error:  # such as a damaged lock, or no run that has the metric
+        return None, {}, f"cannot be worked out any more: {error}"
 
 
 def _folders(content: PageContent) -> list[str]:

@@ -64,6 +64,7 @@ def test_these_are_all_commands_and_options() -> None:
             "report": "targets --metric --at --baseline --target --interval --ddof --mode"
             " --heatmap --within --select-on-test --group --format --style --output --open --runs"
             " --quiet -q --debug",
+            "verify": "report --runs --rerun --seed --data --device --json --quiet -q --debug",
             "reproduce": "experiments --spec --runs --json --quiet -q --debug",
             "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",
             "certify": "targets --runs --json --quiet -q --debug",
