@@ -63,6 +63,9 @@ class State(StrEnum):
 # Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
 ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
 
+SEARCH_JOURNAL = "search.journal"
+"""Of a search with TPE, in the folder of an experiment."""
+
 _EVENTS = "events.out.tfevents."
 _MOST_BYTES = 4096  # of a reason
 _LONG_SILENCE_SECONDS = 60.0  # after which a heartbeat proves nothing

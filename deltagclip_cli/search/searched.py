@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import SpecError, UsageError, nearest
+from deltagclip_cli.runs.folder import SEARCH_JOURNAL
 from deltagclip_cli.spec.axes import Distribution, as_written, extremes
 from deltagclip_cli.spec.trial import Trial, in_a_word, make_trial
 from deltagclip_cli.tuning.draws import drawn
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.spec.search_settings import Search
     from deltagclip_cli.tuning.choice import DrawState
-
-JOURNAL = "search.journal"  # of Optuna, in the folder of an experiment
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def in_words(options: Mapping[str, Any]) -> str:
 def check_journals(optimizers: Iterable[SearchedOptimizer], runs: Path) -> None:
     """Refuse to begin anew where the spec leaves open whether an earlier search is to go on."""
     for each in optimizers:
-        journal = runs / each.name / JOURNAL
+        journal = runs / each.name / SEARCH_JOURNAL
         if "sampler" not in each.search.model_fields_set and journal.exists():
             raise UsageError(
                 f"{journal}: of a search with Optuna's TPE, which was the default then, with "

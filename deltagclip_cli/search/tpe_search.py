@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from deltagclip_cli.core import ExitCode, UsageError, check_writable, claimed, plural
 from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.plan.estimates import Estimates
+from deltagclip_cli.runs.folder import SEARCH_JOURNAL
 from deltagclip_cli.search.leaderboard import read_leaderboard
-from deltagclip_cli.search.searched import JOURNAL
 from deltagclip_cli.search.session import SearchSession
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TpeSearch(SearchSession):
         return self.sweep
 
     def _journal(self, searched: SearchedOptimizer) -> Path:
-        return self.sweep.request.runs / searched.name / JOURNAL
+        return self.sweep.request.runs / searched.name / SEARCH_JOURNAL
 
     @contextmanager
     def _claimed(self) -> Iterator[None]:

@@ -8,11 +8,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from run_cases import make_run
 from tuning_cases import diverge, fail, finish, tuning_of
 
+from deltagclip_cli.results.compare.analysis import analyse
 from deltagclip_cli.results.compare.export import plain_data
 from deltagclip_cli.results.compare.method_tables import verdict_record, verdict_tables
 from deltagclip_cli.results.compare.methods import Told, Verdicts, judge_methods
+from deltagclip_cli.results.compare.request import Request
+from deltagclip_cli.results.read.tree import Place
+from deltagclip_cli.runs.folder import SEARCH_JOURNAL, RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.lock import fixed_plan, read_lock
 from deltagclip_cli.tuning.stages import choices, drawn_trials, fresh_trials
@@ -184,3 +189,21 @@ def test_what_is_fixed_is_judged_as_a_setting_alone(tmp_path: Path) -> None:
     )
     assert found.settings[0].told in (Told.BETTER, Told.UNTOLD)
     assert "chosen on the test set" in text(found)
+
+
+def test_a_search_that_learns_or_gives_up_has_no_verdict_on_methods_and_says_so(
+    tmp_path: Path,
+) -> None:
+    trials = drawn_trials(tuning_of(SPACE, draws=2, seeds=[0]))
+    for trial in trials:
+        make_run(tmp_path, trial, status="finished")
+
+    def said() -> str:
+        found = analyse(Place((), tmp_path).read(), Request(metric="test/loss"))
+        return " ".join(note for table in found.tables() for note in table.notes)
+
+    assert "No verdict on the optimizers" not in said()
+    RunFolder.of(tmp_path, trials[0]).pruned_file.write_text("by halving")
+    assert "those of this search were given up in part, and have no best of k" in said()
+    (tmp_path / "tiny" / SEARCH_JOURNAL).write_text("")
+    assert "those of this search hang on those before" in said()

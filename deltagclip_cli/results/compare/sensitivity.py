@@ -16,6 +16,7 @@ from deltagclip_cli.results.compare.question import Moment, Question, with_neare
 from deltagclip_cli.results.compare.tables import Cell, Column, Table, interval, make_table
 from deltagclip_cli.results.read.run import in_words
 from deltagclip_cli.results.statistics.summary import Interval, share_interval
+from deltagclip_cli.runs.folder import SEARCH_JOURNAL, RunFolder
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.comparison import Comparison, Row
@@ -221,7 +222,8 @@ def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Ite
             compared = None if question.chooser == question.metric else question.metric
             of = f" of {question.chooser}" if compared else ""
             title = f"{comparison.title}: {what} within {margin} of the best one's mean{of}"
-            columns, notes = sensitivity_columns(margin, found, compared), _sensitivity_notes(found)
+            columns = sensitivity_columns(margin, found, compared)
+            notes = [*_sensitivity_notes(found), *_on_searches(comparison)]
             choice = Selection(question.chooser, question.metric)
             yield make_table(title, columns, found, notes, [choice])
 
@@ -239,6 +241,21 @@ def _sensitivity_notes(found: Sequence[GoodSettings]) -> list[str]:
             " independent ones, and their interval is rather too wide."
         )
     return notes
+
+
+def _on_searches(comparison: Comparison) -> list[str]:
+    """Say why no verdict on methods follows from a search that was no protocol."""
+    runs = [run for row in comparison.rows for run in row.runs if run.group.is_ours]
+    folders = {run.folder.parents[1] for run in runs if len(run.folder.parents) > 1}
+    learned = any((folder / SEARCH_JOURNAL).exists() for folder in folders)
+    pruned = any(RunFolder(run.folder).pruned_file.exists() for run in runs)
+    if not (learned or pruned) or comparison.account is not None:
+        return []
+    why = "hang on those before" if learned else "were given up in part"
+    return [
+        f"No verdict on the optimizers at a budget of draws: those of this search {why}, and have"
+        " no best of k. Those of a protocol do: deltagclip tune."
+    ]
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def exchange_draws(
     groups = _groups(values[order])
     scores = _scores(groups)
     as_found = np.concatenate([np.arange(sum(pair)) < pair[0] for pair in sizes])[order][None]
-    leads = np.stack([(_weights(as_found, k) @ scores)[0] for k in budgets])  # (budgets, scores)
+    leads = np.concatenate([each @ scores for each in _weights(as_found, budgets)])
     # in a single study every order of the values has the same exchanges
     places = tuple(order.tolist()) if len(sizes) > 1 else ()
     chance = _by_chance(sizes, places, tuple(groups.tolist()), tuple(budgets))
@@ -141,18 +141,22 @@ def _superiority(is_ours: Masks, groups: NDArray[np.int_], k: int) -> float:
     return float(best @ (without[1][:-1] + without[1][1:])) / 2
 
 
-def _weights(is_ours: Masks, k: int) -> Numbers:
-    """Return the weight of each value in the difference of the means of the best of k.
+def _weights(is_ours: Masks, budgets: Sequence[int]) -> list[Numbers]:
+    """Return the weights of values in the difference of the means of the best of k, for each k.
 
     Args:
         is_ours: which values the first method has, the best first, (exchanges, draws).
     """
+    draws = is_ours.shape[1]
     count = int(is_ours[0].sum())
-    ours, theirs = (
-        np.append(-np.diff(survival(each, k)), 0.0) for each in (count, is_ours.shape[1] - count)
+    before = np.cumsum(is_ours, axis=1, dtype=np.int32) - is_ours
+    # the place of each value in a table with the weights of the first method's, then the other's
+    places = np.where(is_ours, before, count + np.arange(draws, dtype=np.int32) - before)
+    tables = (
+        np.concatenate([-np.diff(survival(count, k)), np.diff(survival(draws - count, k))])
+        for k in budgets
     )
-    before: NDArray[np.int_] = np.cumsum(is_ours, axis=1) - is_ours
-    return np.where(is_ours, ours[before], -theirs[np.arange(is_ours.shape[1]) - before])
+    return [table[places] for table in tables]
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +194,7 @@ def _weighed(
     """Return the weights of exchanges at each budget, and whether these are all exchanges."""
     masks, is_exact = _exchanged(sizes)
     masks = masks[:, list(order)] if order else masks
-    return [_weights(masks, k) for k in budgets], is_exact
+    return _weights(masks, budgets), is_exact
 
 
 @lru_cache(maxsize=2)
