@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,3 +55,24 @@ def last_values(of: Group | str, values: Sequence[float]) -> list[Run]:
 def answered(runs: Sequence[Run], **request: object) -> Analysis:
     """What comes of a request, by default for the accuracy."""
     return analyse(Reading(runs, []), Request(**{"metric": METRIC, **request}))  # type: ignore[arg-type]
+
+
+# The accuracy on the test set and on a validation split by lr and gamma: each has its own best one.
+TUNED = {(lr, gamma): (0.5, 0.4) for lr in "1234567" for gamma in "12"} | {
+    ("1", "1"): (0.9, 0.5),
+    ("1", "2"): (0.7, 0.8),
+}
+
+
+def tuned(twin: str | None, experiment: str = "tiny") -> list[Run]:
+    """A grid of an optimizer, and a rival; validated under some name, or not at all."""
+    settings = {group("gclip", experiment, lr=lr, gamma=g): v for (lr, g), v in TUNED.items()}
+    return [
+        run(of, seed, [0.0, tested + seed / 100, 0.1], **_twin(twin, valid + seed / 100))
+        for of, (tested, valid) in {**settings, group("adam", experiment): (0.75, 0.7)}.items()
+        for seed in range(3)
+    ]
+
+
+def _twin(name: str | None, value: float) -> dict[str, Any]:
+    return {name: [0.0, value / 2, value]} if name else {}

@@ -61,6 +61,7 @@ from deltagclip_cli.core.wording import (
     TrainedMetric,
     as_number,
     by_size,
+    choice_notes,
     duration,
     finite,
     listed,

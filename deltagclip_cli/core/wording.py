@@ -214,6 +214,11 @@ def measured_on(name: str) -> Literal["train", "validation", "test", "other"]:
     return "other" if {"test", "eval"}.isdisjoint((words[0], words[-1])) else "test"
 
 
+def choice_notes(metric: str) -> list[str]:
+    """Return the sentence that marks settings which a metric of the test set has chosen."""
+    return [f"Settings were {MARK}: it flatters."] if measured_on(metric) == "test" else []
+
+
 def more_is_better(name: str) -> bool | None:
     """Return whether more of a metric is better, by the words of its name; None if none tells."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core import MARK, measured_on, with_error
+from deltagclip_cli.core import choice_notes, with_error
 from deltagclip_cli.plan.planned import Mean, Planned, look_up, mean
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.terminal.console import titled_table
@@ -153,7 +153,7 @@ def best_table(name: str, boards: Sequence[Leaderboard]) -> Table:
     ends = [end for end in DrawState if any(each.counts[end] for each in boards)]
     table = titled_table(
         f"{name}: {_aim(boards[0].searched)}",
-        caption=f"{_CAUTION}{_mark(metric)}",
+        caption=" ".join([_CAUTION, *choice_notes(metric)]),
     )
     table.add_column("optimizer")
     table.add_column("best setting")
@@ -171,16 +171,12 @@ def top_table(board: Leaderboard) -> Table:
     best = board.ranking[:BEST_SHOWN]
     metric = board.searched.search.metric
     title = f"{board.searched.label}: the best {len(best)} of {len(board.settings)}"
-    table = titled_table(title, caption=_mark(metric).strip() or None)
+    table = titled_table(title, caption=" ".join(choice_notes(metric)) or None)
     for column in ("setting", f"{metric} ± s.e.", "n"):
         table.add_column(column, justify="left" if column == "setting" else "right")
     for each in best:
         table.add_row(*_cells(each))
     return table
-
-
-def _mark(metric: str) -> str:
-    return f" They were {MARK}." if measured_on(metric) == "test" else ""
 
 
 def _cells(placed: Placed) -> list[Text]:

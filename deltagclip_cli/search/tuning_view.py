@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from deltagclip_cli.core import EVALUATED, NOTHING, plural, ranges, with_error
+from deltagclip_cli.core import (
+    EVALUATED,
+    NOTHING,
+    choice_notes,
+    measured_on,
+    plural,
+    ranges,
+    with_error,
+)
 from deltagclip_cli.plan.planned import Mean, Planned, mean
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.spec.axes import as_written
@@ -76,7 +84,8 @@ def plan_table(tuning: Tuning) -> Table:
     protocol = tuning.protocol
     unequal = f"\nunequal: {protocol.unequal}" if protocol.unequal else ""
     by = f"of the draws, {aim(tuning)} is chosen; that one runs on the fresh seeds"
-    table = titled_table(f"{tuning.name}: the protocol", caption=f"{by}{unequal}")
+    said = "\n".join([f"{by}{unequal}", *choice_notes(protocol.metric)])
+    table = titled_table(f"{tuning.name}: the protocol", caption=said)
     for column in ("optimizer", "space"):
         table.add_column(column)
     for column in ("draws", "seeds", "fresh seeds", "studies", "trials"):
@@ -102,7 +111,8 @@ def _space(tuning: Tuning, label: str) -> str:
 def choice_table(tuning: Tuning, study: int, made: Sequence[Choice]) -> Table:
     """Return how many draws of a study ended how, and which setting was chosen."""
     flattered = "Values that chose a setting flatter it; fresh seeds tell how good it is."
-    table = titled_table(f"{title(tuning, study)}: chosen by {aim(tuning)}", caption=flattered)
+    said = "\n".join([flattered, *choice_notes(tuning.protocol.metric)])
+    table = titled_table(f"{title(tuning, study)}: chosen by {aim(tuning)}", caption=said)
     ends = [end for end in DrawState if end in _ALWAYS or any(each.counts[end] for each in made)]
     table.add_column("optimizer")
     for column in ("draws", *ends):
@@ -126,10 +136,10 @@ def _chosen(best: JudgedDraw | None) -> list[str]:
 
 def fresh_table(tuning: Tuning, study: int, judgements: Sequence[Judgement]) -> Table:
     """Return what became of the chosen settings of a study on fresh seeds."""
-    seeds = ranges(tuning.fresh_seeds(study))
+    seeds, marks = ranges(tuning.fresh_seeds(study)), choice_notes(tuning.protocol.metric)
     table = titled_table(
         f"{title(tuning, study)}: the chosen settings on fresh seeds {seeds}",
-        caption="n finished trials; mean ± standard error",
+        caption="\n".join(["n finished trials; mean ± standard error", *marks]),
     )
     table.add_column("optimizer")
     table.add_column("chosen setting")
@@ -155,6 +165,7 @@ def as_data(
         "experiment": tuning.name,
         "lock": lock and {"file": str(lock.path), "hash": lock.hash, "made": lock.made},
         "protocol": protocol.model_dump(mode="json"),
+        "chosen_on": measured_on(protocol.metric),
         "comparisons": tuning.comparisons,
         "studies": [
             {

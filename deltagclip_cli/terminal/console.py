@@ -421,7 +421,9 @@ def titled_table(title: str, caption: str | None = None) -> Table:
         box=box.SIMPLE_HEAD,
         title=Text(title, style="bold"),
         title_justify="left",
-        min_width=max(len(title), len(caption or "")),  # else they would be wrapped
+        min_width=max(
+            map(len, [title, *(caption or "").splitlines()])
+        ),  # else they would be wrapped
         pad_edge=False,
         padding=(0, 1, 0, 0),
         header_style="bold",

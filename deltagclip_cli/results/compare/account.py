@@ -13,7 +13,7 @@ from deltagclip_cli.tuning.lock import Lock, read_lock
 from deltagclip_cli.tuning.stages import Choice, choices, fresh_trials
 
 if TYPE_CHECKING:
-    from deltagclip_cli.results.read.run import Run
+    from deltagclip_cli.results.read.run import Group, Run
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.tuning.studies import Draw
 
@@ -66,6 +66,12 @@ class Account:
         tuning, runs = self.lock.tuning, self.lock.path.parents[1]
         studies = range(tuning.protocol.studies)
         return [choice for study in studies for choice in choices(tuning, runs, study)]
+
+    @cached_property
+    def chosen(self) -> Sequence[Group]:
+        """The settings that studies chose; none of an optimizer whose draws have not all ended."""
+        best = [each.best.draw for each in self.choices if each.best and not each.is_open]
+        return [runs[0].group for draw, runs in self.draws if runs and draw in best]
 
     @cached_property
     def fresh(self) -> Mapping[tuple[int, str], Sequence[Run]]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from deltagclip_cli.core import (
     UsageError,
     by_size,
     listed,
+    measured_on,
     ranges,
 )
 from deltagclip_cli.results.compare.account import Account
@@ -219,6 +219,9 @@ class Comparison:
     # optimizer, the best one first, before the others
     rows: Sequence[Row]
     baseline: Row | None  # what the others were tested against; None if there is none here
+    # the runs in the light of the plan that some of them follow; None without one
+    account: Account | None = None
+    plan_problem: str = ""  # why the plan of the runs cannot be read, if there is one
 
     @property
     def best(self) -> dict[str, Row]:
@@ -238,33 +241,15 @@ class Comparison:
         paper = is_of_the_paper(self.experiment)
         if not (several or moment or paper):
             return None
-        return Selection(question.chooser, question.metric, several, moment, paper)
+        metric = question.chooser
+        if self.account is not None and not (moment and measured_on(metric) == "test"):
+            metric = self.account.lock.tuning.protocol.metric
+        return Selection(metric, question.metric, several, moment, paper)
 
     @property
     def target(self) -> Target | None:
         """The target that counts here."""
         return self.question.target(self.experiment)
-
-    @cached_property
-    def _plan(self) -> tuple[Account | None, str]:
-        """The runs in the light of their plan, or why this cannot be had."""
-        runs = [run for row in self.rows for run in row.runs]
-        try:
-            account = Account.of(self.experiment, runs)
-        except RunFolderError as error:
-            return None, str(error)
-        is_of_it = account is not None and len(account.added) < len(runs)
-        return (account if is_of_it else None), ""
-
-    @property
-    def account(self) -> Account | None:
-        """The runs in the light of the plan that some of them follow; None without one."""
-        return self._plan[0]
-
-    @property
-    def plan_problem(self) -> str:
-        """Say why the plan of the runs cannot be read; empty if it can, or if there is none."""
-        return self._plan[1]
 
     @property
     def has_epochs(self) -> bool:
@@ -310,30 +295,57 @@ def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comp
     every = [run for runs in groups.values() for run in runs]
     question = replace(question, chosen_by=chooser(question.metric, every))
     rows = [make_row(group, runs, question) for group, runs in groups.items()]
-    rows = _in_order(rows, question)
+    account, problem = _plan_of(every)
+    planned = account.chosen if account is not None else ()
+    rows = _in_order(rows, question, planned)
     baseline = _baseline(rows, question.baseline) if question.baseline is not None else None
-    rows = _with_standings(rows, question)
+    rows = _with_standings(rows, question, planned)
     if baseline is not None:
         rows = _with_tests(rows, baseline, question)
     first = rows[0].group
-    return Comparison(question, first.experiment, first.conditions, rows, baseline)
+    return Comparison(
+        question, first.experiment, first.conditions, rows, baseline, account, problem
+    )
 
 
-def _in_order(rows: Sequence[Row], question: Question) -> list[Row]:
+def _plan_of(runs: Sequence[Run]) -> tuple[Account | None, str]:
+    """Return runs in the light of their plan, or why this cannot be had."""
+    try:
+        account = Account.of(runs[0].group.experiment, runs)
+    except RunFolderError as error:
+        return None, str(error)
+    is_of_it = account is not None and len(account.added) < len(runs)
+    return (account if is_of_it else None), ""
+
+
+def _in_order(rows: Sequence[Row], question: Question, planned: Collection[Group]) -> list[Row]:
+    """Return them as they are read: what was chosen, the best first; then the others."""
     ranked = sorted(rows, key=lambda row: question.order(row.merit))
-    chosen = _chosen(ranked, question)
+    chosen = _chosen(ranked, question, planned)
     chosen.sort(key=lambda row: question.order(row.summary))
     return [*chosen, *(row for row in ranked if row not in chosen)]
 
 
-def _chosen(rows: Sequence[Row], question: Question) -> list[Row]:
-    """Return those that vie with one another: all, unless another metric has chosen among them."""
-    if question.chooser == question.metric:
-        return list(rows)
-    first: dict[str, Row] = {}
+def _chosen(rows: Sequence[Row], question: Question, planned: Collection[Group]) -> list[Row]:
+    """Return those that vie with one another, of rows with the best first.
+
+    Of an optimizer that is what was chosen by a plan; else by another metric than what is compared;
+    else all of them.
+    """
+    by_plan = {group.optimizer for group in planned}
+    firsts: dict[str, Row] = {}
     for row in rows:
-        first.setdefault(row.group.optimizer, row)
-    return list(first.values())
+        firsts.setdefault(row.group.optimizer, row)
+    is_apart = question.chooser != question.metric
+    return [
+        row
+        for row in rows
+        if row.group in planned
+        or (
+            row.group.optimizer not in by_plan
+            and (not is_apart or row is firsts[row.group.optimizer])
+        )
+    ]
 
 
 def _baseline(rows: Sequence[Row], name: str) -> Row | None:
@@ -354,9 +366,11 @@ def _baseline(rows: Sequence[Row], name: str) -> Row | None:
     return None
 
 
-def _with_standings(rows: Sequence[Row], question: Question) -> list[Row]:
+def _with_standings(
+    rows: Sequence[Row], question: Question, planned: Collection[Group]
+) -> list[Row]:
     """Return every row measured by the first, which has the best mean."""
-    ranked = [row for row in _chosen(rows, question) if row.summary is not None]
+    ranked = [row for row in _chosen(rows, question, planned) if row.summary is not None]
     if not ranked:
         return list(rows)
     best, *others = ranked

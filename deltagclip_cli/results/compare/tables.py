@@ -247,7 +247,7 @@ def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
     elif standings > {Standing.BEST}:
         notes.append("• best mean.")
     if Standing.PASSED_OVER in standings:
-        notes.append("Without a sign: another setting of its optimizer, or a worse one.")
+        notes.append("Without a sign: worse, or not the chosen setting of its optimizer.")
     if Standing.UNTOLD in standings:
         notes.append("? too few seeds to tell it from the best: two of each are the least.")
     return notes
