@@ -88,6 +88,13 @@ def test_equal_methods_are_equal() -> None:
     assert [(each.superiority, each.p) for each in found.budgets] == [(0.5, 1.0)] * 2
 
 
+def test_means_that_are_equal_but_for_rounding_are_equal() -> None:
+    ours, theirs = [0.1 + 0.2, 0.5, 0.7, math.nan], [0.3, 0.4, 0.6, math.nan]
+    assert ours[0] != theirs[0]
+    found = exchange_draws([ours], [theirs], [1], higher_is_better=False)
+    assert found.budgets[0].superiority == (3.5 + 2 + 1 + 0.5) / 16
+
+
 def test_no_unit_matters_and_the_order_of_draws_neither() -> None:
     rng = np.random.default_rng(3)
     ours, theirs = rng.normal(size=20), rng.normal(size=20) + 0.8

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltagclip_cli.results.statistics.best_of import survival
-from deltagclip_cli.results.statistics.summary import Numbers, ranked
+from deltagclip_cli.results.statistics.summary import ROUNDING, Numbers, ranked
 
 _MOST_EXACT = 20_000  # exchanges of which each is looked at
 _DRAWN = 9_999  # of more exchanges
 _SEED = 0  # two readers of the same runs are to see the same p
-_ROUNDING = 1e-7  # of a statistic, in its standard deviations
+_SAME = 1e-7  # leads that differ by less of a standard deviation are equal
 
 Masks = NDArray[np.bool_]
 Sizes = tuple[tuple[int, int], ...]
@@ -119,9 +119,12 @@ def exchange_draws(
 
 
 def _groups(in_order: Numbers) -> NDArray[np.int_]:
-    """Return the group of equal values that each value is in, from 0."""
-    is_new = np.concatenate([[False], in_order[1:] != in_order[:-1]])
-    return np.cumsum(is_new)
+    """Return the group that each value is in, from 0, of values that are equal but for rounding."""
+    one, other = in_order[1:], in_order[:-1]
+    scale = np.abs(in_order[np.isfinite(in_order)]).max(initial=0.0)
+    with np.errstate(invalid="ignore"):  # of two that have diverged, which are equal
+        is_new = (one != other) & (np.abs(one - other) > ROUNDING * scale)
+    return np.concatenate([[0], np.cumsum(is_new)])
 
 
 def _scores(groups: NDArray[np.int_]) -> Numbers:
@@ -170,7 +173,7 @@ class _Chance:
     def share(self, distance: float) -> float:
         """Return how many are as far apart; of a random part of them, what was found is one."""
         count = len(self.distances)
-        beyond = count - int(np.searchsorted(self.distances, distance - _ROUNDING))
+        beyond = count - int(np.searchsorted(self.distances, distance - _SAME))
         return beyond / count if self.is_exact else (beyond + 1) / (count + 1)
 
 
@@ -182,7 +185,7 @@ def _by_chance(
     scores = _scores(np.array(groups))
     leads = np.stack([each @ scores for each in weighed])  # (budgets, exchanges, scores)
     spreads = leads.std(axis=1)
-    spreads[spreads < _ROUNDING] = math.inf  # all values are equal
+    spreads[spreads < _SAME] = math.inf  # all values are equal
     distances = np.abs(leads / spreads[:, None]).max(axis=(0, 2))
     return _Chance(spreads, np.sort(distances), is_exact)
 
