@@ -81,17 +81,18 @@ def sweep(
     1 nothing left, and some failed or diverged.
     """
     from deltagclip_cli.plan.edits import find_edits, vouch_for
-    from deltagclip_cli.results.compare.choosing import check_choice
+    from deltagclip_cli.results.compare.choosing import check_choice, check_ends
     from deltagclip_cli.search.searched import find_searched
     from deltagclip_cli.search.session import make_search
     from deltagclip_cli.spec.load import load_spec
 
-    if select_on_test and not search:
-        raise UsageError("--select-on-test: without --search nothing is chosen.")
     if everything and (experiments or tags):
         raise UsageError("--all: not with the names or tags of experiments.")
     read = load_spec(spec, experiments or (), sets or (), tags or (), runs)
     chosen, labels = read.experiments, optimizer or ()
+    is_ended = check_ends(chosen, select_on_test=select_on_test)
+    if select_on_test and not (search or is_ended):
+        raise UsageError("--select-on-test: without --search nothing is chosen.")
     _check_labels(labels, chosen)
 
     def plan(chosen: Mapping[str, Experiment]) -> tuple[list[SearchedOptimizer], list[Trial]]:

@@ -47,6 +47,7 @@ def train(
     device: options.Device = "auto",
     threads: options.Threads = None,
     same_code: options.SameCode = False,
+    select_on_test: options.SelectOnTest = False,
     force: Annotated[
         bool, typer.Option("--force", help="Delete what is there and start again.")
     ] = False,
@@ -69,6 +70,7 @@ def train(
 
     from deltagclip_cli.launch.rehearsal import Stage, check_parts
     from deltagclip_cli.plan.edits import find_edits, vouch_for
+    from deltagclip_cli.results.compare.choosing import check_ends
     from deltagclip_cli.runs.folder import RunFolder, State
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.terminal.console import (
@@ -82,6 +84,7 @@ def train(
     from deltagclip_cli.training.process import StopRequest
 
     read = load_spec(spec, [experiment], sets or (), runs=runs)
+    check_ends(read.experiments, select_on_test=select_on_test)
     trial = _choose(read, experiment, optimizer, seed)
     edits = find_edits([trial], runs) if trial.code else []
     of_edits = [str(edit) for edit in edits]

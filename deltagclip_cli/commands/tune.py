@@ -100,11 +100,12 @@ def tune(
 
 
 def _tuning(name: str, experiment: Experiment, select_on_test: bool) -> Tuning:
-    from deltagclip_cli.results.compare.choosing import check_choice
+    from deltagclip_cli.results.compare.choosing import check_choice, check_ends
     from deltagclip_cli.tuning.studies import Tuning
 
     if experiment.protocol is None:
         raise UsageError(_example(name, experiment))
+    check_ends({name: experiment}, select_on_test=select_on_test)
     what = f"{name}: protocol.metric"
     check_choice(what, experiment.protocol.metric, select_on_test=select_on_test)
     return Tuning.of(name, experiment)

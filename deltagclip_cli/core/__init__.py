@@ -65,6 +65,7 @@ from deltagclip_cli.core.wording import (
     duration,
     finite,
     listed,
+    mark_of,
     measured_on,
     memory,
     more_is_better,

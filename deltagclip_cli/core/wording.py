@@ -219,6 +219,11 @@ def choice_notes(metric: str) -> list[str]:
     return [f"Settings were {MARK}: it flatters."] if measured_on(metric) == "test" else []
 
 
+def mark_of(chooser: str) -> str:
+    """Return the mark behind a comma where a metric of the test set chose; else nothing."""
+    return f", {MARK}" if measured_on(chooser) == "test" else ""
+
+
 def more_is_better(name: str) -> bool | None:
     """Return whether more of a metric is better, by the words of its name; None if none tells."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))

@@ -38,7 +38,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from deltagclip_cli.core import RunFolderError, check_opens, is_claimed, open_file, read_file
+from deltagclip_cli.core import (
+    RunFolderError,
+    check_opens,
+    is_claimed,
+    mark_of,
+    open_file,
+    read_file,
+)
 from deltagclip_cli.spec.trial import Trial, differing_keys, read_trial
 
 
@@ -132,7 +139,8 @@ class RunFolder:
         if result is not None:
             if early := result.get("ended_early"):
                 best = early["best"]
-                return f"ended early: {early['metric']} was best at step {best['step']:,}"
+                said = f"ended early: {early['metric']} was best at step {best['step']:,}"
+                return said + mark_of(early["metric"])
             if not (at := result["diverged"]):
                 return ""
             place = f"step {at['step']} (epoch {at['epoch']})"

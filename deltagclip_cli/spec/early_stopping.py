@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import PositiveInt
 
+from deltagclip_cli.core import measured_on
 from deltagclip_cli.spec.search_settings import Judged, Measured
 
 
@@ -21,7 +22,7 @@ class EarlyStopping(Judged):
     @property
     def is_on_test(self) -> bool:
         """True if the training would end where the test set likes it best."""
-        return self.metric.partition("/")[0] in ("test", "test_ema")
+        return measured_on(self.metric) == "test"
 
 
 def read_early_stopping(written: Any, measured: Measured) -> EarlyStopping | None:

@@ -364,16 +364,6 @@ class Experiment(TrialSettings):
         return self
 
     @model_validator(mode="after")
-    def _check_early_stopping(self) -> Self:
-        """Refuse a training that the test set ends."""
-        early = self.early_stopping
-        if early is not None and early.is_on_test:
-            said = f"{early.metric} would choose the end of the training, and then judge it."
-            hint = "write metric: validation/loss, and data: {validation: 0.1} for such a split"
-            raise refused(said, hint, ("early_stopping", "metric"))
-        return self
-
-    @model_validator(mode="after")
     def _check_protocol(self) -> Self:
         """Refuse a protocol that is not fair, or whose optimizers have no space."""
         if self.protocol is not None:

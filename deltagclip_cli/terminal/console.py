@@ -31,6 +31,7 @@ from deltagclip_cli.core import (
     TRAINED_METRICS,
     duration,
     listed,
+    mark_of,
     measured_on,
     plural,
     printable,
@@ -297,7 +298,7 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
         best, count = early["best"], plural(early["evaluations"], "evaluation")
         facts.append(
             f"ended early  {early['metric']} became no better for {count}, "
-            f"since step {best['step']:,}"
+            f"since step {best['step']:,}{mark_of(early['metric'])}"
         )
     if result["diverged"]:
         at = result["diverged"]

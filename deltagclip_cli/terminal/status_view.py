@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from deltagclip_cli.core import mark_of
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.terminal.console import STYLES, counted, running_table, summary_tables
 
@@ -97,8 +98,9 @@ def _ended_early(planned: Sequence[Planned]) -> list[RenderableType]:
         return []
     lines: list[RenderableType] = [Text(f"\nended early: {len(found)}")]
     for name, result in found[:_MOST_PROBLEMS]:
-        best = result["ended_early"]["best"]["step"]
-        lines.append(Text(f"  {name}: at step {result['steps']:,}, best at step {best:,}"))
+        early = result["ended_early"]
+        best = f"best at step {early['best']['step']:,}{mark_of(early['metric'])}"
+        lines.append(Text(f"  {name}: at step {result['steps']:,}, {best}"))
     if len(found) > _MOST_PROBLEMS:
         lines.append(Text(f"  and {len(found) - _MOST_PROBLEMS} more: --json lists all"))
     return lines

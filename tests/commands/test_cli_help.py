@@ -44,7 +44,7 @@ def test_these_are_all_commands_and_options() -> None:
         for name, words in {
             "new": "name --debug",
             "train": "experiment --optimizer --seed --spec --set --runs --data --device --threads"
-            " --same-code --force --dry-run --json --quiet -q --debug",
+            " --same-code --select-on-test --force --dry-run --json --quiet -q --debug",
             "check": "optimizer --set --test --seconds --json --quiet -q --debug",
             "validate": "file --set --data --device --json --debug",
             "list": "kind --spec --tag --package --json --debug",

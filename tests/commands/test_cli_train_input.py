@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from invocation import Invoke
-from tiny_spec import TINY, trial_of
+from tiny_spec import TINY, trial_of, write_spec
 
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
@@ -137,6 +137,22 @@ def test_what_does_not_fit_together_is_refused_before_a_folder_is_made(
     assert message in refused.stderr
     assert "should not have happened" not in refused.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_the_test_set_ends_no_training_unasked(
+    deltagclip: Invoke, tmp_path: Path, command: str
+) -> None:
+    write_spec(tmp_path)
+    early = ["--set", "early_stopping={metric: test/loss, patience: 2}", "--dry-run"]
+    done = deltagclip(command, "tiny", "--spec", "spec.yaml", *early)
+    assert done.exit_code == 2
+    assert "tiny: early_stopping: test/loss would choose on the test set" in done.stderr
+    assert "--select-on-test" in done.stderr
+    assert (
+        deltagclip(command, "tiny", "--spec", "spec.yaml", *early, "--select-on-test").exit_code
+        == 0
+    )
 
 
 def test_a_folder_of_another_spec_is_refused(deltagclip: Invoke, tmp_path: Path) -> None:

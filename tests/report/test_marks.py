@@ -6,15 +6,16 @@ import ast
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from made_runs import answered, tuned
+from made_runs import answered, run, tuned
 from planned_cases import answer_of, finish_all, planned_tuning
-from pydantic import ValidationError
+from run_cases import result_text
 
 from deltagclip_cli.core import MARK, UsageError, measured_on
 from deltagclip_cli.report.appearance import Style
@@ -22,12 +23,14 @@ from deltagclip_cli.report.charts import Drawing, figures
 from deltagclip_cli.report.methods_section import methods_of
 from deltagclip_cli.report.page import page, tables_across, tables_of
 from deltagclip_cli.results.compare.analysis import Analysis
-from deltagclip_cli.results.compare.choosing import check_choice
+from deltagclip_cli.results.compare.choosing import check_choice, check_ends
 from deltagclip_cli.results.compare.comparison import Comparison, Standing
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex
 from deltagclip_cli.results.compare.method_tables import verdict_record
 from deltagclip_cli.results.compare.tables import value_table
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.trial import make_trial
 from deltagclip_cli.tensorboard.contents import Contents
 
 PACKAGE = Path(__file__).parents[2] / "deltagclip_cli"
@@ -171,11 +174,50 @@ def trained(_: Path) -> str:
     return str(_metrics_table(trial, {"best": best, "last": {"test/loss": 0.2}}).caption)
 
 
-def early_stopping(_: Path) -> str:
+def ended(_: Path) -> str:
+    """A comparison whose trainings the test set has ended, which is refused unless asked for."""
     written = {"early_stopping": {"metric": "test/loss", "patience": 3}}
-    with pytest.raises(ValidationError, match="would choose the end of the training"):
-        Experiment.model_validate({**EXPERIMENT, **written})
-    return MARK
+    experiment = Experiment.model_validate({**EXPERIMENT, **written})
+    with pytest.raises(UsageError, match=r"^tiny: early_stopping: test/loss would choose"):
+        check_ends({"tiny": experiment}, select_on_test=False)
+    assert check_ends({"tiny": experiment}, select_on_test=True)
+    trial = make_trial("tiny", experiment, next(iter(experiment.optimizers)), 0)
+    runs = [run(name, seed, [0.1, seed / 9]) for name in ("adam", "sgd") for seed in range(3)]
+    (found,) = answered([replace(each, trial=trial) for each in runs]).comparisons
+    assert found.choice is not None
+    assert (found.choice.by, found.choice.on) == ("test/loss", "test")
+    return " ".join(found.choice.notes)
+
+
+EARLY = {"metric": "test/loss", "evaluations": 2, "best": {"value": 0.1, "epoch": 1, "step": 2}}
+RESULT: Mapping[str, Any] = {
+    "seconds": {"epochs": 1.0},
+    "steps": 4,
+    "epochs": 2,
+    "regimes": None,
+    "diverged": None,
+    "ended_early": EARLY,
+}
+
+
+def summary_of_one_that_ended_early(_: Path) -> str:
+    from deltagclip_cli.terminal.console import _facts
+
+    validated = {**EARLY, "metric": "validation/loss"}
+    assert MARK not in " ".join(_facts({**RESULT, "ended_early": validated}))
+    return " ".join(_facts(RESULT))
+
+
+def reason_of_its_end(folder: Path) -> str:
+    (folder / "result.json").write_text(result_text(ended_early=EARLY))
+    return RunFolder(folder).reason
+
+
+def status_of_its_end(_: Path) -> str:
+    from deltagclip_cli.terminal.status_view import _ended_early
+
+    planned: Any = SimpleNamespace(name="tiny", result=RESULT)
+    return " ".join(map(str, _ended_early([planned])))
 
 
 def by_validation(_: Path) -> str:
@@ -210,13 +252,12 @@ WAYS: Mapping[str, Sequence[Shown]] = {
     "tuning/choice.py": [asked("tune")],
     "tuning/halving.py": [asked("--search")],
     "tuning/stages.py": [asked("tune")],
-    "terminal/console.py": [trained],
+    "terminal/console.py": [trained, summary_of_one_that_ended_early],
     "training/worker.py": [trained],
     "trying/protocol.py": [by_validation],
-    # which the test set cannot end
-    "training/patience.py": [early_stopping],
-    "runs/folder.py": [early_stopping],
-    "terminal/status_view.py": [early_stopping],
+    "training/patience.py": [ended],
+    "runs/folder.py": [reason_of_its_end],
+    "terminal/status_view.py": [status_of_its_end],
 }
 CHOOSING = {"best", "best_of", "ranking", "merit", "worth", "should_prune", "is_chosen"}
 

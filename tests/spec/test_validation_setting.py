@@ -48,11 +48,6 @@ def test_a_search_may_judge_by_it_only_where_it_is(tmp_path: Path, metric: str) 
 @pytest.mark.parametrize(
     ("sets", "fault"),
     [
-        (["early_stopping={metric: test/loss, patience: 2}"], "test/loss would choose the end"),
-        (
-            ["early_stopping={metric: test_ema/loss, patience: 2}", "ema=0.9"],
-            "test_ema/loss would choose the end",
-        ),
         ([EARLY], "there is no validation/loss"),
         (
             [VALIDATION, "early_stopping={metric: validation/f1, patience: 2}"],

@@ -7,7 +7,7 @@ so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from deltagclip_cli.results.compare.paper import content
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Run
+    from deltagclip_cli.spec.schema import Experiment
 
 OPTION = "--select-on-test"
 
@@ -47,6 +48,19 @@ def check_choice(what: str, metric: str, *, select_on_test: bool) -> None:
         )
 
 
+def check_ends(experiments: Mapping[str, Experiment], *, select_on_test: bool) -> bool:
+    """Raise UsageError if the test set would end trainings without having been asked for.
+
+    Returns:
+        Whether it ends some.
+    """
+    ended = {name: each.early_stopping for name, each in experiments.items()}
+    for name, early in ended.items():
+        if early is not None:
+            check_choice(f"{name}: early_stopping", early.metric, select_on_test=select_on_test)
+    return any(early is not None and early.is_on_test for early in ended.values())
+
+
 @dataclass(frozen=True)
 class Selection:
     """A choice among what is compared, of settings or epochs."""
@@ -56,21 +70,24 @@ class Selection:
     settings: bool = True  # whether an optimizer had several to choose from
     moment: str | None = None  # ``epoch`` or ``step``, of which each run shows its best
     paper: bool = False  # whether the settings are the paper's, who chose them
+    ended_by: str | None = None  # a metric of the test set that ended trainings
 
     @property
     def by(self) -> str | None:
         """The metric that chose; None if only the paper's authors did."""
-        return self.metric if self.settings or self.moment else None
+        return self.metric if self.settings or self.moment else self.ended_by
 
     @property
     def on(self) -> str:
         """The part of the data that chose: ``train``, ``validation``, ``test`` or ``other``."""
-        return "test" if self.paper else measured_on(self.metric)
+        return "test" if self.paper or self.ended_by else measured_on(self.metric)
 
     @property
     def notes(self) -> list[str]:
         """Sentences on it; none where what is compared chose, and is not of the test set."""
         told = [content()["chosen_on_test"]["says"]] if self.paper else []
+        if self.ended_by:
+            told.append(f"{self.ended_by} ended trainings, whose ends were {MARK}: it flatters.")
         chosen = ["the best setting of an optimizer"] if self.settings else []
         chosen += [f"the best {self.moment} of each run"] if self.moment else []
         if not chosen:

@@ -239,12 +239,15 @@ class Comparison:
         several = len(has_values) > len(set(has_values))
         moment = question.moment.unit if question.moment.is_chosen else None
         paper = is_of_the_paper(self.experiment)
-        if not (several or moment or paper):
+        trials = [run.trial for row in self.rows for run in row.runs]
+        ends = [trial.early_stopping for trial in trials if trial is not None]
+        ended_by = next((each.metric for each in ends if each and each.is_on_test), None)
+        if not (several or moment or paper or ended_by):
             return None
         metric = question.chooser
         if self.account is not None and not (moment and measured_on(metric) == "test"):
             metric = self.account.lock.tuning.protocol.metric
-        return Selection(metric, question.metric, several, moment, paper)
+        return Selection(metric, question.metric, several, moment, paper, ended_by)
 
     @property
     def target(self) -> Target | None:
