@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import ExitCode, UsageError, plural
+from deltagclip_cli.core import ExitCode, check_writable, plural
 from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.plan.planned import Planned, look_up, mean
 from deltagclip_cli.runs.folder import ENDED, State
@@ -16,6 +16,9 @@ from deltagclip_cli.search.draws_queue import DrawsQueue
 from deltagclip_cli.search.leaderboard import Leaderboard, Placed
 from deltagclip_cli.search.searched import Tried, check_journals, in_words
 from deltagclip_cli.search.session import SearchSession
+from deltagclip_cli.slurm.awaited import AwaitedTrial, halved
+from deltagclip_cli.slurm.rungs import FOLDER, prune_left, write_bracket
+from deltagclip_cli.slurm.submit import SlurmLauncher
 from deltagclip_cli.tuning.choice import DrawState
 from deltagclip_cli.tuning.evaluations import value_in
 from deltagclip_cli.tuning.halving import Bracket, rungs_of
@@ -89,6 +92,11 @@ class Drawn:
         rungs = rungs_of(len(self.settings), rounds, halves=search.pruner == "halving")
         return Bracket(self.settings, self.runs, search.metric, self.searched.minimizes, rungs)
 
+    @property
+    def is_halved(self) -> bool:
+        """Whether settings are given up at rungs."""
+        return len(self.bracket.rungs) > 1
+
     def leaderboard(self) -> Leaderboard:
         """Read the run folders of all draws."""
         planned, left = iter(look_up(self.trials, self.runs)), self.bracket.left()
@@ -139,18 +147,14 @@ class DrawnSearch(SearchSession):
         """All trials."""
         return [trial for each in self.drawn for trial in each.trials]
 
-    @property
-    def halves(self) -> bool:
-        """Whether settings are given up at rungs."""
-        return any(len(each.bracket.rungs) > 1 for each in self.drawn)
-
     def show(self) -> int:
         check_journals(self.optimizers, self.sweep.request.runs)
         boards = [each.leaderboard() for each in self.drawn]
         tried = [[each.tried for each in board.settings] for board in boards]
-        if not isinstance(self.sweep, StayingLauncher):
-            self._check_rungs()
-            return self.sweep.show(self.trials)
+        if isinstance(self.sweep, SlurmLauncher):
+            trials, later, parts = self._to_submit()
+            return self.sweep.show(trials, later, parts=parts)
+        assert isinstance(self.sweep, StayingLauncher), "there are no others"
         if self.sweep.request.as_json:
             rows = zip(self.optimizers, tried, strict=True)
             self.print_as_json(
@@ -170,8 +174,7 @@ class DrawnSearch(SearchSession):
             boards = [each.leaderboard() for each in self.drawn]
             self.print_boards(boards)
             return ExitCode.FAILED if failed else self.exit_code(boards)
-        self._check_rungs()
-        exit_code = self.sweep.run(self.trials)
+        exit_code = self._submit()
         boards = [each.leaderboard() for each in self.drawn]
         if any(each.ranking for each in boards) and not self.sweep.request.as_json:
             self.print_boards(boards)
@@ -204,9 +207,30 @@ class DrawnSearch(SearchSession):
                     f"{plural(len(each.settings), 'setting')}: {', '.join(parts)}, {last}"
                 )
 
-    def _check_rungs(self) -> None:
-        if self.halves:
-            raise UsageError(
-                "--search: with pruner: halving, settings wait for each other, and nothing waits "
-                "that is submitted.\n  Leave pruner out, or search within a job of your own."
-            )
+    def _submit(self) -> int:
+        """Submit what is left, with all rungs; return the exit code."""
+        assert isinstance(self.sweep, SlurmLauncher), "there are no others"
+        for each in self._halved:
+            prune_left(each.bracket)
+        self._say_rungs()
+        trials, later, parts = self._to_submit()
+        check_writable(self.sweep.request.runs / FOLDER)
+        for each in self._halved:
+            write_bracket(each.bracket)
+        return self.sweep.run(trials, later, parts=parts)
+
+    @property
+    def _halved(self) -> list[Drawn]:
+        return [each for each in self.drawn if each.is_halved]
+
+    def _to_submit(self) -> tuple[list[Trial], list[AwaitedTrial], dict[str, int]]:
+        """Return the trials that are known, the slots behind them, and where trials pause."""
+        trials = [t for each in self.drawn if not each.is_halved for t in each.trials]
+        later: list[AwaitedTrial] = []
+        parts: dict[str, int] = {}
+        for each in self._halved:
+            found = halved(each.bracket)
+            trials += found.trials
+            parts |= {trial.folder: found.part for trial in found.trials}
+            later += found.later
+        return trials, later, parts

@@ -37,13 +37,13 @@ from pydantic_core import from_json
 
 from deltagclip_cli.core import UsageError, plural, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import STRICT, RunFolder
+from deltagclip_cli.slurm.awaited import AnySlot
+from deltagclip_cli.slurm.rungs import FOLDER, RungSlot
 from deltagclip_cli.spec.trial import Trial, trial_to_run
 from deltagclip_cli.tuning.stages import Slot
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.slurm_settings import Resources
-
-FOLDER = ".slurm"
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,13 @@ class ListedTrial:
     # from its beginning; else empty
     again: str = ""
     before: Marks = Marks()  # how its run folder was when it was submitted
+    part: int = 1  # pause once one in so many of its evaluations is made
 
     def as_data(self) -> dict[str, Any]:
         """Return what its line holds."""
         trial = self.trial.model_dump(mode="json")
         listed = {"folder": self.folder, "again": self.again, "before": asdict(self.before)}
-        return {**listed, "trial": trial}
+        return {**listed, **({"part": self.part} if self.part > 1 else {}), "trial": trial}
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,12 @@ class ListedSlot:
     """A slot in the list of an array; its task finds out which trial it is."""
 
     folder: str  # its name in the place of a run folder
-    slot: Slot
+    slot: AnySlot
 
     def as_data(self) -> dict[str, Any]:
         """Return what its line holds."""
-        return {"folder": self.folder, "slot": self.slot}
+        key = "rung" if isinstance(self.slot, RungSlot) else "slot"
+        return {"folder": self.folder, key: self.slot}
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,12 @@ class Entry:
     folder: str  # of a slot, its name
     before: Marks = Marks()
     slot: Slot | None = None
+    rung: RungSlot | None = None
+
+    @property
+    def awaited(self) -> AnySlot | None:
+        """The slot that it is, if it is one."""
+        return self.slot or self.rung
 
 
 _HEAD, _ENTRY = TypeAdapter(Head), TypeAdapter(Entry)
@@ -247,11 +255,11 @@ class Array:
 
     def _entry(self, line: bytes) -> ListedTrial | ListedSlot:
         entry = _ENTRY.validate_json(line)
-        if entry.slot is not None:
-            return ListedSlot(entry.folder, entry.slot)
+        if entry.awaited is not None:
+            return ListedSlot(entry.folder, entry.awaited)
         written = from_json(line)
-        trial = trial_to_run(written["trial"], self.runs)
-        return ListedTrial(entry.folder, trial, written["again"], entry.before)
+        trial, part = trial_to_run(written["trial"], self.runs), written.get("part", 1)
+        return ListedTrial(entry.folder, trial, written["again"], entry.before, part)
 
     def _lines(self) -> tuple[Head, list[bytes]]:
         first, *lines = read_file(self.list_file, _MOST_BYTES).splitlines()

@@ -20,7 +20,7 @@ from deltagclip_cli.plan.planned import Elsewhere, QueueState
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.runs.hold import read_owner
 from deltagclip_cli.slurm.array import Array, Entry, Head, Marks, open_arrays
-from deltagclip_cli.slurm.awaited import SlotReader
+from deltagclip_cli.slurm.awaited import AnySlot, SlotReader
 from deltagclip_cli.slurm.client import (
     ArrayTask,
     MissingError,
@@ -31,7 +31,6 @@ from deltagclip_cli.slurm.client import (
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
-    from deltagclip_cli.tuning.stages import Slot
 
 _SECONDS_BETWEEN_QUESTIONS = 10.0
 _UNKNOWN = "submitted; Slurm does not answer"
@@ -114,7 +113,7 @@ class Jobs(Elsewhere):
         told = f", see {log}" if os.path.exists(log) else ", and has left no log"
         return QueueState(State.LOST, f"job {job} is gone{f' ({words})' if words else ''}{told}")
 
-    def trial_of(self, experiment: str, slot: Slot) -> Trial | None:
+    def trial_of(self, experiment: str, slot: AnySlot) -> Trial | None:
         """Return the trial of a slot, if it was known when the lists were read."""
         return self.slots.known(experiment, slot) if self.slots else None
 
@@ -218,7 +217,7 @@ def asked_rarely(runs: Path) -> Callable[[], Jobs]:
 
 def _located(experiment: str, entry: Entry, slots: SlotReader) -> Entry:
     """Give an entry of a slot the folder of its trial, as soon as that is known."""
-    trial = slots.known(experiment, entry.slot) if entry.slot is not None else None
+    trial = slots.known(experiment, entry.awaited) if entry.awaited is not None else None
     return entry if trial is None else replace(entry, folder=trial.folder)
 
 
@@ -270,7 +269,7 @@ def close_finished(runs: Path, jobs: Jobs) -> None:
     needed = {task.name for task in jobs.tasks.values() if task.is_alive}
     for name, place in jobs.places.items():
         folder = RunFolder(runs / name)
-        if not _ended_since(folder, folder.state, place):
+        if folder.state is not State.PRUNED and not _ended_since(folder, folder.state, place):
             needed.add(place.array.job_name)
     for array in jobs.arrays:
         if array.job_name not in needed:

@@ -27,7 +27,6 @@ from deltagclip_cli.plan.planned import (
 )
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.slurm.array import (
-    FOLDER,
     Array,
     Head,
     ListedSlot,
@@ -46,6 +45,7 @@ from deltagclip_cli.slurm.client import (
     submit,
 )
 from deltagclip_cli.slurm.jobs import NO_JOBS, Jobs, close_finished, find_jobs
+from deltagclip_cli.slurm.rungs import FOLDER
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.terminal.console import counted, print_json, waiting
 
@@ -60,6 +60,7 @@ _FEWER = (
     "with\n  --optimizer LABEL or --seed N, and the rest once these are over."
 )
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NO_PARTS: Mapping[str, int] = MappingProxyType({})
 _ELSEWHERE = "Run this on a login node, or leave out --launcher slurm."
 
 
@@ -116,10 +117,11 @@ class SlurmLauncher(Launcher):
         trials: Sequence[Trial],
         later: Sequence[AwaitedTrial] = (),
         told: Mapping[str, Any] = _NOTHING,
+        parts: Mapping[str, int] = _NO_PARTS,
     ) -> int:
         """Print the scripts, submit nothing, and return the exit code."""
         jobs = find_jobs(self.request.runs)
-        planned = self._look_up(trials, later, jobs)
+        planned = self._look_up(trials, later, jobs, parts)
         try:
             largest = largest_array()
         except SlurmError:  # a dry run works where there is no Slurm, too
@@ -141,12 +143,14 @@ class SlurmLauncher(Launcher):
         trials: Sequence[Trial],
         later: Sequence[AwaitedTrial] = (),
         told: Mapping[str, Any] = _NOTHING,
+        parts: Mapping[str, int] = _NO_PARTS,
     ) -> int:
         """Submit what is to be submitted, and return the exit code.
 
         Args:
             later: what is submitted with it, and begins when that has ended which it waits for.
             told: what else the answer for programs has.
+            parts: after which trials pause, by their folders; all others train to their ends.
         """
         check_writable(self.request.runs / FOLDER)
         with self._alone():
@@ -155,7 +159,7 @@ class SlurmLauncher(Launcher):
                 raise MissingError(jobs.problem)
             if jobs.problem:
                 raise SlurmError(f"{jobs.problem}\n  Nothing was submitted.")
-            planned = self._look_up(trials, later, jobs)
+            planned = self._look_up(trials, later, jobs, parts)
             todo = self._todo(planned)
             self.check_force(todo)
             self._check_parts(todo)
@@ -229,12 +233,23 @@ class SlurmLauncher(Launcher):
                         folder.parent.rmdir()
 
     def _look_up(
-        self, trials: Sequence[Trial], later: Sequence[AwaitedTrial], jobs: Jobs
+        self,
+        trials: Sequence[Trial],
+        later: Sequence[AwaitedTrial],
+        jobs: Jobs,
+        parts: Mapping[str, int],
     ) -> list[Planned]:
         """Look up what has become of trials, and of slots, which may be known by now."""
         runs = self.request.runs
         known = [jobs.trial_of(each.stand_in.experiment, each.slot) for each in later]
-        planned = look_up([*trials, *filter(None, known)], runs, jobs)
+        if jobs.slots is not None:
+            parts = {**parts} | {
+                trial.folder: jobs.slots.part_of(each.slot)
+                for each, trial in zip(later, known, strict=True)
+                if trial is not None
+            }
+        found = look_up([*trials, *filter(None, known)], runs, jobs)
+        planned = [replace(each, part=parts.get(each.trial.folder, 1)) for each in found]
         for each in (each for each, trial in zip(later, known, strict=True) if trial is None):
             folder = RunFolder(runs / each.name)
             standing = jobs.standing(each.name, folder, State.NEW)
@@ -274,7 +289,7 @@ class SlurmLauncher(Launcher):
 
     def _outline(self, planned: Sequence[Planned], batches: Sequence[Batch]) -> str:
         states = counted(Counter(each.state for each in planned))
-        found = f"{plural(len(planned), 'trial')}: {states}."
+        found = f"{plural(len(planned), 'trial')}: {states}." if planned else "All have ended."
         if not batches:
             return f"{found} There is nothing to submit."
         trials = sum(batch.head.count for batch in batches)
@@ -303,7 +318,7 @@ class SlurmLauncher(Launcher):
                 self.say(line)
 
     def _next_commands(self, planned: Sequence[Planned], batches: Sequence[Batch]) -> list[str]:
-        lines = [f"how it goes   {self.status_command(planned)}"]
+        lines = [f"how it goes   {self.status_command(planned)}"] if planned else []
         if batches:
             lines.append(f"scripts, logs {batches[0].array.path.parent}")
         if batches or any(each.standing.in_a_job for each in planned):
@@ -412,4 +427,4 @@ def _entry(planned: Planned) -> ListedTrial | ListedSlot:
         before = replace(before, ended=None)
     again = "failed" if planned.state is State.FAILED else ""
     again = "all" if planned.afresh else again
-    return ListedTrial(planned.trial.folder, planned.trial, again, before)
+    return ListedTrial(planned.trial.folder, planned.trial, again, before, planned.part)

@@ -25,6 +25,7 @@ from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner
 from deltagclip_cli.slurm.array import Array, Head, ListedSlot, ListedTrial, Marks
 from deltagclip_cli.slurm.awaited import SlotReader
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
+from deltagclip_cli.slurm.rungs import RungSlot, is_at, prune_left
 from deltagclip_cli.spec.trial import trial_to_run
 from deltagclip_cli.terminal.console import shown_messages
 
@@ -61,7 +62,7 @@ class JobSession:
         for reason in unknown:
             self._say(reason)
         todo = _pending(known, self.array.runs)
-        queue = JobQueue(todo, self.job, restart)
+        queue = JobQueue(todo, self.job, restart, self.array.runs)
         before = [_progress(each) for each in todo]
         with shown_messages(self.console, quiet=False), self.stop.listening():
             if todo:
@@ -104,6 +105,7 @@ class JobSession:
     def _left(self, todo: Sequence[Planned], queue: JobQueue) -> list[Planned]:
         """Choose what has not ended, and is not left to another job."""
         elsewhere = {each.trial.folder for each in queue.left}
+        elsewhere |= {each.trial.folder for each in todo if _has_paused(each, self.array.runs)}
         now = look_up([each.trial for each in todo], self.array.runs)
         return [e for e in now if e.state not in ENDED and e.trial.folder not in elsewhere]
 
@@ -176,9 +178,15 @@ def _known(
             trial = reader.trial_of(experiment, each.slot)
         except NotYetError as error:
             reasons[str(error)] = None
-        else:
-            trial = trial_to_run(trial.model_dump(mode="json"), runs)
-            trials.append(ListedTrial(trial.folder, trial))
+            continue
+        if isinstance(each.slot, RungSlot) and (each.slot.place, each.slot.seed) == (0, 0):
+            prune_left(reader.bracket_of(each.slot))
+        if trial is not None:
+            trial, part = (
+                trial_to_run(trial.model_dump(mode="json"), runs),
+                reader.part_of(each.slot),
+            )
+            trials.append(ListedTrial(trial.folder, trial, part=part))
     return trials, list(reasons)
 
 
@@ -189,8 +197,14 @@ def _pending(entries: Sequence[ListedTrial], runs: Path) -> list[Planned]:
         now = Marks.of(each.folder)
         if each.state not in ENDED or (entry.again and now.ended == entry.before.ended):
             afresh = entry.again == "all" and now.begun == entry.before.begun
-            chosen.append(replace(each, afresh=afresh))
+            planned = replace(each, afresh=afresh, part=entry.part)
+            chosen += [] if _has_paused(planned, runs) else [planned]
     return chosen
+
+
+def _has_paused(planned: Planned, runs: Path) -> bool:
+    """Look whether a trial has trained the part that is to be trained."""
+    return planned.part > 1 and is_at(planned.trial, runs, planned.part)
 
 
 def _progress(planned: Planned) -> tuple[int, float | None]:
@@ -214,9 +228,11 @@ class JobQueue(PlannedQueue):
         left: trials that other processes work on.
     """
 
-    def __init__(self, pending: Iterable[Planned], job: str, restart: int = 0) -> None:
+    def __init__(
+        self, pending: Iterable[Planned], job: str, restart: int = 0, runs: Path = Path()
+    ) -> None:
         super().__init__(pending)
-        self._job, self._restart = job, restart
+        self._job, self._restart, self._runs = job, restart, runs
         self._beats: dict[str, Heartbeat | None] = {}
         self.left: list[Planned] = []
 
@@ -224,6 +240,10 @@ class JobQueue(PlannedQueue):
         if self._is_old_self(read_owner(planned.folder)):
             return planned.folder.is_claimed()
         return super().is_elsewhere(planned)
+
+    def has_ended(self, planned: Planned) -> bool:
+        """Look whether another process has done what was planned of a trial."""
+        return _has_paused(planned, self._runs) or super().has_ended(planned)
 
     def leave(self, planned: Planned) -> None:
         """Leave a trial to the process that works on it, and wait only for an old self."""
