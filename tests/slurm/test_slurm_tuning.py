@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from slurm_cases import SlurmPlace, run
@@ -62,3 +63,36 @@ def test_a_protocol_is_tuned_with_one_command_whatever_becomes_of_its_jobs(
     place.wait_until_quiet()
     assert_same_numbers(place, tuned_here, DRAWN + CHOSEN)
     assert "nothing to submit" in tune(place)
+
+
+HALVED = """\
+experiments:
+  half:
+    model: {name: mlp, hidden: [16]}
+    data: {name: synthetic, batch_size: 8, size: 4, train: 32, test: 16}
+    epochs: 6
+    optimizers: {sgd: {name: sgd, lr: 0.1}}
+    seeds: [0]
+    search: {pruner: halving, metric: train/loss, space: {sgd: {lr: {log_uniform: [0.01, 1]}}}}
+    slurm: {cpus: 1, time: 10, pack: 3}
+"""
+
+
+def test_a_search_is_halved_in_jobs_as_in_one_process(
+    make_place: Callable[..., SlurmPlace], tmp_path: Path
+) -> None:
+    (tmp_path / "here").mkdir()
+    here, place = SlurmPlace(tmp_path / "here", HALVED), make_place(HALVED)
+    here.call("sweep", "half", "--search", 3, "--launcher", "inline")
+    words = ("sweep", "half", "--search", 3, "--launcher", "slurm")
+    place.call(*words)
+    _, second = sorted(place.tasks(), key=lambda task: int(task.job))
+    run("scancel", second.id)  # while it waits
+    place.wait_until_quiet()
+    assert [str(each.state) for each in place.folders().values()] == ["interrupted"] * 3
+    place.call(*words)
+    place.wait_until_quiet()
+    assert_same_numbers(place, here, 1)
+    states = {name: str(each.state) for name, each in place.folders().items()}
+    assert states == {name: str(each.state) for name, each in here.folders().items()}
+    assert "All have ended" in place.call(*words).out
