@@ -33,6 +33,7 @@ from deltagclip_cli.results.compare.analysis import Analysis, analyse, overall_t
 from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.compare.published import published_table
+from deltagclip_cli.results.compare.scales import scaling_table
 from deltagclip_cli.results.compare.sensitivity import (
     heat_map_table,
     sensitivity_tables,
@@ -242,11 +243,12 @@ def tables_of(comparison: Comparison, answer: Analysis) -> list[PageTable]:
 def tables_across(answer: Analysis) -> list[PageTable]:
     """Return those that belong to no comparison alone."""
     maps = [("heat-map", heat_map_table(each)) for each in answer.heat_maps]
+    scaled = [("speed-up", scaling_table(each)) for each in answer.scalings]
     overall = [("across", overall_table(answer.across))] if answer.across is not None else []
     certified = [("certificate", each) for each in _certificates_across(answer.comparisons)]
     return [
         PageTable(kind, each.title, each, _csv(each))
-        for kind, each in [*maps, *overall, *certified]
+        for kind, each in [*maps, *scaled, *overall, *certified]
     ]
 
 

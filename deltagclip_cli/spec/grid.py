@@ -23,6 +23,7 @@ from deltagclip_cli.spec.component import Component
 from deltagclip_cli.spec.faults import Where, collected, explained, raised, refused, unknown_label
 
 MOST_POINTS = 100_000
+_SCALE = "such as scale: {model.width: [128, 256, 512]}"
 _EXAMPLE = "such as grid: {LABEL: {lr: [0.1, 1]}, model.width: [256, 1024]}"
 
 
@@ -101,6 +102,28 @@ def read_grid(
     if faults:
         raise raised(faults)
     return grid
+
+
+def check_scale(written: Any, fixed: Mapping[str, str], grid: Grid) -> None:
+    """Refuse what is no scale: the values, as numbers, of one setting that all optimizers share.
+
+    ``fixed`` says why a setting cannot be varied, and ``grid`` is that of the experiment.
+    """
+    if not isinstance(written, dict) or len(written) != 1:
+        raise refused("'scale' must have the sizes of one setting.", _SCALE)
+    ((key, values),) = written.items()
+    if fixed.get(str(key).partition(".")[0]) is None:
+        message = f"'{key}' is no setting of the experiment, which grows for all optimizers."
+        raise refused(message, _SCALE, (key,))
+    if not (
+        isinstance(values, list)
+        and len(values) > 1
+        and all(type(each) in (int, float) for each in values)
+        and all(one < other for one, other in itertools.pairwise(values))
+    ):
+        raise refused(f"'{key}' must be a list of numbers, the smallest first.", _SCALE, (key,))
+    if key in {each for each, _ in grid.values()}:
+        raise refused(f"'{key}' is varied twice.", "the grid has it, too: leave one out", (key,))
 
 
 def _is_block(key: object, value: object) -> bool:

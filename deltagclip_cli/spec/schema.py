@@ -36,6 +36,7 @@ from deltagclip_cli.spec.grid import (
     VARIES_ITSELF,
     Grid,
     Point,
+    check_scale,
     combinations,
     read_grid,
     role,
@@ -311,6 +312,7 @@ class Experiment(TrialSettings):
     seeds: Annotated[list[Seed], EACH_SEED] = Field(default_factory=lambda: [0], min_length=1)
     optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), BY_LABEL]
     grid: Annotated[Grid, VARIES_ITSELF] = Grid()
+    scale: Annotated[Grid, VARIES_ITSELF] = Grid()
     protocol: Annotated[Protocol | None, NUMBERS_STAY] = None
     search: Annotated[Search | None, VARIES_ITSELF] = None
     slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm.model_construct()
@@ -321,7 +323,7 @@ class Experiment(TrialSettings):
         key = setting_named(option)
         return key if key is not None and "." in key else None
 
-    @field_validator("grid", mode="plain")
+    @field_validator("grid", "scale", mode="plain")
     @classmethod
     def _read_grid(cls, written: Any, info: ValidationInfo) -> Grid:
         def check(name: str, value: Any) -> Any:
@@ -330,6 +332,8 @@ class Experiment(TrialSettings):
         epochs = info.data.get("epochs", 1) is not None
         reason = f"the length of this training is said in {'epochs' if epochs else 'steps'}"
         fixed = {**FIXED, "steps" if epochs else "epochs": reason}
+        if info.field_name == "scale":
+            check_scale(written, fixed, info.data.get("grid", Grid()))
         return read_grid(written, info.data.get("optimizers"), info.data, fixed, check)
 
     @field_validator("search", mode="plain")
@@ -364,6 +368,16 @@ class Experiment(TrialSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_scale(self) -> Self:
+        """Refuse scales where one setting is looked for, whose trials know of none."""
+        if self.scaled is not None and (self.protocol or self.search):
+            other = "protocol" if self.protocol else "search"
+            message = f"a {other} finds settings at one scale, and there are several."
+            hint = f"give each scale an experiment with a {other} of its own, or leave one out"
+            raise refused(message, hint, ("scale",))
+        return self
+
+    @model_validator(mode="after")
     def _check_protocol(self) -> Self:
         """Refuse a protocol that is not fair, or whose optimizers have no space."""
         if self.protocol is not None:
@@ -384,10 +398,16 @@ class Experiment(TrialSettings):
             raise raised(faults)
         return self
 
+    @property
+    def scaled(self) -> str | None:
+        """The key of the size that its scales differ in; None without scales."""
+        return next((key for key, _ in self.scale.values()), None)
+
     def variants(self, label: str) -> Iterator[Variant]:
         """Yield the optimizer at every point of the grid; without a grid, as it is."""
         optimizer = self.optimizers[label]
-        for shared in combinations(self.grid.shared.get(label, ())):
+        axes = [*self.scale.shared.get(label, ()), *self.grid.shared.get(label, ())]
+        for shared in combinations(axes):
             settings = {key: value for key, value in shared.items() if is_variable(key)}
             options = {key: value for key, value in shared.items() if key not in settings}
             experiment = self._with(settings)

@@ -77,7 +77,8 @@ class Trial(TrialSettings):
     """Everything that one run is made of; what the worker is given, as ``trial.yaml``.
 
     ``schedule`` is the one in force: the optimizer's own if it has one, else the experiment's.
-    ``code`` names the copy of the code of its parts, if there are any that no table has.
+    ``code`` names the copy of the code of its parts, if there are any that no table has, and
+    ``scale`` the setting that the experiment has several sizes of.
     """
 
     experiment: Annotated[Name, NUMBERS_STAY]
@@ -85,6 +86,7 @@ class Trial(TrialSettings):
     seed: Seed
     optimizer: Optimizer
     code: str | None = None
+    scale: Annotated[str | None, NUMBERS_STAY] = None
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -183,7 +185,7 @@ _FIRST = (
 # where trials are told of, if they are as they are where nobody says anything
 _UNSAID = (
     "code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "early_stopping",
-    "determinism", "compile", "stack",
+    "determinism", "compile", "stack", "scale",
 )  # fmt: skip
 _IDENTITY = [
     name
@@ -273,6 +275,7 @@ def make_trial(
         in_steps = experiment.steps is not None and schedule.name != "reducelronplateau"
         unit = "step" if in_steps else "epoch"
         shared["schedule"] = schedule.model_copy(update={"unit": unit})
+    shared["scale"] = experiment.scaled
     made = Trial(experiment=name, label=label, seed=seed, optimizer=optimizer, **shared)
     code = made.code_folder.name(made.references)
     return made if code is None else made.model_copy(update={"code": code})

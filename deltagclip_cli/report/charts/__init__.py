@@ -67,11 +67,13 @@ def charts_across(answer: Analysis, styles: LineStyles) -> list[tuple[str, Chart
     """Return the charts that belong to no comparison alone, each with its title."""
     from deltagclip_cli.report.charts.heat_maps import ShadedCells
     from deltagclip_cli.report.charts.performance import Profiles
+    from deltagclip_cli.report.charts.speed_ups import SpeedUps
 
     charts: list[tuple[str, Chart]] = [
         (each.title, ShadedCells(each, f"heat-map-{number}"))
         for number, each in enumerate(answer.heat_maps, 1)
     ]
+    charts += [(each.title, SpeedUps(each, styles.optimizers)) for each in answer.scalings]
     if answer.across is not None:
         has_epochs = any(each.has_epochs for each in answer.comparisons)
         charts.append(("All experiments", Profiles(answer.across, styles.optimizers, has_epochs)))

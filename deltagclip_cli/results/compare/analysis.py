@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import NOTHING, UsageError, plural, printable
@@ -23,6 +24,7 @@ from deltagclip_cli.results.compare.question import (
     higher_is_better,
     usual_metric,
 )
+from deltagclip_cli.results.compare.scales import Scaling, scaling_table, scalings
 from deltagclip_cli.results.compare.sensitivity import (
     HeatMap,
     Margin,
@@ -62,6 +64,11 @@ class Analysis:
     problems: Sequence[str]  # what could not be read or is in doubt
     verdicts: Sequence[Verdicts] = ()  # one for each experiment that was tuned by a protocol
 
+    @cached_property
+    def scalings(self) -> list[Scaling]:
+        """The speed-ups by scale of the experiments that have any."""
+        return scalings(self.comparisons)
+
     def tables(self) -> list[Table]:
         """Return everything as tables, in the order in which they are read."""
         found: list[Table | None] = []
@@ -72,6 +79,7 @@ class Analysis:
             found += verdict_tables(tuned)
         found += sensitivity_tables(self.comparisons, self.margin)
         found += map(heat_map_table, self.heat_maps)
+        found += map(scaling_table, self.scalings)
         if self.across is not None:
             found.append(overall_table(self.across))
         if self.request.published:

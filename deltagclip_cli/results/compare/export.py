@@ -17,6 +17,7 @@ from deltagclip_cli.results.compare.comparison import Comparison, Row, camps
 from deltagclip_cli.results.compare.effort import effort_columns, efforts
 from deltagclip_cli.results.compare.method_tables import verdict_record
 from deltagclip_cli.results.compare.published import caveats, published
+from deltagclip_cli.results.compare.scales import scaling_columns
 from deltagclip_cli.results.compare.sensitivity import sensitivities, sensitivity_columns
 from deltagclip_cli.results.compare.tables import Cell, Table, make_record, setting_columns
 from deltagclip_cli.results.statistics.summary import CONFIDENCE
@@ -59,6 +60,15 @@ def json_text(analysis: Analysis) -> str:
         },
         "problems": analysis.problems,
     }
+    if analysis.scalings:
+        content["scalings"] = [
+            {
+                **{key: getattr(each, key) for key in ("title", "key", "target", "baseline")},
+                "chosen_on": chosen_on(one for one in each.choices if one is not None),
+                "optimizers": [make_record(scaling_columns(each), one) for one in each.at],
+            }
+            for each in analysis.scalings
+        ]
     if analysis.verdicts:
         content["tuned"] = [verdict_record(each) for each in analysis.verdicts]
     return json.dumps(plain_data(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
