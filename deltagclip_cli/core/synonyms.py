@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "emadecay emabeta modelema modelemadecay polyak averaging weightaveraging swa": "ema",
     "seed randomseed numseeds nseeds randomstate": "seeds",
     "sweep hparams searchspace gridsearch": "grid",
+    "scales sizes scaling": "scale",
     "description desc": "title",
     "earlystop earlystopper": "early_stopping",
     # of data

@@ -181,7 +181,7 @@ def scaling_table(found: Scaling) -> Table:
         " where both have the same). Reached: seeds of the optimizer, and of the baseline; where"
         " one misses the target there is no ratio.",
         f"Nothing follows for another {found.key} than these, and least of all for a larger one:"
-        " speed-ups shrink with scale.",
+        " speed-ups change with scale.",
     ]
     if any(each.inside_schedule for each in found.at):
         notes.append(f"{INSIDE} Read inside a longer schedule. {UNLIKE_AN_END}.")
