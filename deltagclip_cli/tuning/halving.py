@@ -210,8 +210,10 @@ def standing(trial: Trial, runs: Path, rung: Rung, metric: str) -> AtRung | None
     if records:
         course = course_of(trial, records[0])
         number = part_of(course.rounds(course.steps), rung.part)
-        diverged = result is not None and result["status"] == State.DIVERGED
-        if len(records) >= number and not (diverged and len(records) == number):
+        status = None if result is None else result["status"]
+        if status == State.FINISHED:  # perhaps before, as it became no better
+            number = min(number, len(records))
+        if len(records) >= number and not (status == State.DIVERGED and len(records) == number):
             record = records[number - 1]
             place = course.told(record["step"]).partition("/")[0]
             return AtRung(value_in(record, metric), lives=True, place=place)

@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from search_cases import World, bowl, experiment_of, taken, write_epoch
+from search_cases import World, bowl, experiment_of, taken, write_epoch, write_result
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.launch.supervisor import End, Queue
@@ -254,6 +254,23 @@ def test_what_a_sweep_has_finished_of_a_halving_counts_with_what_it_was_at_each_
     world.started.clear()
     assert world.queue(halved(), 9).is_over()
     assert board_of(world, halved(), 9).counts == {"finished": 9}
+
+
+def test_a_training_that_ended_early_counts_with_its_last_value_at_later_rungs(
+    world: World,
+) -> None:
+    (drawn,) = world.drawn(halved(), 9)
+    for number, trials in enumerate(drawn.bracket.settings):
+        for trial in trials:
+            folder = RunFolder.of(world.runs, trial)
+            create(folder, trial)
+            for epoch in range(1, 3 if number == 4 else 4):
+                write_epoch(folder, epoch, float(abs(number - 4)))
+            if number == 4:
+                write_result(folder, trial, "finished")
+    second, last = drawn.bracket.rungs[1:]
+    assert drawn.bracket.members(second) == [3, 4, 5]
+    assert drawn.bracket.members(last) == [4]
 
 
 def test_a_metric_that_no_trial_measures_ends_the_search_with_those_there_are(
