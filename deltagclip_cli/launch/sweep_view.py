@@ -10,7 +10,15 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from deltagclip_cli.core import MOST_METRICS, TEST_METRICS, duration, plural, short, shown_metrics
+from deltagclip_cli.core import (
+    MOST_METRICS,
+    TEST_METRICS,
+    duration,
+    measured_on,
+    plural,
+    short,
+    shown_metrics,
+)
 from deltagclip_cli.plan.planned import Unit, name_of
 from deltagclip_cli.runs.folder import State, read_heartbeat
 from deltagclip_cli.terminal.console import STYLES, running_table
@@ -156,6 +164,9 @@ def _outcome(planned: Planned, end: End) -> Text:
         return text.append(f": {end.reason}" if end.reason else "")
     words = [f" in {duration(result['seconds']['epochs'])}"]
     last = result["last"]
-    metrics = shown_metrics(last, TEST_METRICS, "test", "test_ema")[:MOST_METRICS]
+    # What a validation split says is for the eye, then, and the test set for the end.
+    metrics = [name for name in last if measured_on(name) == "validation"]
+    metrics = metrics or shown_metrics(last, TEST_METRICS, "test", "test_ema")
+    metrics = metrics[:MOST_METRICS]
     words += [f"{each} {short(last[each])}" for each in metrics if last[each] is not None]
     return text.append(", ".join(words))

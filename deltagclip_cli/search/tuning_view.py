@@ -79,13 +79,19 @@ def title(tuning: Tuning, study: int) -> str:
     return tuning.name if studies == 1 else f"{tuning.name}, study {study + 1} of {studies}"
 
 
+def _remarked(words: str, tuning: Tuning) -> str:
+    """Add to the words below a table what has to stand below each."""
+    lines = [words, *choice_notes(tuning.protocol.metric)]
+    if tuning.protocol.unequal:
+        lines.append(f"budgets are unequal: {tuning.protocol.unequal}")
+    return "\n".join(lines)
+
+
 def plan_table(tuning: Tuning) -> Table:
     """Return what is planned for each optimizer."""
     protocol = tuning.protocol
-    unequal = f"\nunequal: {protocol.unequal}" if protocol.unequal else ""
-    by = f"of the draws, {aim(tuning)} is chosen; that one runs on the fresh seeds"
-    said = "\n".join([f"{by}{unequal}", *choice_notes(protocol.metric)])
-    table = titled_table(f"{tuning.name}: the protocol", caption=said)
+    by = f"of the draws, that of {aim(tuning)} is chosen, and runs on the fresh seeds"
+    table = titled_table(f"{tuning.name}: the protocol", caption=_remarked(by, tuning))
     for column in ("optimizer", "space"):
         table.add_column(column)
     for column in ("draws", "seeds", "fresh seeds", "studies", "trials"):
@@ -111,8 +117,8 @@ def _space(tuning: Tuning, label: str) -> str:
 def choice_table(tuning: Tuning, study: int, made: Sequence[Choice]) -> Table:
     """Return how many draws of a study ended how, and which setting was chosen."""
     flattered = "Values that chose a setting flatter it; fresh seeds tell how good it is."
-    said = "\n".join([flattered, *choice_notes(tuning.protocol.metric)])
-    table = titled_table(f"{title(tuning, study)}: chosen by {aim(tuning)}", caption=said)
+    words = f"{title(tuning, study)}: chosen by {aim(tuning)}"
+    table = titled_table(words, caption=_remarked(flattered, tuning))
     ends = [end for end in DrawState if end in _ALWAYS or any(each.counts[end] for each in made)]
     table.add_column("optimizer")
     for column in ("draws", *ends):
@@ -136,10 +142,10 @@ def _chosen(best: JudgedDraw | None) -> list[str]:
 
 def fresh_table(tuning: Tuning, study: int, judgements: Sequence[Judgement]) -> Table:
     """Return what became of the chosen settings of a study on fresh seeds."""
-    seeds, marks = ranges(tuning.fresh_seeds(study)), choice_notes(tuning.protocol.metric)
+    seeds = ranges(tuning.fresh_seeds(study))
     table = titled_table(
         f"{title(tuning, study)}: the chosen settings on fresh seeds {seeds}",
-        caption="\n".join(["n finished trials; mean ± standard error", *marks]),
+        caption=_remarked("n finished trials; mean ± standard error", tuning),
     )
     table.add_column("optimizer")
     table.add_column("chosen setting")

@@ -95,7 +95,11 @@ def test_a_metric_of_the_test_set_needs_a_word() -> None:
     done = tune("--dry-run")
     assert done.exit_code == 2
     assert "protocol.metric: test/accuracy would choose on the test set" in done.stderr
-    assert tune("--dry-run", "--select-on-test").exit_code == 0
+    allowed = tune("--dry-run", "--select-on-test")
+    assert allowed.exit_code == 0
+    assert "Settings were chosen on the test set" in allowed.stdout
+    answer = json.loads(tune("--dry-run", "--select-on-test", "--json").stdout)
+    assert answer["chosen_on"] == "test"
 
 
 def test_a_dry_run_says_what_is_planned_and_makes_nothing() -> None:
@@ -104,7 +108,7 @@ def test_a_dry_run_says_what_is_planned_and_makes_nothing() -> None:
     assert done.exit_code == 0, done.output
     for words in (
         "lr: log_uniform [0.0001, 0.1]",
-        "the lowest validation/loss is chosen",
+        "that of the lowest validation/loss is chosen",
         "24 trials to choose by, 12 on fresh seeds: 36 in all",
         "24 trials: 24 new. 24 to run",
     ):
