@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import webbrowser
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,13 @@ from deltagclip_cli.results.compare.request import Request
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.tree import Place
+
+
+class Checklists(StrEnum):
+    """Conferences that ask for a checklist."""
+
+    NEURIPS = "neurips"
+    ACL = "acl"
 
 
 @takes_request(
@@ -49,6 +57,10 @@ def report(
             metavar="DIR", help="Where to.", show_default="report/ of the experiment's folder"
         ),
     ] = None,
+    checklist: Annotated[
+        Checklists | None,
+        typer.Option("--checklist", help="Fill that of a conference, beside the page and in it."),
+    ] = None,
     opens: Annotated[
         bool, typer.Option("--open", help="Show the page in the web browser.")
     ] = False,
@@ -78,7 +90,7 @@ def report(
         folder = output or _usual_folder(place)
         with report_folder(folder) as draft:
             record = partial(record_of, place, request, reading, seen, folder / PAGE)
-            write_files(draft, _title(place), reading, answer, formats, look, record)
+            write_files(draft, _title(place), reading, answer, formats, look, record, checklist)
             written = _summary(folder / PAGE, draft)
     if not quiet:
         make_console().print(written, soft_wrap=True)

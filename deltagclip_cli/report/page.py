@@ -24,6 +24,12 @@ from deltagclip_cli.report.charts import (
     save,
 )
 from deltagclip_cli.report.charts.lines import SHOWN_AT_FIRST, PageLines
+from deltagclip_cli.report.checklist import (
+    Checklist,
+    checklist_file,
+    checklist_markdown,
+    checklist_of,
+)
 from deltagclip_cli.report.methods_section import methods_of
 from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.report.prose import sentences
@@ -74,6 +80,7 @@ class PageContent:
     problems: Sequence[str]  # what could not be read, or is in doubt
     data: dict[str, Any]  # of the charts
     thinned: int  # how many points of each line are shown; 0 for all
+    checklist: Checklist | None = None  # that was asked for
     record: Record | None = None  # what was asked and read; None of a page that nobody can verify
 
 
@@ -83,9 +90,14 @@ def page(title: str, runs: Sequence[Run], answer: Analysis | None, problems: Seq
 
 
 def content_of(
-    title: str, runs: Sequence[Run], answer: Analysis | None, problems: Sequence[str]
+    title: str,
+    runs: Sequence[Run],
+    answer: Analysis | None,
+    problems: Sequence[str],
+    checklist: str | None = None,
 ) -> PageContent:
-    """Work out what a page shows."""
+    """Work out what a page shows; with a checklist that is filled, if one is named."""
+    origin = provenance(runs)
     comparisons = answer.comparisons if answer else []
     sections = [
         ReportSection(f"comparison-{number}", each.title, sentences(each), tables_of(each, answer))
@@ -100,10 +112,11 @@ def content_of(
         sections=sections,
         across=tables_across(answer) if answer else [],
         methods=_methods(answer) if answer else {},
-        provenance=provenance(runs),
+        provenance=origin,
         problems=problems,
         data=_data(answer, sections, lines) if answer else {},
         thinned=lines.points if longest > lines.points else 0,
+        checklist=checklist_of(checklist, runs, answer, origin.facts) if checklist else None,
     )
 
 
@@ -306,41 +319,39 @@ def write_files(
     formats: Sequence[str],
     style: Style | None,
     record: Callable[[Path], Record] | None = None,
+    checklist: str | None = None,
 ) -> None:
     """Write a page, and beside it tables, figures (if in a style) and every number for programs.
 
     ``record`` returns what the page carries, given the folder with all else.
     """
-    if answer is not None:
-        names = FileNames()
-        for name, text in texts_beside(answer, names).items():
-            (draft / name).parent.mkdir(exist_ok=True)
-            (draft / name).write_text(text, encoding="utf-8")
-        if style is not None:
-            (draft / "figures").mkdir()
-            for each in figures(answer, style):
-                path = draft / "figures" / names.name(each.title, each.kind)
-                for ending in formats:
-                    save(each, path.with_suffix(f".{ending}"), style)
     problems = answer.problems if answer else reading.problems
-    content = content_of(title, reading.runs, answer, problems)
+    content = content_of(title, reading.runs, answer, problems, checklist)
+    names = FileNames()
+    for name, text in texts_beside(content, answer, names).items():
+        (draft / name).parent.mkdir(exist_ok=True)
+        (draft / name).write_text(text, encoding="utf-8")
+    if answer is not None and style is not None:
+        (draft / "figures").mkdir()
+        for each in figures(answer, style):
+            path = draft / "figures" / names.name(each.title, each.kind)
+            for ending in formats:
+                save(each, path.with_suffix(f".{ending}"), style)
     if record is not None:  # behind all that was read for the content
         content = replace(content, record=record(draft))
-    text = render(content)
-    (draft / PAGE).write_text(text, encoding="utf-8")
+    (draft / PAGE).write_text(render(content), encoding="utf-8")
 
 
-def texts_beside(answer: Analysis, names: FileNames) -> dict[str, str]:
+def texts_beside(content: PageContent, answer: Analysis | None, names: FileNames) -> dict[str, str]:
     """Return the files beside a page that can be worked out anew, by name; figures cannot."""
-    texts = {"comparison.json": json_text(answer)}
+    texts = {}
+    if content.checklist is not None:
+        texts[checklist_file(content.checklist)] = checklist_markdown(content.checklist)
+    if answer is None:
+        return texts
+    texts["comparison.json"] = json_text(answer)
     own = [(c.title, each) for c in answer.comparisons for each in tables_of(c, answer)]
-    planned = [
-        (name, each)
-        for name, parts in _methods(answer).items()
-        for part in parts
-        for each in part.tables
-    ]
-    for of, table in [*own, *planned, *(("", each) for each in tables_across(answer))]:
+    for of, table in [*own, *(("", each) for each in tables_across(answer))]:
         name = f"tables/{names.name(of, table.kind)}"
         texts |= {f"{name}.tex": table.latex, f"{name}.md": table.markdown}
     return texts

@@ -291,8 +291,9 @@ def _worked_out(
     try:
         answer = answered(reading, record.request)
         problems = answer.problems if answer else reading.problems
-        found = content_of(content.title, reading.runs, answer, problems)
-        return found, texts_beside(answer, FileNames()) if answer else {}, ""
+        checklist = content.checklist.name if content.checklist else None
+        found = content_of(content.title, reading.runs, answer, problems, checklist)
+        return found, texts_beside(found, answer, FileNames()), ""
     except UsageError as error:  # such as a damaged lock, or no run that has the metric
         return None, {}, f"cannot be worked out any more: {error}"
 

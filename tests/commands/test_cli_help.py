@@ -62,8 +62,8 @@ def test_these_are_all_commands_and_options() -> None:
             " --heatmap --within --published --select-on-test --group --format --output --runs"
             " --json --quiet -q --debug",
             "report": "targets --metric --at --baseline --target --interval --ddof --mode"
-            " --heatmap --within --select-on-test --group --format --style --output --open --runs"
-            " --quiet -q --debug",
+            " --heatmap --within --select-on-test --group --format --style --output --checklist"
+            " --open --runs --quiet -q --debug",
             "verify": "report --runs --rerun --seed --data --device --json --quiet -q --debug",
             "reproduce": "experiments --spec --runs --json --quiet -q --debug",
             "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",

@@ -26,19 +26,19 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_altered_digit_is_found_in_every_file_that_is_read() -> None:
-    folder = make_report()[0]
+    folder = make_report("--checklist", "acl")[0]
     assert verify(PAGE).differences == []
     report = PAGE.parent
-    files = {
-        folder.metrics_file: "",
-        folder.result_file: "",
-        folder.trial_file: "",
-        folder.environment_file: "",
-        Path("runs/tiny/protocol.lock"): "",
-        report / "comparison.json": "",
-        report / "tables/tiny-values.md": "",
-        report / "tables/tiny-values.tex": "",
-    }
+    files = [
+        folder.metrics_file,
+        folder.result_file,
+        folder.trial_file,
+        folder.environment_file,
+        Path("runs/tiny/protocol.lock"),
+        report / "comparison.json",
+        report / "checklist-acl.md",
+        report / "tables/tiny-values.tex",
+    ]
     assert {path.name for path in folder.path.iterdir()} - {".lock", "log.txt"} == {
         path.name for path in files if path.parent == folder.path
     }

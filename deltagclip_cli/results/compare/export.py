@@ -219,14 +219,14 @@ def markdown(tables: Iterable[Table]) -> str:
 
 def _markdown(table: Table) -> str:
     rule = ["---", *["---:"] * (len(table.headings) - 1)]
-    rows = [[_escaped(heading) for heading in table.headings], rule]
-    rows += [[_in_bold(cell, _escaped, "**{}**") for cell in row] for row in table.rows]
+    rows = [[markdown_text(heading) for heading in table.headings], rule]
+    rows += [[_in_bold(cell, markdown_text, "**{}**") for cell in row] for row in table.rows]
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    notes = "".join(f"{_escaped(note)}  \n" for note in table.notes)
-    return f"### {_escaped(table.title)}\n\n{text}\n\n{notes}"
+    notes = "".join(f"{markdown_text(note)}  \n" for note in table.notes)
+    return f"### {markdown_text(table.title)}\n\n{text}\n\n{notes}"
 
 
-def _escaped(text: str) -> str:
+def markdown_text(text: str) -> str:
     return _MARKDOWN_SPECIAL.sub(r"\\\1", text)
 
 
