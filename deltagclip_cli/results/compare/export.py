@@ -227,6 +227,7 @@ def _markdown(table: Table) -> str:
 
 
 def markdown_text(text: str) -> str:
+    """Return a text that Markdown shows as it is."""
     return _MARKDOWN_SPECIAL.sub(r"\\\1", text)
 
 
