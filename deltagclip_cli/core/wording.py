@@ -216,7 +216,7 @@ def measured_on(name: str) -> Literal["train", "validation", "test", "other"]:
 
 def choice_notes(metric: str) -> list[str]:
     """Return the sentence that marks settings which a metric of the test set has chosen."""
-    return [f"Settings were {MARK}: it flatters."] if measured_on(metric) == "test" else []
+    return [f"Settings were {MARK}, which flatters them."] if measured_on(metric) == "test" else []
 
 
 def mark_of(chooser: str) -> str:

@@ -184,6 +184,6 @@ _EXAMPLE = """\
   Write, with the labels of its optimizers and limits of your own:
     {name}:
       search:
-        metric: test/loss
+        metric: validation/loss     # with data: {{validation: 0.1}}
         space:
           adam: {{lr: {{log_uniform: [1e-5, 1e-1]}}}}"""

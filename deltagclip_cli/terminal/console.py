@@ -272,18 +272,14 @@ def print_summary(
 def _metrics_table(trial: Trial, result: Mapping[str, Any]) -> Table:
     title = f"{trial.experiment} · {trial.label} · seed {trial.seed}"
     table = Table(box=box.SIMPLE_HEAD, title=Text(title, style="bold"), title_justify="left")
-    table.caption_justify = "left"
     table.add_column("metric")
     table.add_column("last", justify="right")
     table.add_column("best", justify="right")
     table.add_column(f"at {trial.clock}", justify="right")
-    shown = shown_metrics(result["best"], TRAINED_METRICS, "train", *EVALUATED)
-    if tested := [name for name in shown if measured_on(name) == "test"]:
-        table.caption = Text(f"the best {listed(tested)}: {MARK}", style="dim")
-    for name in shown:
+    for name in shown_metrics(result["best"], TRAINED_METRICS, "train", *EVALUATED):
         best, last = result["best"][name], result["last"].get(name)
-        at_last = "not finite" if last is None else short(last)
-        table.add_row(name, at_last, short(best["value"]), f"{best[trial.clock]:,}")
+        shown = "not finite" if last is None else short(last)
+        table.add_row(name, shown, short(best["value"]), f"{best[trial.clock]:,}")
     return table
 
 
@@ -291,6 +287,9 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     seconds = result["seconds"]["epochs"]
     steps = plural(result["steps"], "step")
     facts = [f"epochs       {result['epochs']:.7g} ({steps}, {seconds:.1f} s)"]
+    early = [name for name, best in result["best"].items() if best["step"] < result["steps"]]
+    if tested := [name for name in early if measured_on(name) == "test"]:
+        facts.insert(0, f"best         of {listed(tested)}: {MARK}")
     if result["regimes"]:
         kinds = ", ".join(f"{count} {name}" for name, count in result["regimes"].items())
         facts.append(f"steps        {kinds}")

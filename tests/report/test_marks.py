@@ -167,11 +167,12 @@ def asked(what: str) -> Shown:
 
 
 def trained(_: Path) -> str:
-    from deltagclip_cli.terminal.console import _metrics_table
+    from deltagclip_cli.terminal.console import _facts
 
     best = {"test/loss": {"value": 0.1, "epoch": 1, "step": 2}}
-    trial: Any = SimpleNamespace(experiment="tiny", label="adam", seed=0, clock="epoch")
-    return str(_metrics_table(trial, {"best": best, "last": {"test/loss": 0.2}}).caption)
+    result = {"epochs": 2, "steps": 4, "seconds": {"epochs": 1.0}, "regimes": None}
+    assert MARK not in " ".join(_facts({**result, "best": {}, "diverged": None}))
+    return " ".join(_facts({**result, "best": best, "diverged": None}))
 
 
 def ended(_: Path) -> str:

@@ -72,6 +72,7 @@ def test_without_a_search_in_the_spec_the_error_shows_one_that_is_valid(
     example = yaml.safe_load(done.stderr[done.stderr.index("    plain:") :])
     document = yaml.safe_load(SPEC)
     document["experiments"]["plain"]["search"] = example["plain"]["search"]
+    document["experiments"]["plain"]["data"]["validation"] = 0.1
     (tmp_path / "experiments.yaml").write_text(yaml.safe_dump(document))
     assert sweep("plain", "--search", "3", "--dry-run").exit_code == 0
 

@@ -42,7 +42,7 @@ def check_choice(what: str, metric: str, *, select_on_test: bool) -> None:
     if measured_on(metric) == "test" and not select_on_test:
         raise UsageError(
             f"{what}: {metric} would choose on the test set, which flatters what it chooses.\n"
-            "  Choose by a validation split (data: {validation: 0.1}, then metric:"
+            "  Choose by a validation split instead (data: {validation: 0.1} measures"
             f" {metric.replace('test', 'validation', 1)}),\n"
             f"  or say {OPTION}: then all that rests on it says so."
         )

@@ -405,7 +405,8 @@ def _standing(row: Row, p: float | None) -> Standing:
 
 
 def _with_tests(rows: Sequence[Row], baseline: Row, question: Question) -> list[Row]:
-    others = [row for row in rows if row.summary and row.group != baseline.group]
+    there = [row for row in rows if row.summary and row.group != baseline.group]
+    others = [row for row in there if row.standing is not Standing.PASSED_OVER] or there
     tests = [_difference(row, baseline, question) for row in others]
     t_test_p = holm([test.t_test_p for test in tests])
     rank_test_p = holm([test.rank_test_p for test in tests])
