@@ -287,7 +287,7 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     seconds = result["seconds"]["epochs"]
     steps = plural(result["steps"], "step")
     facts = [f"epochs       {result['epochs']:.7g} ({steps}, {seconds:.1f} s)"]
-    early = [name for name, best in result["best"].items() if best["step"] < result["steps"]]
+    early = [name for name, best in result["best"].items() if best["epoch"] < result["epochs"]]
     if tested := [name for name in early if measured_on(name) == "test"]:
         facts.insert(0, f"best         of {listed(tested)}: {MARK}")
     if result["regimes"]:
