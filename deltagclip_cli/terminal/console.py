@@ -287,8 +287,8 @@ def _facts(result: Mapping[str, Any]) -> list[str]:
     seconds = result["seconds"]["epochs"]
     steps = plural(result["steps"], "step")
     facts = [f"epochs       {result['epochs']:.7g} ({steps}, {seconds:.1f} s)"]
-    early = [name for name, best in result["best"].items() if best["epoch"] < result["epochs"]]
-    if tested := [name for name in early if measured_on(name) == "test"]:
+    before = [name for name, best in result["best"].items() if best["epoch"] < result["epochs"]]
+    if tested := [name for name in before if measured_on(name) == "test"]:
         facts.insert(0, f"best         of {listed(tested)}: {MARK}")
     if result["regimes"]:
         kinds = ", ".join(f"{count} {name}" for name, count in result["regimes"].items())

@@ -197,6 +197,7 @@ RESULT: Mapping[str, Any] = {
     "epochs": 2,
     "regimes": None,
     "diverged": None,
+    "best": {},
     "ended_early": EARLY,
 }
 
