@@ -84,8 +84,9 @@ def train(
     from deltagclip_cli.training.process import StopRequest
 
     read = load_spec(spec, [experiment], sets or (), runs=runs)
-    check_ends(read.experiments, select_on_test=select_on_test)
     trial = _choose(read, experiment, optimizer, seed)
+    if trial.early_stopping is not None:
+        check_ends(read.experiments, select_on_test=select_on_test)
     edits = find_edits([trial], runs) if trial.code else []
     of_edits = [str(edit) for edit in edits]
     if same_code and edits and not dry_run:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pydantic import PositiveInt
 
 from deltagclip_cli.core import measured_on
-from deltagclip_cli.spec.search_settings import Judged, Measured
+from deltagclip_cli.spec.search_settings import Judged
 
 
 class EarlyStopping(Judged):
@@ -23,10 +21,3 @@ class EarlyStopping(Judged):
     def is_on_test(self) -> bool:
         """True if the training would end where the test set likes it best."""
         return measured_on(self.metric) == "test"
-
-
-def read_early_stopping(written: Any, measured: Measured) -> EarlyStopping | None:
-    """Read the setting ``early_stopping`` of an experiment or a trial."""
-    if written is None or isinstance(written, EarlyStopping):
-        return written
-    return EarlyStopping.model_validate(written, context=measured)

@@ -26,7 +26,7 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.core import synonym
 from deltagclip_cli.source.signatures import HOLDERS
 from deltagclip_cli.spec.component import AS_WRITTEN, Component, SpecSection
-from deltagclip_cli.spec.early_stopping import EarlyStopping, read_early_stopping
+from deltagclip_cli.spec.early_stopping import EarlyStopping
 from deltagclip_cli.spec.faults import Where, collected, explained, got, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
@@ -275,8 +275,10 @@ class TrialSettings(SpecSection):
     def _read_early_stopping(
         cls, written: Any, _: ValidatorFunctionWrapHandler, info: ValidationInfo
     ) -> EarlyStopping | None:
+        if written is None or isinstance(written, EarlyStopping):
+            return written
         known = Measured(names=()) if info.context == AS_WRITTEN else _measured(info)
-        return read_early_stopping(written, known)
+        return EarlyStopping.model_validate(written, context=known)
 
     @field_validator("steps")
     @classmethod

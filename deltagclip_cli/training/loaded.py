@@ -38,8 +38,10 @@ def load_dataset(
     supplied: dict[str, Any] = {"download": download}
     if folder is None:
         supplied |= {"root": data_dir, "image_size": data.image_size}
-        loader = data.load()
-        loaded = call(loader, supplied=supplied, options=asked_of(loader, data))
+        loader, options = data.load(), data.options
+        if data.validation is not None:
+            options = asked_of(loader, data)
+        loaded = call(loader, supplied=supplied, options=options)
     else:
         with seeded(0):  # so that it makes the same each time
             loaded = make(data, supplied={**supplied, "folder": folder})
