@@ -13,7 +13,7 @@ from made_runs import answered, group, run
 from tiny_spec import trial_of
 
 from deltagclip_cli.report.appearance import LineStyles, Style
-from deltagclip_cli.report.charts import charts_of, figures
+from deltagclip_cli.report.charts import charts_of
 from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.results.compare.analysis import Analysis
@@ -121,12 +121,15 @@ def test_charts_and_sentences_tell_marked_crossings_from_others() -> None:
         sentences(comparison)
     )
     charts = charts_of(comparison, LineStyles.of([comparison]))
-    (chart,) = [c for chart in charts for c in chart.page(PageLines(400)) if "Until" in c["title"]]
+    (targets,) = [each for each in charts if each.kind == "time-to-target"]
+    (chart,) = targets.page(PageLines(400))
     symbols = {trace["name"]: trace["marker"]["symbol"] for trace in chart["traces"]}
     assert symbols["decays (a seed, inside a longer schedule)"] == "x-thin-open"
     assert "decays (a seed)" not in symbols
     assert symbols["flat (a seed)"] == "circle-open"
-    figure = {each.kind: each.figure for each in figures(answer, Style.read())}["time-to-target"]
+    with Style.read().applied():
+        figure = targets.paper()
+    assert figure is not None
     markers = {line.get_marker() for line in figure.axes[0].get_lines()}
     assert {"x", "o"} <= markers
     assert "inside a longer schedule" in [t.get_text() for t in figure.legends[0].get_texts()]

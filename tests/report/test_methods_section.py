@@ -10,10 +10,11 @@ from planned_cases import answer_of, finish, finish_all, planned_tuning
 
 from deltagclip_cli.core import MARK
 from deltagclip_cli.report.appearance import LineStyles, Style
-from deltagclip_cli.report.charts import charts_of_methods, figures
+from deltagclip_cli.report.charts import charts_of_methods
 from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.report.methods_section import MethodsText, methods_of
 from deltagclip_cli.report.page import page
+from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.sensitivity import Margin, draws_tried, sensitivities
 from deltagclip_cli.results.read.tree import Place
@@ -32,14 +33,19 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.fixture(scope="module")
+def answer(planned: Path) -> Analysis:
+    return answer_of(planned)
+
+
 def told(parts: list[MethodsText]) -> str:
     return " ".join(paragraph for part in parts for paragraph in part.paragraphs)
 
 
-def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path) -> None:
+def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path, answer: Analysis) -> None:
     lock = read_lock(planned, "tiny")
     assert lock is not None
-    (parts,) = methods_of(answer_of(planned)).values()
+    (parts,) = methods_of(answer).values()
     text = told(parts)
     assert "3 optimizers were to be compared on tiny: sgd, adam and plain" in text
     assert lock.hash in text and lock.made[:10] in text
@@ -49,15 +55,15 @@ def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path) -> None:
     assert "2 comparisons were planned: sgd with plain and adam with plain." in text
 
 
-def test_what_was_added_and_what_failed_is_named(planned: Path) -> None:
-    text = told(*methods_of(answer_of(planned)).values())
+def test_what_was_added_and_what_failed_is_named(answer: Analysis) -> None:
+    text = told(*methods_of(answer).values())
     assert "Of 34 planned trials of draws 33 finished and 1 failed; of 12 on fresh seeds 12" in text
     assert "Added later, and no part of the plan: plain (seed 77)" in text
     assert "Trials that failed: sgd lr=" in text
 
 
-def test_spaces_and_choices_are_tables(planned: Path) -> None:
-    (parts,) = methods_of(answer_of(planned)).values()
+def test_spaces_and_choices_are_tables(answer: Analysis) -> None:
+    (parts,) = methods_of(answer).values()
     spaces, chosen, *_ = (table for part in parts for table in part.tables)
     assert [[cell.text for cell in row] for row in spaces.rows] == [
         [
@@ -75,8 +81,8 @@ def test_spaces_and_choices_are_tables(planned: Path) -> None:
     assert f"So settings were {MARK}" in told(parts)
 
 
-def test_budgets_and_failures_stand_in_one_table(planned: Path) -> None:
-    (comparison,) = answer_of(planned).comparisons
+def test_budgets_and_failures_stand_in_one_table(answer: Analysis) -> None:
+    (comparison,) = answer.comparisons
     table = effort_table(comparison)
     assert table is not None
     by_name = {row[0].text: [cell.text for cell in row[1:7]] for row in table.rows}
@@ -86,8 +92,8 @@ def test_budgets_and_failures_stand_in_one_table(planned: Path) -> None:
     assert "1 run added that the plan does not have." in table.notes
 
 
-def test_the_share_of_a_space_is_of_its_draws_alone(planned: Path) -> None:
-    (comparison,) = answer_of(planned).comparisons
+def test_the_share_of_a_space_is_of_its_draws_alone(answer: Analysis) -> None:
+    (comparison,) = answer.comparisons
     drawn = draws_tried(comparison)
     assert drawn is not None and drawn.question.metric == "test/accuracy"
     assert {len(row.values) for row in drawn.rows} <= {1, 2}  # no fresh seed is among them
@@ -99,9 +105,8 @@ def test_the_share_of_a_space_is_of_its_draws_alone(planned: Path) -> None:
 
 
 def test_best_of_k_is_drawn_in_intervals_that_leave_the_panel_where_draws_are_too_few(
-    planned: Path,
+    answer: Analysis,
 ) -> None:
-    answer = answer_of(planned)
     styles = LineStyles.of(answer.comparisons)
     (chart,) = charts_of_methods(answer, styles).values()
     against_k, against_hours = chart.page(PageLines(400))
@@ -113,27 +118,29 @@ def test_best_of_k_is_drawn_in_intervals_that_leave_the_panel_where_draws_are_to
     assert bottom < low["y"][-1] < line["y"][-1] < top
     assert against_hours["traces"][2]["x"] == pytest.approx([k * 2 / 3600 for k in line["x"]])
     assert against_hours["layout"]["xaxis"]["title"]["text"] == "hours"
-    figure = {each.kind: each.figure for each in figures(answer, Style.read())}["best-of"]
+    with Style.read().applied():
+        figure = chart.paper()
+    assert figure is not None
     _, sgd = figure.axes[0].get_lines()  # the first is drawn last
     assert list(map(float, sgd.get_ydata())) == pytest.approx(line["y"])  # type: ignore[arg-type]
 
 
-def test_verdicts_are_words_on_settings_and_on_methods(planned: Path) -> None:
-    text = told(*methods_of(answer_of(planned)).values())
+def test_verdicts_are_words_on_settings_and_on_methods(answer: Analysis) -> None:
+    text = told(*methods_of(answer).values())
     assert "The chosen settings of sgd and plain: not told apart (p = 0.2500, adjusted)." in text
     assert "sgd and plain: no verdict, for plain is fixed" in text
 
 
-def test_the_page_has_the_section_and_its_tables(planned: Path) -> None:
+def test_the_page_has_the_section_and_its_tables(planned: Path, answer: Analysis) -> None:
     reading = Place((), planned).read()
-    text = page("Tuned", reading.runs, answer_of(planned), [])
+    text = page("Tuned", reading.runs, answer, [])
     assert '<section id="methods"' in text
     assert "How settings were chosen" in text and "tiny: search spaces" in text
 
 
 def test_without_a_plan_there_is_no_section(tmp_path: Path) -> None:
     tuning = planned_tuning(tmp_path)
-    finish(tmp_path, drawn_trials(tuning))
+    finish(tmp_path, drawn_trials(tuning)[:2])
     lock_file(tmp_path, "tiny").unlink()
     answer = answer_of(tmp_path)
     assert methods_of(answer) == {}
