@@ -106,13 +106,10 @@ def _on_the_plan(account: Account) -> Iterator[str]:
     lock = account.lock
     tuning, protocol = lock.tuning, lock.tuning.protocol
     labels = tuning.labels
-    first = tuning.bases[labels[0]]
-    length = f"{first.length:,} {first.unit}s"
     yield (
         f"{plural(len(labels), 'optimizer')} were to be compared on {tuning.name}: {_all(labels)},"
-        f" each training {first.model.name} on {first.data.name} for {length}. The plan was written"
-        f" at {_moment(lock.made)} as {lock.path.name}, with the SHA-256 {lock.hash}"
-        f"{_begun(account)}"
+        f" each training {_training(account)}. The plan was written at {_moment(lock.made)} as"
+        f" {lock.path.name}, with the SHA-256 {lock.hash}{_begun(account)}"
     )
     budgets = {label: account.budget(label) for label in labels if label not in tuning.fixed}
     studies = "One study was" if protocol.studies == 1 else f"{protocol.studies} studies were"
@@ -130,6 +127,22 @@ def _on_the_plan(account: Account) -> Iterator[str]:
         f" {_all(pairs)}."
         " All else that this page compares was not planned."
     )
+
+
+def _training(account: Account) -> str:
+    """Say what is trained, of all that is the same for every optimizer."""
+    first, *others = account.lock.tuning.bases.values()
+    parts = [f"{first.model.name} on {first.data.name} for {first.length:,} {first.unit}s"]
+    parts.append(f"with batches of {first.data.batch_size} in {first.precision}")
+    if all(each.schedule == first.schedule for each in others):
+        parts.append(f"{f'schedule {first.schedule.name}' if first.schedule else 'no schedule'}")
+    validation = getattr(first.data, "validation", None)
+    if validation == "official":
+        parts.append("with the official validation split")
+    elif validation is not None:
+        size = f"{validation:.0%}" if isinstance(validation, float) else f"{validation:,}"
+        parts.append(f"{size} of the training samples set apart for validation")
+    return ", ".join(parts)
 
 
 def _begun(account: Account) -> str:

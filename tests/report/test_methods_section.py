@@ -48,6 +48,7 @@ def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path, answer: An
     (parts,) = methods_of(answer).values()
     text = told(parts)
     assert "3 optimizers were to be compared on tiny: sgd, adam and plain" in text
+    assert "mlp on synthetic for 2 epochs, with batches of 8 in fp32, no schedule." in text
     assert lock.hash in text and lock.made[:10] in text
     assert "draws 8 settings from its space by Sobol's sequence" in text
     assert "the seeds 0, 1" in text and "4 fresh seeds" in text
