@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import (
+    choice_notes,
     duration,
     listed,
     measured_on,
@@ -127,6 +128,8 @@ def _on_settings(comparison: Comparison) -> Iterator[str]:
     for label, row in comparison.best.items():
         if row.group.options:
             yield f"{label}: {row.group.options.get('name', label)} {_words(row.group.options)}"
+    if (choice := comparison.choice) is not None and choice.on == "test":
+        yield from choice.notes
 
 
 def _on_bounds(comparison: Comparison) -> Iterator[str]:
@@ -147,6 +150,7 @@ def _on_choice(comparison: Comparison) -> Iterator[str]:
             f" optimizer the draw with the {extreme} mean of {protocol.metric} over seeds"
             f" {ranges(tuning.search_seeds(0))}, then trained on fresh seeds."
         )
+        yield from choice_notes(protocol.metric)
         if protocol.unequal is not None:
             yield f"Unequal budgets, as planned: {protocol.unequal}"
     elif (choice := comparison.choice) is not None:

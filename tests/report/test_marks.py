@@ -18,15 +18,19 @@ from planned_cases import answer_of, finish_all, planned_tuning
 from run_cases import result_text
 
 from deltagclip_cli.core import MARK, UsageError, measured_on
-from deltagclip_cli.report.appearance import Style
+from deltagclip_cli.report.appearance import COLOURS, LineStyle, Style
 from deltagclip_cli.report.charts import Drawing, figures
+from deltagclip_cli.report.charts.lines import PageLines
+from deltagclip_cli.report.charts.speed_ups import SpeedUps
+from deltagclip_cli.report.checklist import checklist_of
 from deltagclip_cli.report.methods_section import methods_of
 from deltagclip_cli.report.page import page, tables_across, tables_of
 from deltagclip_cli.results.compare.analysis import Analysis
-from deltagclip_cli.results.compare.choosing import check_choice, check_ends
+from deltagclip_cli.results.compare.choosing import Selection, check_choice, check_ends
 from deltagclip_cli.results.compare.comparison import Comparison, Standing
 from deltagclip_cli.results.compare.export import csv_text, json_text, latex
 from deltagclip_cli.results.compare.method_tables import verdict_record
+from deltagclip_cli.results.compare.scales import AtScale, Scaling, SpeedUp, scaling_table
 from deltagclip_cli.results.compare.tables import value_table
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.schema import Experiment
@@ -222,6 +226,25 @@ def status_of_its_end(_: Path) -> str:
     return " ".join(map(str, _ended_early([planned])))
 
 
+def checklist(_: Path) -> str:
+    found = checklist_of("neurips", [], analysis(), {})
+    told = [line for item in found.items for each in item.evidence for line in each.lines]
+    assert sum(MARK in line for line in told) > 1, "what was chosen, and how"
+    return " ".join(told)
+
+
+def scaling(_: Path) -> str:
+    speed = SpeedUp(1.2, None)
+    at = [AtScale("sgd", size, f"{size:g}", "2 and 2", speed, speed, False) for size in (1.0, 2.0)]
+    choices = [Selection("test/loss", "test/loss"), None]
+    found = Scaling("tiny", "model.width", "test/loss ≤ 1", "adam", at, choices)
+    chart = SpeedUps(found, {"sgd": LineStyle("sgd", COLOURS[0], "solid")})
+    assert all(MARK in each["title"] for each in chart.page(PageLines(400)))
+    figure = chart.paper()
+    assert figure is not None and MARK in " ".join(t.get_text() for t in figure.findobj(_is_text))
+    return " ".join(scaling_table(found).notes)
+
+
 def by_validation(_: Path) -> str:
     from deltagclip_cli.trying.protocol import CHOSEN_BY
 
@@ -237,12 +260,15 @@ WAYS: Mapping[str, Sequence[Shown]] = {
     "results/compare/analysis.py": [table("across")],
     "results/compare/export.py": [data],
     "results/compare/account.py": [planned],
+    "results/compare/scales.py": [scaling],
     "results/compare/methods.py": [planned],
     "results/compare/method_tables.py": [planned],
     "report/appearance.py": [drawn("curves")],
     "report/charts/heat_maps.py": [drawn("heat-map-1")],
     "report/charts/performance.py": [drawn("profiles")],
     "report/charts/settings.py": [drawn("settings")],
+    "report/charts/speed_ups.py": [scaling],
+    "report/evidence.py": [checklist],
     "report/methods_section.py": [planned],
     "report/prose.py": [in_words],
     "tensorboard/contents.py": [tensorboard],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import printable
+from deltagclip_cli.core import MARK, printable
 from deltagclip_cli.report.appearance import LITERAL, LineStyle, legend_name
 from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
@@ -20,6 +20,7 @@ from deltagclip_cli.report.charts.lines import (
     escaped,
     line_trace,
 )
+from deltagclip_cli.results.compare.choosing import chosen_on
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,7 +59,7 @@ class SpeedUps:
                 traces.append(line_trace(self.styles[label], x, y, mode="lines+markers"))
             yield {
                 "title": f"Times as fast as {self.scaling.baseline} ({clock}),"
-                f" by {self.scaling.key}",
+                f" by {self.scaling.key}{self._mark}",
                 "traces": traces,
                 "layout": {
                     "xaxis": {"title": {"text": escaped(self.scaling.key)}, "type": self._scale},
@@ -67,6 +68,10 @@ class SpeedUps:
                     "hovermode": "closest",
                 },
             }
+
+    @property
+    def _mark(self) -> str:
+        return f"; settings {MARK}" if chosen_on(self.scaling.choices) == "test" else ""
 
     @property
     def _scale(self) -> str:
@@ -92,7 +97,7 @@ class SpeedUps:
             entry(legend_name(each), **{**self.styles[each].on_paper, "marker": "o"})
             for each in self._lines
         ]
-        note = f"Times as fast as {self.scaling.baseline}, with 95 % intervals."
+        note = f"Times as fast as {self.scaling.baseline}, with 95 % intervals{self._mark}."
         add_legend(figure, entries, note)
         return figure
 

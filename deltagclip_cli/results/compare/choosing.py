@@ -105,9 +105,9 @@ class Selection:
         return told
 
 
-def chosen_on(choices: Iterable[Selection]) -> str | None:
+def chosen_on(choices: Iterable[Selection | None]) -> str | None:
     """Return the part of the data that chose, the test set if it did any of it; None for none."""
-    parts = [each.on for each in choices]
+    parts = [each.on for each in choices if each is not None]
     return "test" if "test" in parts else next(iter(parts), None)
 
 
