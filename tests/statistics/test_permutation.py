@@ -95,6 +95,15 @@ def test_means_that_are_equal_but_for_rounding_are_equal() -> None:
     assert found.budgets[0].superiority == (3.5 + 2 + 1 + 0.5) / 16
 
 
+def test_a_method_is_not_ahead_that_is_worse_in_most_draws() -> None:
+    """Though its good ones are so good that a single one of them has the better score."""
+    ours = [*range(200, 245), *range(55)]
+    found = exchange_draws([ours], [range(60, 160)], [1, 2], higher_is_better=True)
+    one, two = found.budgets
+    assert one.p < 0.05 and one.lead > 0 and one.superiority == pytest.approx(0.45)
+    assert one.ahead == 0 and two.ahead > 0
+
+
 def test_no_unit_matters_and_the_order_of_draws_neither() -> None:
     rng = np.random.default_rng(3)
     ours, theirs = rng.normal(size=20), rng.normal(size=20) + 0.8

@@ -346,14 +346,10 @@ def _at_budgets(found: Exchange | None, p: float | None) -> list[BudgetVerdict]:
             each.k,
             each.superiority,
             min(1.0, factor * each.p),
-            _told(factor * each.p, _agreed(each.lead, each.superiority - 0.5)),
+            _told(factor * each.p, each.ahead),
         )
         for each in found.budgets
     ]
-
-
-def _agreed(one: float, other: float) -> float:
-    return one if one * other > 0 else 0.0
 
 
 def _too_few(ours: TunedMethod, theirs: TunedMethod, found: Exchange | None) -> str:

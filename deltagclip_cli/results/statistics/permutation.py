@@ -42,6 +42,11 @@ class AtBudget:
     lead: float
     p: float  # two-sided, adjusted for all budgets that are tested together
 
+    @property
+    def ahead(self) -> float:
+        """Above 0 if the one is ahead, below if the other is; 0 where score and chance disagree."""
+        return self.lead if self.lead * (self.superiority - 0.5) > 0 else 0.0
+
 
 @dataclass(frozen=True)
 class Exchange:
