@@ -149,15 +149,10 @@ class _Powers:
 
     def figures(self) -> Iterator[Figure]:
         """Yield ours, and that of the other test which is never far behind."""
-        best = max((each for each in self.rows[0] if each != _OURS), key=self.behind)
-        for test in (_OURS, best):
-            yield Figure(
-                f"farthest behind in any row, {test}",
-                self.behind(test),
-                "the best test there",
-                "points",
-                "higher",
-            )
+        other = max((each for each in self.rows[0] if each != _OURS), key=self.behind)
+        for who, test in (("ours", _OURS), ("the best other one", other)):
+            what = f"farthest behind the best test of a row, {who}"
+            yield Figure(what, self.behind(test), test, "points", "higher")
 
 
 def _power(studies: int, ours: int, theirs: int, powers: _Powers) -> Iterator[Figure]:
