@@ -156,7 +156,7 @@ def find_searched(
         named: whether each of the experiments was asked for; else those without a search are left
             out.
         labels: the optimizers to take; all that have a space if empty.
-        seeds: instead of those of the experiments.
+        seeds: instead of those of the protocols or experiments.
     """
     searched = {name: each for name, each in experiments.items() if each.search is not None}
     lacking = [name for name in experiments if name not in searched]
@@ -170,13 +170,19 @@ def find_searched(
                 f"--optimizer {label}: no search here has a space for it.\n"
                 f"  optimizers with a space: {', '.join(there)}{nearest(label, there)}"
             )
-    chosen = tuple(dict.fromkeys(seeds))
+    asked = tuple(dict.fromkeys(seeds))
     return [
-        SearchedOptimizer(name, experiment, label, chosen or tuple(dict.fromkeys(experiment.seeds)))
+        SearchedOptimizer(name, experiment, label, asked or _seeds(experiment))
         for name, experiment in searched.items()
         for label in spaces[name]
         if not labels or label in labels
     ]
+
+
+def _seeds(experiment: Experiment) -> tuple[int, ...]:
+    """Return the seeds that settings are judged by: in a protocol's first study, the same."""
+    protocol = experiment.protocol
+    return tuple(dict.fromkeys((protocol.seeds if protocol else ()) or experiment.seeds))
 
 
 _EXAMPLE = """\

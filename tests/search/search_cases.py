@@ -31,8 +31,9 @@ SPACE = {
 EPOCHS = 3
 
 
-def experiment_of(**search: Any) -> Experiment:
+def experiment_of(protocol: Mapping[str, Any] | None = None, **search: Any) -> Experiment:
     """Two seeds and some optimizers, of which one has a space unless another is given."""
+    metric = {} if protocol else {"metric": "test/loss"}
     return Experiment.model_validate(
         {
             "model": {"name": "mlp", "hidden": [8]},
@@ -44,7 +45,8 @@ def experiment_of(**search: Any) -> Experiment:
                 "sgd": {"name": "sgd", "lr": 0.1},
                 "adam": {"name": "adam"},
             },
-            "search": {"metric": "test/loss", "space": {"dgc": SPACE}, **search},
+            "search": {**metric, "space": {"dgc": SPACE}, **search},
+            "protocol": protocol,
         }
     )
 

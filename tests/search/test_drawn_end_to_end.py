@@ -15,7 +15,7 @@ from search_places import SETTINGS, Place
 
 from deltagclip_cli.runs.folder import RunFolder
 
-KILLS = 4
+KILLS = 3
 
 
 def found_in(place: Place) -> dict[str, tuple[str, str, list[dict[str, Any]], Any]]:
@@ -55,9 +55,6 @@ def test_a_halving_by_two_processes_that_are_killed_is_the_one_that_was_not(
     assert found_in(killed) == found_in(undisturbed)
     (searched,) = json.loads(out)["searches"]
     assert searched["counts"]["finished"] + searched["counts"]["pruned"] == SETTINGS
-    again, _ = undisturbed.search("--jobs", "1", "--json")
-    (other,) = json.loads(again)["searches"]
-    assert searched["best"]["mean"] == other["best"]["mean"]
     states = {state for state, *_ in found_in(killed).values()}
     assert states == {"finished", "pruned"}
 

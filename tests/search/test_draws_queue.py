@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,7 +11,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from search_cases import World, bowl, experiment_of, taken, write_epoch, write_result
+from search_cases import World, bowl, experiment_of, optimizers_of, taken, write_epoch, write_result
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.launch.supervisor import End, Queue
@@ -19,6 +20,7 @@ from deltagclip_cli.runs.hold import create, hold
 from deltagclip_cli.search.leaderboard import Leaderboard
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.tuning.studies import Tuning
 
 PLAIN = experiment_of()
 
@@ -101,6 +103,27 @@ def test_a_setting_that_came_to_no_finite_value_has_diverged_and_is_not_ranked(
     world.search(PLAIN, 8)
     board = board_of(world, PLAIN, 8)
     assert board.counts["diverged"] == 8 - len(board.ranking) > 0
+
+
+def test_a_metric_without_a_value_at_the_end_is_no_best_value(world: World) -> None:
+    world.search(PLAIN, 4)
+    best = board_of(world, PLAIN, 4).ranking[0]
+    file = best.planned[1].folder.result_file
+    file.write_text(re.sub(r'("test/loss"): [\d.]+', r"\1: null", file.read_text()))
+    board = board_of(world, PLAIN, 4)
+    assert board.counts == {"finished": 3, "diverged": 1}
+    assert best.tried.number not in [each.tried.number for each in board.ranking]
+
+
+def test_the_first_draws_of_a_search_are_those_of_a_protocol_with_its_seeds() -> None:
+    space = {label: {"lr": {"uniform": [0.1, 1]}} for label in ("dgc", "sgd", "adam")}
+    protocol = {"draws": 5, "seeds": [3, 4], "metric": "test/loss"}
+    experiment = experiment_of(protocol, space=space)
+    tuning = Tuning("tiny", experiment)
+    planned = [t for each in tuning.draws for t in tuning.trials(each, tuning.search_seeds(0))]
+    found = [t for each in optimizers_of(experiment) for trials in each.drawn(5) for t in trials]
+    assert {each.folder for each in found} == {each.folder for each in planned}
+    assert {each.seed for each in found} == {3, 4}
 
 
 def rate_of(trial: Trial) -> float:
