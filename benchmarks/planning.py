@@ -2,7 +2,8 @@
 
 ``deltagclip sweep --dry-run --json`` is started as a process of its own, on run folders of which
 half hold a result. Of the times of the first figure those of a start with a single trial are taken
-off; 10 is linear. The whole command imports no torch.
+off; 10 is linear. The whole command imports no torch. ``tune --dry-run`` plans as many draws of two
+optimizers, each with one seed, and looks them up.
 """
 
 from __future__ import annotations
@@ -30,6 +31,22 @@ experiments:
       delta-gclip:
         lr: {{log_range: [1e-3, 1], count: {lrs}}}
         gamma: {{range: [1, 2], count: 20}}
+"""
+
+DRAWS = """
+experiments:
+  drawn:
+    model: {{name: mlp, hidden: [8]}}
+    data: {{name: synthetic, batch_size: 4, validation: 0.25}}
+    epochs: 2
+    optimizers:
+      delta-gclip: {{name: delta_gclip, lr: 0.1, gamma: 1.0, delta: 1e-3}}
+      adam: {{name: adam}}
+    protocol: {{draws: {draws}, seeds: [0], metric: validation/loss}}
+    search:
+      space:
+        delta-gclip: {{lr: {{log_uniform: [1e-3, 1]}}, gamma: {{log_uniform: [0.1, 10]}}}}
+        adam: {{lr: {{log_uniform: [1e-5, 1e-1]}}}}
 """
 
 
@@ -63,6 +80,9 @@ def measure(session: Session) -> Iterator[Figure]:
         contenders[f"{trials}, start"] = command(
             [*words, "--seed", "0", "--set", "grid={}"], folder
         )
+    drawn = session.new_folder()
+    write_text(drawn / "experiments.yaml", DRAWS.format(draws=5 * few))
+    contenders["drawn"] = command(deltagclip("tune", "drawn", "--dry-run"), drawn)
     times = session.turns(contenders, 1 if session.quick else 5)
     small, large = (
         [a - b for a, b in zip(times[f"{n}"], times[f"{n}, start"], strict=True)]
@@ -72,3 +92,4 @@ def measure(session: Session) -> Iterator[Figure]:
     yield Figure.as_long(f"planning {10 * few:,} trials", ratios, f"planning {few:,}")
     what = f"sweep --dry-run of {10 * few:,} trials"
     yield times.as_long(what, f"{10 * few}", "importing torch")
+    yield times.as_long(f"tune --dry-run of {10 * few:,} draws", "drawn", "importing torch")

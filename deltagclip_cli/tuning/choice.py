@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -43,14 +43,25 @@ class JudgedDraw:
         return standard_error(self.values)
 
 
-def judged(tuning: Tuning, draw: Draw, runs: Path) -> JudgedDraw:
-    """Read what has become of a draw."""
+def judged(
+    tuning: Tuning, draw: Draw, runs: Path, there: Collection[str] | None = None
+) -> JudgedDraw:
+    """Read what has become of a draw.
+
+    Args:
+        there: the names of the run folders of its label; None if nobody has listed them.
+    """
     trials = tuning.trials(draw, tuning.search_seeds(draw.study))
     folders = [RunFolder.of(runs, trial) for trial in trials]
-    results = [folder.result() for folder in folders]
+    begun = [
+        folder.path.exists() if there is None else folder.path.name in there for folder in folders
+    ]
+    results = [
+        folder.result() if each else None for folder, each in zip(folders, begun, strict=True)
+    ]
     states = [
-        State(result["status"]) if result else _unended(folder)
-        for folder, result in zip(folders, results, strict=True)
+        State(result["status"]) if result else folder.state if each else State.NEW
+        for folder, result, each in zip(folders, results, begun, strict=True)
     ]
     metric = tuning.protocol.metric
     finished = [
@@ -62,12 +73,8 @@ def judged(tuning: Tuning, draw: Draw, runs: Path) -> JudgedDraw:
     state = _state(states, values, any(metric not in last for last in finished))
     if state is not DrawState.FINISHED:
         return JudgedDraw(draw, state, None, (), states)
-    there = [value for value in values if value is not None]
-    return JudgedDraw(draw, state, statistics.fmean(there), there, states)
-
-
-def _unended(folder: RunFolder) -> State:
-    return folder.state if folder.path.exists() else State.NEW
+    known = [value for value in values if value is not None]
+    return JudgedDraw(draw, state, statistics.fmean(known), known, states)
 
 
 def _state(states: Sequence[State], values: Sequence[float | None], unmeasured: bool) -> DrawState:

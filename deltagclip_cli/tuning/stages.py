@@ -10,6 +10,7 @@ Whoever asks gets the same answer, at any time, in any process, so that any of t
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,11 +105,22 @@ def choices(tuning: Tuning, runs: Path, study: int) -> list[Choice]:
         Choice(
             study,
             label,
-            [judged(tuning, draw, runs) for draw in tuning.draws_of(study, label)],
+            [judged(tuning, draw, runs, there) for draw in tuning.draws_of(study, label)],
             tuning.minimizes,
         )
         for label in tuning.labels
+        for there in [_names(runs / tuning.name / label)]
     ]
+
+
+def _names(folder: Path) -> frozenset[str] | None:
+    """List a folder; None if it cannot be, whose run folders are then looked at one by one."""
+    try:
+        return frozenset(os.listdir(folder))
+    except FileNotFoundError:
+        return frozenset()
+    except OSError:
+        return None
 
 
 def obstacle(made: Sequence[Choice]) -> Unresolved | None:

@@ -10,6 +10,7 @@ HELP = [
     "",
     "train",
     "sweep",
+    "tune",
     "status",
     "compare",
     "report",

@@ -33,7 +33,7 @@ SPEC: dict[str, Any] = {
     },
     "epochs": 1,
     "optimizers": {"sgd": {"name": "sgd", "lr": 0.1}, "adam": {"name": "adam"}},
-    "protocol": {"draws": 2, "seeds": [0, 1], "fresh_seeds": 2, "metric": "validation/loss"},
+    "protocol": {"draws": 2, "seeds": [0], "fresh_seeds": 2, "metric": "validation/loss"},
     "search": {
         "space": {
             "sgd": {"lr": {"log_uniform": [0.01, 1]}},
@@ -41,7 +41,7 @@ SPEC: dict[str, Any] = {
         }
     },
 }
-TRIALS = 2 * (2 * 2 + 2)
+TRIALS = 2 * (2 + 2)
 
 Tune = Callable[..., Result]
 
@@ -109,8 +109,8 @@ def test_a_dry_run_says_what_is_planned_and_makes_nothing() -> None:
     for words in (
         "lr: log_uniform [0.0001, 0.1]",
         "that of the lowest validation/loss is chosen",
-        "24 trials to choose by, 12 on fresh seeds: 36 in all",
-        "24 trials: 24 new. 24 to run",
+        "12 trials to choose by, 12 on fresh seeds: 24 in all",
+        "12 trials: 12 new. 12 to run",
     ):
         assert words in done.stdout, words
     assert not Path("runs").exists()
@@ -122,7 +122,7 @@ def test_a_protocol_is_gone_through_to_its_end_and_only_once() -> None:
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
     (study,) = answer["studies"]
-    assert (study["seeds"], study["fresh_seeds"]) == ([0, 1], [2, 3])
+    assert (study["seeds"], study["fresh_seeds"]) == ([0], [1, 2])
     for each in study["optimizers"]:
         assert each["draws"]["finished"] == 2
         best = min(each["tried"], key=lambda draw: draw["value"])
@@ -142,7 +142,7 @@ def test_a_protocol_is_gone_through_to_its_end_and_only_once() -> None:
     assert Path("runs", "tiny", FILE).read_bytes() == lock
     words = tune().stdout
     assert "chosen by the lowest validation/loss" in words
-    assert "the chosen settings on fresh seeds 2, 3" in words
+    assert "the chosen settings on fresh seeds 1, 2" in words
     assert "deltagclip compare tiny" in words
 
     write_spec(protocol={**SPEC["protocol"], "draws": 4})
@@ -163,16 +163,17 @@ def _last(folder: str) -> dict[str, Any]:
 def test_a_study_of_which_half_the_trials_of_an_optimizer_failed_is_refused() -> None:
     write_spec()
     of_adam = [each for each in drawn_trials(tuning()) if each.label == "adam"]
-    fail(Path("runs"), of_adam[:2])
+    fail(Path("runs"), of_adam[:1])
     done = tune()
     assert done.exit_code == 1
-    assert "2 of 4 trials of adam failed" in done.stdout
+    assert "1 of 2 trials of adam failed" in done.stdout
     assert "--retry-failed runs them again" in done.stdout
-    assert len(folders()) == 2 * 2 * 2
+    assert len(folders()) == 2 * 2
     assert tune("--retry-failed").exit_code == 0
     assert len(folders()) == TRIALS
 
 
+@pytest.mark.slow
 def test_an_optimizer_of_which_every_draw_diverged_has_nothing_to_be_chosen() -> None:
     write_spec(
         search={"space": {**SPEC["search"]["space"], "sgd": {"lr": {"log_uniform": [1e35, 1e37]}}}}
@@ -181,7 +182,7 @@ def test_an_optimizer_of_which_every_draw_diverged_has_nothing_to_be_chosen() ->
     assert done.exit_code == 1
     assert re.search(r"sgd +2 +2 +–", done.stdout), done.stdout
     assert "no draw of sgd has a value (2 diverged)" in done.stdout
-    assert re.search(r"fresh seeds 2, 3\s.*sgd +– +0 .*adam +lr=\S+ +2 ", done.stdout, re.DOTALL)
+    assert re.search(r"fresh seeds 1, 2\s.*sgd +– +0 .*adam +lr=\S+ +2 ", done.stdout, re.DOTALL)
 
 
 TASK = """
@@ -205,8 +206,7 @@ def test_a_metric_that_is_never_recorded_is_told_after_the_first_trial() -> None
     assert starts() == 1
     Path("runs", "tiny", FILE).unlink()
     write_spec(task="task.py:entropy")
-    assert tune().exit_code == 0
-    assert starts() == TRIALS
+    assert "1 finished, 3 new" in tune("--dry-run").stdout
 
 
 def test_a_plan_whose_parts_cannot_be_built_may_be_changed() -> None:
