@@ -143,12 +143,15 @@ def test_of_sixty_settings_the_best_of_each_optimizer_and_the_best_others_are_dr
     figure = curves(runs)
     names = [*(f"adam lr={number}" for number in range(MOST_SETTINGS - 1)), "sgd"]
     assert legend(figure) == [*names, "train", "test"]
-    assert note(figure) == "12 of 60 settings: first the best of each optimizer."
+    assert note(figure) == (
+        "12 of 60 settings: first the best of each optimizer, chosen on the test set."
+    )
     assert len(lines(figure.axes[0], "-")) == MOST_SETTINGS
     of_baseline = curves(runs, baseline="adam lr=40")
     assert "adam lr=40" in legend(of_baseline) and len(legend(of_baseline)) == MOST_SETTINGS + 2
     assert note(of_baseline) == (
-        "12 of 60 settings: first the baseline, then the best of each optimizer."
+        "12 of 60 settings: first the baseline, then the best of each optimizer, chosen on the test"
+        " set."
     )
 
 

@@ -68,7 +68,7 @@ def test_every_optimizer_needs_a_space_and_as_many_draws_as_the_others(tmp_path:
 
 def test_studies_share_neither_draws_nor_seeds(tmp_path: Path) -> None:
     words = "draws: 3, studies: 2, seeds: [0, 4], fresh_seeds: 2, metric: test/loss"
-    tuning = Tuning("tiny", experiment(tmp_path, words, f"sgd: {SPACE}"))
+    tuning = Tuning.of("tiny", experiment(tmp_path, words, f"sgd: {SPACE}"))
     assert [tuning.search_seeds(study) for study in (0, 1)] == [[0, 4], [7, 11]]
     assert [tuning.fresh_seeds(study) for study in (0, 1)] == [[5, 6], [12, 13]]
     rates = [draw.options["lr"] for draw in tuning.draws]
@@ -78,7 +78,7 @@ def test_studies_share_neither_draws_nor_seeds(tmp_path: Path) -> None:
 def test_the_first_draws_do_not_hang_on_how_many_follow(tmp_path: Path) -> None:
     for sampler in ("sobol", "random"):
         few, many = (
-            Tuning(
+            Tuning.of(
                 "tiny",
                 experiment(
                     tmp_path, f"draws: {n}, sampler: {sampler}, metric: test/loss", f"sgd: {SPACE}"
