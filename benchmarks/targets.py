@@ -90,6 +90,8 @@ TARGETS = (
            "programs", "*: what the second trial waits"),
     Target("coordination of a trial on Slurm with 100 slots, seconds", "", at_most(1),
            "slurm_slots", "*: coordination"),
+    Target("verifying the report of 1,000 runs, seconds", "", at_most(10),
+           "verifying", "deltagclip verify, 1,000 runs of * epochs"),
     Target("what the second trial waits for compiled code, seconds", "", at_most(2),
            "programs", "*: what the second trial waits", "cuda"),
     Target("optimizer step in a CUDA graph, all the paper's models", "_foreach_norm + SGD(fused)",

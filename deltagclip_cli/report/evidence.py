@@ -1,4 +1,4 @@
-"""What run folders tell of how results came about, in sentences, each with its source."""
+"""Sentences on how results came about, as run folders tell it, each with its source."""
 
 from __future__ import annotations
 

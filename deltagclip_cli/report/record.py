@@ -1,4 +1,4 @@
-"""What a page carries for whoever verifies it: what was asked, of what, and each file's checksum.
+"""The record on a page for whoever verifies it: what was asked, of what, each file's checksum.
 
 The numbers themselves are the page's content, which lies beside it on the page as plain data.
 """

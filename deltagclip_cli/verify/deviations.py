@@ -1,4 +1,4 @@
-"""What differs between two contents of a page, each difference with its place in words."""
+"""Differences between two contents of a page, each with its place in words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_LETTERS = 120  # of what a difference shows
 
 
 @dataclass(frozen=True)
-class Difference:
+class Deviation:
     """One thing that a report says otherwise than its runs."""
 
     # ``file`` that was read, ``run``, ``page``, its ``seal``, ``beside`` of a file beside it,
@@ -68,7 +68,7 @@ def _are_close(one: float, other: float) -> bool:
     return math.isclose(one, other, rel_tol=_AS_CLOSE, abs_tol=1e-12)
 
 
-def deviations(said: Any, found: Any, likeness: Likeness) -> list[Difference]:
+def deviations(said: Any, found: Any, likeness: Likeness) -> list[Deviation]:
     """Return what differs between the content of a page and what it should be."""
     return list(_between(said, found, [], likeness))
 
@@ -76,7 +76,7 @@ def deviations(said: Any, found: Any, likeness: Likeness) -> list[Difference]:
 Place = Sequence[str]
 
 
-def _between(said: Any, found: Any, place: Place, likeness: Likeness) -> Iterator[Difference]:
+def _between(said: Any, found: Any, place: Place, likeness: Likeness) -> Iterator[Deviation]:
     match said, found:
         case {"headings": _, "rows": _}, {"headings": _, "rows": _}:
             yield from _between_tables(said, found, place, likeness)
@@ -92,20 +92,20 @@ def _between(said: Any, found: Any, place: Place, likeness: Likeness) -> Iterato
         case str(), str() if "\n" in said or "\n" in found:
             yield from _between_lists(said.split("\n"), found.split("\n"), place, likeness)
         case str(), str() if not likeness.are_alike(said, found):
-            yield Difference("number", _in_words(place), *around(said, found))
+            yield Deviation("number", _in_words(place), *around(said, found))
         case _ if not likeness.are_alike(said, found):
-            yield Difference("number", _in_words(place), _short(said), _short(found))
+            yield Deviation("number", _in_words(place), _short(said), _short(found))
 
 
 def _at(
     is_said: bool, is_found: bool, said: Any, found: Any, key: Any, place: Place, likeness: Likeness
-) -> Iterator[Difference]:
+) -> Iterator[Deviation]:
     if is_said and is_found:
         yield from _between(said[key], found[key], place, likeness)
     elif is_said:
-        yield Difference("number", _in_words(place), _short(said[key]), "nothing")
+        yield Deviation("number", _in_words(place), _short(said[key]), "nothing")
     else:
-        yield Difference("number", _in_words(place), "nothing", _short(found[key]))
+        yield Deviation("number", _in_words(place), "nothing", _short(found[key]))
 
 
 # Keys that a place in words can do without.
@@ -143,10 +143,10 @@ def _are_numbers(values: Sequence[Any]) -> bool:
 
 def _between_numbers(
     said: Sequence[Any], found: Sequence[Any], place: Place, likeness: Likeness
-) -> Iterator[Difference]:
+) -> Iterator[Deviation]:
     if len(said) != len(found):
         lengths = f"{len(said)} points", f"{len(found)} points"
-        yield Difference("number", _in_words(place), *lengths)
+        yield Deviation("number", _in_words(place), *lengths)
         return
     unlike = [
         number
@@ -156,12 +156,12 @@ def _between_numbers(
     for first in unlike[:1]:
         more = f" and {len(unlike) - 1} more of {len(said)}" if len(unlike) > 1 else ""
         where = _in_words([*place, f"point {first + 1}{more}"])
-        yield Difference("number", where, _short(said[first]), _short(found[first]))
+        yield Deviation("number", where, _short(said[first]), _short(found[first]))
 
 
 def _between_lists(
     said: Sequence[Any], found: Sequence[Any], place: Place, likeness: Likeness
-) -> Iterator[Difference]:
+) -> Iterator[Deviation]:
     """Compare by names where the elements have any, else in turn."""
     own, others = _names(said), _names(found)
     if own is not None and others is not None:
@@ -201,7 +201,7 @@ def _names(values: Sequence[Any]) -> list[str] | None:
 
 def _between_tables(
     said: Mapping[str, Any], found: Mapping[str, Any], place: Place, likeness: Likeness
-) -> Iterator[Difference]:
+) -> Iterator[Deviation]:
     for key in ("title", "headings", "notes"):
         yield from _between(said[key], found[key], [*place, *_words(key)], likeness)
     if said["headings"] != found["headings"]:
@@ -214,12 +214,12 @@ def _between_tables(
             continue
         for heading, one, other in zip(said["headings"], ours[name], theirs[name], strict=True):
             if not likeness.are_alike(_whole(one), _whole(other)):
-                yield Difference("number", _in_words([*inner, heading]), _whole(one), _whole(other))
+                yield Deviation("number", _in_words([*inner, heading]), _whole(one), _whole(other))
             else:
                 yield from _between(_rest(one), _rest(other), [*inner, heading], likeness)
     if list(ours) != list(theirs) and set(ours) == set(theirs):
         orders = (", ".join(each) for each in (ours, theirs))
-        yield Difference("number", _in_words([*place, "order of the rows"]), *orders)
+        yield Deviation("number", _in_words([*place, "order of the rows"]), *orders)
 
 
 def _rest(cell: Mapping[str, Any]) -> dict[str, Any]:

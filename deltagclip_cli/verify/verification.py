@@ -53,7 +53,7 @@ from deltagclip_cli.report.record import (
 )
 from deltagclip_cli.results.read.run import Reading, Run
 from deltagclip_cli.results.read.tree import Place
-from deltagclip_cli.verify.deviations import Difference, Likeness, around, deviations
+from deltagclip_cli.verify.deviations import Deviation, Likeness, around, deviations
 
 _MOST_BYTES = 512 * 2**20  # of a page
 _SCRIPT = re.compile(r'<script type="application/json" id="(data|carried)">(.*?)</script>')
@@ -66,7 +66,7 @@ class Verification:
 
     report: Path
     runs: Sequence[Run]  # that were read
-    differences: Sequence[Difference]  # between the report and what was found; files come first
+    differences: Sequence[Deviation]  # between the report and what was found; files come first
     notes: Sequence[str]  # what must be known of the comparison
     files: int  # that were read
     numbers: int  # on the page that were worked out anew
@@ -76,18 +76,19 @@ def verify(report: Path, runs: Path | None = None) -> Verification:
     """Work out a report anew.
 
     Args:
-        report: the page, or its folder.
+        report: the page, its folder, or that of an experiment with a report.
         runs: where the runs lie now; None for where they lay, seen from the page or from here.
 
     Raises:
         UsageError: it is no report, or its runs are not to be found.
     """
-    page = report / PAGE if report.is_dir() else report
+    pages = [report, report / PAGE, report / "report" / PAGE]
+    page = next((each for each in pages if each.is_file()), report)
     text = _text(page)
     try:
         content, record = _carried(page, text)
     except _DamagedError as error:
-        return Verification(page, [], [Difference("seal", str(page), "", str(error))], [], 0, 0)
+        return Verification(page, [], [Deviation("seal", str(page), "", str(error))], [], 0, 0)
     notes = _notes(record)
     if _is_alone(page, record) and record.beside:
         notes.append("The files beside the page are not there, and were not looked at.")
@@ -102,7 +103,7 @@ def verify(report: Path, runs: Path | None = None) -> Verification:
     differences += _on_page(page, text, content, record)
     said = _compared(content)
     if found is None:
-        differences.append(Difference("request", "the report", "", problem))
+        differences.append(Deviation("request", "the report", "", problem))
     else:
         differences += deviations(said, moved.back(_compared(found)), likeness)
         differences += _beside(page, record, {n: moved.back(t) for n, t in texts.items()}, likeness)
@@ -312,7 +313,7 @@ def _on_runs(
     moved: _Moved,
     before: Sequence[str],
     after: Sequence[str],
-) -> Iterator[Difference]:
+) -> Iterator[Deviation]:
     """Yield which runs went, came or were moved, and which of their files are others than then."""
     contents = {_sums(new.get(each, {})): each for each in after if each not in before}
     gone: set[str] = set()
@@ -322,13 +323,13 @@ def _on_runs(
         gone.add(folder)
         there = contents.pop(_sums(record.files.get(folder, {})), None)
         if there is not None:
-            yield Difference("run", folder, "there", f"moved to {there}", folder)
+            yield Deviation("run", folder, "there", f"moved to {there}", folder)
         elif moved.here(folder).is_dir():
-            yield Difference("run", folder, "there", "no run that can be read any more", folder)
+            yield Deviation("run", folder, "there", "no run that can be read any more", folder)
         else:
-            yield Difference("run", folder, "there", "not there any more", folder)
+            yield Deviation("run", folder, "there", "not there any more", folder)
     for folder in contents.values():
-        yield Difference("run", folder, "not there", "new since", folder)
+        yield Deviation("run", folder, "not there", "new since", folder)
     for folder in dict.fromkeys([*record.files, *new]):
         if folder in gone and not moved.here(folder).is_dir():
             continue
@@ -346,7 +347,7 @@ def _sums(files: Mapping[str, tuple[int, str]]) -> frozenset[tuple[str, str]]:
 
 def _on_file(
     place: str, path: Path, then: tuple[int, str] | None, now: tuple[int, str] | None
-) -> Iterator[Difference]:
+) -> Iterator[Deviation]:
     if then is not None and now is None:  # it was not read, for its run is told of, or it is gone
         seen = _seen(path)
         now = None if seen is None else (seen.size, seen.sha256)
@@ -354,13 +355,13 @@ def _on_file(
         return
     folder = str(PurePath(place).parent)
     if then is None and now is not None:
-        yield Difference("file", place, "not there", f"new since, {_bytes(now)}", folder)
+        yield Deviation("file", place, "not there", f"new since, {_bytes(now)}", folder)
     elif then is not None and now is None:
-        yield Difference("file", place, _bytes(then), "not there any more", folder)
+        yield Deviation("file", place, _bytes(then), "not there any more", folder)
     elif then is not None and now is not None:
         grown = now[0] > then[0] and digest_of(read_file(path, now[0])[: then[0]]) == then[1]
         more = f", of which {now[0] - then[0]} were added to what it was" if grown else ""
-        yield Difference("file", place, _bytes(then), f"changed: {_bytes(now)}{more}", folder)
+        yield Deviation("file", place, _bytes(then), f"changed: {_bytes(now)}{more}", folder)
 
 
 def _seen(path: Path) -> Seen | None:
@@ -375,7 +376,7 @@ def _bytes(each: tuple[int, str]) -> str:
     return f"{each[0]} bytes with SHA-256 {each[1][:12]}…"
 
 
-def _on_page(page: Path, text: str, content: PageContent, record: Record) -> Iterator[Difference]:
+def _on_page(page: Path, text: str, content: PageContent, record: Record) -> Iterator[Deviation]:
     """Yield where a page shows something else than it carries, or was changed at all."""
     is_same_code = record.conditions.get(CODE) == conditions()[CODE]
     expected, found = render(content), 0
@@ -385,18 +386,21 @@ def _on_page(page: Path, text: str, content: PageContent, record: Record) -> Ite
             if shown != carried and "deltagclip-seal" not in carried:
                 found += 1
                 said, own = around(shown, carried)
-                yield Difference("page", f"{page}, line {number}", said, own)
+                yield Deviation("page", f"{page}, line {number}", said, own)
         if text.count("\n") != expected.count("\n"):
             found += 1
             lines = (plural(each.count("\n"), "line") for each in (text, expected))
-            yield Difference("page", str(page), next(lines), next(lines))
+            yield Deviation("page", str(page), next(lines), next(lines))
     else:
-        extra = Counter(_shown(text)) - Counter(_shown(expected))
-        for words in extra:
+        there, due = Counter(_shown(text)), Counter(_shown(expected))
+        for words in there - due:
             found += 1
-            yield Difference("page", str(page), repr(words), "nothing like it")
+            yield Deviation("page", str(page), repr(words), "nothing like it")
+        for words in due - there:
+            found += 1
+            yield Deviation("page", str(page), "nothing like it", repr(words))
     if not found and not is_sealed(text):
-        yield Difference("seal", str(page), "", "changed since it was written, by its seal")
+        yield Deviation("seal", str(page), "", "changed since it was written, by its seal")
 
 
 class _Texts(HTMLParser):
@@ -427,7 +431,7 @@ def _shown(text: str) -> list[str]:
 
 def _beside(
     page: Path, record: Record, texts: Mapping[str, str], likeness: Likeness
-) -> Iterator[Difference]:
+) -> Iterator[Deviation]:
     """Yield what differs in the files beside a page: texts are worked out, figures are summed."""
     if _is_alone(page, record):
         return
@@ -437,13 +441,13 @@ def _beside(
             content = read_file(path, _MOST_BYTES)
         except OSError as error:
             why = f"cannot be read: {error.strerror}"
-            yield Difference("beside", str(path), "written beside the page", why)
+            yield Deviation("beside", str(path), "written beside the page", why)
             continue
         if name in texts:
             yield from _on_text(path, content.decode("utf-8", "replace"), texts[name], likeness)
         if digest_of(content) != sha256:
             said, found = f"SHA-256 {sha256[:12]}…", f"SHA-256 {digest_of(content)[:12]}…"
-            yield Difference("beside", str(path), said, found)
+            yield Deviation("beside", str(path), said, found)
 
 
 def _is_alone(page: Path, record: Record) -> bool:
@@ -451,14 +455,14 @@ def _is_alone(page: Path, record: Record) -> bool:
     return not any((page.parent / name).exists() for name in record.beside)
 
 
-def _on_text(path: Path, said: str, found: str, likeness: Likeness) -> Iterator[Difference]:
+def _on_text(path: Path, said: str, found: str, likeness: Likeness) -> Iterator[Deviation]:
     own, others = said.split("\n"), found.split("\n")
     if len(own) != len(others):
-        yield Difference("beside", str(path), plural(len(own), "line"), plural(len(others), "line"))
+        yield Deviation("beside", str(path), plural(len(own), "line"), plural(len(others), "line"))
     for number, (one, other) in enumerate(zip(own, others, strict=False), 1):
         if not likeness.are_alike(one, other):
             shown, worked = around(one, other)
-            yield Difference("beside", f"{path}, line {number}", shown, worked)
+            yield Deviation("beside", f"{path}, line {number}", shown, worked)
 
 
 def _numbers(value: Any) -> int:
