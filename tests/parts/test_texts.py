@@ -139,6 +139,7 @@ def test_a_size_of_images_is_refused(root: Path) -> None:
         emotion(root, 32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wanted", "sizes"), [("official", [16_000, 2_000]), (0.1, [14_400, 1_600])]
 )

@@ -55,7 +55,7 @@ def test_it_ends_when_the_metric_has_not_become_better_for_so_long(
     runs: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "deltagclip_cli"):
-        folder = finished(stuck(), runs)
+        folder = finished(stuck(checkpoint={"epochs": 5}), runs)
     values = epochs(folder, "validation/loss")
     best = min(range(len(values)), key=values.__getitem__)
     assert len(values) == best + 3 < 30
