@@ -119,7 +119,7 @@ def test_the_first_draws_of_a_search_are_those_of_a_protocol_with_its_seeds() ->
     space = {label: {"lr": {"uniform": [0.1, 1]}} for label in ("dgc", "sgd", "adam")}
     protocol = {"draws": 5, "seeds": [3, 4], "metric": "test/loss"}
     experiment = experiment_of(protocol, space=space)
-    tuning = Tuning("tiny", experiment)
+    tuning = Tuning.of("tiny", experiment)
     planned = [t for each in tuning.draws for t in tuning.trials(each, tuning.search_seeds(0))]
     found = [t for each in optimizers_of(experiment) for trials in each.drawn(5) for t in trials]
     assert {each.folder for each in found} == {each.folder for each in planned}
