@@ -55,10 +55,11 @@ COMMANDS = {
     "data": "Get the data of experiments ready.",
     "worker": "Train the trial of a run folder, or those of several as members of one stack.",
     "job": "Run the trials of one task of an array job.",
+    "controller": "Hand out the trials of a search with Optuna.",
 }
 _MODULES = {"try": "try_"}  # which would be a word of Python
 _OTHER_NAMES = {"try": "try_", "list": "list_components", "data": "app"}
-_CALLED_BY_LAUNCHERS = {"worker", "job"}
+_CALLED_BY_LAUNCHERS = {"worker", "job", "controller"}
 
 
 # That of typer is click's, or a copy of it; neither is promised a place to be imported from.

@@ -98,6 +98,10 @@ class SearchSession(ABC):
             return ExitCode.STOPPED
         return ExitCode.OK if all(each.ranking for each in boards) else ExitCode.FAILED
 
+    def is_over(self, boards: Sequence[Leaderboard]) -> bool:
+        """Return whether all settings are drawn and at their end."""
+        return not self._left(boards)
+
     def _left(self, boards: Sequence[Leaderboard]) -> int:
         """The number of settings that are not drawn yet or not at their end."""
         return sum(

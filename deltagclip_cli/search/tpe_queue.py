@@ -36,10 +36,22 @@ class SearchQueue:
     killed stays open, for the next search to go on with. As many settings as there are slots are
     open at once. One that waits for another process is one of them: with a single slot, what is
     drawn next depends on nothing but what has ended.
+
+    Args:
+        hands_out: whether trials are run by workers that outlive this process, so that they are
+            handed out again though somebody works on them.
     """
 
-    def __init__(self, studies: Sequence[Study], runs: Path, budget: int, slots: int = 1) -> None:
-        self._studies, self._runs = studies, runs
+    def __init__(
+        self,
+        studies: Sequence[Study],
+        runs: Path,
+        budget: int,
+        slots: int = 1,
+        *,
+        hands_out: bool = False,
+    ) -> None:
+        self._studies, self._runs, self._hands_out = studies, runs, hands_out
         self._budget, self._slots = budget, slots
         self._idle = [
             Candidate(study, tried, runs)
@@ -117,7 +129,7 @@ class SearchQueue:
         if self._settles(candidate):
             return False
         folder = candidate.current.folder
-        if folder.is_claimed():
+        if folder.is_claimed() and not self._hands_out:
             self._looked[folder.path] = time.monotonic()
             return False
         return folder.path not in self._running

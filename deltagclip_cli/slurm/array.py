@@ -76,12 +76,16 @@ class ListedTrial:
     again: str = ""
     before: Marks = Marks()  # how its run folder was when it was submitted
     part: int = 1  # pause once one in so many of its evaluations is made
+    # It stands for whatever is handed out to the task, which is like it
+    is_handed: bool = False
 
     def as_data(self) -> dict[str, Any]:
         """Return what its line holds."""
         trial = self.trial.model_dump(mode="json")
         listed = {"folder": self.folder, "again": self.again, "before": asdict(self.before)}
-        return {**listed, **({"part": self.part} if self.part > 1 else {}), "trial": trial}
+        more = {"part": self.part} if self.part > 1 else {}
+        more |= {"handed": True} if self.is_handed else {}
+        return {**listed, **more, "trial": trial}
 
 
 @dataclass(frozen=True)
@@ -259,7 +263,8 @@ class Array:
             return ListedSlot(entry.folder, entry.awaited)
         written = from_json(line)
         trial, part = trial_to_run(written["trial"], self.runs), written.get("part", 1)
-        return ListedTrial(entry.folder, trial, written["again"], entry.before, part)
+        is_handed = written.get("handed", False)
+        return ListedTrial(entry.folder, trial, written["again"], entry.before, part, is_handed)
 
     def _lines(self) -> tuple[Head, list[bytes]]:
         first, *lines = read_file(self.list_file, _MOST_BYTES).splitlines()

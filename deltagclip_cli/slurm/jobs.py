@@ -28,6 +28,7 @@ from deltagclip_cli.slurm.client import (
     recorded_states,
     tasks_named,
 )
+from deltagclip_cli.slurm.handed import WORKER
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -269,7 +270,8 @@ def close_finished(runs: Path, jobs: Jobs) -> None:
     needed = {task.name for task in jobs.tasks.values() if task.is_alive}
     for name, place in jobs.places.items():
         folder = RunFolder(runs / name)
-        if folder.state is not State.PRUNED and not _ended_since(folder, folder.state, place):
+        is_over = folder.state is State.PRUNED or folder.path.name.startswith(WORKER)
+        if not is_over and not _ended_since(folder, folder.state, place):
             needed.add(place.array.job_name)
     for array in jobs.arrays:
         if array.job_name not in needed:

@@ -75,6 +75,8 @@ class Batch:
     command: Sequence[str]  # of its tasks
     # That must have ended before: numbers of jobs, and arrays of the same submission
     after: Sequence[str | Array] = ()
+    # Of tasks that have no trials of their own; else they follow from the units
+    entries: Sequence[ListedTrial | ListedSlot] = ()
 
     @property
     def trials(self) -> list[Planned]:
@@ -128,7 +130,7 @@ class SlurmLauncher(Launcher):
             largest = DEFAULT_MAX_ARRAY_SIZE
         batches = self.batches(self._todo(planned), largest, jobs)
         if self.request.as_json:
-            records = [{**_record(batch), "script": batch.script} for batch in batches]
+            records = [{**record_of(batch), "script": batch.script} for batch in batches]
             self._print_json(planned, records, told, jobs.problem)
             return ExitCode.OK
         for batch in batches:
@@ -153,7 +155,7 @@ class SlurmLauncher(Launcher):
             parts: after which trials pause, by their folders; all others train to their ends.
         """
         check_writable(self.request.runs / FOLDER)
-        with self._alone():
+        with self.alone():
             jobs = find_jobs(self.request.runs)
             if jobs.is_missing:
                 raise MissingError(jobs.problem)
@@ -162,10 +164,10 @@ class SlurmLauncher(Launcher):
             planned = self._look_up(trials, later, jobs, parts)
             todo = self._todo(planned)
             self.check_force(todo)
-            self._check_parts(todo)
+            self.check_parts(todo)
             batches = self.batches(todo, largest_array(), jobs) if todo else []
             self.say(self._outline(planned, batches))
-            numbers = self._submit(batches)
+            numbers = self.submit_all(batches)
             close_finished(self.request.runs, jobs)
         self._conclude(planned, batches, numbers, told)
         ended_badly = any(each.state in (State.FAILED, State.DIVERGED) for each in planned)
@@ -178,13 +180,13 @@ class SlurmLauncher(Launcher):
         """
         groups: dict[tuple[str, str, frozenset[str]], list[Planned]] = {}
         for each in todo:
-            needs = self._resources(each.trial).model_dump_json()
+            needs = self.resources_of(each.trial).model_dump_json()
             groups.setdefault((each.trial.experiment, needs, _awaited(each)), []).append(each)
         folder, counts = new_submission(self.request.runs), Counter[str]()
         batches: list[Batch] = []
         arrays: dict[str, Array] = {}  # that have trials and slots, by their names
         for (experiment, _, awaited), group in groups.items():
-            resources = self._resources(group[0].trial)
+            resources = self.resources_of(group[0].trial)
             pack, units = resources.pack or 1, units_of(group)
             found = dict.fromkeys(arrays.get(name) or jobs.job_of(name) for name in sorted(awaited))
             after = [each for each in found if each]
@@ -194,14 +196,14 @@ class SlurmLauncher(Launcher):
                 array = Array(folder / f"{experiment}-{counts[experiment]}")
                 counts[experiment] += 1
                 some = units[start : start + largest * pack]
-                head, command = _head(experiment, pack, some), self._command(array, resources)
+                head, command = _head(experiment, pack, some), self.command_of(array, resources)
                 batches.append(Batch(array, head, resources, some, command, after))
                 arrays |= {_name(each): array for each in batches[-1].trials}
         return batches
 
     def submit(self, batch: Batch) -> str:
         """Submit an array, and return the number of its job; nothing is left of a refused one."""
-        entries = [_entry(each) for each in batch.trials]
+        entries = batch.entries or [_entry(each) for each in batch.trials]
         batch.array.write(batch.head, entries, batch.script)
         try:
             job = submit(batch.array.script)
@@ -213,7 +215,7 @@ class SlurmLauncher(Launcher):
         return job
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Plan and submit while nobody else does, who would submit the same."""
         folder = self.request.runs / FOLDER
         message = (
@@ -263,7 +265,7 @@ class SlurmLauncher(Launcher):
         slots = pending([each for each in planned if isinstance(each, PlannedSlot)])
         return [each for each in (*todo, *slots) if each.state is not State.RUNNING]
 
-    def _check_parts(self, todo: Sequence[Planned]) -> None:
+    def check_parts(self, todo: Sequence[Planned]) -> None:
         """Find out here what would fail on the nodes, as far as that can be known."""
         if not todo:
             return
@@ -273,7 +275,8 @@ class SlurmLauncher(Launcher):
             for remark in check_parts(asked.spec, trials, self._stage, asked.data, call_with_torch):
                 self.say(remark)
 
-    def _submit(self, batches: Sequence[Batch]) -> list[str]:
+    def submit_all(self, batches: Sequence[Batch]) -> list[str]:
+        """Submit arrays, and return the numbers of their jobs."""
         numbers: list[str] = []
         for batch in batches:
             try:
@@ -309,11 +312,11 @@ class SlurmLauncher(Launcher):
     ) -> None:
         if self.request.as_json:
             jobs = zip(batches, numbers, strict=True)
-            records = [{**_record(batch), "job": job} for batch, job in jobs]
+            records = [{**record_of(batch), "job": job} for batch, job in jobs]
             self._print_json(planned, records, told)
         elif not self.request.quiet:
             for batch, number in zip(batches, numbers, strict=True):
-                self.say(_submitted(batch, number))
+                self.say(told_of(batch, number))
             for line in self._next_commands(planned, batches):
                 self.say(line)
 
@@ -363,13 +366,15 @@ class SlurmLauncher(Launcher):
         return SlurmError(f"{place}: {trail}{asked}: sbatch refuses this.\n  {words}")
 
     def _stage(self, trial: Trial) -> Stage:
-        return elsewhere(self._resources(trial))
+        return elsewhere(self.resources_of(trial))
 
-    def _resources(self, trial: Trial) -> Resources:
+    def resources_of(self, trial: Trial) -> Resources:
+        """Return what a job with a trial asks for."""
         slurm = self.request.spec.experiments[trial.experiment].slurm
         return slurm.of(trial.label, self.overrides)
 
-    def _command(self, array: Array, resources: Resources) -> list[str]:
+    def command_of(self, array: Array, resources: Resources) -> list[str]:
+        """Return the command of the tasks of an array."""
         # Without -P, a file of the folder that is called like a module would be taken for it.
         words = [sys.executable, "-P", "-m", "deltagclip_cli", "job", str(array.list_file)]
         words += ["--data", str(self.request.data.absolute())]
@@ -388,7 +393,8 @@ def _head(experiment: str, pack: int, units: Sequence[Unit]) -> Head:
     return Head(experiment, pack, time.time(), count, sizes)
 
 
-def _record(batch: Batch) -> dict[str, Any]:
+def record_of(batch: Batch) -> dict[str, Any]:
+    """Describe an array for programs."""
     return {
         "experiment": batch.head.experiment,
         "script_file": str(batch.array.script),
@@ -400,11 +406,15 @@ def _record(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _submitted(batch: Batch, number: str) -> str:
+def told_of(batch: Batch, number: str) -> str:
+    """Say what was submitted, and what it asks for."""
     head, resources = batch.head, batch.resources
     asked = resources.model_dump(exclude_none=True, exclude={"setup", "sbatch"})
     words = " ".join([*(f"{name}={value}" for name, value in asked.items()), *resources.sbatch])
     size = f"{plural(head.count, 'trial')} in {plural(head.tasks, 'task')}"
+    if batch.entries:
+        what = batch.entries[0].folder.rpartition("-")[2]
+        size = plural(head.tasks, what)
     if batch.after:
         size += f" after {listed(batch.awaited_jobs)}"
     return f"job {number:<9} {head.experiment}: {size}{f', {words}' if words else ''}"

@@ -25,11 +25,13 @@ from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner
 from deltagclip_cli.slurm.array import Array, Head, ListedSlot, ListedTrial, Marks
 from deltagclip_cli.slurm.awaited import SlotReader
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
+from deltagclip_cli.slurm.handed import Handed, HandedQueue
 from deltagclip_cli.slurm.rungs import RungSlot, is_at, prune_left
 from deltagclip_cli.spec.trial import trial_to_run
 from deltagclip_cli.terminal.console import shown_messages
 
 if TYPE_CHECKING:
+    from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.process import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,8 @@ class JobSession:
         head, entries = self.array.entries(self.task)
         restart = current_restart()
         self._say(f"{head.experiment}, {self._here}, restarts {restart}")
+        if entries and isinstance(entries[0], ListedTrial) and entries[0].is_handed:
+            return self._run_handed(head, entries[0].trial)
         known, unknown = _known(head.experiment, entries, self.array.runs)
         for reason in unknown:
             self._say(reason)
@@ -76,11 +80,31 @@ class JobSession:
             return ExitCode.FAILED
         return ExitCode.STOPPED if left or unknown else ExitCode.OK
 
+    def _run_handed(self, head: Head, like: Trial) -> int:
+        """Run what is handed out until there is nothing left, and return the exit code."""
+        handed = Handed(self.array.runs, head.experiment)
+        queue = HandedQueue(handed, self.array.runs, self.task)
+        with shown_messages(self.console, quiet=False), self.stop.listening():
+            self._launch(queue, (), head, [like])
+        if handed.is_over:
+            return ExitCode.FAILED if queue.any_failed else ExitCode.OK
+        if queue.is_deserted:
+            self._say("The controller of the search has been silent for long: not waited for.")
+        elif not self._comes_back((), advanced=True):
+            self._say("Stopped before the search was over. The same command goes on.")
+        return ExitCode.STOPPED
+
     @property
     def _here(self) -> str:
         return f"job {self.job}" if self.job else "by hand"
 
-    def _launch(self, queue: JobQueue, todo: Sequence[Planned], head: Head) -> None:
+    def _launch(
+        self,
+        queue: PlannedQueue,
+        todo: Sequence[Planned],
+        head: Head,
+        like: Sequence[Trial] = (),
+    ) -> None:
         gpus = count_gpus() if self.gpus is not False else 0
         on_gpus = bool(gpus or self.gpus)
         try:
@@ -94,11 +118,11 @@ class JobSession:
                 download=False,
                 local_data=_expanded(self.local_data) if self.local_data is not None else None,
             )
-            runner.prepare([each.trial for each in todo])
+            runner.prepare([*(each.trial for each in todo), *like])
             runner.run(queue, PlainView(self.console, len(todo)))
         except DeltaGClipError as error:
             for each in todo:
-                if not queue.is_elsewhere(each):
+                if isinstance(queue, JobQueue) and not queue.is_elsewhere(each):
                     _record_stop(each, f"{self._here}: {' '.join(str(error).split())}")
             raise
 

@@ -73,6 +73,8 @@ def test_these_are_all_commands_and_options() -> None:
             "try": "name --set --around --rounds --jobs -j --dry-run --runs --json --quiet -q"
             " --debug",
             "worker": "folders --data --device --threads --force --part --no-download --debug",
+            "controller": "experiment --search --workers --optimizer --seed --spec --set --runs"
+            " --data --debug",
         }.items()
     }
 
@@ -90,7 +92,7 @@ def test_the_command_without_words_shows_its_help(deltagclip: Invoke) -> None:
     assert help_text.exit_code == 0
     for command in ("train", "sweep", "status", "compare", "cancel", "validate", "list", "data"):
         assert re.search(rf"^\W*{command}\b", help_text.output, re.MULTILINE)
-    for hidden in ("worker", "job"):
+    for hidden in ("worker", "job", "controller"):
         assert not re.search(rf"^\W*{hidden}\b", help_text.output, re.MULTILINE)
 
 

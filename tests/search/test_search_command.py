@@ -141,12 +141,6 @@ def test_a_second_search_with_optuna_is_refused_at_once(sweep: Search, tmp_path:
         assert sweep("tiny", "--search", "3", "--dry-run", *TPE).exit_code == 0
 
 
-def test_a_search_with_optuna_does_not_submit(sweep: Search) -> None:
-    done = sweep("tiny", "--search", "3", "--launcher", "slurm", *TPE)
-    assert done.exit_code == 2
-    assert "what is tried next follows from what has ended" in done.stderr
-
-
 def test_experiments_that_are_searched_in_different_ways_need_a_command_each(
     sweep: Search, tmp_path: Path
 ) -> None:

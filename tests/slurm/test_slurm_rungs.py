@@ -84,7 +84,7 @@ class Halving:
 @pytest.fixture
 def place(fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Halving:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(SlurmLauncher, "_check_parts", lambda self, todo: None)
+    monkeypatch.setattr(SlurmLauncher, "check_parts", lambda self, todo: None)
     return Halving(tmp_path)
 
 

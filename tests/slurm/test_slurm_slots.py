@@ -106,7 +106,7 @@ class Submitted:
 @pytest.fixture
 def place(fake_slurm: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Submitted:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(SlurmLauncher, "_check_parts", lambda self, todo: None)
+    monkeypatch.setattr(SlurmLauncher, "check_parts", lambda self, todo: None)
     return Submitted(tmp_path, fake_slurm)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slurm_cases import SlurmPlace, run
@@ -96,3 +98,54 @@ def test_a_search_is_halved_in_jobs_as_in_one_process(
     states = {name: str(each.state) for name, each in place.folders().items()}
     assert states == {name: str(each.state) for name, each in here.folders().items()}
     assert "All have ended" in place.call(*words).out
+
+
+TPE = """\
+experiments:
+  drawn:
+    model: {name: mlp, hidden: [16]}
+    data: {name: synthetic, batch_size: 8, size: 4, train: 32, test: 16}
+    epochs: 60
+    checkpoint: {epochs: 5}
+    optimizers: {sgd: {name: sgd, lr: 0.1}}
+    seeds: [0]
+    search: {sampler: tpe, metric: train/loss, space: {sgd: {lr: {log_uniform: [0.01, 1]}}}}
+    slurm: {cpus: 1, time: 10, throttle: 2}
+"""
+SETTINGS = 5
+
+
+def test_a_controller_and_its_workers_can_be_killed_and_nothing_is_drawn_twice(
+    make_place: Callable[..., SlurmPlace],
+) -> None:
+    place = make_place(TPE)
+    words = ("sweep", "drawn", "--search", SETTINGS, "--launcher", "slurm")
+    place.call(*words)
+    assert len(place.tasks()) == 3
+
+    def begun() -> list[dict[str, Any]]:
+        """What the journal has of settings that were drawn, in their order."""
+        told = (place.runs / "drawn" / "search.journal").read_text().splitlines()
+        records = [json.loads(line) for line in told]
+        return [record for record in records if record["op_code"] == 4]  # a trial is added
+
+    place.wait_for(place.folders, "the first run folder")
+    drawn = begun()
+    controller, worker, _ = sorted(place.tasks(), key=lambda task: (int(task.job), task.task))
+    run("scancel", "--signal=KILL", "--full", controller.id)  # so that it can say nothing
+    run("scontrol", "requeue", worker.id)  # which goes on later, by itself
+    place.wait_for(lambda: not is_alive(place, controller.id), "the end of the controller")
+    place.call(*words)  # which submits another controller
+    place.wait_until_quiet()
+
+    assert "Traceback" not in place.logs()
+    assert [str(each.state) for each in place.folders().values()] == ["finished"] * SETTINGS
+    assert begun()[: len(drawn)] == drawn and len(begun()) == SETTINGS
+    board = place.call(*words).out
+    assert " 5 " in board and "not finished" not in board
+    assert len(place.tasks()) == 4, "when all is over, nothing is submitted"
+
+
+def is_alive(place: SlurmPlace, task_id: str) -> bool:
+    """Whether a task waits or runs."""
+    return any(task.id == task_id and task.is_alive for task in place.tasks())
