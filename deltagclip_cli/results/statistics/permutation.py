@@ -169,7 +169,7 @@ def _weights(is_ours: Masks, budgets: Sequence[int]) -> list[Numbers]:
 
 @dataclass(frozen=True, eq=False)
 class _Chance:
-    """What exchanges show."""
+    """Leads in exchanges of draws, taken together."""
 
     spreads: Numbers  # standard deviations of leads, (budgets, scores)
     distances: Numbers  # of each exchange, the largest of its leads; the smallest first
