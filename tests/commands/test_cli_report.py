@@ -103,6 +103,7 @@ def test_without_figures_there_are_none_and_matplotlib_is_not_loaded(deltagclip:
 def test_the_json_beside_the_page_is_that_of_compare(deltagclip: Invoke) -> None:
     make_runs()
     words = ["tiny", "--metric", "test/loss", "--at", "best", "--baseline", "sgd", "--ddof", "0"]
+    words.append("--select-on-test")
     deltagclip("report", *words, "--format", "none")
     compared = deltagclip("compare", *words, "--json").stdout
     assert json.loads(Path("runs/tiny/report/comparison.json").read_text()) == json.loads(compared)
