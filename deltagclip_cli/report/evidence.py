@@ -33,7 +33,7 @@ _MOST_FAILURES = 20
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one thing."""
+    """All that is known of one thing."""
 
     lines: Sequence[str]
     source: str  # the files and what of them

@@ -48,7 +48,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class Record:
-    """What was asked when a page was made, and what was read for the answer."""
+    """A request as it was when a page was made, and all that was read for the answer."""
 
     conditions: Mapping[str, str]  # that numbers are computed under, such as versions
     request: Request

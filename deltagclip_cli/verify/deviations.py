@@ -42,7 +42,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How like two values must be: exactly, or but for last digits of numbers."""
+    """A rule by which two values count as the same: exactly, or but for their last digits."""
 
     is_exact: bool
 

@@ -163,7 +163,7 @@ def _carried(page: Path, text: str) -> tuple[PageContent, Record]:
 
 
 class _DamagedError(Exception):
-    """What a page carries cannot be read, for somebody changed it."""
+    """A page carries something that cannot be read, for somebody changed it."""
 
 
 def _notes(record: Record) -> list[str]:
@@ -212,7 +212,7 @@ class _Moved:
 
     @cached_property
     def names(self) -> list[tuple[str, str]]:
-        """How those that moved are named now, and how then; the longest come first."""
+        """The names of those that moved, now and then; the longest come first."""
         names = ((str(path), then) for path, then in self.places if str(path) != then)
         return sorted(names, key=lambda pair: -len(pair[0]))
 
