@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 from run_cases import make_run
-from tuning_cases import diverge, fail, finish, tuning_of
+from tuning_cases import diverge, experiment_of, fail, finish, tuning_of
 
 from deltagclip_cli.results.compare.analysis import analyse
 from deltagclip_cli.results.compare.export import plain_data
@@ -95,6 +95,22 @@ def test_programs_get_every_number(tmp_path: Path) -> None:
     assert record["best_of"][0]["curve"][7]["interval"]["high"] is None  # not bounded
     assert record["settings"][0]["difference"]["n_ours"] == 4
     assert len(record["planned"]["hash"]) == 64
+
+
+def test_a_budget_costs_hours_of_the_device(tmp_path: Path) -> None:
+    tuning = planned(tmp_path, draws=2)
+    run_all(tuning, tmp_path)
+    assert read(tmp_path).methods[0].curve[1].cost == 2 * 1.0 / 3600
+    assert "GPU" not in heading(read(tmp_path))
+    for trial in drawn_trials(tuning):
+        starts = json.dumps([{"device": "cuda:0 NVIDIA H200"}])
+        RunFolder.of(tmp_path, trial).environment_file.write_text(starts)
+    assert heading(read(tmp_path)) == "GPU-hours a draw"
+
+
+def heading(found: Verdicts) -> str:
+    *_, table = verdict_tables(found)
+    return table.headings[-1]
 
 
 def test_draws_that_failed_or_diverged_are_the_worst(tmp_path: Path) -> None:
@@ -210,3 +226,13 @@ def test_a_search_that_learns_or_gives_up_has_no_verdict_on_methods_and_says_so(
     assert "those of this search were given up in part, and have no best of k" in said()
     (tmp_path / "tiny" / SEARCH_JOURNAL).write_text("")
     assert "those of this search hang on those before" in said()
+
+
+def test_a_single_optimizer_is_compared_with_none_but_has_its_best_of_k(tmp_path: Path) -> None:
+    experiment = experiment_of(SPACE, draws=4, seeds=[0])
+    alone = {"optimizers": {"sgd": experiment.optimizers["sgd"]}}
+    tuning = Tuning.of("tiny", experiment.model_copy(update=alone))
+    fixed_plan(tuning, tmp_path)
+    run_all(tuning, tmp_path)
+    (table,) = verdict_tables(read(tmp_path))
+    assert [row[0].text for row in table.rows] == ["sgd"]

@@ -30,9 +30,13 @@ if TYPE_CHECKING:
 
 
 def verdict_tables(found: Verdicts) -> Iterator[Table]:
-    """Yield that of the chosen settings, that of the methods, and what k draws find."""
-    yield _setting_table(found)
-    yield _budget_table(found)
+    """Yield that of the chosen settings, that of the methods, and what k draws find.
+
+    A single optimizer has only the last one.
+    """
+    if found.budgets:
+        yield _setting_table(found)
+        yield _budget_table(found)
     yield _curve_table(found)
 
 
