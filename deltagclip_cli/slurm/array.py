@@ -40,7 +40,7 @@ from deltagclip_cli.runs.folder import STRICT, RunFolder
 from deltagclip_cli.slurm.awaited import AnySlot
 from deltagclip_cli.slurm.rungs import FOLDER, RungSlot
 from deltagclip_cli.spec.trial import Trial, trial_to_run
-from deltagclip_cli.tuning.stages import Slot
+from deltagclip_cli.tuning.stages import FreshSlot
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.slurm_settings import Resources
@@ -151,7 +151,7 @@ class Entry:
 
     folder: str  # of a slot, its name
     before: Marks = Marks()
-    slot: Slot | None = None
+    slot: FreshSlot | None = None
     rung: RungSlot | None = None
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from deltagclip_cli.core import DeltaGClipError, NotYetError, UsageError
 from deltagclip_cli.slurm.rungs import RungSlot, name_of, promoted, read_bracket
 from deltagclip_cli.tuning.lock import lock_file, read_lock
-from deltagclip_cli.tuning.stages import Choice, Slot, Unresolved, choices, trial_in
+from deltagclip_cli.tuning.stages import Choice, FreshSlot, Unresolved, choices, trial_in
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.tuning.studies import Tuning
 
 
-AnySlot = Slot | RungSlot
+AnySlot = FreshSlot | RungSlot
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class AwaitedTrial:
     after: frozenset[str]  # the run folders that it waits for, relative to the runs folder
 
 
-def awaited(tuning: Tuning, slots: Iterable[Slot]) -> list[AwaitedTrial]:
+def awaited(tuning: Tuning, slots: Iterable[FreshSlot]) -> list[AwaitedTrial]:
     """Say of slots what they wait for: all draws of their study."""
     studies: dict[int, frozenset[str]] = {}
     found = []
@@ -57,7 +57,7 @@ def _drawn_folders(tuning: Tuning, study: int) -> frozenset[str]:
 
 
 class Halved(NamedTuple):
-    """What is to be run of a bracket, as far as that is not done."""
+    """All of a bracket that is still to be run."""
 
     trials: Sequence[Trial]  # up to the rung that settings train up to now
     part: int  # after which these pause

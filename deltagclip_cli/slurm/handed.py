@@ -164,7 +164,7 @@ class HandingRunner:
 
 
 class HandedQueue(PlannedQueue):
-    """What is handed out and nobody works on, as a worker takes it.
+    """The trials that are handed out and that nobody works on, as a worker takes them.
 
     Args:
         number: of the worker: several begin to look at different places.

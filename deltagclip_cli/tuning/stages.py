@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.tuning.studies import Tuning
 
 
-class Slot(NamedTuple):
+class FreshSlot(NamedTuple):
     """A place for a trial of the setting that will be chosen."""
 
     study: int
@@ -139,17 +139,17 @@ def obstacle(made: Sequence[Choice]) -> Unresolved | None:
     return None
 
 
-def slots(tuning: Tuning) -> list[Slot]:
+def slots(tuning: Tuning) -> list[FreshSlot]:
     """Return the places of all trials on fresh seeds."""
     return [
-        Slot(study, label, place)
+        FreshSlot(study, label, place)
         for study in range(tuning.protocol.studies)
         for label in tuning.labels
         for place in range(tuning.protocol.fresh_seeds)
     ]
 
 
-def resolve(tuning: Tuning, runs: Path, slot: Slot) -> Trial | Unresolved:
+def resolve(tuning: Tuning, runs: Path, slot: FreshSlot) -> Trial | Unresolved:
     """Return the trial of a slot, or why there is none.
 
     It is the same for everybody from the moment at which the last draw of the study has ended.
@@ -157,7 +157,7 @@ def resolve(tuning: Tuning, runs: Path, slot: Slot) -> Trial | Unresolved:
     return trial_in(tuning, choices(tuning, runs, slot.study), slot)
 
 
-def trial_in(tuning: Tuning, made: Sequence[Choice], slot: Slot) -> Trial | Unresolved:
+def trial_in(tuning: Tuning, made: Sequence[Choice], slot: FreshSlot) -> Trial | Unresolved:
     """Return the trial of a slot by the choices of its study, or why there is none."""
     if (why := obstacle(made)) is not None:
         return why

@@ -28,7 +28,7 @@ from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import make_console
 from deltagclip_cli.tuning.lock import fixed_plan
-from deltagclip_cli.tuning.stages import Slot, drawn_trials, slots
+from deltagclip_cli.tuning.stages import FreshSlot, drawn_trials, slots
 from deltagclip_cli.tuning.studies import Tuning
 
 METRIC = "test/accuracy"
@@ -138,7 +138,7 @@ def test_what_will_be_chosen_is_submitted_with_the_draws_and_begins_behind_them(
     assert "#SBATCH --dependency=afterany:17\n" in chosen and "#SBATCH --array=0-3\n" in chosen
     entries = [place.array(JOB_OF_CHOSEN).entries(task)[1] for task in range(4)]
     assert entries == [
-        [ListedSlot(f"tuned/{label}/seed-{seed}-chosen", Slot(0, label, seed - 1))]
+        [ListedSlot(f"tuned/{label}/seed-{seed}-chosen", FreshSlot(0, label, seed - 1))]
         for label in ("sgd", "adam")
         for seed in (1, 2)
     ]
@@ -201,7 +201,7 @@ def test_tasks_are_packed_and_what_somebody_else_waits_for_is_waited_for_too(
 def test_a_study_waits_for_its_own_draws_alone(place: Submitted) -> None:
     place.sets = ["protocol.studies=2"]
     tuning = place.tuning()
-    first, second = awaited(tuning, [Slot(0, "sgd", 0), Slot(1, "adam", 1)])
+    first, second = awaited(tuning, [FreshSlot(0, "sgd", 0), FreshSlot(1, "adam", 1)])
     names = {trial.folder: trial.seed for trial in drawn_trials(tuning)}
     assert {names[each] for each in first.after} == {0}
     assert {names[each] for each in second.after} == {3}
@@ -300,7 +300,7 @@ def test_a_task_trains_what_was_chosen(place: Submitted, trained: list[Trial]) -
         trial = trained.pop()
         assert (trial.label, trial.seed) == (label, seed)
         assert trial.optimizer.options["lr"] == best(tuning, label)
-    place.finish([SlotReader(place.runs).trial_of("tuned", Slot(0, "sgd", 0))])
+    place.finish([SlotReader(place.runs).trial_of("tuned", FreshSlot(0, "sgd", 0))])
     assert place.task(0)[0] == ExitCode.OK
     assert trained == []
 

@@ -12,7 +12,7 @@ from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.choice import DrawState
 from deltagclip_cli.tuning.lock import fixed_plan
 from deltagclip_cli.tuning.stages import (
-    Slot,
+    FreshSlot,
     Unresolved,
     choices,
     drawn_trials,
@@ -63,7 +63,7 @@ def test_what_is_drawn_twice_is_trained_once() -> None:
 def test_the_best_mean_is_chosen_and_runs_on_seeds_that_chose_nothing(tmp_path: Path) -> None:
     tuning = tuning_of()
     finish(tmp_path, drawn_trials(tuning), by_rate)
-    trial = resolve(tuning, tmp_path, Slot(0, "adam", 1))
+    trial = resolve(tuning, tmp_path, FreshSlot(0, "adam", 1))
     assert isinstance(trial, Trial)
     rates = [draw.options["lr"] for draw in tuning.draws_of(0, "adam")]
     assert trial.optimizer.options["lr"] == max(rates)
@@ -73,7 +73,7 @@ def test_the_best_mean_is_chosen_and_runs_on_seeds_that_chose_nothing(tmp_path: 
 def test_a_lower_value_is_chosen_where_that_is_better(tmp_path: Path) -> None:
     tuning = tuning_of(direction="minimize")
     finish(tmp_path, drawn_trials(tuning), by_rate)
-    trial = resolve(tuning, tmp_path, Slot(0, "adam", 0))
+    trial = resolve(tuning, tmp_path, FreshSlot(0, "adam", 0))
     assert isinstance(trial, Trial)
     rates = [draw.options["lr"] for draw in tuning.draws_of(0, "adam")]
     assert trial.optimizer.options["lr"] == min(rates)
@@ -93,11 +93,11 @@ def test_nothing_is_chosen_before_the_last_draw_of_the_study_has_ended(tmp_path:
     tuning = tuning_of(studies=2)
     *most, last = of(tuning, "sgd") + of(tuning, "adam") + of(tuning, "plain")
     finish(tmp_path, most, by_rate)
-    answer = resolve(tuning, tmp_path, Slot(0, "sgd", 0))
+    answer = resolve(tuning, tmp_path, FreshSlot(0, "sgd", 0))
     assert answer == Unresolved("1 of 9 draws are not finished.", waits=True)
     finish(tmp_path, [last], by_rate)
-    assert isinstance(resolve(tuning, tmp_path, Slot(0, "sgd", 0)), Trial)
-    assert "9 of 9 draws" in why(resolve(tuning, tmp_path, Slot(1, "sgd", 0)))
+    assert isinstance(resolve(tuning, tmp_path, FreshSlot(0, "sgd", 0)), Trial)
+    assert "9 of 9 draws" in why(resolve(tuning, tmp_path, FreshSlot(1, "sgd", 0)))
 
 
 def test_a_draw_that_failed_or_diverged_at_one_seed_is_not_chosen(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_draw_that_failed_or_diverged_at_one_seed_is_not_chosen(tmp_path: Path
     diverge(tmp_path, [second[1]])
     finish(tmp_path, third, lambda trial: 0.2)
     finish(tmp_path, fourth, lambda trial: 0.1)
-    trial = resolve(tuning, tmp_path, Slot(0, "adam", 0))
+    trial = resolve(tuning, tmp_path, FreshSlot(0, "adam", 0))
     assert isinstance(trial, Trial)
     assert trial.setting_hash == third[0].setting_hash
     states = [each.state for each in choices(tuning, tmp_path, 0)[1].draws]
@@ -122,13 +122,13 @@ def test_a_value_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
     tuning = tuning_of()
     finish(tmp_path, of(tuning, "sgd") + of(tuning, "plain"), by_rate)
     finish(tmp_path, of(tuning, "adam"), lambda trial: None)
-    answer = resolve(tuning, tmp_path, Slot(0, "adam", 0))
+    answer = resolve(tuning, tmp_path, FreshSlot(0, "adam", 0))
     assert answer == Unresolved("no draw of adam has a value (4 diverged).", waits=False)
     worst = tuning.trials(tuning.draws_of(0, "adam")[2], tuning.search_seeds(0))
     finish(tmp_path, worst, lambda trial: -1e9)
-    trial = resolve(tuning, tmp_path, Slot(0, "adam", 0))
+    trial = resolve(tuning, tmp_path, FreshSlot(0, "adam", 0))
     assert isinstance(trial, Trial) and trial.setting_hash == worst[0].setting_hash
-    assert isinstance(resolve(tuning, tmp_path, Slot(0, "sgd", 0)), Trial)
+    assert isinstance(resolve(tuning, tmp_path, FreshSlot(0, "sgd", 0)), Trial)
 
 
 @pytest.mark.parametrize("failed, refused", [(3, False), (4, True)])
@@ -140,7 +140,7 @@ def test_a_study_of_which_half_the_trials_of_an_optimizer_failed_chooses_nothing
     trials = of(tuning, "adam")
     fail(tmp_path, trials[:failed])
     finish(tmp_path, trials[failed:], by_rate)
-    answer = resolve(tuning, tmp_path, Slot(0, "sgd", 0))
+    answer = resolve(tuning, tmp_path, FreshSlot(0, "sgd", 0))
     assert isinstance(answer, Unresolved) == refused
     if refused:
         assert "4 of 8 trials of adam failed" in why(answer)
