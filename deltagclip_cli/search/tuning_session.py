@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from deltagclip_cli.core import ExitCode, UsageError
 from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.plan.planned import Elsewhere, Planned, look_up
@@ -85,20 +87,23 @@ class TuningSession(ABC):
         request.console.print(plan_table(tuning))
         self.launcher.say(totals(tuning))
         if lock is not None:
-            words = f"planned at {lock.made}, {lock.path}, hash {lock.hash[:16]}"
+            words = f"planned at {lock.made}, {lock.path}, hash {lock.hash}"
             self.launcher.say(words)
 
     def tell_choices(self, tuning: Tuning, studies: Studies) -> None:
-        """Print what was chosen, or why nothing is."""
+        """Print what was chosen; and, however quietly, why something is not."""
         request = self.launcher.request
-        if request.quiet or request.as_json:
-            return
         for study, made in enumerate(studies):
-            request.console.print(choice_table(tuning, study, made))
+            if not (request.quiet or request.as_json):
+                request.console.print(choice_table(tuning, study, made))
             why = obstacle(made)
-            lacks = [each.lack for each in made if each.lack] if why is None else [why.why]
+            if why is not None and why.waits:
+                self.launcher.say(f"{title(tuning, study)}: {why.why}")
+                continue
+            lacks = [f"{each.lack}." for each in made if each.lack] if why is None else [why.why]
             for words in lacks:
-                self.launcher.say(f"{title(tuning, study)}: {words.rstrip('.')}.")
+                line = Text(f"{title(tuning, study)}: {words}", "yellow")
+                request.console.print(line, soft_wrap=True)
 
     def exit_code(self, drawn: Sequence[Planned], judged: Sequence[Judgement]) -> int:
         """Return the exit code; that a draw diverged is a finding, and no fault."""

@@ -169,6 +169,7 @@ def test_a_study_of_which_half_the_trials_of_an_optimizer_failed_is_refused() ->
     assert "1 of 2 trials of adam failed" in done.stdout
     assert "--retry-failed runs them again" in done.stdout
     assert len(folders()) == 2 * 2
+    assert "1 of 2 trials of adam failed" in tune("--quiet").stdout
     assert tune("--retry-failed").exit_code == 0
     assert len(folders()) == TRIALS
 
