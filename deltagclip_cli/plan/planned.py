@@ -16,7 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from deltagclip_cli.core import UsageError, plural, standard_error, subfolders
+from deltagclip_cli.core import RunFolderError, UsageError, plural, standard_error, subfolders
 from deltagclip_cli.runs.folder import (
     ENDED,
     Heartbeat,
@@ -27,7 +27,10 @@ from deltagclip_cli.runs.folder import (
     read_heartbeat,
 )
 from deltagclip_cli.spec.trial import Trial, distinguished, stacks_with
+from deltagclip_cli.tuning.lock import read_lock
+from deltagclip_cli.tuning.stages import drawn_trials
 
+_OUTSIDE = "settings outside of the spec"
 _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
 
@@ -246,6 +249,7 @@ class RunStatus:
     name: str  # label, setting as far as it is known, and seed, as shown to people
     folder: RunFolder
     standing: QueueState
+    kin: str = ""  # which of those it is that are no trial of the spec; empty if it is one
 
     @property
     def state(self) -> State:
@@ -298,10 +302,33 @@ def find_status(
     ]
     unlisted = list(elsewhere.unread)
     for experiment in experiments:
+        kin_of = _kinship(runs, experiment, unlisted)
         for folder in _run_folders(runs, experiment, elsewhere, unlisted):
             if folder.path not in known:
-                trials.append(_unplanned_status(folder, runs, elsewhere))
+                status = _unplanned_status(folder, runs, elsewhere)
+                trials.append(replace(status, kin=kin_of(status)))
     return Status(planned, trials, elsewhere, unlisted)
+
+
+def _kinship(runs: Path, experiment: str, unlisted: list[str]) -> Callable[[RunStatus], str]:
+    """Return what says which kind a trial is of that is none of the spec."""
+    drawn: set[Path] = set()
+    fresh: set[int] = set()
+    try:
+        if (lock := read_lock(runs, experiment)) is not None:
+            tuning = lock.tuning
+            drawn = {runs / each.folder for each in drawn_trials(tuning)}
+            studies = range(tuning.protocol.studies)
+            fresh = {seed for study in studies for seed in tuning.fresh_seeds(study)}
+    except RunFolderError as error:
+        unlisted.append(str(error))
+
+    def kin(status: RunStatus) -> str:
+        if status.folder.path in drawn:
+            return "draws of the protocol"
+        return "fresh seeds of the protocol" if status.seed in fresh else _OUTSIDE
+
+    return kin
 
 
 def _unplanned_status(folder: RunFolder, runs: Path, elsewhere: Elsewhere) -> RunStatus:

@@ -61,8 +61,9 @@ def _others(others: Sequence[RunStatus]) -> list[str]:
     """A line for each optimizer with run folders that belong to no trial of the spec."""
     counts: dict[str, Counter[str]] = {}
     for each in others:
-        counts.setdefault(f"{each.experiment}/{each.label}", Counter())[each.state] += 1
-    return [f"{name}, settings outside of the spec: {counted(c)}" for name, c in counts.items()]
+        name = f"{each.experiment}/{each.label}, {each.kin}"
+        counts.setdefault(name, Counter())[each.state] += 1
+    return [f"{name}: {counted(states)}" for name, states in counts.items()]
 
 
 def _where(trial: RunStatus, shared: Mapping[tuple[str, int], int]) -> str:

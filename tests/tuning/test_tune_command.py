@@ -144,6 +144,9 @@ def test_a_protocol_is_gone_through_to_its_end_and_only_once() -> None:
     assert "chosen by the lowest validation/loss" in words
     assert "the chosen settings on fresh seeds 1, 2" in words
     assert "deltagclip compare tiny" in words
+    status = CliRunner().invoke(app, ["status", "tiny"]).stdout
+    assert "tiny/adam, draws of the protocol: 2 finished" in status
+    assert "tiny/adam, fresh seeds of the protocol: 2 finished" in status
 
     write_spec(protocol={**SPEC["protocol"], "draws": 4})
     refused = tune()
