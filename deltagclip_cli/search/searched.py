@@ -134,11 +134,13 @@ def check_journals(optimizers: Iterable[SearchedOptimizer], runs: Path) -> None:
     for each in optimizers:
         journal = runs / each.name / SEARCH_JOURNAL
         if "sampler" not in each.search.model_fields_set and journal.exists():
+            then = {"sampler": "tpe", "pruner": "median"}  # the defaults of earlier versions
+            left_open = [
+                f"{k}: {v}" for k, v in then.items() if k not in each.search.model_fields_set
+            ]
             raise UsageError(
-                f"{journal}: of a search with Optuna's TPE, which was the default then, with "
-                "pruner: median.\n"
-                f"  To go on with it, write in {each.name}: "
-                "search: {sampler: tpe, pruner: median};\n"
+                f"{journal}: of a search with Optuna's TPE, which was the default then.\n"
+                f"  To go on with it, write in {each.name}: search: {{{', '.join(left_open)}}};\n"
                 "  to begin anew beside it, search: {sampler: sobol}."
             )
 

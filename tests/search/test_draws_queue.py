@@ -305,6 +305,17 @@ def test_a_metric_that_no_trial_measures_ends_the_search_with_those_there_are(
         shutil.rmtree(world.runs)
 
 
+def test_who_lags_behind_joins_the_rung_that_others_are_at(world: World) -> None:
+    lagging, leading = (world.queue(halved(), 9) for _ in range(2))
+    while (promoted := taken(leading)) is not None and promoted.part == 9:
+        leading.ended(promoted, world.run(leading, promoted))
+    assert promoted is not None
+    with hold(promoted.folder):
+        found = taken(lagging)
+        assert found is not None
+        assert (found.part, found.folder == promoted.folder) == (3, False)
+
+
 def test_a_trial_that_another_process_trains_is_waited_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
