@@ -139,8 +139,9 @@
   addEventListener("afterprint", () => setPrinting(false));
 
   class Plot {
-    constructor(title, traces, layout, told = "") {
-      Object.assign(this, { title, traces, layout, isShown: false });
+    // isGone tells whether all that it shows is switched off.
+    constructor(title, traces, layout, told = "", isGone = () => false) {
+      Object.assign(this, { title, traces, layout, isGone, isShown: false });
       this.place = element("div", { role: "img", "aria-label": `Chart: ${title}${told}` });
       this.place.plot = this;
       plots.push(this);
@@ -162,6 +163,8 @@
 
     draw() {
       this.isShown = true;
+      this.place.parentElement.hidden = this.isGone();
+      if (this.isGone()) return;
       const { xaxis, yaxis, ...others } = this.layout();
       const ink = colour("--ink");
       const { clientWidth: width, clientHeight: height } = this.place;
@@ -290,6 +293,7 @@
       const needsLog = spansDecades(lines);
       const isLog = () => mayBeLog && (this.scale === "automatic" ? needsLog : this.scale === "logarithmic");
       const isOn = ({ row }) => !this.off.has(row);
+      const isGone = () => !lines.length && traces.length > 0 && !traces.some(isOn);
       const isOverTime = lines.length || traces.some(({ axis }) => axis !== undefined);
       const clock = () => (isOverTime ? { title: { text: CLOCKS[this.clock] }, type: this.logX ? "log" : "linear" } : {});
       return new Plot(title, () => [
@@ -300,7 +304,7 @@
         ...layout,
         xaxis: { ...clock(), ...layout.xaxis },
         yaxis: { type: isLog() ? "log" : "linear", ...layout.yaxis },
-      }), told);
+      }), told, isGone);
     }
 
     piece({ row, name, dash }, piece, isLog) {
