@@ -107,7 +107,8 @@ def verify(report: Path, runs: Path | None = None) -> Verification:
     else:
         differences += deviations(said, moved.back(_compared(found)), likeness)
         differences += _beside(page, record, {n: moved.back(t) for n, t in texts.items()}, likeness)
-    return Verification(page, reading.runs, differences, notes, len(seen), _numbers(said))
+    read = sum(map(len, new.values()))
+    return Verification(page, reading.runs, differences, notes, read, _numbers(said))
 
 
 def _compared(content: PageContent) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,18 @@ def test_options_that_make_no_sense_are_refused() -> None:
     assert "say both" in say("verify", str(PAGE), "--seed", "1").stderr
     refused = say("verify", str(PAGE), "--rerun", "9")
     assert refused.exit_code == 2 and "4 finished trials" in refused.stderr
+
+
+@pytest.mark.slow
+def test_logs_that_still_grew_are_judged_by_the_time_of_the_report() -> None:
+    now = time.time()
+    points = [scalar("test_acc", step, 0.5, wall_time=now - 100 + 10 * step) for step in range(10)]
+    for seed in range(2):
+        write(Path(f"logs/adam/seed-{seed}") / NAME, version(wall_time=now - 100), *points)
+    say("report", "logs", "--format", "none", "--output", "out")
+    page = Path("out/report.html")
+    assert "still growing" in page.read_text()
+    assert verify(page).differences == []
+    text = page.read_text()
+    page.write_text(sealed(re.sub(r'"read_at":[\d.]+', f'"read_at":{now + 1e4}', text)))
+    assert verify(page).differences != []  # by then they would have ended
