@@ -98,6 +98,7 @@ def test_the_share_of_a_space_is_of_its_draws_alone(answer: Analysis) -> None:
     drawn = draws_tried(comparison)
     assert drawn is not None and drawn.question.metric == "test/accuracy"
     assert {len(row.values) for row in drawn.rows} <= {1, 2}  # no fresh seed is among them
+    assert {row.group.optimizer for row in drawn.rows} == {"sgd", "adam"}  # which have a space
     found = {each.optimizer: each for each in sensitivities(comparison, Margin.parse("1%"))}
     assert set(found) == {"sgd", "adam"}
     of_adam = found["adam"]
