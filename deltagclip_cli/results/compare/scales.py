@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """How many times as fast as the baseline an optimizer is."""
+    """The costs of the baseline over those of an optimizer."""
 
     ratio: float  # of the baseline's costs and its own, a geometric mean over seeds
     interval: Interval | None  # of it, by Student's t of the logarithms; None for too few seeds
