@@ -275,6 +275,7 @@ WAYS: Mapping[str, Sequence[Shown]] = {
     "search/leaderboard.py": [leaderboard],
     "search/drawn_search.py": [leaderboard],
     "search/session.py": [leaderboard],
+    "search/tpe_search.py": [leaderboard],
     "search/tpe_study.py": [asked("--search")],
     "search/tuning_view.py": [tuning_view],
     "tuning/choice.py": [asked("tune")],
