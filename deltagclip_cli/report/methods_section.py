@@ -35,7 +35,7 @@ from deltagclip_cli.runs.folder import RunFolder
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.analysis import Analysis
     from deltagclip_cli.results.compare.methods import SettingVerdict, Verdicts
-    from deltagclip_cli.tuning.stages import Choice
+    from deltagclip_cli.tuning.stages import StudyChoice
 
 _SAMPLERS = {
     "sobol": "Sobol's sequence with Owen's scrambling, which spreads them evenly over the space",
@@ -218,7 +218,7 @@ def _on_choices(account: Account) -> Iterator[str]:
             yield f"{_of_study(account, each)}: {stopped(why)}"
 
 
-def _of_study(account: Account, choice: Choice) -> str:
+def _of_study(account: Account, choice: StudyChoice) -> str:
     if account.lock.tuning.protocol.studies == 1:
         return choice.label
     return f"{choice.label} (study {choice.study + 1})"

@@ -27,7 +27,7 @@ from deltagclip_cli.search.tuning_view import (
 )
 from deltagclip_cli.terminal.console import print_json
 from deltagclip_cli.tuning.lock import fixed_plan, valid_plan
-from deltagclip_cli.tuning.stages import Choice, choices, drawn_trials, fresh_trials, obstacle
+from deltagclip_cli.tuning.stages import StudyChoice, choices, drawn_trials, fresh_trials, obstacle
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.launcher import Launcher, StayingLauncher
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.tuning.lock import Lock
     from deltagclip_cli.tuning.studies import Tuning
 
-Studies = Sequence[Sequence[Choice]]  # by study, then by label
+Studies = Sequence[Sequence[StudyChoice]]  # by study, then by label
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from deltagclip_cli.search.tuning_view import as_data, fresh_table
 from deltagclip_cli.slurm.awaited import AwaitedTrial, awaited
 from deltagclip_cli.tuning.choice import DrawState
 from deltagclip_cli.tuning.lock import fixed_plan, valid_plan
-from deltagclip_cli.tuning.stages import Choice, drawn_trials, obstacle, slots
+from deltagclip_cli.tuning.stages import StudyChoice, drawn_trials, obstacle, slots
 
 if TYPE_CHECKING:
     from deltagclip_cli.slurm.submit import SlurmLauncher
@@ -70,10 +70,10 @@ def _to_submit(tuning: Tuning, studies: Studies) -> tuple[list[Trial], Sequence[
     return [*drawn_trials(tuning), *fresh_of(tuning, studies)], awaited(tuning, waiting)
 
 
-def _has_begun(choice: Choice) -> bool:
+def _has_begun(choice: StudyChoice) -> bool:
     return choice.counts[DrawState.OPEN] < len(choice.draws)
 
 
-def _waits(made: Sequence[Choice]) -> bool:
+def _waits(made: Sequence[StudyChoice]) -> bool:
     why = obstacle(made)
     return why is not None and why.waits

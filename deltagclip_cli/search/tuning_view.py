@@ -29,7 +29,7 @@ from deltagclip_cli.tuning.choice import DrawState, JudgedDraw
 
 if TYPE_CHECKING:
     from deltagclip_cli.tuning.lock import Lock
-    from deltagclip_cli.tuning.stages import Choice
+    from deltagclip_cli.tuning.stages import StudyChoice
     from deltagclip_cli.tuning.studies import Tuning
 
 MEASURED_SETS = ("train", *EVALUATED)
@@ -39,9 +39,9 @@ _AS_WRITTEN = "as written"
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a study chose for an optimizer, and what became of it on fresh seeds."""
+    """The choice of a study for an optimizer, and its trials on fresh seeds."""
 
-    choice: Choice
+    choice: StudyChoice
     fresh: Sequence[Planned]  # none as long as nothing is chosen
 
     @cached_property
@@ -56,7 +56,7 @@ class Judgement:
 
     @property
     def states(self) -> Mapping[State, int]:
-        """How many of the fresh seeds are in which state."""
+        """The number of fresh seeds in each state."""
         return Counter(each.state for each in self.fresh)
 
 
@@ -114,7 +114,7 @@ def _space(tuning: Tuning, label: str) -> str:
     )
 
 
-def choice_table(tuning: Tuning, study: int, made: Sequence[Choice]) -> Table:
+def choice_table(tuning: Tuning, study: int, made: Sequence[StudyChoice]) -> Table:
     """Return how many draws of a study ended how, and which setting was chosen."""
     flattered = "Values that chose a setting flatter it; fresh seeds tell how good it is."
     words = f"{title(tuning, study)}: chosen by {aim(tuning)}"

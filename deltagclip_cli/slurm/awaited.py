@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from deltagclip_cli.core import DeltaGClipError, NotYetError, UsageError
 from deltagclip_cli.slurm.rungs import RungSlot, name_of, promoted, read_bracket
 from deltagclip_cli.tuning.lock import lock_file, read_lock
-from deltagclip_cli.tuning.stages import Choice, FreshSlot, Unresolved, choices, trial_in
+from deltagclip_cli.tuning.stages import FreshSlot, StudyChoice, Unresolved, choices, trial_in
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -94,7 +94,7 @@ class SlotReader:
         self._runs = runs
         self._brackets: dict[str, Bracket] = {}
         self._plans: dict[str, Tuning] = {}
-        self._choices: dict[tuple[str, int], list[Choice]] = {}
+        self._choices: dict[tuple[str, int], list[StudyChoice]] = {}
 
     def trial_of(self, experiment: str, slot: AnySlot) -> Trial | None:
         """Return the trial of a slot; None if nothing is to be run there.

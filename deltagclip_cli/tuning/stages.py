@@ -44,7 +44,7 @@ class Unresolved:
 
 
 @dataclass(frozen=True)
-class Choice:
+class StudyChoice:
     """The setting that a study chooses for an optimizer, as far as its draws have ended."""
 
     study: int
@@ -99,10 +99,10 @@ def drawn_trials(tuning: Tuning) -> list[Trial]:
     return list(found.values())
 
 
-def choices(tuning: Tuning, runs: Path, study: int) -> list[Choice]:
+def choices(tuning: Tuning, runs: Path, study: int) -> list[StudyChoice]:
     """Read what a study chooses for each optimizer."""
     return [
-        Choice(
+        StudyChoice(
             study,
             label,
             [judged(tuning, draw, runs, there) for draw in tuning.draws_of(study, label)],
@@ -123,7 +123,7 @@ def _names(folder: Path) -> frozenset[str] | None:
         return None
 
 
-def obstacle(made: Sequence[Choice]) -> Unresolved | None:
+def obstacle(made: Sequence[StudyChoice]) -> Unresolved | None:
     """Return why a study goes no further than its draws; None if it does."""
     refusals = [each.refusal for each in made if each.refusal]
     if refusals:
@@ -157,7 +157,7 @@ def resolve(tuning: Tuning, runs: Path, slot: FreshSlot) -> Trial | Unresolved:
     return trial_in(tuning, choices(tuning, runs, slot.study), slot)
 
 
-def trial_in(tuning: Tuning, made: Sequence[Choice], slot: FreshSlot) -> Trial | Unresolved:
+def trial_in(tuning: Tuning, made: Sequence[StudyChoice], slot: FreshSlot) -> Trial | Unresolved:
     """Return the trial of a slot by the choices of its study, or why there is none."""
     if (why := obstacle(made)) is not None:
         return why
@@ -167,7 +167,7 @@ def trial_in(tuning: Tuning, made: Sequence[Choice], slot: FreshSlot) -> Trial |
     return fresh_trials(tuning, choice)[slot.place]
 
 
-def fresh_trials(tuning: Tuning, choice: Choice) -> list[Trial]:
+def fresh_trials(tuning: Tuning, choice: StudyChoice) -> list[Trial]:
     """Return the trials of what was chosen, on fresh seeds; none if nothing was."""
     if choice.best is None:
         return []

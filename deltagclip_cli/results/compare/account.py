@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.tuning.lock import Lock, read_lock
-from deltagclip_cli.tuning.stages import Choice, choices, fresh_trials
+from deltagclip_cli.tuning.stages import StudyChoice, choices, fresh_trials
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.run import Group, Run
@@ -61,7 +61,7 @@ class Account:
         ]
 
     @cached_property
-    def choices(self) -> Sequence[Choice]:
+    def choices(self) -> Sequence[StudyChoice]:
         """The choice of each study for each optimizer, as far as its draws have ended."""
         tuning, runs = self.lock.tuning, self.lock.path.parents[1]
         studies = range(tuning.protocol.studies)

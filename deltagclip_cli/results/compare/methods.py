@@ -28,7 +28,7 @@ from deltagclip_cli.runs.environment import Start, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.tuning.choice import DrawState, JudgedDraw
 from deltagclip_cli.tuning.lock import Lock
-from deltagclip_cli.tuning.stages import Choice, fresh_trials
+from deltagclip_cli.tuning.stages import StudyChoice, fresh_trials
 
 LEAST_DRAWS = 4
 """Of each method, of which a test at 5 % can tell something."""
@@ -52,7 +52,7 @@ class TunedMethod:
     """An optimizer with the way its setting is chosen: what became of it in each study."""
 
     label: str
-    choices: Sequence[Choice]  # of each study
+    choices: Sequence[StudyChoice]  # of each study
     # of each study, its draws, each setting once: what was drawn twice was trained once
     different: Sequence[Sequence[JudgedDraw]]
     # of each study, what the chosen setting came to, by fresh seed; NaN for a run that diverged
@@ -218,10 +218,10 @@ class Verdicts:
         return self.lock.tuning.protocol.studies
 
 
-def judge_methods(lock: Lock, made: Sequence[Choice]) -> Verdicts:
+def judge_methods(lock: Lock, made: Sequence[StudyChoice]) -> Verdicts:
     """Return what follows from a plan and what its studies choose, of all labels."""
     runs, metric = lock.path.parents[1], _on_test(lock.tuning.protocol.metric)
-    by_label: dict[str, list[Choice]] = {}
+    by_label: dict[str, list[StudyChoice]] = {}
     for choice in made:
         by_label.setdefault(choice.label, []).append(choice)
     methods = {label: _method(lock, runs, each, metric) for label, each in by_label.items()}
@@ -236,7 +236,7 @@ def _on_test(metric: str) -> str:
     return f"test_ema{slash}{quantity}" if split.endswith("_ema") else f"test{slash}{quantity}"
 
 
-def _method(lock: Lock, runs: Path, of_label: Sequence[Choice], metric: str) -> TunedMethod:
+def _method(lock: Lock, runs: Path, of_label: Sequence[StudyChoice], metric: str) -> TunedMethod:
     tuning = lock.tuning
     different: list[list[JudgedDraw]] = []
     hours: list[float] = []
@@ -266,7 +266,7 @@ def _method(lock: Lock, runs: Path, of_label: Sequence[Choice], metric: str) -> 
     )
 
 
-def _on_fresh_seeds(lock: Lock, runs: Path, choice: Choice, metric: str) -> dict[int, float]:
+def _on_fresh_seeds(lock: Lock, runs: Path, choice: StudyChoice, metric: str) -> dict[int, float]:
     if choice.is_open:
         return {}  # another setting may still be chosen
     found = {}
