@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import MARK, measured_on, printable
-from deltagclip_cli.report.appearance import LITERAL, LineStyle, as_label, legend_name
+from deltagclip_cli.report.appearance import LITERAL, LineStyle, legend_name
 from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
     Json,
@@ -120,6 +120,8 @@ class BestOfBudgets:
         """Draw a panel for k and one for the cost; None without draws that have values."""
         if not self._drawn:
             return None
+        from matplotlib.ticker import NullFormatter
+
         figure, grid = empty_panels(len(self._clocks))
         for axes, (number, heading) in zip(grid, self._clocks.items(), strict=True):
             for method in reversed(self._drawn):
@@ -130,8 +132,9 @@ class BestOfBudgets:
                 every = max(1, len(x) // 8)
                 axes.plot(x, [each.median for each in curve], **{**look, "markevery": every})
             axes.set_xscale(self._scale(number))
+            axes.xaxis.set_minor_formatter(NullFormatter())  # whose labels run into one another
             axes.set_ylim(*self._limits)
-            axes.set_xlabel(as_label(heading))
+            axes.set_xlabel(heading)
         grid[0].set_ylabel(printable(f"{self.verdicts.metric}, best of k"), **LITERAL)
         entries = [
             entry(legend_name(each.label), **self.styles[each.label].on_paper)

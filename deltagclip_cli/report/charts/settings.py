@@ -143,12 +143,15 @@ class BySetting:
         shown = list(self._lines.items())[:_MOST_PANELS]
         if not shown:
             return None
+        from matplotlib.ticker import NullFormatter
+
         figure, grid = empty_panels(len(shown))
         for axes, (key, lines) in zip(grid, shown, strict=True):
             for line in reversed(lines):
                 _draw(axes, line)
             if self._is_log(key, lines):
                 axes.set_xscale("log")
+                axes.xaxis.set_minor_formatter(NullFormatter())  # labels that run together
             axes.set_xlabel(printable(key), **LITERAL)
             axes.set_ylabel(printable(self._metric), **LITERAL)
         styles = {line.style.name: line.style for _, lines in shown for line in lines}

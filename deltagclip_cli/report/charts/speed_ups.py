@@ -91,6 +91,9 @@ class SpeedUps:
                 axes.fill_between(x, low, high, color=look["color"], alpha=0.2, lw=0)
                 axes.plot(x, y, **look)
             axes.set_xscale(self._scale)
+            sizes = {each.scale: each.word for lines in self._lines.values() for each in lines}
+            axes.set_xticks(list(sizes), list(sizes.values()))
+            axes.set_xticks([], minor=True)
             axes.set_xlabel(printable(self.scaling.key), **LITERAL)
             axes.set_ylabel(printable(f"Speed-up ({clock})"), **LITERAL)
         entries = [
