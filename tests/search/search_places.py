@@ -18,7 +18,7 @@ experiments:
   tiny:
     model: {name: mlp, hidden: [8]}
     data: {name: synthetic, batch_size: 8, size: 4, train: 32, test: 16}
-    epochs: 9
+    epochs: EPOCHS
     seeds: [0, 1]
     optimizers:
       dgc: {name: delta_gclip, lr: 0.1, gamma: 1.0, delta: 1e-3}
@@ -41,12 +41,11 @@ def _hear_interrupts() -> None:
 class Place:
     """A folder with the spec, where searches are started."""
 
-    def __init__(self, path: Path, sampler: str, pruner: str) -> None:
+    def __init__(self, path: Path, sampler: str, pruner: str, epochs: int = 8) -> None:
         path.mkdir(parents=True)
         self.path, self.runs = path, path / "runs"
-        (path / "experiments.yaml").write_text(
-            SPEC.replace("SAMPLER", sampler).replace("PRUNER", pruner)
-        )
+        spec = SPEC.replace("SAMPLER", sampler).replace("PRUNER", pruner)
+        (path / "experiments.yaml").write_text(spec.replace("EPOCHS", str(epochs)))
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         command = ["sweep", "tiny", "--search", str(SETTINGS), "--select-on-test", *words]

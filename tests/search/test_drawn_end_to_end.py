@@ -36,7 +36,9 @@ def found_in(place: Place) -> dict[str, tuple[str, str, list[dict[str, Any]], An
 def test_a_halving_by_two_processes_that_are_killed_is_the_one_that_was_not(
     tmp_path: Path,
 ) -> None:
-    undisturbed, killed = (Place(tmp_path / name, "sobol", "halving") for name in ("one", "other"))
+    undisturbed, killed = (
+        Place(tmp_path / name, "sobol", "halving", epochs=9) for name in ("one", "other")
+    )
     undisturbed.search("--jobs", "1")
     random = Random(0)
     for _ in range(KILLS):
