@@ -15,7 +15,7 @@ from search_places import SETTINGS, Place
 
 from deltagclip_cli.runs.folder import RunFolder
 
-KILLS = 3
+KILLS = 2
 
 
 def found_in(place: Place) -> dict[str, tuple[str, str, list[dict[str, Any]], Any]]:
