@@ -281,14 +281,14 @@ def test_all_draws_of_a_search_are_one_array_and_its_leaderboard_comes_from_the_
 ) -> None:
     space = "search.space.sgd.lr.log_uniform=[1e-2, 1]"
     sets = "--set", "search.metric=test/loss", "--set", space, "--set", "seeds=[0, 1]"
-    done = deltagclip(*SWEEP, "--search", "3", *sets)
+    done = deltagclip(*SWEEP, "--search", "3", "--select-on-test", *sets)
     assert done.stdout.startswith("6 trials: 6 new. 6 to submit: 6 tasks in 1 array.\n")
     assert "± s.e." not in done.stdout, "nothing is known yet"
     (array,) = arrays()
     trials = [array.entries(task)[1][0].trial for task in range(6)]
     assert len({each.setting_hash for each in trials}) == 3
     finish(*trials, last={"test/loss": 0.5})
-    done = deltagclip(*SWEEP, "--search", "3", *sets)
+    done = deltagclip(*SWEEP, "--search", "3", "--select-on-test", *sets)
     assert "6 trials: 6 finished. There is nothing to submit." in done.stdout
     assert "sgd: the best 3 of 3" in done.stdout
     assert done.exit_code == 0
