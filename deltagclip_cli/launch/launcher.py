@@ -215,7 +215,7 @@ class StayingLauncher(Launcher):
 
     @cached_property
     def elsewhere(self) -> Elsewhere:
-        """What the queue of a cluster knew when it was first asked."""
+        """The answer of the queue of a cluster when it was first asked."""
         return self.request.elsewhere()
 
     def _plan(self, trials: Sequence[Trial]) -> tuple[list[Planned], list[Planned], Estimates]:
