@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import (
+    MARK,
     choice_notes,
     duration,
     listed,
@@ -128,8 +129,15 @@ def _on_settings(comparison: Comparison) -> Iterator[str]:
     for label, row in comparison.best.items():
         if row.group.options:
             yield f"{label}: {row.group.options.get('name', label)} {_words(row.group.options)}"
+    yield from _marks(comparison)
     if (choice := comparison.choice) is not None and choice.on == "test":
         yield from choice.notes
+
+
+def _marks(comparison: Comparison) -> list[str]:
+    """Return what must be said wherever something rests on a choice by the test set."""
+    choice = comparison.choice
+    return choice.notes if choice is not None and choice.on == "test" else []
 
 
 def _on_bounds(comparison: Comparison) -> Iterator[str]:
@@ -153,6 +161,9 @@ def _on_choice(comparison: Comparison) -> Iterator[str]:
         yield from choice_notes(protocol.metric)
         if protocol.unequal is not None:
             yield f"Unequal budgets, as planned: {protocol.unequal}"
+        if measured_on(protocol.metric) == "test":
+            yield f"So the settings were {MARK}."
+        yield from _marks(comparison)
     elif (choice := comparison.choice) is not None:
         yield from choice.notes
         if choice.settings and choice.metric == choice.compared:
@@ -187,6 +198,7 @@ def _on_results(comparison: Comparison) -> Iterator[str]:
                 f"{row.group.name}: {question.metric} {question.moment}"
                 f" {with_error(found.mean, found.standard_error)}, n = {found.n}"
             )
+    yield from _marks(comparison)
 
 
 def _on_error_bars(answer: Analysis) -> Iterator[str]:

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_runs import METRIC, answered, run
+from made_runs import METRIC, answered, group, run
 
+from deltagclip_cli.core import MARK
 from deltagclip_cli.report.checklist import FORMS, Checklist, checklist_markdown, checklist_of
 from deltagclip_cli.results.read.run import Outcome
 
@@ -49,6 +50,14 @@ def test_every_test_figure_has_its_validation_figure_or_is_left_open() -> None:
     told, left_open = item(filled(validation__accuracy=[0.4, 0.5]), words)
     assert told == "sgd: validation/accuracy 0.5 ± 0, test/accuracy 0.6100 ± 0.0058"
     assert left_open == []
+
+
+def test_what_the_test_set_has_chosen_has_the_mark() -> None:
+    settings = [group("sgd", options={"name": "sgd", "lr": lr}, lr=str(lr)) for lr in (0.1, 1.0)]
+    runs = [run(each, seed, [0.5, 0.6 + seed / 100]) for each in settings for seed in range(2)]
+    found = checklist_of("acl", runs, answered(runs), FACTS)
+    for words in ("method of choosing", "best-performing", "Summary"):
+        assert MARK in item(found, words)[0]
 
 
 @pytest.mark.parametrize("name", FORMS)
