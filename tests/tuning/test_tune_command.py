@@ -144,6 +144,10 @@ def test_a_protocol_is_gone_through_to_its_end_and_only_once() -> None:
     assert "chosen by the lowest validation/loss" in words
     assert "the chosen settings on fresh seeds 1, 2" in words
     assert "deltagclip compare tiny" in words
+    compared = json.loads(CliRunner().invoke(app, ["compare", "tiny", "--json"]).stdout)
+    settings = compared["experiments"][0]["settings"]
+    assert [each["summary"]["n"] for each in settings] == [2, 2, 1, 1]  # of the chosen, fresh ones
+    assert [each["left_out"] for each in settings[:2]] == [{"chose the setting": 1}] * 2
     status = CliRunner().invoke(app, ["status", "tiny"]).stdout
     assert "tiny/adam, draws of the protocol: 2 finished" in status
     assert "tiny/adam, fresh seeds of the protocol: 2 finished" in status

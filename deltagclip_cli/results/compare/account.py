@@ -82,6 +82,13 @@ class Account:
         }
 
     @cached_property
+    def choosing(self) -> Sequence[Run]:
+        """The runs that a setting was chosen by which has run on fresh seeds since."""
+        judged = [each for each in self.choices if self.fresh[each.study, each.label]]
+        best = [each.best.draw for each in judged if each.best]
+        return [run for draw, runs in self.draws if draw in best for run in runs]
+
+    @cached_property
     def added(self) -> Sequence[Run]:
         """The runs that the plan does not have."""
         planned = [*(runs for _, runs in self.draws), *self.fresh.values()]

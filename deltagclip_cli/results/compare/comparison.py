@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.results.statistics.summary import Summary
 
 TWICE = "there twice"
+CHOOSING = "chose the setting"
 _WITH_FLOOR = re.compile(r"(dg|delta|δ).*clip", re.IGNORECASE)  # in names of other people's runs
 
 
@@ -142,14 +143,22 @@ class Row:
         return has_floor and self.regimes is not None and self.regimes["floored"] == 0
 
 
-def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
-    """Return a setting's runs taken together; of those of one seed, the first that has a value."""
+def make_row(
+    group: Group, runs: Sequence[Run], question: Question, choosing: Collection[Run] = ()
+) -> Row:
+    """Return a setting's runs taken together; of those of one seed, the first that has a value.
+
+    Args:
+        choosing: runs whose values have chosen the setting, which flatter it and do not count.
+    """
     values: dict[Hashable, float] = {}
     counted: dict[Hashable, Run] = {}
     left_out: Counter[str] = Counter()
     for run in runs:
         value = question.value(run)
-        if not isinstance(value, float):
+        if run in choosing:
+            left_out[CHOOSING] += 1
+        elif not isinstance(value, float):
             left_out[str(value)] += 1
         elif run.seed_or_folder in counted:
             left_out[TWICE] += 1
@@ -164,7 +173,11 @@ def make_row(group: Group, runs: Sequence[Run], question: Question) -> Row:
         counted=counted,
         left_out=left_out,
         too_short=[
-            r for r in runs if r.seed_or_folder not in counted and question.metric in r.curves
+            run
+            for run in runs
+            if run.seed_or_folder not in counted
+            and question.metric in run.curves
+            and run not in choosing
         ],
         summary=question.summarize(values),
         merit=question.summarize(_merits(counted, question)),
@@ -297,9 +310,9 @@ def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
 def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comparison:
     every = [run for runs in groups.values() for run in runs]
     question = replace(question, chosen_by=chooser(question.metric, every))
-    rows = [make_row(group, runs, question) for group, runs in groups.items()]
     account, problem = _plan_of(every)
-    planned = account.chosen if account is not None else ()
+    planned, choosing = (account.chosen, account.choosing) if account is not None else ((), ())
+    rows = [make_row(group, runs, question, choosing) for group, runs in groups.items()]
     rows = _in_order(rows, question, planned)
     baseline = _baseline(rows, question.baseline) if question.baseline is not None else None
     rows = _with_standings(rows, question, planned)
