@@ -32,7 +32,7 @@ def controller(
     """Hand out the trials of a search with Optuna. Exit codes as those of sweep."""
     stop = StopRequest()
     with stop.listening():  # before anything slow is imported
-        from deltagclip_cli.search.controller import run_controller
+        from deltagclip_cli.search.tpe_search import run_controller
 
         code = run_controller(
             experiment,

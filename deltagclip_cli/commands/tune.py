@@ -57,8 +57,7 @@ def tune(
     """
     from deltagclip_cli.launch.launcher import StayingLauncher
     from deltagclip_cli.plan.edits import find_edits, vouch_for
-    from deltagclip_cli.search.tuning_session import StayingTuning, TuningSession
-    from deltagclip_cli.search.tuning_submission import SubmittedTuning
+    from deltagclip_cli.search.tuning_session import StayingTuning, SubmittedTuning, TuningSession
     from deltagclip_cli.slurm.submit import SlurmLauncher
     from deltagclip_cli.spec.load import load_spec
     from deltagclip_cli.tuning.stages import drawn_trials

@@ -12,12 +12,12 @@ from deltagclip_cli.core import SpecError, UsageError, nearest
 from deltagclip_cli.runs.folder import SEARCH_JOURNAL
 from deltagclip_cli.spec.axes import Distribution, as_written, extremes
 from deltagclip_cli.spec.trial import Trial, in_a_word, make_trial
-from deltagclip_cli.tuning.draws import drawn
+from deltagclip_cli.tuning.studies import drawn
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Experiment
     from deltagclip_cli.spec.search_settings import Search
-    from deltagclip_cli.tuning.choice import DrawState
+    from deltagclip_cli.tuning.stages import DrawState
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import hold
 from deltagclip_cli.search.tpe_study import KEPT_OF_HALVING, Study
-from deltagclip_cli.tuning.choice import DrawState
-from deltagclip_cli.tuning.evaluations import course_of, rounds_in, value_in
+from deltagclip_cli.tuning.halving import course_of, rounds_in, value_in
+from deltagclip_cli.tuning.stages import DrawState
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import End

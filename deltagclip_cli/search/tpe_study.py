@@ -38,7 +38,7 @@ from deltagclip_cli.spec.axes import (
     rounded,
 )
 from deltagclip_cli.spec.trial import differing_keys
-from deltagclip_cli.tuning.choice import DrawState
+from deltagclip_cli.tuning.stages import DrawState
 
 if TYPE_CHECKING:
     from deltagclip_cli.search.searched import SearchedOptimizer

@@ -25,7 +25,7 @@ from deltagclip_cli.plan.planned import Mean, Planned, mean
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.spec.axes import as_written
 from deltagclip_cli.terminal.console import counted, titled_table
-from deltagclip_cli.tuning.choice import DrawState, JudgedDraw
+from deltagclip_cli.tuning.stages import DrawState, JudgedDraw
 
 if TYPE_CHECKING:
     from deltagclip_cli.tuning.lock import Lock

@@ -37,8 +37,7 @@ from pydantic_core import from_json
 
 from deltagclip_cli.core import UsageError, plural, read_file, subfolders, write_text
 from deltagclip_cli.runs.folder import STRICT, RunFolder
-from deltagclip_cli.slurm.awaited import AnySlot
-from deltagclip_cli.slurm.rungs import FOLDER, RungSlot
+from deltagclip_cli.slurm.awaited import FOLDER, AnySlot, RungSlot
 from deltagclip_cli.spec.trial import Trial, trial_to_run
 from deltagclip_cli.tuning.stages import FreshSlot
 

@@ -35,6 +35,7 @@ from deltagclip_cli.slurm.array import (
     new_submission,
     render,
 )
+from deltagclip_cli.slurm.awaited import FOLDER
 from deltagclip_cli.slurm.client import (
     DEFAULT_MAX_ARRAY_SIZE,
     MissingError,
@@ -45,7 +46,6 @@ from deltagclip_cli.slurm.client import (
     submit,
 )
 from deltagclip_cli.slurm.jobs import NO_JOBS, Jobs, close_finished, find_jobs
-from deltagclip_cli.slurm.rungs import FOLDER
 from deltagclip_cli.spec.slurm_settings import Resources, parse_overrides
 from deltagclip_cli.terminal.console import counted, print_json, waiting
 

@@ -23,10 +23,9 @@ from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import ENDED, Heartbeat, last_heartbeat
 from deltagclip_cli.runs.hold import Owner, current_restart, hold, read_owner
 from deltagclip_cli.slurm.array import Array, Head, ListedSlot, ListedTrial, Marks
-from deltagclip_cli.slurm.awaited import SlotReader
+from deltagclip_cli.slurm.awaited import RungSlot, SlotReader, is_at, prune_left
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
 from deltagclip_cli.slurm.handed import Handed, HandedQueue
-from deltagclip_cli.slurm.rungs import RungSlot, is_at, prune_left
 from deltagclip_cli.spec.trial import trial_to_run
 from deltagclip_cli.terminal.console import shown_messages
 

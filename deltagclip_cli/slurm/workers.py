@@ -12,10 +12,10 @@ from deltagclip_cli.core import ExitCode, check_writable, plural
 from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.slurm.array import Array, Head, ListedTrial, new_submission
+from deltagclip_cli.slurm.awaited import FOLDER
 from deltagclip_cli.slurm.client import MissingError, SlurmError
 from deltagclip_cli.slurm.handed import Handed, task_name
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
-from deltagclip_cli.slurm.rungs import FOLDER
 from deltagclip_cli.slurm.submit import Batch, record_of, told_of
 from deltagclip_cli.terminal.console import print_json
 

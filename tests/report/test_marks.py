@@ -122,7 +122,7 @@ def tensorboard(_: Path) -> str:
 
 
 def leaderboard(_: Path) -> str:
-    from deltagclip_cli.search.leaderboard import best_table, top_table
+    from deltagclip_cli.search.session import best_table, top_table
 
     search = SimpleNamespace(metric="test/loss")
     searched = SimpleNamespace(search=search, minimizes=True, label="adam")

@@ -16,8 +16,7 @@ from deltagclip_cli.launch.supervisor import End, Queue
 from deltagclip_cli.plan.planned import Planned, look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.search.drawn import Drawn
-from deltagclip_cli.search.draws_queue import DrawsQueue
+from deltagclip_cli.search.drawn_search import Drawn, DrawsQueue
 from deltagclip_cli.search.searched import SearchedOptimizer, find_searched
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial

@@ -17,7 +17,7 @@ from deltagclip_cli.core import UsageError
 from deltagclip_cli.launch.supervisor import End, Queue
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import create, hold
-from deltagclip_cli.search.leaderboard import Leaderboard
+from deltagclip_cli.search.session import Leaderboard
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.studies import Tuning

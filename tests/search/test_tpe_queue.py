@@ -38,12 +38,12 @@ from deltagclip_cli.launch.supervisor import End
 from deltagclip_cli.plan.planned import mean
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
-from deltagclip_cli.search.leaderboard import Leaderboard, Placed, read_leaderboard
 from deltagclip_cli.search.searched import Tried, find_searched
+from deltagclip_cli.search.session import Leaderboard, Placed, read_leaderboard
 from deltagclip_cli.search.tpe_study import Halving, as_optuna, chosen, read_tried
 from deltagclip_cli.spec.axes import Choice, Uniform
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.tuning.choice import DrawState
+from deltagclip_cli.tuning.stages import DrawState
 
 UNPRUNED = experiment_of(pruner="none")
 PRUNERS = ("median", "halving")

@@ -18,8 +18,7 @@ from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.slurm import task as job_session
 from deltagclip_cli.slurm.array import Array, open_arrays
-from deltagclip_cli.slurm.awaited import halved
-from deltagclip_cli.slurm.rungs import FOLDER, read_bracket, write_bracket
+from deltagclip_cli.slurm.awaited import FOLDER, halved, read_bracket, write_bracket
 from deltagclip_cli.slurm.submit import SlurmLauncher
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.halving import Bracket

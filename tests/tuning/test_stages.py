@@ -9,9 +9,9 @@ from tuning_cases import METRIC, diverge, fail, finish, tuning_of, write
 
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
-from deltagclip_cli.tuning.choice import DrawState
 from deltagclip_cli.tuning.lock import fixed_plan
 from deltagclip_cli.tuning.stages import (
+    DrawState,
     FreshSlot,
     Unresolved,
     choices,

@@ -26,9 +26,8 @@ from deltagclip_cli.results.statistics.permutation import (
 from deltagclip_cli.results.statistics.summary import ranked
 from deltagclip_cli.runs.environment import Start, read_starts
 from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.tuning.choice import DrawState, JudgedDraw
 from deltagclip_cli.tuning.lock import Lock
-from deltagclip_cli.tuning.stages import StudyChoice, fresh_trials
+from deltagclip_cli.tuning.stages import DrawState, JudgedDraw, StudyChoice, fresh_trials
 
 LEAST_DRAWS = 4
 """Of each method, of which a test at 5 % can tell something."""
