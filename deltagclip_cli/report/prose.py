@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from deltagclip_cli.core import listed, plural, shown_with, with_error
 from deltagclip_cli.results.compare.comparison import (
+    CHOOSING,
     Behind,
     Comparison,
     Row,
@@ -114,7 +115,8 @@ def _on_trouble(rows: Sequence[Row]) -> list[str]:
     if lost := [(row, count) for row in rows if (count := row.lost)]:
         words = [f"{count} of {len(row.once)} of {row.group.name}" for row, count in lost]
         found.append(f"Runs that diverged: {listed(words)}.")
-    if missing := sum(sum(row.left_out.values()) for row in rows):
+    lacking = [n for row in rows for why, n in row.left_out.items() if why != CHOOSING]
+    if missing := sum(lacking):
         found.append(f"{plural(missing, 'run')} had no value to count; the table says why.")
     return found
 

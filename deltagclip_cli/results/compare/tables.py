@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from deltagclip_cli.core import NOTHING, REGIMES, finite, plural, short, shown_with, with_error
 from deltagclip_cli.results.compare.choosing import chosen_on
 from deltagclip_cli.results.compare.comparison import (
+    CHOOSING,
     Comparison,
     Row,
     Standing,
@@ -212,7 +213,8 @@ def _others(row: Row) -> str:
     """Return how many runs have no value that a mean can count, and why."""
     diverged = row.summary.diverged if row.summary else 0
     counts = {**({Outcome.DIVERGED.value: diverged} if diverged else {}), **row.left_out}
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    told = {reason: count for reason, count in counts.items() if reason != CHOOSING}  # by a note
+    return ", ".join(f"{count} {reason}" for reason, count in told.items())
 
 
 def value_table(comparison: Comparison) -> Table:
@@ -228,6 +230,7 @@ def value_table(comparison: Comparison) -> Table:
         f"n: seeds with a value; {spread}; IQM: mean of the middle half; best and worst with their"
         " seeds.",
         *_notes_on_standings(comparison.rows),
+        *_notes_on_choosing(comparison.rows),
         *_notes_on_seeds([row.summary for row in comparison.rows if row.summary is not None]),
         *_notes_on_curves(comparison),
         *circumstances_note(comparison),
@@ -251,6 +254,12 @@ def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
     if Standing.UNTOLD in standings:
         notes.append("? too few seeds to tell it from the best: two of each are the least.")
     return notes
+
+
+def _notes_on_choosing(rows: Sequence[Row]) -> list[str]:
+    if not any(CHOOSING in row.left_out for row in rows):
+        return []
+    return ["Of what was chosen, fresh seeds count: the runs that chose it would flatter it."]
 
 
 def _notes_on_seeds(summaries: Sequence[Summary]) -> list[str]:
