@@ -344,7 +344,9 @@ class Experiment(TrialSettings):
         if written is None:
             return None
         protocol = info.data.get("protocol")
-        if protocol is not None and isinstance(written, dict):
+        if isinstance(written, dict) and "protocol" not in info.data:
+            written = {"metric": "test/loss", **written}  # that of a protocol which has faults
+        elif isinstance(written, dict) and protocol is not None:
             written = {**protocol.search, **written}
         return read_search(written, info.data.get("optimizers"), _measured(info))
 
