@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from planned_cases import answer_of, finish, finish_all, planned_tuning
+from planned_cases import METRIC, answer_of, finish, finish_all, planned_tuning
 
 from deltagclip_cli.core import MARK
 from deltagclip_cli.report.appearance import LineStyles, Style
@@ -14,6 +14,7 @@ from deltagclip_cli.report.charts import charts_of_methods
 from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.report.methods_section import MethodsText, methods_of
 from deltagclip_cli.report.page import page
+from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.sensitivity import Margin, draws_tried, sensitivities
@@ -91,6 +92,15 @@ def test_budgets_and_failures_stand_in_one_table(answer: Analysis) -> None:
     assert by_name["plain"] == ["1", "1", "7", "7", "0", "0"]
     assert "Unequal budgets, as planned: plain has nothing to tune." in table.notes
     assert "1 run added that the plan does not have." in table.notes
+
+
+def test_nothing_counts_the_runs_that_chose_a_setting(planned: Path) -> None:
+    (comparison,) = answer_of(planned, target=[f"{METRIC}=0.1"]).comparisons
+    chosen = {row.group.optimizer: row for row in comparison.best.values()}
+    reached = {label: row.reached.n for label, row in chosen.items() if row.reached}
+    assert reached == {"sgd": 4, "adam": 4, "plain": 5}  # one was added
+    (trouble,) = (each for each in sentences(comparison) if "no value to count" in each)
+    assert trouble.startswith("1 run had"), "it failed, and the others have their values"
 
 
 def test_the_share_of_a_space_is_of_its_draws_alone(answer: Analysis) -> None:

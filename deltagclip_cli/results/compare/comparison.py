@@ -164,7 +164,7 @@ def make_row(
             left_out[TWICE] += 1
         else:
             values[run.seed_or_folder], counted[run.seed_or_folder] = value, run
-    once = [run for run in runs if counted.get(run.seed_or_folder, run) is run]
+    once = [r for r in runs if r not in choosing and counted.get(r.seed_or_folder, r) is r]
     target = question.target(group.experiment)
     return Row(
         group=group,
@@ -173,11 +173,7 @@ def make_row(
         counted=counted,
         left_out=left_out,
         too_short=[
-            run
-            for run in runs
-            if run.seed_or_folder not in counted
-            and question.metric in run.curves
-            and run not in choosing
+            r for r in once if r.seed_or_folder not in counted and question.metric in r.curves
         ],
         summary=question.summarize(values),
         merit=question.summarize(_merits(counted, question)),
