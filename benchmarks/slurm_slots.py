@@ -24,7 +24,7 @@ from deltagclip_cli.slurm.awaited import AwaitedTrial, SlotReader, awaited
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.lock import fixed_plan
-from deltagclip_cli.tuning.stages import drawn_trials, slots
+from deltagclip_cli.tuning.stages import slots
 from deltagclip_cli.tuning.studies import Tuning
 
 SPEC = """
@@ -83,9 +83,9 @@ def measure(session: Session) -> Iterator[Figure]:
     _, tuning = fixed_plan(planned, runs)
     waiting = awaited(tuning, slots(tuning))
     submit = command(deltagclip("tune", "many", "--launcher", "slurm", "--dry-run"), folder)
-    share = processor_seconds(submit) / (len(waiting) + len(drawn_trials(tuning)))
+    share = processor_seconds(submit) / (len(waiting) + len(tuning.drawn_trials))
 
-    end(drawn_trials(tuning), runs)
+    end(tuning.drawn_trials, runs)
     reader = SlotReader(runs)
     end([reader.trial_of("many", each.slot) for each in waiting], runs)
     array = submitted(runs, waiting)

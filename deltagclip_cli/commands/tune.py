@@ -60,11 +60,10 @@ def tune(
     from deltagclip_cli.search.tuning_session import StayingTuning, SubmittedTuning, TuningSession
     from deltagclip_cli.slurm.submit import SlurmLauncher
     from deltagclip_cli.spec.load import load_spec
-    from deltagclip_cli.tuning.stages import drawn_trials
 
     read = load_spec(spec, [experiment], sets or (), (), runs)
     tuning = _tuning(experiment, read.experiments[experiment], select_on_test)
-    edits = find_edits(drawn_trials(tuning), runs)
+    edits = find_edits(tuning.drawn_trials, runs)
     said = [str(each) for each in edits]
     if same_code and edits and not dry_run:
         said = vouch_for(edits)

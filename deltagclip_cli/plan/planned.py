@@ -28,7 +28,6 @@ from deltagclip_cli.runs.folder import (
 )
 from deltagclip_cli.spec.trial import Trial, distinguished, stacks_with
 from deltagclip_cli.tuning.lock import read_lock
-from deltagclip_cli.tuning.stages import drawn_trials
 
 _OUTSIDE = "settings outside of the spec"
 _RUN = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
@@ -317,7 +316,7 @@ def _kinship(runs: Path, experiment: str, unlisted: list[str]) -> Callable[[RunS
     try:
         if (lock := read_lock(runs, experiment)) is not None:
             tuning = lock.tuning
-            drawn = {runs / each.folder for each in drawn_trials(tuning)}
+            drawn = {runs / each.folder for each in tuning.drawn_trials}
             studies = range(tuning.protocol.studies)
             fresh = {seed for study in studies for seed in tuning.fresh_seeds(study)}
     except RunFolderError as error:

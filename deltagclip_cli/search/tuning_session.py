@@ -32,7 +32,6 @@ from deltagclip_cli.tuning.stages import (
     DrawState,
     StudyChoice,
     choices,
-    drawn_trials,
     fresh_trials,
     obstacle,
     slots,
@@ -144,7 +143,7 @@ class StayingTuning(TuningSession):
             print_json(as_data(tuning, lock, self.judged(tuning, studies, self.launcher.elsewhere)))
             return ExitCode.OK
         self.introduce(tuning, lock)
-        self.launcher.outline([*drawn_trials(tuning), *fresh_of(tuning, studies)])
+        self.launcher.outline([*tuning.drawn_trials, *fresh_of(tuning, studies)])
         return ExitCode.OK
 
     def run(self) -> int:
@@ -153,7 +152,7 @@ class StayingTuning(TuningSession):
         waits = bool(launcher.elsewhere.awaited(self.spec.name))
         lock, tuning = fixed_plan(self.spec, self.runs, is_begun=waits)
         self.introduce(tuning, lock)
-        trials = drawn_trials(tuning)
+        trials = tuning.drawn_trials
         check_measured(look_up(trials, self.runs), metric, lock.path)
         launcher.say("\n1 of 2: every draw")
         drawn, failed = launcher.finish(
@@ -252,7 +251,7 @@ class SubmittedTuning(TuningSession):
         jobs = launcher.request.elsewhere()
         lock, tuning = fixed_plan(self.spec, self.runs, is_begun=bool(jobs.awaited(name)))
         self.introduce(tuning, lock)
-        drawn = look_up(drawn_trials(tuning), self.runs)
+        drawn = look_up(tuning.drawn_trials, self.runs)
         check_measured(drawn, tuning.protocol.metric, lock.path)
         studies = self.choices_of(tuning)
         if any(_has_begun(each) for each in chain.from_iterable(studies)):
@@ -272,7 +271,7 @@ def _to_submit(tuning: Tuning, studies: Studies) -> tuple[list[Trial], Sequence[
     """Return the trials that are known, and the slots of those that will be."""
     later = {study for study, made in enumerate(studies) if _waits(made)}
     waiting = [slot for slot in slots(tuning) if slot.study in later]
-    return [*drawn_trials(tuning), *fresh_of(tuning, studies)], awaited(tuning, waiting)
+    return [*tuning.drawn_trials, *fresh_of(tuning, studies)], awaited(tuning, waiting)
 
 
 def _has_begun(choice: StudyChoice) -> bool:

@@ -32,7 +32,6 @@ from deltagclip_cli.spec.protocol_settings import read_protocol
 from deltagclip_cli.spec.schema import Optimizer
 from deltagclip_cli.spec.search_settings import FIXED, Measured, read_search
 from deltagclip_cli.spec.trial import Trial, differing_keys
-from deltagclip_cli.tuning.stages import drawn_trials
 from deltagclip_cli.tuning.studies import Draw, Tuning
 
 FILE = "protocol.lock"
@@ -148,7 +147,7 @@ def valid_plan(tuning: Tuning, runs: Path, *, is_begun: bool = False) -> Lock | 
 
 
 def _is_begun(lock: Lock, runs: Path) -> bool:
-    return any((runs / each.folder).exists() for each in drawn_trials(lock.tuning))
+    return any((runs / each.folder).exists() for each in lock.tuning.drawn_trials)
 
 
 def differences(lock: Lock, tuning: Tuning) -> list[str]:

@@ -1,6 +1,6 @@
 """The stages of a protocol, as functions of its plan and of run folders alone.
 
-1. Every draw is trained with every seed of its study (:func:`drawn_trials`).
+1. Every draw is trained with every seed of its study (``drawn_trials`` of a tuning).
 2. In each study, of each optimizer, a setting is chosen (:func:`choices`).
 3. What was chosen is trained with fresh seeds: :func:`slots` are known before, since how many there
    will be is, and :func:`resolve` says of each which trial it is, once that can be said.
@@ -169,15 +169,6 @@ class StudyChoice:
             return ""
         ends = [f"{n} {state}" for state, n in self.counts.items() if n]
         return f"no draw of {self.label} has a value ({listed(ends)})"
-
-
-def drawn_trials(tuning: Tuning) -> list[Trial]:
-    """Return the trials of all draws at the seeds of their studies, each once."""
-    found: dict[tuple[str, int], Trial] = {}
-    for draw in tuning.draws:
-        for trial in tuning.trials(draw, tuning.search_seeds(draw.study)):
-            found.setdefault((f"{trial.label} {trial.setting_hash}", trial.seed), trial)
-    return list(found.values())
 
 
 def choices(tuning: Tuning, runs: Path, study: int) -> list[StudyChoice]:

@@ -188,6 +188,15 @@ class Tuning:
             made[key] = self._make(draw)
         return list(map(made[key].with_seed, seeds))
 
+    @property
+    def drawn_trials(self) -> list[Trial]:
+        """The trials of all draws at the seeds of their studies, each once."""
+        found: dict[tuple[str, int], Trial] = {}
+        for draw in self.draws:
+            for trial in self.trials(draw, self.search_seeds(draw.study)):
+                found.setdefault((f"{trial.label} {trial.setting_hash}", trial.seed), trial)
+        return list(found.values())
+
     @cached_property
     def _made(self) -> dict[tuple[int, str, int], Trial]:
         return {}

@@ -16,7 +16,7 @@ from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.lock import fixed_plan
-from deltagclip_cli.tuning.stages import choices, drawn_trials, fresh_trials
+from deltagclip_cli.tuning.stages import choices, fresh_trials
 from deltagclip_cli.tuning.studies import Tuning
 
 METRIC = "test/accuracy"
@@ -74,7 +74,7 @@ def fail(runs: Path, trials: Iterable[Trial]) -> None:
 
 def finish_all(runs: Path, tuning: Tuning, failed: int = 0) -> None:
     """Write what is there when all of a protocol has ended, its first trials with a failure."""
-    trials = drawn_trials(tuning)
+    trials = tuning.drawn_trials
     fail(runs, trials[:failed])
     finish(runs, trials[failed:])
     for study in range(tuning.protocol.studies):

@@ -20,7 +20,6 @@ from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.sensitivity import Margin, draws_tried, sensitivities
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.tuning.lock import lock_file, read_lock
-from deltagclip_cli.tuning.stages import drawn_trials
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +151,7 @@ def test_the_page_has_the_section_and_its_tables(planned: Path, answer: Analysis
 
 def test_without_a_plan_there_is_no_section(tmp_path: Path) -> None:
     tuning = planned_tuning(tmp_path)
-    finish(tmp_path, drawn_trials(tuning)[:2])
+    finish(tmp_path, tuning.drawn_trials[:2])
     lock_file(tmp_path, "tiny").unlink()
     answer = answer_of(tmp_path)
     assert methods_of(answer) == {}
@@ -162,7 +161,7 @@ def test_without_a_plan_there_is_no_section(tmp_path: Path) -> None:
 
 def test_a_plan_that_was_changed_is_told_of(tmp_path: Path) -> None:
     tuning = planned_tuning(tmp_path)
-    finish(tmp_path, drawn_trials(tuning)[:6])
+    finish(tmp_path, tuning.drawn_trials[:6])
     file = lock_file(tmp_path, "tiny")
     content = json.loads(file.read_text())
     content["protocol"]["unequal"] = "no reason"
@@ -174,7 +173,7 @@ def test_a_plan_that_was_changed_is_told_of(tmp_path: Path) -> None:
 
 def test_a_plan_that_is_half_done_says_how_far_it_is(tmp_path: Path) -> None:
     tuning = planned_tuning(tmp_path, studies=2)
-    finish(tmp_path, drawn_trials(tuning)[:6])
+    finish(tmp_path, tuning.drawn_trials[:6])
     text = told(*methods_of(answer_of(tmp_path)).values())
     assert "2 studies were planned, each with draws and seeds of its own." in text
     assert "Of 68 planned trials of draws 6 finished; of 24 on fresh seeds none" in text

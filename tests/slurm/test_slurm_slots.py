@@ -28,7 +28,7 @@ from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.terminal.console import make_console
 from deltagclip_cli.tuning.lock import fixed_plan
-from deltagclip_cli.tuning.stages import FreshSlot, drawn_trials, slots
+from deltagclip_cli.tuning.stages import FreshSlot, slots
 from deltagclip_cli.tuning.studies import Tuning
 
 METRIC = "test/accuracy"
@@ -78,7 +78,7 @@ class Submitted:
 
     def run(self) -> int:
         tuning = self.tuning()
-        return self.launcher().run(drawn_trials(tuning), awaited(tuning, slots(tuning)))
+        return self.launcher().run(tuning.drawn_trials, awaited(tuning, slots(tuning)))
 
     def finish(self, trials: list[Trial], status: str = "finished") -> None:
         """Write results of which the largest learning rate has the best."""
@@ -89,7 +89,7 @@ class Submitted:
             RunFolder.of(self.runs, trial).result_file.write_text(text)
 
     def finish_draws(self) -> None:
-        self.finish(drawn_trials(self.tuning()))
+        self.finish(self.tuning().drawn_trials)
         self.slurm.change(JOB_OF_DRAWS, state="COMPLETED", reason="None")
 
     def array(self, job: str) -> Array:
@@ -202,7 +202,7 @@ def test_a_study_waits_for_its_own_draws_alone(place: Submitted) -> None:
     place.sets = ["protocol.studies=2"]
     tuning = place.tuning()
     first, second = awaited(tuning, [FreshSlot(0, "sgd", 0), FreshSlot(1, "adam", 1)])
-    names = {trial.folder: trial.seed for trial in drawn_trials(tuning)}
+    names = {trial.folder: trial.seed for trial in tuning.drawn_trials}
     assert {names[each] for each in first.after} == {0}
     assert {names[each] for each in second.after} == {3}
     assert (first.name, second.name) == ("tuned/sgd/seed-1-chosen", "tuned/adam/seed-5-chosen")
@@ -268,7 +268,7 @@ def test_of_a_study_that_failed_nothing_more_is_submitted(
 ) -> None:
     tune()
     place.slurm.change(state="COMPLETED", reason="None")
-    trials = drawn_trials(place.tuning())
+    trials = place.tuning().drawn_trials
     place.finish(trials[:3])
     for trial in trials[3:]:
         create(RunFolder.of(place.runs, trial), trial)
@@ -284,7 +284,7 @@ def test_of_a_study_that_failed_nothing_more_is_submitted(
 
 def test_a_task_whose_draws_have_not_ended_says_so(place: Submitted, trained: list[Trial]) -> None:
     place.run()
-    place.finish(drawn_trials(place.tuning())[1:])
+    place.finish(place.tuning().drawn_trials[1:])
     code, told = place.task(0)
     assert code == ExitCode.STOPPED
     assert "tuned: 1 of 6 draws are not finished." in told
@@ -309,7 +309,7 @@ def test_a_task_says_why_there_will_be_nothing_to_run(
     place: Submitted, trained: list[Trial]
 ) -> None:
     place.run()
-    trials = drawn_trials(place.tuning())
+    trials = place.tuning().drawn_trials
     place.finish(trials[:3])
     place.finish(trials[3:], status="diverged")
     code, told = place.task(2)

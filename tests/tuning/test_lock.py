@@ -13,7 +13,6 @@ from tuning_cases import SPACE, diverge, experiment_of, tuning_of
 
 from deltagclip_cli.core import RunFolderError
 from deltagclip_cli.tuning.lock import FILE, fixed_plan, hash_of, lock_file, read_lock
-from deltagclip_cli.tuning.stages import drawn_trials
 from deltagclip_cli.tuning.studies import Tuning
 
 # A switch that is on may be drawn to be off, a schedule may be drawn, and so may lists.
@@ -30,7 +29,7 @@ ODD = {
 def begin(runs: Path) -> None:
     """Fix a plan, and begin the first of its trials."""
     _, tuning = fixed_plan(tuning_of(), runs)
-    diverge(runs, drawn_trials(tuning)[:1])
+    diverge(runs, tuning.drawn_trials[:1])
 
 
 def test_there_is_no_plan_before_one_is_made(tmp_path: Path) -> None:

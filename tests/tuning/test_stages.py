@@ -15,7 +15,6 @@ from deltagclip_cli.tuning.stages import (
     FreshSlot,
     Unresolved,
     choices,
-    drawn_trials,
     obstacle,
     resolve,
     slots,
@@ -31,7 +30,7 @@ def by_rate(trial: Trial) -> float:
 def of(tuning: Tuning, label: str, study: int = 0) -> list[Trial]:
     return [
         each
-        for each in drawn_trials(tuning)
+        for each in tuning.drawn_trials
         if each.label == label and each.seed in tuning.search_seeds(study)
     ]
 
@@ -43,7 +42,7 @@ def why(answer: Trial | Unresolved) -> str:
 
 def test_every_draw_has_every_seed_of_its_study() -> None:
     tuning = tuning_of(studies=2)
-    trials = drawn_trials(tuning)
+    trials = tuning.drawn_trials
     assert len(trials) == len({each.folder for each in trials}) == 2 * (4 + 4 + 1) * 2
     assert {each.seed for each in trials} == {0, 1, 4, 5}
     assert {each.place for each in slots(tuning)} == {0, 1}
@@ -57,12 +56,12 @@ def test_what_is_drawn_twice_is_trained_once() -> None:
         "plain": {"fixed": True},
     }
     tuning = tuning_of(space, unequal="one has no space")
-    assert len(drawn_trials(tuning)) == 2 * (2 + 1 + 1)
+    assert len(tuning.drawn_trials) == 2 * (2 + 1 + 1)
 
 
 def test_the_best_mean_is_chosen_and_runs_on_seeds_that_chose_nothing(tmp_path: Path) -> None:
     tuning = tuning_of()
-    finish(tmp_path, drawn_trials(tuning), by_rate)
+    finish(tmp_path, tuning.drawn_trials, by_rate)
     trial = resolve(tuning, tmp_path, FreshSlot(0, "adam", 1))
     assert isinstance(trial, Trial)
     rates = [draw.options["lr"] for draw in tuning.draws_of(0, "adam")]
@@ -72,7 +71,7 @@ def test_the_best_mean_is_chosen_and_runs_on_seeds_that_chose_nothing(tmp_path: 
 
 def test_a_lower_value_is_chosen_where_that_is_better(tmp_path: Path) -> None:
     tuning = tuning_of(direction="minimize")
-    finish(tmp_path, drawn_trials(tuning), by_rate)
+    finish(tmp_path, tuning.drawn_trials, by_rate)
     trial = resolve(tuning, tmp_path, FreshSlot(0, "adam", 0))
     assert isinstance(trial, Trial)
     rates = [draw.options["lr"] for draw in tuning.draws_of(0, "adam")]
@@ -82,7 +81,7 @@ def test_a_lower_value_is_chosen_where_that_is_better(tmp_path: Path) -> None:
 def test_the_lock_resolves_to_what_the_spec_does(tmp_path: Path) -> None:
     tuning = tuning_of(studies=2)
     lock, _ = fixed_plan(tuning, tmp_path)
-    finish(tmp_path, drawn_trials(lock.tuning), by_rate)
+    finish(tmp_path, lock.tuning.drawn_trials, by_rate)
     for slot in slots(tuning):
         here, there = (resolve(each, tmp_path, slot) for each in (tuning, lock.tuning))
         assert isinstance(here, Trial) and isinstance(there, Trial)
@@ -148,7 +147,7 @@ def test_a_study_of_which_half_the_trials_of_an_optimizer_failed_chooses_nothing
 
 def test_a_metric_that_was_not_recorded_is_told_at_once(tmp_path: Path) -> None:
     tuning = tuning_of()
-    trial = drawn_trials(tuning)[0]
+    trial = tuning.drawn_trials[0]
     from run_cases import result_text
 
     write(tmp_path, trial, result_text(identity=trial.identity, last={"test/loss": 0.1}))

@@ -18,7 +18,6 @@ from deltagclip_cli.commands.app import app
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.tuning.lock import FILE
-from deltagclip_cli.tuning.stages import drawn_trials
 from deltagclip_cli.tuning.studies import Tuning
 
 SPEC: dict[str, Any] = {
@@ -169,7 +168,7 @@ def _last(folder: str) -> dict[str, Any]:
 
 def test_a_study_of_which_half_the_trials_of_an_optimizer_failed_is_refused() -> None:
     write_spec()
-    of_adam = [each for each in drawn_trials(tuning()) if each.label == "adam"]
+    of_adam = [each for each in tuning().drawn_trials if each.label == "adam"]
     fail(Path("runs"), of_adam[:1])
     done = tune()
     assert done.exit_code == 1

@@ -20,7 +20,7 @@ from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.runs.folder import SEARCH_JOURNAL, RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.lock import fixed_plan, read_lock
-from deltagclip_cli.tuning.stages import choices, drawn_trials, fresh_trials
+from deltagclip_cli.tuning.stages import choices, fresh_trials
 from deltagclip_cli.tuning.studies import Tuning
 
 SPACE = {
@@ -43,7 +43,7 @@ def planned(runs: Path, **protocol: Any) -> Tuning:
 
 
 def run_all(tuning: Tuning, runs: Path, of: Callable[[Trial], float] = value) -> None:
-    finish(runs, drawn_trials(tuning), of)
+    finish(runs, tuning.drawn_trials, of)
     for study in range(tuning.protocol.studies):
         for choice in choices(tuning, runs, study):
             finish(runs, fresh_trials(tuning, choice), of)
@@ -102,7 +102,7 @@ def test_a_budget_costs_hours_of_the_device(tmp_path: Path) -> None:
     run_all(tuning, tmp_path)
     assert read(tmp_path).methods[0].curve[1].cost == 2 * 1.0 / 3600
     assert "GPU" not in heading(read(tmp_path))
-    for trial in drawn_trials(tuning):
+    for trial in tuning.drawn_trials:
         starts = json.dumps([{"device": "cuda:0 NVIDIA H200"}])
         RunFolder.of(tmp_path, trial).environment_file.write_text(starts)
     assert heading(read(tmp_path)) == "GPU-hours a draw"
@@ -115,7 +115,7 @@ def heading(found: Verdicts) -> str:
 
 def test_draws_that_failed_or_diverged_are_the_worst(tmp_path: Path) -> None:
     tuning = planned(tmp_path)
-    trials = drawn_trials(tuning)
+    trials = tuning.drawn_trials
     lost = [each for each in trials if each.label == "sgd"][:2]
     diverge(tmp_path, lost[:1])
     fail(tmp_path, lost[1:])
@@ -128,7 +128,7 @@ def test_draws_that_failed_or_diverged_are_the_worst(tmp_path: Path) -> None:
 
 def test_nothing_is_said_of_methods_before_all_draws_have_ended(tmp_path: Path) -> None:
     tuning = planned(tmp_path)
-    finish(tmp_path, drawn_trials(tuning)[:-1], value)
+    finish(tmp_path, tuning.drawn_trials[:-1], value)
     for choice in choices(tuning, tmp_path, 0):  # of plain another setting may be chosen yet
         finish(tmp_path, fresh_trials(tuning, choice), value)
     found = read(tmp_path)
@@ -143,7 +143,7 @@ def test_nothing_is_said_of_methods_before_all_draws_have_ended(tmp_path: Path) 
 
 def test_nothing_is_said_where_half_of_the_trials_failed(tmp_path: Path) -> None:
     tuning = planned(tmp_path)
-    trials = drawn_trials(tuning)
+    trials = tuning.drawn_trials
     failing = [each for each in trials if each.label == "sgd"][:4]
     fail(tmp_path, failing)
     finish(tmp_path, [each for each in trials if each not in failing], value)
@@ -213,7 +213,7 @@ def test_what_is_fixed_is_judged_as_a_setting_alone(tmp_path: Path) -> None:
 def test_a_search_that_learns_or_gives_up_has_no_verdict_on_methods_and_says_so(
     tmp_path: Path,
 ) -> None:
-    trials = drawn_trials(tuning_of(SPACE, draws=2, seeds=[0]))
+    trials = tuning_of(SPACE, draws=2, seeds=[0]).drawn_trials
     for trial in trials:
         make_run(tmp_path, trial, status="finished")
 
