@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Container, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -254,17 +254,13 @@ class DrawnSearch(SearchSession):
     def show(self) -> int:
         check_journals(self.optimizers, self.sweep.request.runs)
         boards = [each.leaderboard() for each in self.drawn]
-        tried = [[each.tried for each in board.settings] for board in boards]
         if isinstance(self.sweep, SlurmLauncher):
             trials, later, parts = self._to_submit()
             return self.sweep.show(trials, later, parts=parts)
         assert isinstance(self.sweep, StayingLauncher), "there are no others"
         if self.sweep.request.as_json:
-            rows = zip(self.optimizers, tried, strict=True)
-            self.print_as_json(
-                {"space": searched.premises["space"], "tried": [asdict(each) for each in some]}
-                for searched, some in rows
-            )
+            tried = [[each.tried for each in board.settings] for board in boards]
+            self.print_spaces([*zip(self.optimizers, tried, strict=True)])
             return ExitCode.OK
         begun = [[each.tried for each in board.settings if each.is_begun] for board in boards]
         self.print_spaces([*zip(self.optimizers, begun, strict=True)])

@@ -7,7 +7,7 @@ import shlex
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -255,7 +255,13 @@ class SearchSession(ABC):
         return list(dict.fromkeys(each.name for each in self.optimizers))
 
     def print_spaces(self, rows: Sequence[tuple[SearchedOptimizer, Sequence[Tried]]]) -> None:
-        """Print the space of each optimizer, and how many settings there are of it."""
+        """Print the space of each optimizer, and the settings that there are of it."""
+        if self.sweep.request.as_json:
+            self.print_as_json(
+                {"space": searched.premises["space"], "tried": [asdict(each) for each in tried]}
+                for searched, tried in rows
+            )
+            return
         for name in self.experiments:
             of_this = [row for row in rows if row[0].name == name]
             self.sweep.request.console.print(space_table(name, of_this, self.budget))

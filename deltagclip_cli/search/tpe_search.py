@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,16 +63,7 @@ class TpeSearch(SearchSession):
         from deltagclip_cli.search.tpe_study import read_tried
 
         rows = [(each, read_tried(each, self._journal(each))) for each in self.optimizers]
-        if self.sweep.request.as_json:
-            self.print_as_json(
-                {
-                    "space": searched.premises["space"],
-                    "tried": [asdict(each) for each in tried],
-                }
-                for searched, tried in rows
-            )
-        else:
-            self.print_spaces(rows)
+        self.print_spaces(rows)
         return ExitCode.OK
 
     def run(self) -> int:

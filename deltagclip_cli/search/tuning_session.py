@@ -89,6 +89,11 @@ class TuningSession(ABC):
             judged.append([Judgement(*each) for each in zip(made, found, strict=True)])
         return judged
 
+    def valid_plan(self, *, is_begun: bool = False) -> tuple[Lock | None, Tuning]:
+        """Return the lock that there is, and what is planned, nothing written."""
+        lock = valid_plan(self.spec, self.runs, is_begun=is_begun)
+        return lock, self.spec if lock is None else self.spec.with_draws(lock.tuning.draws)
+
     def introduce(self, tuning: Tuning, lock: Lock | None) -> None:
         """Print the plan."""
         request = self.launcher.request
@@ -115,6 +120,12 @@ class TuningSession(ABC):
                 line = Text(f"{title(tuning, study)}: {words}", "yellow")
                 request.console.print(line, soft_wrap=True)
 
+    def tell_fresh(self, tuning: Tuning, judged: Sequence[Sequence[Judgement]]) -> None:
+        """Print what became of the chosen settings on fresh seeds, of studies that have begun."""
+        for study, of_study in enumerate(judged):
+            if any(each.fresh for each in of_study):
+                self.launcher.request.console.print(fresh_table(tuning, study, of_study))
+
     def exit_code(self, drawn: Sequence[Planned], judged: Sequence[Judgement]) -> int:
         """Return the exit code; that a draw diverged is a finding, and no fault."""
         stop = self.launcher.stop
@@ -136,8 +147,7 @@ class StayingTuning(TuningSession):
     launcher: StayingLauncher
 
     def show(self) -> int:
-        lock = valid_plan(self.spec, self.runs)
-        tuning = self.spec if lock is None else self.spec.with_draws(lock.tuning.draws)
+        lock, tuning = self.valid_plan()
         studies = self.choices_of(tuning)
         if self.launcher.request.as_json:
             print_json(as_data(tuning, lock, self.judged(tuning, studies, self.launcher.elsewhere)))
@@ -164,27 +174,15 @@ class StayingTuning(TuningSession):
         if not is_over and (fresh := fresh_of(tuning, studies)):
             launcher.say("2 of 2: the chosen settings, on fresh seeds")
             launcher.finish(fresh)
-        judged = self.judged(tuning, studies, self.launcher.elsewhere)
-        self._conclude(tuning, lock, drawn, judged)
-        return self.exit_code(drawn, list(chain.from_iterable(judged)))
-
-    def _conclude(
-        self,
-        tuning: Tuning,
-        lock: Lock,
-        drawn: Sequence[Planned],
-        judged: Sequence[Sequence[Judgement]],
-    ) -> None:
-        request = self.launcher.request
-        if request.as_json:
+        judged = self.judged(tuning, studies, launcher.elsewhere)
+        if launcher.request.as_json:
             print_json(as_data(tuning, lock, judged))
-        elif not request.quiet:
-            for study, of_study in enumerate(judged):
-                if any(each.fresh for each in of_study):
-                    request.console.print(fresh_table(tuning, study, of_study))
-            fresh = chain.from_iterable(each.fresh for study in judged for each in study)
-            for line in self.launcher.next_commands([*drawn, *fresh]):
-                self.launcher.say(line)
+        elif not launcher.request.quiet:
+            self.tell_fresh(tuning, judged)
+            tried = chain.from_iterable(each.fresh for study in judged for each in study)
+            for line in launcher.next_commands([*drawn, *tried]):
+                launcher.say(line)
+        return self.exit_code(drawn, list(chain.from_iterable(judged)))
 
 
 def fresh_of(tuning: Tuning, studies: Studies) -> list[Trial]:
@@ -238,12 +236,9 @@ class SubmittedTuning(TuningSession):
 
     def show(self) -> int:
         jobs = self.launcher.request.elsewhere()
-        lock = valid_plan(self.spec, self.runs, is_begun=bool(jobs.awaited(self.spec.name)))
-        tuning = self.spec if lock is None else self.spec.with_draws(lock.tuning.draws)
+        lock, tuning = self.valid_plan(is_begun=bool(jobs.awaited(self.spec.name)))
         studies = self.choices_of(tuning)
-        told = as_data(
-            tuning, lock, self.judged(tuning, studies, self.launcher.request.elsewhere())
-        )
+        told = as_data(tuning, lock, self.judged(tuning, studies, jobs))
         return self.launcher.show(*_to_submit(tuning, studies), told)
 
     def run(self) -> int:
@@ -258,9 +253,7 @@ class SubmittedTuning(TuningSession):
             self.tell_choices(tuning, studies)
         judged = self.judged(tuning, studies, jobs)
         if not (launcher.request.as_json or launcher.request.quiet):
-            for study, of_study in enumerate(judged):
-                if any(each.fresh for each in of_study):
-                    launcher.request.console.print(fresh_table(tuning, study, of_study))
+            self.tell_fresh(tuning, judged)
         launcher.run(*_to_submit(tuning, studies), as_data(tuning, lock, judged))
         if launcher.request.elsewhere().awaited(name):
             return ExitCode.OK

@@ -156,11 +156,7 @@ class SlurmLauncher(Launcher):
         """
         check_writable(self.request.runs / FOLDER)
         with self.alone():
-            jobs = find_jobs(self.request.runs)
-            if jobs.is_missing:
-                raise MissingError(jobs.problem)
-            if jobs.problem:
-                raise SlurmError(f"{jobs.problem}\n  Nothing was submitted.")
+            jobs = self.jobs()
             planned = self._look_up(trials, later, jobs, parts)
             todo = self._todo(planned)
             self.check_force(todo)
@@ -233,6 +229,19 @@ class SlurmLauncher(Launcher):
                         (folder / ".lock").unlink()
                         folder.rmdir()
                         folder.parent.rmdir()
+
+    def jobs(self) -> Jobs:
+        """Ask what waits and runs, without which nothing is submitted.
+
+        Raises:
+            SlurmError: Slurm does not say.
+        """
+        jobs = find_jobs(self.request.runs)
+        if jobs.is_missing:
+            raise MissingError(jobs.problem)
+        if jobs.problem:
+            raise SlurmError(f"{jobs.problem}\n  Nothing was submitted.")
+        return jobs
 
     def _look_up(
         self,

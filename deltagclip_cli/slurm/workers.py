@@ -13,7 +13,6 @@ from deltagclip_cli.plan.planned import look_up
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.slurm.array import Array, Head, ListedTrial, new_submission
 from deltagclip_cli.slurm.awaited import FOLDER
-from deltagclip_cli.slurm.client import MissingError, SlurmError
 from deltagclip_cli.slurm.handed import Handed, task_name
 from deltagclip_cli.slurm.jobs import close_finished, find_jobs
 from deltagclip_cli.slurm.submit import Batch, record_of, told_of
@@ -50,11 +49,7 @@ def submit_workers(
         return ExitCode.OK
     check_writable(request.runs / FOLDER)
     with launcher.alone():
-        jobs = find_jobs(request.runs)
-        if jobs.is_missing:
-            raise MissingError(jobs.problem)
-        if jobs.problem:
-            raise SlurmError(f"{jobs.problem}\n  Nothing was submitted.")
+        jobs = launcher.jobs()
         batches = _batches(launcher, like, workers, controller, jobs)
         if batches:
             launcher.check_parts(look_up([like], request.runs))
