@@ -39,7 +39,7 @@ from deltagclip_cli.core import (
     write_text,
     written_whole,
 )
-from deltagclip_cli.runs.folder import STRICT, Heartbeat, RunFolder
+from deltagclip_cli.runs.folder import STRICT, Heartbeat, RunFolder, State
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
@@ -346,3 +346,17 @@ def _unwritable(folder: RunFolder, error: OSError) -> UnwritableError:
         f"{folder.path}: the run folder cannot be made or written: {error.strerror}.\n"
         "  Free space or permissions there, or name another folder with --runs DIR."
     )
+
+
+def prune(folder: RunFolder, reason: str) -> bool:
+    """Write down why a search gives a trial up that was stopped, unless somebody works on it.
+
+    Returns:
+        Whether that was written.
+    """
+    if folder.state is State.INTERRUPTED:
+        with suppress(RunFolderError), hold(folder) as held:
+            if folder.state is State.INTERRUPTED:
+                held.record_pruning(reason)
+                return True
+    return False

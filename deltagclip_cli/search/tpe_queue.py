@@ -6,16 +6,15 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from deltagclip_cli.core import RunFolderError, UsageError
+from deltagclip_cli.core import UsageError
 from deltagclip_cli.plan.planned import Planned, look_up
 from deltagclip_cli.runs.folder import State
-from deltagclip_cli.runs.hold import hold
+from deltagclip_cli.runs.hold import prune
 from deltagclip_cli.search.tpe_study import KEPT_OF_HALVING, Study
 from deltagclip_cli.tuning.halving import course_of, rounds_in, value_in
 from deltagclip_cli.tuning.stages import DrawState
@@ -153,11 +152,8 @@ class SearchQueue:
         return (planned,)
 
     def _conclude(self, candidate: Candidate, outcome: DrawState) -> None:
-        folder = candidate.current.folder if outcome is DrawState.PRUNED else None
-        if folder and folder.state is State.INTERRUPTED:
-            with suppress(RunFolderError), hold(folder) as held:
-                if folder.state is State.INTERRUPTED:
-                    held.record_pruning(candidate.reason)
+        if outcome is DrawState.PRUNED:
+            prune(candidate.current.folder, candidate.reason)
         value = candidate.value if outcome is DrawState.FINISHED else None
         candidate.study.finish(candidate.number, outcome, value)
 

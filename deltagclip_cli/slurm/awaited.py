@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from deltagclip_cli.core import (
     DeltaGClipError,
     NotYetError,
-    RunFolderError,
     UsageError,
     plural,
     read_file,
     write_text,
 )
-from deltagclip_cli.runs.folder import RunFolder, State
-from deltagclip_cli.runs.hold import hold
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import prune
 from deltagclip_cli.spec.component import AS_WRITTEN, canonical_json
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.tuning.halving import Bracket, Rung, standing
@@ -117,16 +116,12 @@ def prune_left(bracket: Bracket) -> list[Trial]:
     Returns:
         Those that were not recorded before.
     """
-    pruned = []
-    for number, rung in bracket.left().items():
-        for trial in bracket.settings[number]:
-            folder = RunFolder.of(bracket.runs, trial)
-            if folder.state is State.INTERRUPTED:
-                with suppress(RunFolderError), hold(folder) as held:
-                    if folder.state is State.INTERRUPTED:
-                        held.record_pruning(bracket.why_left(number, rung))
-                        pruned.append(trial)
-    return pruned
+    return [
+        trial
+        for number, rung in bracket.left().items()
+        for trial in bracket.settings[number]
+        if prune(RunFolder.of(bracket.runs, trial), bracket.why_left(number, rung))
+    ]
 
 
 def _plain(bracket: Bracket) -> dict[str, Any]:

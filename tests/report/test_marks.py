@@ -277,7 +277,6 @@ WAYS: Mapping[str, Sequence[Shown]] = {
     "search/tpe_search.py": [leaderboard],
     "search/tpe_study.py": [asked("--search")],
     "search/tuning_view.py": [tuning_view],
-    "tuning/choice.py": [asked("tune")],
     "tuning/halving.py": [asked("--search")],
     "tuning/stages.py": [asked("tune")],
     "terminal/console.py": [trained, summary_of_one_that_ended_early],
