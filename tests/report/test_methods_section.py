@@ -93,6 +93,12 @@ def test_budgets_and_failures_stand_in_one_table(answer: Analysis) -> None:
     assert "1 run added that the plan does not have." in table.notes
 
 
+def test_unequal_budgets_stand_below_every_table(answer: Analysis) -> None:
+    tables = list(answer.tables())
+    assert len(tables) >= 5
+    assert all("plain has nothing to tune" in " ".join(each.notes) for each in tables)
+
+
 def test_nothing_counts_the_runs_that_chose_a_setting(planned: Path) -> None:
     (comparison,) = answer_of(planned, target=[f"{METRIC}=0.1"]).comparisons
     chosen = {row.group.optimizer: row for row in comparison.best.values()}

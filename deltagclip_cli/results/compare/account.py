@@ -40,6 +40,11 @@ class Account:
         lock = read_lock(folders.pop(), experiment)
         return None if lock is None else cls(lock, runs)
 
+    @property
+    def unequal(self) -> str | None:
+        """The reason of the plan for drawing more of some optimizers than of others, if it does."""
+        return self.lock.tuning.protocol.unequal
+
     def budget(self, label: str) -> int:
         """Return how many draws each study has of an optimizer."""
         return self.lock.tuning.protocol.draws_of(label, self.lock.tuning.fixed)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import MARK, UsageError, listed, measured_on
+from deltagclip_cli.core import MARK, UsageError, listed, measured_on, stopped
 from deltagclip_cli.results.compare.paper import content
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Selection:
     moment: str | None = None  # ``epoch`` or ``step``, of which each run shows its best
     paper: bool = False  # whether the settings are the paper's, who chose them
     ended_by: str | None = None  # a metric of the test set that ended trainings
+    unequal: str | None = None  # why a plan drew more settings of some optimizers than of others
 
     @property
     def by(self) -> str | None:
@@ -88,6 +89,8 @@ class Selection:
         told = [content()["chosen_on_test"]["says"]] if self.paper else []
         if self.ended_by:
             told.append(f"{self.ended_by} ended trainings, whose ends were {MARK}: it flatters.")
+        if self.unequal:
+            told.append(f"Unequal budgets, as planned: {stopped(self.unequal)}")
         chosen = ["the best setting of an optimizer"] if self.settings else []
         chosen += [f"the best {self.moment} of each run"] if self.moment else []
         if not chosen:

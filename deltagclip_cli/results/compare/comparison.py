@@ -253,10 +253,11 @@ class Comparison:
         ended_by = next((each.metric for each in ends if each and each.is_on_test), None)
         if not (several or moment or paper or ended_by):
             return None
-        metric = question.chooser
-        if self.account is not None and not (moment and measured_on(metric) == "test"):
-            metric = self.account.lock.tuning.protocol.metric
-        return Selection(metric, question.metric, several, moment, paper, ended_by)
+        metric, plan = question.chooser, self.account
+        if plan is not None and not (moment and measured_on(metric) == "test"):
+            metric = plan.lock.tuning.protocol.metric
+        unequal = plan.unequal if plan is not None else None
+        return Selection(metric, question.metric, several, moment, paper, ended_by, unequal)
 
     @property
     def target(self) -> Target | None:

@@ -224,7 +224,9 @@ def sensitivity_tables(comparisons: Sequence[Comparison], margin: Margin) -> Ite
             title = f"{comparison.title}: {what} within {margin} of the best one's mean{of}"
             columns = sensitivity_columns(margin, found, compared)
             notes = [*_sensitivity_notes(found), *_on_searches(comparison)]
-            choice = Selection(question.chooser, question.metric)
+            account = comparison.account
+            unequal = account.unequal if account is not None else None
+            choice = Selection(question.chooser, question.metric, unequal=unequal)
             yield make_table(title, columns, found, notes, [choice])
 
 

@@ -257,9 +257,8 @@ def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
 
 
 def _notes_on_choosing(rows: Sequence[Row]) -> list[str]:
-    if not any(CHOOSING in row.left_out for row in rows):
-        return []
-    return ["Of what was chosen, fresh seeds count: the runs that chose it would flatter it."]
+    note = "Of what was chosen, fresh seeds count: the runs that chose it would flatter it."
+    return [note] if any(CHOOSING in row.left_out for row in rows) else []
 
 
 def _notes_on_seeds(summaries: Sequence[Summary]) -> list[str]:
