@@ -26,6 +26,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7
 DASHES = ("solid", "dash", "dot", "dashdot")
 # Instead of dashes on paper, where solid, dotted and dashed tell train, test and val.
 _MARKERS = ("", "o", "s", "^")
+_PALE = 0.2  # of bands around lines
 
 # Come with matplotlib, and are asked for a letter that the fonts of a style lack.
 _FALLBACK_FONTS = ("STIXGeneral", "DejaVu Serif", "DejaVu Sans")
@@ -55,6 +56,21 @@ class LineStyle:
         shape = _MARKERS[number // len(colours) % len(_MARKERS)]
         colour = to_hex(colours[number % len(colours)])
         return {"color": colour, "marker": shape, "mfc": "white", "mew": 0.9}
+
+    def band(
+        self, x: Sequence[float], low: Sequence[float], high: Sequence[float]
+    ) -> list[dict[str, Any]]:
+        """Return the two traces of plotly's that fill a band in the colour of the line."""
+        red, green, blue = (int(self.colour[at : at + 2], 16) for at in (1, 3, 5))
+        edge: dict[str, Any] = {
+            "x": list(x),
+            "mode": "lines",
+            "line": {"width": 0},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+        fill = {"fill": "tonexty", "fillcolor": f"rgba({red}, {green}, {blue}, {_PALE})"}
+        return [{**edge, "y": list(low)}, {**edge, **fill, "y": list(high)}]
 
 
 @dataclass(frozen=True)

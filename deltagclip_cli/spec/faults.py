@@ -1,4 +1,4 @@
-"""Faults of a spec: with a place, a message and a hint, and as sentences.
+"""Faults of a spec: with a place, a message and a hint, and as sentences; what names must be like.
 
 pydantic collects the errors of a whole model. A validator that raises a ``ValidationError`` of its
 own has its errors taken into that collection, so one pass finds everything.
@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from reprlib import Repr
+from typing import Annotated
 
+from pydantic import BeforeValidator
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, ValidationError
 
 from deltagclip_cli.core import nearest, plural, shortened
@@ -154,3 +156,17 @@ def got(value: object) -> str:
     if not isinstance(value, str):
         return _SHORT.repr(value)[:80]
     return f"the text '{shortened(value)}'"
+
+
+# Names become folders: nothing may lead out of the runs folder, or be longer than 255 bytes.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
+NAMES = "names begin with a letter or digit and hold up to 200 letters, digits, '-' and '_'"
+
+
+def _check_name(value: object) -> object:
+    if isinstance(value, str) and not NAME.fullmatch(value):
+        raise refused(f"'{shortened(value)}' cannot be a name.", NAMES)
+    return value
+
+
+Name = Annotated[str, BeforeValidator(_check_name)]

@@ -14,8 +14,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from deltagclip_cli.core import SpecError, nearest, plural, shortened
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.document import Document, Override, parse_override, read_document
-from deltagclip_cli.spec.faults import MOST_FAULTS, Where, raised, sentence
-from deltagclip_cli.spec.labels import NAME, NAMES
+from deltagclip_cli.spec.faults import MOST_FAULTS, NAME, NAMES, Where, raised, sentence
 from deltagclip_cli.spec.schema import Experiment, is_variable
 
 

@@ -26,8 +26,7 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.core import synonym
 from deltagclip_cli.source.signatures import HOLDERS
 from deltagclip_cli.spec.component import AS_WRITTEN, Component, SpecSection
-from deltagclip_cli.spec.early_stopping import EarlyStopping
-from deltagclip_cli.spec.faults import Where, collected, explained, got, raised, refused
+from deltagclip_cli.spec.faults import Name, Where, collected, explained, got, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
     EACH_SEED,
@@ -43,9 +42,15 @@ from deltagclip_cli.spec.grid import (
 )
 from deltagclip_cli.spec.groups import checked_groups
 from deltagclip_cli.spec.inner import checked_inner, inner_of
-from deltagclip_cli.spec.labels import Name
-from deltagclip_cli.spec.protocol_settings import Protocol, protocol_faults, read_protocol
-from deltagclip_cli.spec.search_settings import Measured, Search, read_search
+from deltagclip_cli.spec.search_settings import (
+    EarlyStopping,
+    Measured,
+    Protocol,
+    Search,
+    protocol_faults,
+    read_protocol,
+    read_search,
+)
 from deltagclip_cli.spec.slurm_settings import Slurm, read_slurm
 from deltagclip_cli.spec.task_settings import Task
 from deltagclip_cli.spec.theorem import theorem_faults

@@ -10,8 +10,7 @@ from pydantic_core import InitErrorDetails
 
 from deltagclip_cli.core import load_target
 from deltagclip_cli.spec.component import AS_WRITTEN, EXTRA, Component
-from deltagclip_cli.spec.faults import collected
-from deltagclip_cli.spec.labels import Name
+from deltagclip_cli.spec.faults import Name, collected
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.code import CodeFolder

@@ -23,9 +23,8 @@ from deltagclip_cli.core import RunFolderError, read_file, shortened
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.component import AS_WRITTEN, Frozen, canonical, canonical_json
 from deltagclip_cli.spec.document import parse
-from deltagclip_cli.spec.faults import in_one_line
+from deltagclip_cli.spec.faults import Name, in_one_line
 from deltagclip_cli.spec.grid import NUMBERS_STAY, role
-from deltagclip_cli.spec.labels import Name
 from deltagclip_cli.spec.schema import (
     Experiment,
     Optimizer,

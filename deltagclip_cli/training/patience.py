@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import UsageError, listed, plural, short
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.early_stopping import EarlyStopping
+    from deltagclip_cli.spec.search_settings import EarlyStopping
 
 
 class Patience:

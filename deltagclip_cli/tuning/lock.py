@@ -28,9 +28,8 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.spec.axes import as_written
 from deltagclip_cli.spec.component import AS_WRITTEN, canonical_json
-from deltagclip_cli.spec.protocol_settings import read_protocol
 from deltagclip_cli.spec.schema import Optimizer
-from deltagclip_cli.spec.search_settings import FIXED, Measured, read_search
+from deltagclip_cli.spec.search_settings import FIXED, Measured, read_protocol, read_search
 from deltagclip_cli.spec.trial import Trial, differing_keys
 from deltagclip_cli.tuning.studies import Draw, Tuning
 

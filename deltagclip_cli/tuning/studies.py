@@ -18,9 +18,8 @@ from deltagclip_cli.spec.axes import Distribution
 from deltagclip_cli.spec.trial import Trial, in_a_word, make_trial
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.protocol_settings import Protocol
     from deltagclip_cli.spec.schema import Experiment
-    from deltagclip_cli.spec.search_settings import Search
+    from deltagclip_cli.spec.search_settings import Protocol, Search
 
 
 def drawn(

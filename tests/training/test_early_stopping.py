@@ -26,7 +26,7 @@ from deltagclip_cli.results.read.run import Outcome
 from deltagclip_cli.results.read.tree import read_trials
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
-from deltagclip_cli.spec.early_stopping import EarlyStopping
+from deltagclip_cli.spec.search_settings import EarlyStopping
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training.patience import Patience
 from deltagclip_cli.training.process import StopRequest

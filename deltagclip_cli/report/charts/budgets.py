@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import MARK, measured_on, printable
 from deltagclip_cli.report.appearance import LITERAL, LineStyle, legend_name
-from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
     Json,
     PageLines,
@@ -87,7 +86,7 @@ class BestOfBudgets:
             for method in self._drawn:
                 curve = [each for each in method.curve if math.isfinite(each.median)]
                 x, style = [getattr(each, number) for each in curve], self.styles[method.label]
-                traces += band_traces(style, x, *self._band(curve))
+                traces += style.band(x, *self._band(curve))
                 traces.append(
                     line_trace(
                         style,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import MARK, as_number, measured_on, printable
 from deltagclip_cli.report.appearance import LITERAL, DrawnSetting, LineStyle, legend_name
-from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
     Json,
     PageLines,
@@ -220,7 +219,7 @@ def _traces(line: _Line) -> list[Json]:
         "showlegend": False,
         "hovertemplate": "%{y:.5~g} (%{text})<extra></extra>",
     }
-    return [*band_traces(line.style, line.x, line.low, line.high), drawn] + (
+    return [*line.style.band(line.x, line.low, line.high), drawn] + (
         [behind] if line.is_smoothed else []
     )
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import MARK, printable
 from deltagclip_cli.report.appearance import LITERAL, LineStyle, legend_name
-from deltagclip_cli.report.charts.bands import band_traces
 from deltagclip_cli.report.charts.lines import (
     GREY,
     Json,
@@ -55,7 +54,7 @@ class SpeedUps:
             traces = []
             for label, scales in self._lines.items():
                 x, y, low, high = _numbers(scales, clock)
-                traces += band_traces(self.styles[label], x, low, high)
+                traces += self.styles[label].band(x, low, high)
                 traces.append(line_trace(self.styles[label], x, y, mode="lines+markers"))
             yield {
                 "title": f"Times as fast as {self.scaling.baseline} ({clock}),"
