@@ -21,8 +21,9 @@ LIMITS = {
     "loose modules": 0,
     # each file of conformance tests needs the test and its subject; what makes a step (a program, a
     # stack, exact kernels) needs most of what a training consists of; each section of a spec has a
-    # file, which the spec needs
-    "imports per file": 2.85,
+    # file, which the spec needs; a search or a protocol, here or in jobs, needs the plan, the run
+    # folders, the launcher, the queue and what is printed; a page needs all that it shows
+    "imports per file": 3.23,
     "module lines, largest": 500,
     "docstrings that begin with What, How, ...": 0,
     "function lines, median": 7,
