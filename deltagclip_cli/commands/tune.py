@@ -55,10 +55,8 @@ def tune(
     75 some stopped or killed: run it again; 130 interrupted by Ctrl-C.
     With --launcher slurm: 0 also while jobs wait or run.
     """
-    from deltagclip_cli.launch.launcher import StayingLauncher
     from deltagclip_cli.plan.edits import find_edits, vouch_for
-    from deltagclip_cli.search.tuning_session import StayingTuning, SubmittedTuning, TuningSession
-    from deltagclip_cli.slurm.submit import SlurmLauncher
+    from deltagclip_cli.search.tuning_session import make_session
     from deltagclip_cli.spec.load import load_spec
 
     read = load_spec(spec, [experiment], sets or (), (), runs)
@@ -88,12 +86,7 @@ def tune(
     )
     for sentence in said:
         runner.say(sentence)
-    session: TuningSession
-    if isinstance(runner, StayingLauncher):
-        session = StayingTuning(runner, tuning)
-    else:
-        assert isinstance(runner, SlurmLauncher), "there are no others"
-        session = SubmittedTuning(runner, tuning)
+    session = make_session(runner, tuning)
     raise typer.Exit(session.show() if dry_run else session.run())
 
 

@@ -14,10 +14,11 @@ from deltagclip_cli.launch.launcher import StayingLauncher
 from deltagclip_cli.launch.supervisor import PlannedQueue
 from deltagclip_cli.plan.planned import Planned, look_up, mean
 from deltagclip_cli.runs.folder import ENDED, State
-from deltagclip_cli.search.searched import Tried, check_journals, in_words
+from deltagclip_cli.search.searched import Tried, check_journals
 from deltagclip_cli.search.session import Leaderboard, Placed, SearchSession
 from deltagclip_cli.slurm.awaited import FOLDER, AwaitedTrial, halved, prune_left, write_bracket
 from deltagclip_cli.slurm.submit import SlurmLauncher
+from deltagclip_cli.spec.trial import options_in_words
 from deltagclip_cli.tuning.halving import Bracket, rounds_in, rungs_of, value_in
 from deltagclip_cli.tuning.stages import DrawState
 
@@ -69,7 +70,7 @@ class Drawn:
     def words(self) -> dict[str, str]:
         """The options of the setting of each run folder, in few words."""
         return {
-            trial.folder: in_words(self.draws[draw])
+            trial.folder: options_in_words(self.draws[draw])
             for draw in self._first
             for trial in self._trials[draw]
         }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import SpecError, UsageError, nearest
 from deltagclip_cli.runs.folder import SEARCH_JOURNAL
 from deltagclip_cli.spec.axes import Distribution, as_written, extremes
-from deltagclip_cli.spec.trial import Trial, in_a_word, make_trial
+from deltagclip_cli.spec.trial import Trial, make_trial, options_in_words
 from deltagclip_cli.tuning.studies import drawn
 
 if TYPE_CHECKING:
@@ -121,12 +121,7 @@ class Tried:
     @property
     def words(self) -> str:
         """The options in few words, such as ``lr=0.1 gamma=1``."""
-        return in_words(self.options)
-
-
-def in_words(options: Mapping[str, Any]) -> str:
-    """Return the options of a setting in few words, such as ``lr=0.1 gamma=1``."""
-    return " ".join(f"{name}={in_a_word(value)}" for name, value in options.items())
+        return options_in_words(self.options)
 
 
 def check_journals(optimizers: Iterable[SearchedOptimizer], runs: Path) -> None:

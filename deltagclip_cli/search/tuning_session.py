@@ -185,6 +185,17 @@ class StayingTuning(TuningSession):
         return self.exit_code(drawn, list(chain.from_iterable(judged)))
 
 
+def make_session(launcher: Launcher, tuning: Tuning) -> TuningSession:
+    """Return what goes through a protocol where a launcher runs trials."""
+    from deltagclip_cli.launch.launcher import StayingLauncher
+    from deltagclip_cli.slurm.submit import SlurmLauncher
+
+    if isinstance(launcher, StayingLauncher):
+        return StayingTuning(launcher, tuning)
+    assert isinstance(launcher, SlurmLauncher), "there are no others"
+    return SubmittedTuning(launcher, tuning)
+
+
 def fresh_of(tuning: Tuning, studies: Studies) -> list[Trial]:
     """Return the trials on fresh seeds of all studies that have chosen."""
     ready = [made for made in studies if obstacle(made) is None]

@@ -382,6 +382,11 @@ def _words(values: list[Any]) -> list[str]:
     return short if len(set(short)) == len(set(exact)) else exact
 
 
+def options_in_words(options: Mapping[str, Any]) -> str:
+    """Return the options of a setting in few words, such as ``lr=0.1 gamma=1``."""
+    return " ".join(f"{name}={in_a_word(value)}" for name, value in options.items())
+
+
 def in_a_word(value: Any, number: Callable[[float], str] = "{:g}".format) -> str:
     """Return the value of a setting, plain data, as it is shown, such as ``1e-3`` or ``off``."""
     match value:

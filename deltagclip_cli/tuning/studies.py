@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from deltagclip_cli.core import derive_seed
 from deltagclip_cli.spec.axes import Distribution
-from deltagclip_cli.spec.trial import Trial, in_a_word, make_trial
+from deltagclip_cli.spec.trial import Trial, make_trial, options_in_words
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.schema import Experiment
@@ -78,7 +78,7 @@ class Draw:
     @property
     def words(self) -> str:
         """The options in few words, such as ``lr=0.1 gamma=1``."""
-        return " ".join(f"{name}={in_a_word(value)}" for name, value in self.options.items())
+        return options_in_words(self.options)
 
 
 @dataclass(frozen=True)
