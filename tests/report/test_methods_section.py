@@ -93,6 +93,18 @@ def test_budgets_and_failures_stand_in_one_table(answer: Analysis) -> None:
     assert "1 run added that the plan does not have." in table.notes
 
 
+def test_a_plan_is_not_said_to_have_chosen_what_it_left_open(tmp_path: Path) -> None:
+    tuning = planned_tuning(tmp_path)
+    finish(tmp_path, [each for each in tuning.drawn_trials if each.label != "adam"])
+    finish(tmp_path, [each for each in tuning.drawn_trials if each.label == "adam"][:3])
+    (comparison,) = answer_of(tmp_path).comparisons
+    account = comparison.account
+    assert account is not None
+    assert account.chooser("validation/loss", ["sgd"]) == METRIC
+    assert account.chooser("validation/loss", ["adam"]) == "validation/loss"  # draws are open
+    assert account.chooser("validation/loss", ["adam", "sgd"]) == METRIC  # of the test set
+
+
 def test_unequal_budgets_stand_below_every_table(answer: Analysis) -> None:
     tables = list(answer.tables())
     assert len(tables) >= 5

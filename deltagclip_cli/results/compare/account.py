@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deltagclip_cli.core import measured_on
 from deltagclip_cli.tuning.lock import Lock, read_lock
 from deltagclip_cli.tuning.stages import StudyChoice, choices, fresh_trials
 
@@ -77,6 +78,16 @@ class Account:
         """The settings that studies chose; none of an optimizer whose draws have not all ended."""
         best = [each.best.draw for each in self.choices if each.best and not each.is_open]
         return [runs[0].group for draw, runs in self.draws if runs and draw in best]
+
+    def chooser(self, otherwise: str, optimizers: Iterable[str]) -> str:
+        """Return the metric that chose settings: the plan's, of optimizers of which it chose any.
+
+        It has not as long as draws are open, nor where none has a value: these are chosen
+        ``otherwise``. Of two metrics that chose, that of the test set is told.
+        """
+        chosen, planned = {group.optimizer for group in self.chosen}, self.lock.tuning.protocol
+        made = [planned.metric if each in chosen else otherwise for each in optimizers]
+        return next((each for each in made if measured_on(each) == "test"), [*made, otherwise][0])
 
     @cached_property
     def fresh(self) -> Mapping[tuple[int, str], Sequence[Run]]:

@@ -248,14 +248,14 @@ class Comparison:
         several = len(has_values) > len(set(has_values))
         moment = question.moment.unit if question.moment.is_chosen else None
         paper = is_of_the_paper(self.experiment)
-        trials = [run.trial for row in self.rows for run in row.runs]
+        trials = (run.trial for row in self.rows for run in row.runs)
         ends = [trial.early_stopping for trial in trials if trial is not None]
         ended_by = next((each.metric for each in ends if each and each.is_on_test), None)
         if not (several or moment or paper or ended_by):
             return None
         metric, plan = question.chooser, self.account
         if plan is not None and not (moment and measured_on(metric) == "test"):
-            metric = plan.lock.tuning.protocol.metric
+            metric = plan.chooser(metric, has_values)
         unequal = plan.unequal if plan is not None else None
         return Selection(metric, question.metric, several, moment, paper, ended_by, unequal)
 
