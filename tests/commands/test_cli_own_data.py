@@ -153,7 +153,7 @@ def test_a_metric_of_ones_own_is_shown_and_compared_by(own: Invoke, tmp_path: Pa
     [result] = (tmp_path / "runs").glob("own/sgd/*/result.json")
     best = json.loads(result.read_text())["best"]
     assert best["test/fit"]["value"] == max(best["test/fit"]["value"], record["test/fit"])
-    compared = own("compare", "own", "--metric", "test/fit", "--at", "best")
+    compared = own("compare", "own", "--metric", "test/fit", "--at", "best", "--select-on-test")
     assert compared.exit_code == 0, compared.output
     reported = own("report", "own", "--metric", "test/fit", "--target", "test/fit=-9")
     assert reported.exit_code == 0, reported.output

@@ -168,7 +168,7 @@ def test_without_a_gpu_auto_leaves_trials_to_the_cores(
 
 @pytest.mark.parametrize("written", ["many", "0", "-1", "1.5", "", "²"])
 def test_a_wrong_number_of_trials_is_refused(written: str) -> None:
-    done = CliRunner().invoke(app, ["sweep", "--trials-per-gpu", written])
+    done = CliRunner().invoke(app, ["sweep", "quickstart", "--trials-per-gpu", written])
     assert done.exit_code == ExitCode.USAGE
     assert "expected auto, or a number from 1" in done.output
 
