@@ -77,7 +77,7 @@ def read_bracket(runs: Path, name: str) -> Bracket:
         if name_of(found) != name:
             raise ValueError("it holds something else than its name says")
         return found
-    except (OSError, LookupError, TypeError, ValueError) as error:
+    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
         why = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise UsageError(
             f"{file}: what this job needs to know of its search cannot be read: {why}\n"

@@ -97,7 +97,7 @@ def read_lock(runs: Path, experiment: str) -> Lock | None:
         return None
     except OSError as error:
         _refuse(path, f"it cannot be read: {error.strerror}")
-    except (LookupError, TypeError, AttributeError, ValueError) as error:  # pydantic's, too
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
         _refuse(path, f"it is damaged: {shortened(' '.join(str(error).split()), 200)}")
 
 

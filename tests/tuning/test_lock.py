@@ -143,9 +143,18 @@ def test_a_plan_of_which_nothing_was_begun_gives_way_to_another(tmp_path: Path) 
         lambda text: text[:-20],
         lambda text: "[1, 2]",
         lambda text: "",
+        lambda text: "[" * 100_000,
         lambda text: text.replace('"version": 1', '"version": 2'),
     ],
-    ids=["a number", "a digit of a draw", "cut off", "a list", "empty", "a later version"],
+    ids=[
+        "a number",
+        "a digit of a draw",
+        "cut off",
+        "a list",
+        "empty",
+        "too deep",
+        "a later version",
+    ],
 )
 def test_a_lock_that_was_changed_is_refused(tmp_path: Path, damage: Any) -> None:
     fixed_plan(tuning_of(), tmp_path)
