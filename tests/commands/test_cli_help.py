@@ -167,6 +167,7 @@ def test_planning_never_imports_torch(tmp_path: Path) -> None:
     assert "done without torch" in python(tmp_path, WITHOUT_TORCH)
 
 
+@pytest.mark.slow
 def test_neither_does_a_trial_that_is_finished_already(trained: Path) -> None:
     assert "done without torch" in python(trained, WITHOUT_TORCH)
 

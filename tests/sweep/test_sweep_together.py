@@ -29,6 +29,7 @@ def check(place: Place, undisturbed: Place, done: list[Done], count: int) -> Non
     )
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_share_the_trials(place: Place, undisturbed: Place) -> None:
     sweeps = [place.start() for _ in range(2)]
     done = [sweep.finish() for sweep in sweeps]
