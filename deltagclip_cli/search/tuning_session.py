@@ -230,8 +230,8 @@ def check_measured(planned: Iterable[Planned], metric: str, lock: Path) -> None:
             raise UsageError(
                 f"protocol.metric: {metric} is not measured by these trials.\n"
                 f"  metrics: {', '.join(there)}\n"
-                f"  Nothing was chosen by it: write another one, delete {lock}, and run the same\n"
-                "  command again. What is finished counts."
+                f"  The plan in {lock} stays as it is. Write another metric under another name\n"
+                "  of the experiment, or name another folder with --runs DIR."
             )
 
 
