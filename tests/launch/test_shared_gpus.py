@@ -185,6 +185,7 @@ def test_the_measurement_trains_and_evaluates(trials: list[Trial], tmp_path: Pat
         train_a_little(each.model_copy(update={"ema": 0.9}), tmp_path, CPU)
 
 
+@pytest.mark.slow
 def test_the_largest_trial_counts_with_what_a_process_takes_besides(
     trials: list[Trial], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,8 +210,11 @@ def test_shares_of_steps_are_areas_that_go_with_their_setting(opened: Browser) -
         "clipped": {0.5},
         "floored": {0.3},
     }
+    figures = f"figure[data-title='{title}']"
+    assert len(opened.all(f"{figures}:not([hidden])")) == 1
     legend(opened, "clip")
     assert drawn(opened, title) == {}
+    assert opened.all(f"{figures}:not([hidden])") == []
 
 
 def test_charts_are_grouped_by_what_they_are_about(browser: Browser, tmp_path: Path) -> None:

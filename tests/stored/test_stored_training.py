@@ -168,6 +168,7 @@ def test_a_trial_writes_what_it_wrote(trained: Path, stored: dict[str, Any]) -> 
     assert_same(all_of(trained), stored)
 
 
+@pytest.mark.slow
 def test_it_continues_from_a_checkpoint_of_another_day(
     tmp_path: Path, stored: dict[str, Any], trained: Path
 ) -> None:

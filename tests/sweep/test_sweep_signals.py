@@ -101,9 +101,8 @@ def test_a_sweep_is_started_while_the_workers_of_a_killed_one_end(
     assert [line for line in log.splitlines() if "Traceback" in line] == []
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_sweep_is_stopped_while_torch_is_loaded(number: signal.Signals, place: Place) -> None:
     sweep = place.start()
     place.loading_server()

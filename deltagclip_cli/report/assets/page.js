@@ -164,7 +164,6 @@
     draw() {
       this.isShown = true;
       this.place.parentElement.hidden = this.isGone();
-      if (this.isGone()) return;
       const { xaxis, yaxis, ...others } = this.layout();
       const ink = colour("--ink");
       const { clientWidth: width, clientHeight: height } = this.place;
