@@ -79,7 +79,7 @@ def main() -> None:
 
 def pages() -> list[Path]:
     """The files with markers."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def stale() -> Iterator[tuple[Path, str]]:

@@ -1,6 +1,7 @@
 """The figures that this project promises, and what of a benchmark's each of them is.
 
-The table of ``docs/speed.md`` has a line for each; those of which no figure was measured say so.
+The table of ``docs/concepts/speed.md`` has a line for each; those of which no figure was
+measured say so.
 """
 
 from __future__ import annotations

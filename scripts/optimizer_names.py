@@ -6,7 +6,7 @@ Each name trains ``mnist-mlp`` for twenty steps, by ``package:Class`` and with t
 has by itself but for those of ``OPTIONS``; once whole, once stopped after ten steps and continued,
 each in a process of its own. Both must leave the same weights, state and metrics, bit for bit.
 Without MNIST in the data folder, images of the same size are made up. What comes of it is kept in
-``optimizer_names.json`` beside this file, and ``docs/optimizers.md`` gets the table of it;
+``optimizer_names.json`` beside this file, and ``docs/guides/optimizers.md`` gets the table of it;
 ``--table`` only writes the table.
 
 heavyball is told not to compile (``heavyball.utils.compile_mode = None``), as its compiler takes
@@ -35,7 +35,7 @@ from deltagclip_cli.source.offered import Offer, offered
 
 HERE = Path(__file__).parent
 STORED = HERE / "optimizer_names.json"
-PAGE = HERE.parent / "docs" / "optimizers.md"
+PAGE = HERE.parent / "docs" / "guides" / "optimizers.md"
 BEGIN, END = "<!-- table of names: scripts/optimizer_names.py -->", "<!-- end of the table -->"
 PACKAGES = {
     "torch.optim": "torch",

@@ -36,7 +36,7 @@ def test_every_name_that_does_not_train_or_go_on_has_a_reason() -> None:
 
 def test_the_league_lacks_nothing_but_packages() -> None:
     try:
-        load_spec(ROOT / "docs" / "league.yaml")
+        load_spec(ROOT / "docs" / "guides" / "league.yaml")
     except SpecError as error:
         for fault in str(error).split("\n\n"):
             assert "is not installed.\n  pip install " in fault
