@@ -196,7 +196,7 @@ def _format(asked: Format | None, output: Path | None, as_json: bool) -> Format:
 
 
 def _text(found: Analysis, written: Format) -> str:
-    from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
+    from deltagclip_cli.results.compare.formats import csv_text, json_text, latex, markdown
     from deltagclip_cli.terminal.compare_view import print_tables
     from deltagclip_cli.terminal.console import COLUMNS_OF_FILES, Console
 

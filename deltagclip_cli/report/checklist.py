@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.report.evidence import Evidence, Known, evidence, name_of
-from deltagclip_cli.results.compare.export import markdown_text
+from deltagclip_cli.results.compare.formats import markdown_text
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.analysis import Analysis

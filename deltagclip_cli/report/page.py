@@ -37,7 +37,7 @@ from deltagclip_cli.report.provenance import Provenance, provenance
 from deltagclip_cli.report.record import Record, sealed
 from deltagclip_cli.results.compare.analysis import Analysis, analyse, overall_table
 from deltagclip_cli.results.compare.effort import effort_table
-from deltagclip_cli.results.compare.export import csv_text, json_text, latex, markdown
+from deltagclip_cli.results.compare.formats import csv_text, json_text, latex, markdown
 from deltagclip_cli.results.compare.published import published_table
 from deltagclip_cli.results.compare.scales import scaling_table
 from deltagclip_cli.results.compare.sensitivity import (

@@ -23,7 +23,7 @@ from deltagclip_cli.core import (
     standard_error,
     with_error,
 )
-from deltagclip_cli.results.compare.export import plain_data
+from deltagclip_cli.results.compare.formats import plain_data
 from deltagclip_cli.results.compare.tables import Column, Table, make_cells, make_table
 from deltagclip_cli.results.read.run import Group, Numbers, Run, in_words
 from deltagclip_cli.runs.folder import RunFolder

@@ -11,7 +11,7 @@ from made_runs import answered, group, run, tuned
 from deltagclip_cli.core import MARK, UsageError, measured_on
 from deltagclip_cli.report.page import page
 from deltagclip_cli.results.compare.comparison import Standing
-from deltagclip_cli.results.compare.export import json_text, markdown
+from deltagclip_cli.results.compare.formats import json_text, markdown
 from deltagclip_cli.results.compare.paper import content
 from deltagclip_cli.results.compare.question import Moment
 from deltagclip_cli.spec.load import load_spec

@@ -11,7 +11,7 @@ from tiny_spec import trial_of
 
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.results.compare.comparison import camps
-from deltagclip_cli.results.compare.export import json_text
+from deltagclip_cli.results.compare.formats import json_text
 from deltagclip_cli.results.read.run import Run
 from deltagclip_cli.runs.environment import circumstances
 

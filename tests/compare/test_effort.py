@@ -8,7 +8,7 @@ from dataclasses import replace
 from made_runs import answered, group, last_values, run
 
 from deltagclip_cli.results.compare.effort import effort_table
-from deltagclip_cli.results.compare.export import json_text
+from deltagclip_cli.results.compare.formats import json_text
 from deltagclip_cli.results.compare.tables import Table
 from deltagclip_cli.results.read.run import Outcome, Run
 

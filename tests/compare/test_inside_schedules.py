@@ -17,7 +17,7 @@ from deltagclip_cli.report.charts import charts_of
 from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.results.compare.analysis import Analysis
-from deltagclip_cli.results.compare.export import csv_text, json_text
+from deltagclip_cli.results.compare.formats import csv_text, json_text
 from deltagclip_cli.results.read.run import Outcome, Run
 
 CLIMBS = [0.1, 0.4, 0.6, 0.7]

@@ -17,7 +17,7 @@ from deltagclip_cli.report.appearance import LineStyles, Style
 from deltagclip_cli.report.charts import charts_across
 from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.results.compare.analysis import Analysis
-from deltagclip_cli.results.compare.export import json_text
+from deltagclip_cli.results.compare.formats import json_text
 from deltagclip_cli.results.read.run import Run
 
 WIDTH = "model.width"

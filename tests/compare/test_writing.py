@@ -8,7 +8,7 @@ import pytest
 from made_runs import answered, last_values
 
 from deltagclip_cli.core import finite, short, shown_with, with_error
-from deltagclip_cli.results.compare.export import latex, markdown
+from deltagclip_cli.results.compare.formats import latex, markdown
 from deltagclip_cli.results.compare.tables import Cell, Table, make_cells, p_value
 
 NASTY = "a_b|c*d `e` <f> [g] 100% $x_1$ & {h} \\i #j ~k ^l δ ∞ 中"

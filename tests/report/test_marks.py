@@ -28,7 +28,7 @@ from deltagclip_cli.report.page import page, tables_across, tables_of
 from deltagclip_cli.results.compare.analysis import Analysis
 from deltagclip_cli.results.compare.choosing import Selection, check_choice, check_ends
 from deltagclip_cli.results.compare.comparison import Comparison, Standing
-from deltagclip_cli.results.compare.export import csv_text, json_text, latex
+from deltagclip_cli.results.compare.formats import csv_text, json_text, latex
 from deltagclip_cli.results.compare.method_tables import verdict_record
 from deltagclip_cli.results.compare.scales import AtScale, Scaling, SpeedUp, scaling_table
 from deltagclip_cli.results.compare.tables import value_table
@@ -258,7 +258,7 @@ WAYS: Mapping[str, Sequence[Shown]] = {
     "results/compare/tables.py": [table("values")],
     "results/compare/sensitivity.py": [table("sensitivity"), table("heat-map")],
     "results/compare/analysis.py": [table("across")],
-    "results/compare/export.py": [data],
+    "results/compare/formats.py": [data],
     "results/compare/account.py": [planned],
     "results/compare/scales.py": [scaling],
     "results/compare/methods.py": [planned],

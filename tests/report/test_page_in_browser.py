@@ -19,7 +19,7 @@ from tiny_spec import TINY, trials_of
 from typer.testing import CliRunner, Result
 
 from deltagclip_cli.commands.app import app
-from deltagclip_cli.results.compare.export import csv_text, latex, markdown
+from deltagclip_cli.results.compare.formats import csv_text, latex, markdown
 from deltagclip_cli.results.compare.tables import value_table
 from deltagclip_cli.results.read.run import Outcome, Run
 

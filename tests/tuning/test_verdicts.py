@@ -12,7 +12,7 @@ from run_cases import make_run
 from tuning_cases import diverge, experiment_of, fail, finish, tuning_of
 
 from deltagclip_cli.results.compare.analysis import analyse
-from deltagclip_cli.results.compare.export import plain_data
+from deltagclip_cli.results.compare.formats import plain_data
 from deltagclip_cli.results.compare.method_tables import verdict_record, verdict_tables
 from deltagclip_cli.results.compare.methods import Told, Verdicts, judge_methods
 from deltagclip_cli.results.compare.request import Request
