@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from deltagclip_cli import __version__
+from deltagclip_cli.commands.help import show_help
 from deltagclip_cli.core import (
     DeltaGClipError,
     ExitCode,
@@ -29,44 +30,64 @@ from deltagclip_cli.terminal.streams import check_output
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The first sentences of the help of each command, which its module has as a function of its name.
-COMMANDS = {
-    "new": "Write experiments.yaml and parts.py of your own to begin with, which train in seconds.",
-    "train": "Train one trial: one optimizer and one seed of an experiment.",
-    "sweep": "Run every trial of experiments that is not finished: optimizers, grids, seeds.",
-    "tune": "Tune all optimizers of an experiment alike, and run what was chosen on fresh seeds.",
-    "status": "Show what is finished, queued, running, interrupted, lost, failed or diverged.",
-    "compare": "Compare optimizers over seeds: means, medians, tests, and what they cost.",
-    "report": "Write a web page with the answer, its curves and tables, and figures for a paper.",
-    "verify": "Work out every number of a report anew from the run folders, and say what differs.",
-    "certify": "Say of full-batch runs which lines of the convergence theorem held.",
-    "tensorboard": (
-        "Open TensorBoard: all optimizers in one chart, means over seeds and bands, HParams."
-    ),
-    "reproduce": (
-        "Show the paper's figures: how to run each, what was published, what came out here."
-    ),
-    "cancel": "End the Slurm jobs that were submitted for a runs folder, waiting or running.",
-    "clean": "Remove checkpoints that nobody needs any more, and say how many bytes that frees.",
-    "check": "Test an optimizer: state, schedules, groups, gradients, precision, DDP, cost.",
-    "try": "Try an optimizer for two minutes: is it better than tuned AdamW and SGD with momentum?",
-    "validate": "Check a file of experiments: every error at once, with its line. Nothing is run.",
-    "list": "List the experiments of a file, or the parts that they can be made of.",
-    "data": "Get the data of experiments ready.",
-    "worker": "Train the trial of a run folder, or those of several as members of one stack.",
-    "job": "Run the trials of one task of an array job.",
-    "controller": "Hand out the trials of a search with Optuna.",
+# What `deltagclip --help` shows: of each command the line that begins the docstring of the function
+# of its name, in the module of its name. Those of the last panel are called by launchers.
+PANELS = {
+    "Run": {
+        "new": "Write experiments.yaml and parts.py to begin with.",
+        "train": "Train one trial: one optimizer and one seed.",
+        "sweep": "Run every trial of experiments that is not finished.",
+        "tune": "Tune all optimizers alike; run the choices on new seeds.",
+        "try": "Try an optimizer for two minutes against tuned rivals.",
+        "check": "Test an optimizer: state, groups, precision, DDP, cost.",
+        "validate": "Find every error in a file of experiments; run nothing.",
+        "list": "List experiments, or the parts that they can be made of.",
+        "data": "Get the data of experiments ready.",
+        "cancel": "End the Slurm jobs of a runs folder, waiting or running.",
+        "clean": "Remove checkpoints that nobody needs any more.",
+    },
+    "Read": {
+        "status": "Show which trials are finished, running, lost or failed.",
+        "compare": "Compare optimizers over seeds: means, tests, costs.",
+        "report": "Write a web page with the answer, and figures for a paper.",
+        "verify": "Work out every number of a report anew.",
+        "tensorboard": "Open TensorBoard with means and bands over seeds.",
+    },
+    "δ-GClip": {
+        "certify": "Say which lines of the convergence theorem held.",
+        "reproduce": "Show the paper's figures beside what came out here.",
+    },
+    "": {
+        "worker": "Train the trial of a run folder, or those of several as members of one stack.",
+        "job": "Run the trials of one task of an array job.",
+        "controller": "Hand out the trials of a search with Optuna.",
+    },
 }
+COMMANDS = [name for commands in PANELS.values() for name in commands]
 _MODULES = {"try": "try_"}  # which would be a word of Python
 _OTHER_NAMES = {"try": "try_", "list": "list_components", "data": "app"}
-_CALLED_BY_LAUNCHERS = {"worker", "job", "controller"}
 
 
 # That of typer is click's, or a copy of it; neither is promised a place to be imported from.
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
-class LazyGroup(TyperGroup):
+class Group(TyperGroup):
+    """Several commands, whose help, which is shown where none is named, is a line for each."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line."""
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help())
+            raise typer.Exit(ExitCode.USAGE)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        show_help(self, ctx, formatter)
+
+
+class LazyGroup(Group):
     """Commands of which only the names and the first sentences are known until one is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -86,6 +107,7 @@ def load_command(name: str) -> Any:
     found = load_target(f"{__package__}.{module}:{attribute}")
     is_group = isinstance(found, typer.Typer)
     app: typer.Typer = found if is_group else typer.Typer(add_completion=False)
+    app.info.cls = Group
     if not is_group:
         app.command(name)(found)
     for each in app.registered_commands:
@@ -96,6 +118,10 @@ def load_command(name: str) -> Any:
 
 class Command(TyperCommand):
     """A command that answers unknown options and wrong values with a guess at what was meant."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        show_help(self, ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line; a hint stands behind what is wrong with them."""
@@ -193,13 +219,13 @@ def _print_version(wanted: bool) -> None:
 
 app = typer.Typer(
     cls=LazyGroup,
-    help="Compare optimizers: YAML experiments to trained runs, curves and honest numbers.",
-    no_args_is_help=True,
+    help="Compare optimizers: from YAML experiments to trained runs and honest numbers.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _summary in COMMANDS.items():
-    app.command(_name, help=_summary, hidden=_name in _CALLED_BY_LAUNCHERS)(lambda: None)
+for _panel, _commands in PANELS.items():
+    for _name, _sentence in _commands.items():
+        app.command(_name, help=_sentence, rich_help_panel=_panel, hidden=not _panel)(lambda: None)
 
 
 @app.callback()

@@ -26,7 +26,7 @@ def cancel(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """End the Slurm jobs that were submitted for a runs folder, waiting or running.
+    """End the Slurm jobs of a runs folder, waiting or running.
 
     Trials that run write a checkpoint first: the sweep, submitted again, goes on with them.
     """

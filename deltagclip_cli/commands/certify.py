@@ -24,10 +24,11 @@ def certify(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say of full-batch runs which lines of the convergence theorem held.
+    """Say which lines of the convergence theorem held.
 
-    Of experiments with certificate: {every: N}. Each line holds, is violated at a step, or its
-    premise is not met. Writes certificate.json into each run folder, which report shows.
+    Of full-batch runs, of experiments with certificate: {every: N}. Each line holds, is violated at
+    a step, or its premise is not met. Writes certificate.json into each run folder, which report
+    shows.
 
     Exit codes: 0 every line of every run holds; 1 some do not; 2 a run has no certificate.
     """

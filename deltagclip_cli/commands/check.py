@@ -54,7 +54,7 @@ def check(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Test an optimizer: state, schedules, groups, gradients, precision, DDP, cost.
+    """Test an optimizer: state, groups, precision, DDP, cost.
 
     Some sixty tests of what training loops rely on, on small networks on the CPU. Each runs in a
     process of its own and is ended when it takes too long. --json has of each what must hold, and

@@ -42,11 +42,11 @@ def clean(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Remove checkpoints that nobody needs any more, and say how many bytes that frees.
+    """Remove checkpoints that nobody needs any more.
 
-    Of trials that have ended, all but the last checkpoint; of all, halves of files whose process
-    was killed. Nothing that an unfinished trial goes on from, nothing where a process works, and
-    nothing behind a link.
+    Says how many bytes that frees. Of trials that have ended, all but the last checkpoint; of all,
+    halves of files whose process was killed. Nothing that an unfinished trial goes on from, nothing
+    where a process works, and nothing behind a link.
 
     Exit codes: 0 all that could go is gone; 1 something cannot be removed; 2 wrong input.
     """

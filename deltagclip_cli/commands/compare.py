@@ -46,6 +46,7 @@ Group = Annotated[
 OPTIONS: dict[str, Any] = {
     "metric": typer.Option(
         "--metric",
+        metavar="METRIC",
         help="What to compare.",
         show_default="test/accuracy or test/loss",
         autocompletion=options.offer_metrics,
@@ -64,9 +65,14 @@ OPTIONS: dict[str, Any] = {
         " Repeatable for those.",
     ),
     "interval": typer.Option("--interval", help="Show 95 % intervals instead of standard errors."),
-    "ddof": typer.Option("--ddof", min=0, max=1, help="Of the standard error; 0 is the paper's."),
+    "ddof": typer.Option(
+        "--ddof", min=0, max=1, metavar="0|1", help="Of the standard error; 0 is the paper's."
+    ),
     "mode": typer.Option(
-        "--mode", help="Which values of the metric are good.", show_default="by its name"
+        "--mode",
+        metavar="max|min",
+        help="Which values of the metric are good.",
+        show_default="by its name",
     ),
     "heatmap": typer.Option(
         "--heatmap", metavar="KEY,KEY", help="A map over two settings, such as lr,gamma."
@@ -141,7 +147,13 @@ def compare(
     request: Request,
     group: Group = None,
     format_: Annotated[
-        Format | None, typer.Option("--format", help="What to write.", show_default="table")
+        Format | None,
+        typer.Option(
+            "--format",
+            metavar="table|csv|json|markdown|latex",
+            help="What to write.",
+            show_default="table",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to; its ending tells the format.")
@@ -151,7 +163,7 @@ def compare(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare optimizers over seeds: means, medians, tests, and what they cost.
+    """Compare optimizers over seeds: means, tests, costs.
 
     Reads run folders of this program, and TensorBoard logs of any other.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from deltagclip_cli.spec.trial import Trial
 
-app = typer.Typer(help="Get the data of experiments ready.", no_args_is_help=True)
+app = typer.Typer(help="Get the data of experiments ready.")
 
 _WHOLE = {"batch_size": "full", "train_samples": None, "test_samples": None}
 

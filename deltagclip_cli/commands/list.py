@@ -44,7 +44,7 @@ _KINDS = (Kind.MODELS, Kind.OPTIMIZERS, Kind.SCHEDULES)
 
 
 def list_components(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.EXPERIMENTS,
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="What to list.")] = Kind.EXPERIMENTS,
     spec: options.Spec = options.SPEC,
     tags: options.Tags = None,
     package: Annotated[
@@ -58,7 +58,7 @@ def list_components(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the experiments of a file, or the parts that they can be made of.
+    """List experiments, or the parts that they can be made of.
 
     With --package, what an installed package offers. Its source is read, and nothing of it is run.
     """

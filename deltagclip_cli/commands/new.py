@@ -30,9 +30,9 @@ def new(
     ],
     debug: options.Debug = False,
 ) -> None:
-    """Write experiments.yaml and parts.py of your own to begin with, which train in seconds.
+    """Write experiments.yaml and parts.py to begin with.
 
-    The model, data, loss, metric and optimizer in them are ordinary PyTorch.
+    They train in seconds. The model, data, loss, metric and optimizer in them are ordinary PyTorch.
     Replace any of it. Nothing that is there already is overwritten.
     """
     folder = Path(name)

@@ -59,7 +59,11 @@ def report(
     ] = None,
     checklist: Annotated[
         Checklists | None,
-        typer.Option("--checklist", help="Fill that of a conference, beside the page and in it."),
+        typer.Option(
+            "--checklist",
+            metavar="neurips|acl",
+            help="Fill that of a conference, beside the page and in it.",
+        ),
     ] = None,
     opens: Annotated[
         bool, typer.Option("--open", help="Show the page in the web browser.")
@@ -68,7 +72,7 @@ def report(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write a web page with the answer, its curves and tables, and figures for a paper.
+    """Write a web page with the answer, and figures for a paper.
 
     The page is one file that needs no network: send it, keep it. Reads run folders of this program,
     and TensorBoard logs of any other.

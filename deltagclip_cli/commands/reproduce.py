@@ -30,9 +30,10 @@ def reproduce(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show the paper's figures: how to run each, what was published, what came out here.
+    """Show the paper's figures beside what came out here.
 
-    Runs nothing: what was not run is said to be so, with the command that does.
+    How to run each, and what was published. Runs nothing: what was not run is said to be so, with
+    the command that does.
     """
     from deltagclip_cli.results.compare.published import as_data, overview, reproduction_tables
     from deltagclip_cli.results.read.run import Reading

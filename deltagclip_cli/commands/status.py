@@ -35,10 +35,10 @@ def status(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show what is finished, queued, running, interrupted, lost, failed or diverged.
+    """Show which trials are finished, running, lost or failed.
 
-    The run folders tell it, and for trials that were submitted, Slurm's queue. Without a spec, what
-    is in the runs folder is all that is known.
+    Or queued, interrupted, diverged. The run folders tell it, and for trials that were submitted,
+    Slurm's queue. Without a spec, what is in the runs folder is all that is known.
     """
     from deltagclip_cli.plan.planned import experiments_in, find_status, look_up
     from deltagclip_cli.slurm.jobs import asked_rarely

@@ -71,9 +71,10 @@ def sweep(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run every trial of experiments that is not finished: optimizers, grids, seeds.
+    """Run every trial of experiments that is not finished.
 
-    It can be stopped, killed, and started twice at once: the same command goes on.
+    Trials of all optimizers, grids and seeds. It can be stopped, killed, and started twice at once:
+    the same command goes on.
 
     Exit codes: 0 all finished; 1 some failed or diverged; 2 wrong input;
     75 some stopped or killed: run it again; 130 interrupted by Ctrl-C.

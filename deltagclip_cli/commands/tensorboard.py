@@ -14,10 +14,13 @@ def tensorboard(
     targets: Targets = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Where to listen.", show_default="a free one"),
+        typer.Option(
+            min=0, max=65535, metavar="N", help="Where to listen.", show_default="a free one"
+        ),
     ] = None,
     host: Annotated[
-        str, typer.Option(help="Who may connect: 0.0.0.0 lets other machines do so.")
+        str,
+        typer.Option(metavar="NAME", help="Who may connect: 0.0.0.0 lets other machines do so."),
     ] = "localhost",
     opens: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     group: Group = None,
@@ -25,9 +28,10 @@ def tensorboard(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Open TensorBoard: all optimizers in one chart, means over seeds and bands, HParams.
+    """Open TensorBoard with means and bands over seeds.
 
-    Reads run folders of this program, and TensorBoard logs of any other. Follows runs that go on.
+    All optimizers are in one chart, and HParams lists the settings. Reads run folders of this
+    program, and TensorBoard logs of any other. Follows runs that go on.
     """
     from deltagclip_cli.core import ExitCode
     from deltagclip_cli.results.read.tree import Place

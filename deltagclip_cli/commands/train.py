@@ -20,6 +20,7 @@ def train(
     experiment: Annotated[
         str,
         typer.Argument(
+            metavar="EXPERIMENT",
             help="An experiment of the spec.",
             show_default=True,
             autocompletion=options.offer_experiments,
@@ -58,7 +59,7 @@ def train(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train one trial: one optimizer and one seed of an experiment.
+    """Train one trial: one optimizer and one seed.
 
     A trial that was interrupted continues where it was; a finished one is not run again.
 

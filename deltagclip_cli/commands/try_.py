@@ -64,10 +64,10 @@ def try_(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Try an optimizer for two minutes: is it better than tuned AdamW and SGD with momentum?
+    """Try an optimizer for two minutes against tuned rivals.
 
-    On three small made problems, each method tuned with the same draws. The same command goes on,
-    and a larger --rounds adds to what is there.
+    Is it better than AdamW and SGD with momentum? On three small made problems, each method tuned
+    with the same draws. The same command goes on, and a larger --rounds adds to what is there.
 
     Exit codes: 0 there is a verdict; 1 it does not train; 2 wrong input;
     75 stopped early, run it again; 130 interrupted by Ctrl-C.

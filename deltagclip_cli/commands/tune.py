@@ -43,7 +43,7 @@ def tune(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Tune all optimizers of an experiment alike, and run what was chosen on fresh seeds.
+    """Tune all optimizers alike; run the choices on new seeds.
 
     What its 'protocol' says: the same number of draws for each, a choice on validation, then the
     chosen ones on seeds that chose nothing. The plan is fixed before the first run, in

@@ -26,7 +26,7 @@ def validate(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Check a file of experiments: every error at once, with its line. Nothing is run.
+    """Find every error in a file of experiments; run nothing.
 
     Models, optimizers and schedules are built once, without data: for --device, or for the GPUs of
     a cluster where an experiment has 'slurm:'. Code of your own is only read: train and sweep try

@@ -51,10 +51,11 @@ def verify(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Work out every number of a report anew from the run folders, and say what differs.
+    """Work out every number of a report anew.
 
-    Looks at the page, at the files beside it and at all that was read for it: figures alone are
-    judged by their checksums. With --rerun trains some trials again, and compares bits.
+    Says what differs from the run folders. Looks at the page, at the files beside it and at all
+    that was read for it: figures alone are judged by their checksums. With --rerun trains some
+    trials again, and compares bits.
 
     Exit codes: 0 all as it should be; 1 something differs; 2 no report, or its runs are not there.
     """

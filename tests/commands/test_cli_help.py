@@ -16,7 +16,7 @@ from invocation import Invoke
 from tiny_spec import write_spec
 
 from deltagclip_cli import __version__
-from deltagclip_cli.commands.app import app, load_command
+from deltagclip_cli.commands.app import PANELS, app, load_command
 
 
 def commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -87,13 +87,23 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
 
 
 def test_the_command_without_words_shows_its_help(deltagclip: Invoke) -> None:
-    assert "train" in deltagclip().output
-    help_text = deltagclip("--help")
-    assert help_text.exit_code == 0
-    for command in ("train", "sweep", "status", "compare", "cancel", "validate", "list", "data"):
-        assert re.search(rf"^\W*{command}\b", help_text.output, re.MULTILINE)
-    for hidden in ("worker", "job", "controller"):
-        assert not re.search(rf"^\W*{hidden}\b", help_text.output, re.MULTILINE)
+    shown = deltagclip()
+    assert shown.exit_code == 2
+    assert "train" in shown.stdout
+    assert shown.stdout == deltagclip("--help").stdout
+
+
+def test_all_commands_fit_on_a_screen_of_80_by_24(
+    deltagclip: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = deltagclip("--help").output.splitlines()
+    assert len(shown) <= 24
+    for panel, sentences in PANELS.items():
+        for name, sentence in sentences.items():
+            (line,) = [each for each in shown if each.endswith(f"  {sentence}")] or [""]
+            assert bool(line) == bool(panel), f"{name} has no line of its own: shorten its sentence"
+            assert sentence.endswith(".") and not re.search(r"[.?!] ", sentence)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -108,6 +118,7 @@ def test_every_command_has_help_for_each_of_its_options(
         if each.opts[0].startswith("--"):
             assert each.opts[0] in shown.output
             assert each.help
+            assert each.metavar or each.is_flag, f"{each.opts[0]} would show a type of Python"
 
 
 def test_the_command_is_installed_under_its_name() -> None:
