@@ -1,19 +1,45 @@
-"""The pages in ``docs``: their files and commands, in the order in which they stand there."""
+"""README and the pages in ``docs``: what they say to type, in the order in which it stands there.
+
+A block that begins with three backticks and
+
+``bash``
+    is run. What installs is left out, and must name extras that there are; ``.ci/run`` installs.
+``bash fails``
+    is run, and fails.
+``python``, ``yaml``
+    is a file if its first line says which (``# net.py``). Python must compile, experiments must be
+    a spec without a fault, all other YAML must be YAML.
+``text``
+    is what the commands before it print, but for numbers, which hang on the machine.
+nothing
+    is what they print, to the letter.
+
+A page with ``<!-- after: PAGE -->`` goes on in the folder that another one leaves.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
+from slurm_fakes import FakeSlurm
+from tiny_data import write_mnist
+
+from deltagclip_cli.spec.load import load_spec
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted((ROOT / "docs").rglob("*.md"))
+README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 class Block(NamedTuple):
@@ -34,12 +60,35 @@ def blocks(page: Path) -> Iterator[Block]:
     return (Block(*each) for each in fenced)
 
 
+def before(page: Path) -> Path | None:
+    """The page that must be followed first."""
+    named = re.search(r"<!-- after: (\S+) -->", page.read_text())
+    return (page.parent / named[1]).resolve() if named else None
+
+
+def course(last: Path) -> list[Path]:
+    """A page and all that come before it, the first one first."""
+    first = before(last)
+    return [*(course(first) if first else []), last]
+
+
+def courses() -> list[list[Path]]:
+    """All pages: each course of those that go on where another ended, as one."""
+    led_to = {before(page) for page in PAGES}
+    return [course(page) for page in PAGES[1:] if page not in led_to]
+
+
+def relative(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
 def run(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
         "XDG_CACHE_HOME": str(folder / ".cache"),
+        "BROWSER": "true",  # what opens pages
     }
     return subprocess.run(
         ["bash", "-e", "-c", commands],
@@ -52,36 +101,80 @@ def run(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_says_to_type_does_what_it_says(page: Path, tmp_path: Path) -> None:
+def installed(commands: str) -> str:
+    """The commands without those that install, whose extras must be ours."""
+    for each in re.findall(r"(?:deltagclip_cli|\.)\[([a-z0-9,]+)\]", commands):
+        assert set(each.split(",")) <= EXTRAS.keys(), f"no extra is called {each}"
+    commands = re.sub(r"^(.*&& )?\S*pip install .*? &&", "", commands, flags=re.MULTILINE)
+    return re.sub(r"^.*pip install .*$", "", commands, flags=re.MULTILINE)
+
+
+def masked(text: str) -> str:
+    """A text without its numbers, the signs that hang on them, and rows of spaces and lines."""
+    text = re.sub(r"\d[\d.,e+-]*", "#", text)
+    return " ".join(re.sub(r"[•≈†<>─━-]", " ", text).split())
+
+
+def follow(page: Path, folder: Path) -> None:
+    """Type what a page says to type; raise where what comes is something else."""
     said = ""
-    for kind, text in blocks(page):
+    for block in blocks(page):
+        kind, text = block
         match kind:
             case "bash" | "bash fails":
-                done = run(text, tmp_path)
+                done = run(installed(text), folder)
                 assert (done.returncode != 0) == (kind == "bash fails"), text + done.stdout
-                said = " ".join(done.stdout.split())
+                said = done.stdout
             case "python" | "yaml":
-                if file := Block(kind, text).file:
-                    (tmp_path / file).write_text(text)
-                elif kind == "python":
+                if block.file:
+                    (folder / block.file).write_text(text)
+                if kind == "python":
                     compile(text, page.name, "exec")
+                elif "experiments:" in text.split():
+                    (folder / "spec.yaml").write_text(text)
+                    load_spec(folder / "spec.yaml")
+                else:
+                    yaml.safe_load(text)
+            case "text":
+                for line in text.splitlines():
+                    assert masked(line) in masked(said), f"{line}\n\nis not in\n\n{said}"
             case "":
                 for line in text.splitlines():
-                    assert " ".join(line.split()) in said, said
+                    words = " ".join(line.split())
+                    assert words in " ".join(said.split()), f"{line}\n\nis not in\n\n{said}"
             case _:
                 pytest.fail(f"{page.name} has a block of {kind}, which nobody would try")
 
 
-def test_every_page_has_something_to_type() -> None:
-    assert len(PAGES) >= 2
-    for page in PAGES:
-        assert "bash" in [block.kind for block in blocks(page)], page.name
+@pytest.mark.slow
+@pytest.mark.parametrize("pages", courses(), ids=lambda pages: relative(pages[-1]))
+def test_what_a_page_says_to_type_does_what_it_says(
+    pages: list[Path], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    slurm = FakeSlurm(tmp_path_factory.mktemp("slurm"))
+    monkeypatch.setenv("PATH", f"{slurm.bin}:{os.environ['PATH']}")
+    data = tmp_path_factory.mktemp("data")
+    write_mnist(data, "MNIST")
+    monkeypatch.setenv("DELTAGCLIP_DATA", str(data))
+    shutil.copy(ROOT / "experiments.yaml", tmp_path)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
+    for page in pages:
+        follow(page, tmp_path)
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.stem)
-def test_links_lead_to_files(page: Path) -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
-    assert links
-    assert [link for link in links if not (page.parent / link).exists()] == []
+def anchors(page: Path) -> set[str]:
+    """The names of its headings, as GitHub makes them."""
+    plain = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", plain, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, CONTRIBUTING], ids=relative)
+def test_links_lead_to_files_and_to_headings_in_them(page: Path) -> None:
+    links = re.findall(r"(?:\]\(|src=\"|srcset=\")(?!https?:)([^)\"]+)", page.read_text())
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link

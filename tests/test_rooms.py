@@ -14,7 +14,7 @@ import deltagclip_cli
 PACKAGE = Path(deltagclip_cli.__file__).parent
 NAME = PACKAGE.name
 
-# Every room may use those before it. CONTRIBUTING.md has the picture.
+# Every room may use those before it. docs/contributing/rooms.md has the picture.
 ROOMS = [
     "core",
     "source",
