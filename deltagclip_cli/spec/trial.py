@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -96,6 +97,11 @@ class Trial(TrialSettings):
             for key, each in parts.items()
             if _is_said(key, each)
         }
+
+    @property
+    def flat_settings(self) -> dict[str, bool | int | float | str]:
+        """:attr:`settings` by dotted names, such as ``optimizer.lr``; lists are JSON."""
+        return dict(_dotted(self.settings, ""))
 
     @cached_property
     def canonical(self) -> dict[str, str]:
@@ -372,6 +378,16 @@ def _flat(settings: Mapping[str, Any], sections: Iterable[str]) -> dict[tuple[st
         flat[section, None, section] = name
         flat |= {(section, name, prefix + key): value[key] for key in value if key != "name"}
     return flat
+
+
+def _dotted(value: Any, prefix: str) -> Iterator[tuple[str, bool | int | float | str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _dotted(item, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(value, (bool, int, float, str)):
+        yield prefix, value
+    elif value is not None:
+        yield prefix, json.dumps(value)
 
 
 def _words(values: list[Any]) -> list[str]:

@@ -19,7 +19,7 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -70,7 +70,7 @@ class Beginning:
     @property
     def hyper_parameters(self) -> dict[str, bool | int | float | str]:
         """The settings of the trial by their dotted names, and its label."""
-        return {**dict(_flat(self.trial.settings, "")), "label": self.trial.label}
+        return {**self.trial.flat_settings, "label": self.trial.label}
 
 
 class Sink:
@@ -288,13 +288,3 @@ def checksum(records: Iterable[Record], before: int = 0) -> int:
 def is_step_record(record: Record) -> bool:
     """Return whether a record was made between epochs."""
     return any(name.startswith(STEP_PREFIX) for name in record)
-
-
-def _flat(value: Any, prefix: str) -> Iterator[tuple[str, bool | int | float | str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else key)
-    elif isinstance(value, (bool, int, float, str)):
-        yield prefix, value
-    elif value is not None:
-        yield prefix, json.dumps(value)
