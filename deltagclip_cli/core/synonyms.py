@@ -24,6 +24,9 @@ _ELSEWHERE = {
     "evalevery evaluationevery evalinterval evalfreq evalsteps valcheckinterval valinterval "
     "testevery validateevery": "evaluate_every",
     "stacked ensemble vmap": "stack",
+    "gpus numgpus ngpus ranks worldsize nprocpernode processes": "devices",
+    "numnodes nnodes": "nodes",
+    "strategy distributed ddp fsdp": "parallel",
     "torchcompile compiled compiler inductor cudagraphs cudagraph jit": "compile",
     "emadecay emabeta modelema modelemadecay polyak averaging weightaveraging swa": "ema",
     "seed randomseed numseeds nseeds randomstate": "seeds",

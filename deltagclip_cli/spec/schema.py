@@ -42,6 +42,7 @@ from deltagclip_cli.spec.grid import (
 )
 from deltagclip_cli.spec.groups import checked_groups
 from deltagclip_cli.spec.inner import checked_inner, inner_of
+from deltagclip_cli.spec.ranks_settings import ranks_faults
 from deltagclip_cli.spec.search_settings import (
     EarlyStopping,
     Measured,
@@ -270,10 +271,18 @@ class TrialSettings(SpecSection):
     determinism: Literal["exact", "fast"] = "exact"
     compile: Literal["auto", "on", "off"] = "auto"  # of a step as one program
     stack: Annotated[int, Field(ge=2, le=64)] | None = None  # places of the stack it trains in
+    devices: Annotated[PositiveInt, NUMBERS_STAY] = 1  # of each node, one process each
+    nodes: Annotated[PositiveInt, NUMBERS_STAY] = 1
+    parallel: Annotated[Literal["ddp", "fsdp"], NUMBERS_STAY] = "ddp"
     schedule: Schedule | None = None
     log_every: Annotated[PositiveInt | None, NUMBERS_STAY] = None
     certificate: Annotated[CertificateSettings | None, NUMBERS_STAY] = None
     checkpoint: Annotated[Checkpointing, NUMBERS_STAY] = Checkpointing()
+
+    @property
+    def ranks(self) -> int:
+        """The number of processes that train a trial together, one for each device."""
+        return self.devices * self.nodes
 
     @field_validator("early_stopping", mode="wrap")
     @classmethod
@@ -374,6 +383,13 @@ class Experiment(TrialSettings):
                 message = "several batches make a step, but batch_size: full is one of all samples."
                 hint = "write data.batch_size as a number, or leave accumulate out"
                 raise refused(message, hint, ("accumulate",))
+        return self
+
+    @model_validator(mode="after")
+    def _check_ranks(self) -> Self:
+        """Refuse what several devices cannot train together."""
+        if faults := list(ranks_faults(self)):
+            raise raised(faults)
         return self
 
     @model_validator(mode="after")

@@ -184,13 +184,13 @@ class Trial(TrialSettings):
 
 _FIRST = (
     "experiment", "label", "seed", "epochs", "steps", "evaluate_every", "accumulate", "ema",
-    "early_stopping", "precision", "determinism", "compile", "stack", "model", "data", "task",
-    "optimizer",
+    "early_stopping", "precision", "determinism", "compile", "stack", "devices", "nodes",
+    "parallel", "model", "data", "task", "optimizer",
 )  # fmt: skip
 # where trials are told of, if they are as they are where nobody says anything
 _UNSAID = (
     "code", "epochs", "steps", "evaluate_every", "accumulate", "ema", "early_stopping",
-    "determinism", "compile", "stack", "scale",
+    "determinism", "compile", "stack", "devices", "nodes", "parallel", "scale",
 )  # fmt: skip
 _IDENTITY = [
     name

@@ -1,0 +1,31 @@
+"""The processes that train one trial together: ``devices``, ``nodes`` and ``parallel``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from deltagclip_cli.spec.faults import explained
+
+if TYPE_CHECKING:
+    from pydantic_core import InitErrorDetails
+
+    from deltagclip_cli.spec.schema import TrialSettings
+
+
+def ranks_faults(settings: TrialSettings) -> Iterator[InitErrorDetails]:
+    """Yield what an experiment has that several processes cannot train together."""
+    ranks = settings.ranks
+    if ranks == 1:
+        return
+    key = "devices" if settings.devices > 1 else "nodes"
+    if settings.stack is not None:
+        said = f"{key} and stack exclude each other: a stack trains many trials on one device."
+        yield explained(said, "keep one of them", (key,))
+    if settings.compile == "on":
+        said = f"{key} and compile: on exclude each other: steps of several devices are eager."
+        yield explained(said, "leave compile out, or keep one device", (key,))
+    size = settings.data.batch_size
+    if size != "full" and size < ranks:
+        said = f"a batch of {size} samples is smaller than the {ranks} devices that share it."
+        yield explained(said, f"write data.batch_size: {ranks} or more, or fewer devices", (key,))
