@@ -72,7 +72,7 @@ _OTHER_NAMES = {"try": "try_", "list": "list_components", "data": "app"}
 _UsageError: type[Any] = typer.BadParameter.__mro__[1]
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """Several commands, whose help, which is shown where none is named, is a line for each."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -87,7 +87,7 @@ class Group(TyperGroup):
         show_help(self, ctx, formatter)
 
 
-class LazyGroup(Group):
+class LazyGroup(CommandGroup):
     """Commands of which only the names and the first sentences are known until one is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
@@ -107,7 +107,7 @@ def load_command(name: str) -> Any:
     found = load_target(f"{__package__}.{module}:{attribute}")
     is_group = isinstance(found, typer.Typer)
     app: typer.Typer = found if is_group else typer.Typer(add_completion=False)
-    app.info.cls = Group
+    app.info.cls = CommandGroup
     if not is_group:
         app.command(name)(found)
     for each in app.registered_commands:

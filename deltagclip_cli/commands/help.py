@@ -27,7 +27,7 @@ class Parameter:
 
     @property
     def line(self) -> str:
-        """What it is for, with its default and the variable of the environment that sets it."""
+        """Its sentence, with its default and the variable of the environment that sets it."""
         notes = [("default", self.default), ("environment", self.variable)]
         return self.sentence + "".join(f" [{name}: {note}]" for name, note in notes if note)
 

@@ -27,7 +27,7 @@ from deltagclip_cli.spec.trial import distinct_inputs
 if TYPE_CHECKING:
     from deltagclip_cli.launch.sweep_view import QuietView
     from deltagclip_cli.plan.planned import Unit
-    from deltagclip_cli.spec.schema import Data
+    from deltagclip_cli.spec.data_settings import Data
     from deltagclip_cli.spec.trial import Trial
 
 logger = logging.getLogger(__name__)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache, cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     PositiveFloat,
     PositiveInt,
-    Tag,
     TypeAdapter,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
@@ -26,7 +23,8 @@ from pydantic_core import InitErrorDetails
 from deltagclip_cli.core import synonym
 from deltagclip_cli.source.signatures import HOLDERS
 from deltagclip_cli.spec.component import AS_WRITTEN, Component, SpecSection
-from deltagclip_cli.spec.faults import Name, Where, collected, explained, got, raised, refused
+from deltagclip_cli.spec.data_settings import Data
+from deltagclip_cli.spec.faults import Name, Where, collected, raised, refused
 from deltagclip_cli.spec.grid import (
     BY_LABEL,
     EACH_SEED,
@@ -60,22 +58,6 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.code import CodeFolder
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, (str, dict)) else value
-
-
-def _share(value: object) -> object:
-    """Refuse a validation split that is neither a number of samples, nor a share, nor a word."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    is_count = isinstance(value, int) and is_number and value >= 1
-    is_share = isinstance(value, float) and 0 < value < 1
-    if value is None or value == "official" or is_count or is_share:
-        return value
-    said = f"'validation' is {got(value)}, neither a number of samples nor a share of them."
-    hint = "write 5000 or 0.1, of the training samples; or official, for a split of the data's own"
-    raise refused(said, hint)
-
-
 def _classifying(value: object) -> object:
     """Take options of a task that is not named for those of the task that is the default."""
     return {"name": "classify", **value} if isinstance(value, dict) else value
@@ -91,78 +73,6 @@ class Model(Component):
     """A network, built for the shape of the data and the number of classes."""
 
     table_target: ClassVar[str] = "deltagclip_cli.parts.models:TABLE"
-
-
-class Augmentation(Component):
-    """A random change of training images, a batch at a time."""
-
-    table_target: ClassVar[str] = "deltagclip_cli.parts.datasets:AUGMENTATIONS"
-    may_be_own: ClassVar[bool] = False
-
-
-class Normalization(SpecSection):
-    """Mean and standard deviation per channel, for values in [0, 1]."""
-
-    mean: Annotated[list[float], Field(min_length=1)]
-    std: Annotated[list[PositiveFloat], Field(min_length=1)]
-
-
-class Data(Component):
-    """A data set and how it is cut into batches."""
-
-    table_target: ClassVar[str] = "deltagclip_cli.parts.datasets:TABLE"
-
-    batch_size: PositiveInt | Literal["full"]
-    evaluation_batch_size: PositiveInt = 1000
-    image_size: PositiveInt | None = None
-    augment: Annotated[list[Augmentation], BeforeValidator(_as_list)] = Field(default_factory=list)
-    normalize: Annotated[
-        Annotated[Literal["dataset", "none"], Tag("word")]
-        | Annotated[Normalization, Tag("mapping")],
-        Discriminator(lambda value: "word" if isinstance(value, str) else "mapping"),
-    ] = "dataset"
-    # what choices look at, out of the training samples before these are limited; or the data's own
-    validation: Annotated[int | float | Literal["official"] | None, BeforeValidator(_share)] = None
-    train_samples: PositiveInt | None = None
-    test_samples: PositiveInt | None = None
-    # processes that fetch samples of a Dataset, 0 for the one that trains; they change no number
-    workers: Annotated[int, Field(ge=0, le=256)] | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Return what changes the numbers, which the number of workers does not."""
-        return {key: value for key, value in super().plain().items() if key != "workers"}
-
-    @property
-    def data_seed(self) -> int:
-        """The seed of what is drawn of the data, whatever that of a trial."""
-        seed = self.options.get("data_seed")
-        return seed if type(seed) is int and not self.is_own else 0
-
-    @property
-    def has_validation(self) -> bool:
-        """True if it is written that there is a validation split."""
-        splits = self.options.get("splits")
-        return self.validation is not None or "validation" in (splits or ())
-
-    @classmethod
-    def _checked_inside(
-        cls,
-        name: str,
-        options: dict[Any, Any],
-        common: dict[Any, Any],
-        folder: CodeFolder,
-        faults: list[InitErrorDetails],
-    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        """Refuse a validation split that is said twice."""
-        said, splits = common.get("validation"), options.get("splits")
-        if said is not None and isinstance(splits, dict) and "validation" in splits:
-            message = "validation and splits.validation both say what choices look at."
-            faults.append(explained(message, "keep one of them", ("validation",)))
-        return options, common
-
-    def own_folder(self, root: Path) -> Path | None:
-        """Return the folder of data of one's own, below that of all; None for ours."""
-        return root / self.name.rpartition(":")[2] if self.is_own else None
 
 
 class Schedule(Component):

@@ -24,7 +24,7 @@ from deltagclip_cli.spec.component import Component, SpecSection
 from deltagclip_cli.spec.faults import collected, explained, raised, refused, unknown_label
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.schema import Data
+    from deltagclip_cli.spec.data_settings import Data
     from deltagclip_cli.spec.task_settings import Task
 
 

@@ -30,7 +30,8 @@ from deltagclip_cli.parts.nested import Tree, map_tree
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.parts.tasks.outcome import CheckedTask, OwnTask, check_task
 from deltagclip_cli.source.loading import call
-from deltagclip_cli.spec.schema import Data, Model, Normalization
+from deltagclip_cli.spec.data_settings import Data, Normalization
+from deltagclip_cli.spec.schema import Model
 from deltagclip_cli.theory.landscape import Landscape
 from deltagclip_cli.theory.probe import CertificateProbe
 from deltagclip_cli.training.chance import seed_streams

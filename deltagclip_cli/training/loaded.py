@@ -21,7 +21,8 @@ from deltagclip_cli.source.loading import call
 from deltagclip_cli.training.exactness import parameter_dtype
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.schema import Data, Model
+    from deltagclip_cli.spec.data_settings import Data
+    from deltagclip_cli.spec.schema import Model
     from deltagclip_cli.spec.trial import Trial
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts import models
 from deltagclip_cli.parts.models.bert import PretrainedTokenizer, TextClassifier
-from deltagclip_cli.spec.schema import Data, Model
+from deltagclip_cli.spec.data_settings import Data
+from deltagclip_cli.spec.schema import Model
 from deltagclip_cli.training.loaded import fingerprint, load_dataset
 
 TOKENS = torch.tensor([[2, 5, 6, 15, 3, 0, 0], [2, 5, 6, 18, 7, 8, 3]])

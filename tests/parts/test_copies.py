@@ -23,7 +23,7 @@ from deltagclip_cli.core import DataError, load_target
 from deltagclip_cli.parts.datasets import TABLE, image_folder
 from deltagclip_cli.parts.datasets import staging as copies
 from deltagclip_cli.parts.datasets.staging import copied, folder_of
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.data_settings import Data
 from deltagclip_cli.training.loaded import fingerprint, load_dataset
 
 RAW = Path("MNIST/raw")
@@ -282,7 +282,7 @@ HALF = """
 import shutil, sys, time
 from pathlib import Path
 from deltagclip_cli.parts.datasets.staging import copied
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.data_settings import Data
 
 def half(original, copy):
     copy.write_bytes(original.read_bytes()[:1000])

@@ -24,7 +24,7 @@ from deltagclip_cli.parts.datasets import TABLE, staging, torchvision_sets
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split, channel_statistics
 from deltagclip_cli.parts.datasets.sphere import sphere
 from deltagclip_cli.parts.datasets.synthetic import synthetic
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.data_settings import Data
 from deltagclip_cli.training.loaded import load_dataset
 
 

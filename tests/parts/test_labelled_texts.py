@@ -12,7 +12,8 @@ import torch
 
 from deltagclip_cli.core import DataError, UsageError
 from deltagclip_cli.parts.datasets.labelled_texts import texts
-from deltagclip_cli.spec.schema import Data, Model
+from deltagclip_cli.spec.data_settings import Data
+from deltagclip_cli.spec.schema import Model
 from deltagclip_cli.training.loaded import load_dataset
 
 ROWS = [(f"it is {word}, number {n}", word) for n in range(10) for word in ("good", "bad")]

@@ -26,7 +26,7 @@ from deltagclip_cli.parts.datasets.dataset import Batches, Dataset, Split
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
 from deltagclip_cli.parts.nested import leaves
 from deltagclip_cli.source.loading import load_own
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.data_settings import Data
 from deltagclip_cli.training.assembly import make_batches
 from deltagclip_cli.training.loaded import fingerprint, fitted, load_dataset
 

@@ -22,7 +22,7 @@ from deltagclip_cli.parts.datasets import texts as texts_module
 from deltagclip_cli.parts.datasets.emotion import LABELS, emotion
 from deltagclip_cli.parts.datasets.staging import copied
 from deltagclip_cli.parts.datasets.texts import TextDataset, read_texts
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.data_settings import Data
 from deltagclip_cli.training.loaded import fitted
 
 EMOTION = Data.model_validate({"name": "emotion", "batch_size": "full"})

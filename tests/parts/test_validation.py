@@ -26,7 +26,7 @@ from deltagclip_cli.parts.datasets.validation import (
     outline_with_validation,
     with_validation,
 )
-from deltagclip_cli.spec.schema import Data
+from deltagclip_cli.spec.data_settings import Data
 from deltagclip_cli.training.loaded import load_dataset
 
 NUMBERS = torch.arange(40)

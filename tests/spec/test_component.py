@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from deltagclip_cli.spec.component import Component
-from deltagclip_cli.spec.schema import Augmentation, Data, Model, Optimizer, Schedule, Task
+from deltagclip_cli.spec.data_settings import Augmentation, Data
+from deltagclip_cli.spec.schema import Model, Optimizer, Schedule, Task
 
 GCLIP = {"name": "delta_gclip", "lr": 0.1, "gamma": 1, "delta": 0}
 

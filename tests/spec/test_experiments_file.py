@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from deltagclip_cli.results.compare import published
+from deltagclip_cli.spec.data_settings import Normalization
 from deltagclip_cli.spec.load import Spec, load_spec
-from deltagclip_cli.spec.schema import Experiment, Normalization
+from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import expand
 
 FILE = Path(__file__).parents[2] / "experiments.yaml"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deltagclip_cli.core import nearest, nearest_word
-from deltagclip_cli.spec.schema import Data, Experiment, Model, Optimizer, Schedule, setting_named
+from deltagclip_cli.spec.data_settings import Data
+from deltagclip_cli.spec.schema import Experiment, Model, Optimizer, Schedule, setting_named
 
 OPTIONS = ["lr", "betas", "eps", "weight_decay", "momentum", "gamma", "delta", "schedule"]
 SETTINGS = list(Experiment.model_fields)

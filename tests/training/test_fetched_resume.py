@@ -25,8 +25,8 @@ from training_cases import (
 )
 
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.data_settings import Data
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.schema import Data
 from deltagclip_cli.spec.trial import Trial, expand
 from deltagclip_cli.training.trainer import Ending
 

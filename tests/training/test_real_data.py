@@ -11,8 +11,9 @@ from training_cases import ADAM, MOMENTUM, StopAt, assert_same_numbers, epochs, 
 
 from deltagclip_cli.parts.datasets.dataset import Split, channel_statistics
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.data_settings import Data
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.spec.schema import Data, Experiment
+from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.training.loaded import load_dataset
 from deltagclip_cli.training.trainer import Ending

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from deltagclip_cli.core import DataError, claimed, file_status, is_claimed
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.schema import Data
+    from deltagclip_cli.spec.data_settings import Data
 
 _LOG = logging.getLogger("deltagclip_cli")
 _PATIENCE_S = 3600

@@ -30,7 +30,7 @@ from deltagclip_cli.parts.datasets.fetched import Items
 from deltagclip_cli.parts.datasets.splits import Division
 
 if TYPE_CHECKING:
-    from deltagclip_cli.spec.schema import Data
+    from deltagclip_cli.spec.data_settings import Data
 
 OFFICIAL = "official"
 """Stands for the split that the data have themselves."""
