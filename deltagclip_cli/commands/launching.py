@@ -76,6 +76,7 @@ def make_launcher(
     retry_failed: bool,
     as_json: bool,
     quiet: bool,
+    every: int | None = None,
     force: bool = False,
     ask: bool = False,
 ) -> Launcher:
@@ -86,6 +87,7 @@ def make_launcher(
 
     shares = _shares(trials_per_gpu)
     given = {
+        "every": every,
         "fail_fast": fail_fast,
         "jobs": jobs,
         "gpus": gpus,
@@ -108,6 +110,7 @@ def make_launcher(
             trials_per_gpu=shares,
             fail_fast=fail_fast,
             slurm=[*(slurm or ()), *([f"pack={pack}"] if pack else [])],
+            every=every,
             retry_failed=retry_failed,
             force=force,
             ask=ask and can_ask(),

@@ -61,6 +61,7 @@ SELECT_ON_TEST = typer.Option(
     help="Choose by the test set where there is no validation split; what rests on it says so.",
 )
 SelectOnTest = Annotated[bool, SELECT_ON_TEST]
+Every = Annotated[int | None, typer.Option(min=1, metavar="N", help="Print a line every N epochs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for programs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -55,6 +55,7 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the resolved trial and start nothing.")
     ] = False,
+    every: options.Every = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -116,7 +117,7 @@ def train(
             check_parts(read, [trial], lambda trial: Stage(device), data_dir)
         stop = StopRequest()
         with (
-            shown_messages(console, quiet=quiet),
+            shown_messages(console, quiet=quiet, every=every),
             stop.listening(),
             shown_progress(console, quiet=quiet) as sinks,
         ):

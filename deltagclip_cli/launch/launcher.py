@@ -74,6 +74,7 @@ class SweepRequest:
     fail_fast: bool = False
     # Keys of the spec's ``slurm`` with other values, ``KEY=VALUE``; also ``pack=K``
     slurm: Sequence[str] = ()
+    every: int | None = None
     retry_failed: bool = False
     force: bool = False
     ask: bool = False  # ask before results are replaced
@@ -161,7 +162,7 @@ class Runner(Protocol):
 class StayingLauncher(Launcher):
     """Runs trials, and shows how they go on, in a process that stays until they have ended."""
 
-    takes = frozenset({"fail_fast"})
+    takes = frozenset({"every", "fail_fast"})
 
     @cached_property
     @abstractmethod
@@ -240,7 +241,8 @@ class StayingLauncher(Launcher):
         """
         asked, runner = self.request, self.runner
         stage = Stage(runner.slots[-1].device)  # which torch lacks if it sees too few GPUs
-        with self.stop.listening(), shown_messages(asked.console, quiet=asked.quiet):
+        messages = shown_messages(asked.console, quiet=asked.quiet, every=asked.every)
+        with self.stop.listening(), messages:
             try:
                 with waiting(asked.console, "Loading torch and the data", quiet=asked.quiet):
                     each = chain(trials, tried)
@@ -276,11 +278,15 @@ class StayingLauncher(Launcher):
         return list(advice(planned, len(self.runner.slots), measure))
 
     def _view(self, trials: Sequence[Trial], estimates: Estimates) -> QuietView:
-        console = self.request.console
-        if not self.request.quiet and console.is_terminal:
+        console, total = self.request.console, len(trials)
+        if self.request.quiet:
+            return QuietView(console, total)
+        # A trial in this process says its lines itself.
+        every = self.request.every if self.runner.call is not None else None
+        if console.is_terminal:
             outlook = Outlook(trials, estimates, len(self.runner.slots))
-            return LiveView(console, len(trials), outlook)
-        return (QuietView if self.request.quiet else PlainView)(console, len(trials))
+            return LiveView(console, total, outlook, every)
+        return PlainView(console, total, every)
 
     def _conclude(self, planned: Sequence[Planned]) -> None:
         if self.request.as_json:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -21,7 +24,9 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.plan.planned import Unit, name_of
 from deltagclip_cli.runs.folder import State, read_heartbeat
+from deltagclip_cli.runs.growing import GrowingRecords
 from deltagclip_cli.terminal.console import STYLES, running_table
+from deltagclip_cli.training.sinks import in_words, is_among
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.slots import Slot
@@ -69,21 +74,93 @@ class QuietView:
         """Be told, again and again, which trials are running, and show nothing."""
 
 
+class _Epochs:
+    """Reads the records of the epochs of running trials, and tells some of them in lines."""
+
+    def __init__(self, console: Console, total: int, every: int | None) -> None:
+        self._console, self._every = console, every
+        self._indent = " " * _width(total)
+        self._records: dict[Path, GrowingRecords] = {}
+        self._begun_at: dict[Path, float] = {}
+        self._untold: dict[Path, str] = {}  # the last line, where it was not among those to tell
+
+    def begin(self, planned: Planned) -> None:
+        """Begin to tell of a trial: of epochs that it makes from now on."""
+        self._begun_at[planned.folder.path] = time.time()
+
+    def read(self, planned: Planned) -> list[float | None]:
+        """Read on, tell what is to be told, and return the losses so far."""
+        path = planned.folder.path
+        records = self._records.setdefault(path, GrowingRecords(planned.folder))
+        new = records.look()
+        for number, record in enumerate(new, len(records.epochs) - len(new) + 1):
+            if self._every and record["time"] >= self._begun_at.get(path, 0.0):
+                self._tell_one(planned, number, record)
+        return [each.get("train/loss") for each in records.epochs]
+
+    def end(self, planned: Planned) -> None:
+        """Tell the last epoch of a trial, whatever its number."""
+        self.tell(planned)
+        for told in (self._records, self._begun_at):
+            told.pop(planned.folder.path, None)
+        if line := self._untold.pop(planned.folder.path, ""):
+            self._print(line)
+
+    def tell(self, planned: Planned) -> None:
+        """Read on where epochs are to be told."""
+        if self._every:
+            self.read(planned)
+
+    def _tell_one(self, planned: Planned, number: int, record: Mapping[str, Any]) -> None:
+        trial, path = planned.trial, planned.folder.path
+        at = f"{trial.clock} {record[trial.clock]:,}"
+        of = f"/{trial.length:,}" if trial.unit == trial.clock else ""
+        line = f"{planned.name}: {at}{of}  {in_words(record)}"
+        if is_among(number, 0, self._every):
+            self._untold.pop(path, None)
+            self._print(line)
+        else:
+            self._untold[path] = line
+
+    def _print(self, line: str) -> None:
+        self._console.print(Text(f"{self._indent} {line}"), soft_wrap=True)
+
+
+def _width(total: int) -> int:
+    """The width of ``[3/12]``, of so many trials."""
+    return 2 * len(str(total)) + 3
+
+
 class PlainView(QuietView):
-    """A line when a trial starts and one when it ends, for files and pipes."""
+    """A line when a trial starts and one when it ends, for files and pipes.
+
+    Args:
+        every: tell each so-manieth epoch as well.
+    """
 
     _says_all = True
     _waiting = False
 
+    def __init__(self, console: Console, total: int, every: int | None = None) -> None:
+        super().__init__(console, total)
+        self._epochs = _Epochs(console, total, every)
+
     def started(self, unit: Unit, slot: Slot) -> None:
-        width = 2 * len(str(self._total)) + 3
         together = f", one of {len(unit)} in a stack" if len(unit) > 1 else ""
         for each in unit:
-            line = Text(f"{'':{width}} started {each.name} on {slot.name}{together}")
+            line = Text(f"{'':{_width(self._total)}} started {each.name} on {slot.name}{together}")
             self._console.print(line, soft_wrap=True)
+            self._epochs.begin(each)
+
+    def ended(self, planned: Planned, end: End) -> None:
+        """Tell its last epoch before its end."""
+        self._epochs.end(planned)
+        super().ended(planned, end)
 
     def looked(self, running: Sequence[tuple[Unit, Slot]]) -> None:
-        """Say once why nothing happens."""
+        """Tell of epochs, if asked for, and say once why nothing happens."""
+        for each in chain.from_iterable(unit for unit, _ in running):
+            self._epochs.tell(each)
         if not running and not self._waiting:
             self._console.print(_WAITING)
         self._waiting = not running
@@ -92,9 +169,12 @@ class PlainView(QuietView):
 class LiveView(QuietView):
     """Shows the whole, each running trial, and every failure."""
 
-    def __init__(self, console: Console, total: int, outlook: Outlook) -> None:
+    def __init__(
+        self, console: Console, total: int, outlook: Outlook, every: int | None = None
+    ) -> None:
         super().__init__(console, total)
         self._outlook = outlook
+        self._epochs = _Epochs(console, total, every)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -116,8 +196,13 @@ class LiveView(QuietView):
         self._running = ()
         self._live.stop()
 
+    def started(self, unit: Unit, slot: Slot) -> None:
+        for each in unit:
+            self._epochs.begin(each)
+
     def ended(self, planned: Planned, end: End) -> None:
         """Keep a failure in sight, and learn how long trials take."""
+        self._epochs.end(planned)
         super().ended(planned, end)
         if not end.elsewhere and end.state is not State.INTERRUPTED:
             self._outlook.ended(planned.trial, planned.folder.result())
@@ -150,7 +235,9 @@ class LiveView(QuietView):
             (slot.name, name_of(unit), beat)
             for (unit, slot, _), beat in zip(running, told, strict=True)
         ]
-        body = running_table(rows) if rows or not self._waiting else _WAITING
+        losses = [self._epochs.read(unit[0]) for unit, *_ in running]
+        columns = max(6, self._console.width // 10)
+        body = running_table(rows, losses, columns) if rows or not self._waiting else _WAITING
         return Group(self._progress, body)
 
 

@@ -229,13 +229,8 @@ class RunFolder:
         """
         with suppress(FileNotFoundError):
             for line in lines_of(self.metrics_file):
-                try:
-                    record = _RECORD.validate_json(line)
-                except ValidationError:
-                    return
-                if type(record.get("step")) is not int:
-                    return
-                if record.get("epoch") is None or record.get("time") is None:
+                record = read_record(line)
+                if record is None:
                     return
                 yield record
 
@@ -320,6 +315,17 @@ def read_result(file: Path) -> tuple[dict[str, Any] | None, str]:
         fault = error.errors(include_url=False, include_input=False)[0]
         place = [".".join(map(str, fault["loc"]))] if fault["loc"] else []
         return None, ": ".join([f"{file.name} is damaged", *place, fault["msg"]])
+
+
+def read_record(line: bytes) -> dict[str, Any] | None:
+    """Read a line of ``metrics.jsonl``; None if it is no record."""
+    try:
+        record = _RECORD.validate_json(line)
+    except ValidationError:
+        return None
+    is_counted = type(record.get("step")) is int
+    is_whole = record.get("epoch") is not None and record.get("time") is not None
+    return record if is_counted and is_whole else None
 
 
 def lines_of(file: Path) -> Iterator[bytes]:

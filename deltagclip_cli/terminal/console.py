@@ -42,9 +42,10 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
+from deltagclip_cli.terminal.sparkline import Sparkline
 from deltagclip_cli.terminal.streams import write_json
 from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
-from deltagclip_cli.training.sinks import Beginning, Record, Sink
+from deltagclip_cli.training.sinks import Beginning, Record, Sink, is_among
 
 if TYPE_CHECKING:
     from deltagclip_cli.plan.planned import Assignment
@@ -56,6 +57,8 @@ SECONDS_BETWEEN_UPDATES = 0.1
 STALE_SECONDS = 30.0
 COLUMNS_OF_FILES = 160
 _MOST_PROBLEMS = 20
+_LOSS = "train/loss"
+_MOST_COLUMNS_OF_LOSSES = 48
 
 
 class Console(rich.console.Console):
@@ -123,21 +126,44 @@ class _ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def shown_messages(console: rich.console.Console, *, quiet: bool = False) -> Iterator[None]:
+def shown_messages(
+    console: rich.console.Console, *, quiet: bool = False, every: int | None = None
+) -> Iterator[None]:
     """Print what the package and Python's ``warnings`` have to say while the context lasts.
 
-    On a terminal the progress display tells of the epochs; elsewhere some are a line. Within
-    another such context, which shows them already, this does nothing.
+    On a terminal the progress display tells of the epochs; elsewhere some are a line. With
+    ``every``, each so-manieth is a line on both. Within another such context, which shows them
+    already, this does nothing.
     """
     handlers = logging.getLogger(SOURCES[0]).handlers
     if any(isinstance(each, _ConsoleHandler) for each in handlers):
         yield
         return
     handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
-    told = not console.is_terminal
-    handler.addFilter(lambda each: each.name != EPOCHS or (told and each.__dict__["is_told"]))
+    told = not console.is_terminal or every is not None
+
+    def is_told(message: logging.LogRecord) -> bool:
+        number, of = message.__dict__["number"], message.__dict__["of"]
+        return told and is_among(number, of, every)
+
+    handler.addFilter(lambda each: each.name != EPOCHS or is_told(each))
     with shown_by(handler):
         yield
+
+
+class _ProgressWithLosses(Progress):
+    """Shows the losses of the epochs so far below the bar, as soon as they make a curve."""
+
+    losses: Sequence[float | None] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Return what is on the screen now, for rich."""
+        yield from super().get_renderables()
+        if len(self.losses) > 1:
+            row = Table.grid(padding=(0, 1))
+            first, last = map(short, (self.losses[0], self.losses[-1]))
+            row.add_row(_LOSS, first, Sparkline(self.losses, _MOST_COLUMNS_OF_LOSSES), last)
+            yield row
 
 
 class ProgressBar(Sink):
@@ -148,7 +174,8 @@ class ProgressBar(Sink):
     """
 
     def __init__(self, console: rich.console.Console) -> None:
-        self._progress = Progress(
+        self._losses: list[float | None] = []
+        self._progress = _ProgressWithLosses(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[metrics]}"),
@@ -182,6 +209,8 @@ class ProgressBar(Sink):
             total=course.steps,
             completed=beginning.step,
         )
+        self._losses = [each[_LOSS] for each in beginning.records if _LOSS in each]
+        self._progress.losses = self._losses
         self._shown_at = 0.0
 
     def batch(self, step: int, samples: int) -> None:
@@ -191,6 +220,8 @@ class ProgressBar(Sink):
             self._progress.update(self._task, description=words, completed=step)
 
     def epoch(self, record: Record) -> None:
+        if _LOSS in record:
+            self._losses.append(record[_LOSS])
         self._progress.update(
             self._task,
             description=self._course.told(record["step"]),
@@ -222,15 +253,28 @@ def _shown(record: Record) -> str:
     )
 
 
-def running_table(rows: Iterable[tuple[str, str, Heartbeat | None]]) -> Table:
-    """Return a table of running trials: where each runs, its name, and how far it is, if known."""
+def running_table(
+    rows: Iterable[tuple[str, str, Heartbeat | None]],
+    losses: Sequence[Sequence[float | None]] = (),
+    columns: int = 0,
+) -> Table:
+    """Return a table of running trials: where each runs, its name, and how far it is, if known.
+
+    Args:
+        losses: of the epochs of each trial so far, which are drawn.
+        columns: the width of a drawing.
+    """
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for _ in range(5):
+    are_drawn = any(len(each) > 1 for each in losses)
+    for _ in range(6 if are_drawn else 5):
         table.add_column(no_wrap=True, justify="right")
-    for where, name, beat in rows:
-        table.add_row(Text(where, "cyan"), Text(name), *_cells(beat))
+    for number, (where, name, beat) in enumerate(rows):
+        cells: list[RenderableType] = [*_cells(beat)]
+        if are_drawn and beat is not None:
+            cells.insert(1, Sparkline(losses[number], columns))
+        table.add_row(Text(where, "cyan"), Text(name), *cells)
     return table
 
 

@@ -7,7 +7,7 @@ import pytest
 from deltagclip_cli.core import UsageError, load_target
 from deltagclip_cli.launch import TABLE, find_launcher
 
-OPTIONS = {"fail_fast", "jobs", "gpus", "trials_per_gpu", "slurm", "pack"}
+OPTIONS = {"every", "fail_fast", "jobs", "gpus", "trials_per_gpu", "slurm", "pack"}
 LAUNCHERS = {name: load_target(target) for name, target in TABLE.entries.items()}
 
 

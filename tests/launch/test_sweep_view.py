@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -150,6 +151,59 @@ def test_elsewhere_every_start_and_every_end_is_a_line(planned: list[Planned]) -
         "",
     ]
     assert "\x1b" not in screen.file.getvalue()
+
+
+def record(planned: Planned, *epochs: int, time: float = 2e9) -> None:
+    """Let a trial have made some epochs."""
+    with planned.folder.metrics_file.open("a") as file:
+        for epoch in epochs:
+            values = {"train/loss": 2.0**-epoch, "test/accuracy": 0.75}
+            file.write(json.dumps({"epoch": epoch, "step": epoch, "time": time, **values}) + "\n")
+
+
+def test_every_so_manieth_epoch_is_a_line_if_asked_for_and_the_last(
+    planned: list[Planned],
+) -> None:
+    screen = Screen(is_terminal=False)
+    finish(planned[0])
+    record(planned[0], 1, 2, time=0.0)  # of an earlier start
+    with PlainView(screen.console, total=2, every=2) as view:
+        view.started((planned[0],), SLOTS[0])
+        record(planned[0], 3, 4, 5)
+        view.looked([((planned[0],), SLOTS[0])])
+        record(planned[0], 6, 7)
+        view.ended(planned[0], FINISHED)
+    name = "tiny · sgd · seed 0"
+    assert screen.lines == [
+        f"      started {name} on cpu 0",
+        f"      {name}: epoch 4/30  train/loss 0.0625  test/accuracy 0.75",
+        f"      {name}: epoch 6/30  train/loss 0.01562  test/accuracy 0.75",
+        f"      {name}: epoch 7/30  train/loss 0.007812  test/accuracy 0.75",
+        f"[1/2] {name}: finished in 12 s, test/loss 0.25, test/accuracy 0.875",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(("width", "curve"), [(80, "█▇▆▅▄▃▂▁"), (160, "██▇▇▆▆▅▅▄▄▃▃▂▂▁▁")])
+def test_a_terminal_draws_the_losses_of_running_trials(
+    planned: list[Planned],
+    stack: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    curve: str,
+) -> None:
+    screen = Screen(width)
+    beat(stack, planned[0], monkeypatch)
+    record(planned[0], *range(1, 17))
+    with live(screen, planned, 2) as view:
+        for each, slot in zip(planned, SLOTS, strict=True):
+            view.started((each,), slot)
+        view.looked([((each,), slot) for each, slot in zip(planned, SLOTS, strict=True)])
+        screen.console.print(view.render())
+    (first,) = [line for line in screen.lines if line.startswith("cpu 0")][-1:]
+    assert f" 4/30 {curve}" in first and " loss 0.5 0.75 " in first
+    assert first.startswith("cpu 0 tiny · sgd · seed 0 ")
+    assert max(map(len, screen.lines)) <= width
 
 
 def test_a_stack_is_one_row_and_its_members_have_a_line_each(

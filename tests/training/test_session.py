@@ -20,6 +20,7 @@ from deltagclip_cli.commands.app import app
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import create
 from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training.sinks import is_among
 
 Deltagclip = Callable[..., Any]
 SHOW_ALL = "deltagclip_cli.terminal.console.SECONDS_BETWEEN_UPDATES"
@@ -113,15 +114,51 @@ def test_elsewhere_every_epoch_is_a_line(runs: Path) -> None:
     assert f"test/accuracy {record['test/accuracy']:.4g}" in shown[-1]
 
 
+def numbers_of(terminal: Terminal) -> list[str]:
+    found = (re.match(r"epoch (\d+)/\d+  train/loss", line) for line in terminal.lines)
+    return [each[1] for each in found if each]
+
+
 def test_elsewhere_many_epochs_are_few_lines_and_the_log_has_all(runs: Path) -> None:
     terminal = Terminal(is_terminal=False)
-    trial = trial_of(epochs=50)
+    trial = trial_of(epochs=52)
     assert terminal.train(trial, runs) == 0
-    shown = [line.split()[1] for line in terminal.lines if re.match(r"epoch \d+/", line)]
-    assert len(shown) == 20
-    assert shown[-1] == "50/50"
+    assert numbers_of(terminal) == ["1", *map(str, range(2, 53, 2))]
     log = RunFolder.of(runs, trial).log_file.read_text()
-    assert log.count(" epoch ") == 50
+    assert log.count(" epoch ") == 52
+
+
+@pytest.mark.parametrize("of", [1, 2, 49, 50, 51, 99, 1000, 1001, 123_456])
+def test_of_any_number_of_lines_about_fifty_are_shown_with_the_first_and_the_last(of: int) -> None:
+    shown = [number for number in range(1, of + 1) if is_among(number, of)]
+    assert shown[0] == 1 and shown[-1] == of
+    assert min(of, 20) <= len(shown) <= 52
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_every_so_manieth_epoch_is_a_line_where_that_is_asked_for(
+    is_terminal: bool, runs: Path
+) -> None:
+    terminal = Terminal(is_terminal=is_terminal)
+    assert terminal.train(trial_of(epochs=8), runs, "--every", "3") == 0
+    assert numbers_of(terminal) == ["1", "3", "6", "8"]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_a_terminal_draws_the_losses_of_all_epochs_whatever_starts_made_them(
+    width: int, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SHOW_ALL, 0.0)
+    trial = trial_of(epochs=20)
+    train(trial, runs, stop=StopAt(50))
+    terminal = Terminal(width)
+    assert terminal.train(trial, runs) == 0
+    drawn = [re.match(r"train/loss ([\d.]+) ([▁-█]+) ([\d.]+)", line) for line in terminal.lines]
+    first, *_, last = [found for found in drawn if found]
+    losses = [each["train/loss"] for each in records(RunFolder.of(runs, trial))]
+    assert last[1] == first[1] == f"{losses[0]:.4g}"
+    assert last[3] == f"{losses[-1]:.4g}"
+    assert len(last[2]) == 20 > len(first[2]) >= 12
 
 
 def test_a_terminal_shows_something_before_torch_and_data_are_loaded(runs: Path) -> None:

@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.core import (
@@ -49,7 +50,7 @@ TABLE = {
 
 STEP_PREFIX = "step/"
 SECONDS_BETWEEN_BEATS = 1.0
-MOST_LINES = 20  # of a trial that a file or a pipe is shown
+MOST_LINES = 50  # of a trial that a file or a pipe is shown, the first and the last aside
 
 logger = logging.getLogger(EPOCHS)
 
@@ -221,7 +222,7 @@ class HeartbeatWriter(Sink):
 
 
 class EpochLines(Sink):
-    """Logs a line an epoch, of which a file or pipe is shown few: ``log.txt`` has them all."""
+    """Logs a line an epoch, of which a file or pipe is shown some: ``log.txt`` has them all."""
 
     def __init__(self, held: HeldFolder) -> None: ...
 
@@ -230,15 +231,31 @@ class EpochLines(Sink):
 
     def epoch(self, record: Record) -> None:
         course, step = self._course, record["step"]
-        shown = "  ".join(
-            f"{name} not finite" if record[name] is None else f"{name} {record[name]:.4g}"
-            for name in (*shown_metrics(record, TRAINED_METRICS, *EVALUATED), SPEED)
-            if name in record
-        )
-        number, lines = course.rounds(step), course.rounds(course.steps)
-        most = min(MOST_LINES, lines)
-        is_told = number * most // lines > (number - 1) * most // lines
-        logger.info("%s  %s", course.told(step), shown, extra={"is_told": is_told})
+        counted = {"number": course.rounds(step), "of": course.rounds(course.steps)}
+        logger.info("%s  %s", course.told(step), in_words(record), extra=counted)
+
+
+def in_words(record: Record) -> str:
+    """Return the metrics of an epoch that a line about it tells."""
+    return "  ".join(
+        f"{name} not finite" if record[name] is None else f"{name} {record[name]:.4g}"
+        for name in (*shown_metrics(record, TRAINED_METRICS, *EVALUATED), SPEED)
+        if name in record
+    )
+
+
+def is_among(number: int, of: int, every: int | None = None) -> bool:
+    """Return whether a line is among those to show: the first, the last, and every so-manieth.
+
+    Args:
+        number: of the line, from 1.
+        of: how many lines there are in all.
+        every: the distance of two; None for the least round one that leaves about fifty or fewer.
+    """
+    if every is None:
+        rounded = (digit * 10**power for power in count() for digit in (1, 2, 5))
+        every = next(each for each in rounded if of <= each * MOST_LINES)
+    return number in (1, of) or number % every == 0
 
 
 class JsonLines(Sink):
