@@ -42,7 +42,9 @@ class Normalization(SpecSection):
     """Mean and standard deviation per channel, for values in [0, 1]."""
 
     mean: Annotated[list[float], Field(min_length=1)]
+    """Of each channel."""
     std: Annotated[list[PositiveFloat], Field(min_length=1)]
+    """Of each channel."""
 
 
 class Data(Component):
@@ -51,20 +53,27 @@ class Data(Component):
     table_target: ClassVar[str] = "deltagclip_cli.parts.datasets:TABLE"
 
     batch_size: PositiveInt | Literal["full"]
+    """Samples of a batch, which is a step unless ``accumulate`` says more; or ``full``, for all."""
     evaluation_batch_size: PositiveInt = 1000
+    """Samples at a time where nothing is trained."""
     image_size: PositiveInt | None = None
+    """Height and width that images get, in pixels; without it, those of the data set."""
     augment: Annotated[list[Augmentation], BeforeValidator(_as_list)] = Field(default_factory=list)
+    """Random changes of training images: names, or mappings with options."""
     normalize: Annotated[
         Annotated[Literal["dataset", "none"], Tag("word")]
         | Annotated[Normalization, Tag("mapping")],
         Discriminator(lambda value: "word" if isinstance(value, str) else "mapping"),
     ] = "dataset"
-    # what choices look at, out of the training samples before these are limited; or the data's own
+    """``dataset`` for the statistics of the data, ``none``, or numbers of your own."""
     validation: Annotated[int | float | Literal["official"] | None, BeforeValidator(_share)] = None
+    """Training samples to choose by: a number, a share, or ``official``, if the data have them."""
     train_samples: PositiveInt | None = None
+    """At most so many training samples, without those of the validation split."""
     test_samples: PositiveInt | None = None
-    # processes that fetch samples of a Dataset, 0 for the one that trains; they change no number
+    """At most so many test samples."""
     workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Processes that fetch samples of a ``Dataset`` and change no number; 0: the trial's own."""
 
     def plain(self) -> dict[str, Any]:
         """Return what changes the numbers, which the number of workers does not."""

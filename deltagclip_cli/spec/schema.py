@@ -81,21 +81,22 @@ class Schedule(Component):
     table_target: ClassVar[str] = "deltagclip_cli.parts.schedules:TABLE"
 
     warmup: Annotated[int, Field(ge=0)] = 0
-    unit: Literal["epoch", "step"] | None = None  # without one, what the training is counted in
+    """Epochs or steps in which η rises linearly from η/(warmup + 1)."""
+    unit: Literal["epoch", "step"] | None = None
+    """Whether η changes by epoch or by step; without it, by what the training is counted in."""
 
 
 class Optimizer(Component):
-    """An optimizer with its hyper-parameters, and a schedule that replaces the experiment's.
-
-    ``groups`` gives the parameters whose names match a pattern other values of its options, and
-    ``clip_grad_norm`` is the longest gradient that a step is made with.
-    """
+    """An optimizer with its hyper-parameters, and a schedule that replaces the experiment's."""
 
     table_target: ClassVar[str] = "deltagclip_cli.optim:TABLE"
 
     schedule: Schedule | None = None
+    """In place of the schedule of the experiment."""
     groups: Annotated[dict[Name, dict[str, Any]], Field(min_length=1)] | None = None
+    """By a pattern of names of parameters, such as ``*.bias``: other values of the options."""
     clip_grad_norm: PositiveFloat | None = None
+    """The longest gradient that a step is made with: the norm of all together."""
 
     @property
     def wants_auto(self) -> bool:
@@ -142,14 +143,18 @@ class CertificateSettings(SpecSection):
     """The numbers of the convergence theorem, of which the costly ones every so many epochs."""
 
     every: PositiveInt = 10
+    """Epochs between two measurements of curvature and tangent kernel, which are costly."""
 
 
 class Checkpointing(SpecSection):
     """The rhythm of checkpoints, and which of them are kept when a trial has ended."""
 
     epochs: PositiveInt = 1
+    """Epochs between two checkpoints."""
     minutes: PositiveFloat = 10.0
+    """A longer epoch has one after so many minutes, too."""
     keep: Literal["last", "none"] = "last"
+    """Which checkpoint is left when the trial has ended."""
 
 
 class Variant(NamedTuple):
@@ -167,27 +172,47 @@ class TrialSettings(SpecSection):
     """
 
     model: Model
+    """The network, by name."""
     data: Data
+    """The data set, by name, and its batches and splits."""
     task: Annotated[Task, BeforeValidator(_classifying)] = Field(
         default_factory=dict, validate_default=True
     )
+    """The loss that is minimised and the metrics; ``classify`` without it."""
     epochs: PositiveInt | None = None
+    """Passes over the training samples; or write ``steps``."""
     steps: Annotated[PositiveInt | None, Field(validate_default=True)] = None
+    """Optimizer steps; or write ``epochs``."""
     evaluate_every: PositiveInt | None = None
+    """Steps between two evaluations; without it, one after each pass over the data."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """The decay of an exponential average of the weights, evaluated as ``test_ema/…`` too."""
     early_stopping: Annotated[EarlyStopping | None, SAME_RULE] = None
+    """The end of a training that gets no better."""
     accumulate: PositiveInt | None = None
+    """Batches whose gradients make one step."""
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """Of the computation: ``tf32`` and ``bf16`` keep the weights in 32 bits."""
     determinism: Literal["exact", "fast"] = "exact"
-    compile: Literal["auto", "on", "off"] = "auto"  # of a step as one program
-    stack: Annotated[int, Field(ge=2, le=64)] | None = None  # places of the stack it trains in
-    devices: Annotated[PositiveInt, NUMBERS_STAY] = 1  # of each node, one process each
+    """``exact``: the same bits each time; ``fast``: kernels that may differ from run to run."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """A step as one program; ``auto``: where the training is long enough to gain by it."""
+    stack: Annotated[int, Field(ge=2, le=64)] | None = None
+    """Up to so many trials train together, as one program."""
+    devices: Annotated[PositiveInt, NUMBERS_STAY] = 1
+    """Devices of each node that one trial trains on, with a process for each."""
     nodes: Annotated[PositiveInt, NUMBERS_STAY] = 1
+    """Nodes that one trial trains on."""
     parallel: Annotated[Literal["ddp", "fsdp"], NUMBERS_STAY] = "ddp"
+    """Whether each device holds all weights (``ddp``) or a share (``fsdp``)."""
     schedule: Schedule | None = None
+    """How the learning rate changes, by name; without it, not at all."""
     log_every: Annotated[PositiveInt | None, NUMBERS_STAY] = None
+    """Steps between two records of the steps themselves, ``step/…``."""
     certificate: Annotated[CertificateSettings | None, NUMBERS_STAY] = None
+    """What the convergence theorem needs is measured; for full batches and smooth networks."""
     checkpoint: Annotated[Checkpointing, NUMBERS_STAY] = Checkpointing()
+    """When the state is saved, and what is kept of it."""
 
     @property
     def ranks(self) -> int:
@@ -227,21 +252,28 @@ class TrialSettings(SpecSection):
 
 
 class Experiment(TrialSettings):
-    """One comparison: a model, data, and the optimizers that are to be compared on them.
-
-    ``figure`` says which published table or figure it repeats, ``tags`` are words to choose by.
-    """
+    """One comparison: a model, data, and the optimizers that are to be compared on them."""
 
     title: Annotated[str, NUMBERS_STAY] = ""
+    """What reports call it."""
     figure: Annotated[str, NUMBERS_STAY] = ""
+    """The published table or figure that it repeats."""
     tags: Annotated[list[Name], NUMBERS_STAY] = Field(default_factory=list)
+    """Words to choose experiments by: ``--tag``."""
     seeds: Annotated[list[Seed], EACH_SEED] = Field(default_factory=lambda: [0], min_length=1)
+    """Of weights and batches; every optimizer is run with each."""
     optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), BY_LABEL]
+    """What is compared, by labels of your own."""
     grid: Annotated[Grid, VARIES_ITSELF] = Grid()
+    """Values whose product is run; options stand below the label of their optimizer."""
     scale: Annotated[Grid, VARIES_ITSELF] = Grid()
+    """Sizes, such as ``{model.width: [128, 256]}``, at each of which the whole is run."""
     protocol: Annotated[Protocol | None, NUMBERS_STAY] = None
+    """A fair tuning of all optimizers, for ``tune``."""
     search: Annotated[Search | None, VARIES_ITSELF] = None
+    """Spaces to draw settings from, for ``tune`` and ``sweep --search``."""
     slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm.model_construct()
+    """What batch jobs ask for; each key can be replaced by ``--slurm KEY=VALUE``."""
 
     @classmethod
     def elsewhere(cls, option: str) -> str | None:

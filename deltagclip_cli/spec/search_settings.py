@@ -66,7 +66,9 @@ class Judged(SpecSection):
     """A section that judges by the values of a metric at the end of the training."""
 
     metric: str
+    """By which it is judged, at the end of the training."""
     direction: Literal["minimize", "maximize"]
+    """Which values are good; mostly known from the name of the metric."""
 
     @model_validator(mode="before")
     @classmethod
@@ -96,20 +98,17 @@ class Judged(SpecSection):
 class Search(Judged):
     """A search for the best ``metric`` among the options in ``space``, for each label alone.
 
-    Args:
-        sampler: how settings are drawn: spread evenly or independently, as functions of the spec
-            and their number alone; or with Optuna, each by what those before it have come to.
-        pruner: which settings are given up before the end of their training; ``halving`` lets one
-            in three go on at each of its rungs.
-        seed: of the sampler; the trials have the seeds of the experiment.
-        fixed: the labels whose space says ``fixed: true``: they take part in a protocol as they
-            are written.
+    Labels in ``fixed`` take part in a protocol as they are written.
     """
 
     sampler: Literal["sobol", "random", "tpe"] = "sobol"
+    """``sobol`` spreads settings evenly, ``random`` draws each alone, ``tpe`` learns (Optuna)."""
     pruner: Literal["median", "halving", "none"] = "none"
+    """What gives up settings early: ``halving`` lets one in three go on at each rung."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Of the sampler; trials have the seeds of the experiment."""
     space: Annotated[dict[str, Space], Field(min_length=1)]
+    """By label and option, a distribution; ``fixed: true`` takes an optimizer as written."""
     fixed: frozenset[str] = frozenset()
 
     @field_validator("pruner")
@@ -189,29 +188,24 @@ Draws = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Protocol(Judged):
-    """Settings that are drawn of every optimizer, a choice, and fresh seeds for what was chosen.
-
-    Args:
-        metric: by which settings are chosen, as a mean over ``seeds`` at the end of the training.
-        draws: settings of each optimizer, or by label. Those that are ``fixed`` have one.
-        sampler: how settings are drawn: spread evenly, or independently. Both are functions of the
-            spec and the number of a draw alone, so that all can be run at once.
-        seeds: that each setting is run with; those of the experiment without any.
-        fresh_seeds: how many seeds, on which nothing was chosen, a chosen setting is run with.
-        studies: how often all of this is done, with other draws and other seeds.
-        baseline: the label that the others are compared with; without one, each with each.
-        unequal: why some have fewer draws than others; every table shows it.
-    """
+    """Settings that are drawn of every optimizer, a choice, and fresh seeds for what was chosen."""
 
     draws: Draws | Annotated[dict[str, Draws], Field(min_length=1)]
+    """Settings that are drawn of each optimizer, or a mapping by label."""
     sampler: Literal["sobol", "random"] = "sobol"
+    """``sobol`` spreads settings evenly, ``random`` draws each alone."""
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=_SEEDS_END)]], Field(min_length=1)] = Field(
         default_factory=list
     )
+    """With which each drawn setting is run; without any, those of the experiment."""
     fresh_seeds: Annotated[int, Field(ge=2, le=10_000)] = 10
+    """Seeds that chose nothing, with which a chosen setting is run."""
     studies: Annotated[int, Field(ge=1, le=1_000)] = 1
+    """How often all of it is done, with other draws and other seeds."""
     baseline: str | None = None
+    """The label that others are compared with; without it, each with each."""
     unequal: Annotated[str, Field(min_length=1)] | None = None
+    """Why some have fewer draws than others; every table shows it."""
 
     @property
     def search(self) -> dict[str, Any]:
@@ -296,13 +290,10 @@ def _labels(protocol: Protocol) -> list[str]:
 
 
 class EarlyStopping(Judged):
-    """The end of a training whose ``metric`` has not become better for so many evaluations.
-
-    Args:
-        patience: how many evaluations in a row may be no better than the best before them.
-    """
+    """The end of a training whose ``metric`` has not become better for so many evaluations."""
 
     patience: PositiveInt
+    """Evaluations in a row that may be no better than the best before them."""
 
     @property
     def is_on_test(self) -> bool:

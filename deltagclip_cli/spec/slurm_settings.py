@@ -153,28 +153,41 @@ _Block = Annotated[str, AfterValidator(partial(_check_line, allowed="\n\t"))]
 class Resources(SpecSection):
     """Resources that a batch job asks Slurm for, and what it does before the trials.
 
-    None is left to Slurm. ``gpus`` of 0 is the CPU even where GPUs can be seen, and ``mem`` of 0
-    all that the node has. ``sbatch`` holds further options, one each, as they would stand behind
-    ``#SBATCH``; ``setup`` lines of shell, of which empty ones are dropped.
+    None is left to Slurm. Of ``setup`` empty lines are dropped.
     """
 
     partition: _Line | None = None
+    """As sbatch calls it."""
     account: _Line | None = None
+    """As sbatch calls it."""
     qos: _Line | None = None
+    """As sbatch calls it."""
     constraint: _Line | None = None
+    """As sbatch calls it."""
     nodes: PositiveInt | None = None
+    """As sbatch calls it."""
     gpus: int | str | None = None
+    """A number, a type or ``TYPE:NUMBER``; 0 is the CPU; without it, what the job can see."""
     cpus: PositiveInt | None = None
+    """Cores of a task."""
     mem: int | str | None = None
+    """Such as ``16G``; a number alone is in MB, and 0 is all that the node has."""
     time: int | str | None = None
+    """The limit: minutes, or such as ``"04:00:00"`` or ``1-12``."""
     notice: PositiveInt | None = None
+    """Seconds before the limit at which trials save; 120, or a quarter of a shorter limit."""
     throttle: PositiveInt | None = None
+    """Tasks of an array that run at a time."""
     pack: PositiveInt | None = None
+    """Trials, or stacks, that share a job and its GPUs."""
     local_data: _Line | None = None
+    """A folder of the node that the data are copied to first, such as ``$SLURM_TMPDIR``."""
     sbatch: Annotated[list[_Option], BeforeValidator(_as_list)] = Field(default_factory=list)
+    """Further options, each as it would stand behind ``#SBATCH``."""
     setup: Annotated[list[_Block], BeforeValidator(_as_list), AfterValidator(_one_by_one)] = Field(
         default_factory=list
     )
+    """Lines of shell before the trials, such as ``module load cuda``."""
 
     @property
     def time_seconds(self) -> int | None:
@@ -225,11 +238,12 @@ class Resources(SpecSection):
 class Slurm(Resources):
     """The resources of an experiment, and what is different for some of its optimizers.
 
-    ``optimizers`` holds it by label; what is written there replaces what is written above. As with
-    every setting, an experiment's own ``slurm:`` replaces the whole of that in ``defaults``.
+    As with every setting, an experiment's own ``slurm:`` replaces the whole of that in
+    ``defaults``.
     """
 
     optimizers: dict[str, Resources] = Field(default_factory=dict)
+    """By label, what replaces keys above for that optimizer."""
 
     def of(self, label: str, overrides: Resources | None = None) -> Resources:
         """Return the resources of one optimizer: overrides, over those of its label, over the rest.
