@@ -43,15 +43,13 @@ from deltagclip_cli.core.files import (
     write_text,
     written_whole,
 )
-from deltagclip_cli.core.synonyms import nearest, nearest_word, synonym
-from deltagclip_cli.core.wording import (
+from deltagclip_cli.core.metrics import (
     CLIP_RATIO,
     COMPARED_METRICS,
     EPOCH_SECONDS,
     EVALUATED,
     MARK,
     MOST_METRICS,
-    NOTHING,
     REGIME_FRACTIONS,
     REGIMES,
     SPEED,
@@ -59,22 +57,26 @@ from deltagclip_cli.core.wording import (
     TRAINED_METRICS,
     Mode,
     TrainedMetric,
+    choice_notes,
+    mark_of,
+    measured_on,
+    more_is_better,
+    shown_metrics,
+)
+from deltagclip_cli.core.synonyms import nearest, nearest_word, synonym
+from deltagclip_cli.core.wording import (
+    NOTHING,
     as_number,
     by_size,
-    choice_notes,
     duration,
     finite,
     listed,
-    mark_of,
-    measured_on,
     memory,
-    more_is_better,
     plural,
     printable,
     ranges,
     short,
     shortened,
-    shown_metrics,
     shown_with,
     standard_error,
     stopped,

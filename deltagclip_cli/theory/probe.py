@@ -41,20 +41,10 @@ class CertificateProbe:
     of the epoch has its ``train/loss``, its ``optim/grad_norm`` and its step size. The last record
     is that of the weights before the last step. The landscape is at the first weights, w_0.
 
-    ============================  =====================================================
-    ``theory/distance``           ‖w_t - w_0‖, at every step
-    ``theory/lambda_min``         least eigenvalue of the tangent kernel
-    ``theory/lambda_max``         its largest one
-    ``theory/lambda_error``       how far rounding, or a search cut short, may have put them off
-    ``theory/beta``               largest eigenvalue of the Hessian
-    ``theory/points``             n, by which ``train/loss`` is to be multiplied for L(w)
-    ``theory/smooth``             1 if the network is known to be smooth, else 0
-    ============================  =====================================================
-
-    All but the first are there for the first epoch, every so many after it, and the last. So they
-    are for a step whose PL* ratio ‖∇L‖²/(2L) is below every λ_min that was measured, for there the
-    kernel tells whether PL* is violated or λ_min is less than was known; but as often again as
-    planned at the most.
+    ``theory/distance`` is there for every epoch, and the others (``MEANINGS`` of ``core``) for the
+    first epoch, every so many after it, and the last. So they are for a step whose PL* ratio
+    ‖∇L‖²/(2L) is below every λ_min that was measured, for there the kernel tells whether PL* is
+    violated or λ_min is less than was known; but as often again as planned at the most.
     """
 
     def __init__(self, landscape: Landscape, *, every: int, epochs: int, precision: str) -> None:

@@ -34,12 +34,22 @@ TABLE = Catalogue(
 )
 
 METRICS = {
-    "autoencode": ("reconstruction", "divergence"),
-    "classify": ("accuracy",),
-    "language_model": ("perplexity",),
-    "regress": ("mae", "rmse", "r2"),
+    "autoencode": {
+        "reconstruction": "the squared error, summed over the entries of a sample",
+        "divergence": "the Kullback-Leibler divergence of a sample's code from N(0, 1)",
+    },
+    "classify": {
+        "accuracy": "the share of samples whose likeliest class is right; `accuracy_topK` with"
+        " `top_k: K`, of those whose class is among the K likeliest",
+    },
+    "language_model": {"perplexity": "exp of the loss, whose unit is nats a token"},
+    "regress": {
+        "mae": "the mean absolute error, of a single target in its own unit",
+        "rmse": "the root of the mean squared error, of a single target in its own unit",
+        "r2": "the share of the variance of a split's targets that is explained",
+    },
 }
-"""What our tasks measure besides the loss, by their names."""
+"""What our tasks measure besides the loss, and what that is."""
 
 LOSSES = (
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cross_entropy",
