@@ -10,12 +10,19 @@ class ExitCode(IntEnum):
     """The codes that the process returns to the shell."""
 
     OK = 0
+    """What was asked for is done."""
     FAILED = 1
+    """A trial failed or diverged, a check found something, or there is no answer yet."""
     USAGE = 2
-    STOPPED = 75  # with a checkpoint: run it again
-    CLAIMED = 76  # of a worker only: another process has its run folder
-    PAUSED = 77  # of a worker only: it has trained the part that it was told to
+    """The command line, the spec, the data or a folder cannot be used; nothing was begun."""
+    STOPPED = 75
+    """A trial stopped early, with a checkpoint: run the same command again."""
+    CLAIMED = 76
+    """Of ``worker`` only: another process has its run folder."""
+    PAUSED = 77
+    """Of ``worker`` only: it has trained the part that it was told to."""
     INTERRUPTED = 130
+    """Ctrl-C ended it; a trial has its checkpoint."""
 
 
 class DeltaGClipError(Exception):

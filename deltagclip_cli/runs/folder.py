@@ -2,25 +2,10 @@
 
 It is only read here; who holds it writes in it, as a ``HeldFolder``.
 
-::
-
-    runs/<experiment>/<optimizer label>/seed-<n>-<hash8>/
-      trial.yaml                the resolved trial; written first, so that a folder says what it is
-      environment.json          versions, git state, device, host; one entry for each start
-      metrics.jsonl             one line an epoch: the truth that statistics read
-      metrics.damaged.jsonl     what was damaged in it, so that the trial had to begin again
-      events.out.tfevents.*     the same for TensorBoard
-      checkpoint.pt             where to continue; checkpoint.previous.pt is the one before it
-      progress.json             how far it is; there while a process works here
-      log.txt, error.txt        what the worker said; why it failed, with the traceback
-      stopped.txt, pruned.txt   why it was interrupted; why a search gave it up
-      result.json               written last: the mark of a finished trial
-      certificate.json          what of the convergence theorem held; written when that is asked
-      .lock                     held by the process that works here
-      owner.json                names that process; stays if it was killed or its machine was lost
-
-A state is derived from these files and stored nowhere. Whatever lies there in their place, and
-whatever is in them, is described and never waited for: a reader of many folders reads the others.
+Its path is ``runs/<experiment>/<optimizer label>/seed-<n>-<hash8>/``; :class:`RunFolder` names its
+files. A state is derived from these files and stored nowhere. Whatever lies there in their place,
+and whatever is in them, is described and never waited for: a reader of many folders reads the
+others.
 """
 
 from __future__ import annotations
@@ -57,14 +42,23 @@ class State(StrEnum):
     """
 
     NEW = "new"
+    """It was not begun."""
     QUEUED = "queued"
+    """Slurm has its job in the queue."""
     LOST = "lost"
+    """Its job is gone and left no word; the same ``sweep`` submits it again."""
     RUNNING = "running"
+    """A process works in the folder now."""
     INTERRUPTED = "interrupted"
+    """It stopped or was killed, and goes on from its checkpoint."""
     FAILED = "failed"
+    """An error ended it; ``--retry-failed`` runs it again."""
     PRUNED = "pruned"
+    """A search gave it up; a plain ``sweep`` finishes it."""
     DIVERGED = "diverged"
+    """Its loss became infinite or no number, which is a result."""
     FINISHED = "finished"
+    """It came to its end."""
 
 
 # Run again only if asked to. What a search gave up is not among them: a plan wants it finished.
@@ -73,16 +67,18 @@ ENDED = (State.FINISHED, State.DIVERGED, State.FAILED)
 SEARCH_JOURNAL = "search.journal"
 """Of a search with TPE, in the folder of an experiment."""
 
-_EVENTS = "events.out.tfevents."
+EVENT_FILES = "events.out.tfevents."
+"""The beginnings of the names of TensorBoard's files, which say what ``metrics.jsonl`` does."""
+
 _MOST_BYTES = 4096  # of a reason
 _LONG_SILENCE_SECONDS = 60.0  # after which a heartbeat proves nothing
 
 
 class _File:
-    """A file of a run folder, by its name."""
+    """A file of a run folder: its name, and what it holds."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, holds: str) -> None:
+        self.name, self.holds = name, holds
 
     def __get__(self, folder: RunFolder, kind: type[RunFolder]) -> Path:
         return folder.path / self.name
@@ -99,26 +95,45 @@ class RunFolder:
         """Return the folder of ``trial`` below the runs folder, whether it is there or not."""
         return cls(runs / trial.folder)
 
-    trial_file = _File("trial.yaml")
-    environment_file = _File("environment.json")
-    metrics_file = _File("metrics.jsonl")
-    damaged_metrics_file = _File("metrics.damaged.jsonl")
-    checkpoint_file = _File("checkpoint.pt")
-    previous_checkpoint_file = _File("checkpoint.previous.pt")
-    next_checkpoint_file = _File("checkpoint.next.pt")
-    log_file = _File("log.txt")
-    error_file = _File("error.txt")
-    stopped_file = _File("stopped.txt")
-    pruned_file = _File("pruned.txt")
-    progress_file = _File("progress.json")
-    lock_file = _File(".lock")
-    owner_file = _File("owner.json")
-    result_file = _File("result.json")
-    certificate_file = _File("certificate.json")
+    trial_file = _File(
+        "trial.yaml",
+        "the resolved trial, with all defaults; written first, so that a folder says what it is",
+    )
+    environment_file = _File(
+        "environment.json",
+        "of each start: versions, git commit, device, processor, threads, host, command line",
+    )
+    metrics_file = _File(
+        "metrics.jsonl", "one line an evaluation, mostly an epoch: the truth that statistics read"
+    )
+    damaged_metrics_file = _File(
+        "metrics.damaged.jsonl", "what was damaged in it, so that the trial had to begin again"
+    )
+    checkpoint_file = _File(
+        "checkpoint.pt", "where to continue: model, optimizer, schedule, position and random state"
+    )
+    previous_checkpoint_file = _File("checkpoint.previous.pt", "the checkpoint before it")
+    next_checkpoint_file = _File("checkpoint.next.pt", "the next one, while it is being written")
+    log_file = _File("log.txt", "what the worker said")
+    error_file = _File("error.txt", "why it failed, its first line in short, with the traceback")
+    stopped_file = _File("stopped.txt", "why it was interrupted")
+    pruned_file = _File("pruned.txt", "why a search gave it up")
+    progress_file = _File("progress.json", "how far it is; there while a process works here")
+    lock_file = _File(".lock", "held by the process that works here")
+    owner_file = _File(
+        "owner.json", "names that process; stays if it was killed or its machine was lost"
+    )
+    result_file = _File(
+        "result.json",
+        "last and best metrics, regimes, times; written last: the mark of a trial that has ended",
+    )
+    certificate_file = _File(
+        "certificate.json", "what of the convergence theorem held; written by `certify`"
+    )
 
     def event_files(self) -> list[Path]:
         """List TensorBoard's files, oldest first."""
-        return sorted(self.path.glob(f"{_EVENTS}*"))
+        return sorted(self.path.glob(f"{EVENT_FILES}*"))
 
     @property
     def state(self) -> State:
@@ -164,7 +179,7 @@ class RunFolder:
         except OSError as error:
             return f"the run folder cannot be read: {error.strerror}"
         for name in names:
-            if name in ours or name.startswith(_EVENTS):
+            if name in ours or name.startswith(EVENT_FILES):
                 try:
                     check_opens(self.path / name)
                 except OSError as error:
