@@ -18,6 +18,7 @@ from deltagclip_cli.core.errors import (
     ExitCode,
     FullDiskError,
     LostDeviceError,
+    LostNodeError,
     NotYetError,
     RunFolderError,
     SpecError,

@@ -80,6 +80,13 @@ class LostDeviceError(TrialError):
     reason = "the GPU is lost"  # of which a launcher knows it by the trial's folder
 
 
+class LostNodeError(TrialError):
+    """A node that no longer answers has interrupted a trial, which goes on with another."""
+
+    exit_code = ExitCode.STOPPED
+    reason = "a node is lost"  # of which a job knows it by the trial's folder
+
+
 class FullDiskError(TrialError):
     """A full disk has interrupted a trial, which goes on when there is room."""
 
