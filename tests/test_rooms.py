@@ -36,13 +36,14 @@ ROOMS = [
     "report",
     "tensorboard",
     "verify",
+    "api",
     "commands",
 ]
 TURNED_ROUND_SOON: set[tuple[str, str]] = set()
 
 TORCH = frozenset({"torch", "torchvision", "tensorboard"})
 ARRAYS = frozenset({"numpy", "scipy", "PIL", "matplotlib"})
-EXTRAS = frozenset({"transformers", "tokenizers", "huggingface_hub", "datasets"})
+EXTRAS = frozenset({"transformers", "tokenizers", "huggingface_hub", "datasets", "pandas"})
 
 
 def module_of(path: Path) -> str:

@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import ExitCode, UsageError, write_text
 from deltagclip_cli.results.compare.request import Request
-
-if TYPE_CHECKING:
-    from deltagclip_cli.results.compare.analysis import Analysis
-    from deltagclip_cli.results.read.run import Run
 
 Targets = Annotated[
     list[str] | None,
@@ -169,27 +164,24 @@ def compare(
 
     Exit codes: 0 compared; 1 no run has come to its end yet; 2 wrong input.
     """
-    from deltagclip_cli.results.compare.analysis import analyse
-    from deltagclip_cli.results.read.run import Outcome
-    from deltagclip_cli.results.read.tree import Place
+    from deltagclip_cli.api.compared import answer
     from deltagclip_cli.terminal.compare_view import print_tables
-    from deltagclip_cli.terminal.console import make_console, print_problems, read_shown
+    from deltagclip_cli.terminal.console import make_console, print_problems, waiting
     from deltagclip_cli.terminal.streams import write_json
 
     written = _format(format_, output, as_json)
-    reading = read_shown(Place(targets or (), runs, group), quiet=quiet)
-    found = analyse(reading, request)
+    with waiting(make_console(stderr=True), "reading runs", quiet=quiet):
+        found = answer(targets or (), runs, group, request)
     if output is not None:
-        _write(output, _text(found, written))
+        _write(output, found.text(written))
     elif written is Format.TABLE:
         print_tables(make_console(), found.tables())
     else:
         write = write_json if written is Format.JSON else sys.stdout.write
-        write(_text(found, written))
-    print_problems(found.problems)
-    has_values = any(row.values for each in found.comparisons for row in each.rows)
-    if not has_values and all(run.outcome is not Outcome.DIVERGED for run in reading.runs):
-        print_problems([not_ended(reading.runs)])
+        write(found.text(written))
+    print_problems(found.analysis.problems)
+    if not found.has_ended:
+        print_problems(found.problems[-1:])
         raise typer.Exit(ExitCode.FAILED)
 
 
@@ -207,40 +199,9 @@ def _format(asked: Format | None, output: Path | None, as_json: bool) -> Format:
     return _ENDINGS[output.suffix.lower()]
 
 
-def _text(found: Analysis, written: Format) -> str:
-    from deltagclip_cli.results.compare.formats import csv_text, json_text, latex, markdown
-    from deltagclip_cli.terminal.compare_view import print_tables
-    from deltagclip_cli.terminal.console import COLUMNS_OF_FILES, Console
-
-    match written:
-        case Format.CSV:
-            return csv_text(found)
-        case Format.JSON:
-            return json_text(found)
-        case Format.MARKDOWN:
-            return markdown(found.tables())
-        case Format.LATEX:
-            return latex(found.tables())
-    file = io.StringIO()
-    console = Console(file=file, width=COLUMNS_OF_FILES, highlight=False, color_system=None)
-    print_tables(console, found.tables())
-    return file.getvalue()
-
-
 def _write(output: Path, text: str) -> None:
     try:
         write_text(output, text)
     except (OSError, ValueError) as error:  # ValueError of a name such as '' or '.'
         why = getattr(error, "strerror", None) or error
         raise UsageError(f"--output {output}: cannot be written: {why}.") from None
-
-
-def not_ended(runs: Sequence[Run]) -> str:
-    """Return what is said where no run has come to its end: how far they are."""
-    from deltagclip_cli.results.read.run import usual_clock
-
-    unit = usual_clock(runs)
-    curves = [curve for run in runs for curve in run.curves.values() if len(curve.epochs)]
-    ends = [(each.epochs if unit == "epoch" else each.steps)[-1] for each in curves]
-    far = f" (the longest is at {unit} {max(ends):.7g})" if ends else ""
-    return f"No run has come to its end yet{far}; deltagclip status shows how far they are."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deltagclip_cli.commands import options
-from deltagclip_cli.commands.compare import Group, Targets, not_ended, takes_request
+from deltagclip_cli.commands.compare import Group, Targets, takes_request
 from deltagclip_cli.core import ExitCode, UsageError, files_seen, plural, printable
 from deltagclip_cli.results.compare.request import Request
 
@@ -81,7 +81,7 @@ def report(
     from deltagclip_cli.report.output import report_folder
     from deltagclip_cli.report.page import PAGE, answered, write_files
     from deltagclip_cli.report.record import record_of
-    from deltagclip_cli.results.read.run import Outcome
+    from deltagclip_cli.results.read.run import Outcome, not_ended
     from deltagclip_cli.results.read.tree import Place
     from deltagclip_cli.terminal.console import make_console, print_problems, read_shown
 

@@ -28,9 +28,14 @@ if TYPE_CHECKING:
 
 
 def json_text(analysis: Analysis) -> str:
-    """Return everything, with the run folders behind each number.
+    """Return :func:`everything` as JSON."""
+    return json.dumps(everything(analysis), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
-    What is not finite is null: a cost if the target was missed, a median, best or worst value if a
+
+def everything(analysis: Analysis) -> dict[str, Any]:
+    """Return all that is known as plain data, with the run folders behind each number.
+
+    What is not finite is None: a cost if the target was missed, a median, best or worst value if a
     run diverged.
     """
     across = analysis.across
@@ -71,7 +76,8 @@ def json_text(analysis: Analysis) -> str:
         ]
     if analysis.verdicts:
         content["tuned"] = [verdict_record(each) for each in analysis.verdicts]
-    return json.dumps(plain_data(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    plain: dict[str, Any] = plain_data(content)
+    return plain
 
 
 def _experiment(comparison: Comparison, analysis: Analysis) -> dict[str, Any]:
@@ -149,23 +155,37 @@ def _written(text: str) -> str:
 
 
 def csv_text(analysis: Analysis) -> str:
-    """Return a row for each setting, with full precision, ``inf`` and ``nan`` among the numbers."""
-    rows = []
-    for each in analysis.comparisons:
-        known = setting_columns(each)
-        rows += [_flat_row(each, row, make_record(known, row)) for row in each.rows]
-    columns = dict.fromkeys(name for row in rows for name in row)
+    """Return :func:`setting_rows` as CSV, in full precision."""
+    rows = setting_rows(analysis)
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
 
 
+def setting_rows(analysis: Analysis) -> list[dict[str, bool | int | float | str | None]]:
+    """Return a row for each setting, all with the same keys, ``inf`` and ``nan`` among the numbers.
+
+    None stands where there is nothing to be said of a setting.
+    """
+    rows = []
+    for each in analysis.comparisons:
+        known = setting_columns(each)
+        rows += [_flat_row(each, row, make_record(known, row)) for row in each.rows]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    return [{name: _flat_value(row.get(name)) for name in columns} for row in rows]
+
+
+def _flat_value(value: Any) -> bool | int | float | str | None:
+    is_plain = isinstance(value, bool | int | float) or value is None
+    return value if is_plain else str(value)
+
+
 def _flat_row(comparison: Comparison, row: Row, known: dict[str, Any]) -> dict[str, Any]:
     question = comparison.question
     del known["options"]  # which settings tell apart
-    record: dict[str, Any] = {
+    return {
         "experiment": comparison.experiment,
         "conditions": _joined(comparison.conditions),
         "optimizer": known.pop("optimizer"),
@@ -187,7 +207,6 @@ def _flat_row(comparison: Comparison, row: Row, known: dict[str, Any]) -> dict[s
         **_flat("", known),
         "folders": ";".join(_written(str(run.folder)) for run in row.counted.values()),
     }
-    return {name: "" if value is None else value for name, value in record.items()}
 
 
 def _flat(prefix: str, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -139,6 +139,15 @@ def usual_clock(runs: Iterable[Run]) -> Literal["epoch", "step"]:
     return "epoch" if any(run.clock == "epoch" for run in runs) else "step"
 
 
+def not_ended(runs: Sequence[Run]) -> str:
+    """Return what is said where no run has come to its end: how far they are."""
+    unit = usual_clock(runs)
+    curves = [curve for run in runs for curve in run.curves.values() if len(curve.epochs)]
+    ends = [(each.epochs if unit == "epoch" else each.steps)[-1] for each in curves]
+    far = f" (the longest is at {unit} {max(ends):.7g})" if ends else ""
+    return f"No run has come to its end yet{far}; deltagclip status shows how far they are."
+
+
 @dataclass(frozen=True)
 class Reading:
     """The runs of some folders in their order, and a sentence on each problem and doubt."""
