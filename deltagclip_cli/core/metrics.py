@@ -86,11 +86,11 @@ class Mode(StrEnum):
     MIN = "min"
 
 
-_MORE = (
+MORE = (
     "acc accuracy auc auroc f1 precision recall score reward return psnr ssim bleu rouge map iou "
     "r2 dice kappa mcc pearson spearman correlation top1 top5 likelihood"
 )
-_LESS = "loss error err nll perplexity ppl mse rmse mae mape cer wer fid bpc bpd brier ece seconds"
+LESS = "loss error err nll perplexity ppl mse rmse mae mape cer wer fid bpc bpd brier ece seconds"
 
 
 def shown_metrics(names: Iterable[str], first: Sequence[str], *sets: str) -> list[str]:
@@ -123,6 +123,6 @@ def mark_of(chooser: str) -> str:
 def more_is_better(name: str) -> bool | None:
     """Return whether more of a metric is better, by the words of its name; None if none tells."""
     words = set(re.split(r"[^a-z0-9]+", name.lower()))
-    if words & set(_LESS.split()):
+    if words & set(LESS.split()):
         return False
-    return True if words & set(_MORE.split()) else None
+    return True if words & set(MORE.split()) else None

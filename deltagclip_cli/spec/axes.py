@@ -115,6 +115,15 @@ _FORMS: dict[str, Any] = {
 
 WORDS = tuple(_FORMS)
 
+DISTRIBUTIONS = {
+    "uniform: [0, 1]": "numbers between two",
+    "log_uniform: [1e-5, 1e-2]": "numbers above 0, even in their logarithms",
+    "integer: [1, 8]": "whole numbers, both ends included",
+    "log_integer: [16, 1024]": "whole numbers above 0, even in their logarithms",
+    "choice: [relu, gelu]": "one of these values, of any kind",
+}
+"""An example of each, and what it draws."""
+
 
 def as_written(distribution: Distribution) -> dict[str, list[Any]]:
     """Return the distribution as a spec has it."""
