@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,33 @@ from deltagclip_cli.core import claimed
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where a test has several, none spins
 
+# Tests and package are compiled once, not by every process anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+
+gc.disable()  # until all tests are collected: what they import is needed to the end
+
 _UNPACK = Path(__file__).parents[2] / "shared" / "data" / "unpack"
+
+
+def pytest_collection_finish() -> None:
+    """Never look through what was imported and collected for garbage again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def _never_wait_for_the_disk() -> None:
+    """Let ``fsync`` refuse what is closed and do nothing else, as no test cuts the power."""
+
+    def fsync(descriptor: int) -> None:
+        os.fstat(descriptor)
+
+    os.fsync = fsync
+
+
+_never_wait_for_the_disk()
 
 
 @pytest.fixture(scope="session")
