@@ -286,6 +286,7 @@ def _own_code() -> str:
     return digest.hexdigest()[:8]
 
 
+@cache
 def _version(package: str) -> str | None:
     with suppress(PackageNotFoundError):
         return version(package)
@@ -303,18 +304,21 @@ def processor() -> str:
 
 def _git_state() -> dict[str, Any] | None:
     """Return commit and dirtiness of the repository around the working folder, if there is one."""
+    commit, dirty = None, False
     with suppress(OSError, subprocess.SubprocessError):
-        return {"commit": _git("rev-parse", "HEAD"), "dirty": bool(_git("status", "--porcelain"))}
-    return None
+        for line in _git_status().splitlines():
+            if line.startswith("# branch.oid "):
+                commit = line.split()[-1]
+            dirty = dirty or not line.startswith("#")
+    return None if commit in (None, "(initial)") else {"commit": commit, "dirty": dirty}
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments],
+def _git_status() -> str:
+    return subprocess.run(
+        ["git", "status", "--porcelain=v2", "--branch", "--no-ahead-behind"],
         capture_output=True,
         text=True,
-        errors="replace",  # git status shows names of files
+        errors="replace",  # it shows names of files
         check=True,
         timeout=10,
-    )
-    return done.stdout.strip()
+    ).stdout
