@@ -16,7 +16,9 @@ from deltagclip_cli.core import derive_seed
 def seed_streams(seed: int, *parts: str | int) -> None:
     """Begin all streams anew from what is called ``parts`` under the seed of a trial."""
     derived = derive_seed(seed, *parts)
-    torch.manual_seed(derived)
+    # Without a GPU, torch would note for each kind of them which lines of code asked for the seed.
+    here = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
+    here(derived)
     random.seed(derived)
     np.random.seed(derived % 2**32)
 
