@@ -28,6 +28,7 @@ ROOMS = [
     "training",
     "conformance",
     "plan",
+    "export",
     "terminal",
     "launch",
     "slurm",

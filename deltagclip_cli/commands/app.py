@@ -52,6 +52,7 @@ PANELS = {
         "report": "Write a web page with the answer, and figures for a paper.",
         "verify": "Work out every number of a report anew.",
         "tensorboard": "Open TensorBoard with means and bands over seeds.",
+        "export": "Send runs to Parquet, CSV, W&B, MLflow or Trackio.",
     },
     "δ-GClip": {
         "certify": "Say which lines of the convergence theorem held.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,21 +40,13 @@ def status(
     Or queued, interrupted, diverged. The run folders tell it, and for trials that were submitted,
     Slurm's queue. Without a spec, what is in the runs folder is all that is known.
     """
-    from deltagclip_cli.plan.planned import experiments_in, find_status, look_up
-    from deltagclip_cli.slurm.jobs import asked_rarely
     from deltagclip_cli.terminal.console import make_console, print_json
     from deltagclip_cli.terminal.status_view import shown_status, watch_status
 
     console = make_console()
     if watch and (as_json or not console.is_terminal):
         raise UsageError("--watch keeps a terminal up to date; without one, ask again instead.")
-    ask = asked_rarely(runs)
-    names, trials = _trials(spec, experiments or (), sets or (), runs, experiments_in(runs, ask()))
-
-    def look() -> Status:
-        jobs = ask()
-        return find_status(runs, look_up(trials, runs, jobs), names, jobs)
-
+    look = looking(spec, experiments or (), sets or (), runs)
     if as_json:
         found = look()
         problem = "\n".join(filter(None, [found.elsewhere.problem, *found.unlisted])) or None
@@ -63,6 +55,30 @@ def status(
         watch_status(console, look)
     else:
         console.print(shown_status(look()))
+
+
+def looking(
+    spec: Path | None, chosen: Sequence[str], sets: Sequence[str], runs: Path
+) -> Callable[[], Status]:
+    """Return what looks at all trials of some experiments, over and over.
+
+    Args:
+        spec: None for the usual file, which may be missing or have faults.
+        chosen: the names of the experiments; all that have runs if empty.
+        sets: words that are laid over them.
+        runs: the runs folder.
+    """
+    from deltagclip_cli.plan.planned import experiments_in, find_status, look_up
+    from deltagclip_cli.slurm.jobs import asked_rarely
+
+    ask = asked_rarely(runs)
+    names, trials = _trials(spec, chosen, sets, runs, experiments_in(runs, ask()))
+
+    def look() -> Status:
+        jobs = ask()
+        return find_status(runs, look_up(trials, runs, jobs), names, jobs)
+
+    return look
 
 
 def _trials(

@@ -283,6 +283,12 @@ class Status:
         """Run folders that belong to no trial of the spec: other settings, or a search's."""
         return self.trials[len(self.planned) :]
 
+    @property
+    def going_on(self) -> int:
+        """How many trials have not ended; one that a search gave up has."""
+        ended = (*ENDED, State.PRUNED)
+        return sum(each.state not in ended for each in self.trials)
+
 
 def find_status(
     runs: Path,

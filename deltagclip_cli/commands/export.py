@@ -1,0 +1,107 @@
+"""``deltagclip export``: runs as tables in files, or in a tracker of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deltagclip_cli.commands import options
+from deltagclip_cli.commands.compare import Group, Targets
+
+if TYPE_CHECKING:
+    from deltagclip_cli.export.following import Round, Shown
+    from deltagclip_cli.export.target import Change
+    from deltagclip_cli.results.read.tree import Place
+
+
+class To(StrEnum):
+    """What runs can be exported to; ``TARGETS`` of the room ``export`` says how."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+    TRACKIO = "trackio"
+
+
+def export(
+    targets: Targets = None,
+    to: Annotated[To, typer.Option("--to", metavar="|".join(To), help="What to export to.")] = ...,  # type: ignore[assignment]
+    into: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|URI",
+            help="Where to: a folder, or a store of MLflow such as http://HOST:PORT.",
+            show_default="export for files, else where its own tools look",
+        ),
+    ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on until every trial has ended.")
+    ] = False,
+    group: Group = None,
+    runs: options.Runs = options.RUNS,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Send runs to Parquet, CSV, W&B, MLflow or Trackio.
+
+    A run is there once, however often it is sent and wherever that was stopped: the same command
+    goes on, and adds what is new. Run it on a machine with a network: trials never use one.
+
+    Exit codes: 0 all is there; 2 wrong input; 75 stopped, run it again.
+    """
+    from deltagclip_cli.export import following
+    from deltagclip_cli.export.target import open_target
+    from deltagclip_cli.results.read.tree import Place
+
+    place = Place(targets or (), runs, group)
+    place.folders()  # before anything is made
+    shown = _shown(quiet=quiet)
+    with open_target(to, into) as target:
+        if not follow:
+            _print(following.export(place, target, shown), quiet=quiet)
+        for each in following.follow(place, target, shown, _awaited(place)) if follow else ():
+            if each.is_news or each.problems:
+                _print(each, quiet=quiet)
+    if not quiet:
+        typer.echo(f"They are in {target.where}.")
+        if target.next_step:
+            typer.echo(f"Next: {target.next_step}")
+
+
+def _awaited(place: Place) -> Callable[[], int]:
+    """Return what says how many trials of the experiments of a place have not ended."""
+    from deltagclip_cli.commands.status import looking
+
+    named = [each for each in place.targets if (place.runs / each).is_dir()]
+    if place.targets and not named:  # folders, of which no spec is known
+        return lambda: 0
+    look = looking(None, named, (), place.runs)
+    return lambda: look().going_on
+
+
+def _shown(*, quiet: bool) -> Shown:
+    """Return what shows on a terminal how many of the runs are sent."""
+    from rich.progress import track
+
+    from deltagclip_cli.terminal.console import make_console
+
+    console = make_console(stderr=True)
+
+    def shown(changes: Iterable[Change], all_: int) -> Iterable[Change]:
+        if quiet or not console.is_terminal:
+            return changes
+        return track(changes, "sending runs", all_, console=console, transient=True)
+
+    return shown
+
+
+def _print(found: Round, *, quiet: bool) -> None:
+    from deltagclip_cli.terminal.console import print_problems
+
+    if not quiet and found.changes:
+        typer.echo(str(found))
+    print_problems(found.problems)

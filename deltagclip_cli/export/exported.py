@@ -1,0 +1,134 @@
+"""A run as it is exported, whatever to: a name that is the same for ever, and tidy rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from deltagclip_cli.results.read.run import Run
+from deltagclip_cli.results.tidy import TidyRow, Value, metric_rows_of, result_row
+
+_FORM = 1  # to be raised where the same run is exported in another way: all are then sent anew
+_NAMES = ("experiment", "conditions", "optimizer", "settings", "seed")
+_STANDING = ("identity", "folder", "state", "reason", "begun_at", "ended_at")
+_AXES = ("epoch", "step", "seconds", "time")
+_NO_METRICS = {*_NAMES, *_STANDING, *_AXES}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What was measured at one moment of a run."""
+
+    step: int
+    time: float  # in seconds: since 1970, or since the run began where nobody knows more
+    metrics: Mapping[str, float]  # those that are finite; ``epoch`` is one of them
+
+
+@dataclass(frozen=True)
+class ExportedRun:
+    """One run, as it was read at one moment."""
+
+    run: Run
+    result: TidyRow
+    points: tuple[Point, ...]  # in the order of their steps, each step once
+
+    @classmethod
+    def of(cls, run: Run) -> ExportedRun:
+        """Read what there is to export of a run."""
+        return cls(run, result_row(run), tuple(_points(rows_of(run))))
+
+    @cached_property
+    def id(self) -> str:
+        """The identity of its trial; of other people's runs, a SHA-256 of where they lie."""
+        return id_of(self.run)
+
+    @property
+    def experiment(self) -> str:
+        """The name of its experiment, which trackers have as a project."""
+        return self.run.group.experiment
+
+    @property
+    def group(self) -> str:
+        """The name of its setting, which it has in common with runs of other seeds."""
+        conditions = str(self.result["conditions"] or "")
+        return " · ".join(filter(None, [self.run.group.name, conditions]))
+
+    @property
+    def name(self) -> str:
+        """The name of its setting and its seed."""
+        return f"{self.group} · seed {self.run.seed_or_folder}"
+
+    @property
+    def config(self) -> dict[str, Value]:
+        """Its settings and its circumstances, by the names of the columns of tidy rows."""
+        metrics = {*self.run.curves, *(f"metric/{name}" for name in self.run.curves)}
+        names = [name for name in self.result if name not in metrics | {*_STANDING, *_AXES}]
+        return {name: value for name in names if (value := self.result[name]) is not None}
+
+    @property
+    def standing(self) -> dict[str, Value]:
+        """Its state and why, its identity, its folder and its times, as far as they are known."""
+        return {name: v for name in _STANDING if (v := self.result.get(name)) is not None}
+
+    @property
+    def begun_at(self) -> float | None:
+        """The time of its first start, in seconds since 1970; None if nobody knows it."""
+        begun = self.result["begun_at"]
+        return begun if isinstance(begun, float) else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of all that is exported: a target that has it has the whole run."""
+        points = [[each.step, each.time, each.metrics] for each in self.points]
+        content = [_FORM, self.group, self.config, self.standing, points]
+        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+
+
+def id_of(run: Run) -> str:
+    """Return what a run is known by in every target, whenever and wherever it is exported."""
+    if run.trial is not None:
+        return run.trial.identity
+    return hashlib.sha256(bytes(run.folder.resolve())).hexdigest()
+
+
+def rows_of(run: Run) -> Iterator[TidyRow]:
+    """Yield the records of a run; none where they cannot be read, of which a reading has told."""
+    with suppress(OSError):
+        yield from metric_rows_of(run)
+
+
+def once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """Return each run once, and a sentence on each that is there twice, such as in a copy."""
+    found: dict[tuple[str, str], Run] = {}
+    problems = []
+    for run in runs:
+        first = found.setdefault((run.group.experiment, id_of(run)), run)
+        if first is not run:
+            problems.append(
+                f"{run.folder}: the same trial as {first.folder}, which is exported instead."
+            )
+    return list(found.values()), problems
+
+
+def _points(rows: Iterable[TidyRow]) -> Iterator[Point]:
+    """Yield the points of some rows; what was measured twice at a step is what came last."""
+    steps: dict[int, tuple[float, dict[str, float]]] = {}
+    for row in rows:
+        step = int(_number(row["step"]) or 0)
+        time = _number(row["time"]) or _number(row["seconds"]) or 0.0
+        measured = {n: v for n in row if n not in _NO_METRICS if (v := _number(row[n])) is not None}
+        if (epoch := _number(row["epoch"])) is not None:
+            measured["epoch"] = epoch
+        steps[step] = (time, {**steps.get(step, (0.0, {}))[1], **measured})
+    for step in sorted(steps):
+        yield Point(step, *steps[step])
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
