@@ -12,13 +12,13 @@ from deltagclip_cli.commands import options
 from deltagclip_cli.commands.compare import Group, Targets
 
 if TYPE_CHECKING:
+    from deltagclip_cli.export.destination import Change
     from deltagclip_cli.export.following import Round, Shown
-    from deltagclip_cli.export.target import Change
     from deltagclip_cli.results.read.tree import Place
 
 
 class To(StrEnum):
-    """What runs can be exported to; ``TARGETS`` of the room ``export`` says how."""
+    """Names of ``DESTINATIONS`` in the room ``export``."""
 
     PARQUET = "parquet"
     CSV = "csv"
@@ -54,22 +54,22 @@ def export(
     Exit codes: 0 all is there; 2 wrong input; 75 stopped, run it again.
     """
     from deltagclip_cli.export import following
-    from deltagclip_cli.export.target import open_target
+    from deltagclip_cli.export.destination import open_destination
     from deltagclip_cli.results.read.tree import Place
 
     place = Place(targets or (), runs, group)
     place.folders()  # before anything is made
     shown = _shown(quiet=quiet)
-    with open_target(to, into) as target:
+    with open_destination(to, into) as destination:
         if not follow:
-            _print(following.export(place, target, shown), quiet=quiet)
-        for each in following.follow(place, target, shown, _awaited(place)) if follow else ():
+            _print(following.export(place, destination, shown), quiet=quiet)
+        for each in following.follow(place, destination, shown, _awaited(place)) if follow else ():
             if each.is_news or each.problems:
                 _print(each, quiet=quiet)
     if not quiet:
-        typer.echo(f"They are in {target.where}.")
-        if target.next_step:
-            typer.echo(f"Next: {target.next_step}")
+        typer.echo(f"They are in {destination.where}.")
+        if destination.next_step:
+            typer.echo(f"Next: {destination.next_step}")
 
 
 def _awaited(place: Place) -> Callable[[], int]:

@@ -23,7 +23,7 @@ _NO_METRICS = {*_NAMES, *_STANDING, *_AXES}
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured at one moment of a run."""
+    """Metrics of one moment of a run."""
 
     step: int
     time: float  # in seconds: since 1970, or since the run began where nobody knows more
@@ -84,14 +84,14 @@ class ExportedRun:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of all that is exported: a target that has it has the whole run."""
+        """A SHA-256 of all that is exported: a destination that has it has the whole run."""
         points = [[each.step, each.time, each.metrics] for each in self.points]
         content = [_FORM, self.group, self.config, self.standing, points]
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
 def id_of(run: Run) -> str:
-    """Return what a run is known by in every target, whenever and wherever it is exported."""
+    """Return what a run is known by in every destination, whenever and wherever it is exported."""
     if run.trial is not None:
         return run.trial.identity
     return hashlib.sha256(bytes(run.folder.resolve())).hexdigest()

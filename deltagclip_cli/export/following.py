@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deltagclip_cli.core import NotYetError, plural
+from deltagclip_cli.export.destination import Change, Destination, ExportStoppedError
 from deltagclip_cli.export.exported import once
-from deltagclip_cli.export.target import Change, ExportStoppedError, Target
 from deltagclip_cli.results.read.run import Outcome, Run
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.runs.folder import RunFolder, State
@@ -24,7 +24,7 @@ Shown = Callable[[Iterable[Change], int], Iterable[Change]]
 
 @dataclass(frozen=True)
 class Round:
-    """What came of one look at all runs."""
+    """One look at all runs, and what came of it."""
 
     changes: Counter[Change] = field(default_factory=Counter)
     problems: Sequence[str] = ()
@@ -36,20 +36,20 @@ class Round:
 
     @property
     def is_news(self) -> bool:
-        """Whether anything was sent."""
+        """True if anything was sent."""
         return self.changes.total() > self.changes[Change.SAME]
 
 
-def export(place: Place, target: Target, shown: Shown) -> Round:
-    """Send every run of a place to a target, as far as it is not there yet."""
+def export(place: Place, destination: Destination, shown: Shown) -> Round:
+    """Send every run of a place to a destination, as far as it is not there yet."""
     reading = place.read()
     runs, problems = once(reading.runs)
-    changes = Counter(shown(target.send(runs), len(runs)))
+    changes = Counter(shown(destination.send(runs), len(runs)))
     return Round(changes, [*reading.problems, *problems], sum(map(_goes_on, runs)))
 
 
 def follow(
-    place: Place, target: Target, shown: Shown, awaited: Callable[[], int]
+    place: Place, destination: Destination, shown: Shown, awaited: Callable[[], int]
 ) -> Iterator[Round]:
     """Yield a round after the other, until no run goes on.
 
@@ -65,7 +65,7 @@ def follow(
         found = Round(going_on=1)
         try:
             with suppress(NotYetError):
-                found = export(place, target, shown)
+                found = export(place, destination, shown)
                 is_first = False
         except ExportStoppedError as error:
             if is_first:

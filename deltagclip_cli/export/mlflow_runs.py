@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from deltagclip_cli.core import UsageError, shortened
+from deltagclip_cli.export.destination import Change, Destination, ExportStoppedError
 from deltagclip_cli.export.exported import ExportedRun
-from deltagclip_cli.export.target import Change, ExportStoppedError, Target
 from deltagclip_cli.results.read.run import Outcome, Run
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ Measured = tuple[int, float]
 
 
 @contextmanager
-def tracking_store(place: str | None) -> Iterator[Target]:
+def tracking_store(place: str | None) -> Iterator[Destination]:
     """Open the store at a URI: ``place``, else the one that MLflow uses itself."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")

@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deltagclip_cli.core import UsageError
+from deltagclip_cli.export.destination import Change, Destination, ExportStoppedError, held_folder
 from deltagclip_cli.export.exported import ExportedRun, Point
-from deltagclip_cli.export.target import Change, ExportStoppedError, Target, held_folder
 from deltagclip_cli.results.read.run import Run
 
 _FINGERPRINT = "_fingerprint"  # in the configuration of a run: that of all that is there of it
@@ -28,7 +28,7 @@ _NOTHING = (Point(0, 0.0, {"epoch": 0}),)  # for the library, what has no points
 
 
 @contextmanager
-def local_projects(place: str | None) -> Iterator[Target]:
+def local_projects(place: str | None) -> Iterator[Destination]:
     """Open the folder of local projects: ``place``, else the one that Trackio uses itself."""
     if place is not None:
         os.environ["TRACKIO_DIR"] = place  # which the library reads once, when it is imported

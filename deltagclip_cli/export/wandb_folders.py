@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from deltagclip_cli.core import read_file, shortened
-from deltagclip_cli.export.exported import ExportedRun
-from deltagclip_cli.export.target import (
+from deltagclip_cli.export.destination import (
     Change,
+    Destination,
     ExportStoppedError,
-    Target,
     held_folder,
     write_error,
 )
+from deltagclip_cli.export.exported import ExportedRun
 from deltagclip_cli.results.read.run import Outcome, Run
 
 _MARK = "deltagclip.json"  # in a folder: which run, and the fingerprint of all that is there of it
@@ -42,7 +42,7 @@ _WHOLE, _LAST = 1, 4
 
 
 @contextmanager
-def offline_folders(place: str | None) -> Iterator[Target]:
+def offline_folders(place: str | None) -> Iterator[Destination]:
     """Open ``PLACE/wandb``, where the tools of W&B look for offline runs."""
     folder = Path(place or ".") / "wandb"
     with held_folder(folder) as unready:

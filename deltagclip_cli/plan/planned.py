@@ -285,7 +285,7 @@ class Status:
 
     @property
     def going_on(self) -> int:
-        """How many trials have not ended; one that a search gave up has."""
+        """The number of trials that have not ended; one that a search gave up has."""
         ended = (*ENDED, State.PRUNED)
         return sum(each.state not in ended for each in self.trials)
 

@@ -66,6 +66,7 @@ def test_these_are_all_commands_and_options() -> None:
             " --open --runs --quiet -q --debug",
             "verify": "report --runs --rerun --seed --data --device --json --quiet -q --debug",
             "reproduce": "experiments --spec --runs --json --quiet -q --debug",
+            "export": "targets --to --into --follow -f --group --runs --quiet -q --debug",
             "tensorboard": "targets --port --host --open --group --runs --quiet -q --debug",
             "certify": "targets --runs --json --quiet -q --debug",
             "status": "experiments --spec --set --runs --watch -w --json --debug",

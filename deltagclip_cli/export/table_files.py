@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from deltagclip_cli.core import written_whole
+from deltagclip_cli.export.destination import Change, Destination, held_folder, write_error
 from deltagclip_cli.export.exported import rows_of
-from deltagclip_cli.export.target import Change, Target, held_folder, write_error
 from deltagclip_cli.results.read.run import Run
 from deltagclip_cli.results.tidy import TidyRow, Value, result_rows
 
@@ -30,25 +30,25 @@ Kinds = Mapping[str, type]
 Writes = Callable[[IO[bytes], Kinds, Iterable[TidyRow]], None]
 
 
-def csv_files(place: str | None) -> AbstractContextManager[Target]:
+def csv_files(place: str | None) -> AbstractContextManager[Destination]:
     """Open a folder for ``runs.csv`` and ``metrics.csv``."""
     return _opened(place, "csv", _write_csv)
 
 
-def parquet_files(place: str | None) -> AbstractContextManager[Target]:
+def parquet_files(place: str | None) -> AbstractContextManager[Destination]:
     """Open a folder for ``runs.parquet`` and ``metrics.parquet``."""
     return _opened(place, "parquet", _write_parquet)
 
 
 @contextmanager
-def _opened(place: str | None, ending: str, write: Writes) -> Iterator[Target]:
+def _opened(place: str | None, ending: str, write: Writes) -> Iterator[Destination]:
     folder = Path(place or USUAL_FOLDER)
     with held_folder(folder):
-        yield Tables(folder, ending, write)
+        yield TableFiles(folder, ending, write)
 
 
 @dataclass
-class Tables:
+class TableFiles:
     """Two tables in a folder."""
 
     folder: Path

@@ -1,4 +1,4 @@
-"""What runs can be exported to: a table of targets, each with the library that it needs."""
+"""Destinations of runs: a table of them, each with the library that it needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deltagclip_cli.results.read.run import Run
 
 
 class Change(StrEnum):
-    """What an export has done about a run."""
+    """The thing that an export has done about a run."""
 
     WRITTEN = "written"  # anew, whatever was there
     NEW = "new"
@@ -31,7 +31,7 @@ class Change(StrEnum):
     SAME = "unchanged"
 
 
-class Target(Protocol):
+class Destination(Protocol):
     """A place that runs are exported to, which knows what it has of them."""
 
     @property
@@ -46,21 +46,21 @@ class Target(Protocol):
         """Send each run, as far as it is not there yet; yield what was done, a run each."""
 
 
-Opens = Callable[[str | None], AbstractContextManager[Target]]
-"""Opens a target, at a place or at the usual one."""
+Opens = Callable[[str | None], AbstractContextManager[Destination]]
+"""Opens a destination, at a place or at the usual one."""
 
-TARGETS = {
-    "parquet": ("deltagclip_cli.export.tables:parquet_files", "pyarrow"),
-    "csv": ("deltagclip_cli.export.tables:csv_files", "csv"),
+DESTINATIONS = {
+    "parquet": ("deltagclip_cli.export.table_files:parquet_files", "pyarrow"),
+    "csv": ("deltagclip_cli.export.table_files:csv_files", "csv"),
     "wandb": ("deltagclip_cli.export.wandb_folders:offline_folders", "wandb"),
     "mlflow": ("deltagclip_cli.export.mlflow_runs:tracking_store", "mlflow"),
     "trackio": ("deltagclip_cli.export.trackio_projects:local_projects", "trackio"),
 }
-"""By name, what opens a target and the library that it needs; extras have the same names."""
+"""By name, what opens a destination and the library that it needs; extras have the same names."""
 
 
 class ExportStoppedError(DeltaGClipError):
-    """A target takes no more; the same command goes on later."""
+    """A destination takes no more; the same command goes on later."""
 
     exit_code = ExitCode.STOPPED
 
@@ -68,15 +68,15 @@ class ExportStoppedError(DeltaGClipError):
         super().__init__(f"{where}: {why}.\n  The same command goes on where it stopped.")
 
 
-def open_target(name: str, place: str | None) -> AbstractContextManager[Target]:
-    """Open a target of :data:`TARGETS`; UsageError if its library is missing."""
-    opens, library = TARGETS[name]
+def open_destination(name: str, place: str | None) -> AbstractContextManager[Destination]:
+    """Open a destination of :data:`DESTINATIONS`; UsageError if its library is missing."""
+    opens, library = DESTINATIONS[name]
     if find_spec(library) is None:
         raise UsageError(
             f"--to {name}: the library {library} is not installed.\n"
             f"  Install it: pip install 'deltagclip_cli[{name}]'"
         )
-    opened: AbstractContextManager[Target] = load_target(opens)(place)
+    opened: AbstractContextManager[Destination] = load_target(opens)(place)
     return opened
 
 
