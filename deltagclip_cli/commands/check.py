@@ -32,6 +32,7 @@ def check(
         typer.Argument(
             metavar="NAME",
             help="An optimizer as a spec names it: adamw, FILE.py:NAME or package:NAME.",
+            autocompletion=options.offer_optimizers,
         ),
     ],
     sets: Annotated[

@@ -58,6 +58,7 @@ OPTIONS: dict[str, Any] = {
         metavar="METRIC=VALUE",
         help="Show what it took to reach a value. EXPERIMENT:METRIC=VALUE for one experiment."
         " Repeatable for those.",
+        autocompletion=options.offer_targets,
     ),
     "interval": typer.Option("--interval", help="Show 95 % intervals instead of standard errors."),
     "ddof": typer.Option(

@@ -23,6 +23,7 @@ Where = Annotated[
         "--launcher",
         metavar="|".join(TABLE.entries),
         help="Worker processes, this process, or batch jobs.",
+        autocompletion=lambda incomplete: [e for e in TABLE.entries if e.startswith(incomplete)],
     ),
 ]
 Jobs = Annotated[

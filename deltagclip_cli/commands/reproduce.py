@@ -22,6 +22,7 @@ def reproduce(
             metavar="EXPERIMENT",
             help="Experiments of the spec.",
             show_default="all that repeat a figure",
+            autocompletion=options.offer_experiments,
         ),
     ] = None,
     spec: options.Spec = options.SPEC,

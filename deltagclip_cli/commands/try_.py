@@ -16,6 +16,7 @@ def try_(
         typer.Argument(
             metavar="NAME",
             help="The optimizer, as in a spec: a short name, FILE.py:NAME, PACKAGE:NAME.",
+            autocompletion=options.offer_optimizers,
         ),
     ],
     sets: Annotated[
