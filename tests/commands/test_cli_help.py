@@ -44,14 +44,14 @@ def test_these_are_all_commands_and_options() -> None:
         for name, words in {
             "new": "name --debug",
             "train": "experiment --optimizer --seed --spec --set --runs --data --device --threads"
-            " --same-code --select-on-test --force --dry-run --json --quiet -q --debug",
+            " --same-code --select-on-test --force --dry-run --every --json --quiet -q --debug",
             "check": "optimizer --set --test --seconds --json --quiet -q --debug",
             "validate": "file --set --data --device --json --debug",
             "list": "kind --spec --tag --package --json --debug",
             "sweep": "experiments --tag --all --optimizer --seed --launcher --jobs -j --gpus"
             " --trials-per-gpu --threads --slurm --pack --search --select-on-test"
             " --retry-failed --force --same-code --yes -y --fail-fast --dry-run --spec --set --runs"
-            " --data --json --quiet -q --debug",
+            " --data --every --json --quiet -q --debug",
             "tune": "experiment --launcher --jobs -j --gpus --trials-per-gpu --threads --slurm"
             " --pack --retry-failed --same-code --fail-fast --select-on-test --dry-run --spec --set"
             " --runs --data --json --quiet -q --debug",
