@@ -21,8 +21,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core import DeltaGClipError, ExitCode, check_writable, duration, plural
+from deltagclip_cli.core import (
+    DeltaGClipError,
+    DeviceError,
+    ExitCode,
+    check_writable,
+    duration,
+    plural,
+)
 from deltagclip_cli.launch.rehearsal import Stage, check_parts
+from deltagclip_cli.launch.slots import check_room, joined, slots_taken
 from deltagclip_cli.launch.supervisor import PlannedQueue, Queue
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
@@ -33,7 +41,7 @@ from deltagclip_cli.plan.planned import (
     Unit,
     look_up,
     pending,
-    said_of_stacks,
+    said_of_units,
     units_of,
 )
 from deltagclip_cli.runs.environment import read_starts, stack_of
@@ -174,10 +182,12 @@ class StayingLauncher(Launcher):
         planned, todo, estimates = self._plan(trials)
         units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
         slots = self.runner.slots
-        chosen, _ = spread([seconds for _, seconds in units], len(slots))
+        check_devices(self.request.spec, [each.trial for each in todo], slots)
+        chosen, _ = self._spread(units)
         places = {
-            each.trial.folder: Assignment(n, bool(each.trial.stack), slots[slot].name, seconds)
-            for n, ((unit, seconds), slot) in enumerate(zip(units, chosen, strict=True), 1)
+            each.trial.folder: Assignment(n, bool(each.trial.stack), where, seconds)
+            for n, ((unit, seconds), taken) in enumerate(zip(units, chosen, strict=True), 1)
+            for where in [joined([slots[each] for each in taken]).name]
             for each in unit
         }
         if self.request.as_json:
@@ -240,6 +250,7 @@ class StayingLauncher(Launcher):
             may_stack: trials that are measured in stacks; where that is faster, it is said.
         """
         asked, runner = self.request, self.runner
+        check_devices(asked.spec, trials, runner.slots)
         stage = Stage(runner.slots[-1].device)  # which torch lacks if it sees too few GPUs
         messages = shown_messages(asked.console, quiet=asked.quiet, every=asked.every)
         with self.stop.listening(), messages:
@@ -284,7 +295,9 @@ class StayingLauncher(Launcher):
         # A trial in this process says its lines itself.
         every = self.request.every if self.runner.call is not None else None
         if console.is_terminal:
-            outlook = Outlook(trials, estimates, len(self.runner.slots))
+            slots = self.runner.slots
+            taken = partial(slots_taken, slots=slots)
+            outlook = Outlook(trials, estimates, len(slots), taken)
             return LiveView(console, total, outlook, every)
         return PlainView(console, total, every)
 
@@ -337,9 +350,9 @@ class StayingLauncher(Launcher):
         slots = self.runner.slots
         where = slots[0].name if len(slots) == 1 else f"{len(slots)} slots"
         to_run = sum(len(unit) for unit, _ in units)
-        how = said_of_stacks([unit for unit, _ in units])
+        how = said_of_units([unit for unit, _ in units])
         outline = f"{plural(len(planned), 'trial')}: {states}. {to_run} to run{how} on {where}"
-        _, end = spread([seconds for _, seconds in units], len(slots))
+        _, end = self._spread(units)
         if end is None:
             return f"{outline}."
         unknown = sum(len(unit) for unit, seconds in units if seconds is None)
@@ -347,6 +360,27 @@ class StayingLauncher(Launcher):
             return f"{outline}, about {duration(end)}."
         known = to_run - unknown
         return f"{outline}: about {duration(end)} for {known}, unknown for {unknown}."
+
+    def _spread(
+        self, units: Sequence[tuple[Unit, float | None]]
+    ) -> tuple[list[tuple[int, ...]], float | None]:
+        slots = self.runner.slots
+        wide = [(seconds, slots_taken(unit[0].trial, slots)) for unit, seconds in units]
+        return spread(wide, len(slots))
+
+
+def check_devices(spec: Spec, trials: Iterable[Trial], slots: Sequence[Slot]) -> None:
+    """Refuse trials that train on more devices or nodes than there are.
+
+    Raises:
+        DeviceError: with the place in the spec.
+    """
+    for trial in {(each.experiment, each.ranks, each.nodes): each for each in trials}.values():
+        try:
+            check_room(trial, slots)
+        except DeviceError as error:
+            place = spec.place(trial.experiment, "nodes" if trial.nodes > 1 else "devices")
+            raise DeviceError(f"{place}: {trial.experiment}: {error}") from None
 
 
 def _was_short_of_memory(planned: Planned) -> bool:

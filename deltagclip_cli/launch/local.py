@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import DeltaGClipError, DeviceError, UsageError
 from deltagclip_cli.launch.forkserver import Fork, ForkServer
 from deltagclip_cli.launch.launcher import StayingLauncher
-from deltagclip_cli.launch.slots import Slot
+from deltagclip_cli.launch.slots import Slot, devices_of
 from deltagclip_cli.launch.supervisor import Queue, Supervisor
 from deltagclip_cli.runs.environment import THREADS
 from deltagclip_cli.spec.trial import distinct_inputs
@@ -106,6 +106,7 @@ class LocalRunner:
         from deltagclip_cli.launch.mps import MOST_CLIENTS
 
         gpus = [slot.device for slot in self.slots if slot.device != "cpu"]
+        trials = [each for each in trials if each.ranks == 1]  # others have whole GPUs
         limits = [available_cores() // max(1, len(gpus)), -(-len(trials) // max(1, len(gpus)))]
         most = max(1, min(*limits, MOST_CLIENTS))
         if not gpus or most == 1:
@@ -186,11 +187,20 @@ class LocalRunner:
         paths = [str(each.folder.path) for each in unit]
         words = ["worker", *(f"./{each}" if each[0] == "-" else each for each in paths)]
         words += ["--data", str(self._data_dir), "--device", slot.device]
+        chosen = {"CUDA_VISIBLE_DEVICES": _visible(slot)} if slot.device == "cuda" else {}
         words += ["--threads", str(self.threads)] if self.threads else []
         words += ["--force"] if unit[0].afresh else []
         words += ["--part", str(unit[0].part)] if unit[0].part > 1 else []
         words += [] if self.download else ["--no-download"]
-        return self._server.start(words, unit[0].folder.log_file, self._environment)
+        environment = {**self._environment, **chosen}
+        return self._server.start(words, unit[0].folder.log_file, environment)
+
+
+def _visible(slot: Slot) -> str:
+    """Return the CUDA_VISIBLE_DEVICES of a trial that has some of those GPUs that are visible."""
+    there = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    numbers = [each.removeprefix("cuda:") for each in devices_of(slot.parts)]
+    return ",".join(there[int(each)] if any(there) else each for each in numbers)
 
 
 def _copy(data: Sequence[Data], source: Path, target: Path) -> None:

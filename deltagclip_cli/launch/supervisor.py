@@ -23,7 +23,7 @@ from deltagclip_cli.core import (
     is_disk_full,
 )
 from deltagclip_cli.launch.slots import FreeSlots
-from deltagclip_cli.plan.planned import Unit, take_unit
+from deltagclip_cli.plan.planned import Fits, Unit, has_room, take_unit
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State, is_worked_on, last_heartbeat
 from deltagclip_cli.runs.hold import HeldFolder, Owner, create, hold, read_owner
 
@@ -67,8 +67,12 @@ class End:
 class Queue(Protocol):
     """Hands out units of trials; several may run at once, in this process or in others."""
 
-    def take(self) -> Unit:
-        """Return the trials to start next, in one worker; none if there are none at the moment."""
+    def take(self, fits: Fits = has_room) -> Unit:
+        """Return the trials to start next, in one worker; none if there are none at the moment.
+
+        Args:
+            fits: asked of those that come into question, in their order.
+        """
 
     def ended_elsewhere(self) -> list[Planned]:
         """Return trials that other processes ended before they were taken; each once."""
@@ -110,13 +114,13 @@ class PlannedQueue:
             if each.state in ENDED:
                 self._ended_before[each.trial.folder] = each.folder.ended_at
 
-    def take(self) -> Unit:
+    def take(self, fits: Fits = has_room) -> Unit:
         now = time.monotonic()
         if self._elsewhere and now - self._looked > _SECONDS_UNTIL_NEXT_LOOK:
             self._looked = now
             self._pending.extend(self._elsewhere)
             self._elsewhere.clear()
-        return take_unit(self._pending, self._is_ours)
+        return take_unit(self._pending, self._is_ours, fits)
 
     def _is_ours(self, planned: Planned) -> bool:
         """Look whether a trial is to be run here and now, and put it where it belongs if not."""
@@ -271,8 +275,9 @@ class Supervisor:
                     self._fill_slots()
                 if not self._jobs and (self._stopping or self._queue.is_over()):
                     break
-                if not self._jobs and not self._free:
-                    logger.warning("No GPU is left that answers: no more trials are started.")
+                if not self._jobs and (not self._free or self._free.has_too_few):
+                    left = "Too few GPUs are" if self._free else "No GPU is"
+                    logger.warning("%s left that answer: no more trials are started.", left)
                     break
                 self._show()
                 self._look()
@@ -303,12 +308,12 @@ class Supervisor:
 
     def _fill_slots(self) -> None:
         while self._free and not self._should_stop():
-            unit = self._queue.take()
+            unit = self._free.next_unit(self._queue.take)
             for other in self._queue.ended_elsewhere():
                 self._watcher.ended(other, End(other.folder.state, other.folder.reason))
             if not unit:
                 return
-            self._begin(unit, self._free.take())
+            self._begin(unit, self._free.take(unit))
 
     def _begin(self, unit: Unit, slot: Slot) -> None:
         """Make the run folders of a unit, and start a worker for those that could be made."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,17 +63,28 @@ def _kinds(trial: Trial) -> tuple[_Kind, _Kind]:
     """Return what trials that take equally long have in common: first the closest, then all."""
     parts = (trial.canonical[key] for key in ("model", "data", "task", "precision"))
     ways = (trial.evaluate_every, trial.accumulate, trial.ema is None, trial.stack)
+    ranks = (trial.devices, trial.nodes, trial.parallel)
     end = trial.early_stopping, trial.length if trial.early_stopping else None
-    kin = (*parts, trial.certificate, *ways, *end)
+    kin = (*parts, trial.certificate, *ways, *ranks, *end)
     return (trial.optimizer.name, *kin), kin
 
 
 class Outlook:
-    """The time that is left of a sweep, as far as that is known."""
+    """The time that is left of a sweep, as far as that is known.
 
-    def __init__(self, trials: Sequence[Trial], estimates: Estimates, slots: int) -> None:
+    Args:
+        taken: says how many of the slots a trial takes.
+    """
+
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        estimates: Estimates,
+        slots: int,
+        taken: Callable[[Trial], int] = lambda trial: 1,
+    ) -> None:
         self._estimates = estimates
-        self._slots = slots
+        self._slots, self._taken = slots, taken
         self._left = Counter(map(_length, trials))
         self._examples = {_length(trial): trial for trial in trials}
 
@@ -89,18 +100,22 @@ class Outlook:
         Trials that are ``running`` together come with the seconds that they say are left.
         """
         waiting = self._left - Counter(_length(trial) for unit, _ in running for trial in unit)
-        times = [seconds for _, seconds in running]
+        times = [_times(seconds, self._taken(unit[0])) for unit, seconds in running]
         stacks = defaultdict[Hashable, _Stack](_Stack)
         for length, count in waiting.items():
             trial = self._examples[length]
             seconds = self._estimates.seconds(trial)
             if trial.stack is None or seconds is None:
-                times.append(None if seconds is None else count * seconds)
+                times.append(_times(seconds, count * self._taken(trial)))
             else:
                 stacks[stacks_with(trial)].add(count, trial.stack, seconds)
         times += [each.seconds for each in stacks.values()]
         known = [each for each in times if each is not None]
         return sum(known) / self._slots if len(known) == len(times) else None
+
+
+def _times(seconds: float | None, count: int) -> float | None:
+    return None if seconds is None else count * seconds
 
 
 @dataclass
@@ -134,18 +149,25 @@ def longest_first(trials: Sequence[Planned], estimates: Estimates) -> list[Plann
     return sorted(trials, key=length, reverse=True)
 
 
-def spread(seconds: Sequence[float | None], slots: int) -> tuple[list[int], float | None]:
-    """Give each unit, in order, to the slot that is free first.
+def spread(
+    units: Sequence[tuple[float | None, int]], slots: int
+) -> tuple[list[tuple[int, ...]], float | None]:
+    """Give each unit, in order, to the slots that are free first.
+
+    Args:
+        units: the seconds that each takes, and how many slots.
 
     Returns:
-        The slot of each unit, and when the last is done of which the time is known, as if there
+        The slots of each unit, and when the last is done of which the time is known, as if there
         were no others; None if no time is known.
     """
     free = [(0.0, 0, slot) for slot in range(slots)]
     chosen = []
-    for each in seconds:
-        at, units, slot = heapq.heappop(free)
-        chosen.append(slot)
-        heapq.heappush(free, (at + (each or 0.0), units + 1, slot))
-    known = any(each is not None for each in seconds)
+    for seconds, wanted in units:
+        taken = [heapq.heappop(free) for _ in range(min(wanted, slots))]
+        end = max(at for at, _, _ in taken) + (seconds or 0.0)
+        chosen.append(tuple(sorted(slot for _, _, slot in taken)))
+        for _, before, slot in taken:
+            heapq.heappush(free, (end, before + 1, slot))
+    known = any(seconds is not None for seconds, _ in units)
     return chosen, max(at for at, _, _ in free) if known else None

@@ -26,6 +26,7 @@ from deltagclip_cli.runs.folder import (
     last_heartbeat,
     read_heartbeat,
 )
+from deltagclip_cli.spec.ranks_settings import said_of_ranks
 from deltagclip_cli.spec.trial import Trial, distinguished, stacks_with
 from deltagclip_cli.tuning.lock import read_lock
 
@@ -182,6 +183,14 @@ def pending(
 Unit = tuple[Planned, ...]
 """Trials that train in one stack, or a single one; empty where there is none."""
 
+Fits = Callable[[Planned], bool]
+"""Says whether there is room for a trial at the moment."""
+
+
+def has_room(planned: Planned) -> bool:
+    """Say of any trial that there is room for it."""
+    return True
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -197,18 +206,21 @@ class Assignment:
 
 
 def take_unit(
-    pending: deque[Planned], is_ours: Callable[[Planned], bool] = lambda each: True
+    pending: deque[Planned],
+    is_ours: Callable[[Planned], bool] = lambda each: True,
+    fits: Fits = has_room,
 ) -> Unit:
-    """Take the first trial of a queue, and those behind it that fit into one stack with it.
+    """Take the first trial of a queue that fits, and those behind it that stack with it.
 
     Args:
         is_ours: asked of each that is taken; what it says no to is left out.
+        fits: asked of each in its order; what it says no to keeps its place.
     """
     unit: list[Planned] = []
     others: deque[Planned] = deque()
     while pending and len(unit) < (unit[0].trial.stack or 1 if unit else 1):
         each = pending.popleft()
-        if unit and each.stack_key != unit[0].stack_key:
+        if (unit and each.stack_key != unit[0].stack_key) or not (unit or fits(each)):
             others.append(each)
         elif is_ours(each):
             unit.append(each)
@@ -230,12 +242,14 @@ def name_of(unit: Unit) -> str:
     return f"{unit[0].name}{f' + {others} stacked' if others else ''}"
 
 
-def said_of_stacks(units: Iterable[Unit]) -> str:
-    """Say, behind a number of trials, how many of them are stacked; empty if none are."""
+def said_of_units(units: Iterable[Unit]) -> str:
+    """Say, behind a number of trials, how many are stacked or on several devices, if any are."""
+    units = list(units)
     stacks = [unit for unit in units if unit[0].trial.stack is not None]
-    if not stacks:
-        return ""
-    return f" ({sum(map(len, stacks))} in {plural(len(stacks), 'stack')})"
+    words = [f"{sum(map(len, stacks))} in {plural(len(stacks), 'stack')}"] if stacks else []
+    wide = Counter(said_of_ranks(unit[0].trial) for unit in units if unit[0].trial.ranks > 1)
+    words += [f"{count} on {where} each" for where, count in wide.items()]
+    return f" ({', '.join(words)})" if words else ""
 
 
 @dataclass(frozen=True)

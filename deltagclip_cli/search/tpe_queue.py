@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 from deltagclip_cli.core import UsageError
-from deltagclip_cli.plan.planned import Planned, look_up
+from deltagclip_cli.plan.planned import Fits, Planned, has_room, look_up
 from deltagclip_cli.runs.folder import State
 from deltagclip_cli.runs.hold import prune
 from deltagclip_cli.search.tpe_study import KEPT_OF_HALVING, Study
@@ -71,9 +71,9 @@ class SearchQueue:
         drawn = [self._missing(each) * each.searched.trials({}) for each in self._studies]
         return [*begun, *itertools.chain.from_iterable(drawn)]
 
-    def take(self) -> Unit:
+    def take(self, fits: Fits = has_room) -> Unit:
         for candidate in list(self._idle):
-            if self._is_free(candidate):
+            if self._is_free(candidate) and fits(candidate.current):
                 return self._hand_out(candidate)
         while len(self._idle) + len(self._running) < self._slots:
             study = self._next_study()
@@ -82,6 +82,8 @@ class SearchQueue:
             candidate = Candidate(study, study.draw(), self._runs)
             self._idle.append(candidate)
             if self._is_free(candidate):
+                if not fits(candidate.current):
+                    return ()
                 return self._hand_out(candidate)
         return ()
 

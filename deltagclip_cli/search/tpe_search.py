@@ -72,10 +72,13 @@ class TpeSearch(SearchSession):
         if isinstance(sweep, SlurmLauncher):
             return self._submit(sweep, dry_run=False)
         assert isinstance(sweep, StayingLauncher), "there are no others"
+        from deltagclip_cli.launch.slots import slots_taken
         from deltagclip_cli.search.tpe_queue import SearchQueue
         from deltagclip_cli.search.tpe_study import Study
 
-        slots = len(sweep.runner.slots)
+        tried = [trial for each in self.optimizers for trial in each.extremes()]
+        there = sweep.runner.slots
+        slots = max(1, len(there) // min(slots_taken(each, there) for each in tried))
         with self._claimed():
             studies = [Study(each, self._journal(each)) for each in self.optimizers]
             queue = SearchQueue(
@@ -86,10 +89,9 @@ class TpeSearch(SearchSession):
                 for study in studies:
                     ended = f"{study.ended} of {plural(self.budget, 'setting')} ended"
                     sweep.say(f"{study.searched.name} · {study.searched.label}: {ended}")
-                sweep.say(f"at most {plural(len(most), 'trial')} on {plural(slots, 'slot')}")
+                sweep.say(f"at most {plural(len(most), 'trial')} on {plural(len(there), 'slot')}")
                 if any(each.stack for each in most):
                     sweep.say(_ALONE)
-                tried = [trial for each in self.optimizers for trial in each.extremes()]
                 sweep.launch(queue, most, Estimates(), tried)
             boards = [
                 read_leaderboard(each.searched, each.tried(), sweep.request.runs)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from deltagclip_cli.core import DeltaGClipError, check_writable, read_file, write_text
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import End, PlannedQueue, Queue
-from deltagclip_cli.plan.planned import Planned, Unit, look_up
+from deltagclip_cli.plan.planned import Fits, Planned, Unit, has_room, look_up
 from deltagclip_cli.runs.folder import ENDED, State, is_worked_on
 from deltagclip_cli.spec.trial import Trial, trial_to_run
 
@@ -185,7 +185,7 @@ class HandedQueue(PlannedQueue):
             self._beat, self._changed = beat, now
         return now - self._changed > _SILENCE_SECONDS
 
-    def take(self) -> Unit:
+    def take(self, fits: Fits = has_room) -> Unit:
         now = time.monotonic()
         if now - self._looked_at < _SECONDS_BETWEEN_LOOKS:
             return ()
@@ -197,7 +197,7 @@ class HandedQueue(PlannedQueue):
             if found is None or found[1]:
                 continue
             (planned,) = look_up([found[0]], self._runs)
-            if planned.state not in (*_OVER, State.RUNNING):
+            if planned.state not in (*_OVER, State.RUNNING) and fits(planned):
                 return (planned,)
         return ()
 

@@ -22,7 +22,7 @@ from deltagclip_cli.plan.planned import (
     Unit,
     look_up,
     pending,
-    said_of_stacks,
+    said_of_units,
     units_of,
 )
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
@@ -305,7 +305,7 @@ class SlurmLauncher(Launcher):
         if not batches:
             return f"{found} There is nothing to submit."
         trials = sum(batch.head.count for batch in batches)
-        how = said_of_stacks(chain.from_iterable(batch.units for batch in batches))
+        how = said_of_units(chain.from_iterable(batch.units for batch in batches))
         tasks = plural(sum(batch.head.tasks for batch in batches), "task")
         arrays = plural(len(batches), "array")
         waiting = sum(isinstance(each, PlannedSlot) for batch in batches for each in batch.trials)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from deltagclip_cli.core import plural
 from deltagclip_cli.spec.faults import explained
 
 if TYPE_CHECKING:
@@ -29,3 +30,11 @@ def ranks_faults(settings: TrialSettings) -> Iterator[InitErrorDetails]:
     if size != "full" and size < ranks:
         said = f"a batch of {size} samples is smaller than the {ranks} devices that share it."
         yield explained(said, f"write data.batch_size: {ranks} or more, or fewer devices", (key,))
+
+
+def said_of_ranks(settings: TrialSettings) -> str:
+    """Say on what a trial trains, such as ``4 devices`` or ``2 × 4 devices``, of two nodes."""
+    if settings.devices == 1:
+        return plural(settings.nodes, "node")
+    on_each = f"{settings.nodes} × " if settings.nodes > 1 else ""
+    return f"{on_each}{settings.devices} devices"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.launch.supervisor import PlannedQueue
-from deltagclip_cli.plan.planned import look_up, pending
+from deltagclip_cli.plan.planned import Fits, has_room, look_up, pending
 from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.spec.trial import make_trial
 from deltagclip_cli.trying.protocol import (
@@ -235,9 +235,9 @@ class TryoutQueue(PlannedQueue):
         self._tryout = tryout
         self._known: set[str] = set()
 
-    def take(self) -> Unit:
+    def take(self, fits: Fits = has_room) -> Unit:
         self._grow()
-        return () if self._tryout.failures else super().take()
+        return () if self._tryout.failures else super().take(fits)
 
     def is_over(self) -> bool:
         self._grow()

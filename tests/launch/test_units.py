@@ -17,7 +17,7 @@ from deltagclip_cli.core import ClaimedError
 from deltagclip_cli.launch import supervisor
 from deltagclip_cli.launch.slots import Slot
 from deltagclip_cli.launch.supervisor import End, PlannedQueue, Supervisor
-from deltagclip_cli.plan.planned import Planned, Unit, look_up, name_of, said_of_stacks, units_of
+from deltagclip_cli.plan.planned import Planned, Unit, look_up, name_of, said_of_units, units_of
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
 from deltagclip_cli.runs.hold import HeldFolder, create, hold
 from deltagclip_cli.spec.trial import Trial
@@ -55,8 +55,8 @@ def test_stacks_are_filled_in_order_and_others_keep_their_places(
         ["delta-gclip · seed 1"],
         ["delta-gclip · seed 0"],
     ]
-    assert said_of_stacks(units_of(mixed)) == " (6 in 3 stacks)"
-    assert said_of_stacks(units_of(alone)) == ""
+    assert said_of_units(units_of(mixed)) == " (6 in 3 stacks)"
+    assert said_of_units(units_of(alone)) == ""
     assert name_of(tuple(planned[:3])) == "tiny · sgd · seed 0 + 2 stacked"
 
 

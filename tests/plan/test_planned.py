@@ -192,7 +192,29 @@ def test_the_longest_trials_come_first_and_those_of_unknown_length_before_them(
 def test_trials_go_to_the_slot_that_is_free_first(
     seconds: list[float | None], slots: int, chosen: list[int], end: float | None
 ) -> None:
-    assert spread(seconds, slots) == (chosen, end)
+    units = [(each, 1) for each in seconds]
+    assert spread(units, slots) == ([(each,) for each in chosen], end)
+
+
+def test_a_trial_on_several_devices_waits_in_a_plan_for_as_many_slots() -> None:
+    units = [(5.0, 1), (4.0, 2), (1.0, 1), (3.0, 9)]
+    assert spread(units, 3) == ([(0,), (1, 2), (1,), (0, 1, 2)], 8.0)
+
+
+def test_trials_on_several_devices_have_times_of_their_own_and_count_by_slots(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    (alone, *_), (wide, other) = trials_of(tmp_path), trials_of(tmp_path, "devices=2")
+    finish(runs, alone, seconds=9.0)
+    estimates = Estimates(look_up([alone], runs))
+    assert estimates.seconds(wide) is None
+    finish(runs, wide, seconds=4.0)
+    # One result is of both numbers of devices: they are one trial.
+    estimates = Estimates(look_up([wide], runs))
+    assert estimates.seconds(other) == 4.0
+    outlook = Outlook([wide, other], estimates, 2, taken=lambda trial: trial.devices)
+    assert outlook.seconds([([wide], 1.0)]) == 1.0 + 4.0
 
 
 def test_settings_of_one_optimizer_are_told_apart(tmp_path: Path) -> None:
