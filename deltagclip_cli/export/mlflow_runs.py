@@ -217,5 +217,5 @@ def _told(where: str) -> Iterator[None]:
                 f"{where}: MLflow refuses it: {why}\n  Say another store with --into."
             ) from None
         if "Connection" in why or "Max retries" in why:
-            why = f"no server answers there: {why}"
+            why = "no server answers there"
         raise ExportStoppedError(where, why) from None

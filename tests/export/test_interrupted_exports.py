@@ -90,7 +90,7 @@ def test_a_server_of_mlflow_has_a_run_once(
         mlflow_server.die_in_the_middle(patch)
         code, said = export(*words)
     assert code == 75
-    assert f"error: {mlflow_server.address}: no server answers there: " in said
+    assert f"error: {mlflow_server.address}: no server answers there." in said
     assert "The same command goes on where it stopped." in said
     mlflow_server.start()
     assert export(*words)[0] == 0
