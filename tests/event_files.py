@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from deltagclip_cli.results.read.events import Events
+from deltagclip_cli.results.read.log import Log
 
 NAME = "events.out.tfevents.1700000000.host.1.0"
 LATER = "events.out.tfevents.1700009999.host.1.0"
@@ -64,13 +64,13 @@ def write(path: Path, *events: Event | bytes) -> Path:
     return path
 
 
-def points(events: Events, tag: str = "loss") -> list[tuple[float, float]]:
+def points(events: Log, tag: str = "loss") -> list[tuple[float, float]]:
     """Steps and values of a tag."""
     found = events.scalars[tag]
     return list(zip(found.steps.tolist(), found.values.tolist(), strict=True))
 
 
-def steps(events: Events, tag: str = "loss") -> list[float]:
+def steps(events: Log, tag: str = "loss") -> list[float]:
     """Steps of a tag; none if it is not there."""
     return events.scalars[tag].steps.tolist() if tag in events.scalars else []
 

@@ -132,7 +132,12 @@ def memory(size_bytes: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in its two largest units, of which the smallest is a second."""
+    """Return a time span in its two largest units, of which the smallest is a second.
+
+    NaN, which stands for one that nobody knows, becomes a dash.
+    """
+    if math.isnan(seconds):
+        return NOTHING
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

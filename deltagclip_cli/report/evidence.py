@@ -254,7 +254,7 @@ def _on_runtime(comparison: Comparison) -> Iterator[str]:
     seconds: dict[str, list[float]] = defaultdict(list)
     for row in comparison.rows:
         for run in row.once:
-            if run.outcome is Outcome.FINISHED:
+            if run.outcome is Outcome.FINISHED and not math.isnan(run_seconds(run)):
                 seconds[row.group.optimizer].append(run_seconds(run))
     for label, each in seconds.items():
         mean = duration(sum(each) / len(each))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from deltagclip_cli.core import duration, listed, printable, read_file
+from deltagclip_cli.core import duration, finite, listed, printable, read_file
 from deltagclip_cli.report.output import FileNames
 from deltagclip_cli.results.compare.effort import run_seconds
 from deltagclip_cli.results.read.run import Outcome, Run, in_words
@@ -81,9 +82,12 @@ def _facts(runs: Sequence[Run], starts: Sequence[Sequence[Start]]) -> dict[str, 
     ]
     states = Counter(run.outcome.value for run in runs).most_common()
     times = sorted(word for start in flat if (word := _told(itemgetter("started"), start)))
+    time = sum(map(run_seconds, runs))
     facts = {
         "Runs": ", ".join(f"{count} {state}" for state, count in states),
-        "Time": duration(sum(map(run_seconds, runs))) + " of epochs in all, evaluation included",
+        "Time": ""
+        if math.isnan(time)
+        else f"{duration(time)} of epochs in all, evaluation included",
         "Device time": _device_times(runs, starts),
         "Begun": " to ".join(dict.fromkeys([*times[:1], *times[-1:]])),
     }
@@ -128,7 +132,7 @@ def _row(run: Run) -> dict[str, str]:
         "optimizer": run.group.name,
         "seed": "–" if run.seed is None else str(run.seed),
         "state": run.outcome.value,
-        "seconds": f"{run_seconds(run):.0f}",
+        "seconds": finite(run_seconds(run), "{:.0f}"),
         "folder": printable(str(run.folder)),
         "reason": run.reason,
     }

@@ -19,6 +19,7 @@ a run has nothing to say::
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -106,7 +107,7 @@ def _parts_of_result(run: Run) -> Parts:
         "reason": run.reason or None,
         "epoch": epoch,
         "step": None if longest is None else _count(longest.steps[-1]),
-        "seconds": None if longest is None else float(longest.seconds[-1]),
+        "seconds": None if longest is None else _known(longest.seconds[-1]),
         "begun_at": begun,
         "ended_at": ended,
     }
@@ -171,7 +172,7 @@ def _points_of(run: Run) -> Iterator[tuple[TidyRow, TidyRow]]:
                 "epoch": _count(curve.epochs[at]) if curve.has_epochs else None,
                 "step": _count(step),
                 "time": None,
-                "seconds": float(curve.seconds[at]),
+                "seconds": _known(curve.seconds[at]),
             }
             _, metrics = rows.setdefault((step, repeated), (times, {}))
             metrics[name] = float(curve.values[at])
@@ -186,6 +187,10 @@ def _metric(name: str) -> str:
 def _count(number: float) -> int | float:
     number = float(number)
     return int(number) if number.is_integer() else number
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else float(number)
 
 
 def _joined(parts: Parts) -> TidyRow:

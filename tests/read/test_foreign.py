@@ -11,7 +11,8 @@ import pytest
 from event_files import LATER, NAME, run_of, scalar, tensor, version, write
 from run_cases import by_folder, make_events
 
-from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
+from deltagclip_cli.results.read.foreign import read_foreign_runs
+from deltagclip_cli.results.read.found_logs import FoundLog
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading
 
@@ -19,7 +20,7 @@ from deltagclip_cli.results.read.run import Outcome, Reading
 def read(root: Path, *folders: Path, pattern: str | None = None) -> Reading:
     """The runs of some folders below a root; of all there, if none is named."""
     found = folders or sorted({path.parent for path in root.rglob("*tfevents*")})
-    return read_event_runs([EventFolder(each, root) for each in found], Naming(pattern))
+    return read_foreign_runs([FoundLog(each, root) for each in found], Naming(pattern))
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ def test_a_folder_with_events_but_without_scalars_is_a_problem(logs: Path) -> No
     make_events(logs / "good", {"loss": [1]})
     reading = read(logs)
     assert list(by_folder(reading.runs)) == ["good"]
-    assert list(reading.problems) == [f"{logs / 'empty'}: there are no scalars in its event files."]
+    assert list(reading.problems) == [f"{logs / 'empty'}: there are no scalars in its log."]
 
 
 def test_what_is_whole_of_damaged_files_is_read_and_they_are_named(logs: Path) -> None:

@@ -128,7 +128,11 @@ class Targets:
         from matplotlib import rcParams
         from matplotlib.figure import Figure
 
-        clocks = [clock for clock in CLOCKS if clock != "epochs" or self.comparison.has_epochs]
+        clocks = [
+            clock
+            for clock in CLOCKS
+            if (clock != "epochs" or self.comparison.has_epochs) and _is_known(ways, clock)
+        ]
         names = [wrapped(printable(way.setting.name), letters(0.34), 4) for way in ways]
         row = _ROW + _LINE * max(name.count("\n") for name in names)
         size = (rcParams["figure.figsize"][0], _AROUND + row * len(ways))
@@ -163,6 +167,11 @@ class Targets:
         if others := [s for s in self.settings if s.place is None and not _missed(s.row)]:
             words.append(f"Not shown: {len(others)} other settings.")
         return " ".join(words)
+
+
+def _is_known(ways: Sequence[_Way], clock: str) -> bool:
+    """Tell whether all costs are known; logs without times have no seconds."""
+    return not any(math.isnan(getattr(each, clock)) for w in ways for each in (*w.costs, *w.inside))
 
 
 def _draw(axes: Axes, ways: Sequence[_Way], clock: str) -> None:

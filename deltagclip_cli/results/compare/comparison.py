@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -203,7 +204,8 @@ def _epoch_seconds_of(run: Run) -> float | None:
     if longest is None or longest.epochs[-1] <= longest.epochs[0]:
         return None
     seconds = longest.seconds[-1] - longest.seconds[0]
-    return float(seconds / (longest.epochs[-1] - longest.epochs[0]))
+    each = float(seconds / (longest.epochs[-1] - longest.epochs[0]))
+    return each if math.isfinite(each) else None
 
 
 def _regimes(runs: Sequence[Run]) -> dict[str, float] | None:

@@ -6,6 +6,7 @@ both stand side by side here.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def _limits(distribution: Distribution) -> str:
 
 
 def run_seconds(run: Run) -> float:
-    """Return how long the epochs of a run took, evaluation included."""
+    """Return how long the epochs of a run took, evaluation included; NaN if nobody knows."""
     return max((float(curve.seconds[-1]) for curve in run.curves.values()), default=0.0)
 
 
@@ -128,7 +129,10 @@ def effort_columns(found: Sequence[Effort]) -> list[Column[Effort]]:
         Column(
             "time",
             lambda each: duration(each.seconds),
-            lambda each: {"seconds": each.seconds, "devices": each.devices},
+            lambda each: {
+                "seconds": each.seconds if math.isfinite(each.seconds) else None,
+                "devices": each.devices,
+            },
         ),
         Column("space", lambda each: each.space or NOTHING, lambda each: {"space": each.space}),
     ]

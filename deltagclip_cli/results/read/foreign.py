@@ -1,6 +1,6 @@
-"""Other people's runs: any folder with TensorBoard's event files.
+"""Other people's runs, by their logs: event files of TensorBoard, CSV files, W&B, MLflow.
 
-Some writers put folders below that of their run, which are parts of it::
+Some writers of event files put folders below that of their run, which are parts of it::
 
     run/train, run/validation    Keras' callback: the set that its metrics are of
     run/<tag>_<key>              SummaryWriter.add_scalars: a scalar for each key
@@ -9,26 +9,24 @@ Some writers put folders below that of their run, which are parts of it::
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import yaml
 
-from deltagclip_cli.core import UsageError, printable, read_file
-from deltagclip_cli.results.read.events import Events, read_events
+from deltagclip_cli.core import UsageError, listed, plural, printable
+from deltagclip_cli.results.read.found_logs import FoundLog
 from deltagclip_cli.results.read.names import Found, Name
 from deltagclip_cli.results.read.run import (
     SETS,
     Curve,
     Group,
-    Option,
     Outcome,
     Reading,
     Run,
@@ -36,19 +34,15 @@ from deltagclip_cli.results.read.run import (
     standard_name,
     standard_names,
 )
-from deltagclip_cli.spec.document import parse
+from deltagclip_cli.results.read.side_files import side_options
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.grouping import Named, Naming
+    from deltagclip_cli.results.read.log import Log
 
+_DRAWN = re.compile(r"([a-z]+-[a-z]+)-\d{1,3}")
+_SECONDS_FRESH = 60.0
 _UNIX_TIME = re.compile(r"1\d{9}(?:\.\d+)?")
-_OPTION_FILES = (
-    ".hydra/overrides.yaml",  # what was said on Hydra's command line
-    "hparams.yaml",  # Lightning
-    "params.json",  # Ray Tune
-    ".guild/attrs/flags",  # Guild AI
-)
-_MOST_BYTES = 1_000_000
 _PAUSES = 3  # as long as the longest so far, after which nothing more is expected
 _SECONDS_UNTIL_WRITTEN = 120.0  # torch's SummaryWriter writes what it holds so often
 _LONGEST_SECONDS = 86400.0
@@ -57,34 +51,25 @@ GROWING = "still growing"
 
 _A_MOMENT = 1.0  # seconds in which a script writes all its points, and no training does
 
-Contents = Mapping[Path, Events]
-"""The content of the event files of each folder."""
+Contents = Mapping[Path, "Log"]
+"""The content of the log at each path."""
 
 
-@dataclass(frozen=True)
-class EventFolder:
-    """A folder with event files, or one that holds the parts of a run."""
-
-    path: Path
-    root: Path  # the folder that was searched when it was found
-    parts: Sequence[Path] = ()  # folders below it that belong to the same run
-
-
-def read_event_runs(
-    folders: Sequence[EventFolder], naming: Naming, now: float | None = None
+def read_foreign_runs(
+    logs: Sequence[FoundLog], naming: Naming, now: float | None = None
 ) -> Reading:
     """Read other people's runs; UsageError if the naming fits none of them.
 
     Those that wrote something shortly before ``now``, in seconds since 1970, are still growing.
     """
-    known = {each.path: read_events(each.path) for each in folders}
-    folded = fold(folders, known)
-    names = _names_below(folded)
+    known = {each.path: each.content() for each in logs}
+    folded = fold(logs, known)
+    names = _names(folded, known)
     if folded and not any(naming.fits(name) for _, name in names):
         raise UsageError(
             f"--group matches none of {len(folded)} runs, such as {printable(str(folded[0].path))}."
         )
-    found: list[tuple[EventFolder, Found, Contents]] = []
+    found: list[tuple[FoundLog, Found, Contents]] = []
     problems: list[str] = []
     for each, (root, name) in zip(folded, names, strict=True):
         if not naming.fits(name):
@@ -98,7 +83,7 @@ def read_event_runs(
                 options |= events.options
             found.append((each, Found(root, name, options), contents))
         else:
-            problems.append(f"{each.path}: there are no scalars in its event files.")
+            problems.append(f"{each.path}: there are no scalars in its log.")
     named, doubts = naming.read([run for _, run, _ in found])
     now = time.time() if now is None else now
     runs = _with_outcomes(
@@ -107,59 +92,129 @@ def read_event_runs(
             for (each, _, contents), name in zip(found, named, strict=True)
         ]
     )
+    fresh = [
+        run.folder
+        for run, (_, _, contents) in zip(runs, found, strict=True)
+        if run.outcome is Outcome.FINISHED and any(_is_fresh(log, now) for log in contents.values())
+    ]
+    runs = _behind(runs, fresh)
     problems += [f"{r.folder}: {r.reason}." for r in runs if r.reason.startswith(GROWING)]
+    if fresh := [run.folder for run in runs if run.folder in fresh and not run.reason]:
+        problems.append(_on_fresh(fresh))
     return Reading(runs, [*problems, *doubts])
 
 
-def _names_below(folders: Iterable[EventFolder]) -> list[tuple[str, Name]]:
-    """For each folder a name of what was searched, and that of its path below it.
+def _names(logs: Sequence[FoundLog], known: Contents) -> list[tuple[str, Name]]:
+    """For each log a name of what was searched, and that of its path below it.
 
     A run alone counts as found in the folder around it. What was searched has the last part of its
-    path for a name, or the whole where another has that.
+    path for a name, or the whole where another has that. What a log calls itself goes before.
     """
+    given = without_random_names(
+        {each.path: known[each.path] for each in logs if each.path in known}
+    )
+    experiments = {path: log.experiment for path, log in known.items()}
     places = []
-    for each in folders:
+    for each in logs:
         root = each.root.resolve()
         is_alone = each.path == each.root
         below = PurePath(root.name) if is_alone else each.path.relative_to(each.root)
+        if each.is_file:
+            below = below.with_suffix("")
+        if name := given.get(each.path):
+            below = below.parent / name.strip("/")
+        if experiments.get(each.path):
+            below = PurePath(name or each.path.name)
         places.append((root.parent if is_alone else root, Name.of(below.as_posix())))
-    roots = {root for root, _ in places}
-    alike = Counter(root.name for root in roots)
-    return [(root.name if alike[root.name] == 1 else str(root), name) for root, name in places]
+    alike = Counter(root.name for root in {root for root, _ in places})
+    roots = [root.name if alike[root.name] == 1 else str(root) for root, _ in places]
+    return [
+        (experiments.get(each.path) or root, name)
+        for each, root, (_, name) in zip(logs, roots, places, strict=True)
+    ]
 
 
-def _run(folder: EventFolder, named: Named, contents: Contents, now: float) -> Run:
+def without_random_names(logs: Mapping[Path, Log]) -> dict[Path, str]:
+    """Return what logs call their runs, but for names that MLflow has drawn.
+
+    Those are two words and a number, of which no two are alike in the words. Without other names,
+    what a run was told to do says more.
+    """
+    names = {path: log.name for path, log in logs.items() if log.name}
+    drawn = {path: found[1] for path, name in names.items() if (found := _DRAWN.fullmatch(name))}
+    alike = Counter(drawn.values())
+    return {
+        path: name
+        for path, name in names.items()
+        if not (path in drawn and alike[drawn[path]] == 1 and logs[path].options)
+    }
+
+
+def _run(folder: FoundLog, named: Named, contents: Contents, now: float) -> Run:
     """A run, unfinished if its last values are not those of its end."""
-    scalars = [each for events in contents.values() for each in events.scalars.values()]
-    having = [events for events in contents.values() if events.scalars]
+    scalars = [each for log in contents.values() for each in log.scalars.values()]
+    having = [log for log in contents.values() if log.scalars]
     # 0 is what some programs write for nothing.
-    begins = [events.begin for events in having if events.begin]
-    begin = min([*(float(each.wall_times[0]) for each in scalars), *begins])
+    begins = [log.begin for log in having if log.begin]
+    begins += [float(each.wall_times[0]) for each in scalars]
+    begin = min((each for each in begins if math.isfinite(each)), default=math.nan)
     curves: dict[str, Curve] = {}
-    for path, events in contents.items():
+    for path, log in contents.items():
         is_part = path != folder.path
-        tags = list(events.scalars)
+        tags = list(log.scalars)
         names = _part_names(path, folder.path, tags) if is_part else standard_names(tags)
         for tag, name in names.items():
             name = printable(name)
             if name in curves:
                 name = printable(f"{tag} ({path.relative_to(folder.path).as_posix()})")
-            steps, seconds = events.scalars[tag].steps, events.scalars[tag].wall_times - begin
-            values, own = events.scalars[tag].values, "" if is_part else tag
-            curves[name] = Curve(steps, steps, seconds, values, has_epochs=False, tag=own)
+            steps, seconds = log.scalars[tag].steps, log.scalars[tag].wall_times - begin
+            values, own = log.scalars[tag].values, "" if is_part else tag
+            curves[name] = Curve(
+                steps, steps, seconds, values, has_epochs=log.counts_epochs, tag=own
+            )
     run = Run(
         folder.path, named.group, named.seed, Outcome.FINISHED, "", curves, parts=folder.parts
     )
-    if not all(events.whole for events in contents.values()):
-        at = f"{_last_step(run):.0f}"
-        why = f"its event files cannot be read to their ends, from step {at} on"
+    ended, reason = next(((log.outcome, log.reason) for log in having if log.outcome), (None, ""))
+    if not all(log.whole for log in contents.values()):
+        why = f"its log cannot be read to its end, from step {_last_step(run):.0f} on"
+    elif ended is not None and ended is not Outcome.UNFINISHED:
+        return replace(run, outcome=ended, reason=reason)
     else:
         why = _growing(run, max(float(each.wall_times[-1]) for each in scalars), now)
+        why = why or reason
     return replace(run, outcome=Outcome.UNFINISHED, reason=why) if why else run
 
 
-def fold(folders: Sequence[EventFolder], known: Contents) -> list[EventFolder]:
+def _is_fresh(log: Log, now: float) -> bool:
+    """Tell whether a log without times was written to a moment ago."""
+    return log.written_at is not None and abs(now - log.written_at) < _SECONDS_FRESH
+
+
+def _behind(runs: Sequence[Run], fresh: Sequence[Path]) -> list[Run]:
+    """Tell which runs still grow, of those whose fresh logs have no times: not the furthest."""
+    furthest = max(map(_last_step, runs), default=0.0)
+    why = f"{GROWING}: at step {{:.0f}} of {furthest:.0f} that others have come to"
+    return [
+        replace(run, outcome=Outcome.UNFINISHED, reason=why.format(_last_step(run)))
+        if run.folder in fresh and _last_step(run) < furthest
+        else run
+        for run in runs
+    ]
+
+
+def _on_fresh(paths: Sequence[Path]) -> str:
+    """Say that runs may not have ended."""
+    return (
+        f"{plural(len(paths), 'run')} wrote less than a minute ago"
+        f" ({listed([printable(str(each)) for each in paths])}), into files without times that"
+        " tell whether that was the end. If it was not, compare again when it has come."
+    )
+
+
+def fold(folders: Sequence[FoundLog], known: Contents) -> list[FoundLog]:
     """Put the folders of each run together, in the order in which they come."""
+    logs = {each.path: each for each in folders}
     roots = {each.path: each.root for each in folders}
     owners = {path: owner for path in roots if (owner := _owner(path, roots, known[path]))}
     owners |= _owners_of_sets([path for path in roots if path not in owners], roots)
@@ -170,18 +225,22 @@ def fold(folders: Sequence[EventFolder], known: Contents) -> list[EventFolder]:
             run = owners[run]
         parts.setdefault(run, []).extend([path] if run != path else [])
     return [
-        EventFolder(run, roots[run] if run in roots else roots[below[0]], tuple(below))
+        replace(logs.get(run) or FoundLog(run, roots[below[0]]), parts=tuple(below))
         for run, below in parts.items()
     ]
 
 
-def _owner(path: Path, roots: Mapping[Path, Path], events: Events) -> Path | None:
+def _owner(path: Path, roots: Mapping[Path, Path], events: Log) -> Path | None:
     """The run of which a folder below it holds scalars or hyperparameters; None if it has none."""
     above = next((each for each in path.parents if each in roots), None)
     if path == roots[path] or above is None:
         return None
     below = path.relative_to(above).as_posix()
-    are_last = events.options and all(len(s.steps) == 1 for s in events.scalars.values())
+    are_last = (
+        events.outcome is None
+        and events.options
+        and all(len(s.steps) == 1 for s in events.scalars.values())
+    )
     are_keys = events.scalars and all(_key(below, tag) for tag in events.scalars)
     return above if _UNIX_TIME.fullmatch(below) or are_last or are_keys else None
 
@@ -260,41 +319,12 @@ def _growing(run: Run, last: float, now: float) -> str:
     That is measured by how often it writes.
     """
     seconds = np.unique(np.concatenate([curve.seconds for curve in run.curves.values()]))
+    seconds = seconds[np.isfinite(seconds)]
+    if not len(seconds):
+        return ""
     longest = _PAUSES * float(np.diff(seconds, prepend=0.0).max())
     pause = max(longest, min(float(seconds[-1]), _SECONDS_UNTIL_WRITTEN))
     age = abs(now - last)
     if seconds[-1] < _A_MOMENT or age > min(pause, _LONGEST_SECONDS):
         return ""
     return f"{GROWING}: at step {_last_step(run):.0f}, {age:.0f} seconds ago"
-
-
-def side_options(run: Path, root: Path) -> dict[str, Option]:
-    """Return the hyperparameters that tools put into a run's folder, or above it below ``root``."""
-    folders = [run, *(folder for folder in run.parents if root in folder.parents)]
-    options: dict[str, Option] = {}
-    for folder in folders:
-        for name in _OPTION_FILES:
-            options = dict(_told(folder / name)) | options
-    return options
-
-
-def _told(file: Path) -> Iterator[tuple[str, Option]]:
-    """The hyperparameters in a file; none if it is not there, or is something else."""
-    with suppress(OSError, ValueError, yaml.YAMLError):
-        data = parse(read_file(file, _MOST_BYTES).decode("utf-8"))
-        if isinstance(data, list):  # key=value, with + or ++ for one that is new
-            words = (str(each).lstrip("+").partition("=") for each in data)
-            yield from ((key, value) for key, equals, value in words if equals)
-        elif isinstance(data, Mapping):
-            yield from _flat(data)
-
-
-def _flat(data: Mapping[Any, Any], above: str = "") -> Iterator[tuple[str, Option]]:
-    for key, value in data.items():
-        name = f"{above}{key}"
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{name}.")
-        elif isinstance(value, str | bool | float):
-            yield name, value
-        elif isinstance(value, int):
-            yield name, float(value) if abs(value) < 2**53 else str(value)

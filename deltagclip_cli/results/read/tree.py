@@ -31,7 +31,8 @@ from deltagclip_cli.core import (
     stopped,
     subfolders,
 )
-from deltagclip_cli.results.read.foreign import EventFolder, read_event_runs
+from deltagclip_cli.results.read.foreign import read_foreign_runs
+from deltagclip_cli.results.read.found_logs import FoundLog, logs_in
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Curve, Group, Numbers, Outcome, Reading, Run
 from deltagclip_cli.runs.environment import circumstances_of_all, read_starts
@@ -89,8 +90,9 @@ class Place:
             where = ", ".join(map(str, folders))
             problems = "".join(f"\n  {each}" for each in reading.problems[:_MOST_PROBLEMS])
             raise UsageError(
-                f"{where}: there are no runs.\n  A run is a folder with trial.yaml, or with event"
-                f" files of TensorBoard.{problems}"
+                f"{where}: there are no runs.\n  A run is a folder with trial.yaml, or the log of"
+                " another program: event files of TensorBoard, or CSV with a column 'step' or"
+                f" 'epoch'.{problems}"
             )
         if self.pattern is not None and all(run.group.is_ours for run in reading.runs):
             unused = "--group names the runs of other programs; here are run folders only."
@@ -135,7 +137,7 @@ def _is_folder(path: Path) -> bool:
 def read_tree(roots: Iterable[Path], naming: Naming, now: float | None = None) -> Reading:
     """Read every run at or below some folders, each once."""
     ours: list[Path] = []
-    others: list[EventFolder] = []
+    others: list[FoundLog] = []
     seen: set[str] = set()
     problems: dict[str, None] = {}
     for root in roots:
@@ -143,18 +145,18 @@ def read_tree(roots: Iterable[Path], naming: Naming, now: float | None = None) -
         found = list(_runs(root, seen, problems))
         if not found:  # some programs keep all runs in a hidden folder
             found = list(_runs(root, before, problems, hidden=True))
-        ours += [folder for folder, is_ours in found if is_ours]
-        others += [EventFolder(folder, root) for folder, is_ours in found if not is_ours]
+        ours += [each for each in found if isinstance(each, Path)]
+        others += [each for each in found if isinstance(each, FoundLog)]
     trials = read_trials(ours)
-    events = read_event_runs(others, naming, now)
-    told = [*problems, *trials.problems, *events.problems]
-    return Reading([*trials.runs, *events.runs], [printable(each) for each in told])
+    foreign = read_foreign_runs(others, naming, now)
+    told = [*problems, *trials.problems, *foreign.problems]
+    return Reading([*trials.runs, *foreign.runs], [printable(each) for each in told])
 
 
 def _runs(
     root: Path, seen: set[str], problems: dict[str, None], *, hidden: bool = False
-) -> Iterator[tuple[Path, bool]]:
-    """The folder of each run in order of the names, and whether it is one of ours."""
+) -> Iterator[Path | FoundLog]:
+    """The run folders, and the logs of other programs, in order of the names."""
 
     def unlisted(error: OSError) -> None:
         problems[f"{error.filename}: cannot be listed: {error.strerror}."] = None
@@ -162,8 +164,10 @@ def _runs(
     for path, folders, files in os.walk(root, onerror=unlisted, followlinks=True):
         resolved = os.path.realpath(path)  # links may go in circles
         is_ours = resolved not in seen and _TRIAL_FILE in files
-        if is_ours or (resolved not in seen and any("tfevents" in name for name in files)):
-            yield Path(path), is_ours
+        if is_ours:
+            yield Path(path)
+        elif resolved not in seen:
+            yield from logs_in(Path(path), root, files)
         if is_ours or resolved in seen:
             folders.clear()
         folders[:] = sorted(name for name in folders if hidden or name[0] != ".")

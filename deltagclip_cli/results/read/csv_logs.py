@@ -1,0 +1,161 @@
+"""CSV files as logs: Lightning's ``metrics.csv``, those of Keras' ``CSVLogger``, and any others.
+
+A log has a column that counts steps, or else epochs, and a row whenever something was measured.
+Cells may be empty: Lightning writes several rows a step, each with some of the metrics.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+from deltagclip_cli.core import as_number, open_file
+from deltagclip_cli.results.read.log import Log, Points
+
+_STEPS = ("step", "global_step", "trainer/global_step", "iteration", "iter", "_step", "steps")
+_EPOCHS = ("epoch", "epochs")
+_TIMES = ("wall_time", "timestamp", "_timestamp", "time", "elapsed", "elapsed_time", "_runtime")
+_FIRST_TIME = 1e9  # of 2001, in seconds since 1970: what is smaller counts from some beginning
+_OURS = {"experiment", "optimizer", "identity"}  # columns of a table of many runs
+_MOST_BYTES_OF_A_HEADER = 2**16
+_ENCODING = "utf-8-sig"
+
+
+def is_csv_log(path: Path) -> bool:
+    """Tell whether the first line of a file names a count of steps or epochs, and something else.
+
+    Tables that this program has written of runs are no logs.
+    """
+    with suppress(OSError), open(path, "rb", opener=_at_once) as file:
+        line = file.readline(_MOST_BYTES_OF_A_HEADER)
+        header = _Header(line.decode(_ENCODING, "replace"))
+        return header.counter is not None and len(header.metrics) > 0
+    return False
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # it may be a pipe, that would never answer
+
+
+def read_csv_log(path: Path) -> Log:
+    """Read a log; of one that is cut off or damaged, everything before that."""
+    try:
+        with open_file(path) as file:
+            written_at, content = os.fstat(file.fileno()).st_mtime, file.read()
+    except OSError as error:
+        return Log({}, [f"{path}: cannot be read: {error.strerror or error}."], whole=False)
+    whole = content[: content.rfind(b"\n") + 1]
+    table = _Table(whole.decode(_ENCODING, "replace"))
+    problem = table.problem
+    if not problem and len(whole) < len(content):
+        problem = "its last line has no end; it is cut off, or still being written"
+    points, begin = table.points(written_at)
+    return Log(
+        points.scalars(),
+        [f"{path}: {each}." for each in (problem, points.lost()) if each],
+        begin,
+        whole=not problem,
+        written_at=written_at if begin is None else None,
+        counts_epochs=table.header.counts_epochs,
+    )
+
+
+class _Header:
+    """The names of the columns, and which count and tell the time."""
+
+    def __init__(self, line: str) -> None:
+        self.separator = max(",;\t", key=line.count)
+        self.written = next(csv.reader([line], delimiter=self.separator), [])
+        self.names = [name.strip() for name in self.written]
+        self.keys = [name.lower().replace(" ", "_") for name in self.names]
+        counters = [*_STEPS, *_EPOCHS] if not set(self.keys) >= _OURS else []
+        self.counter = next((self.keys.index(key) for key in counters if key in self.keys), None)
+        self.clock = next((self.keys.index(key) for key in _TIMES if key in self.keys), None)
+        no_metrics = {*_STEPS, *_EPOCHS, ""}
+        self.metrics = [n for n, key in enumerate(self.keys) if key not in no_metrics]
+
+    @property
+    def counts_epochs(self) -> bool:
+        return self.counter is not None and self.keys[self.counter] in _EPOCHS
+
+    def number(self, cell: str) -> float | None:
+        """Return the number in a cell; None if there is none, or something else."""
+        if self.separator == ";":  # where a comma is before the decimals
+            cell = cell.replace(",", ".")
+        return as_number(cell)
+
+    def time(self, cell: str) -> float:
+        """Return the seconds in a cell, or those since 1970 of a date; NaN if there are none."""
+        number = self.number(cell)
+        if number is None:
+            with suppress(ValueError, OverflowError):
+                number = datetime.fromisoformat(cell.strip()).timestamp()
+        return math.nan if number is None else number
+
+
+class _Table:
+    """The rows of a log, up to the first that makes no sense."""
+
+    def __init__(self, text: str) -> None:
+        lines = io.StringIO(text, newline="")
+        self.header = header = _Header(lines.readline())
+        self.rows: list[tuple[float, list[str]]] = []  # the count, and all cells
+        self.problem = ""
+        reader = csv.reader(lines, delimiter=header.separator)
+        try:
+            for row in reader:
+                if row and row != header.written:  # some programs write it at each start
+                    self.rows += self._read(row)
+        except (ValueError, csv.Error):
+            self.problem = f"damaged in line {reader.line_num + 1}; what follows was not read"
+
+    def _read(self, row: list[str]) -> Iterator[tuple[float, list[str]]]:
+        """Yield a row if it counts anything; ValueError if it is no row of this table."""
+        header = self.header
+        if header.counter is None or len(row) < len(header.names) or any(row[len(header.names) :]):
+            raise ValueError
+        if not row[header.counter].strip():
+            return
+        count = header.number(row[header.counter])
+        if count is None or not math.isfinite(count):
+            raise ValueError
+        yield count, row
+
+    def points(self, written_at: float) -> tuple[Points, float | None]:
+        """Return all points, and when the run was begun, if there are times.
+
+        Args:
+            written_at: when the last row was written, in seconds since 1970.
+        """
+        points, header = Points(), self.header
+        points.next_file()
+        times, begin = self._times(written_at)
+        for (count, row), at in zip(self.rows, times, strict=True):
+            for column in header.metrics:
+                if begin is not None and column == header.clock:
+                    continue
+                value = header.number(row[column])
+                if value is not None:
+                    points.add(header.names[column], count, at, value)
+        return points, begin
+
+    def _times(self, written_at: float) -> tuple[list[float], float | None]:
+        """Return when each row was written, in seconds since 1970; NaN if nobody knows."""
+        unknown = [math.nan] * len(self.rows)
+        if self.header.clock is None or not self.rows:
+            return unknown, None
+        times = [self.header.time(row[self.header.clock]) for _, row in self.rows]
+        known = [each for each in times if not math.isnan(each)]
+        if not known or any(later < one for one, later in pairwise(known)):
+            return unknown, None  # how long each epoch took, perhaps
+        if known[0] >= _FIRST_TIME:
+            return times, known[0]
+        begin = written_at - known[-1]
+        return [begin + each for each in times], begin
