@@ -1,4 +1,4 @@
-"""README and the pages in ``docs``: what they say to type, in the order in which it stands there.
+"""README, the pages in ``docs``, and that for agents: what they say to type, in its order.
 
 A block that begins with three backticks and
 
@@ -38,7 +38,8 @@ from deltagclip_cli.spec.load import load_spec
 
 ROOT = Path(__file__).parents[1]
 README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
-PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+SKILL = ROOT / "deltagclip_cli" / "commands" / "skill.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md")), SKILL]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 

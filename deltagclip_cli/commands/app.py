@@ -45,6 +45,7 @@ PANELS = {
         "data": "Get the data of experiments ready.",
         "cancel": "End the Slurm jobs of a runs folder, waiting or running.",
         "clean": "Remove checkpoints that nobody needs any more.",
+        "skill": "Print a page for coding agents: a fair comparison.",
     },
     "Read": {
         "status": "Show which trials are finished, running, lost or failed.",

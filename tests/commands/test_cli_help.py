@@ -56,6 +56,7 @@ def test_these_are_all_commands_and_options() -> None:
             " --pack --retry-failed --same-code --fail-fast --select-on-test --dry-run --spec --set"
             " --runs --data --json --quiet -q --debug",
             "clean": "experiments --runs --last --dry-run --yes -y --json --quiet -q --debug",
+            "skill": "",
             "cancel": "experiments --runs --dry-run --quiet -q --debug",
             "job": "trials --task --gpus --local-data --threads --data --debug",
             "compare": "targets --metric --at --baseline --target --interval --ddof --mode"
