@@ -2,7 +2,7 @@
 
 ::
 
-    from deltagclip_cli import Runs, compare          # runs as frames, and their comparison
+    from deltagclip_cli import Runs, compare, train   # runs as frames, their comparison, a training
     from deltagclip_cli.optim import DeltaGClip       # the optimizer alone
 
 They are loaded when they are asked for, and this package by itself loads nothing.
@@ -12,11 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from deltagclip_cli.api.all_runs import Runs
     from deltagclip_cli.api.compared import compare
+    from deltagclip_cli.api.one_trial import train
 
 __version__ = "0.1.0"
-__all__ = ["Runs", "__version__", "compare"]
+__all__ = ["Runs", "__version__", "compare", "train"]
 
-_PLACES = {"Runs": "all_runs", "compare": "compared"}
+_PLACES = {"Runs": "all_runs", "compare": "compared", "train": "one_trial"}
 
 
 def __getattr__(name: str) -> object:

@@ -13,11 +13,11 @@ from typing import Annotated, Any
 
 import typer
 
+from deltagclip_cli.core import DATA as DATA
 from deltagclip_cli.core import TRAINED_METRICS, SpecError, load_target, subfolders
 
 SPEC = Path("experiments.yaml")
 RUNS = Path("runs")
-DATA = Path("~/.cache/deltagclip/data")
 
 _FIRST = 20  # records of a run that tell what it measures
 

@@ -28,6 +28,7 @@ from deltagclip_cli.core.errors import (
     UsageError,
 )
 from deltagclip_cli.core.files import (
+    DATA,
     MOST_BYTES,
     Seen,
     check_opens,

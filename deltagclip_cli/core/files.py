@@ -26,6 +26,7 @@ from deltagclip_cli.core.errors import ClaimedError, UnwritableError, UsageError
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 16 * 2**20  # of a file that is read whole, unless said otherwise
+DATA = Path("~/.cache/deltagclip/data")  # where data sets lie, unless said otherwise
 _PATIENCE_SECONDS = 0.5  # asking whether a claim is held holds it for a moment
 _SECONDS_BETWEEN_TRIES = 0.05
 _HELD = (errno.EAGAIN, errno.EACCES)

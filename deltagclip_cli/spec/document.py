@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -282,6 +283,20 @@ def read_document(path: Path) -> Document:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise SpecError(f"{place}: {_problem(error)}.") from None
+
+
+def document_of(data: Mapping[str, Any], name: str = "spec") -> Document:
+    """Return what a file would be that held such data; SpecError if no file could.
+
+    Its places are its name alone, as nobody has seen a line of it.
+    """
+    try:
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        return Document(name, parse(text), None)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpecError(f"{name}: has a value that no file could hold: {error}.") from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"{name}: {_problem(error)}.") from None
 
 
 def _problem(error: yaml.YAMLError) -> str:

@@ -108,7 +108,7 @@ class Source:
 
 
 def load_spec(
-    path: Path,
+    path: Path | Document,
     only: Sequence[str] = (),
     sets: Sequence[str] = (),
     tags: Sequence[str] = (),
@@ -118,19 +118,21 @@ def load_spec(
     """Read and check the experiments of a file.
 
     Args:
-        path: a YAML file, as design and README describe it.
+        path: a YAML file, as design and README describe it, or what was read of one.
         only: the experiments to check; all if empty. The others may have faults.
         sets: ``KEY=VALUE`` words that are laid over each of these experiments.
         tags: words of which the experiments must have every one.
         runs: the runs folder, where copies of the code of parts are looked for and kept.
-        folder: where files of parts are looked for; None for that of the file.
+        folder: where files of parts are looked for; None for that of the file, and for the working
+            folder without one.
 
     Raises:
         SpecError: the file is unreadable, an experiment is unknown, none has the tags, or there are
             faults. All faults are in the one error, each with file, line, column, path and the
             legal options; of more than :data:`MOST_FAULTS`, the first.
     """
-    document = read_document(path)
+    document = path if isinstance(path, Document) else read_document(path)
+    beside = Path() if isinstance(path, Document) else path.parent
     faults = _top_level_faults(document)
     if faults:
         raise _error(faults)
@@ -147,7 +149,7 @@ def load_spec(
     for name in _tagged(document, only or list(written), tags):
         try:
             sources[name] = _source(document, name, overrides)
-            code = CodeFolder.of_spec(folder or path.parent, runs, name)
+            code = CodeFolder.of_spec(folder or beside, runs, name)
             experiments[name] = _checked(sources[name], code)
         except SpecError as error:
             faults += str(error).split("\n\n")

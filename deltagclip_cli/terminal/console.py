@@ -140,7 +140,8 @@ def shown_messages(
         yield
         return
     handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
-    told = not console.is_terminal or every is not None
+    has_display = console.is_terminal or console.is_jupyter
+    told = not has_display or every is not None
 
     def is_told(message: logging.LogRecord) -> bool:
         number, of = message.__dict__["number"], message.__dict__["of"]
@@ -235,8 +236,13 @@ class ProgressBar(Sink):
 def shown_progress(
     console: rich.console.Console, *, quiet: bool = False
 ) -> Iterator[Sequence[ProgressBar]]:
-    """Give the sinks that show a trial on this terminal; none where there is no terminal."""
-    if quiet or not console.is_terminal:
+    """Give the sinks that show a trial on a terminal or in a notebook; none in a file."""
+    if console.is_jupyter and not quiet:
+        from deltagclip_cli.terminal.notebook import NotebookBar
+
+        with NotebookBar(console) as shown:
+            yield [shown]
+    elif quiet or not console.is_terminal:
         yield []
     else:
         with ProgressBar(console) as bar:

@@ -34,9 +34,11 @@ def other_streams() -> dict[str, Any]:
 def streams_kept(device: torch.device) -> Iterator[None]:
     """Let all streams go on afterwards from where they were."""
     others = other_streams()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-    restore_streams(others)
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        restore_streams(others)
 
 
 def restore_streams(state: Mapping[str, Any]) -> None:

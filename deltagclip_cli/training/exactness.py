@@ -80,6 +80,37 @@ def _use_fused_attention(enabled: bool) -> None:
     torch.backends.cuda.enable_mem_efficient_sdp(enabled)
 
 
+@contextmanager
+def torch_left_as_it_was(device: torch.device) -> Iterator[None]:
+    """Set back afterwards what a training sets: threads, kernels and streams of random numbers.
+
+    For a process that does more than train.
+    """
+    threads, cuda, cudnn = torch.get_num_threads(), torch.backends.cuda, torch.backends.cudnn
+    is_exact = torch.are_deterministic_algorithms_enabled()
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    tries, narrow, products = (
+        cudnn.benchmark,
+        cudnn.allow_tf32,
+        torch.get_float32_matmul_precision(),
+    )
+    attention = cuda.flash_sdp_enabled(), cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    try:
+        with streams_kept(device):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(is_exact, warn_only=only_warns)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        cudnn.benchmark = tries
+        if device.type == "cuda":
+            _use_fused_attention(attention[0])
+            cuda.enable_cudnn_sdp(attention[1])
+            torch.set_float32_matmul_precision(products)
+            cudnn.allow_tf32 = narrow
+
+
 def inexact_operation(error: BaseException) -> str | None:
     """Return the operation for whose want of a deterministic kernel an error was raised, if so."""
     found = _RAISED.search(str(error))

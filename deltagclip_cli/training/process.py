@@ -6,6 +6,7 @@ import _thread
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -56,7 +57,7 @@ class StopRequest:
     def listening(self) -> Iterator[None]:
         """Catch the signals while the context lasts, at whose end all of them have been told.
 
-        Within such a context, catch nothing more.
+        Within such a context, and in a thread where Python lets nobody catch any, catch nothing.
         """
         try:
             with self._caught():
@@ -67,7 +68,8 @@ class StopRequest:
 
     @contextmanager
     def _caught(self) -> Iterator[None]:
-        if signal.getsignal(signal.SIGTERM) == self._catch:
+        is_main = threading.current_thread() is threading.main_thread()
+        if not is_main or signal.getsignal(signal.SIGTERM) == self._catch:
             yield
             return
         numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]

@@ -54,7 +54,7 @@ print(sorted({"torch", "pandas", "matplotlib"} & set(sys.modules)))
 def test_what_is_not_there_is_an_attribute_error_and_what_is_there_is_listed() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Rums'"):
         deltagclip_cli.Rums  # noqa: B018
-    assert {"Runs", "compare"} <= set(dir(deltagclip_cli))
+    assert {"Runs", "compare", "train"} <= set(dir(deltagclip_cli))
 
 
 def test_runs_say_how_many_they_are_and_rows_are_those_of_frames(runs: Runs) -> None:

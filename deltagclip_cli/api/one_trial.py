@@ -1,0 +1,302 @@
+"""One trial in this process, as ``deltagclip train`` and notebooks have it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deltagclip_cli.core import (
+    DATA,
+    EPOCH_SECONDS,
+    EVALUATED,
+    TRAINED_METRICS,
+    ExitCode,
+    SpecError,
+    nearest,
+    short,
+    shown_metrics,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.console import Console
+
+    from deltagclip_cli.api.all_runs import Runs
+    from deltagclip_cli.runs.folder import RunFolder, State
+    from deltagclip_cli.spec.load import Spec
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.process import StopRequest
+    from deltagclip_cli.training.trainer import Ending
+
+
+def train(
+    spec: str | Path | Mapping[str, Any] = "experiments.yaml",
+    experiment: str | None = None,
+    *,
+    optimizer: str | None = None,
+    seed: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    runs: str | Path = "runs",
+    data: str | Path | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    same_code: bool = False,
+    select_on_test: bool = False,
+    force: bool = False,
+    quiet: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Train one trial in this process, and show its progress where this was called.
+
+    ::
+
+        trained = train("experiments.yaml", "quickstart", optimizer="adam", settings={"epochs": 50})
+        trained.last["train/loss"]
+
+    A trial that was stopped goes on from its checkpoint, with the same numbers; a finished one is
+    not run again. torch's settings and all streams of random numbers are afterwards as they were.
+
+    Args:
+        spec: a file of experiments, or what one holds as a dictionary. ``FILE.py:NAME`` is looked
+            up beside the file, or in the working folder; what a notebook itself defines cannot be
+            named, as the identity of a trial covers its code: write it into a file.
+        experiment: one of the spec; needed if it has several.
+        optimizer: the label of one of its optimizers; by default the first.
+        seed: of the trial; by default the first of the experiment.
+        settings: what to change in the spec, by dotted names: ``{"optimizers.adam.lr": 1e-4}``.
+        runs: the runs folder.
+        data: where data sets lie; by default ``$DELTAGCLIP_DATA``, else
+            ``~/.cache/deltagclip/data``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: of the CPU; by default 1. A trial that was begun keeps its own.
+        same_code: edits of one's own parts change no number, so finished trials count as before.
+        select_on_test: let an early end be decided by the test set, without a validation split.
+        force: delete what is there and start again.
+        quiet: show nothing but warnings.
+        should_stop: asked after every step; when it says yes, the trial stops with a checkpoint.
+
+    Raises:
+        SpecError: the spec has faults; the message lists all of them.
+        UsageError: the data, the device or the run folder cannot be used.
+        TrialError: the trial failed; ``error.txt`` in its folder has the traceback.
+        KeyboardInterrupt: Ctrl-C, or a notebook's interrupt, came. The trial has stopped after a
+            step, with a checkpoint. A second one stops at once, and leaves the last checkpoint.
+        SystemExit: a signal asked this process to end, which it does with code 75, and likewise
+            with a checkpoint. In threads other than the main one, no signal is heard.
+    """
+    from deltagclip_cli.terminal.console import make_console, waiting
+    from deltagclip_cli.training.process import StopRequest
+
+    overrides = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+    chosen = choose_trial(
+        Path(spec) if isinstance(spec, str | Path) else spec,
+        experiment,
+        optimizer=optimizer,
+        seed=seed,
+        overrides=overrides,
+        runs=Path(runs),
+        vouches=same_code,
+        select_on_test=select_on_test,
+    )
+    console, stop = make_console(), StopRequest()
+    remarks = list(chosen.remarks)
+    if chosen.has_ended and not force:
+        remarks.append(f"{chosen.folder.path} has ended already; force=True begins it again.")
+    for sentence in () if quiet else remarks:
+        console.print(sentence, soft_wrap=True)
+    if force or not chosen.has_ended:
+        with waiting(console, "loading torch", quiet=quiet):
+            from deltagclip_cli.training.assembly import find_device
+            from deltagclip_cli.training.exactness import torch_left_as_it_was
+
+        with torch_left_as_it_was(find_device(device)):
+            chosen.run(
+                data=Path(data or os.environ.get("DELTAGCLIP_DATA") or DATA),
+                device=device,
+                threads=threads,
+                force=force,
+                console=console,
+                quiet=quiet,
+                stop=stop,
+                should_stop=should_stop,
+            )
+    if stop.signal == signal.SIGINT:
+        raise KeyboardInterrupt(f"{chosen.folder.path} is {chosen.folder.state}")
+    if stop():
+        raise SystemExit(int(ExitCode.STOPPED))
+    return Trained(chosen.folder)
+
+
+@dataclass(frozen=True)
+class ChosenTrial:
+    """One trial of a spec, and the folder that it has or will have."""
+
+    spec: Spec
+    trial: Trial
+    folder: RunFolder
+    remarks: Sequence[str]  # on edits of its code since trials were finished
+
+    @property
+    def has_ended(self) -> bool:
+        """It has come to its end, or diverged; RunFolderError if the folder is another trial's."""
+        if self.folder.result() is None:
+            return False
+        self.folder.check(self.trial)
+        return True
+
+    def run(
+        self,
+        *,
+        data: Path,
+        device: str,
+        threads: int | None,
+        force: bool,
+        console: Console,
+        quiet: bool,
+        stop: StopRequest,
+        should_stop: Callable[[], bool] = lambda: False,
+        every: int | None = None,
+    ) -> Ending:
+        """Train it, or go on with it, and show that; at its end its result is in its folder."""
+        from deltagclip_cli.launch.rehearsal import Stage, check_parts
+        from deltagclip_cli.terminal.console import shown_messages, shown_progress, waiting
+
+        data = data.expanduser()
+        with waiting(console, "loading torch and trying the parts out", quiet=quiet):
+            check_parts(self.spec, [self.trial], lambda trial: Stage(device), data)
+        with (
+            shown_messages(console, quiet=quiet, every=every),
+            stop.listening(),
+            shown_progress(console, quiet=quiet) as sinks,
+        ):
+            from deltagclip_cli.training.worker import run_trial  # which loads torch
+
+            return run_trial(
+                self.folder,
+                self.trial,
+                data_dir=data,
+                device=device,
+                threads=threads,
+                force=force,
+                sinks=sinks,
+                should_stop=lambda: stop() or should_stop(),
+            )
+
+
+def choose_trial(
+    spec: Path | Mapping[str, Any],
+    experiment: str | None,
+    *,
+    optimizer: str | None,
+    seed: int | None,
+    overrides: Sequence[str],
+    runs: Path,
+    vouches: bool,
+    select_on_test: bool,
+) -> ChosenTrial:
+    """Read a spec and choose one trial of it, as written under ``optimizers``, whatever the grid.
+
+    Args:
+        experiment: None for the only one.
+        optimizer: its label; None for the first.
+        seed: None for the first.
+        overrides: ``KEY=VALUE`` words that are laid over the spec.
+        vouches: record that edits of the code of its parts change no number.
+    """
+    from deltagclip_cli.plan.edits import find_edits, vouch_for
+    from deltagclip_cli.results.compare.choosing import check_ends
+    from deltagclip_cli.runs.folder import RunFolder
+    from deltagclip_cli.spec.document import document_of
+    from deltagclip_cli.spec.load import load_spec
+
+    source = spec if isinstance(spec, Path) else document_of(spec)
+    only = [] if experiment is None else [experiment]
+    read = load_spec(source, only, overrides, runs=runs)
+    trial = _named(read, optimizer, seed)
+    if trial.early_stopping is not None:
+        check_ends(read.experiments, select_on_test=select_on_test)
+    edits = find_edits([trial], runs) if trial.code else []
+    remarks = [str(edit) for edit in edits]
+    if vouches and edits:
+        remarks = vouch_for(edits)
+        read = load_spec(source, only, overrides, runs=runs)
+        trial = _named(read, optimizer, seed)
+    return ChosenTrial(read, trial, RunFolder.of(runs, trial), remarks)
+
+
+def _named(spec: Spec, label: str | None, seed: int | None) -> Trial:
+    from deltagclip_cli.spec.trial import make_trial
+
+    if len(spec.experiments) > 1:
+        names = ", ".join(spec.experiments)
+        raise SpecError(f"{spec.name}: say which of its experiments.\n  experiments: {names}")
+    ((name, experiment),) = spec.experiments.items()
+    labels = list(experiment.optimizers)
+    if label is not None and label not in labels:
+        raise SpecError(
+            f"--optimizer {label}: {name} has no such optimizer.\n"
+            f"  optimizers: {', '.join(labels)}{nearest(label, labels)}"
+        )
+    return make_trial(
+        name, experiment, label or labels[0], experiment.seeds[0] if seed is None else seed
+    )
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trial that :func:`train` has trained, or had trained before, by its run folder."""
+
+    run_folder: RunFolder
+
+    @property
+    def folder(self) -> Path:
+        """The folder with all its files."""
+        return self.run_folder.path
+
+    @property
+    def state(self) -> State:
+        """``finished``, ``diverged``, or ``interrupted`` where ``should_stop`` said so."""
+        return self.run_folder.state
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """The content of ``result.json``; None before the end."""
+        return self.run_folder.result()
+
+    @property
+    def last(self) -> dict[str, float | None]:
+        """The last value of each metric by its name, None for one that was not finite."""
+        records = [record for record in self.run_folder.metrics() if EPOCH_SECONDS in record]
+        last = records[-1] if records else {}
+        return {name: value for name, value in last.items() if "/" in name}
+
+    @property
+    def runs(self) -> Runs:
+        """The run as :class:`Runs`, with ``results()`` and ``metrics()`` of this one alone."""
+        from deltagclip_cli.api.all_runs import Runs
+
+        return Runs(self.folder)
+
+    def metrics(self) -> DataFrame:
+        """Return a frame with a row for each record of the training, as ``Runs.metrics()`` has."""
+        return self.runs.metrics()
+
+    def __repr__(self) -> str:
+        words = "".join(f"  {name} {shown}\n" for name, shown in self._shown())
+        return f"<Trained {self.folder}: {self.state}>\n{words}".rstrip()
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<tr><th>{escape(n)}</th><td>{v}</td></tr>" for n, v in self._shown())
+        return f"<p>{escape(f'{self.folder}: {self.state}')}</p><table>{cells}</table>"
+
+    def _shown(self) -> Iterator[tuple[str, str]]:
+        last = self.last
+        for name in shown_metrics(last, TRAINED_METRICS, "train", *EVALUATED):
+            value = last[name]
+            yield name, "not finite" if value is None else short(value)
