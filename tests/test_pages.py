@@ -9,6 +9,8 @@ A block that begins with three backticks and
 ``python``, ``yaml``
     is a file if its first line says which (``# net.py``). Python must compile, experiments must be
     a spec without a fault, all other YAML must be YAML.
+``sh``
+    is tried elsewhere: the command that ``.ci/run`` takes from README, or a script for Slurm.
 ``text``
     is what the commands before it print, but for numbers, which hang on the machine.
 nothing
@@ -41,6 +43,9 @@ README, CONTRIBUTING = ROOT / "README.md", ROOT / "CONTRIBUTING.md"
 SKILL = ROOT / "deltagclip_cli" / "commands" / "skill.md"
 PAGES = [README, *sorted((ROOT / "docs").rglob("*.md")), SKILL]
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+OF_CI = r"(?m)&& scripts/test$"  # what .ci/run looks for
 
 
 class Block(NamedTuple):
@@ -76,7 +81,7 @@ def course(last: Path) -> list[Path]:
 def courses() -> list[list[Path]]:
     """All pages: each course of those that go on where another ended, as one."""
     led_to = {before(page) for page in PAGES}
-    return [course(page) for page in PAGES[1:] if page not in led_to]
+    return [course(page) for page in PAGES if page not in led_to]
 
 
 def relative(page: Path) -> str:
@@ -143,6 +148,8 @@ def follow(page: Path, folder: Path) -> None:
                 for line in text.splitlines():
                     words = " ".join(line.split())
                     assert words in " ".join(said.split()), f"{line}\n\nis not in\n\n{said}"
+            case "sh":
+                assert text.startswith("#!/bin/bash") or re.search(OF_CI, text)
             case _:
                 pytest.fail(f"{page.name} has a block of {kind}, which nobody would try")
 
@@ -179,3 +186,14 @@ def test_links_lead_to_files_and_to_headings_in_them(page: Path) -> None:
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_site_and_can_be_reached_from_another() -> None:
+    site = (ROOT / "mkdocs.yml").read_text()
+    for page in PAGES[1:]:
+        assert str(page.relative_to(ROOT / "docs")) in site, page
+
+
+def test_readme_is_one_screen_and_contributing_one_page() -> None:
+    assert len(README.read_text().split()) <= 900
+    assert len(CONTRIBUTING.read_text().split()) <= 600

@@ -211,8 +211,8 @@ def test_nothing_is_run_by_a_script_but_its_command(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-README = Path(__file__).parents[2] / "README.md"
-OF_THE_README = """\
+PAGE = Path(__file__).parents[2] / "docs" / "guides" / "cluster.md"
+OF_THE_PAGE = """\
 experiments:
   my-experiment:
     model: {name: mlp, hidden: [4]}
@@ -225,13 +225,13 @@ experiments:
 """
 
 
-def test_the_readme_shows_the_script_of_its_own_settings(
+def test_the_page_shows_the_script_of_its_own_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, script = re.findall(r"```(?:yaml|bash)\n((?: {4}slurm:|#!/bin/bash).*?)```",
-                                  README.read_text(), re.DOTALL)  # fmt: skip
+    settings, script = re.findall(r"```(?:yaml|sh)\n((?: {4}slurm:|#!/bin/bash).*?)```",
+                                  PAGE.read_text(), re.DOTALL)  # fmt: skip
     monkeypatch.setattr(sys, "executable", "/home/me/.venv/bin/python")
-    text = OF_THE_README.replace("SEEDS", str(list(range(24))))
+    text = OF_THE_PAGE.replace("SEEDS", str(list(range(24))))
     (tmp_path / "experiments.yaml").write_text(text + settings)
     spec = load_spec(tmp_path / "experiments.yaml")
     trials = expand("my-experiment", spec.experiments["my-experiment"])
