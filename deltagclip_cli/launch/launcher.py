@@ -377,7 +377,7 @@ def check_devices(spec: Spec, trials: Iterable[Trial], slots: Sequence[Slot]) ->
     """
     for trial in {(each.experiment, each.ranks, each.nodes): each for each in trials}.values():
         try:
-            check_room(trial, slots)
+            check_room(trial, slots, "train on the CPU with --jobs N")
         except DeviceError as error:
             place = spec.place(trial.experiment, "nodes" if trial.nodes > 1 else "devices")
             raise DeviceError(f"{place}: {trial.experiment}: {error}") from None

@@ -66,8 +66,11 @@ def are_gpus(devices: Collection[str]) -> bool:
     return any(each.startswith("cuda") for each in devices)
 
 
-def check_room(trial: Trial, slots: Sequence[Slot]) -> None:
+def check_room(trial: Trial, slots: Sequence[Slot], hint: str) -> None:
     """Refuse a trial that has no room here even where nothing else runs.
+
+    Args:
+        hint: says where it would have room.
 
     Raises:
         DeviceError: it trains on more devices or nodes than there are.
@@ -77,9 +80,9 @@ def check_room(trial: Trial, slots: Sequence[Slot]) -> None:
     there = devices_of(slots)
     if are_gpus(there) and trial.devices > len(there):
         raise DeviceError(
-            f"devices: {trial.devices}: the trial may use {plural(len(there), 'GPU')}"
+            f"devices: {trial.devices}: {plural(len(there), 'GPU')} can be used here"
             f" ({', '.join(there)}).\n"
-            f"  Write devices: {len(there)} or fewer, or train on the CPU with --jobs N."
+            f"  Write devices: {len(there)} or fewer, or {hint}."
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from deltagclip_cli.core import ExitCode, check_writable, claimed, listed, plural
+from deltagclip_cli.core import ExitCode, SpecError, check_writable, claimed, listed, plural
 from deltagclip_cli.launch.launcher import Launcher, SweepRequest
 from deltagclip_cli.launch.rehearsal import Stage, call_with_torch, check_parts, elsewhere
 from deltagclip_cli.plan.planned import (
@@ -25,6 +25,7 @@ from deltagclip_cli.plan.planned import (
     said_of_units,
     units_of,
 )
+from deltagclip_cli.runs.environment import THREADS
 from deltagclip_cli.runs.folder import ENDED, RunFolder, State
 from deltagclip_cli.slurm.array import (
     Array,
@@ -378,9 +379,33 @@ class SlurmLauncher(Launcher):
         return elsewhere(self.resources_of(trial))
 
     def resources_of(self, trial: Trial) -> Resources:
-        """Return what a job with a trial asks for."""
+        """Return what a job with a trial asks for.
+
+        Raises:
+            SpecError: what was written contradicts the devices or nodes of the trial.
+        """
+        written = self.written_for(trial)
+        if fault := written.ranks_fault(trial):
+            key, why, hint = fault
+            trail = f"{trial.experiment} › {trial.label}"
+            raise SpecError(f"{self._place(trial, key)}: {trail}: {why}.\n  {hint}")
+        threads = self.request.threads or THREADS
+        return written.for_ranks(trial, threads) if trial.ranks > 1 else written
+
+    def written_for(self, trial: Trial) -> Resources:
+        """Return what was written of a job with a trial, in the spec and on the command line."""
         slurm = self.request.spec.experiments[trial.experiment].slurm
         return slurm.of(trial.label, self.overrides)
+
+    def _place(self, trial: Trial, key: str) -> str:
+        """Return where a key of a trial's resources was written."""
+        if key in self.overrides.model_fields_set:
+            return next(f"--slurm {each}" for each in self.request.slurm if each.startswith(key))
+        spec, experiment = self.request.spec, trial.experiment
+        own = spec.experiments[experiment].slurm.optimizers.get(trial.label)
+        is_own = own is not None and key in own.model_fields_set
+        keys = ("optimizers", trial.label, key) if is_own else (key,)
+        return spec.place(experiment, "slurm", *keys)
 
     def command_of(self, array: Array, resources: Resources) -> list[str]:
         """Return the command of the tasks of an array."""

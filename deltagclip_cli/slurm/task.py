@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from deltagclip_cli.core import DeltaGClipError, ExitCode, NotYetError, UsageError, plural
+from deltagclip_cli.core import (
+    DeltaGClipError,
+    DeviceError,
+    ExitCode,
+    LostNodeError,
+    NotYetError,
+    UsageError,
+    plural,
+)
 from deltagclip_cli.launch.local import LocalRunner, count_gpus
+from deltagclip_cli.launch.slots import Slot, check_room
 from deltagclip_cli.launch.supervisor import End, PlannedQueue
 from deltagclip_cli.launch.sweep_view import PlainView
 from deltagclip_cli.plan.planned import Planned, look_up
@@ -37,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE_SECONDS = 60.0  # half of the usual notice before the time limit
 _SECONDS_BETWEEN_REQUESTS = 3.0
+_MOST_RESTARTS = 8  # of a task whose node is lost before a trial came to a checkpoint
+_MORE_GPUS = "ask for nodes that have more with slurm: {constraint: ...}"
 
 
 @dataclass(frozen=True)
@@ -106,24 +117,43 @@ class JobSession:
     ) -> None:
         gpus = count_gpus() if self.gpus is not False else 0
         on_gpus = bool(gpus or self.gpus)
+        trials = [*(each.trial for each in todo), *like]
+        # Those on several devices are run one after the other.
+        wide = [each.devices for each in trials if each.ranks > 1]
         try:
             runner = LocalRunner(
                 self.data,
                 self.stop,
-                jobs=None if on_gpus else head.pack,
+                jobs=None if on_gpus else max(wide, default=head.pack),
                 gpus="all" if on_gpus else None,
                 threads=self.threads,
-                trials_per_gpu=-(-head.pack // max(1, gpus)) if on_gpus else 1,
+                trials_per_gpu=-(-head.pack // max(1, gpus)) if on_gpus and not wide else 1,
                 download=False,
                 local_data=_expanded(self.local_data) if self.local_data is not None else None,
             )
-            runner.prepare([*(each.trial for each in todo), *like])
+            self._check_room(queue, todo, runner.slots)
+            runner.prepare(trials)
             runner.run(queue, PlainView(self.console, len(todo)))
         except DeltaGClipError as error:
             for each in todo:
                 if isinstance(queue, JobQueue) and not queue.is_elsewhere(each):
                     _record_stop(each, f"{self._here}: {' '.join(str(error).split())}")
             raise
+
+    def _check_room(
+        self, queue: PlannedQueue, todo: Sequence[Planned], slots: Sequence[Slot]
+    ) -> None:
+        """Write down, as their failure, which trials need more devices than this job has."""
+        for each in todo:
+            try:
+                check_room(each.trial, slots, _MORE_GPUS)
+            except DeviceError as error:
+                if not self.job:
+                    raise
+                with hold(each.folder, make=True) as held:
+                    held.keep(each.trial)
+                    held.record_failure(error, str(error).partition("\n")[0])
+                queue.any_failed = True
 
     def _left(self, todo: Sequence[Planned], queue: JobQueue) -> list[Planned]:
         """Choose what has not ended, and is not left to another job."""
@@ -133,12 +163,18 @@ class JobSession:
         return [e for e in now if e.state not in ENDED and e.trial.folder not in elsewhere]
 
     def _comes_back(self, left: Sequence[Planned], advanced: bool) -> bool:
-        """Put this task into the queue again, if it was only the time limit that ended it.
+        """Put this task into the queue again, if only the time limit or a lost node ended it.
 
         After a preemption Slurm does so itself, and whoever cancels a job does not want it back.
         """
-        if self.stop.signals != {signal.SIGUSR1} or not self.job:
+        is_lost = not self.stop.signals and any(
+            LostNodeError.reason in each.folder.reason for each in left
+        )
+        if not self.job or (self.stop.signals != {signal.SIGUSR1} and not is_lost):
             return False
+        # It takes minutes until Slurm notices a lost node, to which it sends the job until then.
+        if is_lost and current_restart() < _MOST_RESTARTS:
+            advanced = True
         if not advanced:
             for each in left:
                 _record_stop(each, f"no checkpoint in the time of job {self.job}")
@@ -147,13 +183,14 @@ class JobSession:
                 "better: not requeued.\n  Give it more with slurm: {time: ...}."
             )
             return False
-        end = time.monotonic() + _PATIENCE_SECONDS
-        while self.stop.signals == {signal.SIGUSR1}:
+        end, asked = time.monotonic() + _PATIENCE_SECONDS, set(self.stop.signals)
+        why = "A node is lost" if is_lost else "The time is up"
+        while self.stop.signals == asked:
             try:
                 if is_preempted(self.job):
                     return False
                 requeue(self.job)
-                self._say("The time is up: back into the queue.")
+                self._say(f"{why}: back into the queue.")
                 return True
             except SlurmError as error:
                 is_back_soon = isinstance(error, UnreachableError)  # a restart of the controller

@@ -72,12 +72,20 @@ def _batches(
 ) -> list[Batch]:
     runs, name = launcher.request.runs, like.experiment
     resources, folder = launcher.resources_of(like), new_submission(runs)
-    pack = min(resources.pack or 1, workers)
+    # Trials on several devices are run one after the other, however many a task has.
+    pack = min(resources.pack or 1, workers) if like.ranks == 1 else 1
     batches = []
     planned = tuple(look_up([like], runs))
     if names := _missing([task_name(name, 0, "controller")], runs, jobs):
-        small = resources.model_copy(
-            update={"cpus": 1, "gpus": 0, "pack": None, "throttle": None, "local_data": None}
+        small = launcher.written_for(like).model_copy(
+            update={
+                "cpus": 1,
+                "gpus": 0,
+                "nodes": None,
+                "pack": None,
+                "throttle": None,
+                "local_data": None,
+            }
         )
         array = Array(folder / f"{name}-0")
         head = Head(name, 1, time.time(), 1)

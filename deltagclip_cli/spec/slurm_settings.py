@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -33,6 +33,9 @@ from deltagclip_cli.spec.faults import (
     sentence,
     unknown_label,
 )
+
+if TYPE_CHECKING:
+    from deltagclip_cli.spec.schema import TrialSettings
 
 _LOGS = "what a job prints goes to a log beside the run folders"
 _REQUEUE = "deltagclip requeues what was interrupted"
@@ -66,8 +69,10 @@ _KEYS = {
 _SHORT = {
     "a": "array", "o": "output", "e": "error", "J": "job-name", "W": "wait", "M": "clusters",
     "Q": "quiet", "D": "chdir", "p": "partition", "A": "account", "q": "qos", "C": "constraint",
-    "N": "nodes", "G": "gpus", "c": "cpus-per-task", "t": "time",
+    "N": "nodes", "G": "gpus", "c": "cpus-per-task", "t": "time", "n": "ntasks",
 }  # fmt: skip
+_TASKS = ("ntasks", "tasks-per-node", "gpus-per-task")
+"""Beginnings of options of sbatch that say what trials on several devices have anyway."""
 _LONG_OPTION = re.compile(r"--([A-Za-z][A-Za-z0-9_-]*)(?:=(.*))?", re.DOTALL)
 _SHORT_OPTION = re.compile(r"-([A-Za-z])")
 
@@ -227,6 +232,43 @@ class Resources(SpecSection):
         if notice is None or limit is None or notice < limit:
             return ""
         return f"'notice' must be less than 'time' (got {notice} s, and {limit} s)."
+
+    def ranks_fault(self, trial: TrialSettings) -> tuple[str, str, str] | None:
+        """Say what contradicts the devices and nodes of a trial: the key, why, what to do.
+
+        None if nothing does.
+        """
+        if self.nodes is not None and self.nodes != trial.nodes:
+            said = f"slurm.nodes is {self.nodes}, but the trial trains on nodes: {trial.nodes}"
+            return "nodes", said, f"leave slurm.nodes out, or write nodes: {self.nodes} beside it"
+        if trial.ranks == 1:
+            return None
+        type_, _, number = str(self.gpus or "").rpartition(":")
+        if (type_ or number.isdecimal()) and int(number) != trial.devices:
+            said = f"slurm.gpus is {self.gpus}, but the trial trains on devices: {trial.devices}"
+            each = f"{type_}:{trial.devices}" if type_ else f"{trial.devices}"
+            return "gpus", said, f"leave slurm.gpus out, or write {each}, or 0 for the CPU"
+        for option in self.sbatch:
+            if _option(option)[1].startswith(_TASKS):
+                said = f"each node of a trial on several devices has one task (got {option!r})"
+                return "sbatch", said, "leave it out: it follows from devices and nodes"
+        if self.local_data is not None and trial.nodes > 1:
+            said = f"slurm.local_data is of one node, but the trial trains on nodes: {trial.nodes}"
+            return "local_data", said, "leave it out"
+        return None
+
+    def for_ranks(self, trial: TrialSettings, threads: int) -> Self:
+        """Add what a trial on several devices needs: one task a node, its GPUs, and CPUs.
+
+        Args:
+            threads: of the CPU, for each device, where ``cpus`` says nothing else.
+        """
+        gpus = trial.devices if self.gpus is None else self.gpus
+        if isinstance(gpus, str) and ":" not in gpus:
+            gpus = f"{gpus}:{trial.devices}"
+        cpus = self.cpus or trial.devices * threads
+        tasks = {"nodes": trial.nodes, "sbatch": ["--ntasks-per-node=1", *self.sbatch]}
+        return self.model_copy(update={"gpus": gpus, "cpus": cpus, **tasks})
 
     @model_validator(mode="after")
     def _notice_comes_in_time(self) -> Self:

@@ -218,7 +218,7 @@ def test_more_devices_than_there_are_is_said_before_anything_starts(
 ) -> None:
     code, said = sweep(tmp_path, *more, text=WIDE)
     assert code == 2
-    assert "spec.yaml:7:5: tiny: devices: 4: the trial may use 3 GPUs (cuda:0, cuda:1," in said
+    assert "spec.yaml:7:5: tiny: devices: 4: 3 GPUs can be used here (cuda:0, cuda:1," in said
     assert "Write devices: 3 or fewer, or train on the CPU with --jobs N." in said
     assert not (tmp_path / "runs").exists()
 
