@@ -93,7 +93,7 @@ def joined(slots: Sequence[Slot]) -> Slot:
     first, *others = devices_of(slots)
     numbers = [re.sub(r".*\D", "", each) for each in others]
     device = "cpu" if slots[0].device == "cpu" else "cuda"
-    return Slot(",".join([first, *numbers]), device, tuple(slots))
+    return Slot("+".join([first, *numbers]), device, tuple(slots))
 
 
 class FreeSlots:

@@ -75,10 +75,10 @@ class Course:
 
 def test_a_trial_has_as_many_devices_as_it_trains_on(tmp_path: Path) -> None:
     course = Course(Trials(tmp_path, 2, 1, 1).planned, gpus(4))
-    assert course.names == {1: "cuda:0,1", 2: "cuda:2 2", 3: "cuda:3 3"}
+    assert course.names == {1: "cuda:0+1", 2: "cuda:2 2", 3: "cuda:3 3"}
     assert course.running[1].device == "cuda"
     course = Course(Trials(tmp_path, 2, 2).planned, cpus(3))
-    assert course.names == {1: "cpu 0,1"}
+    assert course.names == {1: "cpu 0+1"}
     assert course.running[1].device == "cpu"
 
 
@@ -95,7 +95,7 @@ def test_small_trials_fill_the_gaps_and_a_large_one_does_not_starve(tmp_path: Pa
 
 def test_two_large_trials_leave_what_neither_needs_to_small_ones(tmp_path: Path) -> None:
     course = Course(Trials(tmp_path, 3, 3, 1, 1).planned, gpus(4))
-    assert course.names == {1: "cuda:0,1,2", 3: "cuda:3 3"}
+    assert course.names == {1: "cuda:0+1+2", 3: "cuda:3 3"}
     assert course.end(3) == [4], "the next large one waits for the three, not for the fourth"
     assert course.end(1) == [2]
 
@@ -115,7 +115,7 @@ def test_a_trial_on_several_devices_shares_none_of_them(tmp_path: Path) -> None:
     course = Course(Trials(tmp_path, 1, 2, 1, 1).planned, gpus(2, shares=2))
     assert course.begun == [1], "both are kept for the second, and the third would share one"
     assert course.end(1) == [2]
-    assert course.names == {2: "cuda:0,1"} and len(course.running[2].parts) == 4
+    assert course.names == {2: "cuda:0+1"} and len(course.running[2].parts) == 4
     assert course.end(2) == [3, 4]
 
 
@@ -123,13 +123,13 @@ def test_on_a_cpu_a_trial_of_more_devices_than_slots_runs_alone(tmp_path: Path) 
     course = Course(Trials(tmp_path, 1, 4, 1).planned, cpus(2))
     assert course.begun == [1]
     assert course.end(1) == [2]
-    assert course.names == {2: "cpu 0,1"}
+    assert course.names == {2: "cpu 0+1"}
     assert course.end(2) == [3]
 
 
 def test_a_trial_of_several_nodes_runs_alone(tmp_path: Path) -> None:
     course = Course(Trials(tmp_path, 1, 1, sets=["nodes=2"]).planned, gpus(2))
-    assert course.names == {1: "cuda:0,1"}
+    assert course.names == {1: "cuda:0+1"}
 
 
 def test_a_lost_gpu_leaves_those_that_need_it_to_the_next_sweep(
@@ -235,11 +235,11 @@ def test_several_nodes_without_an_allocation_are_told_of_slurm(tmp_path: Path) -
 def test_a_plan_shows_the_devices_of_each_trial(tmp_path: Path) -> None:
     code, said = sweep(tmp_path, "--dry-run", "--set", "devices=2", "--gpus", "0,2")
     assert code == 0
-    assert said.count("cuda:0,2") == 2
+    assert said.count("cuda:0+2") == 2
     assert "2 to run (2 on 2 devices each) on 2 slots" in said
 
 
 def test_slots_of_the_cpu_are_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     code, said = sweep(tmp_path, "--dry-run", "--jobs", "4", "--set", "devices=2")
     assert code == 0, said
-    assert "cpu 0,1" in said and "cpu 2,3" in said
+    assert "cpu 0+1" in said and "cpu 2+3" in said
