@@ -205,9 +205,12 @@ def _parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 def _told(where: str) -> Iterator[None]:
     """Tell in our words what a store says that it cannot do."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
+    except SQLAlchemyError as error:
+        raise ExportStoppedError(where, shortened(str(error).partition("\n")[0])) from None
     except ImportError as error:  # of a database
         raise UsageError(f"--into {where}: its library is not installed: {error}.") from None
     except MlflowException as error:

@@ -142,7 +142,7 @@ class OfflineFolders:
         while not _is_whole(file, len(run.points)):
             if pause > _MOST_SECONDS:
                 raise ExportStoppedError(
-                    str(self.folder), "wandb does not write all of a run there"
+                    str(self.folder), "a run is not written whole, as on a full disk"
                 )
             time.sleep(pause)
             pause *= 1.5

@@ -44,13 +44,15 @@ def records(trial: int, epochs: int = EPOCHS, shift: float = 0.0) -> list[Record
 
 
 def make_runs(folder: Path) -> list[RunFolder]:
-    """Six runs: four have finished, one has diverged, and one goes on."""
-    trials = trials_of(folder, "seeds=[0, 1, 2]", f"epochs={EPOCHS}")
-    ends = {4: (2, "diverged"), 5: (1, None)}
+    """Eight runs: of the last four, one has diverged, one goes on, and one failed at once."""
+    trials = trials_of(folder, "seeds=[0, 1, 2, 3]", f"epochs={EPOCHS}")
+    ends = {4: (2, "diverged"), 5: (1, None), 6: (0, None)}
     found = []
     for number, trial in enumerate(trials):
         epochs, status = ends.get(number, (EPOCHS, "finished"))
         found.append(make_run(folder / "runs", trial, lines(*records(number, epochs)), status))
+    found[6].metrics_file.unlink()
+    found[6].error_file.write_text("ValueError: no\n")
     return found
 
 
