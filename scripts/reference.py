@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from deltagclip_cli.commands.app import PANELS, app, load_command  # noqa: E402
 from deltagclip_cli.commands.help import Description, Parameter  # noqa: E402
-from deltagclip_cli.core import ExitCode, more_is_better  # noqa: E402
+from deltagclip_cli.core import ExitCode, listed, more_is_better  # noqa: E402
 from deltagclip_cli.core.metrics import LESS, MEANINGS, MORE, SPLITS  # noqa: E402
 from deltagclip_cli.parts.tasks import METRICS  # noqa: E402
 from deltagclip_cli.runs.folder import EVENT_FILES, RunFolder, State  # noqa: E402
@@ -83,7 +83,13 @@ def pages() -> dict[str, str]:
         "exit-codes.md": exit_codes(),
         "metrics.md": metrics(),
     }
-    return {name: f"{MADE}\n\n" + "\n".join(lines).strip() + "\n" for name, lines in made.items()}
+    return {name: "\n".join(page(lines)) + "\n" for name, lines in made.items()}
+
+
+def page(lines: Iterable[str]) -> Iterator[str]:
+    """A page: its title first, where all look for it, then where it comes from."""
+    title, *rest = lines
+    yield from [title, "", MADE, *rest]
 
 
 def described() -> Iterator[tuple[str, str, Description]]:
@@ -147,12 +153,25 @@ def spec() -> Iterator[str]:
         "not in these tables is an option of a part, and its source says what is legal "
         "([parts of your own](../guides/own-parts.md)); `deltagclip list` shows them."
     )
-    yield from ["", "## An experiment", "", *key_table(Experiment)]
-    yield ""
-    yield (
-        "*identity*: two trials that differ in it are different trials, in different "
-        "[folders](run-folder.md). *grid*: a `grid` can vary it."
-    )
+    fields = Experiment.model_fields
+    of_trials = [name for name in fields if name in TrialSettings.model_fields]
+    numbers = [name for name in of_trials if role(fields[name]).identity]
+    fixed = listed([f"`{name}`" for name in numbers if role(fields[name]).fixed])
+    parts = {
+        "What makes a trial another trial": (
+            numbers,
+            "Trials that differ in one of these are different trials, in different "
+            f"[folders](run-folder.md). A `grid` can vary each but {fixed}.",
+        ),
+        "What does not": (
+            [name for name in of_trials if name not in numbers],
+            "Trials that differ only here are one trial, in one folder.",
+        ),
+        "What is compared": ([name for name in fields if name not in of_trials], ""),
+    }
+    for title, (names, sentence) in parts.items():
+        yield from ["", f"## {title}", "", *([sentence, ""] if sentence else [])]
+        yield from key_table(Experiment, names)
     for name, (section, sentence) in SECTIONS.items():
         yield from ["", f"## {name}", ""]
         if sentence:
@@ -168,20 +187,15 @@ def spec() -> Iterator[str]:
     yield from table(("distribution", "is"), ((code(k), v) for k, v in DISTRIBUTIONS.items()))
 
 
-def key_table(section: type[Any]) -> Iterator[str]:
-    """A row for each key that a section has in a spec."""
+def key_table(section: type[Any], names: Iterable[str] | None = None) -> Iterator[str]:
+    """A row for each key that a section has in a spec, or for some of them."""
     said = said_below(section)
+    hidden = {"options", "fixed"} | ({"name"} if issubclass(section, Component) else set())
     rows = []
-    for name, field in section.model_fields.items():
-        if name in ("options", "fixed") or (name == "name" and issubclass(section, Component)):
-            continue
-        row = [f"`{name}`", kind(field), default_of(name, field), prose(said[name])]
-        if section is Experiment:
-            is_identity = name in TrialSettings.model_fields and role(field).identity
-            row += ["yes" if is_identity else "", "" if role(field).fixed else "yes"]
-        rows.append(row)
-    more = ("identity", "grid") if section is Experiment else ()
-    yield from table(("key", "value", "default", "is", *more), rows)
+    for name in names or [each for each in section.model_fields if each not in hidden]:
+        field = section.model_fields[name]
+        rows.append([f"`{name}`", prose(said[name]), kind(field), default_of(name, field)])
+    yield from table(("key", "is", "value", "default"), rows)
 
 
 def said_below(owner: type[Any]) -> dict[str, str]:
@@ -252,9 +266,9 @@ def classes_in(annotation: Any) -> Iterator[type[Any]]:
 
 def default_of(name: str, field: FieldInfo) -> str:
     if name == "direction":
-        return "*by the metric*"
+        return "by the metric"
     if field.is_required():
-        return "*must be there*"
+        return "required"
     value = field.get_default(call_default_factory=True)
     if isinstance(value, (bool, int, float)) or (isinstance(value, (str, list)) and value):
         return f"`{value}`"
@@ -330,11 +344,13 @@ def metrics() -> Iterator[str]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """A table of Markdown."""
-    yield "| " + " | ".join(head) + " |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield "| " + " | ".join(" ".join(cell.split()) for cell in row) + " |"
+    """A table of Markdown, without columns that have nothing."""
+    whole = [[" ".join(cell.split()) for cell in row] for row in rows]
+    kept = [number for number in range(len(head)) if any(row[number] for row in whole)]
+    yield "| " + " | ".join(head[number] for number in kept) + " |"
+    yield "|" + "---|" * len(kept)
+    for row in whole:
+        yield "| " + " | ".join(row[number] for number in kept) + " |"
 
 
 def code(words: str) -> str:
