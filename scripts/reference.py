@@ -158,12 +158,12 @@ def spec() -> Iterator[str]:
     numbers = [name for name in of_trials if role(fields[name]).identity]
     fixed = listed([f"`{name}`" for name in numbers if role(fields[name]).fixed])
     parts = {
-        "What makes a trial another trial": (
+        "Part of a trial's identity": (
             numbers,
             "Trials that differ in one of these are different trials, in different "
             f"[folders](run-folder.md). A `grid` can vary each but {fixed}.",
         ),
-        "What does not": (
+        "Not part of its identity": (
             [name for name in of_trials if name not in numbers],
             "Trials that differ only here are one trial, in one folder.",
         ),
