@@ -27,6 +27,17 @@ def worker(
     no_download: Annotated[
         bool, typer.Option("--no-download", help="Fetch no data: what is missing is an error.")
     ] = False,
+    meeting: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where the processes of one trial meet."),
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of this process among them.")
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of each node, of which it is the first process."),
+    ] = None,
     debug: options.Debug = False,
 ) -> None:
     """Train the trial of a run folder, or those of several as members of one stack.
@@ -38,6 +49,18 @@ def worker(
     from deltagclip_cli.training.process import StopRequest, shown_by
     from deltagclip_cli.training.worker import work_together
 
+    if meeting is not None:
+        from deltagclip_cli.training.ranks.company import attend, seat_at
+
+        code = attend(
+            folders[0],
+            seat_at(meeting, rank, devices),
+            data_dir=data.expanduser(),
+            device=device,
+            threads=threads,
+            download=not no_download,
+        )
+        raise typer.Exit(code)
     stop, trained = StopRequest(), [*map(RunFolder, folders)]
     with shown_by(logging.StreamHandler(sys.stdout)):
         codes = work_together(

@@ -19,6 +19,8 @@ from deltagclip_cli.core.errors import (
     FullDiskError,
     LostDeviceError,
     LostNodeError,
+    RankFailedError,
+    RankLostError,
     NotYetError,
     RunFolderError,
     SpecError,

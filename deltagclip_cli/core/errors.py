@@ -80,11 +80,24 @@ class LostDeviceError(TrialError):
     reason = "the GPU is lost"  # of which a launcher knows it by the trial's folder
 
 
-class LostNodeError(TrialError):
-    """A node that no longer answers has interrupted a trial, which goes on with another."""
+class RankLostError(TrialError):
+    """A process that trains a trial together with others has ended, or hangs; it goes on later."""
 
     exit_code = ExitCode.STOPPED
+
+
+class LostNodeError(RankLostError):
+    """A node that no longer answers has interrupted a trial, which goes on with another."""
+
     reason = "a node is lost"  # of which a job knows it by the trial's folder
+
+
+class RankFailedError(TrialError):
+    """A process that trains a trial together with others has failed; ``told`` is its traceback."""
+
+    def __init__(self, reason: str, told: str) -> None:
+        super().__init__(f"{reason}\n\n{told}")
+        self.reason = reason
 
 
 class FullDiskError(TrialError):

@@ -118,6 +118,24 @@ def norms_over_shards(norms: list[Tensor], layouts: list[Layout | None]) -> list
     return whole
 
 
+def local(tensor: Tensor) -> Tensor:
+    """Return this process's part of a tensor that is spread over several, and any other as is."""
+    if type(tensor) in _NATIVE or not hasattr(tensor, "to_local"):
+        return tensor
+    part: Tensor = tensor.to_local()
+    return part
+
+
+def whole_norms(grads: list[Tensor]) -> list[Tensor]:
+    """The Euclidean norm of every gradient, whole where it is spread over several processes."""
+    there = [_local_shards(each, each) for each in grads if type(each) not in _NATIVE]
+    if not any(layout for _, _, layout in there):
+        return tensor_norms(grads, differentiable=False)
+    parts = [_local_shards(each, each) for each in grads]
+    norms = tensor_norms([part for part, _, _ in parts], differentiable=False)
+    return norms_over_shards(norms, [layout for _, _, layout in parts])
+
+
 def on_host(tensor: Tensor) -> bool:
     """Return whether a tensor lies in the host's memory, where nobody waits for its value."""
     return tensor.device.type == "cpu"

@@ -36,6 +36,28 @@ def samples_in(tree: Tree) -> int:
     return len(next(leaves(tree)))
 
 
+def _all_rows(size: int) -> slice:
+    return slice(0, size)
+
+
+class RowsOfBatches:
+    """Lets a process have some rows of each batch alone, where several train together.
+
+    Attributes:
+        draws: whether a batch is made with random numbers, which are drawn for all of its samples.
+    """
+
+    draws = False
+    _rows: Callable[[int], slice] = staticmethod(_all_rows)
+
+    def take(self, rows: Callable[[int], slice]) -> None:
+        """From now on make of a batch of so many samples only these; at least one of them."""
+        self._rows = rows
+
+    def close(self) -> None:
+        """End the processes that fetch data, if there are any."""
+
+
 def batch_sizes(samples: int, batch_size: int) -> list[int]:
     """Return the sizes of the batches of so many samples; the last is as small as it must be."""
     full, rest = divmod(samples, batch_size)

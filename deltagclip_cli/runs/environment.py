@@ -206,7 +206,7 @@ def describe(device: torch.device, program: str = "eager") -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "deltagclip_cli": __version__,
-        "code": _own_code(),
+        "code": own_code(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
@@ -278,7 +278,7 @@ def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> 
 
 
 @cache
-def _own_code() -> str:
+def own_code() -> str:
     """Return a mark of the code of this program that numbers hang on; an edit makes another."""
     package, digest = Path(__file__).parents[1], hashlib.sha256()
     for file in sorted(each for room in _ROOMS for each in (package / room).rglob("*.py")):

@@ -131,6 +131,16 @@ class RunFolder:
         "certificate.json", "what of the convergence theorem held; written by `certify`"
     )
 
+    def shards_folder(self, step: int) -> Path:
+        """Return the folder with the parts of the checkpoint at a step, of a divided network."""
+        return self.path / f"shards-{step}"
+
+    def shards_folders(self) -> list[Path]:
+        """Return those that are there, the newest last."""
+        found = {each: each.name.removeprefix("shards-") for each in self.path.glob("shards-*")}
+        steps = {each: int(step) for each, step in found.items() if step.isdecimal()}
+        return sorted(steps, key=steps.__getitem__)
+
     def event_files(self) -> list[Path]:
         """List TensorBoard's files, oldest first."""
         return sorted(self.path.glob(f"{EVENT_FILES}*"))

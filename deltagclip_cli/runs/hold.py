@@ -13,6 +13,7 @@ of them are renames of whole files, with numbers that are the newcomer's too.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -101,6 +102,8 @@ def leftovers(folder: RunFolder, *, keep_last: bool = True) -> dict[Path, int]:
         last = next((file for file in all_there if file.exists()), None)
         checkpoints = (*all_there, folder.previous_checkpoint_file)
         files += [file for file in checkpoints if not (keep_last and file == last)]
+        shards = folder.shards_folders()
+        files += [file for each in shards[: -1 if keep_last else None] for file in each.iterdir()]
     found = {}
     for file in files:
         with suppress(OSError):
@@ -198,6 +201,17 @@ class HeldFolder:
         for file in files:
             self.check()
             file.unlink(missing_ok=True)
+            if file.parent != self.folder.path:
+                with suppress(OSError):  # as long as others are in it
+                    file.parent.rmdir()
+
+    def forget_shards(self, step: int) -> None:
+        """Delete the parts of checkpoints but for that at a step and the one before it."""
+        there = self.folder.shards_folders()
+        at = there.index(self.folder.shards_folder(step))
+        for each in [*there[: max(0, at - 1)], *there[at + 1 :]]:
+            self.check()
+            shutil.rmtree(each, ignore_errors=True)
 
     def keep(self, trial: Trial) -> None:
         """Write ``trial.yaml``, or check that the one that is there is of ``trial``.
@@ -286,6 +300,33 @@ class HeldFolder:
         for file in (folder.error_file, folder.stopped_file, folder.pruned_file):
             with suppress(OSError):
                 self.remove(file)
+
+
+class WitnessedFolder(HeldFolder):
+    """A run folder as the ranks see it that do not hold it: nothing is written there."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def take(self) -> None: ...
+    def release(self) -> None: ...
+    def check(self) -> None: ...
+    def write(self, file: Path, text: str) -> None: ...
+    def rename(self, file: Path, name: Path) -> None: ...
+    def remove(self, *files: Path) -> None: ...
+    def clear(self) -> None: ...
+    def forget_shards(self, step: int) -> None: ...
+    def beat(self, heartbeat: Heartbeat) -> None: ...
+    def _record(self, file: Path, reason: str, more: str = "") -> None: ...
+
+    def keep(self, trial: Trial) -> None:
+        self.folder.check(trial)
+
+    def whole(self, file: Path) -> AbstractContextManager[IO[bytes]]:
+        return io.BytesIO()
+
+    def append(self, file: Path) -> HeldFile:
+        return HeldFile(self, Path(os.devnull))
 
 
 class HeldFile:

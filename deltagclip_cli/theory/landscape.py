@@ -82,7 +82,10 @@ class Landscape:
 
     def update(self) -> None:
         """Go to the weights that the model has now."""
-        self._network.load_state_dict(self._model.state_dict())
+        self._network.load_state_dict(
+            # one that is spread over several processes, whole
+            {k: getattr(v, "full_tensor", lambda v=v: v)() for k, v in self._model.state_dict().items()}
+        )
 
     def position(self) -> Tensor:
         """Return all weights as one vector (P,), a copy."""

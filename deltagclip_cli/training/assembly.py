@@ -44,6 +44,7 @@ from deltagclip_cli.training.exactness import (
     try_out,
     try_step,
 )
+from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.loaded import Loaded, fingerprint, input_shape, load_dataset
 from deltagclip_cli.training.stepping import ScheduleDriver, make_optimizer, make_schedule
 
@@ -74,6 +75,10 @@ class AccumulatedBatches:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def over(self, batches: AnyBatches) -> AccumulatedBatches:
+        """Return the same of other batches."""
+        return AccumulatedBatches(batches, self._count)
+
     def iterate(
         self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
     ) -> Iterator[list[tuple[Tree, Tree]]]:
@@ -97,7 +102,7 @@ class Parts:
     device: torch.device
     fingerprint: str  # of the data
     probes: Sequence[CertificateProbe] = ()
-    rank: int = 0  # of this process among those that train the trial
+    ranks: Ranks = Ranks()  # the processes that train the trial
     # operations without a deterministic kernel, which are allowed, and the lines of a user's own
     # files that are known to use them, each behind a line break
     inexact: Mapping[str, str] = field(default_factory=dict)
@@ -105,18 +110,21 @@ class Parts:
     def close(self) -> None:
         """End the processes that fetch data."""
         for batches in (self.train, *self.evaluated.values()):
-            if isinstance(batches, FetchedBatches):
-                batches.close()
+            batches.close()
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, number: int = 0) -> torch.device:
     """Return the device called ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:N``.
+
+    Of several processes that share the GPUs here, each says its ``number``.
 
     A GPU with a number becomes the current one of this process, on which torch pins memory and
     captures graphs: else it would take room on the first one for that.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and number:
+        name = f"cuda:{number}"
     try:
         device = torch.device(name)
         is_known = device.type in ("cpu", "cuda")

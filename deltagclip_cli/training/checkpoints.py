@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -23,6 +23,19 @@ logger = logging.getLogger(__name__)
 VERSION = 1  # of checkpoints
 
 
+class Saving(Protocol):
+    """Writes checkpoints."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write a state, or begin to; one before it is written then."""
+
+    def wait(self) -> None:
+        """Return when everything is written."""
+
+    def close(self) -> None:
+        """Return when nothing is being written any more, whatever became of it."""
+
+
 class Checkpoints:
     """The two newest checkpoints of a trial; one of another identity is never loaded."""
 
@@ -33,7 +46,7 @@ class Checkpoints:
         self._staged = held.folder.next_checkpoint_file
         self._identity = identity
 
-    def beside(self, device: torch.device) -> Checkpoints | BackgroundCheckpoints:
+    def beside(self, device: torch.device) -> Saving:
         """Return what saves while a device trains: a GPU goes on, a CPU would share its cores."""
         if device.type != "cuda":
             return self
@@ -99,6 +112,11 @@ class Checkpoints:
             raise ValueError("it was not written by this version")
         if state.get("identity") != self._identity:
             raise ValueError("it belongs to another trial")
+        if "shards" in state:
+            from deltagclip_cli.training.ranks.sharded_checkpoints import damage
+
+            if words := damage(state, self._held.folder):
+                raise ValueError(words)
         return state
 
     def where_to_continue(self) -> tuple[dict[str, Any] | None, Sequence[Record]]:

@@ -224,7 +224,7 @@ def check_state(part: str, state: Any) -> None:
     """
     known = {Tensor, nn.Parameter, bool, int, float, str, type(None)}
     for place, value in leaves(state, "state_dict()"):
-        if type(value) in known:
+        if type(value) in known or hasattr(value, "to_local"):
             continue
         try:
             reloaded(value)

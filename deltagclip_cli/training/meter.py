@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -13,7 +13,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from deltagclip_cli.core import REGIMES, UsageError, stopped
 from deltagclip_cli.optim.delta_gclip import DeltaGClip
-from deltagclip_cli.optim.update import gather_norms, on_host, tensor_norms
+from deltagclip_cli.optim.update import gather_norms, local, on_host, whole_norms
 
 # A norm is one more pass over all gradients. For optimizers that do not make it themselves, every
 # tenth step tells the same story at a tenth of the price.
@@ -52,7 +52,7 @@ class Observer:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         if not gradients:
             return {}
-        norms = gather_norms(tensor_norms(gradients, differentiable=False))
+        norms = gather_norms(whole_norms(gradients))
         # Of a gradient that can be differentiated itself, nothing may hold on to how it was made.
         return {"grad_norm": torch.linalg.vector_norm(norms).detach()}
 
@@ -330,9 +330,14 @@ class AveragedWeights:
         UsageError: the model cannot be copied.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float,
+        copied: Callable[[nn.Module], nn.Module] = deepcopy,
+    ) -> None:
         try:
-            self.module = deepcopy(model)
+            self.module = copied(model)
         except Exception as error:
             raise UsageError(
                 f"ema: {type(model).__name__} cannot be copied: {stopped(error)}\n"
@@ -343,8 +348,9 @@ class AveragedWeights:
     @torch.no_grad()
     def update(self, model: nn.Module, *, is_first: bool) -> None:
         """Take the weights after a step into the mean."""
-        ours: list[Tensor] = [*self.module.parameters()]
-        theirs: list[Tensor] = [*model.parameters()]
+        ours, theirs = (
+            [local(each) for each in module.parameters()] for module in (self.module, model)
+        )
         if is_first:
             torch._foreach_copy_(ours, theirs)
         else:

@@ -39,8 +39,8 @@ class Program(Protocol):
         the optimizer; all 0-dim, and never written to again.
         """
 
-    def forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
-        """Apply the task to a batch, for sums over its samples; no gradient is wanted."""
+    def measure(self, model: nn.Module, batch: tuple[Tree, Tree]) -> Values:
+        """Apply the task to a batch, and return the sums over its samples; without a gradient."""
 
 
 ProgramMaker: TypeAlias = Callable[["Trial", "Parts", "Stepper", "Observer"], Program]
@@ -103,7 +103,11 @@ class Eager:
         """Apply the task to a batch that is trained on."""
         return self.forward(self.parts.model, inputs, targets)
 
+    def measure(self, model: nn.Module, batch: tuple[Tree, Tree]) -> Values:
+        return self.forward(model, *batch).sums
+
     def forward(self, model: nn.Module, inputs: Tree, targets: Tree) -> Loss:
+        """Apply the task to a batch, in the precision of the trial."""
         if self.trial.precision != "bf16":
             return self.parts.task(model, inputs, targets)
         with torch.autocast(self.parts.device.type, dtype=torch.bfloat16):

@@ -85,7 +85,7 @@ class Trainer:
         self.program = make_program(trial, parts, self.stepper, self.observer)
         self.stepper.train()
         ema, model = trial.ema, parts.model
-        self.average = None if ema is None else AveragedWeights(model, ema)
+        self.average = None if ema is None else AveragedWeights(model, ema, parts.ranks.copied)
         self.course = trial.course(len(parts.steps))
         self.step = 0  # optimizer steps so far
         self.regime_totals = torch.zeros(3, dtype=torch.int64)
@@ -187,8 +187,9 @@ class Trainer:
 
     def _go_on(self) -> bool:
         """Save if it is time; False if asked to stop."""
-        stops = self.should_stop()
-        if stops or time.monotonic() - self._saved_at > 60 * self.trial.checkpoint.minutes:
+        is_time = time.monotonic() - self._saved_at > 60 * self.trial.checkpoint.minutes
+        stops, saves = self.parts.ranks.agree(self.should_stop(), is_time)
+        if stops or saves:
             self.save()
         return not stops
 
@@ -227,8 +228,8 @@ class Trainer:
         for split, batches in self.parts.evaluated.items():
             seed_streams(self.trial.seed, "evaluation")
             meter = Meter(batches.sizes)
-            for inputs, targets in batches.iterate(None, None):
-                meter.add(self.program.forward(model, inputs, targets).sums, {})
+            for batch in batches.iterate(None, None):
+                meter.add(self.program.measure(model, batch), {})
             means = with_derived(self.parts.task, meter.means().of_samples())
             measured |= {f"{split}{suffix}/{name}": value for name, value in means.items()}
         return measured
@@ -241,8 +242,8 @@ class Trainer:
         generator.manual_seed(derive_seed(self.trial.seed, "statistics", number))
         batches = self.parts.train.iterate(self._order(number), generator)
         self._batches = None  # which data of one's own cannot be iterated beside
-        for inputs, targets in islice(batches, STATISTICS_BATCHES):
-            self.program.forward(model, inputs, targets)
+        for batch in islice(batches, STATISTICS_BATCHES):
+            self.program.measure(model, batch)
 
     def _read(self, start: int = 0) -> Means:
         """Begin to read what this round's steps from ``start`` on were like."""

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from deltagclip_cli.core import (
     ExitCode,
     FullDiskError,
     LostDeviceError,
+    RankFailedError,
+    RankLostError,
     RunFolderError,
     TakenOverError,
     TrialError,
@@ -48,6 +50,7 @@ from deltagclip_cli.training.exactness import inexact_operation
 from deltagclip_cli.training.pausing import Pause
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
 from deltagclip_cli.training.program import chosen_program, has_bf16
+from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.sinks import (
     Beginning,
     Record,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
     from deltagclip_cli.training.member import Member
+    from deltagclip_cli.training.ranks.company import Seat
 
 logger = logging.getLogger(__name__)
 
@@ -199,6 +203,7 @@ def run_trial(
     sinks: Sequence[Sink] = (),
     should_stop: Callable[[], bool],
     member: Member | None = None,
+    seat: Seat | None = None,
 ) -> Ending:
     """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
 
@@ -214,6 +219,7 @@ def run_trial(
         sinks: are told of it beside those of the table.
         member: the trial's, of the stack that it trains in. Without one, a trial that wants a stack
             has one to itself.
+        seat: of this process among those that train the trial, if another has started it.
 
     Raises:
         UsageError: the data, the device or the folder cannot be used.
@@ -241,7 +247,7 @@ def run_trial(
     logger.info("%s · %s · seed %d → %s", trial.experiment, trial.label, trial.seed, folder.path)
     if not force:
         folder.check_files()
-    where = find_device(device)
+    where = find_device(device, 0 if seat is None else seat.number % trial.devices)
     starts = [] if force else read_starts(folder)
     torch.set_num_threads(decided_threads(starts, threads))
     loaded = None
@@ -255,17 +261,20 @@ def run_trial(
         if not is_lost and not isinstance(error, torch.OutOfMemoryError):
             raise
         kind = LostDeviceError if is_lost else TrialError
-        raise kind(f"{folder.path}: the trial cannot start: {_explained(error)}") from error
+        raise kind(f"{folder.path}: the trial cannot start: {explained(error)}") from error
     with (
         hold(folder, make=True) if held is None else nullcontext(held) as mine,
         left_to_others(folder.log_file),
         _failures_recorded(mine, trial, force),
         logged_in(mine),
+        _ranks(mine, trial, where, seat, [data_dir, device, threads, download]) as ranks,
     ):
-        if (earlier := folder.result()) is not None:  # of another process, which was faster
+        # of another process, which was faster
+        if (earlier := ranks.same(folder.result)) is not None:
             return Ending(earlier["status"])
         mine.remove_unfinished()
-        torch.set_num_threads(decided_threads(read_starts(folder), threads))  # of who was faster
+        starts = ranks.same(partial(read_starts, folder))
+        torch.set_num_threads(decided_threads(starts, threads))
         train = partial(
             _train,
             mine,
@@ -276,6 +285,7 @@ def run_trial(
             should_stop=should_stop,
             started=started,
             member=member,
+            ranks=ranks,
         )
         inexact = None
         try:
@@ -308,10 +318,11 @@ def _train(
     should_stop: Callable[[], bool],
     started: float,
     member: Member | None,
+    ranks: Ranks,
 ) -> Ending:
     """Train the parts of a trial from its last checkpoint on, and write its result at its end."""
     folder = held.folder
-    starts = read_starts(folder)
+    starts = ranks.same(partial(read_starts, folder))
     if not {*parts.inexact} <= {*inexact_of(starts)}:
         lines = "".join(parts.inexact.values())
         logger.warning(inexactness([*parts.inexact], str(device), lines))
@@ -322,16 +333,19 @@ def _train(
             "processor" if device.type == "cpu" else "GPU",
         )
     checkpoints = Checkpoints(held, trial.identity)
-    state, records = checkpoints.where_to_continue()
-    saving = checkpoints.beside(device)
-    recording = make_recording(held, sinks, saving.save, rank=parts.rank)
+    state, records = ranks.same(checkpoints.where_to_continue)
+    parts = ranks.spread(trial, parts)
+    saving = ranks.saving(checkpoints.beside(device), held)
+    recording = make_recording(held, sinks, saving.save, rank=ranks.number)
     if member is None:
-        make_program = chosen_program(trial, parts, program_of(starts))
+        make_program = ranks.program(
+            partial(chosen_program, trial, parts, program_of(starts))
+        )
     else:
         make_program = member.make_program
     trainer = Trainer(trial, parts, recording, should_stop, make_program)
     conditions = {} if member is None else dict(member.conditions)
-    conditions["data"] = parts.fingerprint
+    conditions |= {"data": parts.fingerprint, **ranks.conditions}
     if parts.inexact:
         conditions["inexact"] = [*parts.inexact]
     record_start(held, device, trainer.program.name, threads, conditions)
@@ -342,7 +356,7 @@ def _train(
             member.begin(step, partial(amend_start, held))
         recording.begin(Beginning(trial, str(device), trainer.course, step, records))
         if state is not None:
-            trainer.load_state_dict(state)
+            trainer.load_state_dict(ranks.loaded(state, folder))
         ending = trainer.train()
         saving.wait()
         recording.sync()
@@ -358,6 +372,21 @@ def _train(
         with suppress(OSError):  # they only take room, and deltagclip clean removes them, too
             held.remove_leftovers(keep_last=trial.checkpoint.keep == "last")
     return ending
+
+
+def _ranks(
+    held: HeldFolder,
+    trial: Trial,
+    device: torch.device,
+    seat: Seat | None,
+    options: Sequence[Any],
+) -> AbstractContextManager[Ranks]:
+    """Meet the other processes that train a trial, if there are any."""
+    if trial.ranks == 1:
+        return nullcontext(Ranks())
+    from deltagclip_cli.training.ranks.company import company  # which few trials need
+
+    return company(held, trial, device, seat, options)
 
 
 @contextmanager
@@ -381,13 +410,14 @@ def _failures_recorded(held: HeldFolder, trial: Trial, force: bool) -> Iterator[
         raise
     except (Exception, SystemExit) as error:  # as of code of one's own that ends the process
         is_full = is_disk_full(error)
-        reason = _explained(error) if is_full or folder.path.exists() else _REMOVED
+        reason = explained(error) if is_full or folder.path.exists() else _REMOVED
         if is_full:
             held.record_stop(reason)
             raise FullDiskError(f"{folder.path}: the trial was interrupted: {reason}") from error
-        if is_device_lost(error):
+        if is_device_lost(error) or isinstance(error, RankLostError):
             held.record_stop(reason)
-            raise LostDeviceError(f"{folder.path}: the trial was interrupted: {reason}") from error
+            kind = type(error) if isinstance(error, RankLostError) else LostDeviceError
+            raise kind(f"{folder.path}: the trial was interrupted: {reason}") from error
         held.record_failure(error, reason)
         raise TrialError(f"{folder.path}: the trial failed: {reason}") from error
 
@@ -414,7 +444,12 @@ def is_device_lost(error: BaseException) -> bool:
     return is_cuda and any(each in words for each in _LOST_WORDS)
 
 
-def _explained(error: BaseException) -> str:
+def explained(error: BaseException) -> str:
+    """Return why a trial failed, or was interrupted, and what to do."""
+    if isinstance(error, RankLostError):
+        return f"{error}\n  The same command continues."
+    if isinstance(error, RankFailedError):
+        return f"{error.reason}\n  The traceback is in error.txt there."
     if is_device_lost(error):
         return (
             f"{LostDeviceError.reason}: {str(error).strip().splitlines()[0]}\n"

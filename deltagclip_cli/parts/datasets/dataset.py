@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deltagclip_cli.core import DataError, listed
-from deltagclip_cli.parts.nested import Tree, batch_sizes, leaves, map_tree, outlined, shapes
+from deltagclip_cli.parts.nested import RowsOfBatches, Tree, batch_sizes, leaves, map_tree, outlined, shapes
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.datasets.fetched import Items
@@ -345,7 +345,7 @@ def sent(leaf: Tensor, device: torch.device) -> Tensor:
     return leaf.to(device, non_blocking=True)
 
 
-class Batches:
+class Batches(RowsOfBatches):
     """Batches of one split in any order; images are augmented, resized and normalised.
 
     Images become ``(value / 255 - mean) / std`` in one multiply-add. Other inputs, and targets, are
@@ -382,6 +382,7 @@ class Batches:
         self._device = device
         self._dtype = dtype
         self._augmentations = tuple(augmentations)
+        self.draws = bool(self._augmentations)
         self._kept: tuple[Tree, Tree] | None = None
         self._images, self._tokens = are_images(split.inputs), isinstance(split, Windows)
         self._inputs = split.inputs if self._images else map_tree(self._in_dtype, split.inputs)
@@ -407,6 +408,10 @@ class Batches:
                 f"{outlined(split.targets)}.\n  Remove it, or change both in a Dataset of your own."
             )
 
+    def take(self, rows: Callable[[int], slice]) -> None:
+        super().take(rows)
+        self._kept = None
+
     def _in_dtype(self, leaf: Tensor) -> Tensor:
         return leaf.to(self._dtype) if leaf.is_floating_point() else leaf
 
@@ -422,8 +427,9 @@ class Batches:
         """
         if self.steps == 1 and not self._augmentations:
             if self._kept is None:
-                inputs = map_tree(lambda leaf: leaf.to(self._device), self._inputs)
-                targets = map_tree(lambda leaf: _labels(leaf).to(self._device), self._targets)
+                rows = self._rows(self.samples)
+                inputs = map_tree(lambda leaf: leaf[rows].to(self._device), self._inputs)
+                targets = map_tree(lambda leaf: _labels(leaf[rows]).to(self._device), self._targets)
                 self._kept = self._prepare(inputs, None), targets
             if start == 0:
                 yield self._kept
@@ -439,11 +445,17 @@ class Batches:
         if order is not None:
             order = sent(order, next(leaves(self._inputs)).device)
         for number in range(start, self.steps):
-            place = slice(number * self._batch_size, (number + 1) * self._batch_size)
+            place = self._place(number)
             index = place if order is None else order[place]
             inputs = map_tree(partial(self._gather, index), self._inputs)
             chosen = place if self._targets_are_small else index
             yield inputs, map_tree(partial(self._gather, chosen), targets)
+
+    def _place(self, number: int) -> slice:
+        """Return where the samples of a batch, or those of this process, stand in the order."""
+        first = number * self._batch_size
+        rows = self._rows(self.sizes[number])
+        return slice(first + rows.start, first + rows.stop)
 
     def _in_order(self, leaf: Tensor, order: Tensor | None) -> Tensor:
         ordered = leaf if order is None else leaf.index_select(0, sent(order, leaf.device))

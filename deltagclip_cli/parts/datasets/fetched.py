@@ -27,7 +27,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from deltagclip_cli.core import DataError, derive_seed, shortened
 from deltagclip_cli.parts.making import own_lines
-from deltagclip_cli.parts.nested import Tree, batch_sizes, leaves, map_tree, samples_in
+from deltagclip_cli.parts.nested import RowsOfBatches, Tree, batch_sizes, leaves, map_tree, samples_in
 
 Collate = Callable[[list[Any]], Any]
 Key = tuple[int, Sequence[int]]  # a seed, and the places of samples
@@ -127,6 +127,14 @@ class Items:
                 self._where,
             )
 
+    @cached_property
+    def draws(self) -> bool:
+        """Whether a sample is made with random numbers, as far as its first two tell."""
+        with seeded(0):
+            before = _streams()
+            self._taken(range(min(2, self._samples)))
+            return _streams() != before
+
     def checksum(self, before: int) -> int:
         """Return a checksum of three samples, behind one of what came before."""
         last = self._samples - 1
@@ -212,6 +220,13 @@ def seeded(seed: int) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
+def _streams() -> tuple[bytes, Any, str]:
+    """Return the states of all generators of the CPU."""
+    state = torch.get_rng_state().numpy().tobytes()
+    of_numpy: Any = np.random.get_state()
+    return state, random.getstate(), f"{of_numpy[1].tobytes()!r} {of_numpy[2:]}"
+
+
 def _tree(value: Any, where: str) -> Tree:
     if isinstance(value, Tensor) and value.ndim:
         return value
@@ -248,7 +263,7 @@ def _checksum(tree: Tree, before: int) -> int:
     return before
 
 
-class FetchedBatches:
+class FetchedBatches(RowsOfBatches):
     """Batches of samples that are fetched, by workers ahead of time or by this process.
 
     Args:
@@ -286,6 +301,10 @@ class FetchedBatches:
         if workers:  # which could not be joined after that, for they heed no signal
             atexit.register(_close, weakref.ref(self))
 
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return self._items.draws
+
     def close(self) -> None:
         """End the workers, which have open what this process had when they began."""
         self._loader = None
@@ -309,8 +328,8 @@ class FetchedBatches:
         order = torch.arange(self.samples) if order is None else order.cpu()
         batches = torch.split(order, self._batch_size)
         self._keys.keys = (
-            (derive_seed(seed, "batch", number), batches[number].tolist())
-            for number in range(start, self.steps)
+            (derive_seed(seed, "batch", number), each[self._rows(len(each))].tolist())
+            for number, each in enumerate(batches[start:], start)
         )
         for fetched in self._loader:
             if isinstance(fetched, DataError):

@@ -20,7 +20,7 @@ from deltagclip_cli.core import DataError, open_file
 from deltagclip_cli.parts.datasets.dataset import Dataset, Split, sent
 from deltagclip_cli.parts.datasets.disk_cache import keep, load_kept
 from deltagclip_cli.parts.datasets.staging import locked
-from deltagclip_cli.parts.nested import batch_sizes
+from deltagclip_cli.parts.nested import RowsOfBatches, batch_sizes
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.datasets.tokenizing import Tokenizer
@@ -153,7 +153,7 @@ def _bad_line(place: str, fault: str) -> DataError:
     return DataError(f"{place}: {fault}.\n  {_ADVICE}")
 
 
-class TokenBatches:
+class TokenBatches(RowsOfBatches):
     """Batches of one split of tokens, of texts that are about equally long.
 
     What a network computes for padding is wasted, and texts differ in length severalfold. So the
@@ -184,7 +184,7 @@ class TokenBatches:
         """
         for index in self._batches(order)[start:]:
             longest = int(self._lengths[index].max())
-            index = sent(index, self._tokens.device)
+            index = sent(index[self._rows(len(index))], self._tokens.device)
             tokens = self._tokens[:, :longest].index_select(0, index)
             targets = self._targets.index_select(0, index)
             yield sent(tokens, self._device).long(), sent(targets, self._device)

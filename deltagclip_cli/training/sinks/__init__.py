@@ -164,7 +164,7 @@ def make_recording(
     Here and nowhere else it is decided which process of a trial writes: the one of rank 0.
     """
     if rank:
-        return Recording((), lambda state: None)
+        return Recording((), keep)
     return Recording([*(load_target(each)(held) for each in TABLE.values()), *more], keep)
 
 

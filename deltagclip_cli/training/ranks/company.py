@@ -1,0 +1,417 @@
+"""How the processes of one trial are started, meet, are watched, and end.
+
+The process that a launcher starts is the first rank. It starts the others of its node, and through
+``srun`` one process on each other node of its Slurm allocation, which starts those of that one.
+They meet at a store of torch's in the first, on whatever port is free there. Only the first one
+holds the run folder, listens to Ctrl-C, and says how the trial ended; the others end with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from deltagclip_cli.core import (
+    DeviceError,
+    ExitCode,
+    LostNodeError,
+    RankFailedError,
+    RankLostError,
+    UsageError,
+    plural,
+)
+from deltagclip_cli.runs.allocation import allocation_for
+from deltagclip_cli.training.ranks import Ranks
+from deltagclip_cli.training.ranks.several import OtherRankError, Several
+
+if TYPE_CHECKING:
+    from deltagclip_cli.runs.hold import HeldFolder
+    from deltagclip_cli.spec.trial import Trial
+
+logger = logging.getLogger(__name__)
+
+PERIOD_SECONDS = 2.0
+SILENT_SECONDS = 30.0  # of a process that tells nothing at all: it is stopped, or its node is gone
+BEHIND_SECONDS = 50.0  # of one for which the others wait
+_ENDING_SECONDS = 20.0
+_TOLD_SECONDS = 5.0  # until it is known why the others could not be reached
+_ENDLESS = timedelta(days=30)  # who waits too long is found out by the watch
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Seat:
+    """The place of a process among the ranks of a trial, and where they meet."""
+
+    number: int
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    def store(self, *, is_master: bool = False) -> dist.TCPStore:
+        """Connect to the store where they meet, or make it."""
+        return dist.TCPStore(
+            self.host, self.port, None, is_master, timedelta(seconds=300), wait_for_workers=False
+        )
+
+
+def seat_at(meeting: str, rank: int | None, devices: int | None) -> Seat:
+    """Return the seat of a process that another has started.
+
+    Args:
+        meeting: ``HOST:PORT``.
+        rank: of the process; None if it is the first of a node.
+        devices: of each node, for the first process of one. Slurm tells which node it is, and where
+            it was started from.
+    """
+    host, _, port = meeting.rpartition(":")
+    if rank is None:
+        assert devices is not None, "whoever starts it says one of both"
+        rank = devices * (int(os.environ["SLURM_PROCID"]) + 1)
+        host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", host)
+    return Seat(rank, host, int(port))
+
+
+@contextmanager
+def company(
+    held: HeldFolder, trial: Trial, device: torch.device, seat: Seat | None, options: Sequence[Any]
+) -> Iterator[Ranks]:
+    """Meet the other ranks of a trial, and part from them at the end.
+
+    Args:
+        device: of this process.
+        seat: of this process; None for the first, which makes the place to meet.
+        options: those of :func:`~deltagclip_cli.training.worker.run_trial` that the others get:
+            the folder of data, the device, the threads, and whether they may download.
+
+    Raises:
+        DeviceError: there are not so many devices, or nodes, here.
+        RankLostError: another rank has ended, or hangs.
+        RankFailedError: another rank has failed.
+    """
+    _check_devices(trial, device)
+    if trial.nodes == 1 and sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    if seat is None:
+        host = "localhost" if trial.nodes == 1 else socket.gethostname()
+        store = Seat(0, host, 0).store(is_master=True)
+        seat = Seat(0, host, store.port)
+    else:
+        store = seat.store()
+    children = _Children(held.folder.path, trial, seat, options)
+    watch = Watch(seat, trial, children)
+    try:
+        children.start()
+        watch.meet(store)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=seat.number,
+            world_size=trial.ranks,
+            timeout=_ENDLESS,
+        )
+        try:
+            yield _made(trial, device, watch)
+        finally:
+            dist.destroy_process_group()
+    except OtherRankError:
+        raise
+    except Exception as error:
+        watch.explain(error)
+        raise
+    finally:
+        watch.end()
+        children.end()
+
+
+def _made(trial: Trial, device: torch.device, watch: Watch) -> Several:
+    if trial.parallel == "fsdp":
+        from deltagclip_cli.training.ranks.shards import Shards
+
+        ranks: Several = Shards(device, watch.arrive)
+    else:
+        from deltagclip_cli.training.ranks.replicas import Replicas
+
+        ranks = Replicas(watch.arrive)
+    from deltagclip_cli.runs.environment import own_code
+
+    ranks.check_alike(
+        {
+            "trial": trial.identity,
+            "version of the code": own_code(),
+            "torch": torch.__version__,
+            "kind of device": device.type,
+        }
+    )
+    return ranks
+
+
+def _check_devices(trial: Trial, device: torch.device) -> None:
+    if device.type == "cuda" and trial.devices > torch.cuda.device_count():
+        raise DeviceError(
+            f"devices is {trial.devices}, but torch sees "
+            f"{plural(torch.cuda.device_count(), 'CUDA device')} here.\n"
+            "  Write fewer devices, or check nvidia-smi and CUDA_VISIBLE_DEVICES."
+        )
+
+
+class _Children:
+    """The processes that one of a trial starts."""
+
+    def __init__(self, folder: Path, trial: Trial, seat: Seat, options: Sequence[Any]) -> None:
+        self._seat, self._trial = seat, trial
+        data, device, threads, download = options
+        self._words = [sys.executable, "-m", "deltagclip_cli", "worker", str(folder)]
+        self._words += ["--data", str(data)]
+        self._words += ["--device", device, "--meeting", str(seat)]
+        self._words += [] if threads is None else ["--threads", str(threads)]
+        self._words += [] if download else ["--no-download"]
+        self._started: dict[subprocess.Popen[bytes], str] = {}
+
+    def start(self) -> None:
+        """Start the other ranks of this node if this is its first, and if of all, of all nodes."""
+        number, devices = self._seat.number, self._trial.devices
+        if number % devices:
+            return
+        for other in range(number + 1, number + devices):
+            self._start([*self._words, "--rank", str(other)], f"rank {other}")
+        if number == 0 and self._trial.nodes > 1:
+            nodes = self._trial.nodes
+            words = [*self._words, "--devices", str(devices)]
+            command = allocation_for(nodes).on_others(nodes, words)
+            self._start(command, f"{LostNodeError.reason}: the step on the other nodes")
+
+    def _start(self, command: Sequence[str], name: str) -> None:
+        # In a session of its own, for Ctrl-C is for the first rank alone.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        self._started[process] = name
+
+    def lost(self) -> str:
+        """Say which has ended otherwise than it should, if one has."""
+        for process, name in self._started.items():
+            code = process.poll()
+            if code:
+                how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+                return f"{name} (process {process.pid}) has ended with {how}"
+        return ""
+
+    def kill(self) -> None:
+        """End all of them at once."""
+        for process in self._started:
+            with suppress(OSError):
+                process.kill()
+
+    def end(self) -> None:
+        """Wait a while until they have ended, then end them."""
+        until = time.monotonic() + (_ENDING_SECONDS if sys.exc_info()[0] is None else 0)
+        for process in self._started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, until - time.monotonic()))
+        self.kill()
+        for process in self._started:
+            process.wait()
+
+
+class Watch:
+    """Looks whether the others still come along, and tells them that this process does.
+
+    A process that waits for another hears nothing of its end, or not for long. So a thread looks;
+    when one is lost, it says so, and ends the children, which frees whoever waits for them.
+    """
+
+    def __init__(self, seat: Seat, trial: Trial, children: _Children) -> None:
+        self._seat, self._count, self._devices = seat, trial.ranks, trial.devices
+        self._children = children
+        self._arrivals = 0
+        self._is_over = threading.Event()
+        self._found = threading.Event()
+        self._lost = ""  # which rank, and what became of it
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def arrive(self) -> None:
+        """Take notice that this process has come as far as to wait for the others."""
+        self._arrivals += 1
+
+    def meet(self, store: dist.TCPStore) -> None:
+        """Wait until all are there, and begin to watch them; raise if one cannot come."""
+        mine = f"process {os.getpid()} on {socket.gethostname()}"
+        store.set(f"who/{self._seat.number}", mine)
+        everyone = [f"who/{number}" for number in range(self._count)]
+        while not store.check(everyone):
+            if store.check(["failed"]) or (lost := self._children.lost()):
+                self._lost = lost if not store.check(["failed"]) else "another rank has failed"
+                self._found.set()
+                raise RankLostError(self._lost)
+            time.sleep(0.05)
+        self._store = store
+        self._who = [store.get(each).decode() for each in everyone]
+        self._thread.start()
+
+    def end(self) -> None:
+        """Watch no more."""
+        self._is_over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def explain(self, error: Exception) -> None:
+        """Raise why another rank has made this one fail, if one has."""
+        is_meeting = isinstance(error, RankLostError)
+        if not is_meeting and not _is_of_others(error):
+            return
+        self._found.wait(_TOLD_SECONDS)
+        with suppress(RuntimeError):
+            store = self._seat.store()
+            until = time.monotonic() + 1
+            while not store.check(["failed"]) and time.monotonic() < until:
+                time.sleep(0.05)
+            if store.check(["failed"]):
+                told = json.loads(store.get("failed"))
+                said = f"rank {told['rank']} ({told['who']}): {told['reason']}"
+                if told["kind"] == "usage":
+                    raise UsageError(said) from error
+                if told["kind"] == "lost":
+                    raise RankLostError(said) from error
+                raise RankFailedError(said, told["traceback"]) from error
+        if not is_meeting:
+            kind = LostNodeError if LostNodeError.reason in self._lost else RankLostError
+            raise kind(self._lost or "another rank has ended") from error
+
+    def _run(self) -> None:
+        """Look again and again."""
+        number, tick = self._seat.number, 0
+        seen: dict[int, tuple[bytes, float]] = {}
+        moved: dict[int, tuple[int, float]] = {}
+        try:
+            store = self._seat.store()
+            while not self._is_over.wait(PERIOD_SECONDS if tick else 0):
+                tick += 1
+                store.set(f"beat/{number}", f"{tick} {self._arrivals}")
+                self._lost = self._children.lost() or self._behind(store, seen, moved)
+                if self._lost:
+                    break
+        except (RuntimeError, dist.DistError):  # the first rank, whose store it is, has ended
+            self._lost = "rank 0 has ended"
+        if self._lost and not self._is_over.is_set():
+            self._give_up()
+
+    def _behind(
+        self,
+        store: dist.TCPStore,
+        seen: dict[int, tuple[bytes, float]],
+        moved: dict[int, tuple[int, float]],
+    ) -> str:
+        """Say which rank hangs, if one does."""
+        now = time.monotonic()
+        for other in range(self._count):
+            beat = store.get(f"beat/{other}") if store.check([f"beat/{other}"]) else b"0 0"
+            arrivals = int(beat.split()[1])
+            if seen.get(other, (b"", 0))[0] != beat:
+                seen[other] = beat, now
+            if moved.get(other, (-1, 0))[0] != arrivals:
+                moved[other] = arrivals, now
+        most = max(arrivals for arrivals, _ in moved.values())
+        for other, (arrivals, since) in moved.items():
+            who = f"rank {other} ({self._who[other]})"
+            if other // self._devices != self._seat.number // self._devices:
+                who = f"{LostNodeError.reason}: {who}"
+            if now - seen[other][1] > SILENT_SECONDS:
+                return f"{who} has told nothing for {SILENT_SECONDS:.0f} seconds"
+            if arrivals < most and now - since > BEHIND_SECONDS:
+                return f"{who} hangs: the others wait for it since {BEHIND_SECONDS:.0f} seconds"
+        return ""
+
+    def _give_up(self) -> None:
+        """Say which rank is lost, and free whoever waits for it; else end this process."""
+        self._found.set()
+        if self._seat.number == 0:
+            logger.warning("%s.", self._lost[0].upper() + self._lost[1:])
+        self._children.kill()
+        if not self._is_over.wait(_ENDING_SECONDS):
+            os._exit(ExitCode.STOPPED)
+
+
+def _is_of_others(error: BaseException | None) -> bool:
+    """Return whether an error may come from a rank that is no longer there."""
+    words = ("gloo", "nccl", "peer", "socket", "store", "Broken pipe", "Connection")
+    while error is not None:
+        if isinstance(error, dist.DistError | RankLostError):
+            return True
+        if isinstance(error, RuntimeError) and any(each in str(error) for each in words):
+            return True
+        error = error.__cause__
+    return False
+
+
+def attend(
+    path: Path,
+    seat: Seat,
+    *,
+    data_dir: Path,
+    device: str,
+    threads: int | None,
+    download: bool,
+) -> ExitCode:
+    """Train the trial of a run folder together with the process that holds it."""
+    from deltagclip_cli.runs.folder import RunFolder
+    from deltagclip_cli.runs.hold import WitnessedFolder
+    from deltagclip_cli.training.worker import explained, is_device_lost, run_trial
+
+    if sys.platform == "linux":  # nobody would end it
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(each, signal.SIG_IGN)  # the first one hears them, and tells the others
+    folder = RunFolder(path)
+    store = seat.store()
+    try:
+        run_trial(
+            folder,
+            folder.trial_to_run(),
+            data_dir=data_dir,
+            device=device,
+            threads=threads,
+            held=WitnessedFolder(folder),
+            download=download,
+            should_stop=lambda: False,
+            seat=seat,
+        )
+    except OtherRankError:
+        return ExitCode.OK
+    except BaseException as error:
+        cause = error.__cause__ or error
+        kind = "usage" if isinstance(cause, UsageError) else "failed"
+        if is_device_lost(cause) or _is_of_others(cause):
+            kind = "lost"
+        told = {
+            "rank": seat.number,
+            "who": f"process {os.getpid()} on {socket.gethostname()}",
+            "kind": kind,
+            "reason": str(cause) if kind == "usage" else explained(cause).partition("\n")[0],
+            "traceback": "".join(traceback.format_exception(cause)),
+        }
+        with suppress(RuntimeError):
+            if not (kind == "lost" and _is_of_others(cause)):  # that is told by who is lost
+                store.compare_set("failed", "", json.dumps(told))
+        return ExitCode.FAILED
+    return ExitCode.OK

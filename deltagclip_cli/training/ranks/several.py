@@ -1,0 +1,228 @@
+"""Several processes that train one trial: they agree, they add up, and they are alike."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from deltagclip_cli.core import UsageError
+from deltagclip_cli.parts.nested import Tree, leaves
+from deltagclip_cli.parts.tasks import Loss
+from deltagclip_cli.training.chance import streams_kept
+from deltagclip_cli.training.program import Eager, StepBatches, Values
+from deltagclip_cli.training.ranks import Ranks
+from deltagclip_cli.training.ranks.shares import Share, SharedBatches
+from deltagclip_cli.training.ranks.whole_batch import Draws, WholeBatch
+
+if TYPE_CHECKING:
+    from deltagclip_cli.runs.hold import HeldFolder
+    from deltagclip_cli.spec.trial import Trial
+    from deltagclip_cli.training.assembly import Parts
+    from deltagclip_cli.training.checkpoints import Saving
+    from deltagclip_cli.training.program import ProgramMaker
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+UNSAID = "the first process ended"
+
+
+class OtherRankError(Exception):
+    """The first rank raised an error, which it tells itself."""
+
+
+class Several(Ranks):
+    """One of several processes, each with a device; they have met already.
+
+    What lies on a device is added up by the means of that device (NCCL), all else by gloo.
+
+    Args:
+        arrived: called wherever this process has come to, before it waits for the others.
+    """
+
+    parallel = ""
+
+    def __init__(self, arrived: Callable[[], None] = lambda: None) -> None:
+        self.number, self.count = dist.get_rank(), dist.get_world_size()
+        self.arrived = arrived
+        self._pending: tuple[dist.Work, Tensor] | None = None
+
+    def __deepcopy__(self, memo: Any) -> Several:
+        return self
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        return {"ranks": {"count": self.count, "parallel": self.parallel}}
+
+    def same(self, make: Callable[[], T]) -> T:
+        self.arrived()
+        told: list[Any] = [None]
+        if self.number == 0:
+            try:
+                told = [("made", make())]
+            except BaseException:
+                dist.broadcast_object_list([("failed", None)], 0)
+                raise
+        dist.broadcast_object_list(told, 0)
+        how, value = told[0]
+        if how == "failed":
+            raise OtherRankError(UNSAID)
+        made: T = value
+        return made
+
+    def check_alike(self, facts: Mapping[str, object]) -> None:
+        """Refuse ranks that differ in something, by what it is called.
+
+        Raises:
+            UsageError: on all of them.
+        """
+        everyone: list[Any] = [None] * self.count
+        dist.all_gather_object(everyone, dict(facts))
+        first = everyone[0]
+        for number, other in enumerate(everyone):
+            for name, value in other.items():
+                if first.get(name) != value:
+                    raise UsageError(
+                        f"rank {number} has another {name} than rank 0: {value}, and there "
+                        f"{first.get(name)}.\n"
+                        "  All ranks of a trial need the same code and the same data: use one "
+                        "environment and one folder of data on all nodes."
+                    )
+
+    def agree(self, stops: bool, saves: bool) -> tuple[bool, bool]:
+        """Return what any rank wanted after the step before: nobody waits for the others then."""
+        self.arrived()
+        decided = self._decided()
+        wished = torch.tensor([stops, saves], dtype=torch.int32)
+        self._pending = dist.all_reduce(wished, dist.ReduceOp.MAX, async_op=True), wished
+        return decided
+
+    def _decided(self) -> tuple[bool, bool]:
+        if self._pending is None:
+            return False, False
+        work, wished = self._pending
+        work.wait()
+        self._pending = None
+        stops, saves = wished.tolist()
+        return bool(stops), bool(saves)
+
+    def spread(self, trial: Trial, parts: Parts) -> Parts:
+        self.check_alike({"copy of the data": parts.fingerprint})
+        smallest = parts.train.sizes[0]
+        if smallest < self.count:
+            raise UsageError(
+                f"a batch of {smallest} samples is smaller than the {self.count} devices that "
+                f"share it.\n  Write data.batch_size: {self.count} or more, or fewer devices."
+            )
+        self._try_out(parts)
+        train = SharedBatches(parts.train, self.number, self.count)
+        evaluated = {
+            split: SharedBatches(batches, self.number, self.count)
+            for split, batches in parts.evaluated.items()
+        }
+        steps = parts.steps.over(train)
+        return replace(parts, train=train, evaluated=evaluated, steps=steps, ranks=self)
+
+    def _try_out(self, parts: Parts) -> None:
+        """Look at a step on few samples: which weights it uses, and what random numbers."""
+        from deltagclip_cli.training.assembly import first_samples
+
+        generator = torch.Generator(parts.device)
+        few = first_samples(parts.train, 2, generator)
+        rows = len(next(leaves(few[1])))
+        model = deepcopy(parts.model).train()
+        alone = Share.of(few, rows, slice(0, rows))
+        with streams_kept(parts.device), Draws() as draws, WholeBatch(alone):
+            parts.task(model, *few).objective.backward()  # type: ignore[no-untyped-call]
+        trained = [each for each in model.parameters() if each.requires_grad]
+        self.uses_all = all(each.grad is not None for each in trained)
+        if draws.names:
+            logger.warning(
+                "The network draws random numbers by %s, which each of the %d devices does for "
+                "its own samples: with another number of devices they are others.",
+                ", ".join(sorted(draws.names)),
+                self.count,
+            )
+
+    def saving(self, checkpoints: Saving, held: HeldFolder) -> Saving:
+        return checkpoints if self.number == 0 else _NoSaving()
+
+    def total(self, values: Values) -> Values:
+        """Return the sums over all ranks of 0-dim values, in their own precision."""
+        self.arrived()
+        names = sorted(values)
+        told = torch.stack([values[name].double() for name in names])
+        dist.all_reduce(told)
+        parts = zip(names, told.unbind(), strict=True)
+        return {name: each.to(values[name].dtype) for name, each in parts}
+
+
+class _NoSaving:
+    """Leaves checkpoints to the first rank."""
+
+    def save(self, state: dict[str, Any]) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class TogetherEager(Eager):
+    """Steps whose gradient the ranks compute together, each that of its share of a batch."""
+
+    def _prepare(self) -> None:
+        ranks = self.parts.ranks
+        assert isinstance(ranks, Several)
+        self._ranks = ranks
+        if self.stepper.create_graph:
+            raise UsageError(
+                f"devices: optimizer '{self.trial.optimizer.name}' differentiates gradients, which "
+                "several devices do not add up.\n  Train it on one device."
+            )
+
+    def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
+        shares = [each for each in batches if isinstance(each, Share)]
+        samples, objectives = sum(each.whole for each in shares), []
+        sums: dict[str, list[Tensor]] = {}
+        for number, share in enumerate(shares):
+            self._ranks.arrived()
+            weight = 1.0 if self.trial.task.is_sum else share.rows / samples
+            weight = weight if share.rows else 0.0
+            with self._adding_up(last=number == len(shares) - 1), WholeBatch(share):
+                # torch makes a mean over the ranks of what is to be a sum.
+                objective, found = self._gradient(*share, weight * self._ranks.count)
+            objectives.append(objective.detach() / self._ranks.count)
+            for name, value in _counted(found, share).items():
+                sums.setdefault(name, []).append(value)
+        values = {name: torch.stack(each).sum() for name, each in sums.items()}
+        totals = self._ranks.total({**values, "the objective": torch.stack(objectives).sum()})
+        return totals.pop("the objective"), totals
+
+    @contextmanager
+    def _adding_up(self, *, last: bool) -> Iterator[None]:
+        """Add gradients up over the ranks behind the last batch of a step, not before."""
+        raise NotImplementedError
+
+    def measure(self, model: nn.Module, batch: tuple[Tree, Tree]) -> Values:
+        assert isinstance(batch, Share)
+        self._ranks.arrived()
+        with WholeBatch(batch):
+            outcome: Loss = self.forward(model, *batch)
+        return self._ranks.total(_counted(outcome.sums, batch))
+
+
+def _counted(sums: Mapping[str, Tensor], share: Share) -> Values:
+    """Return sums over samples, of which one that only stands in is none."""
+    if share.rows:
+        return dict(sums)
+    return {name: torch.zeros_like(each) for name, each in sums.items()}

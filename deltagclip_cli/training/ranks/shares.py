@@ -1,0 +1,73 @@
+"""Which samples of each batch a rank has: an equal part, never padded, of one order for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from deltagclip_cli.parts.nested import Tree, map_tree
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from deltagclip_cli.training.assembly import AnyBatches
+
+
+class Share(tuple[Tree, Tree]):
+    """Inputs and targets of a rank's samples of a batch.
+
+    One that has none holds the first sample of the batch, for it has to make each operation that
+    the others make; ``rows`` is 0 then, and it counts for nothing.
+
+    Attributes:
+        whole: samples of the batch.
+        start: the place in it of the first that is this rank's.
+        rows: how many are this rank's.
+    """
+
+    whole: int
+    start: int
+    rows: int
+
+    @classmethod
+    def of(cls, batch: tuple[Tree, Tree], whole: int, rows: slice) -> Share:
+        """Return a share of a batch of which only its own samples are there."""
+        share = cls(batch)
+        share.whole, share.start = whole, rows.start
+        share.rows = rows.stop - rows.start
+        return share
+
+
+class SharedBatches:
+    """The batches of one split as a rank has them; ``sizes`` are those of the whole batches."""
+
+    def __init__(self, batches: AnyBatches, number: int, count: int) -> None:
+        self._batches, self._number, self._count = batches, number, count
+        self.samples, self.sizes, self.steps = batches.samples, batches.sizes, batches.steps
+        # Whatever draws random numbers does so for a whole batch, of which the rows are taken then.
+        self._takes_rows = not batches.draws
+        if self._takes_rows:
+            batches.take(self._held)
+
+    def rows(self, size: int) -> slice:
+        """Return which samples of a batch of so many are this rank's."""
+        return slice(size * self._number // self._count, size * (self._number + 1) // self._count)
+
+    def _held(self, size: int) -> slice:
+        rows = self.rows(size)
+        return rows if rows.stop > rows.start else slice(0, 1)
+
+    def iterate(
+        self, order: Tensor | None, generator: torch.Generator | None, start: int = 0
+    ) -> Iterator[Share]:
+        """Yield the shares of one pass from a batch on, as the split itself does batches."""
+        for number, batch in enumerate(self._batches.iterate(order, generator, start), start):
+            size = self.sizes[number]
+            if not self._takes_rows:
+                held = self._held(size)
+                batch = map_tree(lambda leaf, held=held: leaf[held], batch)
+            yield Share.of(batch, size, self.rows(size))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._batches, name)

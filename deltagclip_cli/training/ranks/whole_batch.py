@@ -1,0 +1,256 @@
+"""Operations that concern all samples of a batch, on a rank that has its share of them.
+
+Batch norm measures all of them. Random numbers are drawn for all of them, in the order and the bits
+in which a single process draws them, and each rank takes those of its own samples. So neither
+depends on how many ranks there are, and the streams of all ranks stay alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from deltagclip_cli.training.ranks.shares import Share
+
+_MULTIPLYING = {
+    functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d,
+    torch.dropout, torch.feature_dropout,
+}  # fmt: skip
+_LIKE = {torch.rand_like, torch.randn_like}
+_IN_PLACE = {
+    Tensor.bernoulli_, Tensor.cauchy_, Tensor.exponential_, Tensor.geometric_, Tensor.log_normal_,
+    Tensor.normal_, Tensor.random_, Tensor.uniform_,
+}  # fmt: skip
+_OF_SIZE = {torch.rand, torch.randn}
+
+
+class WholeBatch(TorchFunctionMode):
+    """Lets operations act on the whole batch while the network is applied to a share of it.
+
+    What is drawn belongs to the samples if its first dimension is a multiple of theirs, such as
+    that of attention, which may be flattened with its heads; else all ranks draw it alike.
+    """
+
+    def __init__(self, share: Share) -> None:
+        super().__init__()
+        self._share = share
+        self._held = max(share.rows, 1)  # with one that only stands in
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        arguments: tuple[Any, ...] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        options = options or {}
+        acts = _ACTS.get(function)
+        if acts is not None:
+            with handled():
+                answer = acts(self, function, *arguments, **options)
+            if answer is not None:
+                return answer
+        return function(*arguments, **options)
+
+    def _whole(self, shape: Iterable[int]) -> tuple[int, ...] | None:
+        """Return the shape for all samples of what has another for those that are here."""
+        first, *others = [*shape] or [0]
+        if first == 0 or first % self._held:
+            return None
+        return (first // self._held * self._share.whole, *others)
+
+    def _own(self, whole: Tensor) -> Tensor:
+        """Return the rows of the samples that are here."""
+        factor = len(whole) // self._share.whole
+        start = self._share.start if self._share.rows else 0
+        return whole[start * factor : (start + self._held) * factor]
+
+    def _drop(
+        self,
+        function: Callable[..., Tensor],
+        input: Tensor,
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> Tensor | None:
+        shape = self._whole(input.shape) if training and p else None
+        if shape is None:
+            return None
+        # Of ones it makes what any other input is multiplied by.
+        factors = self._own(function(input.new_ones(shape), p, True))
+        return input.mul_(factors) if inplace else input * factors
+
+    def _like(self, function: Callable[..., Tensor], input: Tensor, **options: Any) -> Any:
+        shape = self._whole(input.shape)
+        if shape is None:
+            return None
+        empty = input.new_empty(shape)
+        wants_gradient = options.pop("requires_grad", False)
+        return self._own(function(empty, **options)).clone().requires_grad_(wants_gradient)
+
+    def _of_size(self, function: Callable[..., Tensor], *size: Any, **options: Any) -> Any:
+        written = size[0] if size and not isinstance(size[0], int) else size
+        shape = self._whole(written or options.pop("size", ()))
+        if shape is None or "out" in options:
+            return None
+        return self._own(function(shape, **options)).clone()
+
+    def _in_place(
+        self, function: Callable[..., Tensor], tensor: Tensor, *arguments: Any, **options: Any
+    ) -> Any:
+        shape = self._whole(tensor.shape)
+        if shape is None or any(isinstance(each, Tensor) for each in arguments):
+            return None
+        drawn = function(tensor.new_empty(shape), *arguments, **options)
+        with torch.no_grad():
+            return tensor.copy_(self._own(drawn))
+
+    def _bernoulli(
+        self, function: Callable[..., Tensor], input: Tensor, *more: Any, **options: Any
+    ) -> Any:
+        shape = self._whole(input.shape)
+        if shape is None or more or set(options) - {"generator"}:
+            return None
+        whole = input.new_zeros(shape)
+        self._own(whole).copy_(input.detach())
+        return self._own(function(whole, **options)).clone()
+
+    def _attend(
+        self,
+        function: Callable[..., Tensor],
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor | None:
+        """Attention as torch writes it out, for no kernel takes a mask of what is dropped."""
+        shape = self._whole((*query.shape[:-1], key.shape[-2])) if dropout_p else None
+        if shape is None:
+            return None
+        kept = self._own(functional.dropout(query.new_ones(shape), dropout_p, True)) != 0
+        attended: Tensor = torch.ops.aten._scaled_dot_product_attention_math(
+            query, key, value, attn_mask, dropout_p, is_causal, kept,
+            scale=scale, enable_gqa=enable_gqa,
+        )[0]  # fmt: skip
+        return attended
+
+    def _norm(
+        self,
+        function: Callable[..., Tensor],
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor | None:
+        if not training:
+            return None
+        counts = self._share.rows > 0
+        normal, mean, variance, number = _Normalised.apply(input, eps, counts)
+        if running_mean is not None and running_var is not None:
+            with torch.no_grad():
+                running_mean.lerp_(mean.to(running_mean.dtype), momentum)
+                unbiased = variance * (number / (number - 1).clamp(min=1))
+                running_var.lerp_(unbiased.to(running_var.dtype), momentum)
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        if weight is not None:
+            normal = normal * weight.view(shape)
+        return normal if bias is None else normal + bias.view(shape)
+
+
+class _Normalised(torch.autograd.Function):
+    """``(x - mean) / √(variance + eps)`` over all samples of all ranks, by channels.
+
+    As torch's ``SyncBatchNorm``, which is for GPUs alone, and counts whoever has no samples.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, input: Tensor, eps: float, counts: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        precise = input.to(torch.promote_types(input.dtype, torch.float32))
+        others = [n for n in range(input.ndim) if n != 1]
+        shape = [1, -1] + [1] * (input.ndim - 2)
+        number = float(input.numel() // input.shape[1])
+        told = torch.cat([precise.sum(others), precise.new_tensor([number])]) * counts
+        dist.all_reduce(told)
+        mean, number = told[:-1] / told[-1], told[-1]
+        apart = precise - mean.view(shape)
+        squares = apart.square().sum(others) * counts
+        dist.all_reduce(squares)
+        variance = squares / number
+        scale = (variance + eps).rsqrt()
+        normal = apart * scale.view(shape)
+        ctx.save_for_backward(normal, scale, number)
+        ctx.counts, ctx.dtype = counts, input.dtype
+        ctx.mark_non_differentiable(mean, variance, number)
+        return normal.to(input.dtype), mean, variance, number
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        normal, scale, number = ctx.saved_tensors
+        others = [n for n in range(normal.ndim) if n != 1]
+        shape = [1, -1] + [1] * (normal.ndim - 2)
+        precise = gradient.to(normal.dtype)
+        sums = torch.stack([precise.sum(others), (precise * normal).sum(others)]) * ctx.counts
+        dist.all_reduce(sums)
+        mean, slope = (each.view(shape) for each in sums / number)
+        return ((precise - mean - normal * slope) * scale.view(shape)).to(ctx.dtype), None, None
+
+
+_ACTS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **dict.fromkeys(_MULTIPLYING, WholeBatch._drop),
+    **dict.fromkeys(_LIKE, WholeBatch._like),
+    **dict.fromkeys(_OF_SIZE, WholeBatch._of_size),
+    **dict.fromkeys(_IN_PLACE, WholeBatch._in_place),
+    torch.bernoulli: WholeBatch._bernoulli,
+    Tensor.bernoulli: WholeBatch._bernoulli,
+    functional.scaled_dot_product_attention: WholeBatch._attend,
+    functional.batch_norm: WholeBatch._norm,
+}
+
+_depth = 0  # of what is handled
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """Draw for the whole batch within the context."""
+    global _depth
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+
+
+class Draws(TorchDispatchMode):
+    """Gathers the operations that draw random numbers, but for those that are handled here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        if not _depth and torch.Tag.nondeterministic_seeded in function.tags:
+            self.names.add(function.name().partition(".")[0].removeprefix("aten::"))
+        return function(*arguments, **(options or {}))
+
+
