@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.optimizer import ParamsT
+
+_OF_MUON = (
+    "lr", "weight_decay", "momentum", "nesterov", "ns_coefficients", "eps", "ns_steps",
+    "adjust_lr_fn",
+)  # fmt: skip
 
 
 class MuonAdamW(Optimizer):
@@ -96,8 +101,45 @@ class MuonAdamW(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for part in self._parts:
-            part.step()
+            if isinstance(part, torch.optim.Muon):
+                _step(part)
+            else:
+                part.step()
         return loss
+
+
+def _step(muon: torch.optim.Muon) -> None:
+    """Make a step of Muon; of matrices that are spread over several processes, with each whole.
+
+    Products of parts are added up in bfloat16, which has other digits than those of the whole.
+    """
+    (group,) = muon.param_groups
+    if not any(hasattr(each, "full_tensor") for each in group["params"]):
+        muon.step()  # type: ignore[no-untyped-call]
+        return
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    options = {name: value for name, value in group.items() if name in _OF_MUON}
+    for matrix in group["params"]:
+        gradient = cast(Any, matrix.grad)
+        if gradient is None:
+            continue
+        assert isinstance(matrix, DTensor), "FSDP2 divides all of them"
+        whole = torch.nn.Parameter(matrix.full_tensor().detach())
+        whole.grad = gradient.full_tensor()
+        alone = torch.optim.Muon([whole], **options)
+        state: dict[str, Any] = muon.state[matrix]
+        momentum = state.get("momentum_buffer")
+        if momentum is not None:
+            alone.state[whole] = {"momentum_buffer": momentum.full_tensor()}
+        alone.step()  # type: ignore[no-untyped-call]
+
+        def divided(tensor: Tensor, like: DTensor = matrix) -> Tensor:
+            return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
+
+        with torch.no_grad():
+            matrix.copy_(divided(whole.detach()))
+        state["momentum_buffer"] = divided(alone.state[whole]["momentum_buffer"])
 
 
 def _parts(options: Mapping[str, Any], params: Sequence[Any]) -> Iterator[Optimizer]:

@@ -82,10 +82,11 @@ class Landscape:
 
     def update(self) -> None:
         """Go to the weights that the model has now."""
-        self._network.load_state_dict(
-            # one that is spread over several processes, whole
-            {k: getattr(v, "full_tensor", lambda v=v: v)() for k, v in self._model.state_dict().items()}
-        )
+        state = self._model.state_dict()
+        for name, each in state.items():
+            if hasattr(each, "full_tensor"):  # it is spread over several processes
+                state[name] = each.full_tensor()
+        self._network.load_state_dict(state)
 
     def position(self) -> Tensor:
         """Return all weights as one vector (P,), a copy."""

@@ -44,8 +44,9 @@ from deltagclip_cli.training.exactness import (
     try_out,
     try_step,
 )
-from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.loaded import Loaded, fingerprint, input_shape, load_dataset
+from deltagclip_cli.training.ranks import Ranks
+from deltagclip_cli.training.ranks.shares import SharedBatches
 from deltagclip_cli.training.stepping import ScheduleDriver, make_optimizer, make_schedule
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 Task = Callable[[nn.Module, Tree, Tree], Loss]
-AnyBatches = Batches | TokenBatches | FetchedBatches
+AnyBatches = Batches | TokenBatches | FetchedBatches | SharedBatches
 
 
 class AccumulatedBatches:
@@ -102,7 +103,7 @@ class Parts:
     device: torch.device
     fingerprint: str  # of the data
     probes: Sequence[CertificateProbe] = ()
-    ranks: Ranks = Ranks()  # the processes that train the trial
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that train the trial
     # operations without a deterministic kernel, which are allowed, and the lines of a user's own
     # files that are known to use them, each behind a line break
     inexact: Mapping[str, str] = field(default_factory=dict)

@@ -16,7 +16,6 @@ from deltagclip_cli.training.sinks import Record, checksum
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFolder
-    from deltagclip_cli.training.background import BackgroundCheckpoints
 
 logger = logging.getLogger(__name__)
 

@@ -269,7 +269,9 @@ class Stepper:
 
     def _clipped(self, evaluate: Callable[[], Tensor], most_norm: float) -> Tensor:
         loss = evaluate()
-        norm = clip_grad_norm_(self.weights, most_norm).detach()
+        norm: Any = clip_grad_norm_(self.weights, most_norm).detach()
+        if hasattr(norm, "full_tensor"):  # of weights that are spread over several processes
+            norm = norm.full_tensor()
         self.grad_norm = norm if self.grad_norm is None else self.grad_norm
         return loss
 

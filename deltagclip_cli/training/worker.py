@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deltagclip_cli.core import (
-    EPOCH_SECONDS,
-    EVALUATED,
-    REGIMES,
     ClaimedError,
     DeltaGClipError,
     ExitCode,
@@ -30,7 +26,6 @@ from deltagclip_cli.core import (
     TrialError,
     UsageError,
     is_disk_full,
-    more_is_better,
     stopped,
 )
 from deltagclip_cli.parts.making import own_lines
@@ -46,6 +41,7 @@ from deltagclip_cli.runs.environment import (
 from deltagclip_cli.runs.hold import HeldFolder, hold
 from deltagclip_cli.training.assembly import assemble, find_device
 from deltagclip_cli.training.checkpoints import Checkpoints
+from deltagclip_cli.training.ended import result_of
 from deltagclip_cli.training.exactness import inexact_operation
 from deltagclip_cli.training.pausing import Pause
 from deltagclip_cli.training.process import StopRequest, left_to_others, logged_in
@@ -53,9 +49,7 @@ from deltagclip_cli.training.program import chosen_program, has_bf16
 from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.sinks import (
     Beginning,
-    Record,
     Sink,
-    is_step_record,
     make_recording,
 )
 from deltagclip_cli.training.trainer import Ending, Trainer
@@ -338,9 +332,7 @@ def _train(
     saving = ranks.saving(checkpoints.beside(device), held)
     recording = make_recording(held, sinks, saving.save, rank=ranks.number)
     if member is None:
-        make_program = ranks.program(
-            partial(chosen_program, trial, parts, program_of(starts))
-        )
+        make_program = ranks.program(partial(chosen_program, trial, parts, program_of(starts)))
     else:
         make_program = member.make_program
     trainer = Trainer(trial, parts, recording, should_stop, make_program)
@@ -464,49 +456,3 @@ def explained(error: BaseException) -> str:
         f"{type(error).__name__}: {stopped(error)}\n"
         "  The traceback is in error.txt there. The same command tries again."
     )
-
-
-def result_of(
-    trainer: Trainer, ending: Ending, records: Iterable[Record], started: float
-) -> dict[str, Any]:
-    """Return what ``result.json`` holds, of a start at ``started`` by ``time.perf_counter``."""
-    records = [record for record in records if not is_step_record(record)]
-    totals = trainer.regime_totals.tolist()
-    return {
-        "status": ending,
-        "identity": trainer.trial.identity,
-        "epochs": trainer.course.passes(trainer.step),
-        "steps": trainer.step,
-        "last": {name: value for name, value in records[-1].items() if "/" in name},
-        "best": _best(records, trainer.trial.task.rising),
-        "regimes": dict(zip(REGIMES, totals, strict=True)) if any(totals) else None,
-        "diverged": asdict(trainer.divergence) if trainer.divergence else None,
-        **_ended_early(trainer),
-        "seconds": {
-            "epochs": sum(record[EPOCH_SECONDS] for record in records),
-            "last_start": time.perf_counter() - started,
-        },
-    }
-
-
-def _ended_early(trainer: Trainer) -> dict[str, Any]:
-    """Return what is told of a training that did not come to its last step, and log it."""
-    patience = trainer.patience
-    if patience is None or not patience.is_over or trainer.step == trainer.course.steps:
-        return {}
-    logger.info("Ends early, at %s: %s.", trainer.course.told(trainer.step), patience)
-    return {"ended_early": patience.told()}
-
-
-def _best(records: Sequence[Record], rising: Mapping[str, bool]) -> dict[str, dict[str, Any]]:
-    """Return the best value of every metric with its place; of equal ones the first."""
-    best: dict[str, dict[str, Any]] = {}
-    for name in records[0]:
-        reached = [(r[name], r["epoch"], r["step"]) for r in records if r.get(name) is not None]
-        if name.partition("/")[0] not in ("train", *EVALUATED) or not reached:
-            continue
-        rises = rising.get(name.partition("/")[2], more_is_better(name))
-        pick = max if rises else min
-        value, epoch, step = pick(reached, key=lambda each: each[0])
-        best[name] = {"value": value, "epoch": epoch, "step": step}
-    return best

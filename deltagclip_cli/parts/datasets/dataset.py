@@ -21,7 +21,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from deltagclip_cli.core import DataError, listed
-from deltagclip_cli.parts.nested import RowsOfBatches, Tree, batch_sizes, leaves, map_tree, outlined, shapes
+from deltagclip_cli.parts.nested import (
+    RowsOfBatches,
+    Tree,
+    batch_sizes,
+    leaves,
+    map_tree,
+    outlined,
+    shapes,
+)
 
 if TYPE_CHECKING:
     from deltagclip_cli.parts.datasets.fetched import Items

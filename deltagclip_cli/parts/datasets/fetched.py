@@ -27,7 +27,14 @@ from torch.utils.data import Dataset as TorchDataset
 
 from deltagclip_cli.core import DataError, derive_seed, shortened
 from deltagclip_cli.parts.making import own_lines
-from deltagclip_cli.parts.nested import RowsOfBatches, Tree, batch_sizes, leaves, map_tree, samples_in
+from deltagclip_cli.parts.nested import (
+    RowsOfBatches,
+    Tree,
+    batch_sizes,
+    leaves,
+    map_tree,
+    samples_in,
+)
 
 Collate = Callable[[list[Any]], Any]
 Key = tuple[int, Sequence[int]]  # a seed, and the places of samples

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFolder
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
-    from deltagclip_cli.training.program import ProgramMaker
     from deltagclip_cli.training.checkpoints import Saving
+    from deltagclip_cli.training.program import ProgramMaker
 
 T = TypeVar("T")
 

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from deltagclip_cli.core import (
     DeviceError,
@@ -68,9 +70,9 @@ class Seat:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
-    def store(self, *, is_master: bool = False) -> dist.TCPStore:
+    def store(self, *, is_master: bool = False) -> TCPStore:
         """Connect to the store where they meet, or make it."""
-        return dist.TCPStore(
+        return TCPStore(
             self.host, self.port, None, is_master, timedelta(seconds=300), wait_for_workers=False
         )
 
@@ -125,7 +127,7 @@ def company(
         watch.meet(store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore("group", store),
+            store=PrefixStore("group", store),
             rank=seat.number,
             world_size=trial.ranks,
             timeout=_ENDLESS,
@@ -254,7 +256,7 @@ class Watch:
         """Take notice that this process has come as far as to wait for the others."""
         self._arrivals += 1
 
-    def meet(self, store: dist.TCPStore) -> None:
+    def meet(self, store: TCPStore) -> None:
         """Wait until all are there, and begin to watch them; raise if one cannot come."""
         mine = f"process {os.getpid()} on {socket.gethostname()}"
         store.set(f"who/{self._seat.number}", mine)
@@ -318,7 +320,7 @@ class Watch:
 
     def _behind(
         self,
-        store: dist.TCPStore,
+        store: TCPStore,
         seen: dict[int, tuple[bytes, float]],
         moved: dict[int, tuple[int, float]],
     ) -> str:
@@ -382,6 +384,7 @@ def attend(
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(each, signal.SIG_IGN)  # the first one hears them, and tells the others
+    warnings.simplefilter("ignore")  # the first one gives them
     folder = RunFolder(path)
     store = seat.store()
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
     from deltagclip_cli.training.checkpoints import Saving
-    from deltagclip_cli.training.program import ProgramMaker
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +54,7 @@ class Several(Ranks):
     def __init__(self, arrived: Callable[[], None] = lambda: None) -> None:
         self.number, self.count = dist.get_rank(), dist.get_world_size()
         self.arrived = arrived
+        warnings.filterwarnings("ignore", message="Dropout mask should only be used for testing")
         self._pending: tuple[dist.Work, Tensor] | None = None
 
     def __deepcopy__(self, memo: Any) -> Several:

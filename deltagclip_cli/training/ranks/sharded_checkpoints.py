@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ class ShardedSaving:
         self._ranks.same(lambda: shutil.rmtree(folder, ignore_errors=True))
         tensors: dict[str, Tensor] = {}
         plain = _with_parts(state, "", tensors)
-        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(folder, single_file_per_rank=True))
+        save(tensors, storage_writer=FileSystemWriter(folder, single_file_per_rank=True))
         everyone: list[Any] = [None] * self._ranks.count
         mine = {file.name: _checksum(file) for file in folder.glob(f"__{self._ranks.number}_*")}
         dist.all_gather_object(everyone, mine)
@@ -80,8 +82,8 @@ def _with_parts(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
 
 def damage(state: Mapping[str, Any], folder: RunFolder) -> str:
     """Say what is wrong with the parts that a mark names; empty if nothing is."""
-    shards = state.get("shards")
-    for name, crc in (shards or {"files": {}})["files"].items():
+    shards = state["shards"]
+    for name, crc in shards["files"].items():
         file = folder.path / shards["folder"] / name
         if not file.is_file() or _checksum(file) != crc:
             return f"its part {name} is missing or damaged"
@@ -102,10 +104,9 @@ def read_parts(
     }
     alone = not any(isinstance(each, DTensor) for each in tensors.values())
     reader = _Reader(folder.path / state["shards"]["folder"])
-    dcp.load(tensors, storage_reader=reader, no_dist=alone)
-    restored = _restored(state, tensors)
-    del restored["shards"]
-    return restored
+    load(tensors, storage_reader=reader, no_dist=alone)
+    whole = {key: each for key, each in state.items() if key != "shards"}
+    return {key: _restored(each, tensors) for key, each in whole.items()}
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -154,7 +155,7 @@ _DESCRIBED = {
 }  # fmt: skip
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(FileSystemReader):
     def read_metadata(self, *arguments: Any, **options: Any) -> Metadata:
         with (Path(self.path) / ".metadata").open("rb") as file:
             found = _Unpickler(file).load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from deltagclip_cli.parts.nested import Tree, map_tree
@@ -11,7 +12,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from deltagclip_cli.training.assembly import AnyBatches
+    from deltagclip_cli.parts.datasets.dataset import Batches
+    from deltagclip_cli.parts.datasets.fetched import FetchedBatches
+    from deltagclip_cli.parts.datasets.texts import TokenBatches
 
 
 class Share(tuple[Tree, Tree]):
@@ -42,9 +45,16 @@ class Share(tuple[Tree, Tree]):
 class SharedBatches:
     """The batches of one split as a rank has them; ``sizes`` are those of the whole batches."""
 
-    def __init__(self, batches: AnyBatches, number: int, count: int) -> None:
+    def __init__(
+        self,
+        batches: Batches | TokenBatches | FetchedBatches | SharedBatches,
+        number: int,
+        count: int,
+    ) -> None:
         self._batches, self._number, self._count = batches, number, count
-        self.samples, self.sizes, self.steps = batches.samples, batches.sizes, batches.steps
+        self.samples: int = batches.samples
+        self.sizes: list[int] = batches.sizes
+        self.steps: int = batches.steps
         # Whatever draws random numbers does so for a whole batch, of which the rows are taken then.
         self._takes_rows = not batches.draws
         if self._takes_rows:
@@ -65,8 +75,7 @@ class SharedBatches:
         for number, batch in enumerate(self._batches.iterate(order, generator, start), start):
             size = self.sizes[number]
             if not self._takes_rows:
-                held = self._held(size)
-                batch = map_tree(lambda leaf, held=held: leaf[held], batch)
+                batch = map_tree(itemgetter(self._held(size)), batch)
             yield Share.of(batch, size, self.rows(size))
 
     def __getattr__(self, name: str) -> Any:

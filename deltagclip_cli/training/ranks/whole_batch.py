@@ -7,9 +7,11 @@ depends on how many ranks there are, and the streams of all ranks stay alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from types import FunctionType
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -52,7 +54,10 @@ class WholeBatch(TorchFunctionMode):
         options: Mapping[str, Any] | None = None,
     ) -> Any:
         options = options or {}
-        acts = _ACTS.get(function)
+        if function in _COMPOSED:
+            with self:
+                return _opened(function)(*arguments, **options)
+        acts: Any = _ACTS.get(function)
         if acts is not None:
             with handled():
                 answer = acts(self, function, *arguments, **options)
@@ -85,14 +90,14 @@ class WholeBatch(TorchFunctionMode):
         if shape is None:
             return None
         # Of ones it makes what any other input is multiplied by.
-        factors = self._own(function(input.new_ones(shape), p, True))
+        factors = self._own(function(_empty_as(input, shape).fill_(1), p, True))
         return input.mul_(factors) if inplace else input * factors
 
     def _like(self, function: Callable[..., Tensor], input: Tensor, **options: Any) -> Any:
         shape = self._whole(input.shape)
         if shape is None:
             return None
-        empty = input.new_empty(shape)
+        empty = _empty_as(input, shape)
         wants_gradient = options.pop("requires_grad", False)
         return self._own(function(empty, **options)).clone().requires_grad_(wants_gradient)
 
@@ -109,7 +114,7 @@ class WholeBatch(TorchFunctionMode):
         shape = self._whole(tensor.shape)
         if shape is None or any(isinstance(each, Tensor) for each in arguments):
             return None
-        drawn = function(tensor.new_empty(shape), *arguments, **options)
+        drawn = function(_empty_as(tensor, shape), *arguments, **options)
         with torch.no_grad():
             return tensor.copy_(self._own(drawn))
 
@@ -119,7 +124,7 @@ class WholeBatch(TorchFunctionMode):
         shape = self._whole(input.shape)
         if shape is None or more or set(options) - {"generator"}:
             return None
-        whole = input.new_zeros(shape)
+        whole = _empty_as(input, shape).zero_()
         self._own(whole).copy_(input.detach())
         return self._own(function(whole, **options)).clone()
 
@@ -140,11 +145,11 @@ class WholeBatch(TorchFunctionMode):
         if shape is None:
             return None
         kept = self._own(functional.dropout(query.new_ones(shape), dropout_p, True)) != 0
-        attended: Tensor = torch.ops.aten._scaled_dot_product_attention_math(
+        attended: Any = torch.ops.aten._scaled_dot_product_attention_math(
             query, key, value, attn_mask, dropout_p, is_causal, kept,
             scale=scale, enable_gqa=enable_gqa,
-        )[0]  # fmt: skip
-        return attended
+        )  # fmt: skip
+        return cast("Tensor", attended[0])
 
     def _norm(
         self,
@@ -170,7 +175,15 @@ class WholeBatch(TorchFunctionMode):
         shape = [1, -1] + [1] * (input.ndim - 2)
         if weight is not None:
             normal = normal * weight.view(shape)
-        return normal if bias is None else normal + bias.view(shape)
+        normal = normal if bias is None else normal + bias.view(shape)
+        return cast(Tensor, normal)
+
+
+def _empty_as(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """Return an empty tensor whose numbers lie as those of another do: so they are drawn."""
+    strides = tensor.stride()
+    order = sorted(range(tensor.ndim), key=lambda dimension: -strides[dimension])
+    return torch.empty_permuted(shape, order, dtype=tensor.dtype, device=tensor.device)
 
 
 class _Normalised(torch.autograd.Function):
@@ -180,14 +193,14 @@ class _Normalised(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, input: Tensor, eps: float, counts: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         precise = input.to(torch.promote_types(input.dtype, torch.float32))
         others = [n for n in range(input.ndim) if n != 1]
         shape = [1, -1] + [1] * (input.ndim - 2)
-        number = float(input.numel() // input.shape[1])
-        told = torch.cat([precise.sum(others), precise.new_tensor([number])]) * counts
+        here = precise.new_tensor([input.numel() // input.shape[1]])
+        told = torch.cat([precise.sum(others), here]) * counts
         dist.all_reduce(told)
         mean, number = told[:-1] / told[-1], told[-1]
         apart = precise - mean.view(shape)
@@ -203,7 +216,7 @@ class _Normalised(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         normal, scale, number = ctx.saved_tensors
         others = [n for n in range(normal.ndim) if n != 1]
         shape = [1, -1] + [1] * (normal.ndim - 2)
@@ -211,10 +224,12 @@ class _Normalised(torch.autograd.Function):
         sums = torch.stack([precise.sum(others), (precise * normal).sum(others)]) * ctx.counts
         dist.all_reduce(sums)
         mean, slope = (each.view(shape) for each in sums / number)
+        if not ctx.counts:  # no sample of the batch
+            return torch.zeros_like(gradient), None, None
         return ((precise - mean - normal * slope) * scale.view(shape)).to(ctx.dtype), None, None
 
 
-_ACTS: dict[Callable[..., Any], Callable[..., Any]] = {
+_ACTS: dict[Any, Any] = {
     **dict.fromkeys(_MULTIPLYING, WholeBatch._drop),
     **dict.fromkeys(_LIKE, WholeBatch._like),
     **dict.fromkeys(_OF_SIZE, WholeBatch._of_size),
@@ -224,6 +239,19 @@ _ACTS: dict[Callable[..., Any], Callable[..., Any]] = {
     functional.scaled_dot_product_attention: WholeBatch._attend,
     functional.batch_norm: WholeBatch._norm,
 }
+
+_COMPOSED = {functional.multi_head_attention_forward, functional.gumbel_softmax}
+
+
+@cache
+def _opened(function: Any) -> Callable[..., Any]:
+    """Return a function of torch's whose own operations are seen, and which is not seen itself."""
+    unseen = {name: lambda *_: False for name in vars(functional) if name.startswith("has_torch_")}
+    scope = {**function.__globals__, **unseen}
+    opened = FunctionType(function.__code__, scope, argdefs=function.__defaults__)
+    opened.__kwdefaults__ = function.__kwdefaults__
+    return opened
+
 
 _depth = 0  # of what is handled
 
@@ -239,11 +267,11 @@ def handled() -> Iterator[None]:
         _depth -= 1
 
 
-class Draws(TorchDispatchMode):
+class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Gathers the operations that draw random numbers, but for those that are handled here."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
 
     def __torch_dispatch__(
@@ -252,5 +280,3 @@ class Draws(TorchDispatchMode):
         if not _depth and torch.Tag.nondeterministic_seeded in function.tags:
             self.names.add(function.name().partition(".")[0].removeprefix("aten::"))
         return function(*arguments, **(options or {}))
-
-
