@@ -67,7 +67,7 @@ def train(
 
     from deltagclip_cli.api.one_trial import choose_trial
     from deltagclip_cli.runs.folder import State
-    from deltagclip_cli.terminal.console import make_console, print_json, print_summary
+    from deltagclip_cli.terminal.console import make_console, print_json, print_summary, waiting
     from deltagclip_cli.training.process import StopRequest
 
     chosen = choose_trial(
@@ -97,6 +97,8 @@ def train(
             words = f"{folder.path} is {state} already; --force runs it again."
             console.print(words, soft_wrap=True)
     else:
+        with waiting(console, "loading torch", quiet=quiet):
+            import deltagclip_cli.training.imported  # noqa: F401
         stop = StopRequest()
         ending = chosen.run(
             data=data,

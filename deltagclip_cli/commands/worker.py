@@ -45,6 +45,7 @@ def worker(
     Exit codes as those of train, 76 if another process has the folder, and 77 if it stopped after
     its --part. Of several, each folder tells how its own trial ended.
     """
+    import deltagclip_cli.training.imported  # noqa: F401
     from deltagclip_cli.runs.folder import RunFolder
     from deltagclip_cli.training.process import StopRequest, shown_by
     from deltagclip_cli.training.worker import work_together

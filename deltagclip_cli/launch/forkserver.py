@@ -34,10 +34,10 @@ _TRIES = 4  # of what is killed, perhaps for want of memory
 _SECONDS_BETWEEN_TRIES = 0.5
 _SECONDS_TO_SAVE = 3  # for a worker whose sweep is no more
 _LOADED = [
+    "deltagclip_cli.training.imported",
     "deltagclip_cli.commands.app",
     "deltagclip_cli.commands.worker",
     "deltagclip_cli.training.worker",
-    "torch._dynamo",  # the first optimizer step would load it
     "torchvision",
 ]
 
