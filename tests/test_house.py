@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -45,13 +46,18 @@ def script() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def source(script: ModuleType) -> dict[str, float]:
-    return script.House(ROOT).source()  # type: ignore[no-any-return]
+def house(script: ModuleType) -> Any:
+    return script.House(ROOT)
 
 
 @pytest.fixture(scope="module")
-def executed(script: ModuleType) -> dict[str, float]:
-    (trace,) = script.House(ROOT).traces(["train"]).values()
+def source(house: Any) -> dict[str, float]:
+    return house.source()  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def executed(house: Any) -> dict[str, float]:
+    (trace,) = house.traces(["train"]).values()
     return {f"train: {label}": figure for label, figure in trace.figures.items()}
 
 
@@ -70,10 +76,10 @@ def repeated(names: Iterable[str]) -> set[str]:
     return {name for name, count in Counter(names).items() if count > 1}
 
 
-def test_no_public_class_has_the_name_of_another(script: ModuleType) -> None:
+def test_no_public_class_has_the_name_of_another(house: Any) -> None:
     classes = [
         node.name
-        for module in script.House(ROOT).modules.values()
+        for module in house.modules.values()
         for node in module.nodes
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     ]
@@ -81,9 +87,9 @@ def test_no_public_class_has_the_name_of_another(script: ModuleType) -> None:
     assert repeated(classes) == set()
 
 
-def test_no_module_has_the_name_of_another(script: ModuleType) -> None:
+def test_no_module_has_the_name_of_another(house: Any) -> None:
     """But for a command, which is called what the room or the file that it calls is called."""
-    names = [name.split(".")[1:] for name in script.House(ROOT).modules]
+    names = [name.split(".")[1:] for name in house.modules]
     found = [parts[-1] for parts in names if parts and parts[0] != "commands"]
     commands = [parts[-1] for parts in names if len(parts) > 1 and parts[0] == "commands"]
     assert len(found) > 100

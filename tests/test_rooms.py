@@ -61,8 +61,13 @@ def tree_of(module: str) -> ast.Module:
     return ast.parse(FILES[module].read_text(encoding="utf-8"))
 
 
-def imports_at_load(tree: ast.Module) -> Iterator[str]:
+@functools.cache
+def imports_at_load(module: str) -> frozenset[str]:
     """What a module imports when it is itself imported; bodies of functions do not count."""
+    return frozenset(_imports_at_load(tree_of(module)))
+
+
+def _imports_at_load(tree: ast.Module) -> Iterator[str]:
     pending: list[ast.AST] = list(tree.body)
     while pending:
         node = pending.pop()
@@ -83,7 +88,7 @@ def imports_at_load(tree: ast.Module) -> Iterator[str]:
 @functools.cache
 def own_imports(module: str) -> set[str]:
     """The modules of this package that a module imports when it is loaded."""
-    names = {name.removeprefix(f"{NAME}.") for name in imports_at_load(tree_of(module))}
+    names = {name.removeprefix(f"{NAME}.") for name in imports_at_load(module)}
     return (names & set(FILES)) - {module}
 
 
@@ -98,7 +103,7 @@ def loads(module: str, libraries: frozenset[str]) -> bool:
     while pending:
         each = pending.pop()
         seen.add(each)
-        if {name.partition(".")[0] for name in imports_at_load(tree_of(each))} & libraries:
+        if {name.partition(".")[0] for name in imports_at_load(each)} & libraries:
             return True
         pending |= (own_imports(each) | ({each.rpartition(".")[0]} & set(FILES))) - seen
     return False
