@@ -173,7 +173,6 @@ def test_problems_come_together_so_that_a_terminal_does_not_obey_them(
             f"{shown}{str(unreadable.trial_file).removeprefix(str(strange))}",
             f"{shown}{str(torn.metrics_file).removeprefix(str(strange))}",
             f"{shown}/theirs/{NAME}",
-            f"{shown}/theirs",
         ]
     )
 

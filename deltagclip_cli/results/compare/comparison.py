@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -203,9 +202,8 @@ def _epoch_seconds_of(run: Run) -> float | None:
     longest = max(run.curves.values(), key=lambda curve: len(curve.values), default=None)
     if longest is None or longest.epochs[-1] <= longest.epochs[0]:
         return None
-    seconds = longest.seconds[-1] - longest.seconds[0]
-    each = float(seconds / (longest.epochs[-1] - longest.epochs[0]))
-    return each if math.isfinite(each) else None
+    seconds, epochs = (each[-1] - each[0] for each in (longest.seconds, longest.epochs))
+    return float(seconds / epochs) if np.isfinite(seconds) else None
 
 
 def _regimes(runs: Sequence[Run]) -> dict[str, float] | None:

@@ -15,6 +15,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def read_foreign_runs(
     Those that wrote something shortly before ``now``, in seconds since 1970, are still growing.
     """
     known = {each.path: each.content() for each in logs}
-    folded = fold(logs, known)
+    folded = fold(_outermost(logs, known), known)
     names = _names(folded, known)
     if folded and not any(naming.fits(name) for _, name in names):
         raise UsageError(
@@ -82,7 +83,7 @@ def read_foreign_runs(
             for events in contents.values():
                 options |= events.options
             found.append((each, Found(root, name, options), contents))
-        else:
+        elif all(log.whole and not log.problems for log in contents.values()):
             problems.append(f"{each.path}: there are no scalars in its log.")
     named, doubts = naming.read([run for _, run, _ in found])
     now = time.time() if now is None else now
@@ -101,7 +102,21 @@ def read_foreign_runs(
     problems += [f"{r.folder}: {r.reason}." for r in runs if r.reason.startswith(GROWING)]
     if fresh := [run.folder for run in runs if run.folder in fresh and not run.reason]:
         problems.append(_on_fresh(fresh))
-    return Reading(runs, [*problems, *doubts])
+    return Reading(runs, [*dict.fromkeys(problems), *doubts])
+
+
+def _outermost(logs: Sequence[FoundLog], known: Contents) -> list[FoundLog]:
+    """Leave out logs among the files of a run whose own log tells all; without one, they tell."""
+    complete = {each.path for each in logs if each.is_complete}
+    telling = {path for path in complete if known[path].scalars}
+    holding = complete.intersection(chain.from_iterable(each.path.parents for each in logs))
+    ids = {path.name for path in telling}  # of MLflow, whose files of a run may lie elsewhere
+    return [
+        each
+        for each in logs
+        if ids.isdisjoint(parent.name for parent in each.path.parents)
+        and (each.path in telling or each.path not in holding)
+    ]
 
 
 def _names(logs: Sequence[FoundLog], known: Contents) -> list[tuple[str, Name]]:
@@ -121,10 +136,11 @@ def _names(logs: Sequence[FoundLog], known: Contents) -> list[tuple[str, Name]]:
         below = PurePath(root.name) if is_alone else each.path.relative_to(each.root)
         if each.is_file:
             below = below.with_suffix("")
-        if name := given.get(each.path):
-            below = below.parent / name.strip("/")
-        if experiments.get(each.path):
-            below = PurePath(name or each.path.name)
+        if each.named_below is not None:
+            above = PurePath()
+            if each.named_below.is_relative_to(each.root):
+                above = each.named_below.relative_to(each.root)
+            below = above / given.get(each.path, each.path.name).strip("/")
         places.append((root.parent if is_alone else root, Name.of(below.as_posix())))
     alike = Counter(root.name for root in {root for root, _ in places})
     roots = [root.name if alike[root.name] == 1 else str(root) for root, _ in places]

@@ -1,14 +1,23 @@
-"""Where logs of other people's runs lie: which files of a folder are one, and who reads it."""
+"""The logs of other people's runs in a folder: which files are one, and who reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deltagclip_cli.results.read.csv_logs import is_csv_log, read_csv_log
 from deltagclip_cli.results.read.events import read_events
+from deltagclip_cli.results.read.mlflow_logs import (
+    DATABASES,
+    META,
+    is_mlflow_run,
+    read_mlflow_database,
+    read_mlflow_run,
+)
+from deltagclip_cli.results.read.wandb_logs import read_wandb_log
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.log import Log
@@ -30,17 +39,50 @@ class FoundLog:
     read: Callable[[Path], Log] = read_events
     source: Path | None = None  # what is read; None for the path
     is_file: bool = False  # whether the path is that of a file
+    # the folder below which the log's own name for its run is one; None where logs have no names
+    named_below: Path | None = None
+    is_complete: bool = False  # whether what lies below the path is of the same run, if anything
 
     def content(self) -> Log:
         """Read it; of what is damaged, as much as can be read."""
         return self.read(self.source or self.path)
 
 
-def logs_in(folder: Path, root: Path, files: Collection[str]) -> Iterator[FoundLog]:
-    """Yield the logs that lie in a folder itself; CSV files only where there is nothing better."""
+def logs_in(
+    folder: Path, root: Path, files: Collection[str], problems: dict[str, None]
+) -> Iterator[FoundLog]:
+    """Yield the logs that lie in a folder itself; CSV files only where there is nothing better.
+
+    Args:
+        problems: gets a sentence for each file of several runs that cannot be read.
+    """
     if any("tfevents" in name for name in files):
         yield FoundLog(folder, root)
-        return
+    elif wandb := [name for name in files if name.endswith(".wandb")]:
+        source = folder / min(wandb)
+        yield FoundLog(
+            folder, root, (), read_wandb_log, source, named_below=folder.parent, is_complete=True
+        )
+    elif META in files and is_mlflow_run(folder):
+        store = folder.parent.parent
+        yield FoundLog(
+            folder, root, (), read_mlflow_run, named_below=store.parent, is_complete=True
+        )
+    else:
+        for name in sorted({*files} & {*DATABASES}):
+            runs, told = read_mlflow_database(folder / name)
+            problems.update(dict.fromkeys(told))
+            for key, log in runs.items():
+                place, read = folder / name / key, partial(_known, log)
+                yield FoundLog(place, root, (), read, named_below=folder, is_complete=True)
+        yield from _csv_logs(folder, root, files)
+
+
+def _known(log: Log, path: Path) -> Log:
+    return log
+
+
+def _csv_logs(folder: Path, root: Path, files: Collection[str]) -> Iterator[FoundLog]:
     names = sorted(name for name in files if name.lower().endswith((".csv", ".tsv")))
     found = [path for name in names if is_csv_log(path := folder / name)]
     for path in found:

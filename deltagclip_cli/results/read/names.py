@@ -266,9 +266,14 @@ def sort_runs(runs: Sequence[Found]) -> list[Sorted]:
             alike[tuple(words.items())].append(run)
         for items, same in alike.items():
             words = dict(items)
-            own = words.pop(optimizer, label) if optimizer and not label else label
+            own = label or words.pop(optimizer or "", "") or _optimizer(same[0].options)
             found |= {each.found: each for each in _told_apart(own, words, same)}
     return [found[run] for run in runs]
+
+
+def _optimizer(options: Mapping[str, Option]) -> str:
+    """The optimizer among some hyperparameters; nothing if none tells."""
+    return next((_word(value) for name, value in options.items() if _OPTIMIZER.search(name)), "")
 
 
 def _label(name: Name, kept: Collection[PartKind] = ()) -> str:
@@ -340,7 +345,8 @@ def _settings(options: Sequence[Mapping[str, Option]]) -> list[dict[str, str]]:
 
 def _is_setting(name: str, values: Sequence[Option | None]) -> bool:
     """Tell whether it makes settings differ; a text that is never twice names its run."""
-    if _SEED_OF_SOMETHING.search(name) or _NO_SETTING.search(name):
+    is_optimizer = _OPTIMIZER.search(name) is not None
+    if _SEED_OF_SOMETHING.search(name) or (_NO_SETTING.search(name) and not is_optimizer):
         return False
     words = {None if value is None else _word(value) for value in values}
     is_name = len(words) == len(values) > 2 and all(as_number(word or "") is None for word in words)

@@ -42,6 +42,7 @@ from deltagclip_cli.spec.load import experiment_names
 from deltagclip_cli.spec.trial import Trial, differing_settings, told_apart_without_code
 
 _MOST_PROBLEMS = 20
+_ALIAS = "latest-run"  # a link of W&B to one of its runs
 _TRIAL_FILE = RunFolder(Path()).trial_file.name
 _OUTCOMES = {
     State.FINISHED: Outcome.FINISHED,
@@ -91,8 +92,8 @@ class Place:
             problems = "".join(f"\n  {each}" for each in reading.problems[:_MOST_PROBLEMS])
             raise UsageError(
                 f"{where}: there are no runs.\n  A run is a folder with trial.yaml, or the log of"
-                " another program: event files of TensorBoard, or CSV with a column 'step' or"
-                f" 'epoch'.{problems}"
+                " another program: event files of TensorBoard, a file of W&B or MLflow, or CSV with"
+                f" a column 'step' or 'epoch'.{problems}"
             )
         if self.pattern is not None and all(run.group.is_ours for run in reading.runs):
             unused = "--group names the runs of other programs; here are run folders only."
@@ -167,10 +168,15 @@ def _runs(
         if is_ours:
             yield Path(path)
         elif resolved not in seen:
-            yield from logs_in(Path(path), root, files)
+            yield from logs_in(Path(path), root, files, problems)
         if is_ours or resolved in seen:
             folders.clear()
-        folders[:] = sorted(name for name in folders if hidden or name[0] != ".")
+        is_alias = os.path.islink(os.path.join(path, _ALIAS))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if (hidden or name[0] != ".") and not (is_alias and name == _ALIAS)
+        )
         seen.add(resolved)
 
 
