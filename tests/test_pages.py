@@ -123,7 +123,7 @@ def masked(text: str) -> str:
 
 def follow(page: Path, folder: Path) -> None:
     """Type what a page says to type; raise where what comes is something else."""
-    said = ""
+    said, specs = "", list[Path]()
     for block in blocks(page):
         kind, text = block
         match kind:
@@ -137,8 +137,8 @@ def follow(page: Path, folder: Path) -> None:
                 if kind == "python":
                     compile(text, page.name, "exec")
                 elif "experiments:" in text.split():
-                    (folder / "spec.yaml").write_text(text)
-                    load_spec(folder / "spec.yaml")
+                    specs.append(folder / (block.file or "spec.yaml"))
+                    specs[-1].write_text(text)
                 else:
                     yaml.safe_load(text)
             case "text":
@@ -152,6 +152,8 @@ def follow(page: Path, folder: Path) -> None:
                 assert text.startswith("#!/bin/bash") or re.search(OF_CI, text)
             case _:
                 pytest.fail(f"{page.name} has a block of {kind}, which nobody would try")
+    for spec in specs:  # when all that they name is there
+        load_spec(spec)
 
 
 @pytest.mark.slow
@@ -163,7 +165,7 @@ def test_what_a_page_says_to_type_does_what_it_says(
     slurm = FakeSlurm(tmp_path_factory.mktemp("slurm"))
     monkeypatch.setenv("PATH", f"{slurm.bin}:{os.environ['PATH']}")
     data = tmp_path_factory.mktemp("data")
-    write_mnist(data, "MNIST")
+    write_mnist(data, "MNIST", train=200, test=100)
     monkeypatch.setenv("DELTAGCLIP_DATA", str(data))
     shutil.copy(ROOT / "experiments.yaml", tmp_path)
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])

@@ -33,11 +33,13 @@ def idx_file(values: numpy.ndarray[Any, Any]) -> bytes:
     return bytes([0, 0, 8, values.ndim]) + sizes + values.tobytes()
 
 
-def write_mnist(root: Path, folder: str) -> dict[str, numpy.ndarray[Any, Any]]:
-    """Files as MNIST has them: 30 training and 20 test images."""
+def write_mnist(
+    root: Path, folder: str, *, train: int = 30, test: int = 20
+) -> dict[str, numpy.ndarray[Any, Any]]:
+    """Files as MNIST has them, of so many training and test images."""
     draw, content = numpy.random.default_rng(0), {}
     (root / folder / "raw").mkdir(parents=True)
-    for split, samples in (("train", 30), ("t10k", 20)):
+    for split, samples in (("train", train), ("t10k", test)):
         content[f"{split}-images-idx3"] = draw.integers(0, 256, (samples, 28, 28), numpy.uint8)
         content[f"{split}-labels-idx1"] = numpy.arange(samples, dtype=numpy.uint8) % 10
     for name, values in content.items():
