@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from deltagclip_cli.commands import options
 from deltagclip_cli.commands.compare import Group, Targets
+from deltagclip_cli.core import NotYetError
 
 if TYPE_CHECKING:
     from deltagclip_cli.export.destination import Change
@@ -58,14 +60,18 @@ def export(
     from deltagclip_cli.results.read.tree import Place
 
     place = Place(targets or (), runs, group)
-    place.folders()  # before anything is made
+    with suppress(*([NotYetError] if follow else [])):
+        place.folders()  # before anything is made
     shown = _shown(quiet=quiet)
     with open_destination(to, into) as destination:
-        if not follow:
-            _print(following.export(place, destination, shown), quiet=quiet)
-        for each in following.follow(place, destination, shown, _awaited(place)) if follow else ():
-            if each.is_news or each.problems:
-                _print(each, quiet=quiet)
+        if follow:
+            rounds = following.follow(place, destination, shown, _awaited(place))
+        else:
+            rounds = iter([following.export(place, destination, shown)])
+        before: Round | None = None
+        for each in rounds:
+            _print(each, before, quiet=quiet)
+            before = each
     if not quiet:
         typer.echo(f"They are in {destination.where}.")
         if destination.next_step:
@@ -75,8 +81,10 @@ def export(
 def _awaited(place: Place) -> Callable[[], int]:
     """Return what says how many trials of the experiments of a place have not ended."""
     from deltagclip_cli.commands.status import looking
+    from deltagclip_cli.spec.load import experiment_names
 
-    named = [each for each in place.targets if (place.runs / each).is_dir()]
+    specified = experiment_names(place.spec)
+    named = [t for t in place.targets if t in specified or (place.runs / t).is_dir()]
     if place.targets and not named:  # folders, of which no spec is known
         return lambda: 0
     look = looking(None, named, (), place.runs)
@@ -99,9 +107,10 @@ def _shown(*, quiet: bool) -> Shown:
     return shown
 
 
-def _print(found: Round, *, quiet: bool) -> None:
+def _print(found: Round, before: Round | None, *, quiet: bool) -> None:
+    """Print what came of a round, if that is something else than what came of the one before."""
     from deltagclip_cli.terminal.console import print_problems
 
-    if not quiet and found.changes:
+    if not quiet and found.changes and (before is None or found.is_news):
         typer.echo(str(found))
-    print_problems(found.problems)
+    print_problems([each for each in found.problems if not before or each not in before.problems])

@@ -186,6 +186,7 @@ def test_a_stop_while_runs_are_followed_is_told_and_tried_again(
     code, said = export(*CSV, "--follow")
     assert code == 0
     assert said.count("No space left on device") == 1
+    assert said.count("8 runs: 8 written") == 2
     assert in_csv("there") == measured(folders)
 
 
