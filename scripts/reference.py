@@ -25,7 +25,7 @@ from deltagclip_cli.commands.help import Description, Parameter  # noqa: E402
 from deltagclip_cli.core import ExitCode, listed, more_is_better  # noqa: E402
 from deltagclip_cli.core.metrics import LESS, MEANINGS, MORE, SPLITS  # noqa: E402
 from deltagclip_cli.parts.tasks import METRICS  # noqa: E402
-from deltagclip_cli.runs.folder import EVENT_FILES, RunFolder, State  # noqa: E402
+from deltagclip_cli.runs.folder import EVENT_FILES, Result, RunFolder, State  # noqa: E402
 from deltagclip_cli.spec.axes import DISTRIBUTIONS  # noqa: E402
 from deltagclip_cli.spec.component import Component, SpecSection  # noqa: E402
 from deltagclip_cli.spec.data_settings import Data, Normalization  # noqa: E402
@@ -293,6 +293,15 @@ def run_folder() -> Iterator[str]:
     yield from ["", "## States", "", "A state follows from the files and is written nowhere.", ""]
     said = said_below(State)
     yield from table(("state", "means"), ((f"`{s}`", prose(said[s.name])) for s in State))
+    said = said_below(Result)
+    yield from [
+        "",
+        "## result.json",
+        "",
+        "Written last, and whole. Later versions may add keys.",
+        "",
+    ]
+    yield from table(("key", "is"), ((f"`{k}`", prose(said[k])) for k in Result.model_fields))
     beside = [
         ("`runs/EXPERIMENT/protocol.lock`", "the plan of a protocol, fixed before its first run"),
         ("`runs/EXPERIMENT/search.journal`", "Optuna's own journal of a search with `tpe`"),

@@ -313,25 +313,35 @@ class _Seconds(_Part):
     epochs: Annotated[float, Field(ge=0, lt=1e12)]
 
 
-class _Result(_Part):
+class Result(_Part):
     """The shape of ``result.json``, to which later versions may add."""
 
     status: Literal["finished", "diverged"]
+    """How it ended."""
     identity: str
+    """The hash of all that the spec says of its numbers (SHA-256)."""
     epochs: _Passes
+    """Passes over the data that were made, which may be a fraction."""
     steps: _Count
+    """Optimizer steps that were made."""
     last: dict[str, float | None]
+    """Each metric at the end; null if it was not finite."""
     best: dict[str, _Reached]
+    """By metric its best ``value``, and the ``epoch`` and ``step`` that it was measured at."""
     regimes: dict[str, _Count] | None
+    """Steps that were plain, clipped and floored; null if the optimizer does not tell."""
     diverged: _Divergence | None
+    """Null, or ``where`` (training or evaluation), ``step`` and ``epoch``."""
     ended_early: _EndedEarly | None = None
+    """With ``early_stopping``: the ``metric``, its ``best``, the ``evaluations`` since then."""
     seconds: _Seconds
+    """Of all ``epochs``, evaluation included, whatever interrupted them; of the ``last_start``."""
 
 
 def read_result(file: Path) -> tuple[dict[str, Any] | None, str]:
     """Read a ``result.json``, or return what is wrong with it; neither if it is missing."""
     try:
-        return _Result.model_validate_json(read_file(file)).model_dump(exclude_defaults=True), ""
+        return Result.model_validate_json(read_file(file)).model_dump(exclude_defaults=True), ""
     except FileNotFoundError:
         return None, ""
     except OSError as error:
