@@ -29,9 +29,10 @@ LIMITS = {
     "docstrings that begin with What, How, ...": 0,
     "function lines, median": 7,
     "function lines, 95 %": 27,  # steps that are taken once stand where they are taken
-    # with the rehearsal, checkpoints, how a step is made, its kernels, sections of the spec
-    "train: files": 57,
-    "train: frames": 17,
+    # with the rehearsal, checkpoints, how a step is made, its kernels, sections of the spec, ranks,
+    # and what a notebook does as well
+    "train: files": 62,
+    "train: frames": 18,  # what the command and a notebook have in common is one of them
 }
 EXECUTED = [label for label in LIMITS if ": " in label]
 
