@@ -190,6 +190,11 @@ def test_links_lead_to_files_and_to_headings_in_them(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_no_figure_begins_a_line_where_its_comment_would_end_the_paragraph() -> None:
+    for page in PAGES:
+        assert not re.search(r"^ *<!-- figure:", page.read_text(), re.MULTILINE), page
+
+
 def test_every_page_is_in_the_site_and_can_be_reached_from_another() -> None:
     site = (ROOT / "mkdocs.yml").read_text()
     for page in (ROOT / "docs").rglob("*.md"):
