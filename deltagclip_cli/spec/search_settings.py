@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -277,6 +278,9 @@ def protocol_faults(
         message = f"{least} has {plural(budgets[least], 'draw')}, another one {most}."
         hint = "who draws more finds more: give all the same, or say unequal: 'the reason'"
         faults.append(explained(message, hint, ("protocol", "draws")))
+    if twice := [seed for seed, count in Counter(protocol.seeds).items() if count > 1]:
+        message = f"seed {twice[0]} is there twice, and would be run once."
+        faults.append(explained(message, "write each seed once", ("protocol", "seeds")))
     studies = protocol.studies * (max(protocol.seeds or seeds) + 1 + protocol.fresh_seeds)
     if studies > _SEEDS_END:
         message = "so many studies have no room for seeds of their own."

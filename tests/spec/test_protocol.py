@@ -68,6 +68,15 @@ def test_every_optimizer_needs_a_space_and_as_many_draws_as_the_others(tmp_path:
     assert load_spec(write_spec(tmp_path, said)).experiments["tiny"].protocol is not None
 
 
+def test_a_seed_that_is_there_twice_is_refused_where_it_stands(tmp_path: Path) -> None:
+    said = text("draws: 4, metric: test/loss, seeds: [3, 0, 3]", f"sgd: {SPACE}")
+    (fault,) = faults_of_text(tmp_path, said)
+    line = said[: said.index("seeds:")].count("\n") + 1
+    assert f"spec.yaml:{line}:" in fault
+    assert "seed 3 is there twice, and would be run once." in fault
+    assert "write each seed once" in fault
+
+
 def test_studies_share_neither_draws_nor_seeds(tmp_path: Path) -> None:
     words = "draws: 3, studies: 2, seeds: [0, 4], fresh_seeds: 2, metric: test/loss"
     tuning = Tuning.of("tiny", experiment(tmp_path, words, f"sgd: {SPACE}"))
