@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 from made_runs import answered, group, last_values, run
@@ -36,6 +37,16 @@ def test_outcomes_are_counted_beside_settings_and_space() -> None:
         ["adam", "1", "3", "2", "0", "0", "1", "10 s", "–"],
         ["sgd", "5", "10", "8", "1", "1", "0", "34 s", "lr 0.001 to 10 (5 values)"],
     ]
+
+
+def test_whose_metric_is_no_number_has_diverged_here_as_in_every_other_table() -> None:
+    lost = run("sgd", 0, [0.5, math.nan])
+    (comparison,) = answered([*last_values("adam", [0.9, 0.8]), lost]).comparisons
+    row = next(each for each in comparison.rows if each.group.optimizer == "sgd")
+    assert row.summary is not None and row.summary.diverged == row.lost == 1
+    table = effort_table(comparison)
+    assert table is not None
+    assert [cell.text for cell in table.rows[-1]][:6] == ["sgd", "1", "1", "0", "1", "0"]
 
 
 def test_who_tried_more_is_named() -> None:

@@ -123,7 +123,7 @@ def test_draws_that_failed_or_diverged_are_the_worst(tmp_path: Path) -> None:
     found = read(tmp_path)
     assert found.methods[0].worst == 2
     assert found.budgets[0].told is Told.BETTER
-    assert "sgd 8 (2 failed)" in text(found)
+    assert "sgd 8 (1 failed, 1 diverged)" in text(found)
 
 
 def test_nothing_is_said_of_methods_before_all_draws_have_ended(tmp_path: Path) -> None:

@@ -129,7 +129,13 @@ class Row:
     @property
     def lost(self) -> int:
         """The number of seeds that diverged."""
-        return sum(run.outcome is Outcome.DIVERGED for run in self.once)
+        return sum(self.end_of(run) is Outcome.DIVERGED for run in self.once)
+
+    def end_of(self, run: Run) -> Outcome:
+        """Return how a run ended; one that finished with a metric that is no number diverged."""
+        value = self.values.get(run.seed_or_folder, 0.0)
+        is_lost = run.outcome is Outcome.FINISHED and not np.isfinite(value)
+        return Outcome.DIVERGED if is_lost and run not in self.twice else run.outcome
 
     @property
     def was_never_floored(self) -> bool:

@@ -64,7 +64,7 @@ def _effort(label: str, rows: Sequence[Row], account: Account | None) -> Effort:
         space=space_in_words(account.lock, label) if account and is_planned else _tried(rows),
         budget=account.budget(label) if account and is_planned else None,
         settings=len(rows),
-        outcomes=Counter(run.outcome for run in runs),
+        outcomes=Counter(row.end_of(run) for row in rows for run in row.runs),
         seconds=sum(map(run_seconds, runs)),
         devices=sorted({each for each in devices if each}),
     )

@@ -224,7 +224,7 @@ def _curve_columns(found: Verdicts) -> list[Column[TunedMethod]]:
         ),
         Column(
             "draws",
-            lambda each: Cell(str(each.draws), f"({each.worst} failed)" if each.worst else ""),
+            lambda each: Cell(str(each.draws), each.losses),
             lambda each: {"draws": each.draws, "failed_or_diverged": each.worst},
         ),
         *(Column(f"best of {k}", of(k)) for k in _shown_budgets(found)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -85,6 +86,14 @@ class TunedMethod:
         """The number of draws that failed or diverged."""
         ends = (DrawState.FAILED, DrawState.DIVERGED)
         return sum(draw.state in ends for each in self.different for draw in each)
+
+    @property
+    def losses(self) -> str:
+        """Those draws in words, ``(1 failed, 1 diverged)``; empty if there are none."""
+        ends = Counter(draw.state for each in self.different for draw in each)
+        kinds = (DrawState.FAILED, DrawState.DIVERGED)
+        words = ", ".join(f"{ends[kind]} {kind}" for kind in kinds if ends[kind])
+        return f"({words})" if words else ""
 
     @cached_property
     def lack(self) -> str:
