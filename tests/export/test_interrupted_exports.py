@@ -27,13 +27,24 @@ from deltagclip_cli.runs.folder import RunFolder
 Reads = Callable[[str], dict[str, History]]
 
 
+def stop(folder: RunFolder) -> None:
+    """Change nothing but how a run stands."""
+    folder.stopped_file.write_text("it was told to\n")
+
+
+def train(folders: list[RunFolder]) -> None:
+    """Let one run go on to its end, and train another one again."""
+    go_on(folders[5])
+    train_again(folders[0])
+
+
 def interrupted(
     folders: list[RunFolder], words: list[str], kills: list[tuple[str, int]], read: Reads
 ) -> None:
     """Kill exports, each before some call of a function, and repeat them as the runs change."""
     for at, call in kills:
         assert killed_export(*words, at=at, call=call), (at, call)
-    for change in (lambda: None, lambda: go_on(folders[5]), lambda: train_again(folders[0])):
+    for change in (lambda: None, lambda: stop(folders[5]), lambda: train(folders)):
         change()
         assert killed_export(*words, at=kills[-1][0], call=1)
         assert export(*words)[0] == 0
