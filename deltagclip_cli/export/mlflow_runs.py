@@ -116,7 +116,7 @@ class TrackingStore:
 
         if stored is not None and stored.data.tags.get(_FINGERPRINT) == run.fingerprint:
             return Change.SAME
-        metrics, change = _metrics(run), Change.NEW if stored is None else Change.GROWN
+        metrics, change = stored_metrics(run), Change.NEW if stored is None else Change.GROWN
         there = {} if stored is None else self._there(stored)
         settings = _settings(run)
         if stored is not None and (
@@ -169,10 +169,15 @@ class TrackingStore:
             self.client.update_run(number, state)
 
 
-def _metrics(run: ExportedRun) -> dict[At, Measured]:
+def stored_metrics(run: ExportedRun) -> dict[At, Measured]:
     """Return each value by its metric and its step, with its time in milliseconds."""
+    names: dict[str, str] = {}
+    for name in sorted({name for point in run.points for name in point.metrics}):
+        names[name] = _name(name)
+        while list(names.values()).count(names[name]) > 1:
+            names[name] += "_"
     return {
-        (_name(name), point.step): (int(1000 * point.time), float(value))
+        (names[name], point.step): (int(1000 * point.time), float(value))
         for point in run.points
         for name, value in point.metrics.items()
     }

@@ -17,6 +17,7 @@ from deltagclip_cli.core import claimed
 from deltagclip_cli.export import following
 from deltagclip_cli.export.destination import DESTINATIONS
 from deltagclip_cli.export.exported import ExportedRun, id_of
+from deltagclip_cli.export.mlflow_runs import stored_metrics
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.runs.folder import RunFolder
 
@@ -207,4 +208,16 @@ def test_runs_of_other_programs_are_exported_as_well(tmp_path: Path) -> None:
     assert len({id_of(run) for run in runs}) == 2
     assert {id_of(run) for run in runs} == {
         id_of(run) for run in Place([str(tmp_path / "logs")], Path("runs")).read().runs
+    }
+
+
+def test_metrics_that_mlflow_would_call_the_same_are_told_apart(tmp_path: Path) -> None:
+    values = {"loss (train)@1": [0.5], "loss (train)_1": [0.25], "test/accuracy": [1.0]}
+    make_events(tmp_path / "logs" / "adam_seed0", values)
+    (run,) = Place([str(tmp_path / "logs")], Path("runs")).read().runs
+    stored = stored_metrics(ExportedRun.of(run))
+    assert {name: value for (name, _), (_, value) in stored.items()} == {
+        "loss _train__1": 0.5,
+        "loss _train__1_": 0.25,
+        "test/accuracy": 1.0,
     }
