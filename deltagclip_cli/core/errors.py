@@ -10,7 +10,7 @@ class ExitCode(IntEnum):
     """The codes that the process returns to the shell."""
 
     OK = 0
-    """What was asked for is done."""
+    """All that was asked for is done."""
     FAILED = 1
     """A trial failed or diverged, a check found something, or there is no answer yet."""
     USAGE = 2

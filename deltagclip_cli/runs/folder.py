@@ -317,7 +317,7 @@ class Result(_Part):
     """The shape of ``result.json``, to which later versions may add."""
 
     status: Literal["finished", "diverged"]
-    """How it ended."""
+    """``finished``, or ``diverged`` where a loss was not finite."""
     identity: str
     """The hash of all that the spec says of its numbers (SHA-256)."""
     epochs: _Passes

@@ -83,7 +83,7 @@ class Schedule(Component):
     warmup: Annotated[int, Field(ge=0)] = 0
     """Epochs or steps in which η rises linearly from η/(warmup + 1)."""
     unit: Literal["epoch", "step"] | None = None
-    """Whether η changes by epoch or by step; without it, by what the training is counted in."""
+    """``epoch`` or ``step``: when η changes; without it, as the training is counted."""
 
 
 class Optimizer(Component):
@@ -154,7 +154,7 @@ class Checkpointing(SpecSection):
     minutes: PositiveFloat = 10.0
     """A longer epoch has one after so many minutes, too."""
     keep: Literal["last", "none"] = "last"
-    """Which checkpoint is left when the trial has ended."""
+    """``last`` keeps the last checkpoint of a trial that has ended, ``none`` none."""
 
 
 class Variant(NamedTuple):
@@ -204,13 +204,13 @@ class TrialSettings(SpecSection):
     nodes: Annotated[PositiveInt, NUMBERS_STAY] = 1
     """Nodes that one trial trains on."""
     parallel: Annotated[Literal["ddp", "fsdp"], NUMBERS_STAY] = "ddp"
-    """Whether each device holds all weights (``ddp``) or a share (``fsdp``)."""
+    """``ddp``: each device holds all weights; ``fsdp``: a share of them."""
     schedule: Schedule | None = None
-    """How the learning rate changes, by name; without it, not at all."""
+    """A change of the learning rate, by name; without it there is none."""
     log_every: Annotated[PositiveInt | None, NUMBERS_STAY] = None
     """Steps between two records of the steps themselves, ``step/…``."""
     certificate: Annotated[CertificateSettings | None, NUMBERS_STAY] = None
-    """What the convergence theorem needs is measured; for full batches and smooth networks."""
+    """Measurements for the convergence theorem, of full batches and smooth networks."""
     checkpoint: Annotated[Checkpointing, NUMBERS_STAY] = Checkpointing()
     """When the state is saved, and what is kept of it."""
 
@@ -255,7 +255,7 @@ class Experiment(TrialSettings):
     """One comparison: a model, data, and the optimizers that are to be compared on them."""
 
     title: Annotated[str, NUMBERS_STAY] = ""
-    """What reports call it."""
+    """The name that reports use."""
     figure: Annotated[str, NUMBERS_STAY] = ""
     """The published table or figure that it repeats."""
     tags: Annotated[list[Name], NUMBERS_STAY] = Field(default_factory=list)
@@ -263,7 +263,7 @@ class Experiment(TrialSettings):
     seeds: Annotated[list[Seed], EACH_SEED] = Field(default_factory=lambda: [0], min_length=1)
     """Of weights and batches; every optimizer is run with each."""
     optimizers: Annotated[dict[Name, Optimizer], Field(min_length=1), BY_LABEL]
-    """What is compared, by labels of your own."""
+    """The rivals, by labels of your own."""
     grid: Annotated[Grid, VARIES_ITSELF] = Grid()
     """Values whose product is run; options stand below the label of their optimizer."""
     scale: Annotated[Grid, VARIES_ITSELF] = Grid()
@@ -273,7 +273,7 @@ class Experiment(TrialSettings):
     search: Annotated[Search | None, VARIES_ITSELF] = None
     """Spaces to draw settings from, for ``tune`` and ``sweep --search``."""
     slurm: Annotated[Slurm, NUMBERS_STAY] = Slurm.model_construct()
-    """What batch jobs ask for; each key can be replaced by ``--slurm KEY=VALUE``."""
+    """Resources of batch jobs; ``--slurm KEY=VALUE`` replaces a key."""
 
     @classmethod
     def elsewhere(cls, option: str) -> str | None:

@@ -69,7 +69,7 @@ class Judged(SpecSection):
     metric: str
     """By which it is judged, at the end of the training."""
     direction: Literal["minimize", "maximize"]
-    """Which values are good; mostly known from the name of the metric."""
+    """Towards better values; mostly known from the name of the metric."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +105,7 @@ class Search(Judged):
     sampler: Literal["sobol", "random", "tpe"] = "sobol"
     """``sobol`` spreads settings evenly, ``random`` draws each alone, ``tpe`` learns (Optuna)."""
     pruner: Literal["median", "halving", "none"] = "none"
-    """What gives up settings early: ``halving`` lets one in three go on at each rung."""
+    """Gives up settings early: ``halving`` lets one in three go on at each rung."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Of the sampler; trials have the seeds of the experiment."""
     space: Annotated[dict[str, Space], Field(min_length=1)]
@@ -202,11 +202,11 @@ class Protocol(Judged):
     fresh_seeds: Annotated[int, Field(ge=2, le=10_000)] = 10
     """Seeds that chose nothing, with which a chosen setting is run."""
     studies: Annotated[int, Field(ge=1, le=1_000)] = 1
-    """How often all of it is done, with other draws and other seeds."""
+    """Repetitions of all of it, with other draws and other seeds."""
     baseline: str | None = None
     """The label that others are compared with; without it, each with each."""
     unequal: Annotated[str, Field(min_length=1)] | None = None
-    """Why some have fewer draws than others; every table shows it."""
+    """The reason that some have fewer draws than others; every table shows it."""
 
     @property
     def search(self) -> dict[str, Any]:
