@@ -141,8 +141,11 @@ def test_names_that_mlflow_draws_say_nothing_and_params_do(
 def test_how_a_run_ended_is_what_mlflow_says(
     tmp_path: Path, status: int, outcome: Outcome, reason: str
 ) -> None:
-    make_run(tmp_path, 1, {"loss": points(0.5)}, status=status)
-    run = only(tmp_path)
+    folder = make_run(tmp_path, 1, {"loss": points(0.5)}, status=status)
+    reading = read(tmp_path)
+    (run,) = reading.runs
+    told = [f"{folder}: {reason}."] if outcome is Outcome.UNFINISHED else []
+    assert list(reading.problems) == told
     assert (run.outcome, run.reason) == (outcome, reason)
 
 

@@ -33,9 +33,8 @@ class Profiles:
 
     @property
     def _clocks(self) -> list[str]:
-        if not any(self.across.profiles.values()):
-            return []
-        return [clock for clock in CLOCKS if clock != "epochs" or self.has_epochs]
+        known = [clock for clock in CLOCKS if self.across.profiles.get(clock)]
+        return [clock for clock in known if clock != "epochs" or self.has_epochs]
 
     def page(self, page: PageLines) -> Iterator[Json]:
         """Yield a chart for each clock, with a line for each optimizer."""
@@ -73,7 +72,7 @@ class Profiles:
 
         figure = Figure(figsize=rcParams["figure.figsize"], layout="constrained")
         grid = figure.subplots(1, len(self._clocks), sharey=True, squeeze=False)[0]
-        scores = self.across.profiles[CLOCKS[-1]]
+        scores = self.across.profiles[self._clocks[-1]]
         labels = sorted(scores, key=lambda label: -scores[label].score)[:MOST_SETTINGS]
         for axes, clock in zip(grid, self._clocks, strict=True):
             for label in reversed(labels):

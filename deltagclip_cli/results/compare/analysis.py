@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -217,6 +218,8 @@ def overall(comparisons: Sequence[Comparison]) -> Overall | None:
         }
 
     profiles = {clock: performance_profile(times(clock)) for clock in CLOCKS if timed}
+    if any(math.isnan(time) for row in times("seconds").values() for time in row.values()):
+        profiles["seconds"] = {}  # logs without times have none
     inside = sum(
         bool(row.reached and row.reached.inside_schedule)
         for title in timed

@@ -50,6 +50,7 @@ _LONGEST_SECONDS = 86400.0
 GROWING = "still growing"
 """What the reason of a run begins with that was written to a moment ago."""
 
+_BROKEN = "its log cannot be read to its end"  # of which its problems tell
 _A_MOMENT = 1.0  # seconds in which a script writes all its points, and no training does
 
 Contents = Mapping[Path, "Log"]
@@ -99,7 +100,11 @@ def read_foreign_runs(
         if run.outcome is Outcome.FINISHED and any(_is_fresh(log, now) for log in contents.values())
     ]
     runs = _behind(runs, fresh)
-    problems += [f"{r.folder}: {r.reason}." for r in runs if r.reason.startswith(GROWING)]
+    problems += [
+        f"{run.folder}: {run.reason}."
+        for run in runs
+        if run.outcome is Outcome.UNFINISHED and not run.reason.startswith(_BROKEN)
+    ]
     if fresh := [run.folder for run in runs if run.folder in fresh and not run.reason]:
         problems.append(_on_fresh(fresh))
     return Reading(runs, [*dict.fromkeys(problems), *doubts])
@@ -193,7 +198,7 @@ def _run(folder: FoundLog, named: Named, contents: Contents, now: float) -> Run:
     )
     ended, reason = next(((log.outcome, log.reason) for log in having if log.outcome), (None, ""))
     if not all(log.whole for log in contents.values()):
-        why = f"its log cannot be read to its end, from step {_last_step(run):.0f} on"
+        why = f"{_BROKEN}, from step {_last_step(run):.0f} on"
     elif ended is not None and ended is not Outcome.UNFINISHED:
         return replace(run, outcome=ended, reason=reason)
     else:
