@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from planned_cases import METRIC, answer_of, finish, finish_all, planned_tuning
+from typer.testing import CliRunner
 
-from deltagclip_cli.core import MARK
+from deltagclip_cli.commands.app import app
+from deltagclip_cli.core import MARK, RunFolderError
 from deltagclip_cli.report.appearance import LineStyles, Style
 from deltagclip_cli.report.charts import charts_of_methods
 from deltagclip_cli.report.charts.lines import PageLines
@@ -177,16 +179,18 @@ def test_without_a_plan_there_is_no_section(tmp_path: Path) -> None:
     assert 'id="methods"' not in page("Tuned", reading.runs, answer, [])
 
 
-def test_a_plan_that_was_changed_is_told_of(tmp_path: Path) -> None:
+def test_nothing_is_compared_by_a_plan_that_was_changed(tmp_path: Path) -> None:
     tuning = planned_tuning(tmp_path)
     finish(tmp_path, tuning.drawn_trials[:6])
     file = lock_file(tmp_path, "tiny")
     content = json.loads(file.read_text())
     content["protocol"]["unequal"] = "no reason"
     file.write_text(json.dumps(content))
-    answer = answer_of(tmp_path)
-    assert any("it was changed after it was written" in each for each in answer.problems)
-    assert methods_of(answer) == {}
+    with pytest.raises(RunFolderError, match="it was changed after it was written"):
+        answer_of(tmp_path)
+    done = CliRunner().invoke(app, ["compare", "--runs", str(tmp_path)])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert f"{file}: not the plan of a protocol" in done.stderr
 
 
 def test_a_plan_that_is_half_done_says_how_far_it_is(tmp_path: Path) -> None:

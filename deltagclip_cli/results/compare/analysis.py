@@ -89,7 +89,7 @@ class Analysis:
 
 
 def analyse(reading: Reading, request: Request) -> Analysis:
-    """Compare runs; UsageError if the request is wrong, or does not fit them."""
+    """Compare runs; UsageError if the request does not fit them, or a plan is damaged."""
     margin, keys = Margin.parse(request.within), request.heatmap_keys()
     comparisons = compare_runs(reading.runs, _questions(reading, request))
     _check_moment(comparisons)
@@ -100,8 +100,7 @@ def analyse(reading: Reading, request: Request) -> Analysis:
     if request.baseline is not None:
         check_baseline(comparisons, request.baseline)
     maps = heat_maps(comparisons, keys) if keys else []
-    plans = dict.fromkeys(each.plan_problem for each in comparisons if each.plan_problem)
-    problems = [*reading.problems, *plans, *_twice(comparisons), *_unmet(comparisons, request)]
+    problems = [*reading.problems, *_twice(comparisons), *_unmet(comparisons, request)]
     accounts = {each.account.lock.path: each.account for each in comparisons if each.account}
     verdicts = [judge_methods(each.lock, each.choices) for each in accounts.values()]
     return Analysis(request, comparisons, overall(comparisons), maps, margin, problems, verdicts)

@@ -16,7 +16,6 @@ from deltagclip_cli.core import (
     EPOCH_SECONDS,
     REGIME_FRACTIONS,
     REGIMES,
-    RunFolderError,
     UsageError,
     by_size,
     listed,
@@ -236,7 +235,6 @@ class Comparison:
     baseline: Row | None  # what the others were tested against; None if there is none here
     # the runs in the light of the plan that some of them follow; None without one
     account: Account | None = None
-    plan_problem: str = ""  # why the plan of the runs cannot be read, if there is one
 
     @property
     def best(self) -> dict[str, Row]:
@@ -313,7 +311,7 @@ def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
 def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comparison:
     every = [run for runs in groups.values() for run in runs]
     question = replace(question, chosen_by=chooser(question.metric, every))
-    account, problem = _plan_of(every)
+    account = _account_of(every)
     planned, choosing = (account.chosen, account.choosing) if account is not None else ((), ())
     rows = [make_row(group, runs, question, choosing) for group, runs in groups.items()]
     rows = _in_order(rows, question, planned)
@@ -322,19 +320,13 @@ def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comp
     if baseline is not None:
         rows = _with_tests(rows, baseline, question)
     first = rows[0].group
-    return Comparison(
-        question, first.experiment, first.conditions, rows, baseline, account, problem
-    )
+    return Comparison(question, first.experiment, first.conditions, rows, baseline, account)
 
 
-def _plan_of(runs: Sequence[Run]) -> tuple[Account | None, str]:
-    """Return runs in the light of their plan, or why this cannot be had."""
-    try:
-        account = Account.of(runs[0].group.experiment, runs)
-    except RunFolderError as error:
-        return None, str(error)
-    is_of_it = account is not None and len(account.added) < len(runs)
-    return (account if is_of_it else None), ""
+def _account_of(runs: Sequence[Run]) -> Account | None:
+    """Return runs in the light of the plan that some of them follow; RunFolderError if damaged."""
+    account = Account.of(runs[0].group.experiment, runs)
+    return account if account is not None and len(account.added) < len(runs) else None
 
 
 def _in_order(rows: Sequence[Row], question: Question, planned: Collection[Group]) -> list[Row]:
