@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from deltagclip_cli.core import NotYetError, plural
+from deltagclip_cli.core import NotYetError, UsageError, plural
 from deltagclip_cli.export.destination import Change, Destination, ExportStoppedError
 from deltagclip_cli.export.exported import once
-from deltagclip_cli.results.read.run import Outcome, Run
+from deltagclip_cli.results.read.run import Outcome, Reading, Run
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.runs.folder import RunFolder, State
 
@@ -42,7 +41,10 @@ class Round:
 
 def export(place: Place, destination: Destination, shown: Shown) -> Round:
     """Send every run of a place to a destination, as far as it is not there yet."""
-    reading = place.read()
+    return _sent(place.read(), destination, shown)
+
+
+def _sent(reading: Reading, destination: Destination, shown: Shown) -> Round:
     runs, problems = once(reading.runs)
     changes = Counter(shown(destination.send(runs), len(runs)))
     return Round(changes, [*reading.problems, *problems], sum(map(_goes_on, runs)))
@@ -64,8 +66,8 @@ def follow(
         begin, left = time.monotonic(), awaited()  # before reading: what ends meanwhile is read
         found = Round(going_on=1)
         try:
-            with suppress(NotYetError):
-                found = export(place, destination, shown)
+            if (reading := _read(place, is_awaited=left > 0)) is not None:
+                found = _sent(reading, destination, shown)
                 is_first = False
         except ExportStoppedError as error:
             if is_first:
@@ -75,6 +77,18 @@ def follow(
         if not (found.going_on or left):
             return
         time.sleep(max(_SECONDS_BETWEEN, (time.monotonic() - begin) / _SHARE_OF_TIME))
+
+
+def _read(place: Place, *, is_awaited: bool) -> Reading | None:
+    """Read the runs of a place; None if the first one is still to begin."""
+    try:
+        return place.read()
+    except NotYetError:
+        return None
+    except UsageError:  # its folder is being made
+        if is_awaited:
+            return None
+        raise
 
 
 def _goes_on(run: Run) -> bool:

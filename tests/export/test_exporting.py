@@ -171,6 +171,25 @@ def test_runs_are_followed_until_those_of_the_spec_have_ended(
     assert "Interrupted." in said
 
 
+def test_runs_are_waited_for_of_which_none_has_begun(
+    folders: list[RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("spec.yaml").rename("experiments.yaml")
+    Path("runs", "tiny").rename("begun")
+    Path("runs", "tiny").mkdir()
+
+    def sleep(seconds: float) -> None:
+        if Path("there", "runs.csv").exists():
+            raise KeyboardInterrupt
+        shutil.rmtree("runs/tiny")
+        Path("begun").rename("runs/tiny")
+
+    monkeypatch.setattr(following.time, "sleep", sleep)
+    code, said = export("tiny", *CSV, "--follow")
+    assert code == 130
+    assert said.startswith("8 runs: 8 written\n")
+
+
 def test_a_stop_while_runs_are_followed_is_told_and_tried_again(
     folders: list[RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
