@@ -48,7 +48,7 @@ def test_costs_are_told_in_steps(logs: list[str]) -> None:
     assert adam == ["adam", "3", "of", "3", "4", "–", "–"]
     assert sgd == ["sgd", "1", "of", "3", "∞", "–", "–"]
     scores = rows_of(text, "2 experiments together")[0]
-    assert scores[:4] == ["adam", "1.00", "1.000", "–"]
+    assert scores[:5] == ["adam", "1.00", "1.000", "1.000", "–"]
 
 
 def test_for_programs_there_are_none(logs: list[str]) -> None:
