@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.results.tidy import TidyRow
 
 _FORMS = ("table", "csv", "json", "markdown", "latex")
+_LEFT, _LEFT_HEADING = '<td style="text-align:left">', '<th style="text-align:left">'
 _COLUMNS = 160  # of a table that goes into a file
 
 
@@ -186,8 +187,11 @@ class Compared:
 
 def _html(table: Table) -> str:
     """Return a table for a notebook, in its own colours, numbers to the right."""
-    head = "".join(f"<th>{escape(each)}</th>" for each in table.headings)
-    body = "".join(f"<tr>{''.join(map(_html_cell, row))}</tr>" for row in table.rows)
+    first, *others = table.headings
+    head = f"{_LEFT_HEADING}{escape(first)}</th>"
+    head += "".join(f"<th>{escape(each)}</th>" for each in others)
+    rows = [_html_name(row[0]) + "".join(map(_html_cell, row[1:])) for row in table.rows]
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
     notes = "".join(f"<small>{escape(note)}</small><br>" for note in table.notes)
     return (
         f"<p><b>{escape(table.title)}</b></p><table><thead><tr>{head}</tr></thead>"
@@ -195,6 +199,11 @@ def _html(table: Table) -> str:
     )
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_name(cell: Cell) -> str:
     text = escape(f"{cell.mark} {cell.whole}".strip())
+    return f"{_LEFT}{f'<b>{text}</b>' if cell.is_best else text}</td>"
+
+
+def _html_cell(cell: Cell) -> str:
+    text = escape(cell.whole)
     return f"<td>{f'<b>{text}</b>' if cell.is_best and text else text}</td>"
