@@ -204,3 +204,16 @@ def test_every_page_is_in_the_site_and_can_be_reached_from_another() -> None:
 def test_readme_is_one_screen_and_contributing_one_page() -> None:
     assert len(README.read_text().split()) <= 900
     assert len(CONTRIBUTING.read_text().split()) <= 600
+
+
+@pytest.mark.slow
+def test_the_pages_are_a_site_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="needs the extra docs")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "getting-started" / "own-model" / "index.html").is_file()
