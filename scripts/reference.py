@@ -94,7 +94,9 @@ def page(lines: Iterable[str]) -> Iterator[str]:
 
 def described() -> Iterator[tuple[str, str, Description]]:
     """Yield every command that people call: its panel, its words, what its help says."""
-    root = typer.Context(typer.main.get_command(app), info_name="deltagclip")
+    group = typer.main.get_command(app)
+    # with -h, which commands remember
+    root = typer.Context(group, info_name="deltagclip", **group.context_settings)
     for panel, names in PANELS.items():
         for name in names if panel else ():
             command = load_command(name)
