@@ -183,7 +183,8 @@ class _Children:
     def __init__(self, folder: Path, trial: Trial, seat: Seat, options: Sequence[Any]) -> None:
         self._seat, self._trial = seat, trial
         data, device, threads, download = options
-        self._words = [sys.executable, "-m", "deltagclip_cli", "worker", str(folder)]
+        # Without -P, a file of the folder that is called like a module would be taken for it.
+        self._words = [sys.executable, "-P", "-m", "deltagclip_cli", "worker", str(folder)]
         self._words += ["--data", str(data)]
         self._words += ["--device", device, "--meeting", str(seat)]
         self._words += [] if threads is None else ["--threads", str(threads)]
@@ -282,7 +283,7 @@ class Watch:
         is_meeting = isinstance(error, RankLostError)
         if not is_meeting and not _is_of_others(error):
             return
-        self._found.wait(_TOLD_SECONDS)
+        self._wait_until_it_is_known()
         with suppress(RuntimeError):
             store = self._seat.store()
             until = time.monotonic() + 1
@@ -299,6 +300,19 @@ class Watch:
         if not is_meeting:
             kind = LostNodeError if LostNodeError.reason in self._lost else RankLostError
             raise kind(self._lost or "another rank has ended") from error
+
+    def _wait_until_it_is_known(self) -> None:
+        """Wait until it is found which rank is lost, or one has said that it failed.
+
+        Of one whose node is gone nothing tells but its silence.
+        """
+        are_far = self._count > self._devices
+        until = time.monotonic() + _TOLD_SECONDS + (SILENT_SECONDS if are_far else 0)
+        with suppress(RuntimeError):
+            store = self._seat.store()
+            while time.monotonic() < until:
+                if self._found.wait(0.1) or store.check(["failed"]):
+                    return
 
     def _run(self) -> None:
         """Look again and again."""
