@@ -23,7 +23,7 @@ Targets = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="EXPERIMENT|FOLDER",
-        help="Experiments of the runs folder, or folders with runs or with TensorBoard logs.",
+        help="Experiments of the runs folder, or folders with runs or with logs of others.",
         show_default="all experiments",
         autocompletion=options.offer_read_experiments,
     ),
@@ -161,7 +161,7 @@ def compare(
 ) -> None:
     """Compare optimizers over seeds: means, tests, costs.
 
-    Reads run folders of this program, and TensorBoard logs of any other.
+    Reads run folders of this program, and logs of others: TensorBoard, CSV, W&B, MLflow.
 
     Exit codes: 0 compared; 1 no run has come to its end yet; 2 wrong input.
     """

@@ -75,7 +75,7 @@ def report(
     """Write a web page with the answer, and figures for a paper.
 
     The page is one file that needs no network: send it, keep it. Reads run folders of this program,
-    and TensorBoard logs of any other.
+    and logs of others: TensorBoard, CSV, W&B, MLflow.
     """
     from deltagclip_cli.report.appearance import Style
     from deltagclip_cli.report.output import report_folder

@@ -31,7 +31,7 @@ def tensorboard(
     """Open TensorBoard with means and bands over seeds.
 
     All optimizers are in one chart, and HParams lists the settings. Reads run folders of this
-    program, and TensorBoard logs of any other. Follows runs that go on.
+    program, and logs of others, as compare does. Follows runs that go on.
     """
     from deltagclip_cli.core import ExitCode
     from deltagclip_cli.results.read.tree import Place
