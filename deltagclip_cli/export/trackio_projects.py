@@ -14,7 +14,7 @@ import shlex
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,7 +73,7 @@ def _send(run: ExportedRun) -> Change:
     from trackio.sqlite_storage import SQLiteStorage
 
     SQLiteStorage.validate_project_name(run.experiment)
-    points = run.points or _NOTHING
+    points = tuple(replace(each, time=_moment(each).timestamp()) for each in run.points or _NOTHING)
     config = SQLiteStorage.get_run_config(run.experiment, run.name, run_id=run.id)
     if config is not None and config.get(_FINGERPRINT) == run.fingerprint:
         return Change.SAME
@@ -89,7 +89,7 @@ def _send(run: ExportedRun) -> Change:
         run.name,
         [dict(each.metrics) for each in missing],
         [each.step for each in missing],
-        [datetime.fromtimestamp(each.time, UTC).isoformat() for each in missing],
+        [_moment(each).isoformat() for each in missing],
         {
             **run.config,
             **run.standing,
@@ -109,6 +109,11 @@ def _points(run: ExportedRun) -> tuple[Point, ...]:
 
     found = SQLiteStorage.get_logs(run.experiment, run.name, run_id=run.id)
     return tuple(_point(each) for each in sorted(found, key=lambda each: each["step"]))
+
+
+def _moment(point: Point) -> datetime:
+    """Return the time of a point as exactly as it is kept there: in microseconds."""
+    return datetime.fromtimestamp(point.time, UTC)
 
 
 def _point(log: dict[str, Any]) -> Point:

@@ -38,7 +38,10 @@ History = list[tuple[int, float]]
 def records(trial: int, epochs: int = EPOCHS, shift: float = 0.0) -> list[Record]:
     """What a trial measured: numbers that no rounding leaves alone."""
     return [
-        record(epoch, 0.1 + 0.2 + trial / 7, **{METRIC: shift + trial / 7 + epoch / 300})
+        {
+            **record(epoch, 0.1 + 0.2 + trial / 7, **{METRIC: shift + trial / 7 + epoch / 300}),
+            "time": 1.8e9 + epoch / 7,
+        }
         for epoch in range(1, epochs + 1)
     ]
 
@@ -60,6 +63,12 @@ def go_on(folder: RunFolder, number: int = 5) -> None:
     """Let the run that goes on come to its end."""
     folder.metrics_file.write_bytes(lines(*records(number)))
     finish(folder)
+
+
+def grow(folder: RunFolder, number: int = 4) -> None:
+    """Let the run that diverged do so an epoch later."""
+    folder.metrics_file.write_bytes(lines(*records(number, 3)))
+    finish(folder, "diverged")
 
 
 def train_again(folder: RunFolder, number: int = 0) -> None:

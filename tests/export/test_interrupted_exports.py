@@ -12,6 +12,7 @@ from export_cases import (
     compared,
     export,
     go_on,
+    grow,
     in_csv,
     in_mlflow,
     in_parquet,
@@ -86,6 +87,9 @@ def test_a_run_is_in_one_project_of_trackio_once(
     log = "trackio.sqlite_storage:SQLiteStorage.bulk_log"
     serialize = "trackio.sqlite_storage:serialize_values"
     interrupted(folders, words, [(serialize, 3), (log, 3), (serialize, 9), (log, 1)], in_trackio)
+    grow(folders[4])
+    assert "8 runs: 1 grown, 7 unchanged" in export(*words)[1]
+    assert in_trackio("") == measured(folders)
 
 
 @pytest.mark.slow
@@ -96,6 +100,8 @@ def test_a_server_of_mlflow_has_a_run_once(
     send = "mlflow.tracking.client:MlflowClient.log_batch"
     create = "mlflow.tracking.client:MlflowClient.create_run"
     interrupted(folders, words, [(create, 2), (send, 2), (send, 5), (send, 1)], in_mlflow)
+    grow(folders[4])
+    assert "8 runs: 1 grown, 7 unchanged" in export(*words)[1]
     train_again(folders[1], 1)
     with pytest.MonkeyPatch.context() as patch:
         mlflow_server.die_in_the_middle(patch)
