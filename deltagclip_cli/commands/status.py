@@ -84,8 +84,14 @@ def looking(
 def _trials(
     spec: Path | None, chosen: Sequence[str], sets: Sequence[str], runs: Path, there: Sequence[str]
 ) -> tuple[list[str], list[Trial]]:
-    """The experiments to show, and those of their trials that the spec knows."""
+    """The experiments to show, and those of their trials that the spec knows.
+
+    Of a tuned experiment, those that were begun: it is its plan that says what is still to run.
+    """
+    from os.path import exists  # of what nobody may look into, it says False
+
     from deltagclip_cli.spec.trial import expand
+    from deltagclip_cli.tuning.lock import lock_file
 
     specified = _experiments(spec, chosen, sets, runs)
     for name in chosen:
@@ -96,8 +102,13 @@ def _trials(
                 f"  experiments: {known}{nearest(name, [*specified, *there])}"
             )
     names = list(chosen) or list(there)
+    tuned = {name for name in names if exists(lock_file(runs, name))}
     return names, [
-        trial for name in names if name in specified for trial in expand(name, specified[name])
+        trial
+        for name in names
+        if name in specified
+        for trial in expand(name, specified[name])
+        if name not in tuned or exists(runs / trial.folder)
     ]
 
 

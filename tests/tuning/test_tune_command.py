@@ -150,6 +150,7 @@ def test_a_protocol_is_gone_through_to_its_end_and_only_once() -> None:
     status = CliRunner().invoke(app, ["status", "tiny"]).stdout
     assert "tiny/adam, draws of the protocol: 2 finished" in status
     assert "tiny/adam, fresh seeds of the protocol: 2 finished" in status
+    assert "new" not in status, "the settings of the spec itself are none of the plan"
 
     write_spec(protocol={**SPEC["protocol"], "draws": 4})
     refused = tune()
