@@ -83,7 +83,8 @@ class InlineRunner:
     def _work(self, unit: Unit, give_up: Callable[[Planned], str]) -> int:
         asked, by_folder = self.request, {each.folder: each for each in unit}
         with shown_progress(asked.console, quiet=asked.quiet) as sinks:
-            from deltagclip_cli.training.worker import work_together  # which loads torch
+            import deltagclip_cli.training.imported  # noqa: F401
+            from deltagclip_cli.training.worker import work_together
 
             codes = work_together(
                 list(by_folder),
