@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from deltagclip_cli.core import Mode, UsageError, listed
 from deltagclip_cli.results.compare.request import Request
@@ -36,7 +36,7 @@ def compare(
     target: str | Sequence[str] | None = None,
     interval: bool = False,
     ddof: int = 1,
-    mode: Mode | None = None,
+    mode: Literal["min", "max"] | None = None,
     heatmap: str | None = None,
     within: str = "1%",
     published: bool = False,
@@ -72,6 +72,8 @@ def compare(
         UsageError: the question is wrong or does not fit the runs, or there are none.
         NotYetError: no trial there has begun yet.
     """
+    if mode is not None and mode not in list(Mode):
+        raise UsageError(f"mode={mode!r}: expected {' or '.join(Mode)}.")
     targeted = [target] if isinstance(target, str) else target
     request = Request(
         metric=metric,

@@ -18,6 +18,7 @@ from deltagclip_cli.core import (
     TRAINED_METRICS,
     ExitCode,
     SpecError,
+    UsageError,
     nearest,
     short,
     shown_metrics,
@@ -90,16 +91,18 @@ def train(
         SystemExit: a signal asked this process to end, which it does with code 75, and likewise
             with a checkpoint. In threads other than the main one, no signal is heard.
     """
+    from deltagclip_cli.runs.environment import MOST_THREADS
     from deltagclip_cli.terminal.console import make_console, waiting
     from deltagclip_cli.training.process import StopRequest
 
-    overrides = [f"{name}={json.dumps(value)}" for name, value in (settings or {}).items()]
+    _check_number("seed", seed, 0, 2**31 - 1)
+    _check_number("threads", threads, 1, MOST_THREADS)
     chosen = choose_trial(
         Path(spec) if isinstance(spec, str | Path) else spec,
         experiment,
         optimizer=optimizer,
         seed=seed,
-        overrides=overrides,
+        overrides=[_override(name, value) for name, value in (settings or {}).items()],
         runs=Path(runs),
         vouches=same_code,
         select_on_test=select_on_test,
@@ -131,6 +134,21 @@ def train(
     if stop():
         raise SystemExit(int(ExitCode.STOPPED))
     return Trained(chosen.folder)
+
+
+def _check_number(name: str, value: int | None, least: int, most: int) -> None:
+    if value is not None and not (type(value) is int and least <= value <= most):
+        raise UsageError(f"{name}={value!r}: expected a whole number from {least} to {most}.")
+
+
+def _override(name: str, value: Any) -> str:
+    """Return the ``KEY=VALUE`` of a setting; JSON is YAML."""
+    try:
+        return f"{name}={json.dumps(value, allow_nan=False)}"
+    except (TypeError, ValueError) as error:
+        raise SpecError(
+            f"settings: {name}={value!r} is nothing a spec can hold: {error}."
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -127,10 +127,12 @@ def test_numbers_of_a_comparison_are_those_of_csv_and_json() -> None:
     assert json.loads(found.text("json")) == found.data()
 
 
-def test_a_comparison_shows_itself_at_a_prompt_and_in_a_notebook() -> None:
+def test_a_comparison_shows_itself_and_refuses_what_it_does_not_know() -> None:
     found = compare("blobs", runs=RUNS, metric="test/loss")
     assert "adam" in repr(found) and "test/loss" in repr(found)
     page = found._repr_html_()
     assert page.count("<table>") == len(found.tables()) and "<b>" in page
+    with pytest.raises(UsageError, match="mode='up': expected"):
+        compare("blobs", runs=RUNS, mode="up")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no form 'html'"):
         found.text("html")

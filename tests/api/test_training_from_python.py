@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from deltagclip_cli import train
 from deltagclip_cli.api.one_trial import Trained
 from deltagclip_cli.commands.app import app
-from deltagclip_cli.core import SpecError
+from deltagclip_cli.core import ClaimedError, SpecError, UsageError, claimed
 from deltagclip_cli.runs.folder import RunFolder
 
 SPEC: dict[str, Any] = yaml.safe_load(TINY.replace("1e-3", "0.001"))
@@ -138,6 +138,33 @@ def test_in_a_thread_no_signal_is_caught_and_should_stop_stops_it(
     assert isinstance(found[0], Trained), found
     assert found[0].state == "interrupted" and found[0].result is None
     assert losses(train(SPEC, **again)) == losses(whole)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"seed": -1}, "seed=-1: expected a whole number from 0 to"),
+        ({"seed": "1"}, "seed='1': expected a whole number"),
+        ({"threads": 0}, "threads=0: expected a whole number from 1 to 1024"),
+        ({"device": "tpu"}, "expected auto, cpu, cuda or cuda:N"),
+        ({"settings": {"optimizers.sgd.lr": print}}, "settings: optimizers.sgd.lr=.* is nothing"),
+    ],
+)
+def test_a_wrong_argument_is_refused_before_a_folder_is_made(
+    wrong: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        train(SPEC, runs=tmp_path, **wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_in_which_another_process_works_is_refused(tmp_path: Path) -> None:
+    stopped = train(SPEC, runs=tmp_path, quiet=True, should_stop=lambda: True)
+    with (
+        claimed(stopped.run_folder.lock_file, ""),
+        pytest.raises(ClaimedError, match="another process is working"),
+    ):
+        train(SPEC, runs=tmp_path, quiet=True)
 
 
 def test_code_that_was_edited_is_trained_as_it_is_now(
