@@ -118,7 +118,7 @@ def load_spec(
     """Read and check the experiments of a file.
 
     Args:
-        path: a YAML file, as design and README describe it, or what was read of one.
+        path: a YAML file, as docs/reference/spec.md describes it, or what was read of one.
         only: the experiments to check; all if empty. The others may have faults.
         sets: ``KEY=VALUE`` words that are laid over each of these experiments.
         tags: words of which the experiments must have every one.
