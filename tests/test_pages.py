@@ -210,7 +210,7 @@ def test_readme_is_one_screen_and_contributing_one_page() -> None:
 def test_the_pages_are_a_site_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="needs the extra docs")
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=ROOT,
         capture_output=True,
         text=True,
