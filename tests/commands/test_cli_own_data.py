@@ -155,7 +155,9 @@ def test_a_metric_of_ones_own_is_shown_and_compared_by(own: Invoke, tmp_path: Pa
     assert best["test/fit"]["value"] == max(best["test/fit"]["value"], record["test/fit"])
     compared = own("compare", "own", "--metric", "test/fit", "--at", "best", "--select-on-test")
     assert compared.exit_code == 0, compared.output
-    reported = own("report", "own", "--metric", "test/fit", "--target", "test/fit=-9")
+    reported = own(
+        "report", "own", "--metric", "test/fit", "--target", "test/fit=-9", "--format", "none"
+    )
     assert reported.exit_code == 0, reported.output
     assert "test/fit ≥ -9" in (tmp_path / "runs/own/report/report.html").read_text()
 
