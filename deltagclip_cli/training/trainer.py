@@ -117,6 +117,13 @@ class Trainer:
 
     def train(self) -> Ending:
         """Train to the end, to the first loss that is not finite, or until asked to stop."""
+        try:
+            return self._train_rounds()
+        except Exception as error:
+            self.parts.ranks.rescue(self, error)
+            raise
+
+    def _train_rounds(self) -> Ending:
         while not self.is_over:
             measured: dict[str, float] = {}
             for probe in self.parts.probes:  # before the clock starts: it is no part of training
@@ -146,8 +153,11 @@ class Trainer:
     def _train_round(self) -> bool:
         """Make the steps of the round that are still to do; False if asked to stop among them."""
         self.parts.model.train()
+        ranks = self.parts.ranks
         while True:
+            ranks.begin_step(self)
             sums, observed = self.program.step(self._next_batches(), self._in_round)
+            ranks.end_step()
             if self.average is not None:
                 self.average.update(self.parts.model, is_first=self.step == 0)
             self.meter.add(sums, observed)
@@ -173,6 +183,11 @@ class Trainer:
         while self._unrecorded and (wait or self._unrecorded[0][1].are_there()):
             step, measured = self._unrecorded.popleft()
             self.recording.step(self.course.pass_of(step), step, self._train_metrics(measured))
+
+    @property
+    def can_be_saved(self) -> bool:
+        """False from the last step of a round until its evaluation is recorded."""
+        return self._in_round < len(self._sizes)
 
     @property
     def _in_round(self) -> int:
@@ -322,11 +337,6 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return all that a continuation needs for the same bits: tensors and plain values."""
         average = self.average
-        random = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
-        if self.parts.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
-        if (others := other_streams()) != self._streams_begun:
-            random |= others
         return {
             "epoch": self.epoch,
             "batch": self.batch,
@@ -341,11 +351,28 @@ class Trainer:
             "regimes": self.regimes.state(),
             "regime_totals": self.regime_totals,
             "probes": [probe.state_dict() for probe in self.parts.probes],
-            "random": random,
+            "random": self.streams(),
             "device": self.parts.device.type,
             "data": self.parts.fingerprint,
             "seconds": time.perf_counter() - self._started if self._in_round else 0.0,
         }
+
+    def streams(self) -> dict[str, Any]:
+        """Return the states of all streams of random numbers that may have been drawn from."""
+        random = {"cpu": torch.get_rng_state(), "augment": self.augment.get_state()}
+        if self.parts.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.parts.device)
+        if (others := other_streams()) != self._streams_begun:
+            random |= others
+        return random
+
+    def go_on_with(self, random: Mapping[str, Any]) -> None:
+        """Go on from where streams were."""
+        torch.set_rng_state(random["cpu"])
+        self.augment.set_state(random["augment"])
+        restore_streams(random if "python" in random else self._streams_begun)
+        if self.parts.device.type == "cuda":
+            torch.cuda.set_rng_state(random["cuda"], self.parts.device)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what :meth:`state_dict` gave, on the same data and kind of device."""
@@ -368,12 +395,7 @@ class Trainer:
         for probe, each in zip(self.parts.probes, told, strict=False):
             probe.load_state_dict(each)
         if self.batch:  # the beginning of a pass follows from the seed
-            torch.set_rng_state(state["random"]["cpu"])
-            self.augment.set_state(state["random"]["augment"])
-            if "python" in state["random"]:
-                restore_streams(state["random"])
-            if self.parts.device.type == "cuda":
-                torch.cuda.set_rng_state(state["random"]["cuda"], self.parts.device)
+            self.go_on_with(state["random"])
 
     def _check_continuation(self, state: Mapping[str, Any]) -> None:
         if state["data"] != self.parts.fingerprint:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.training.assembly import Parts
     from deltagclip_cli.training.checkpoints import Saving
     from deltagclip_cli.training.program import ProgramMaker
+    from deltagclip_cli.training.trainer import Trainer
 
 T = TypeVar("T")
 
@@ -68,6 +69,15 @@ class Ranks:
     def agree(self, stops: bool, saves: bool) -> tuple[bool, bool]:
         """Return what is done after a step: what any rank wants, and on all the same."""
         return stops, saves
+
+    def begin_step(self, trainer: Trainer) -> None:
+        """Take notice of a step that a trainer begins, before its batches are made."""
+
+    def end_step(self) -> None:
+        """Take notice that it is made."""
+
+    def rescue(self, trainer: Trainer, error: Exception) -> None:
+        """Save what can be saved where an error says that another rank is lost."""
 
     def saving(self, checkpoints: Saving, held: HeldFolder) -> Saving:
         """Return what writes the checkpoints, given what writes those of one process."""

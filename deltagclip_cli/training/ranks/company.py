@@ -42,7 +42,7 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.runs.allocation import allocation_for
 from deltagclip_cli.training.ranks import Ranks
-from deltagclip_cli.training.ranks.several import OtherRankError, Several
+from deltagclip_cli.training.ranks.several import OtherRankError, Several, is_of_others
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFolder
@@ -281,7 +281,7 @@ class Watch:
     def explain(self, error: Exception) -> None:
         """Raise why another rank has made this one fail, if one has."""
         is_meeting = isinstance(error, RankLostError)
-        if not is_meeting and not _is_of_others(error):
+        if not is_meeting and not is_of_others(error):
             return
         self._wait_until_it_is_known()
         with suppress(RuntimeError):
@@ -368,18 +368,6 @@ class Watch:
             os._exit(ExitCode.STOPPED)
 
 
-def _is_of_others(error: BaseException | None) -> bool:
-    """Return whether an error may come from a rank that is no longer there."""
-    words = ("gloo", "nccl", "peer", "socket", "store", "Broken pipe", "Connection")
-    while error is not None:
-        if isinstance(error, dist.DistError | RankLostError):
-            return True
-        if isinstance(error, RuntimeError) and any(each in str(error) for each in words):
-            return True
-        error = error.__cause__
-    return False
-
-
 def attend(
     path: Path,
     seat: Seat,
@@ -418,7 +406,7 @@ def attend(
     except BaseException as error:
         cause = error.__cause__ or error
         kind = "usage" if isinstance(cause, UsageError) else "failed"
-        if is_device_lost(cause) or _is_of_others(cause):
+        if is_device_lost(cause) or is_of_others(cause):
             kind = "lost"
         told = {
             "rank": seat.number,
@@ -428,7 +416,7 @@ def attend(
             "traceback": "".join(traceback.format_exception(cause)),
         }
         with suppress(RuntimeError):
-            if not (kind == "lost" and _is_of_others(cause)):  # that is told by who is lost
+            if not (kind == "lost" and is_of_others(cause)):  # that is told by who is lost
                 store.compare_set("failed", "", json.dumps(told))
         return ExitCode.FAILED
     return ExitCode.OK

@@ -7,20 +7,52 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from deltagclip_cli.parts.nested import Tree
 from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.training.ranks.several import Several, TogetherEager
+from deltagclip_cli.training.ranks.several import Several, TogetherEager, is_of_others
 
 if TYPE_CHECKING:
     from deltagclip_cli.training.program import ProgramMaker
+    from deltagclip_cli.training.trainer import Trainer
 
 
 class Replicas(Several):
     """Each rank has the whole network, and adds up its gradients with the others while it can."""
 
     parallel = "ddp"
+
+    _undo: Callable[[], None] | None = None
+
+    def begin_step(self, trainer: Trainer) -> None:
+        """Keep what a step changes before all gradients are there."""
+        random = trainer.streams()
+        buffers = [(each, each.clone()) for each in trainer.parts.model.buffers()]
+
+        def undo() -> None:
+            trainer.go_on_with(random)
+            for buffer, before in buffers:
+                buffer.copy_(before)
+
+        self._undo = undo
+
+    def end_step(self) -> None:
+        self._undo = None
+
+    def rescue(self, trainer: Trainer, error: Exception) -> None:
+        """Save on the first rank, which needs nobody for that; the step that failed is undone.
+
+        Not if an evaluation is under way, nor where a step moves weights between its gradients.
+        """
+        can_be_saved = trainer.can_be_saved and not trainer.stepper.needs_closure
+        if self.number or not is_of_others(error) or not can_be_saved:
+            return
+        if self._undo is not None:
+            with torch.no_grad():
+                self._undo()
+        trainer.save()
 
     def program(self, chosen: Callable[[], ProgramMaker]) -> ProgramMaker:
         return ReplicatedEager

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from deltagclip_cli.core import UsageError
+from deltagclip_cli.core import RankLostError, UsageError
 from deltagclip_cli.parts.nested import Tree, leaves
 from deltagclip_cli.parts.tasks import Loss
 from deltagclip_cli.training.chance import streams_kept
@@ -38,6 +38,18 @@ UNSAID = "the first process ended"
 
 class OtherRankError(Exception):
     """The first rank raised an error, which it tells itself."""
+
+
+def is_of_others(error: BaseException | None) -> bool:
+    """Return whether an error may come from a rank that is no longer there."""
+    words = ("gloo", "nccl", "peer", "socket", "store", "Broken pipe", "Connection")
+    while error is not None:
+        if isinstance(error, dist.DistError | RankLostError):
+            return True
+        if isinstance(error, RuntimeError) and any(each in str(error) for each in words):
+            return True
+        error = error.__cause__
+    return False
 
 
 class Several(Ranks):
