@@ -14,7 +14,7 @@ from deltagclip_cli.results.tidy import TidyRow, metric_rows, result_rows
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from deltagclip_cli.results.read.run import Reading, Run
+    from deltagclip_cli.results.read.run import Run
 
 
 class Runs:
@@ -105,11 +105,6 @@ class Runs:
         of = f"{plural(len(self), 'run')} of {plural(len(experiments), 'experiment')}"
         doubts = f", {plural(len(self.problems), 'problem')}" if self.problems else ""
         return f"<Runs in {self._name}: {of}{doubts}>"
-
-
-def reading_of(runs: Runs) -> Reading:
-    """Return what was read, for the other functions of this room."""
-    return runs._reading
 
 
 def as_frame(rows: Sequence[TidyRow], instead: str) -> DataFrame:
