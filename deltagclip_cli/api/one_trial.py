@@ -186,6 +186,12 @@ class ChosenTrial:
         from deltagclip_cli.terminal.console import shown_messages, shown_progress, waiting
 
         data = data.expanduser()
+        if self.trial.ranks > 1:
+            from deltagclip_cli.launch.launcher import check_devices
+            from deltagclip_cli.launch.local import find_slots
+
+            slots = find_slots(1 if device == "cpu" else None, None, 1)
+            check_devices(self.spec, [self.trial], slots)
         with waiting(console, "loading torch and trying the parts out", quiet=quiet):
             check_parts(self.spec, [self.trial], lambda trial: Stage(device), data)
         with (

@@ -182,7 +182,6 @@ class StayingLauncher(Launcher):
         planned, todo, estimates = self._plan(trials)
         units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
         slots = self.runner.slots
-        check_devices(self.request.spec, [each.trial for each in todo], slots)
         chosen, _ = self._spread(units)
         places = {
             each.trial.folder: Assignment(n, bool(each.trial.stack), where, seconds)
@@ -232,7 +231,11 @@ class StayingLauncher(Launcher):
     def _plan(self, trials: Sequence[Trial]) -> tuple[list[Planned], list[Planned], Estimates]:
         self.warn_of(self.elsewhere)
         planned = look_up(trials, self.request.runs, self.elsewhere)
-        return planned, *self.ordered(planned)
+        todo, estimates = self.ordered(planned)
+        if any(each.trial.ranks > 1 for each in todo):
+            trials = [each.trial for each in todo]
+            check_devices(self.request.spec, trials, self.runner.slots)
+        return planned, todo, estimates
 
     def launch(
         self,

@@ -79,10 +79,11 @@ def check_room(trial: Trial, slots: Sequence[Slot], hint: str) -> None:
         allocation_for(trial.nodes)
     there = devices_of(slots)
     if are_gpus(there) and trial.devices > len(there):
+        fewer = f"{len(there)} or fewer" if len(there) > 1 else "1"
         raise DeviceError(
             f"devices: {trial.devices}: {plural(len(there), 'GPU')} can be used here"
             f" ({', '.join(there)}).\n"
-            f"  Write devices: {len(there)} or fewer, or {hint}."
+            f"  Write devices: {fewer}, or {hint}."
         )
 
 

@@ -263,6 +263,7 @@ class RunStatus:
     folder: RunFolder
     standing: QueueState
     kin: str = ""  # which of those it is that are no trial of the spec; empty if it is one
+    on: str = ""  # several devices, if it trains on them and is one
 
     @property
     def state(self) -> State:
@@ -316,6 +317,7 @@ def find_status(
         RunStatus(
             *(each.trial.experiment, each.label, each.trial.seed),
             *(each.short_name, each.folder, each.standing),
+            on=said_of_ranks(each.trial) if each.trial.ranks > 1 else "",
         )
         for each in planned
     ]

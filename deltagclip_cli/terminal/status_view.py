@@ -72,7 +72,8 @@ def _where(trial: RunStatus, shared: Mapping[tuple[str, int], int]) -> str:
     words = [standing.where] if standing.job is not None else [beat.host] if beat else []
     if beat:
         stack = f" (process {beat.pid})" if shared[beat.host, beat.pid] > 1 else ""
-        words.append(f"{beat.device}{stack}")
+        on = f" ({trial.on})" if trial.on else ""
+        words.append(f"{beat.device}{stack}{on}")
     return " ".join(words)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fake_gpus import FakeDriver
+from run_cases import beating
 from test_supervisor import Seen
 from tiny_spec import TINY, trials_of, write_spec
 from typer.testing import CliRunner
@@ -20,7 +21,7 @@ from deltagclip_cli.launch.local import LocalRunner
 from deltagclip_cli.launch.slots import FreeSlots, Slot
 from deltagclip_cli.launch.supervisor import PlannedQueue, Supervisor
 from deltagclip_cli.plan.planned import Planned, Unit, look_up, said_of_units, units_of
-from deltagclip_cli.runs.folder import State
+from deltagclip_cli.runs.folder import RunFolder, State
 from deltagclip_cli.runs.hold import hold
 
 
@@ -202,9 +203,13 @@ def test_the_size_of_trials_is_told_before_they_run(tmp_path: Path) -> None:
 
 
 def sweep(folder: Path, *words: str, text: str = TINY) -> tuple[int, str]:
+    return run("sweep", folder, *words, text=text)
+
+
+def run(command: str, folder: Path, *words: str, text: str = TINY) -> tuple[int, str]:
     spec = write_spec(folder, text)
     where = ["--spec", str(spec), "--runs", str(folder / "runs")]
-    done = CliRunner().invoke(app, ["sweep", "tiny", *where, *words])
+    done = CliRunner().invoke(app, [command, "tiny", *where, *words])
     return done.exit_code, done.output.replace(f"{folder}/", "")
 
 
@@ -221,12 +226,16 @@ def test_more_devices_than_there_are_is_said_before_anything_starts(
     assert "spec.yaml:7:5: tiny: devices: 4: 3 GPUs can be used here (cuda:0, cuda:1," in said
     assert "Write devices: 3 or fewer, or train on the CPU with --jobs N." in said
     assert not (tmp_path / "runs").exists()
+    assert "to run" not in said
 
 
+@pytest.mark.parametrize("command", ["sweep", "train"])
 @pytest.mark.usefixtures("driver")
-def test_several_nodes_without_an_allocation_are_told_of_slurm(tmp_path: Path) -> None:
-    code, said = sweep(tmp_path, "--set", "nodes=2")
-    assert code == 2
+def test_several_nodes_without_an_allocation_are_told_of_slurm(
+    command: str, tmp_path: Path
+) -> None:
+    code, said = run(command, tmp_path, "--set", "nodes=2")
+    assert code == 2 and not (tmp_path / "runs").exists()
     assert "--set nodes=2: tiny: nodes: 2: this process is in no job of Slurm" in said
     assert "sweep --launcher slurm" in said
 
@@ -243,3 +252,14 @@ def test_slots_of_the_cpu_are_devices(monkeypatch: pytest.MonkeyPatch, tmp_path:
     code, said = sweep(tmp_path, "--dry-run", "--jobs", "4", "--set", "devices=2")
     assert code == 0, said
     assert "cpu 0+1" in said and "cpu 2+3" in said
+
+
+def test_a_status_tells_of_the_devices_of_a_running_trial(tmp_path: Path) -> None:
+    (trial, *_) = trials_of(tmp_path, "devices=2", "nodes=2")
+    with hold(RunFolder.of(tmp_path / "runs", trial), make=True) as held:
+        held.keep(trial)
+        beating(held, epochs=2, steps=2)
+        words = ("--set", "devices=2", "--set", "nodes=2")
+        code, said = run("status", tmp_path, *words)
+    assert code == 0
+    assert "cpu (2 × 2 devices)" in said
