@@ -152,7 +152,7 @@ def assert_alike(trial: Trial, together: Path, alone: Path, most: float, *, of: 
                 assert near, f"{at}: {mine[name]!r}, and alone {value!r}"
 
 
-def kinds_of_start(trial: Trial, runs: Path) -> list[Any]:
+def ranks_of_starts(trial: Trial, runs: Path) -> list[Any]:
     """What each start has told of its ranks."""
     starts = json.loads(RunFolder.of(runs, trial).environment_file.read_text())
     return [start.get("ranks") for start in starts]

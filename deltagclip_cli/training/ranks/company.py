@@ -12,6 +12,7 @@ import ctypes
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -61,11 +62,16 @@ _PR_SET_PDEATHSIG = 1
 
 @dataclass(frozen=True)
 class Seat:
-    """The place of a process among the ranks of a trial, and where they meet."""
+    """The place of a process among the ranks of a trial, and where they meet.
+
+    Attributes:
+        leads: whether it starts the others of its node.
+    """
 
     number: int
     host: str
     port: int
+    leads: bool = True
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -87,11 +93,12 @@ def seat_at(meeting: str, rank: int | None, devices: int | None) -> Seat:
             it was started from.
     """
     host, _, port = meeting.rpartition(":")
+    leads = rank is None
     if rank is None:
         assert devices is not None, "whoever starts it says one of both"
         rank = devices * (int(os.environ["SLURM_PROCID"]) + 1)
         host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", host)
-    return Seat(rank, host, int(port))
+    return Seat(rank, host, int(port), leads)
 
 
 @contextmanager
@@ -194,7 +201,7 @@ class _Children:
     def start(self) -> None:
         """Start the other ranks of this node if this is its first, and if of all, of all nodes."""
         number, devices = self._seat.number, self._trial.devices
-        if number % devices:
+        if not self._seat.leads:
             return
         for other in range(number + 1, number + devices):
             self._start([*self._words, "--rank", str(other)], f"rank {other}")
@@ -205,9 +212,10 @@ class _Children:
             self._start(command, f"{LostNodeError.reason}: the step on the other nodes")
 
     def _start(self, command: Sequence[str], name: str) -> None:
-        # In a session of its own, for Ctrl-C is for the first rank alone.
+        # In a session of its own, for Ctrl-C is for the first rank alone. What it reads ends with
+        # this process.
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
         )
         self._started[process] = name
 
@@ -384,6 +392,8 @@ def attend(
 
     if sys.platform == "linux":  # nobody would end it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if not seat.leads and select.select([0], [], [], 0)[0]:
+            return ExitCode.STOPPED  # whoever started it had ended before that
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(each, signal.SIG_IGN)  # the first one hears them, and tells the others
     warnings.simplefilter("ignore")  # the first one gives them

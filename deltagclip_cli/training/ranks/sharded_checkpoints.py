@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -104,7 +105,9 @@ def read_parts(
     }
     alone = not any(isinstance(each, DTensor) for each in tensors.values())
     reader = _Reader(folder.path / state["shards"]["folder"])
-    load(tensors, storage_reader=reader, no_dist=alone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a single process torch says that it is one
+        load(tensors, storage_reader=reader, no_dist=alone)
     whole = {key: each for key, each in state.items() if key != "shards"}
     return {key: _restored(each, tensors) for key, each in whole.items()}
 
