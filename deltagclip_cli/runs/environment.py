@@ -54,6 +54,14 @@ INEXACT = "inexact operations"
 starts without any do not have it."""
 
 
+DEVICES = "devices"
+"""The name of the circumstance that tells how many devices trained a trial together, and how;
+starts on one device do not have it."""
+
+WHERE_NOT_TOLD = {INEXACT: "none", DEVICES: "1"}
+"""What circumstances are that starts do not have."""
+
+
 def read_starts(folder: RunFolder) -> list[Start]:
     """Return the starts of a trial, oldest first; none if the file is missing or damaged."""
     try:
@@ -152,6 +160,9 @@ def circumstances(start: Start) -> dict[str, str]:
     }
     if inexact := inexact_of([start]):
         told[INEXACT] = " ".join(inexact)
+    ranks = start.get("ranks")
+    if isinstance(ranks, dict):
+        told[DEVICES] = f"{ranks.get('count')} ({ranks.get('parallel')})"
     stack = start.get("stack")
     if isinstance(stack, dict) and stack.get("at_once") != stack.get("places"):
         told["stack"] = f"{stack.get('at_once')} of {stack.get('places')} at once"
@@ -165,8 +176,11 @@ def circumstances(start: Start) -> dict[str, str]:
 def circumstances_of_all(starts: Sequence[Start]) -> dict[str, str]:
     """Return the circumstances of a trial: ``2.11, then 2.14`` where it went on in others."""
     found: dict[str, dict[str, None]] = {}
-    for start in starts:
-        for name, word in circumstances(start).items():
+    told = [circumstances(start) for start in starts]
+    for each in told:
+        if any(DEVICES in other for other in told):
+            each.setdefault(DEVICES, WHERE_NOT_TOLD[DEVICES])
+        for name, word in each.items():
             found.setdefault(name, {})[word] = None
     return {name: ", then ".join(words) for name, words in found.items()}
 
@@ -264,7 +278,7 @@ def _tell_of_change(folder: RunFolder, earlier: Sequence[Start], now: Start) -> 
             f"threads the trial was begun with; it goes on with {now['threads']}."
         )
         return
-    before, here = circumstances(earlier[-1]), circumstances(now)
+    before, here = ({DEVICES: "1", **circumstances(each)} for each in (earlier[-1], now))
     changed = [
         f"{name} {here[name]} ({before[name]} before)"
         for name in here

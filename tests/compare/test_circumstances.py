@@ -13,7 +13,7 @@ from deltagclip_cli.report.prose import sentences
 from deltagclip_cli.results.compare.comparison import camps
 from deltagclip_cli.results.compare.formats import json_text
 from deltagclip_cli.results.read.run import Run
-from deltagclip_cli.runs.environment import circumstances
+from deltagclip_cli.runs.environment import circumstances, circumstances_of_all
 
 
 def runs_of(optimizer: str, *words: str, n: int = 5) -> list[Run]:
@@ -102,6 +102,21 @@ def test_of_operations_that_are_not_exact_most_runs_have_none() -> None:
         " all else with inexact operations none."
     )
     assert note(own) == ""
+
+
+def test_trials_of_several_devices_are_told_from_those_of_one() -> None:
+    alone = {"threads": 1}
+    together = {**alone, "ranks": {"count": 2, "parallel": "ddp"}}
+    assert circumstances(alone).keys() == {"program", "threads"}
+    went_on = [alone, together, together]
+    assert circumstances_of_all(went_on)["devices"] == "1, then 2 (ddp)"
+    run, *others = runs_of("adam", "1")
+    mixed = replace(run, circumstances=circumstances(together))
+    alike = [replace(each, circumstances=circumstances(alone)) for each in others]
+    assert note([mixed, *alike]) == (
+        "Trained in unlike circumstances, which change the bits: adam (seed 0) with devices 2"
+        " (ddp); all else with devices 1."
+    )
 
 
 def test_of_fast_trials_a_table_says_so(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from deltagclip_cli.results.statistics.difference import (
     compare,
     holm,
 )
-from deltagclip_cli.runs.environment import INEXACT
+from deltagclip_cli.runs.environment import WHERE_NOT_TOLD
 
 if TYPE_CHECKING:
     from deltagclip_cli.results.statistics.summary import Summary
@@ -456,7 +456,7 @@ def camps(comparison: Comparison) -> list[Camp]:
 
 
 def _circumstances(run: Run) -> Mapping[str, str]:
-    return {INEXACT: "none", **run.circumstances} if run.circumstances else {}
+    return {**WHERE_NOT_TOLD, **run.circumstances} if run.circumstances else {}
 
 
 def circumstances_note(comparison: Comparison) -> list[str]:
