@@ -42,10 +42,10 @@ def test_a_file_that_a_start_wrote_anew_is_read_from_its_beginning(
     records = GrowingRecords(RunFolder(tmp_path))
     file.write_text(line(1) + line(2) + line(3))
     records.look()
-    (tmp_path / "new").write_text(line(1) + line(2))
+    (tmp_path / "new").write_text("".join(map(line, range(1, 5))))
     (tmp_path / "new").replace(file)
-    assert epochs(records) == [1, 2]
-    assert len(records.epochs) == 2
+    assert epochs(records) == [1, 2, 3, 4]
+    assert len(records.epochs) == 4
 
 
 def test_a_long_file_is_read_in_several_looks(

@@ -60,7 +60,7 @@ class _LoggedRun:
         points = Points()
         points.next_file()
         for key, found in self._points.items():
-            is_counted = len(found) == 1 or any(step for step, *_ in found)
+            is_counted = any(step for step, *_ in found)
             for number, (step, at, value) in enumerate(found):
                 points.add(key, step if is_counted else number, at, value)
         outcome, reason = _ended(self.state)
