@@ -183,7 +183,8 @@ class ChosenTrial:
     ) -> Ending:
         """Train it, or go on with it, and show that; at its end its result is in its folder."""
         from deltagclip_cli.launch.rehearsal import Stage, check_parts
-        from deltagclip_cli.terminal.console import shown_messages, shown_progress, waiting
+        from deltagclip_cli.terminal.console import shown_progress, waiting
+        from deltagclip_cli.terminal.messages import shown_messages
 
         data = data.expanduser()
         if self.trial.ranks > 1:

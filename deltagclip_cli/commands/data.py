@@ -106,7 +106,8 @@ def prepare_data(
     """
     from rich.text import Text
 
-    from deltagclip_cli.terminal.console import shown_messages, waiting
+    from deltagclip_cli.terminal.console import waiting
+    from deltagclip_cli.terminal.messages import shown_messages
 
     there: dict[Prepared, dict[str, None]] = defaultdict(dict)
     faults: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)

@@ -50,10 +50,10 @@ from deltagclip_cli.terminal.console import (
     counted,
     print_json,
     print_plan,
-    shown_messages,
     summary_tables,
     waiting,
 )
+from deltagclip_cli.terminal.messages import shown_messages
 from deltagclip_cli.training.process import StopRequest
 
 if TYPE_CHECKING:

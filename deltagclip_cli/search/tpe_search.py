@@ -27,7 +27,8 @@ from deltagclip_cli.slurm.handed import Handed, HandingRunner
 from deltagclip_cli.slurm.submit import SlurmLauncher
 from deltagclip_cli.slurm.workers import submit_workers, workers_of
 from deltagclip_cli.spec.load import load_spec
-from deltagclip_cli.terminal.console import make_console, shown_messages
+from deltagclip_cli.terminal.console import make_console
+from deltagclip_cli.terminal.messages import shown_messages
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.supervisor import Queue

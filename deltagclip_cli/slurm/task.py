@@ -36,7 +36,7 @@ from deltagclip_cli.slurm.awaited import RungSlot, SlotReader, is_at, prune_left
 from deltagclip_cli.slurm.client import SlurmError, UnreachableError, is_preempted, requeue
 from deltagclip_cli.slurm.handed import Handed, HandedQueue
 from deltagclip_cli.spec.trial import trial_to_run
-from deltagclip_cli.terminal.console import shown_messages
+from deltagclip_cli.terminal.messages import shown_messages
 
 if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial

@@ -1,9 +1,8 @@
-"""The console that commands print to, and trials on it: live lines, results, tables of many."""
+"""The console that commands print to, and trials on it: bars, results, tables of many."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import time
 from collections import Counter
@@ -44,8 +43,7 @@ from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
 from deltagclip_cli.terminal.sparkline import Sparkline
 from deltagclip_cli.terminal.streams import write_json
-from deltagclip_cli.training.process import EPOCHS, SOURCES, shown_by
-from deltagclip_cli.training.sinks import Beginning, Record, Sink, is_among
+from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
 if TYPE_CHECKING:
     from deltagclip_cli.plan.planned import Assignment
@@ -113,43 +111,6 @@ def print_problems(problems: Sequence[str], *, all_in: str = "--json") -> None:
     if len(problems) > _MOST_PROBLEMS:
         more = len(problems) - _MOST_PROBLEMS
         console.print(f"and {more} more of these; {all_in} has all", style="yellow")
-
-
-class _ConsoleHandler(logging.Handler):
-    def __init__(self, console: rich.console.Console, level: int) -> None:
-        super().__init__(level)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        style = "yellow" if record.levelno >= logging.WARNING else ""
-        self._console.print(Text(record.getMessage(), style=style), soft_wrap=True)
-
-
-@contextmanager
-def shown_messages(
-    console: rich.console.Console, *, quiet: bool = False, every: int | None = None
-) -> Iterator[None]:
-    """Print what the package and Python's ``warnings`` have to say while the context lasts.
-
-    On a terminal the progress display tells of the epochs; elsewhere some are a line. With
-    ``every``, each so-manieth is a line on both. Within another such context, which shows them
-    already, this does nothing.
-    """
-    handlers = logging.getLogger(SOURCES[0]).handlers
-    if any(isinstance(each, _ConsoleHandler) for each in handlers):
-        yield
-        return
-    handler = _ConsoleHandler(console, logging.WARNING if quiet else logging.INFO)
-    has_display = console.is_terminal or console.is_jupyter
-    told = not has_display or every is not None
-
-    def is_told(message: logging.LogRecord) -> bool:
-        number, of = message.__dict__["number"], message.__dict__["of"]
-        return told and is_among(number, of, every)
-
-    handler.addFilter(lambda each: each.name != EPOCHS or is_told(each))
-    with shown_by(handler):
-        yield
 
 
 class _ProgressWithLosses(Progress):
