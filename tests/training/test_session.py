@@ -50,7 +50,7 @@ class Terminal:
     def train(self, trial: Trial, runs: Path, *options: str) -> int:
         """Run ``deltagclip train`` on a spec with this trial alone, with its output here."""
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("deltagclip_cli.commands.train._choose", lambda *_: trial)
+            patch.setattr("deltagclip_cli.api.one_trial._named", lambda *_: trial)
             patch.setattr("deltagclip_cli.terminal.console.make_console", lambda **_: self.console)
             words = ["train", "tiny", "--runs", str(runs), "--device", "cpu", *options]
             spec = runs.parent / "any.yaml"
@@ -176,7 +176,7 @@ def test_a_terminal_shows_something_while_the_parts_are_tried_out(
 
     def look(*_: Any) -> None:
         end = time.monotonic() + 60
-        while not terminal.text.strip() and time.monotonic() < end:
+        while "trying" not in terminal.text and time.monotonic() < end:
             time.sleep(0.02)
         shown.append(terminal.text)
 
