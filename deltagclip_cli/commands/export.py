@@ -58,6 +58,7 @@ def export(
     from deltagclip_cli.export import following
     from deltagclip_cli.export.destination import open_destination
     from deltagclip_cli.results.read.tree import Place
+    from deltagclip_cli.terminal.console import make_console
 
     place = Place(targets or (), runs, group)
     with suppress(*([NotYetError] if follow else [])):
@@ -65,6 +66,9 @@ def export(
     shown = _shown(quiet=quiet)
     with open_destination(to, into) as destination:
         if follow:
+            if not quiet:
+                console = make_console(stderr=True)
+                console.print("Until every trial has ended; Ctrl-C ends it earlier.", style="dim")
             rounds = following.follow(place, destination, shown, _awaited(place))
         else:
             rounds = iter([following.export(place, destination, shown)])

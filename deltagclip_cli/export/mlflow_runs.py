@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from deltagclip_cli.core import UsageError, shortened
-from deltagclip_cli.export.destination import Change, Destination, ExportStoppedError
+from deltagclip_cli.export.destination import Change, Destination, ExportStoppedError, write_error
 from deltagclip_cli.export.exported import ExportedRun
 from deltagclip_cli.results.read.run import Outcome, Run
 
@@ -216,6 +216,8 @@ def _told(where: str) -> Iterator[None]:
         yield
     except SQLAlchemyError as error:
         raise ExportStoppedError(where, shortened(str(error).partition("\n")[0])) from None
+    except OSError as error:  # of a file
+        raise write_error(where, error) from None
     except ImportError as error:  # of a database
         raise UsageError(f"--into {where}: its library is not installed: {error}.") from None
     except MlflowException as error:
