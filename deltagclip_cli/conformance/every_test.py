@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _FILES = (
     "usage",
-    "ranks",
+    "two_processes",
     "saving",
     "learning_rates",
     "parameter_groups",

@@ -16,12 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deltagclip_cli.core import DataError, DeviceError, UsageError, load_target, stopped
-from deltagclip_cli.parts.datasets.dataset import (
-    Augmentation,
-    Batches,
-    Dataset,
-    place,
-)
+from deltagclip_cli.parts.datasets.batches import Batches
+from deltagclip_cli.parts.datasets.dataset import Augmentation, Dataset, place
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
 from deltagclip_cli.parts.datasets.texts import TokenBatches
 from deltagclip_cli.parts.making import own_lines

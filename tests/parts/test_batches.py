@@ -10,7 +10,8 @@ from torch import Tensor
 
 from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.augment import Flip, RandomCrop, RandomResizedCrop
-from deltagclip_cli.parts.datasets.dataset import Batches, Split, place
+from deltagclip_cli.parts.datasets.batches import Batches
+from deltagclip_cli.parts.datasets.dataset import Split, place
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts import models
-from deltagclip_cli.parts.datasets.dataset import Batches, Split
+from deltagclip_cli.parts.datasets.batches import Batches
+from deltagclip_cli.parts.datasets.dataset import Split
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.spec.schema import Model
 from deltagclip_cli.training.assembly import first_samples

@@ -22,7 +22,8 @@ from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.adopted import adopted
-from deltagclip_cli.parts.datasets.dataset import Batches, Dataset, Split
+from deltagclip_cli.parts.datasets.batches import Batches
+from deltagclip_cli.parts.datasets.dataset import Dataset, Split
 from deltagclip_cli.parts.datasets.fetched import FetchedBatches, Items
 from deltagclip_cli.parts.nested import leaves
 from deltagclip_cli.source.loading import load_own

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from deltagclip_cli.core import DataError
-from deltagclip_cli.parts.datasets.dataset import Batches, Windows, place
+from deltagclip_cli.parts.datasets.batches import Batches
+from deltagclip_cli.parts.datasets.dataset import Windows, place
 from deltagclip_cli.parts.datasets.tokens import tokens
 
 TEXT = "".join(f"line {number} of a text, which goes on\n" for number in range(40))

@@ -29,7 +29,7 @@ from training_cases import (
 
 from deltagclip_cli.core import UsageError, derive_seed
 from deltagclip_cli.optim import TABLE
-from deltagclip_cli.parts.datasets.dataset import Batches
+from deltagclip_cli.parts.datasets.batches import Batches
 from deltagclip_cli.parts.tasks.classify import Classify
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial

@@ -136,7 +136,7 @@ class Items:
 
     @cached_property
     def draws(self) -> bool:
-        """Whether a sample is made with random numbers, as far as its first two tell."""
+        """True if a sample is made with random numbers, as far as its first two tell."""
         with seeded(0):
             before = _streams()
             self._taken(range(min(2, self._samples)))

@@ -93,7 +93,7 @@ def _cut_off(count: int) -> str:
 
 
 class _LoggedRun:
-    """What the records of a run come to."""
+    """The sum of the records of a run."""
 
     def __init__(self) -> None:
         self._points = Points()

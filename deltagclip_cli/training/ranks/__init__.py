@@ -47,7 +47,7 @@ class Ranks:
 
     @property
     def conditions(self) -> dict[str, Any]:
-        """What ``environment.json`` tells of them."""
+        """The facts that ``environment.json`` tells of them."""
         return {}
 
     def same(self, make: Callable[[], T]) -> T:

@@ -1,4 +1,4 @@
-"""How the processes of one trial are started, meet, are watched, and end.
+"""The processes of one trial: how they are started, meet, are watched, and end.
 
 The process that a launcher starts is the first rank. It starts the others of its node, and through
 ``srun`` one process on each other node of its Slurm allocation, which starts those of that one.

@@ -1,4 +1,4 @@
-"""Which samples of each batch a rank has: an equal part, never padded, of one order for all."""
+"""The share of each batch that a rank has: never padded, of one order for all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from deltagclip_cli.parts.datasets.dataset import Batches
+    from deltagclip_cli.parts.datasets.batches import Batches
     from deltagclip_cli.parts.datasets.fetched import FetchedBatches
     from deltagclip_cli.parts.datasets.texts import TokenBatches
 
