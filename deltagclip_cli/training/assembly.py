@@ -234,7 +234,8 @@ def _assemble(
     schedule = make_schedule(trial, optimizer, len(steps))
     data = fingerprint(dataset) if loaded is None else loaded.fingerprint
     parts = Parts(model, task, optimizer, schedule, train, steps, evaluated, device, data, probes)
-    try_step(trial, parts, few[0])
+    if trial.parallel == "ddp":  # the other is for networks of which there is no room for copies
+        try_step(trial, parts, few[0])
     return parts
 
 

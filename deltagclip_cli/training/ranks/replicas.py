@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deltagclip_cli.parts.nested import Tree
@@ -23,6 +24,11 @@ class Replicas(Several):
     """Each rank has the whole network, and adds up its gradients with the others while it can."""
 
     parallel = "ddp"
+
+    def _look_at(self, model: nn.Module, apply: Callable[[], Loss]) -> None:
+        apply().objective.backward()  # type: ignore[no-untyped-call]
+        trained = [each for each in model.parameters() if each.requires_grad]
+        self.uses_all = all(each.grad is not None for each in trained)
 
     _undo: Callable[[], None] | None = None
 
@@ -63,12 +69,14 @@ class ReplicatedEager(TogetherEager):
 
     def _prepare(self) -> None:
         super()._prepare()
+        ranks = self._ranks
+        assert isinstance(ranks, Replicas)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._replica = _Replica(
                 self.parts.model,
                 broadcast_buffers=False,  # they are alike, for all ranks measure all samples
-                find_unused_parameters=not self._ranks.uses_all,
+                find_unused_parameters=not ranks.uses_all,
             )
 
     def _apply(self, inputs: Tree, targets: Tree) -> Loss:

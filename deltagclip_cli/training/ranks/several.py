@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -146,7 +147,7 @@ class Several(Ranks):
         return replace(parts, train=train, evaluated=evaluated, steps=steps, ranks=self)
 
     def _try_out(self, parts: Parts) -> None:
-        """Look at a step on few samples: which weights it uses, and what random numbers."""
+        """Apply the network to few samples, and warn of random numbers that are drawn apart."""
         from deltagclip_cli.training.assembly import first_samples
 
         generator = torch.Generator(parts.device)
@@ -155,9 +156,7 @@ class Several(Ranks):
         model = deepcopy(parts.model).train()
         alone = Share.of(few, rows, slice(0, rows))
         with streams_kept(parts.device), Draws() as draws, WholeBatch(alone):
-            parts.task(model, *few).objective.backward()  # type: ignore[no-untyped-call]
-        trained = [each for each in model.parameters() if each.requires_grad]
-        self.uses_all = all(each.grad is not None for each in trained)
+            self._look_at(model, partial(parts.task, model, *few))
         if draws.names:
             logger.warning(
                 "The network draws random numbers by %s, which each of the %d devices does for "
@@ -165,6 +164,11 @@ class Several(Ranks):
                 ", ".join(sorted(draws.names)),
                 self.count,
             )
+
+    def _look_at(self, model: nn.Module, apply: Callable[[], Loss]) -> None:
+        """Apply a copy of the network; there is room for its gradients where all have it whole."""
+        with torch.no_grad():
+            apply()
 
     def saving(self, checkpoints: Saving, held: HeldFolder) -> Saving:
         return checkpoints if self.number == 0 else _NoSaving()
