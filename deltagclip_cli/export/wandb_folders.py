@@ -12,7 +12,6 @@ import logging
 import os
 import shlex
 import shutil
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -31,14 +30,12 @@ from deltagclip_cli.export.destination import (
 )
 from deltagclip_cli.export.exported import ExportedRun
 from deltagclip_cli.results.read.run import Outcome, Run
+from deltagclip_cli.results.read.wandb_logs import whole_records
 
 _MARK = "deltagclip.json"  # in a folder: which run, and the fingerprint of all that is there of it
 _NO_PROJECT = str.maketrans(dict.fromkeys("/\\#?%:", "_"))
 _MOST_LETTERS = 128  # of a name
 _MOST_SECONDS = 10.0  # of one pause
-_BYTES_BEFORE, _BLOCK = 7, 2**15  # of a file of W&B
-_HEADER = struct.Struct("<IHB")
-_WHOLE, _LAST = 1, 4
 
 
 @contextmanager
@@ -156,21 +153,7 @@ def _is_whole(file: Path, points: int) -> bool:
 
 
 def records(file: Path) -> Iterator[Any]:
-    """Yield the records of a file that ends in ``.wandb``, as far as they are whole.
-
-    Such a file is a log of LevelDB: blocks of 32 KiB with pieces of records, each behind its
-    checksum, its length and whether it begins or ends a record.
-    """
+    """Yield the records of a file that ends in ``.wandb``; ValueError behind the last whole one."""
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-    content, at, record = file.read_bytes(), _BYTES_BEFORE, b""
-    while at + _HEADER.size <= len(content):
-        if _BLOCK - at % _BLOCK < _HEADER.size:  # no piece begins there
-            at += _BLOCK - at % _BLOCK
-            continue
-        _, length, kind = _HEADER.unpack_from(content, at)
-        at += _HEADER.size + length
-        record += content[at - length : at]
-        if kind in (_WHOLE, _LAST) and at <= len(content):
-            yield Record.FromString(record)
-            record = b""
+    return map(Record.FromString, whole_records(file.read_bytes()))

@@ -41,7 +41,7 @@ def read_wandb_log(path: Path) -> Log:
     run = _LoggedRun()
     try:
         with open_file(path) as file:
-            for number, content in enumerate(_records(file.read())):
+            for number, content in enumerate(whole_records(file.read())):
                 run.take(records, content, number)
     except _BrokenError as error:
         return run.log([f"{path}: {error}."])
@@ -57,12 +57,12 @@ def _without_library(path: Path, error: ImportError) -> str:
     return f"{path.parent.parent}: W&B's library cannot be used: {stopped(error)} {how}"
 
 
-class _BrokenError(Exception):
+class _BrokenError(ValueError):
     """A file ends in the middle of a record, or goes on with something else; says which."""
 
 
-def _records(content: bytes) -> Iterator[bytes]:
-    """The records of a file, up to the first that is not whole."""
+def whole_records(content: bytes) -> Iterator[bytes]:
+    """Yield the records of a file; an error behind the last one that is whole."""
     if content[: len(_BEGIN)] != _BEGIN:
         raise _BrokenError("no file of W&B of the only version that is known")
     place, pieces, count = len(_BEGIN), b"", 0
