@@ -41,7 +41,6 @@ from deltagclip_cli.core import (
 )
 from deltagclip_cli.plan.planned import Mean, Planned, SettingSummary, summarize
 from deltagclip_cli.runs.folder import Heartbeat, RunFolder, State
-from deltagclip_cli.terminal.sparkline import Sparkline
 from deltagclip_cli.terminal.streams import write_json
 from deltagclip_cli.training.sinks import Beginning, Record, Sink
 
@@ -122,6 +121,8 @@ class _ProgressWithLosses(Progress):
         """Return what is on the screen now, for rich."""
         yield from super().get_renderables()
         if len(self.losses) > 1:
+            from deltagclip_cli.terminal.sparkline import Sparkline
+
             row = Table.grid(padding=(0, 1))
             first, last = map(short, (self.losses[0], self.losses[-1]))
             row.add_row(_LOSS, first, Sparkline(self.losses, _MOST_COLUMNS_OF_LOSSES), last)
@@ -231,6 +232,8 @@ def running_table(
         losses: of the epochs of each trial so far, which are drawn.
         columns: the width of a drawing.
     """
+    from deltagclip_cli.terminal.sparkline import Sparkline
+
     table = Table.grid(padding=(0, 1), expand=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
