@@ -101,10 +101,6 @@ def test_what_the_library_writes_offline_is_read(
             run.log({"train/loss": math.inf})
             run.summary["best"] = 3.0
             run.finish()
-    files, end = [*tmp_path.glob("wandb/offline-run-*/*.wandb")], time.monotonic() + 60
-    while not all(wandb_logs.read_wandb_log(each).outcome is Outcome.FINISHED for each in files):
-        assert time.monotonic() < end, "its service writes the ends of the files after finish()"
-        time.sleep(0.1)
     assert os.path.islink(tmp_path / "wandb" / "latest-run")
     reading, end = read(tmp_path), time.monotonic() + 30
     while reading.problems and time.monotonic() < end:  # its other process is still writing
