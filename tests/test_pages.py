@@ -36,6 +36,7 @@ import yaml
 from slurm_fakes import FakeSlurm
 from tiny_data import write_mnist
 
+from deltagclip_cli import __version__
 from deltagclip_cli.spec.load import load_spec
 
 ROOT = Path(__file__).parents[1]
@@ -204,6 +205,12 @@ def test_every_page_is_in_the_site_and_can_be_reached_from_another() -> None:
 def test_readme_is_one_screen_and_contributing_one_page() -> None:
     assert len(README.read_text().split()) <= 900
     assert len(CONTRIBUTING.read_text().split()) <= 600
+
+
+def test_what_is_to_be_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == __version__
+    assert cited["preferred-citation"]["url"] in README.read_text()
 
 
 @pytest.mark.slow
