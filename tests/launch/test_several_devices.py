@@ -112,6 +112,17 @@ def test_devices_that_are_kept_for_a_trial_that_another_process_has_run_are_give
         assert course.end(1) == [3, 4]
 
 
+def test_devices_that_are_kept_for_a_trial_that_its_queue_has_given_up_are_given_free(
+    tmp_path: Path,
+) -> None:
+    course = Course(Trials(tmp_path, 1, 1, 3, 1).planned, cpus(3))
+    assert course.begun == [1, 2]
+    course.queue = PlannedQueue(Trials(tmp_path, 1, 1, 1, 1).planned[3:])
+    course.fill()
+    course.fill()
+    assert course.begun == [1, 2, 4]
+
+
 def test_a_trial_on_several_devices_shares_none_of_them(tmp_path: Path) -> None:
     course = Course(Trials(tmp_path, 1, 2, 1, 1).planned, gpus(2, shares=2))
     assert course.begun == [1], "both are kept for the second, and the third would share one"
