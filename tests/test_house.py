@@ -30,8 +30,8 @@ LIMITS = {
     "function lines, median": 7,
     "function lines, 95 %": 27,  # steps that are taken once stand where they are taken
     # with the rehearsal, checkpoints, how a step is made, its kernels, sections of the spec, ranks,
-    # and what a notebook does as well
-    "train: files": 62,
+    # words of metrics, messages, and what a notebook does as well
+    "train: files": 64,
     "train: frames": 18,  # what the command and a notebook have in common is one of them
 }
 EXECUTED = [label for label in LIMITS if ": " in label]
