@@ -353,7 +353,8 @@ def _train(
         saving.wait()
         recording.sync()
         if ending is not Ending.STOPPED:
-            result = result_of(trainer, ending, folder.metrics(), started)
+            # The others do not read what the first one may not have brought to their disk yet.
+            result = ranks.same(lambda: result_of(trainer, ending, folder.metrics(), started))
     finally:
         saving.close()
         parts.close()  # before the folder is given back, which its processes have open

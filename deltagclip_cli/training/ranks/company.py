@@ -258,6 +258,7 @@ class Watch:
         self._arrivals = 0
         self._is_over = threading.Event()
         self._found = threading.Event()
+        self._looked, self._clock = time.monotonic(), 0.0
         self._lost = ""  # which rank, and what became of it
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -332,6 +333,8 @@ class Watch:
             while not self._is_over.wait(PERIOD_SECONDS if tick else 0):
                 tick += 1
                 store.set(f"beat/{number}", f"{tick} {self._arrivals}")
+                # It is there; else whoever has the store hangs.
+                store.wait([f"beat/{number}"], timedelta(seconds=SILENT_SECONDS))
                 self._lost = self._children.lost() or self._behind(store, seen, moved)
                 if self._lost:
                     break
@@ -347,7 +350,9 @@ class Watch:
         moved: dict[int, tuple[int, float]],
     ) -> str:
         """Say which rank hangs, if one does."""
-        now = time.monotonic()
+        # A process that was halted itself, as Slurm does to suspend a job, has heard nobody.
+        elapsed, self._looked = time.monotonic() - self._looked, time.monotonic()
+        now = self._clock = self._clock + min(elapsed, 2 * PERIOD_SECONDS)
         for other in range(self._count):
             beat = store.get(f"beat/{other}") if store.check([f"beat/{other}"]) else b"0 0"
             arrivals = int(beat.split()[1])

@@ -1,0 +1,122 @@
+"""Sweeps of trials on several devices, of which processes are killed at random.
+
+A handful of kills by default; for more of them, and their figures::
+
+    DELTAGCLIP_KILLS=50 pytest -m slow -s tests/sweep/test_sweep_ranks.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from sweep_cases import Place, assert_same_numbers, assert_tells_people
+from torch import Tensor
+
+from deltagclip_cli.runs.hold import WitnessedFolder
+from deltagclip_cli.training.checkpoints import Checkpoints
+from deltagclip_cli.training.ranks import Ranks
+
+KILLS = int(os.environ.get("DELTAGCLIP_KILLS", "4"))
+SEED = int(os.environ.get("DELTAGCLIP_KILLS_SEED", "0"))
+SECONDS_TO_TELL = 60.0  # that a rank is lost, and to end
+EPOCHS = 20 * KILLS
+
+SPEC = f"""\
+defaults:
+  model: {{name: mlp, hidden: [16]}}
+  data: {{name: synthetic, batch_size: 10, size: 4, train: 33, test: 16}}
+  epochs: {EPOCHS}
+  log_every: 3
+  checkpoint: {{epochs: 3, keep: last}}
+experiments:
+  replicas:
+    devices: 2
+    optimizers:
+      delta-gclip: {{name: delta_gclip, lr: 0.1, gamma: 1, delta: 1e-3}}
+      adam: {{name: adam, lr: 1e-3}}
+  shards:
+    devices: 3
+    parallel: fsdp
+    optimizers:
+      delta-gclip: {{name: delta_gclip, lr: 0.1, gamma: 1, delta: 1e-3}}
+"""
+TRIALS = 3
+JOBS = ["--jobs", "5"]
+
+
+def ranks_of(place: Place) -> list[tuple[int, str]]:
+    """The processes that train, and which rank each is."""
+    found = []
+    for pid in place.processes():
+        command = ""
+        with suppress(OSError):
+            command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+        if " worker " in command and "seed-" in command:
+            number = re.search(r"--rank (\d+)", command)
+            found.append((pid, f"rank {number[1] if number else 0}"))
+    return found
+
+
+def weights(place: Place, name: str) -> dict[str, Tensor]:
+    """The weights in the last checkpoint of a trial, gathered from their parts."""
+    folder = place.folders()[name]
+    trial = folder.trial_to_run()
+    state = next(Checkpoints(WitnessedFolder(folder), trial.identity).newest_first())
+    model: dict[str, Tensor] = Ranks().loaded(state, folder)["model"]
+    return model
+
+
+def assert_same_weights(place: Place, expected: Place) -> None:
+    for name in expected.folders():
+        mine, other = weights(place, name), weights(expected, name)
+        assert mine.keys() == other.keys()
+        for key, value in other.items():
+            assert torch.equal(mine[key], value), f"{name}: {key}"
+
+
+@pytest.mark.slow
+def test_trials_of_which_ranks_are_killed_come_to_the_same_bits(
+    make_place: Callable[..., Place],
+) -> None:
+    expected = make_place(SPEC)
+    done = expected.sweep(*JOBS)
+    assert done.code == 0, done.out
+    place, chance = make_place(SPEC), random.Random(SEED)
+    kills: Counter[str] = Counter()
+    longest = 0.0
+    while kills.total() < KILLS and len(place.results()) < TRIALS:
+        sweep = place.start(*JOBS)
+        place.wait_for(lambda: ranks_of(place), "a rank")
+        if chance.random() < 0.75:  # else while they start, or meet
+            with suppress(AssertionError):
+                sweep.wait_for("train/loss")
+        killed_at = 0.0
+        for _ in range(chance.randint(1, 3)):
+            time.sleep(4 * chance.random() ** 2)
+            there = ranks_of(place)
+            if there and kills.total() < KILLS:
+                pid, rank = chance.choice(there)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    kills[rank] += 1
+                    killed_at = time.monotonic()
+        done = sweep.finish()
+        place.wait_until_left(patience=SECONDS_TO_TELL)
+        longest = max(longest, time.monotonic() - killed_at if killed_at else 0.0)
+        assert_tells_people(done)
+        print(dict(kills), len(place.results()), f"{longest:.1f}", flush=True)
+    done = place.sweep(*JOBS)
+    assert done.code == 0, done.out
+    assert_same_numbers(place, expected, count=TRIALS)
+    assert_same_weights(place, expected)
+    assert kills.total() == KILLS, f"the trials were over after {kills}"
