@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -63,8 +64,8 @@ def train_together(
     for process in processes:
         process.kill()
         process.join()
-    told = {each.suffix: each.read_text() for each in runs.glob(f"{said.stem}.rank-*")}
-    assert codes == [0] * count and not told, f"{codes} {told}"
+    told = [each.read_text() for each in sorted(runs.glob(f"{said.stem}.rank-*"))]
+    assert codes == [0] * count and not told, "\n".join([str(codes), *told])
 
 
 def _attend(
@@ -79,6 +80,7 @@ def _attend(
 ) -> None:
     """Be one of the processes, and leave what went wrong in a file."""
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # torch's, of views and of other streams
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     code = 0
     try:

@@ -31,7 +31,7 @@ TEXT = "".join(f"{number} and {number + 1} make {2 * number + 1}\n" for number i
 OWN = {"name": "own_ranked_parts.py:Drawing"}
 SPHERE = {"name": "sphere", "points": 21, "dimension": 4, "radius": 2.0, "batch_size": "full"}
 TOKENS = {"name": "tokens", "path": "sums.txt", "window": 16, "batch_size": 13}
-PICTURES = {"channels": 3, "size": 8, "train": 20, "test": 7, "batch_size": 6}
+PICTURES = {"channels": 3, "size": 16, "train": 28, "test": 7, "batch_size": 12}
 
 PARTS: dict[str, dict[str, Any]] = {
     "own network": {
@@ -43,6 +43,7 @@ PARTS: dict[str, dict[str, Any]] = {
     "pictures": {
         "model": "resnet18",
         "data": {**PICTURES, "augment": ["random_crop", "flip"]},
+        "optimizer": {"name": "sgd", "lr": 1e-3},
         "epochs": 1,
     },
     "accumulated": {
@@ -56,7 +57,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "optimizer": {"name": "own_optimizers.py:ScheduleFree", "lr": 0.1},
         "log_every": 3,
     },
-    "autoencoder": VAE,
+    "autoencoder": {**VAE, "optimizer": ADAM},
     "certificate": {
         "model": {"name": "wide_mlp", "width": 32, "depth": 2, "activation": "tanh"},
         "only": SPHERE,
@@ -136,7 +137,7 @@ def test_three_processes_record_what_one_does(name: str, together: Path, alone: 
     assert ending(trial, together)["status"] == "finished"
 
 
-@pytest.mark.parametrize("name", ["own network", "averaged", "language", "drawn"])
+@pytest.mark.parametrize("name", ["own network", "averaged", "language"])
 @pytest.mark.parametrize(
     ("before", "after"), [(("ddp", 2), ("fsdp", 3)), (("fsdp", 3), ("ddp", 2))]
 )
@@ -150,7 +151,7 @@ def test_another_number_of_processes_goes_on_with_the_same_samples_and_losses(
 ) -> None:
     """In the middle of a pass, and in the end by one process that has never heard of the others."""
     trial = made(name)
-    for (kind, count), steps in ((before, 3), (after, 4)):
+    for (kind, count), steps in ((before, 2), (after, 3)):
         train_together(
             [trial], tmp_path, kind=kind, count=count, data_dir=data_dir,
             stop=lambda steps=steps: StopAt(steps),
@@ -163,11 +164,10 @@ def test_another_number_of_processes_goes_on_with_the_same_samples_and_losses(
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_the_same_number_of_processes_goes_on_with_the_same_bits(
-    kind: str, tmp_path: Path, together: Path, data_dir: Path
+    kind: str, tmp_path: Path, data_dir: Path
 ) -> None:
     trial = made("own network")
-    for _ in range(2):
-        train_together([trial], tmp_path / "whole", kind=kind, data_dir=data_dir)
+    train_together([trial], tmp_path / "whole", kind=kind, data_dir=data_dir)
     for steps in (2, 5, 99):
         train_together(
             [trial], tmp_path / "pieces", kind=kind, data_dir=data_dir,
