@@ -30,7 +30,7 @@ from deltagclip_cli.core import (
     plural,
 )
 from deltagclip_cli.launch.rehearsal import Stage, check_parts
-from deltagclip_cli.launch.slots import check_room, joined, slots_taken
+from deltagclip_cli.launch.slots import check_room, devices_of, joined, slots_taken
 from deltagclip_cli.launch.supervisor import PlannedQueue, Queue
 from deltagclip_cli.launch.sweep_view import LiveView, PlainView, QuietView
 from deltagclip_cli.plan.estimates import Estimates, Outlook, longest_first, spread
@@ -182,6 +182,8 @@ class StayingLauncher(Launcher):
         planned, todo, estimates = self._plan(trials)
         units = [(unit, estimates.of(unit)) for unit in units_of(todo)]
         slots = self.runner.slots
+        if any(unit[0].trial.ranks > 1 for unit, _ in units):  # it has all slots of a device
+            slots = [*chain.from_iterable(devices_of(slots).values())]
         chosen, _ = self._spread(units)
         places = {
             each.trial.folder: Assignment(n, bool(each.trial.stack), where, seconds)

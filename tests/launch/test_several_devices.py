@@ -257,6 +257,8 @@ def test_a_plan_shows_the_devices_of_each_trial(tmp_path: Path) -> None:
     assert code == 0
     assert said.count("cuda:0+2") == 2
     assert "2 to run (2 on 2 devices each) on 2 slots" in said
+    words = ("--dry-run", "--set", "devices=2", "--gpus", "0,1", "--trials-per-gpu", "2")
+    assert sweep(tmp_path, *words)[1].count("cuda:0+1 ") == 2
 
 
 def test_slots_of_the_cpu_are_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
