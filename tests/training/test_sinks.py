@@ -185,7 +185,7 @@ def test_one_more_sink_is_a_line_in_the_table(runs: Path, monkeypatch: pytest.Mo
     assert told == [json.loads(folder.result_file.read_text())]
 
 
-def test_of_several_processes_of_a_trial_the_first_writes(folder: RunFolder) -> None:
+def test_of_several_processes_of_a_trial_the_first_records(folder: RunFolder) -> None:
     before = sorted(folder.path.iterdir())
     kept: list[dict[str, Any]] = []
     recording = make_recording(HeldFolder(folder), [Witness()], kept.append, rank=1)
@@ -194,7 +194,7 @@ def test_of_several_processes_of_a_trial_the_first_writes(folder: RunFolder) -> 
     recording.save({"step": 4})
     recording.end(None)
     assert sorted(folder.path.iterdir()) == before
-    assert kept == []
+    assert len(kept) == 1, "each may have a part of a checkpoint to write"
 
 
 def test_records_between_epochs_are_told_by_their_names() -> None:

@@ -161,7 +161,8 @@ def make_recording(
 ) -> Recording:
     """Make what a trial is recorded with: the sinks of the table, and more of them.
 
-    Here and nowhere else it is decided which process of a trial writes: the one of rank 0.
+    Here and nowhere else it is decided which process of a trial records: the one of rank 0. What of
+    a checkpoint each of them has to ``keep`` is its own.
     """
     if rank:
         return Recording((), keep)
