@@ -17,6 +17,7 @@ import torch
 from benchmarks.harness import Figure, Session
 from benchmarks.paper_models import LONG, NAMES, PaperModels
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.sinks import Sink
 
 DEVICES = ("cpu", "cuda")
@@ -75,6 +76,7 @@ def kept(folder: RunFolder) -> dict[str, Any]:
         for line in folder.metrics_file.read_text(encoding="utf-8").splitlines()
     ]
     state = torch.load(folder.checkpoint_file, map_location="cpu", weights_only=True)
+    state = Ranks().loaded(state, folder)
     return {**state["model"], "the step": state["step"], "the metrics": records}
 
 

@@ -16,6 +16,8 @@ from deltagclip_cli.runs.hold import HeldFolder, create
 from deltagclip_cli.spec.load import load_spec
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.training.assembly import Parts
+from deltagclip_cli.training.program import Eager
+from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.sinks import Beginning, make_recording
 from deltagclip_cli.training.trainer import Trainer
 
@@ -31,13 +33,19 @@ class Runner:
     """A trial in a run folder, whose epochs are called one by one.
 
     It writes no checkpoint, whose time is that of the disk.
+
+    Args:
+        ranks: of which this process is one.
     """
 
-    def __init__(self, trial: Trial, parts: Parts, runs: Path) -> None:
+    def __init__(self, trial: Trial, parts: Parts, runs: Path, ranks: Ranks) -> None:
         run = RunFolder.of(runs, trial)
         create(run, trial)
-        self.recording = make_recording(HeldFolder(run), (), lambda state: None)
-        self.trainer = Trainer(trial, parts, self.recording, self._is_epoch_over)
+        parts, program = ranks.spread(trial, parts), ranks.program(lambda: Eager)
+        self.recording = make_recording(
+            HeldFolder(run), (), lambda state: None, rank=ranks.number
+        )
+        self.trainer = Trainer(trial, parts, self.recording, self._is_epoch_over, program)
         self.recording.begin(Beginning(trial, str(parts.device), self.trainer.course))
 
     def epoch(self) -> None:
@@ -57,9 +65,11 @@ class Runner:
 
 
 @contextmanager
-def runner(trial: Trial, parts: Parts, runs: Path) -> Iterator[Runner]:
+def runner(
+    trial: Trial, parts: Parts, runs: Path, ranks: Ranks | None = None
+) -> Iterator[Runner]:
     """A trial that is ended behind its epochs."""
-    made = Runner(trial, parts, runs)
+    made = Runner(trial, parts, runs, ranks or Ranks())
     try:
         yield made
     finally:

@@ -33,7 +33,12 @@ class Replicas(Several):
     _undo: Callable[[], None] | None = None
 
     def begin_step(self, trainer: Trainer) -> None:
-        """Keep what a step changes before all gradients are there."""
+        """Keep what a step changes before all gradients are there, where it can be undone.
+
+        That is by the first rank, on a CPU: a GPU waits in the kernels of NCCL for who is lost.
+        """
+        if self.number or trainer.parts.device.type == "cuda":
+            return
         random = trainer.streams()
         buffers = [(each, each.clone()) for each in trainer.parts.model.buffers()]
 
@@ -50,10 +55,12 @@ class Replicas(Several):
     def rescue(self, trainer: Trainer, error: Exception) -> None:
         """Save on the first rank, which needs nobody for that; the step that failed is undone.
 
-        Not if an evaluation is under way, nor where a step moves weights between its gradients.
+        Not if an evaluation is under way, nor where a step moves weights between its gradients, nor
+        on a GPU, whose last checkpoint it is that the trial goes on from.
         """
         can_be_saved = trainer.can_be_saved and not trainer.stepper.needs_closure
-        if self.number or not is_of_others(error) or not can_be_saved:
+        is_gpu = trainer.parts.device.type == "cuda"
+        if self.number or is_gpu or not is_of_others(error) or not can_be_saved:
             return
         if self._undo is not None:
             with torch.no_grad():

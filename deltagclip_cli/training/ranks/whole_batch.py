@@ -199,7 +199,7 @@ class _Normalised(torch.autograd.Function):
         precise = input.to(torch.promote_types(input.dtype, torch.float32))
         others = [n for n in range(input.ndim) if n != 1]
         shape = [1, -1] + [1] * (input.ndim - 2)
-        here = precise.new_tensor([input.numel() // input.shape[1]])
+        here = precise.new_full((1,), input.numel() // input.shape[1])
         told = torch.cat([precise.sum(others), here]) * counts
         dist.all_reduce(told)
         mean, number = told[:-1] / told[-1], told[-1]

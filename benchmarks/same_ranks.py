@@ -1,0 +1,79 @@
+"""Whether one rank, under DDP and FSDP2, has the losses of none, and its own bits after a stop.
+
+Each network makes 20 steps without ranks, and in a group of one process, of NCCL on a GPU. The
+group's training is done twice, once with a stop in the middle of an epoch: the weights at the end,
+and all metrics but those of time, are to be the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from benchmarks.harness import Figure, Session
+from benchmarks.ranks import trials
+from benchmarks.same_bits import StopAt, equal, kept
+from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.spec.trial import Trial
+from deltagclip_cli.training import worker
+from deltagclip_cli.training.ranks.company import company
+from deltagclip_cli.training.sinks import is_step_record
+
+DEVICES = ("cpu", "cuda")
+STEPS, CUT = 20, 11
+
+
+def measure(session: Session) -> Iterator[Figure]:
+    errors: list[Exception] = []
+    for trial in trials(session.folder, quick=True):
+        trial = trial.model_copy(update={"log_every": 1})
+        alone = losses(train(trial, session, "alone", STEPS))
+        for parallel in ("ddp", "fsdp"):
+            name = f"{trial.experiment}, {parallel}"
+            mine = trial.model_copy(update={"parallel": parallel})
+            try:
+                whole = train(mine, session, f"{parallel}-whole", STEPS)
+                train(mine, session, f"{parallel}-cut", CUT)
+                cut = kept(train(mine, session, f"{parallel}-cut", STEPS))
+            except Exception as error:  # the others have their own worth
+                error.add_note(f"while {name} was trained")
+                errors.append(error)
+                continue
+            apart = [abs(a - b) / abs(a) for a, b in zip(alone, losses(whole), strict=True)]
+            yield Figure(f"{name}: losses apart by, of their size", max(apart), unit="")
+            both = kept(whole)
+            differ = [key for key in both if not equal(both[key], cut[key])]
+            print(f"{name}: other bits in {', '.join(differ) or 'nothing'}", file=sys.stderr)
+            yield Figure(f"{name}: tensors with other bits", len(differ), unit="tensors")
+    if errors:
+        raise ExceptionGroup("some networks could not be compared", errors)
+
+
+def train(trial: Trial, session: Session, runs: str, last: int) -> RunFolder:
+    """Train until behind a step, in a group of one process if it is to be; return the folder."""
+    folder = RunFolder.of(session.folder / runs, trial)
+    stop = StopAt(last)
+    usual = worker._ranks
+    if runs != "alone":
+        worker._ranks = company  # which a trial on one device has none of
+    try:
+        worker.run_trial(
+            folder,
+            trial,
+            data_dir=session.folder,
+            device=session.device,
+            download=False,
+            sinks=[stop],
+            should_stop=stop.asks,
+        )
+    finally:
+        worker._ranks = usual
+    return folder
+
+
+def losses(folder: RunFolder) -> list[Any]:
+    """The training losses of the steps."""
+    steps = filter(is_step_record, folder.metrics())
+    return [each["train/loss"] for each in islice(steps, STEPS)]
