@@ -55,15 +55,17 @@ class Part:
 
 PARTS = (
     Part("machine", 30),  # the first to load torch, perhaps from a cold disk
-    Part("tests", 100),
+    Part("tests", 80),
     Part("optimizer_step", 45),
     Part("waits", 30),
     Part("same_bits", 40),
-    Part("paper_epochs", 95),
+    Part("same_ranks", 35),
+    Part("ranks", 20),
+    Part("paper_epochs", 80),
     Part("vit_epoch", 15),
-    Part("exact_against_fast", 40),
-    Part("paper_stacks", 40),
-    Part("shared_gpu", 55),
+    Part("exact_against_fast", 35),
+    Part("paper_stacks", 35),
+    Part("shared_gpu", 45),
     Part("programs", 30),
     Part("paper_time", 10),
 )

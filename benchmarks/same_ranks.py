@@ -19,7 +19,7 @@ from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training import worker
 from deltagclip_cli.training.ranks.company import company
-from deltagclip_cli.training.sinks import is_step_record
+from deltagclip_cli.training.sinks import STEP_PREFIX, is_step_record
 
 DEVICES = ("cpu", "cuda")
 STEPS, CUT = 20, 11
@@ -28,7 +28,9 @@ STEPS, CUT = 20, 11
 def measure(session: Session) -> Iterator[Figure]:
     errors: list[Exception] = []
     for trial in trials(session.folder, quick=True):
-        trial = trial.model_copy(update={"log_every": 1})
+        # Batch norms make much of the last digits.
+        precision = "fp64" if trial.experiment == "ResNet-18" else "fp32"
+        trial = trial.model_copy(update={"log_every": 1, "precision": precision})
         alone = losses(train(trial, session, "alone", STEPS))
         for parallel in ("ddp", "fsdp"):
             name = f"{trial.experiment}, {parallel}"
@@ -42,7 +44,8 @@ def measure(session: Session) -> Iterator[Figure]:
                 errors.append(error)
                 continue
             apart = [abs(a - b) / abs(a) for a, b in zip(alone, losses(whole), strict=True)]
-            yield Figure(f"{name}: losses apart by, of their size", max(apart), unit="")
+            size = 1e6 * max(apart)
+            yield Figure(f"{name}: losses apart, of their size", size, unit="millionths")
             both = kept(whole)
             differ = [key for key in both if not equal(both[key], cut[key])]
             print(f"{name}: other bits in {', '.join(differ) or 'nothing'}", file=sys.stderr)
@@ -76,4 +79,4 @@ def train(trial: Trial, session: Session, runs: str, last: int) -> RunFolder:
 def losses(folder: RunFolder) -> list[Any]:
     """The training losses of the steps."""
     steps = filter(is_step_record, folder.metrics())
-    return [each["train/loss"] for each in islice(steps, STEPS)]
+    return [each[f"{STEP_PREFIX}train/loss"] for each in islice(steps, STEPS)]

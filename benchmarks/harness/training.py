@@ -42,9 +42,7 @@ class Runner:
         run = RunFolder.of(runs, trial)
         create(run, trial)
         parts, program = ranks.spread(trial, parts), ranks.program(lambda: Eager)
-        self.recording = make_recording(
-            HeldFolder(run), (), lambda state: None, rank=ranks.number
-        )
+        self.recording = make_recording(HeldFolder(run), (), lambda state: None, rank=ranks.number)
         self.trainer = Trainer(trial, parts, self.recording, self._is_epoch_over, program)
         self.recording.begin(Beginning(trial, str(parts.device), self.trainer.course))
 
@@ -65,9 +63,7 @@ class Runner:
 
 
 @contextmanager
-def runner(
-    trial: Trial, parts: Parts, runs: Path, ranks: Ranks | None = None
-) -> Iterator[Runner]:
+def runner(trial: Trial, parts: Parts, runs: Path, ranks: Ranks | None = None) -> Iterator[Runner]:
     """A trial that is ended behind its epochs."""
     made = Runner(trial, parts, runs, ranks or Ranks())
     try:
