@@ -118,7 +118,9 @@ def company(
         RankLostError: another rank has ended, or hangs.
         RankFailedError: another rank has failed.
     """
-    _check_devices(trial, device)
+    _check_devices(trial, device, is_first=seat is None)
+    # NCCL would end the process where another is lost, before the watch has said which.
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
     if trial.nodes == 1 and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if seat is None:
@@ -141,8 +143,14 @@ def company(
         )
         try:
             yield _made(trial, device, watch)
+        except BaseException:
+            if device.type == "cuda":  # to part in order, NCCL would wait for who waits for this
+                with suppress(RuntimeError):
+                    dist.distributed_c10d._abort_process_group()
+            raise
         finally:
-            dist.destroy_process_group()
+            if dist.is_initialized():
+                dist.destroy_process_group()
     except OtherRankError:
         raise
     except Exception as error:
@@ -175,7 +183,12 @@ def _made(trial: Trial, device: torch.device, watch: Watch) -> Several:
     return ranks
 
 
-def _check_devices(trial: Trial, device: torch.device) -> None:
+def _check_devices(trial: Trial, device: torch.device, *, is_first: bool) -> None:
+    if is_first and trial.devices > 1 and device.index is not None:
+        raise DeviceError(
+            f"--device {device} is one device, and devices is {trial.devices}.\n"
+            "  Write --device cuda, and say by CUDA_VISIBLE_DEVICES which GPUs are used."
+        )
     if device.type == "cuda" and trial.devices > torch.cuda.device_count():
         raise DeviceError(
             f"devices is {trial.devices}, but torch sees "

@@ -277,6 +277,16 @@ class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
-        if not _depth and torch.Tag.nondeterministic_seeded in function.tags:
+        draws = torch.Tag.nondeterministic_seeded in function.tags
+        if not _depth and draws and not _drops_nothing(function, arguments, options or {}):
             self.names.add(function.name().partition(".")[0].removeprefix("aten::"))
         return function(*arguments, **(options or {}))
+
+
+def _drops_nothing(function: Any, arguments: Sequence[Any], options: Mapping[str, Any]) -> bool:
+    """Return whether an operation could drop something, and does not, such as most attention."""
+    schema = function._schema.arguments
+    usual = {each.name: each.default_value for each in schema}
+    named = zip((each.name for each in schema), arguments, strict=False)
+    given = {**usual, **dict(named), **options}
+    return bool(given.get("dropout_p", given.get("p")) == 0)
