@@ -15,11 +15,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from sweep_cases import Place, assert_same_numbers, assert_tells_people
+from sweep_cases import Place, Sweep, assert_same_numbers, assert_tells_people
 from torch import Tensor
 
 from deltagclip_cli.runs.hold import WitnessedFolder
@@ -67,6 +68,16 @@ def ranks_of(place: Place) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
+def size(place: Place) -> int:
+    """Bytes of all records."""
+    return sum(each.stat().st_size for each in place.runs.glob("*/*/*/metrics.jsonl"))
+
+
+def is_under_way(sweep: Sweep, place: Place, before: int) -> bool:
+    """Whether there are more records than before, or the sweep is over."""
+    return size(place) > before or sweep.process.poll() is not None
+
+
 def one_of_each(place: Place, chance: random.Random) -> list[tuple[int, str]]:
     """A random rank of some of the trials."""
     return [chance.choice(ranks) for ranks in ranks_of(place).values() if chance.random() < 0.6]
@@ -102,8 +113,8 @@ def test_trials_of_which_ranks_are_killed_come_to_the_same_bits(
         sweep = place.start(*JOBS)
         place.wait_for(lambda: ranks_of(place), "a rank")
         if chance.random() < 0.7:  # else while they start, or meet
-            with suppress(AssertionError):
-                sweep.wait_for("train/loss")
+            before = size(place)
+            place.wait_for(partial(is_under_way, sweep, place, before), "a step")
         while sweep.process.poll() is None and kills.total() < KILLS:
             time.sleep(4 * chance.random() ** 2)
             for pid, rank in one_of_each(place, chance):

@@ -11,12 +11,14 @@ import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
 from torch.distributed.checkpoint.state_dict_loader import load
@@ -33,6 +35,7 @@ _PART = "part of"
 """The key of a dictionary that stands for a divided tensor: its value is the name of that."""
 
 _BLOCK = 2**24
+_DESCRIPTION = ".metadata"  # of the parts, by torch
 
 
 class ShardedSaving:
@@ -49,9 +52,12 @@ class ShardedSaving:
         self._ranks.same(lambda: shutil.rmtree(folder, ignore_errors=True))
         tensors: dict[str, Tensor] = {}
         plain = _with_parts(state, "", tensors)
-        save(tensors, storage_writer=FileSystemWriter(folder, single_file_per_rank=True))
+        with _told_plainly():
+            save(tensors, storage_writer=FileSystemWriter(folder, single_file_per_rank=True))
         everyone: list[Any] = [None] * self._ranks.count
-        mine = {file.name: _checksum(file) for file in folder.glob(f"__{self._ranks.number}_*")}
+        written = [*folder.glob(f"__{self._ranks.number}_*")]
+        written += [folder / _DESCRIPTION] if self._ranks.number == 0 else []
+        mine = {file.name: _checksum(file) for file in written}
         dist.all_gather_object(everyone, mine)
         files = {name: crc for each in everyone for name, crc in each.items()}
         shards = {"folder": folder.name, "files": files}
@@ -64,6 +70,16 @@ class ShardedSaving:
 
     def close(self) -> None:
         self._mark.close()
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Raise what went wrong in a rank, which torch hides in what is not even an ``Exception``."""
+    try:
+        yield
+    except CheckpointException as error:
+        cause, _ = next(iter(error.failures.values()))
+        raise cause from error
 
 
 def _with_parts(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
@@ -105,7 +121,7 @@ def read_parts(
     }
     alone = not any(isinstance(each, DTensor) for each in tensors.values())
     reader = _Reader(folder.path / state["shards"]["folder"])
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _told_plainly():
         warnings.simplefilter("ignore")  # of a single process torch says that it is one
         load(tensors, storage_reader=reader, no_dist=alone)
     whole = {key: each for key, each in state.items() if key != "shards"}
@@ -160,7 +176,7 @@ _DESCRIBED = {
 
 class _Reader(FileSystemReader):
     def read_metadata(self, *arguments: Any, **options: Any) -> Metadata:
-        with (Path(self.path) / ".metadata").open("rb") as file:
+        with (Path(self.path) / _DESCRIPTION).open("rb") as file:
             found = _Unpickler(file).load()
         if not isinstance(found, Metadata):
             raise ValueError("its description is damaged")
