@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from ranks_cases import assert_alike, train_alone, train_together
+from torch import nn
 from training_cases import ADAM, StopAt, train, trial_of
 
-from deltagclip_cli.core import TrialError
+from deltagclip_cli.core import TrialError, UsageError
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.training.ranks import sharded_checkpoints
+from deltagclip_cli.training.ranks.shards import shard
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,3 +77,15 @@ def test_a_hostile_description_of_parts_runs_no_code(
     with pytest.raises(TrialError, match="mkdir"):
         train(TRIAL, tmp_path)
     assert not (tmp_path / "hacked").exists()
+
+
+class Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+
+def test_the_module_that_cannot_be_divided_is_named() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Sequential(Scale()))
+    with pytest.raises(UsageError, match=r"the number 'scale' of Scale \(1\.0\)"):
+        shard(network, mesh=None)  # type: ignore[arg-type]

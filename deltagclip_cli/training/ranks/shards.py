@@ -114,6 +114,14 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
         for key, block in each.named_children()
         if any(True for _ in block.parameters()) and not isinstance(block, nn.ModuleList)
     ]
+    for name, module in model.named_modules():
+        for weight, each in module.named_parameters(recurse=False):
+            if each.ndim == 0:
+                raise UsageError(
+                    f"parallel: fsdp cannot divide the number '{weight}' of "
+                    f"{type(module).__name__}{f' ({name})' if name else ''}.\n"
+                    "  Write parallel: ddp, or give it a dimension: torch.ones(1)."
+                )
     for name, module in [*blocks[::-1], ("", model)]:
         try:
             fully_shard(module, mesh=mesh)
