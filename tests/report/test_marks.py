@@ -280,7 +280,7 @@ WAYS: Mapping[str, Sequence[Shown]] = {
     "tuning/halving.py": [asked("--search")],
     "tuning/stages.py": [asked("tune")],
     "terminal/console.py": [trained, summary_of_one_that_ended_early],
-    "training/worker.py": [trained],
+    "training/ended.py": [trained],
     "trying/protocol.py": [by_validation],
     "training/patience.py": [ended],
     "runs/folder.py": [reason_of_its_end],
