@@ -9,19 +9,17 @@ import typer
 from deltagclip_cli.commands import options
 from deltagclip_cli.core import ExitCode
 
-DEFAULT_EXPERIMENT = "quickstart"
-
 
 def train(
     experiment: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="EXPERIMENT",
             help="An experiment of the spec.",
-            show_default=True,
+            show_default="the first",
             autocompletion=options.offer_experiments,
         ),
-    ] = DEFAULT_EXPERIMENT,
+    ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(
@@ -67,12 +65,13 @@ def train(
 
     from deltagclip_cli.api.one_trial import choose_trial
     from deltagclip_cli.runs.folder import State
+    from deltagclip_cli.spec.load import experiment_names
     from deltagclip_cli.terminal.console import make_console, print_json, print_summary, waiting
     from deltagclip_cli.training.process import StopRequest
 
     chosen = choose_trial(
         spec,
-        experiment,
+        experiment or next(iter(experiment_names(spec)), None),
         optimizer=optimizer,
         seed=seed,
         overrides=sets or (),

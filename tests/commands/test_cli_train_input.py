@@ -46,6 +46,13 @@ def test_a_dry_run_as_json_is_for_programs(deltagclip: Invoke, tmp_path: Path) -
     }
 
 
+def test_the_first_experiment_is_taken_unless_another_is_named(deltagclip: Invoke) -> None:
+    again = TINY[TINY.index("  tiny:") :].replace("  tiny:", "  again:", 1)
+    Path("spec.yaml").write_text(TINY + again)
+    shown = deltagclip("train", "--spec", "spec.yaml", "--dry-run", "--json")
+    assert json.loads(shown.stdout)["trial"]["experiment"] == "tiny"
+
+
 def test_the_first_optimizer_and_seed_are_taken_unless_others_are_named(deltagclip: Invoke) -> None:
     Path("spec.yaml").write_text(TINY.replace("epochs: 2", "epochs: 2\n    seeds: [4, 5]"))
     chosen = dry(deltagclip)["trial"]
@@ -71,7 +78,6 @@ def test_set_and_runs_are_taken_into_account(deltagclip: Invoke) -> None:
             ("train", "tinny", "--spec", "spec.yaml"),
             "no experiment 'tinny'. experiments: tiny - did",
         ),
-        (("train", "--spec", "spec.yaml"), "no experiment 'quickstart'"),
         (("train", "tiny"), "experiments.yaml: there is no such file"),
         ((*TRAIN, "--optimizer", "sgdd"), "no such optimizer. optimizers: sgd, delta-gclip - did"),
         ((*TRAIN, "--seed", "-1"), "--seed"),
