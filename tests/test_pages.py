@@ -16,6 +16,7 @@ A block that begins with three backticks and
 nothing
     is what they print, to the letter.
 
+A page is followed in one shell: what comes behind a ``cd`` is typed and written in that folder.
 A page with ``<!-- after: PAGE -->`` goes on in the folder that another one leaves.
 """
 
@@ -89,6 +90,9 @@ def relative(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+LEFT = "\nleft in: "  # and the folder in which a block of commands has ended
+
+
 def run(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
@@ -98,7 +102,7 @@ def run(commands: str, folder: Path) -> subprocess.CompletedProcess[str]:
         "BROWSER": "true",  # what opens pages
     }
     return subprocess.run(
-        ["bash", "-e", "-c", commands],
+        ["bash", "-e", "-c", f"trap 'echo \"{LEFT}$PWD\"' EXIT\n{commands}"],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -131,7 +135,8 @@ def follow(page: Path, folder: Path) -> None:
             case "bash" | "bash fails":
                 done = run(installed(text), folder)
                 assert (done.returncode != 0) == (kind == "bash fails"), text + done.stdout
-                said = done.stdout
+                said, _, left = done.stdout.rpartition(LEFT)
+                folder = Path(left.strip())
             case "python" | "yaml":
                 if block.file:
                     (folder / block.file).write_text(text)
