@@ -41,7 +41,7 @@ def offer_labels(ctx: typer.Context, incomplete: str) -> list[str]:
     for name in [each for each in _named(ctx) if each in there] or there:
         section = written.get(name)
         optimizers = section.get("optimizers") if isinstance(section, dict) else None
-        found += map(str, optimizers) if isinstance(optimizers, dict) else _names(runs / name)
+        found += map(str, optimizers) if isinstance(optimizers, dict) else _labels(runs / name)
     return _beginning(incomplete, found)
 
 
@@ -114,6 +114,11 @@ def _names(folder: Path) -> list[str]:
         return subfolders(folder)
     except OSError:
         return []
+
+
+def _labels(experiment: Path) -> list[str]:
+    """The optimizers that have runs there, where a report may lie beside them."""
+    return [each for each in _names(experiment) if any((experiment / each).glob("seed-*"))]
 
 
 def _by_use(metric: str) -> tuple[bool, bool, str]:

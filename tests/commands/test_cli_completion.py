@@ -48,7 +48,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("place")
     (first, *_) = trials_of(folder)
     make_run(folder / "runs", first, lines(record(1, **MEASURED)), "finished")
-    (folder / "runs" / "older" / "adam").mkdir(parents=True)
+    (folder / "runs" / "older" / "adam" / "seed-0-1234abcd").mkdir(parents=True)
+    (folder / "runs" / "older" / "report").mkdir()
     tagged = TINY.replace("  tiny:\n", "  tiny:\n    tags: [mine, quick]\n", 1)
     (folder / "experiments.yaml").write_text(tagged)
     return folder
@@ -67,6 +68,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["test/accuracy", "test/loss", "validation/mae", "optim/lr", "perf/epoch_seconds"],
         ),
         ("compare older --target test/", ["test/loss=", "test/accuracy="]),
+        ("compare older --baseline ", ["adam"]),
         ("clean o", ["older"]),
         ("sweep --tag m", ["mine"]),
         ("try adama", ["adamax"]),
