@@ -122,12 +122,13 @@ def as_frame(rows: Sequence[TidyRow], instead: str) -> DataFrame:
 
 def _having(runs: Sequence[Run], name: str, wanted: Any) -> list[Run]:
     """Return the runs with one of the wanted values of what ``name`` says."""
-    values = [wanted] if isinstance(wanted, str | int) else list(wanted)
+    several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
+    values = list(wanted) if several else [wanted]
     there = {str(_told(run, name)): None for run in runs}
     for value in map(str, values):
         if value not in there:
             raise UsageError(
-                f"{name} {value!r}: no run has it.\n"
+                f"{name} {value}: no run has it.\n"
                 f"  there are: {listed(list(there))}{nearest(value, there)}"
             )
     return [run for run in runs if str(_told(run, name)) in set(map(str, values))]

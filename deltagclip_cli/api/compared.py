@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deltagclip_cli.core import Mode, UsageError, listed
+from deltagclip_cli.core import Mode, UsageError
 from deltagclip_cli.results.compare.request import Request
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def compare(
     baseline: str | None = None,
     target: str | Sequence[str] | None = None,
     interval: bool = False,
-    ddof: int = 1,
+    ddof: Literal[0, 1] = 1,
     mode: Literal["min", "max"] | None = None,
     heatmap: str | None = None,
-    within: str = "1%",
+    within: str | float = "1%",
     published: bool = False,
     select_on_test: bool = False,
 ) -> Compared:
@@ -64,7 +64,7 @@ def compare(
         ddof: of the standard error; 0 is the paper's.
         mode: which values of the metric are good, ``min`` or ``max``; by default by its name.
         heatmap: two settings, such as ``lr,gamma``, for a map.
-        within: how far from the best a good setting may be: ``0.01`` or ``1%``.
+        within: how far from the best a good setting may be: ``0.01`` or ``"1%"``.
         published: add what the paper's authors got.
         select_on_test: choose by the test set where there is no validation split.
 
@@ -74,17 +74,19 @@ def compare(
     """
     if mode is not None and mode not in list(Mode):
         raise UsageError(f"mode={mode!r}: expected {' or '.join(Mode)}.")
+    if ddof not in (0, 1):
+        raise UsageError(f"ddof={ddof!r}: expected 0 or 1.")
     targeted = [target] if isinstance(target, str) else target
     request = Request(
         metric=metric,
-        at=at,
+        at=str(at),
         baseline=baseline,
-        target=None if targeted is None else list(targeted),
+        target=None if targeted is None else [str(each) for each in targeted],
         interval=interval,
         ddof=ddof,
         mode=None if mode is None else Mode(mode),
         heatmap=heatmap,
-        within=within,
+        within=str(within),
         published=published,
         select_on_test=select_on_test,
     )
@@ -148,7 +150,7 @@ class Compared:
                 return markdown(self.tables())
             case "latex":
                 return latex(self.tables())
-        raise UsageError(f"There is no form {form!r}.\n  forms: {listed(list(_FORMS))}")
+        raise UsageError(f"There is no form {form!r}.\n  forms: {', '.join(_FORMS)}")
 
     @property
     def has_ended(self) -> bool:

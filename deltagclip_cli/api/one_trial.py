@@ -95,6 +95,10 @@ def train(
     from deltagclip_cli.terminal.console import make_console, waiting
     from deltagclip_cli.training.process import StopRequest
 
+    if not isinstance(spec, str | Path | Mapping):
+        raise UsageError(f"spec={spec!r}: expected a file, or a dictionary of what one holds.")
+    if not isinstance(settings, Mapping | None):
+        raise UsageError(f'settings={settings!r}: expected a dictionary, such as {{"epochs": 50}}.')
     _check_number("seed", seed, 0, 2**31 - 1)
     _check_number("threads", threads, 1, MOST_THREADS)
     chosen = choose_trial(

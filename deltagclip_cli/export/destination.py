@@ -105,7 +105,9 @@ def write_error(where: str, error: OSError) -> DeltaGClipError:
     """Return the error for a place where nothing can be written."""
     if is_disk_full(error):
         return ExportStoppedError(where, f"cannot be written: {error.strerror}; free space there")
+    is_file = isinstance(error, FileExistsError)
+    why = "a file has that name" if is_file else error.strerror
     return UsageError(
-        f"{where}: cannot be written: {error.strerror}.\n"
-        "  Name another place with --into, or free permissions there."
+        f"{where}: cannot be written: {why}.\n"
+        "  Name another place with --into, or permit writing there."
     )

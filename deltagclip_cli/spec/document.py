@@ -273,9 +273,10 @@ def read_document(path: Path) -> Document:
         return Document(str(path), construct(root), root)
     except FileNotFoundError:
         there = sorted(each.name for each in path.absolute().parent.glob("*.yaml"))[:_MOST_NAMED]
+        named = f"files there: {', '.join(there)}" if there else "deltagclip new FOLDER writes one."
         raise SpecError(
             f"{path}: there is no such file. Name a spec with --spec FILE, or go to its folder."
-            + (f"\n  files there: {', '.join(there)}" if there else "")
+            f"\n  {named}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {stopped(error)}") from None

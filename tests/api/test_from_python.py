@@ -81,8 +81,10 @@ def test_runs_are_selected_by_experiment_label_and_seed(runs: Runs) -> None:
 
 
 def test_a_selection_that_no_run_fits_names_what_there_is(runs: Runs) -> None:
-    with pytest.raises(UsageError, match=r"optimizer 'adm': no run has it\.\n.*adam.*did you mean"):
+    with pytest.raises(UsageError, match=r"optimizer adm: no run has it\.\n.*adam.*did you mean"):
         runs.select(optimizer="adm")
+    with pytest.raises(UsageError, match=r"seed 7\.5: no run has it"):
+        runs.select(seed=7.5)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="neither an experiment"):
         Runs("nowhere")
 
@@ -134,5 +136,9 @@ def test_a_comparison_shows_itself_and_refuses_what_it_does_not_know() -> None:
     assert page.count("<table>") == len(found.tables()) and "<b>" in page
     with pytest.raises(UsageError, match="mode='up': expected"):
         compare("blobs", runs=RUNS, mode="up")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="ddof=7: expected 0 or 1"):
+        compare("blobs", runs=RUNS, ddof=7)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--at 3: say last"):
+        compare("blobs", runs=RUNS, at=3)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no form 'html'"):
         found.text("html")

@@ -147,6 +147,7 @@ def test_in_a_thread_no_signal_is_caught_and_should_stop_stops_it(
         ({"seed": "1"}, "seed='1': expected a whole number"),
         ({"threads": 0}, "threads=0: expected a whole number from 1 to 1024"),
         ({"device": "tpu"}, "expected auto, cpu, cuda or cuda:N"),
+        ({"settings": ["epochs=3"]}, "settings=.*: expected a dictionary"),
         ({"settings": {"optimizers.sgd.lr": print}}, "settings: optimizers.sgd.lr=.* is nothing"),
     ],
 )
@@ -156,6 +157,8 @@ def test_a_wrong_argument_is_refused_before_a_folder_is_made(
     with pytest.raises(UsageError, match=words):
         train(SPEC, runs=tmp_path, **wrong)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="spec=3: expected a file"):
+        train(3, runs=tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_folder_in_which_another_process_works_is_refused(tmp_path: Path) -> None:

@@ -88,6 +88,12 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     assert f"pip install 'deltagclip_cli[{to}]'" in said
 
 
+def test_a_file_in_the_place_of_the_folder_is_named(folders: list[RunFolder]) -> None:
+    code, said = export("--to", "csv", "--into", "spec.yaml")
+    assert code == 2
+    assert "error: spec.yaml: cannot be written: a file has that name." in said
+
+
 @pytest.mark.parametrize("to", ["csv", "parquet", "wandb"])
 def test_a_place_that_is_no_folder_is_refused(to: str, folders: list[RunFolder]) -> None:
     code, said = export("--to", to, "--into", "spec.yaml/there")

@@ -71,7 +71,8 @@ class Place:
         if not self.targets and not _is_folder(self.runs):
             raise UsageError(
                 f"{self.runs}: there is no such folder.\n"
-                "  Name a folder with runs, or the runs folder with --runs DIR."
+                "  Name a folder with runs, or the runs folder with --runs DIR; deltagclip sweep"
+                " makes one."
             )
         return [self._folder(target) for target in self.targets] or [self.runs]
 
@@ -93,7 +94,7 @@ class Place:
             raise UsageError(
                 f"{where}: there are no runs.\n  A run is a folder with trial.yaml, or the log of"
                 " another program: event files of TensorBoard, a file of W&B or MLflow, or CSV with"
-                f" a column 'step' or 'epoch'.{problems}"
+                f" a column 'step' or 'epoch'.\n  deltagclip sweep makes runs.{problems}"
             )
         if self.pattern is not None and all(run.group.is_ours for run in reading.runs):
             unused = "--group names the runs of other programs; here are run folders only."
