@@ -142,7 +142,9 @@ def company(
             timeout=_ENDLESS,
         )
         try:
-            yield _made(trial, device, watch)
+            ranks = _made(trial, device, watch)
+            yield ranks
+            ranks.part()
         except BaseException:
             if device.type == "cuda":  # to part in order, NCCL would wait for who waits for this
                 with suppress(RuntimeError):

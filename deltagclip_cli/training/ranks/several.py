@@ -120,6 +120,10 @@ class Several(Ranks):
         self._pending = dist.all_reduce(wished, dist.ReduceOp.MAX, async_op=True), wished
         return decided
 
+    def part(self) -> None:
+        """Wait for what is still on its way to the others, before the end."""
+        self._decided()
+
     def _decided(self) -> tuple[bool, bool]:
         if self._pending is None:
             return False, False
