@@ -166,16 +166,13 @@ class WholeBatch(TorchFunctionMode):
         if not training:
             return None
         counts = self._share.rows > 0
-        normal, mean, variance, number = _Normalised.apply(input, eps, counts)
+        applied = _Normalised.apply(input, weight, bias, eps, counts)
+        normal, mean, variance, number = applied
         if running_mean is not None and running_var is not None:
             with torch.no_grad():
                 running_mean.lerp_(mean.to(running_mean.dtype), momentum)
                 unbiased = variance * (number / (number - 1).clamp(min=1))
                 running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-        shape = [1, -1] + [1] * (input.ndim - 2)
-        if weight is not None:
-            normal = normal * weight.view(shape)
-        normal = normal if bias is None else normal + bias.view(shape)
         return cast(Tensor, normal)
 
 
@@ -187,14 +184,19 @@ def _empty_as(tensor: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 class _Normalised(torch.autograd.Function):
-    """``(x - mean) / √(variance + eps)`` over all samples of all ranks, by channels.
+    """``(x - mean) / √(variance + eps) · weight + bias``, by all samples of all ranks.
 
     As torch's ``SyncBatchNorm``, which is for GPUs alone, and counts whoever has no samples.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, input: Tensor, eps: float, counts: bool
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+        counts: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         precise = input.to(torch.promote_types(input.dtype, torch.float32))
         others = [n for n in range(input.ndim) if n != 1]
@@ -208,25 +210,36 @@ class _Normalised(torch.autograd.Function):
         dist.all_reduce(squares)
         variance = squares / number
         scale = (variance + eps).rsqrt()
-        normal = apart * scale.view(shape)
-        ctx.save_for_backward(normal, scale, number)
-        ctx.counts, ctx.dtype = counts, input.dtype
+        normal = apart.mul_(scale.view(shape))
+        ctx.save_for_backward(normal, scale, number, weight, bias)
+        ctx.counts = counts
         ctx.mark_non_differentiable(mean, variance, number)
-        return normal.to(input.dtype), mean, variance, number
+        made = normal if weight is None else normal * weight.view(shape)
+        if bias is not None:
+            made = made + bias.view(shape) if weight is None else made.add_(bias.view(shape))
+        return made.to(input.dtype), mean, variance, number
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
-        normal, scale, number = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        normal, scale, number, weight, bias = ctx.saved_tensors
         others = [n for n in range(normal.ndim) if n != 1]
         shape = [1, -1] + [1] * (normal.ndim - 2)
         precise = gradient.to(normal.dtype)
-        sums = torch.stack([precise.sum(others), (precise * normal).sum(others)]) * ctx.counts
-        dist.all_reduce(sums)
-        mean, slope = (each.view(shape) for each in sums / number)
+        products = precise * normal
+        sums = torch.stack([precise.sum(others), products.sum(others)])
+        of_bias = None if bias is None else sums[0].to(bias.dtype)
+        of_weight = None if weight is None else sums[1].to(weight.dtype)
+        told = sums * ctx.counts
+        dist.all_reduce(told)
         if not ctx.counts:  # no sample of the batch
-            return torch.zeros_like(gradient), None, None
-        return ((precise - mean - normal * slope) * scale.view(shape)).to(ctx.dtype), None, None
+            return torch.zeros_like(gradient), of_weight, of_bias, None, None
+        mean, slope = (each.view(shape) for each in told / number)
+        factor = scale if weight is None else scale * weight
+        # In the memory of the products, for a CPU takes longer to find new memory than to count.
+        apart = torch.mul(normal, slope, out=products).neg_().add_(precise).sub_(mean)
+        of_input = apart.mul_(factor.view(shape)).to(gradient.dtype)
+        return of_input, of_weight, of_bias, None, None
 
 
 _ACTS: dict[Any, Any] = {
