@@ -26,6 +26,7 @@ def one(naming: Naming, root: str, path: str) -> Named:
     [
         ("vit.adam.1e-05.20250519-143548_577689", "vit.adam.1e-05", None),
         ("adam_20250519-143548", "adam", None),
+        ("adam lr=0.1 · seed 3", "adam lr=0.1", "3"),  # as our own exports call it
         ("adam-20250519_143548", "adam", None),
         ("adam.20250519T143548", "adam", None),
         ("adam_20250519-1435", "adam", None),

@@ -83,7 +83,7 @@ DOUBTFUL = (PartKind.HOST, PartKind.NUMBER, PartKind.VERSION, PartKind.DATE, Par
 """The kinds of parts that may be settings."""
 
 _GONE = "\0"
-_AROUND = r"[._\-+,=@~&:| ]*"
+_AROUND = r"[._\-+,=@~&:|· ]*"
 _GONE_RUN = rf"\0(?:{_AROUND}\0)*"
 _BETWEEN = re.compile(
     rf"(?P<before>{_AROUND})(?:[(\[{{]{_GONE_RUN}[)\]}}]|{_GONE_RUN})(?P<after>{_AROUND})"
