@@ -18,7 +18,7 @@ from benchmarks.same_bits import StopAt, equal, kept
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training import worker
-from deltagclip_cli.training.ranks.company import company
+from deltagclip_cli.training.ranks.process_group import process_group
 from deltagclip_cli.training.sinks import STEP_PREFIX, is_step_record
 
 DEVICES = ("cpu", "cuda")
@@ -60,7 +60,7 @@ def train(trial: Trial, session: Session, runs: str, last: int) -> RunFolder:
     stop = StopAt(last)
     usual = worker._ranks
     if runs != "alone":
-        worker._ranks = company  # which a trial on one device has none of
+        worker._ranks = process_group  # which a trial on one device has none of
     try:
         worker.run_trial(
             folder,

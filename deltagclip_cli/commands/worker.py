@@ -27,7 +27,7 @@ def worker(
     no_download: Annotated[
         bool, typer.Option("--no-download", help="Fetch no data: what is missing is an error.")
     ] = False,
-    meeting: Annotated[
+    rendezvous: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", help="Where the processes of one trial meet."),
     ] = None,
@@ -50,12 +50,12 @@ def worker(
     from deltagclip_cli.training.process import StopRequest, shown_by
     from deltagclip_cli.training.worker import work_together
 
-    if meeting is not None:
-        from deltagclip_cli.training.ranks.company import attend, seat_at
+    if rendezvous is not None:
+        from deltagclip_cli.training.ranks.process_group import attend, rendezvous_at
 
         code = attend(
             folders[0],
-            seat_at(meeting, rank, devices),
+            rendezvous_at(rendezvous, rank, devices),
             data_dir=data.expanduser(),
             device=device,
             threads=threads,

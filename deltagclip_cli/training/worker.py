@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
     from deltagclip_cli.training.member import Member
-    from deltagclip_cli.training.ranks.company import Seat
+    from deltagclip_cli.training.ranks.process_group import Rendezvous
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def run_trial(
     sinks: Sequence[Sink] = (),
     should_stop: Callable[[], bool],
     member: Member | None = None,
-    seat: Seat | None = None,
+    rendezvous: Rendezvous | None = None,
 ) -> Ending:
     """Train ``trial`` in ``folder``, continuing it if there is a checkpoint.
 
@@ -213,7 +213,7 @@ def run_trial(
         sinks: are told of it beside those of the table.
         member: the trial's, of the stack that it trains in. Without one, a trial that wants a stack
             has one to itself.
-        seat: of this process among those that train the trial, if another has started it.
+        rendezvous: of this process among those that train the trial, if another has started it.
 
     Raises:
         UsageError: the data, the device or the folder cannot be used.
@@ -241,7 +241,7 @@ def run_trial(
     logger.info("%s · %s · seed %d → %s", trial.experiment, trial.label, trial.seed, folder.path)
     if not force:
         folder.check_files()
-    where = find_device(device, 0 if seat is None else seat.number % trial.devices)
+    where = find_device(device, 0 if rendezvous is None else rendezvous.rank % trial.devices)
     starts = [] if force else read_starts(folder)
     torch.set_num_threads(decided_threads(starts, threads))
     loaded = None
@@ -261,7 +261,7 @@ def run_trial(
         left_to_others(folder.log_file),
         _failures_recorded(mine, trial, force),
         logged_in(mine),
-        _ranks(mine, trial, where, seat, [data_dir, device, threads, download]) as ranks,
+        _ranks(mine, trial, where, rendezvous, [data_dir, device, threads, download]) as ranks,
     ):
         # of another process, which was faster
         if (earlier := ranks.same(folder.result)) is not None:
@@ -371,15 +371,15 @@ def _ranks(
     held: HeldFolder,
     trial: Trial,
     device: torch.device,
-    seat: Seat | None,
+    rendezvous: Rendezvous | None,
     options: Sequence[Any],
 ) -> AbstractContextManager[Ranks]:
     """Meet the other processes that train a trial, if there are any."""
     if trial.ranks == 1:
         return nullcontext(Ranks())
-    from deltagclip_cli.training.ranks.company import company  # which few trials need
+    from deltagclip_cli.training.ranks.process_group import process_group  # which few trials need
 
-    return company(held, trial, device, seat, options)
+    return process_group(held, trial, device, rendezvous, options)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ def test_these_are_all_commands_and_options() -> None:
             "data prepare": "experiments --tag --spec --set --data --json --quiet -q --debug",
             "try": "name --set --around --rounds --jobs -j --dry-run --runs --json --quiet -q"
             " --debug",
-            "worker": "folders --data --device --threads --force --part --no-download --meeting"
+            "worker": "folders --data --device --threads --force --part --no-download --rendezvous"
             " --rank --devices --debug",
             "controller": "experiment --search --workers --optimizer --seed --spec --set --runs"
             " --data --debug",

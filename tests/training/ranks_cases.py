@@ -28,7 +28,7 @@ from deltagclip_cli.runs.hold import WitnessedFolder
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training import worker
 from deltagclip_cli.training.ranks import Ranks
-from deltagclip_cli.training.ranks.company import Seat
+from deltagclip_cli.training.ranks.process_group import Rendezvous
 
 PATIENCE_SECONDS = 240.0
 
@@ -90,7 +90,7 @@ def _attend(
         ranks = _ranks(kind)
         worker._ranks = partial(_met, ranks)  # type: ignore[assignment]
         for trial in trials:
-            folder, seat = RunFolder.of(runs, trial), Seat(number, "", 0)
+            folder, rendezvous = RunFolder.of(runs, trial), Rendezvous(number, "", 0)
             torch.manual_seed(number)  # nothing may hang on what a process drew before
             if number:
                 dist.barrier()
@@ -101,7 +101,7 @@ def _attend(
                 device="cpu",
                 held=WitnessedFolder(folder) if number else None,
                 should_stop=never if number else stop(),
-                seat=seat if number else None,
+                rendezvous=rendezvous if number else None,
             )
         dist.destroy_process_group()
     except BaseException:
@@ -122,7 +122,7 @@ def _ranks(kind: str) -> Callable[[], Ranks]:
 
 @contextmanager
 def _met(make: Callable[[], Ranks], *_: Any) -> Iterator[Ranks]:
-    """Stand in for :func:`deltagclip_cli.training.ranks.company.company`."""
+    """Stand in for :func:`deltagclip_cli.training.ranks.process_group.process_group`."""
     ranks = make()
     if ranks.number == 0:  # the folder is there: the others may look at it
         dist.barrier()

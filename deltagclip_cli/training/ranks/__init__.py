@@ -9,7 +9,7 @@ it for whatever may take several processes. None of them knows how many there ar
     sharded_checkpoints  what these write, each its part
     shares          which samples of a batch a rank has
     whole_batch     operations on all samples of a batch, of which a rank has its share
-    company         how they are started, watched and ended
+    process_group   how they are started, watched and ended
 """
 
 from __future__ import annotations

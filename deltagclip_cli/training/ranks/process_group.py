@@ -61,14 +61,14 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
-class Seat:
-    """The place of a process among the ranks of a trial, and where they meet.
+class Rendezvous:
+    """The rank of a process, and where it meets the others of its trial.
 
     Attributes:
         leads: whether it starts the others of its node.
     """
 
-    number: int
+    rank: int
     host: str
     port: int
     leads: bool = True
@@ -83,33 +83,37 @@ class Seat:
         )
 
 
-def seat_at(meeting: str, rank: int | None, devices: int | None) -> Seat:
-    """Return the seat of a process that another has started.
+def rendezvous_at(address: str, rank: int | None, devices: int | None) -> Rendezvous:
+    """Return the rendezvous of a process that another has started.
 
     Args:
-        meeting: ``HOST:PORT``.
+        address: ``HOST:PORT``.
         rank: of the process; None if it is the first of a node.
         devices: of each node, for the first process of one. Slurm tells which node it is, and where
             it was started from.
     """
-    host, _, port = meeting.rpartition(":")
+    host, _, port = address.rpartition(":")
     leads = rank is None
     if rank is None:
         assert devices is not None, "whoever starts it says one of both"
         rank = devices * (int(os.environ["SLURM_PROCID"]) + 1)
         host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", host)
-    return Seat(rank, host, int(port), leads)
+    return Rendezvous(rank, host, int(port), leads)
 
 
 @contextmanager
-def company(
-    held: HeldFolder, trial: Trial, device: torch.device, seat: Seat | None, options: Sequence[Any]
+def process_group(
+    held: HeldFolder,
+    trial: Trial,
+    device: torch.device,
+    rendezvous: Rendezvous | None,
+    options: Sequence[Any],
 ) -> Iterator[Ranks]:
     """Meet the other ranks of a trial, and part from them at the end.
 
     Args:
         device: of this process.
-        seat: of this process; None for the first, which makes the place to meet.
+        rendezvous: of this process; None for the first, which makes the place to meet.
         options: those of :func:`~deltagclip_cli.training.worker.run_trial` that the others get:
             the folder of data, the device, the threads, and whether they may download.
 
@@ -118,26 +122,26 @@ def company(
         RankLostError: another rank has ended, or hangs.
         RankFailedError: another rank has failed.
     """
-    _check_devices(trial, device, is_first=seat is None)
+    _check_devices(trial, device, is_first=rendezvous is None)
     # NCCL would end the process where another is lost, before the watch has said which.
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
     if trial.nodes == 1 and sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    if seat is None:
+    if rendezvous is None:
         host = "localhost" if trial.nodes == 1 else socket.gethostname()
-        store = Seat(0, host, 0).store(is_master=True)
-        seat = Seat(0, host, store.port)
+        store = Rendezvous(0, host, 0).store(is_master=True)
+        rendezvous = Rendezvous(0, host, store.port)
     else:
-        store = seat.store()
-    children = _Children(held.folder.path, trial, seat, options)
-    watch = Watch(seat, trial, children)
+        store = rendezvous.store()
+    children = _Children(held.folder.path, trial, rendezvous, options)
+    watch = Watch(rendezvous, trial, children)
     try:
         children.start()
         watch.meet(store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=PrefixStore("group", store),
-            rank=seat.number,
+            rank=rendezvous.rank,
             world_size=trial.ranks,
             timeout=_ENDLESS,
         )
@@ -202,21 +206,23 @@ def _check_devices(trial: Trial, device: torch.device, *, is_first: bool) -> Non
 class _Children:
     """The processes that one of a trial starts."""
 
-    def __init__(self, folder: Path, trial: Trial, seat: Seat, options: Sequence[Any]) -> None:
-        self._seat, self._trial = seat, trial
+    def __init__(
+        self, folder: Path, trial: Trial, rendezvous: Rendezvous, options: Sequence[Any]
+    ) -> None:
+        self._rendezvous, self._trial = rendezvous, trial
         data, device, threads, download = options
         # Without -P, a file of the folder that is called like a module would be taken for it.
         self._words = [sys.executable, "-P", "-m", "deltagclip_cli", "worker", str(folder)]
         self._words += ["--data", str(data)]
-        self._words += ["--device", device, "--meeting", str(seat)]
+        self._words += ["--device", device, "--rendezvous", str(rendezvous)]
         self._words += [] if threads is None else ["--threads", str(threads)]
         self._words += [] if download else ["--no-download"]
         self._started: dict[subprocess.Popen[bytes], str] = {}
 
     def start(self) -> None:
         """Start the other ranks of this node if this is its first, and if of all, of all nodes."""
-        number, devices = self._seat.number, self._trial.devices
-        if not self._seat.leads:
+        number, devices = self._rendezvous.rank, self._trial.devices
+        if not self._rendezvous.leads:
             return
         for other in range(number + 1, number + devices):
             self._start([*self._words, "--rank", str(other)], f"rank {other}")
@@ -267,8 +273,8 @@ class Watch:
     when one is lost, it says so, and ends the children, which frees whoever waits for them.
     """
 
-    def __init__(self, seat: Seat, trial: Trial, children: _Children) -> None:
-        self._seat, self._count, self._devices = seat, trial.ranks, trial.devices
+    def __init__(self, rendezvous: Rendezvous, trial: Trial, children: _Children) -> None:
+        self._rendezvous, self._count, self._devices = rendezvous, trial.ranks, trial.devices
         self._children = children
         self._arrivals = 0
         self._is_over = threading.Event()
@@ -284,7 +290,7 @@ class Watch:
     def meet(self, store: TCPStore) -> None:
         """Wait until all are there, and begin to watch them; raise if one cannot come."""
         mine = f"process {os.getpid()} on {socket.gethostname()}"
-        store.set(f"who/{self._seat.number}", mine)
+        store.set(f"who/{self._rendezvous.rank}", mine)
         everyone = [f"who/{number}" for number in range(self._count)]
         while not store.check(everyone):
             if store.check(["failed"]) or (lost := self._children.lost()):
@@ -309,7 +315,7 @@ class Watch:
             return
         self._wait_until_it_is_known()
         with suppress(RuntimeError):
-            store = self._seat.store()
+            store = self._rendezvous.store()
             until = time.monotonic() + 1
             while not store.check(["failed"]) and time.monotonic() < until:
                 time.sleep(0.05)
@@ -333,18 +339,18 @@ class Watch:
         are_far = self._count > self._devices
         until = time.monotonic() + _TOLD_SECONDS + (SILENT_SECONDS if are_far else 0)
         with suppress(RuntimeError):
-            store = self._seat.store()
+            store = self._rendezvous.store()
             while time.monotonic() < until:
                 if self._found.wait(0.1) or store.check(["failed"]):
                     return
 
     def _run(self) -> None:
         """Look again and again."""
-        number, tick = self._seat.number, 0
+        number, tick = self._rendezvous.rank, 0
         seen: dict[int, tuple[bytes, float]] = {}
         moved: dict[int, tuple[int, float]] = {}
         try:
-            store = self._seat.store()
+            store = self._rendezvous.store()
             while not self._is_over.wait(PERIOD_SECONDS if tick else 0):
                 tick += 1
                 store.set(f"beat/{number}", f"{tick} {self._arrivals}")
@@ -378,7 +384,7 @@ class Watch:
         most = max(arrivals for arrivals, _ in moved.values())
         for other, (arrivals, since) in moved.items():
             who = f"rank {other} ({self._who[other]})"
-            if other // self._devices != self._seat.number // self._devices:
+            if other // self._devices != self._rendezvous.rank // self._devices:
                 who = f"{LostNodeError.reason}: {who}"
             if now - seen[other][1] > SILENT_SECONDS:
                 return f"{who} has told nothing for {SILENT_SECONDS:.0f} seconds"
@@ -389,7 +395,7 @@ class Watch:
     def _give_up(self) -> None:
         """Say which rank is lost, and free whoever waits for it; else end this process."""
         self._found.set()
-        if self._seat.number == 0:
+        if self._rendezvous.rank == 0:
             logger.warning("%s.", self._lost[0].upper() + self._lost[1:])
         self._children.kill()
         if not self._is_over.wait(_ENDING_SECONDS):
@@ -398,7 +404,7 @@ class Watch:
 
 def attend(
     path: Path,
-    seat: Seat,
+    rendezvous: Rendezvous,
     *,
     data_dir: Path,
     device: str,
@@ -412,13 +418,13 @@ def attend(
 
     if sys.platform == "linux":  # nobody would end it
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if not seat.leads and select.select([0], [], [], 0)[0]:
+        if not rendezvous.leads and select.select([0], [], [], 0)[0]:
             return ExitCode.STOPPED  # whoever started it had ended before that
     for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
         signal.signal(each, signal.SIG_IGN)  # the first one hears them, and tells the others
     warnings.simplefilter("ignore")  # the first one gives them
     folder = RunFolder(path)
-    store = seat.store()
+    store = rendezvous.store()
     try:
         run_trial(
             folder,
@@ -429,7 +435,7 @@ def attend(
             held=WitnessedFolder(folder),
             download=download,
             should_stop=lambda: False,
-            seat=seat,
+            rendezvous=rendezvous,
         )
     except OtherRankError:
         return ExitCode.OK
@@ -439,7 +445,7 @@ def attend(
         if is_device_lost(cause) or is_of_others(cause):
             kind = "lost"
         told = {
-            "rank": seat.number,
+            "rank": rendezvous.rank,
             "who": f"process {os.getpid()} on {socket.gethostname()}",
             "kind": kind,
             "reason": str(cause) if kind == "usage" else explained(cause).partition("\n")[0],

@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-UNSAID = "the first process ended"
-
 
 class OtherRankError(Exception):
     """The first rank raised an error, which it tells itself."""
@@ -89,7 +87,7 @@ class Several(Ranks):
         dist.broadcast_object_list(told, 0)
         how, value = told[0]
         if how == "failed":
-            raise OtherRankError(UNSAID)
+            raise OtherRankError("the first process ended")
         made: T = value
         return made
 
