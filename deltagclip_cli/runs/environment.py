@@ -257,8 +257,10 @@ def record_start(
             f"The trial keeps the {plural(now['threads'], 'thread')} that it was begun with, as "
             f"others give other bits; --force begins again with {threads}."
         )
+    if ranks := now.get("ranks"):
+        logger.info("Trains on %d devices (%s).", ranks["count"], ranks["parallel"])
     if device.type == "cpu":
-        may_have_more = threads is None and not earlier and now["threads"] < now["cpus"]
+        may_have_more = not (threads or earlier or ranks) and now["threads"] < now["cpus"]
         more = f"; --threads N takes more of the {now['cpus']} cores" if may_have_more else ""
         logger.info("Trains on the CPU with %s%s.", plural(now["threads"], "thread"), more)
     held.write(folder.environment_file, json.dumps([*earlier, now], indent=1) + "\n")

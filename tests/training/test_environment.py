@@ -11,8 +11,9 @@ import pytest
 import torch
 from training_cases import StopAt, train, trial_of
 
-from deltagclip_cli.runs.environment import describe
+from deltagclip_cli.runs.environment import describe, record_start
 from deltagclip_cli.runs.folder import RunFolder
+from deltagclip_cli.runs.hold import hold
 
 CPU = torch.device("cpu")
 
@@ -72,6 +73,16 @@ def test_of_the_environment_only_ids_of_slurm_are_noted(monkeypatch: pytest.Monk
     assert noted["slurm"]["SLURM_JOB_ID"] == "17"
     assert noted["slurm"]["SLURM_ARRAY_TASK_ID"] == "3"
     assert "secret" not in json.dumps(noted)
+
+
+def test_a_start_on_several_devices_says_how_many(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ranks = {"ranks": {"count": 2, "parallel": "ddp"}}
+    with caplog.at_level("INFO"), hold(RunFolder(tmp_path)) as held:
+        record_start(held, torch.device("cpu"), "eager", conditions=ranks)
+    assert "Trains on 2 devices (ddp)." in caplog.text
+    assert "takes more of the" not in caplog.text  # of cores that the other one has
 
 
 def test_every_start_adds_an_entry(runs: Path) -> None:
