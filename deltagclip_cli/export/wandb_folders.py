@@ -66,7 +66,7 @@ class OfflineFolders:
 
     @property
     def next_step(self) -> str:
-        return shlex.join(["wandb", "sync", f"{self.folder}/offline-run-*"]).replace("'", "")
+        return f"wandb sync {shlex.quote(str(self.folder))}/offline-run-*"
 
     def send(self, runs: Sequence[Run]) -> Iterator[Change]:
         """Write a folder for each run of which there is none that has all of it."""

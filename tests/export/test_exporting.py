@@ -18,6 +18,7 @@ from deltagclip_cli.export import following
 from deltagclip_cli.export.destination import DESTINATIONS
 from deltagclip_cli.export.exported import ExportedRun, id_of
 from deltagclip_cli.export.mlflow_runs import stored_metrics
+from deltagclip_cli.export.wandb_folders import OfflineFolders
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.runs.folder import RunFolder
 
@@ -101,6 +102,11 @@ def test_a_place_that_is_no_folder_is_refused(to: str, folders: list[RunFolder])
     assert "error: spec.yaml/there" in said
     assert "cannot be written: Not a directory." in said
     assert "Name another place with --into" in said
+
+
+def test_the_next_command_can_be_pasted_whatever_the_folder_is_called() -> None:
+    written = OfflineFolders(Path("my runs/wandb"), Path())
+    assert written.next_step == "wandb sync 'my runs/wandb'/offline-run-*"
 
 
 def test_two_exports_do_not_write_in_one_folder_at_once(folders: list[RunFolder]) -> None:
