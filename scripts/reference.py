@@ -231,7 +231,7 @@ WORDS = {
 
 
 def limited(words: str, bounds: dict[str, Any]) -> str:
-    """Add limits; that it is above 0 needs no words of which number."""
+    """Return words with limits behind them, such as ``whole number from 1``."""
     said = [f"{LIMITS[name]} {bounds[name]:,}" for name in LIMITS if name in bounds]
     return " ".join([words, *said])
 
@@ -256,14 +256,6 @@ def words_of(annotation: Any) -> str:
     if inspect.isclass(annotation) and issubclass(annotation, SpecSection):
         return "mapping"
     return WORDS.get(annotation, "mapping")
-
-
-def classes_in(annotation: Any) -> Iterator[type[Any]]:
-    """Yield the classes that an annotation names."""
-    if inspect.isclass(annotation) and not get_args(annotation):
-        yield annotation
-    for each in get_args(annotation):
-        yield from classes_in(each)
 
 
 def default_of(name: str, field: FieldInfo) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +60,11 @@ def export(
     from deltagclip_cli.terminal.console import make_console
 
     place = Place(targets or (), runs, group)
-    with suppress(*([NotYetError] if follow else [])):
+    try:
         place.folders()  # before anything is made
+    except NotYetError:
+        if not follow:
+            raise
     shown = _shown(quiet=quiet)
     with open_destination(to, into) as destination:
         if follow:
