@@ -30,7 +30,7 @@ SPEC = """
 experiments:
   ResNet-18:
     model: resnet18
-    data: {name: synthetic, train: 256, test: 64, batch_size: 64, augment: [random_crop, flip]}
+    data: {name: synthetic, train: 128, test: 32, batch_size: 64, augment: [random_crop, flip]}
     epochs: 1000
     optimizers: {delta-gclip: {name: delta_gclip, lr: 0.1, gamma: 1.0, delta: 1e-3}}
   GPT:
@@ -43,7 +43,7 @@ experiments:
 
 
 def measure(session: Session) -> Iterator[Figure]:
-    rounds = 3 if session.quick else 7
+    rounds = 3 if session.quick else 5
     for trial in trials(session.folder, session.quick):
         threads = torch.get_num_threads()
         parts = assemble(trial, session.folder, torch.device(session.device))
@@ -66,8 +66,8 @@ def measure(session: Session) -> Iterator[Figure]:
 
 def trials(folder: Path, quick: bool) -> Iterator[Trial]:
     """One of a convolutional network with batch norms, and one of attention; their data, too."""
-    spec = SPEC.replace("256, test: 64, batch_size: 64", "16, test: 8, batch_size: 8")
-    (folder / "text.txt").write_text(drawn_text(1_000 if quick else 15_000), encoding="utf-8")
+    spec = SPEC.replace("128, test: 32, batch_size: 64", "16, test: 8, batch_size: 8")
+    (folder / "text.txt").write_text(drawn_text(1_000 if quick else 6_000), encoding="utf-8")
     file = folder / "experiments.yaml"
     file.write_text(spec if quick else SPEC, encoding="utf-8")
     return trials_of(file)
