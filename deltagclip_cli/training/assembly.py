@@ -132,7 +132,7 @@ def find_device(name: str, number: int = 0) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise DeviceError(
             f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here.\n"
-            "  Use --device cpu, of sweep --jobs N, or check nvidia-smi and CUDA_VISIBLE_DEVICES."
+            "  Use --device cpu (sweep: --jobs N), or check nvidia-smi and CUDA_VISIBLE_DEVICES."
         )
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
