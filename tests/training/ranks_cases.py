@@ -51,10 +51,24 @@ def train_together(
         AssertionError: with what a process raised.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    said = runs / f"{time.monotonic_ns()}.said"
+    codes, told = meet(partial(_train, trials, runs, kind, data_dir, stop), runs, count)
+    assert codes == [0] * count and not told, "\n".join([str(codes), *told])
+
+
+def meet(
+    job: Callable[[int], None], folder: Path, count: int = 2
+) -> tuple[list[int | None], list[str]]:
+    """Do a job in ``count`` processes that have met; how each ended, and what those raised.
+
+    Args:
+        job: is told the number of the process.
+        folder: where they meet.
+    """
+    said = folder / f"{time.monotonic_ns()}.said"
     context = multiprocessing.get_context("fork")
-    job = partial(_attend, trials, runs, kind, count, data_dir, stop, said)
-    processes = [context.Process(target=job, args=(number,)) for number in range(count)]
+    processes = [
+        context.Process(target=_attend, args=(job, count, said, number)) for number in range(count)
+    ]
     for process in processes:
         process.start()
     until = time.monotonic() + PATIENCE_SECONDS
@@ -64,20 +78,10 @@ def train_together(
     for process in processes:
         process.kill()
         process.join()
-    told = [each.read_text() for each in sorted(runs.glob(f"{said.stem}.rank-*"))]
-    assert codes == [0] * count and not told, "\n".join([str(codes), *told])
+    return codes, [each.read_text() for each in sorted(folder.glob(f"{said.stem}.rank-*"))]
 
 
-def _attend(
-    trials: Sequence[Trial],
-    runs: Path,
-    kind: str,
-    count: int,
-    data_dir: Path,
-    stop: Callable[[], Callable[[], bool]],
-    said: Path,
-    number: int,
-) -> None:
+def _attend(job: Callable[[int], None], count: int, said: Path, number: int) -> None:
     """Be one of the processes, and leave what went wrong in a file."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # torch's, of views and of other streams
@@ -87,27 +91,37 @@ def _attend(
         dist.init_process_group(
             "gloo", init_method=f"file://{said}.meeting", rank=number, world_size=count
         )
-        ranks = _ranks(kind)
-        worker._ranks = partial(_met, ranks)  # type: ignore[assignment]
-        for trial in trials:
-            folder, rendezvous = RunFolder.of(runs, trial), Rendezvous(number, "", 0)
-            torch.manual_seed(number)  # nothing may hang on what a process drew before
-            if number:
-                dist.barrier()
-            worker.run_trial(
-                folder,
-                trial,
-                data_dir=data_dir,
-                device="cpu",
-                held=WitnessedFolder(folder) if number else None,
-                should_stop=never if number else stop(),
-                rendezvous=rendezvous if number else None,
-            )
+        job(number)
         dist.destroy_process_group()
     except BaseException:
         said.with_suffix(f".rank-{number}").write_text(traceback.format_exc())
         code = 1
     os._exit(code)
+
+
+def _train(
+    trials: Sequence[Trial],
+    runs: Path,
+    kind: str,
+    data_dir: Path,
+    stop: Callable[[], Callable[[], bool]],
+    number: int,
+) -> None:
+    worker._ranks = partial(_met, _ranks(kind))  # type: ignore[assignment]
+    for trial in trials:
+        folder, rendezvous = RunFolder.of(runs, trial), Rendezvous(number, "", 0)
+        torch.manual_seed(number)  # nothing may hang on what a process drew before
+        if number:
+            dist.barrier()
+        worker.run_trial(
+            folder,
+            trial,
+            data_dir=data_dir,
+            device="cpu",
+            held=WitnessedFolder(folder) if number else None,
+            should_stop=never if number else stop(),
+            rendezvous=rendezvous if number else None,
+        )
 
 
 def _ranks(kind: str) -> Callable[[], Ranks]:

@@ -1,0 +1,122 @@
+"""Trials that several processes cannot train together: each of them says why, and none begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from ranks_cases import meet
+from training_cases import SGD, trial_of
+
+from deltagclip_cli.core import DeviceError
+from deltagclip_cli.runs import environment
+from deltagclip_cli.spec.schema import Experiment
+from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.training.assembly import assemble
+from deltagclip_cli.training.ranks import process_group
+from deltagclip_cli.training.ranks.replicas import Replicas
+
+needs_gloo = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="torch was built without gloo",
+)
+
+
+def assert_all_refuse(
+    job: Callable[[int], None], folder: Path, *words: str, count: int = 2
+) -> None:
+    codes, told = meet(job, folder, count)
+    assert codes == [1] * count, told
+    for each in told:
+        assert "UsageError" in each
+        for word in words:
+            assert word in each
+
+
+def meets_with(change: Callable[[pytest.MonkeyPatch], None], number: int) -> None:
+    """Meet the others, after a change of the second rank."""
+    with pytest.MonkeyPatch.context() as patch:
+        if number == 1:
+            change(patch)
+        watch: Any = SimpleNamespace(arrive=lambda: None)
+        process_group._made(trial_of(devices=2), torch.device("cpu"), watch)
+
+
+@needs_gloo
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (environment, "own_code", "rank 1 has another version of the code than rank 0: elsewhere"),
+        (torch, "__version__", "rank 1 has another torch than rank 0: elsewhere"),
+    ],
+)
+def test_ranks_of_other_code_are_refused(place: Any, value: str, said: str, tmp_path: Path) -> None:
+    def change(patch: pytest.MonkeyPatch) -> None:
+        other: Any = "elsewhere" if place is torch else lambda: "elsewhere"
+        patch.setattr(place, value, other)
+
+    assert_all_refuse(partial(meets_with, change), tmp_path, said, "use one environment")
+
+
+def spreads(trial: Trial, data_dir: Path, number: int) -> None:
+    """Make the parts of one process, and share them with the others."""
+    parts = assemble(trial, data_dir / str(number), torch.device("cpu"))
+    Replicas().spread(trial, parts)
+
+
+@needs_gloo
+def test_ranks_of_other_data_are_refused(tmp_path: Path) -> None:
+    """Each node may have a folder of its own."""
+    for number, text in enumerate(["to be or not to be\n" * 20, "to be or not to bo\n" * 20]):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "text.txt").write_text(text)
+    tokens = {"name": "tokens", "path": "text.txt", "tokenizer": "bytes", "window": 8}
+    splits = {"batch_size": 4, "splits": {"validation": 0.1, "test": 0.1}}
+    model = {"name": "gpt", "layers": 1, "heads": 1, "width": 4}
+    written = {"model": model, "data": {**tokens, **splits}, "task": "language_model", "epochs": 1}
+    experiment = Experiment.model_validate({**written, "optimizers": {"sgd": SGD}})
+    trial = make_trial("told", experiment, "sgd", 0)
+    said = "rank 1 has another copy of the data than rank 0"
+    assert_all_refuse(partial(spreads, trial, tmp_path), tmp_path, said, "one folder of data")
+
+
+@needs_gloo
+def test_a_full_batch_of_fewer_samples_than_ranks_is_refused(tmp_path: Path) -> None:
+    """How many samples that is, is known once they are there."""
+    trial = trial_of(data={"batch_size": "full", "train": 2})
+    said = "a batch of 2 samples is smaller than the 3 devices that share it"
+    assert_all_refuse(partial(spreads, trial, tmp_path), tmp_path, said, count=3)
+
+
+def test_a_written_batch_of_fewer_samples_than_ranks_is_refused_in_the_spec() -> None:
+    said = "a batch of 7 samples is smaller than the 8 devices that share it"
+    with pytest.raises(ValidationError, match=said):
+        trial_of(devices=4, nodes=2, data={"batch_size": 7})
+    trial_of(devices=4, nodes=2, data={"batch_size": 8})
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda", "devices is 3, but torch sees 2 CUDA devices here"),
+        ("cuda:1", "--device cuda:1 is one device, and devices is 3"),
+    ],
+)
+def test_more_devices_than_there_are_are_refused_before_a_process_is_started(
+    device: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    nobody: Any = None  # neither folder nor options are looked at
+    with (
+        pytest.raises(DeviceError, match=said),
+        process_group.process_group(
+            nobody, trial_of(devices=3), torch.device(device), None, nobody
+        ),
+    ):
+        raise AssertionError("three processes have met on two devices")
