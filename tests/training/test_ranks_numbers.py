@@ -56,8 +56,12 @@ def test_two_processes_take_the_steps_of_one(kind: str, tmp_path: Path) -> None:
 def test_any_number_of_processes_takes_the_steps_of_one(
     kind: str, count: int, tmp_path: Path
 ) -> None:
-    """20 steps, of which every fourth is of one sample, of every optimizer."""
-    trials = trials_of(data=LAST_OF_ONE)
+    """20 steps, of which every fourth is of one sample, of every optimizer.
+
+    Four differ from three in nothing that hangs on the optimizer, so two will do for them: one that
+    looks at the norm of the gradient, and one that looks at whole matrices.
+    """
+    trials = trials_of(["delta-gclip", "muon-adamw"] if count == 4 else None, data=LAST_OF_ONE)
     train_alone(trials, tmp_path / "alone")
     train_together(trials, tmp_path / "together", kind=kind, count=count)
     for trial in trials:
