@@ -22,7 +22,7 @@ from deltagclip_cli.training.chance import streams_kept
 from deltagclip_cli.training.program import Eager, StepBatches, Values
 from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.ranks.shares import Share, SharedBatches
-from deltagclip_cli.training.ranks.whole_batch import Draws, WholeBatch
+from deltagclip_cli.training.ranks.whole_batch import Draws, WholeBatch, for_whole_batch
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFolder
@@ -216,7 +216,7 @@ class TogetherEager(Eager):
             self._ranks.arrived()
             weight = 1.0 if self.trial.task.is_sum else share.rows / samples
             weight = weight if share.rows else 0.0
-            with self._adding_up(last=number == len(shares) - 1), WholeBatch(share):
+            with self._adding_up(last=number == len(shares) - 1), for_whole_batch(share):
                 # torch makes a mean over the ranks of what is to be a sum.
                 objective, found = self._gradient(*share, weight * self._ranks.count)
             objectives.append(objective.detach() / self._ranks.count)
@@ -234,7 +234,7 @@ class TogetherEager(Eager):
     def measure(self, model: nn.Module, batch: tuple[Tree, Tree]) -> Values:
         assert isinstance(batch, Share)
         self._ranks.arrived()
-        with WholeBatch(batch):
+        with for_whole_batch(batch):
             outcome: Loss = self.forward(model, *batch)
         return self._ranks.total(_counted(outcome.sums, batch))
 

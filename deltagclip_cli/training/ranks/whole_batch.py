@@ -8,7 +8,7 @@ depends on how many ranks there are, and the streams of all ranks stay alike.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from types import FunctionType
 from typing import Any, cast
@@ -181,6 +181,11 @@ def _empty_as(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     strides = tensor.stride()
     order = sorted(range(tensor.ndim), key=lambda dimension: -strides[dimension])
     return torch.empty_permuted(shape, order, dtype=tensor.dtype, device=tensor.device)
+
+
+def for_whole_batch(share: Share) -> AbstractContextManager[Any]:
+    """Let operations act on the whole batch, of which a group of one process has all anyway."""
+    return nullcontext() if dist.get_world_size() == 1 else WholeBatch(share)
 
 
 class _Normalised(torch.autograd.Function):
