@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ from deltagclip_cli.training.ranks.process_group import Rendezvous
 
 PATIENCE_SECONDS = 240.0
 
+FORK = multiprocessing.get_context("fork")
+GO_ON = partial(partial, never)  # makes what never stops, and can be pickled
+
 
 def train_together(
     trials: Sequence[Trial],
@@ -40,7 +44,7 @@ def train_together(
     kind: str = "ddp",
     count: int = 2,
     data_dir: Path = Path("nowhere"),
-    stop: Callable[[], Callable[[], bool]] = lambda: never,
+    stop: Callable[[], Callable[[], bool]] = GO_ON,
 ) -> None:
     """Train one trial after the other in ``count`` processes.
 
@@ -51,23 +55,30 @@ def train_together(
         AssertionError: with what a process raised.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    codes, told = meet(partial(_train, trials, runs, kind, data_dir, stop), runs, count)
+    job = partial(_train, trials, runs, kind, data_dir, stop)
+    # Who has trained already cannot be forked to train.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["deltagclip_cli.training.worker", "torch._dynamo"])
+    codes, told = meet(job, runs, count, context)
     assert codes == [0] * count and not told, "\n".join([str(codes), *told])
 
 
 def meet(
-    job: Callable[[int], None], folder: Path, count: int = 2
+    job: Callable[[int], None], folder: Path, count: int = 2, context: BaseContext = FORK
 ) -> tuple[list[int | None], list[str]]:
     """Do a job in ``count`` processes that have met; how each ended, and what those raised.
 
     Args:
         job: is told the number of the process.
         folder: where they meet.
+        context: starts the processes; what is no fork of this one can be given what is pickled.
     """
     said = folder / f"{time.monotonic_ns()}.said"
-    context = multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=_attend, args=(job, count, said, number)) for number in range(count)
+        context.Process(  # type: ignore[attr-defined]
+            target=_attend, args=(job, count, said, number)
+        )
+        for number in range(count)
     ]
     for process in processes:
         process.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ TRIAL = trial_of(ADAM, precision="fp64", log_every=1)
 @pytest.fixture
 def stopped(tmp_path: Path) -> RunFolder:
     """A trial that two processes have divided, stopped with two checkpoints."""
-    train_together([TRIAL], tmp_path, kind="fsdp", stop=lambda: StopAt(5))
+    train_together([TRIAL], tmp_path, kind="fsdp", stop=partial(StopAt, 5))
     folder = RunFolder.of(tmp_path, TRIAL)
     assert len(folder.shards_folders()) == 2
     return folder

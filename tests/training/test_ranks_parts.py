@@ -6,6 +6,7 @@ Everything that is recorded is that of one process, but for the last digits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ def test_another_number_of_processes_goes_on_with_the_same_samples_and_losses(
     for (kind, count), steps in ((before, 2), (after, 3)):
         train_together(
             [trial], tmp_path, kind=kind, count=count, data_dir=data_dir,
-            stop=lambda steps=steps: StopAt(steps),
+            stop=partial(StopAt, steps),
         )  # fmt: skip
     assert [each["count"] for each in ranks_of_starts(trial, tmp_path)] == [before[1], after[1]]
     train_alone([trial], tmp_path, data_dir)
@@ -171,6 +172,6 @@ def test_the_same_number_of_processes_goes_on_with_the_same_bits(
     for steps in (2, 5, 99):
         train_together(
             [trial], tmp_path / "pieces", kind=kind, data_dir=data_dir,
-            stop=lambda steps=steps: StopAt(steps),
+            stop=partial(StopAt, steps),
         )  # fmt: skip
     assert_alike(trial, tmp_path / "pieces", tmp_path / "whole", 0.0)
