@@ -59,9 +59,9 @@ def shown_messages(
 ) -> Iterator[None]:
     """Print what the package and Python's ``warnings`` have to say while the context lasts.
 
-    On a terminal the progress display tells of the epochs; elsewhere some are a line. With
-    ``every``, each so-manieth is a line on both. Within another such context, which shows them
-    already, this does nothing.
+    On a terminal and in a notebook the progress display tells of the epochs; elsewhere some are a
+    line. With ``every``, each so-manieth is a line everywhere. Within another such context, which
+    shows them already, this does nothing.
     """
     handlers = logging.getLogger(SOURCES[0]).handlers
     if any(isinstance(each, _ConsoleHandler) for each in handlers):
@@ -70,7 +70,7 @@ def shown_messages(
     handler = _ConsoleHandler(
         console,
         logging.WARNING if quiet else logging.INFO,
-        tells_epochs=not console.is_terminal or every is not None,
+        tells_epochs=every is not None or not (console.is_terminal or console.is_jupyter),
         every=every,
     )
     with shown_by(handler):
