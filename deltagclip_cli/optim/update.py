@@ -128,8 +128,7 @@ def local(tensor: Tensor) -> Tensor:
 
 def whole_norms(grads: list[Tensor]) -> list[Tensor]:
     """The Euclidean norm of every gradient, whole where it is spread over several processes."""
-    there = [_local_shards(each, each) for each in grads if type(each) not in _NATIVE]
-    if not any(layout for _, _, layout in there):
+    if all(type(each) in _NATIVE for each in grads):
         return tensor_norms(grads, differentiable=False)
     parts = [_local_shards(each, each) for each in grads]
     norms = tensor_norms([part for part, _, _ in parts], differentiable=False)

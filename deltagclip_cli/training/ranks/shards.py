@@ -68,7 +68,9 @@ class Shards(Several):
     def loaded(self, state: Mapping[str, Any], folder: RunFolder) -> Mapping[str, Any]:
         if "shards" in state:
             return read_parts(state, folder, self._empty)
-        divided = {name for name, each in self._model.state_dict().items() if is_divided(each)}
+        divided = {
+            name for name, each in self._model.state_dict().items() if isinstance(each, DTensor)
+        }
         found = dict(state)
         for part in ("model", "average"):
             if found.get(part) is not None:
@@ -143,8 +145,3 @@ class ShardedEager(TogetherEager):
         assert isinstance(model, FSDPModule)
         model.set_requires_gradient_sync(last)
         yield
-
-
-def is_divided(tensor: Tensor) -> bool:
-    """Return whether each rank has a part of a tensor."""
-    return isinstance(tensor, DTensor)
