@@ -112,6 +112,104 @@ def test_other_programs_write_other_forms(tmp_path: Path, text: str) -> None:
     assert run.group.optimizer == "adam"
 
 
+def counts(metric: str, *values: float, begin: int = 0) -> str:
+    """A table with a column ``epoch``."""
+    rows = (f"{epoch},{value}\n" for epoch, value in enumerate(values, begin))
+    return f"epoch,{metric}\n{''.join(rows)}"
+
+
+@pytest.mark.parametrize(
+    ("files", "label", "curves"),
+    [
+        (
+            {"a/train_log": counts("loss", 1, 2), "a/test_log": counts("loss", 3, 4)},
+            "a",
+            {"train/loss": [1, 2], "test/loss": [3, 4]},
+        ),
+        (
+            {"a/metrics": counts("train_loss,val_loss", "1,2"), "a/val": counts("acc", 3)},
+            "a",
+            {"train/loss": [1], "val/loss": [2], "val/accuracy": [3]},
+        ),
+        (
+            {"a_train": counts("loss,lr", "1,9"), "a_valid": counts("loss,lr", "2,8")},
+            "a",
+            {"train/loss": [1], "optim/lr": [9], "val/loss": [2]},
+        ),
+        ({"a/loss": counts("x", 1), "a/acc": counts("y", 2)}, "a", {"y": [2], "x": [1]}),
+        (
+            {"a/metrics": counts("x", 1, 2, 3), "a/metrics_1": counts("x", 4, 5, begin=2)},
+            "a",
+            {"x": [1, 2, 4, 5]},
+        ),
+        (  # the earlier one was given another name
+            {"a/metrics": counts("x", 4, 5, begin=2), "a/metrics_20240101": counts("x", 1, 2, 3)},
+            "a",
+            {"x": [1, 2, 4, 5]},
+        ),
+        (
+            {
+                "a/train": counts("x", 1),
+                "a/test": counts("x", 2),
+                "a/train2": counts("x", 3, begin=1),
+                "a/test2": counts("x", 4, begin=1),
+            },
+            "a",
+            {"train/x": [1, 3], "test/x": [2, 4]},
+        ),
+    ],
+)
+def test_files_of_one_run_are_put_together(
+    tmp_path: Path, files: dict[str, str], label: str, curves: dict[str, list[float]]
+) -> None:
+    for name, text in files.items():
+        put(tmp_path / f"{name}.csv", text)
+        put(tmp_path / f"{name.replace('a', 'b', 1)}.csv", text)
+    reading = read(tmp_path)
+    assert [run.group.optimizer for run in reading.runs] == [label, "b"]
+    assert list(reading.problems) == []
+    for run in reading.runs:
+        assert {name: values(run, name) for name in run.curves} == curves
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "why"),
+    [
+        (counts("train_loss", 1), counts("train_loss,val_loss", "1,2"), "train/loss is in several"),
+        ("step,x\n1,2\n", counts("y", 1), "some count steps, and some epochs"),
+    ],
+)
+def test_files_that_cannot_be_put_together_are_told_of(
+    tmp_path: Path, one: str, other: str, why: str
+) -> None:
+    put(tmp_path / "a_step.csv", one)
+    put(tmp_path / "a_epoch.csv", other)
+    reading = read(tmp_path)
+    assert [run.group.optimizer for run in reading.runs] == ["a_epoch", "a_step"]
+    (problem,) = reading.problems
+    assert problem.startswith(f"{tmp_path}: a_epoch.csv and a_step.csv count as 2 runs: {why}.")
+
+
+def test_numbers_tell_runs_apart_that_begin_alike(tmp_path: Path) -> None:
+    put(tmp_path / "adam" / "log_0.csv", counts("x", 1))
+    put(tmp_path / "adam" / "log_1.csv", counts("x", 2, 3))
+    reading = read(tmp_path)
+    assert [run.group.optimizer for run in reading.runs] == ["adam/log_0", "adam/log_1"]
+    united = read_tree([tmp_path], Naming("(?P<optimizer>adam)"))
+    assert len({run.group for run in united.runs}) == 1
+    (problem,) = united.problems
+    assert problem.startswith("2 files count as repetitions, without a seed, of 1 folder")
+    by_seed = read_tree([tmp_path], Naming(r"(?P<optimizer>adam)/log_(?P<seed>\d)"))
+    assert list(by_seed.problems) == []
+
+
+def test_a_run_that_begins_where_another_was_is_told_of(tmp_path: Path) -> None:
+    put(tmp_path / "version_0" / "metrics.csv", counts("x", 1, 2, 3, 4))
+    put(tmp_path / "version_1" / "metrics.csv", counts("x", 5, 6, begin=3))
+    (problem,) = read_tree([tmp_path], Naming(r"version_(?P<seed>\d)")).problems
+    assert problem.startswith(f"{tmp_path / 'version_1'}: begins at step 3, and ")
+
+
 def test_what_is_not_finite_is_kept_and_tells_of_divergence(tmp_path: Path) -> None:
     put(tmp_path / "adam" / "log.csv", "step,loss,acc\n1,0.5,inf\n2,NaN,0.5\n")
     run = only(tmp_path)

@@ -10,8 +10,9 @@ import csv
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -24,46 +25,83 @@ _EPOCHS = ("epoch", "epochs")
 _TIMES = ("wall_time", "timestamp", "_timestamp", "time", "elapsed", "elapsed_time", "_runtime")
 _FIRST_TIME = 1e9  # of 2001, in seconds since 1970: what is smaller counts from some beginning
 _OURS = {"experiment", "optimizer", "identity"}  # columns of a table of many runs
-_MOST_BYTES_OF_A_HEADER = 2**16
+_MOST_BYTES_OF_A_LINE = 2**16
+_LINES_OF_A_BEGINNING = 10
 _ENCODING = "utf-8-sig"
 
 
-def is_csv_log(path: Path) -> bool:
-    """Tell whether the first line of a file names a count of steps or epochs, and something else.
+@dataclass(frozen=True)
+class CsvFile:
+    """One file of a log."""
+
+    path: Path
+    columns: Sequence[str] = ()  # those of metrics; empty if nobody has looked yet
+    clock: str | None = None  # the one of them that may tell the time
+    first: float = math.nan  # the count in its first row; NaN without one
+    counts_epochs: bool = False
+    # what its metrics are called in the log, by their columns; None for what the columns are called
+    tags: Mapping[str, str] | None = None
+
+
+def csv_file(path: Path) -> CsvFile | None:
+    """Look at the beginning of a file; None if its first line names no count, or nothing else.
 
     Tables that this program has written of runs are no logs.
     """
     with suppress(OSError), open(path, "rb", opener=_at_once) as file:
-        line = file.readline(_MOST_BYTES_OF_A_HEADER)
-        header = _Header(line.decode(_ENCODING, "replace"))
-        return header.counter is not None and len(header.metrics) > 0
-    return False
+        lines = [file.readline(_MOST_BYTES_OF_A_LINE) for _ in range(_LINES_OF_A_BEGINNING)]
+        header = _Header(lines[0].decode(_ENCODING, "replace"))
+        if header.counter is not None and header.metrics:
+            counts = (header.count(line.decode(errors="replace")) for line in lines[1:])
+            first = next((each for each in counts if each is not None), math.nan)
+            clock = None if header.clock is None else header.names[header.clock]
+            columns = [header.names[n] for n in header.metrics]
+            return CsvFile(path, columns, clock, first, header.counts_epochs)
+    return None
 
 
 def _at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # it may be a pipe, that would never answer
 
 
-def read_csv_log(path: Path) -> Log:
-    """Read a log; of one that is cut off or damaged, everything before that."""
-    try:
-        with open_file(path) as file:
-            written_at, content = os.fstat(file.fileno()).st_mtime, file.read()
-    except OSError as error:
-        return Log({}, [f"{path}: cannot be read: {error.strerror or error}."], whole=False)
-    whole = content[: content.rfind(b"\n") + 1]
-    table = _Table(whole.decode(_ENCODING, "replace"))
-    problem = table.problem
-    if not problem and len(whole) < len(content):
-        problem = "its last line has no end; it is cut off, or still being written"
-    points, begin = table.points(written_at)
+def read_csv_files(files: Sequence[CsvFile]) -> Log:
+    """Read the log of a run; of files that are cut off or damaged, everything before that.
+
+    What a file has again of an earlier one supersedes that. All count the same.
+    """
+    points = Points()
+    problems: list[str] = []
+    begins: list[float] = []
+    without_times: list[float] = []  # when each of those files was written
+    counts_epochs = False
+    for each in files:
+        try:
+            with open_file(each.path) as file:
+                written_at, content = os.fstat(file.fileno()).st_mtime, file.read()
+        except OSError as error:
+            problems.append(f"{each.path}: cannot be read: {error.strerror or error}.")
+            continue
+        whole = content[: content.rfind(b"\n") + 1]
+        table = _Table(whole.decode(_ENCODING, "replace"), each.tags)
+        problem = table.problem
+        if not problem and len(whole) < len(content):
+            problem = "its last line has no end; it is cut off, or still being written"
+        if problem:
+            problems.append(f"{each.path}: {problem}.")
+        begin = table.add_to(points, written_at)
+        if begin is None:
+            without_times.append(written_at)
+        else:
+            begins.append(begin)
+        counts_epochs = table.header.counts_epochs
+    told = [f"{files[0].path}: {each}." for each in (points.lost(), points.mixed()) if each]
     return Log(
         points.scalars(),
-        [f"{path}: {each}." for each in (problem, points.lost()) if each],
-        begin,
-        whole=not problem,
-        written_at=written_at if begin is None else None,
-        counts_epochs=table.header.counts_epochs,
+        [*problems, *told],
+        min(begins, default=None),
+        whole=not problems,
+        written_at=max(without_times) if without_times and not begins else None,
+        counts_epochs=counts_epochs,
     )
 
 
@@ -85,6 +123,13 @@ class _Header:
     def counts_epochs(self) -> bool:
         return self.counter is not None and self.keys[self.counter] in _EPOCHS
 
+    def count(self, line: str) -> float | None:
+        """Return what a line counts; None if it does not."""
+        cells = next(csv.reader([line.rstrip("\r\n")], delimiter=self.separator), [])
+        if self.counter is None or len(cells) <= self.counter:
+            return None
+        return self.number(cells[self.counter])
+
     def number(self, cell: str) -> float | None:
         """Return the number in a cell; None if there is none, or something else."""
         if self.separator == ";":  # where a comma is before the decimals
@@ -103,9 +148,11 @@ class _Header:
 class _Table:
     """The rows of a log, up to the first that makes no sense."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, tags: Mapping[str, str] | None) -> None:
         lines = io.StringIO(text, newline="")
         self.header = header = _Header(lines.readline())
+        names = [header.names[n] for n in header.metrics]
+        self.tags = {name: name for name in names} if tags is None else tags
         self.rows: list[tuple[float, list[str]]] = []  # the count, and all cells
         self.problem = ""
         reader = csv.reader(lines, delimiter=header.separator)
@@ -128,23 +175,24 @@ class _Table:
             raise ValueError
         yield count, row
 
-    def points(self, written_at: float) -> tuple[Points, float | None]:
-        """Return all points, and when the run was begun, if there are times.
+    def add_to(self, points: Points, written_at: float) -> float | None:
+        """Add all points, as those of the next file; return when it was begun, if it has times.
 
         Args:
             written_at: when the last row was written, in seconds since 1970.
         """
-        points, header = Points(), self.header
         points.next_file()
+        header = self.header
         times, begin = self._times(written_at)
         for (count, row), at in zip(self.rows, times, strict=True):
             for column in header.metrics:
-                if begin is not None and column == header.clock:
+                tag = self.tags.get(header.names[column])
+                if tag is None or (begin is not None and column == header.clock):
                     continue
                 value = header.number(row[column])
                 if value is not None:
-                    points.add(header.names[column], count, at, value)
-        return points, begin
+                    points.add(tag, count, at, value)
+        return begin
 
     def _times(self, written_at: float) -> tuple[list[float], float | None]:
         """Return when each row was written, in seconds since 1970; NaN if nobody knows."""

@@ -13,7 +13,7 @@ import math
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path, PurePath
@@ -83,7 +83,8 @@ def read_foreign_runs(
             options = side_options(each.path, each.root)
             for events in contents.values():
                 options |= events.options
-            found.append((each, Found(root, name, options), contents))
+            file = each.path if each.file_name else None
+            found.append((each, Found(root, name, options, file), contents))
         elif all(log.whole and not log.problems for log in contents.values()):
             problems.append(f"{each.path}: there are no scalars in its log.")
     named, doubts = naming.read([run for _, run, _ in found])
@@ -107,7 +108,7 @@ def read_foreign_runs(
     ]
     if fresh := [run.folder for run in runs if run.folder in fresh and not run.reason]:
         problems.append(_on_fresh(fresh))
-    return Reading(runs, [*dict.fromkeys(problems), *doubts])
+    return Reading(runs, [*dict.fromkeys(problems), *doubts, *_on_late_beginnings(runs)])
 
 
 def _outermost(logs: Sequence[FoundLog], known: Contents) -> list[FoundLog]:
@@ -139,8 +140,8 @@ def _names(logs: Sequence[FoundLog], known: Contents) -> list[tuple[str, Name]]:
         root = each.root.resolve()
         is_alone = each.path == each.root
         below = PurePath(root.name) if is_alone else each.path.relative_to(each.root)
-        if each.is_file:
-            below = below.with_suffix("")
+        if each.file_name:
+            below = below.with_name(each.file_name)
         if each.named_below is not None:
             above = PurePath()
             if each.named_below.is_relative_to(each.root):
@@ -205,6 +206,22 @@ def _run(folder: FoundLog, named: Named, contents: Contents, now: float) -> Run:
         why = _growing(run, max(float(each.wall_times[-1]) for each in scalars), now)
         why = why or reason
     return replace(run, outcome=Outcome.UNFINISHED, reason=why) if why else run
+
+
+def _on_late_beginnings(runs: Sequence[Run]) -> Iterator[str]:
+    """Tell of runs that began where another of their group, from the beginning, was under way."""
+    groups: dict[Group, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[run.group].append(run)
+    for group, some in groups.items():
+        first = min(some, key=_first_step)
+        for run in some:
+            if _first_step(run) > max(_first_step(first), _last_step(first) / 2):
+                yield (
+                    f"{run.folder}: begins at step {_first_step(run):.0f}, and {first.folder}, of"
+                    f" {group.name} too, at {_first_step(first):.0f}. If it goes on from that one,"
+                    " n counts one run as two."
+                )
 
 
 def _is_fresh(log: Log, now: float) -> bool:
@@ -328,6 +345,10 @@ def _why_diverged(run: Run) -> str:
         if is_loss and not np.isfinite(curve.values[-1]):
             return f"{name} is {curve.values[-1]:g} at its last step, {curve.steps[-1]:.0f}"
     return ""
+
+
+def _first_step(run: Run) -> float:
+    return min(float(curve.steps[0]) for curve in run.curves.values())
 
 
 def _last_step(run: Run) -> float:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.results.read.csv_logs import is_csv_log, read_csv_log
+from deltagclip_cli.results.read.csv_logs import CsvFile, read_csv_files
+from deltagclip_cli.results.read.csv_runs import csv_runs
 from deltagclip_cli.results.read.events import read_events
 from deltagclip_cli.results.read.mlflow_logs import (
     DATABASES,
@@ -22,12 +23,6 @@ from deltagclip_cli.results.read.wandb_logs import read_wandb_log
 if TYPE_CHECKING:
     from deltagclip_cli.results.read.log import Log
 
-_STEMS = {
-    *("metrics", "log", "logs", "history", "progress", "results", "monitor"),
-    *("training", "train_log", "training_log"),
-}
-"""Names of files that say nothing of their run: its folder does."""
-
 
 @dataclass(frozen=True)
 class FoundLog:
@@ -38,7 +33,7 @@ class FoundLog:
     parts: Sequence[Path] = ()  # folders below it that belong to the same run
     read: Callable[[Path], Log] = read_events
     source: Path | None = None  # what is read; None for the path
-    is_file: bool = False  # whether the path is that of a file
+    file_name: str = ""  # what the path says of the run in its last part, if it is that of a file
     # the folder below which the log's own name for its run is one; None where logs have no names
     named_below: Path | None = None
     is_complete: bool = False  # whether what lies below the path is of the same run, if anything
@@ -54,7 +49,8 @@ def logs_in(
     """Yield the logs that lie in a folder itself; CSV files only where there is nothing better.
 
     Args:
-        problems: gets a sentence for each file of several runs that cannot be read.
+        problems: gets a sentence for each file of several runs that cannot be read, and for files
+            that count as several runs and may be one.
     """
     if any("tfevents" in name for name in files):
         yield FoundLog(folder, root)
@@ -75,18 +71,15 @@ def logs_in(
             for key, log in runs.items():
                 place, read = folder / name / key, partial(_known, log)
                 yield FoundLog(place, root, (), read, named_below=folder, is_complete=True)
-        yield from _csv_logs(folder, root, files)
+        tables = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
+        for run in csv_runs(folder, tables, problems):
+            path = run.files[0].path if run.name else folder
+            yield FoundLog(path, root, read=partial(_read_csv, run.files), file_name=run.name)
 
 
 def _known(log: Log, path: Path) -> Log:
     return log
 
 
-def _csv_logs(folder: Path, root: Path, files: Collection[str]) -> Iterator[FoundLog]:
-    names = sorted(name for name in files if name.lower().endswith((".csv", ".tsv")))
-    found = [path for name in names if is_csv_log(path := folder / name)]
-    for path in found:
-        if len(found) == 1 and path.stem.lower() in _STEMS:
-            yield FoundLog(folder, root, read=read_csv_log, source=path)
-        else:
-            yield FoundLog(path, root, read=read_csv_log, is_file=True)
+def _read_csv(files: Sequence[CsvFile], path: Path) -> Log:
+    return read_csv_files(files)

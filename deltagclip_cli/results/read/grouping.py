@@ -11,6 +11,7 @@ import shlex
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deltagclip_cli.core import UsageError, plural, printable, stopped
 from deltagclip_cli.results.read.names import Found, Name, PartKind, Sorted, sort_runs
@@ -78,7 +79,8 @@ class Naming:
     def read(self, runs: Sequence[Found]) -> tuple[list[Named], list[str]]:
         """Read the names of some runs, all of which fit; return sentences on doubts as well."""
         if self._pattern is not None:
-            return [_matched(self._pattern, run) for run in runs], []
+            matched = [_matched(self._pattern, run) for run in runs]
+            return matched, _on_files_beside(runs, matched)
         in_order = sort_runs(runs)
         sizes = Counter(run.key for run in in_order)
         notes = [*_on_what_is_apart(in_order, sizes), *_on_what_is_one(in_order, sizes)]
@@ -93,6 +95,23 @@ def _matched(pattern: re.Pattern[str], run: Found) -> Named:
     experiment = words.pop("experiment", printable(run.experiment))
     optimizer = words.pop("optimizer", printable(run.experiment))
     return Named(Group(experiment, optimizer, words), seed)
+
+
+def _on_files_beside(runs: Sequence[Found], named: Sequence[Named]) -> list[str]:
+    """Files that lie in one folder and count as repetitions without a seed."""
+    beside: dict[tuple[Group, Path], list[str]] = defaultdict(list)
+    for run, name in zip(runs, named, strict=True):
+        if run.file is not None and name.seed is None:
+            beside[name.group, run.file.parent].append(run.file.name)
+    found = {folder: names for (_, folder), names in beside.items() if len(names) > 1}
+    if not found:
+        return []
+    files, (folder, names) = sum(map(len, found.values())), next(iter(found.items()))
+    return [
+        f"{files} files count as repetitions, without a seed, of {plural(len(found), 'folder')}"
+        f" (in {printable(str(folder))}, {_few(names)}). If those of a folder are of one run, n is"
+        " too large. Call the seed in their names (?P<seed>…)."
+    ]
 
 
 def _named(run: Sorted) -> Named:

@@ -16,6 +16,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 
 from deltagclip_cli.core import as_number
 from deltagclip_cli.results.read.run import Option, in_words
@@ -233,6 +234,7 @@ class Found:
     name: Name  # of the run below that
     # the hyperparameters that the run itself tells
     options: Mapping[str, Option] = field(default_factory=dict)
+    file: Path | None = None  # its log, where that may be one of several files of a run
 
 
 @dataclass(frozen=True, eq=False)
