@@ -9,7 +9,8 @@ it for whatever may take several processes. None of them knows how many there ar
     sharded_checkpoints  what these write, each its part
     shares          which samples of a batch a rank has
     whole_batch     operations on all samples of a batch, of which a rank has its share
-    process_group   how they are started, watched and ended
+    process_group   how they are started, meet and end
+    watch           what they hear of each other, and who is lost
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The processes of one trial: how they are started, meet, are watched, and end.
+"""The processes of one trial: how they are started, meet, and end.
 
 The process that a launcher starts is the first rank. It starts the others of its node, and through
 ``srun`` one process on each other node of its Slurm allocation, which starts those of that one.
@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import ctypes
 import json
-import logging
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,26 +34,19 @@ from deltagclip_cli.core import (
     DeviceError,
     ExitCode,
     LostNodeError,
-    RankFailedError,
-    RankLostError,
     UsageError,
     plural,
 )
 from deltagclip_cli.runs.allocation import allocation_for
 from deltagclip_cli.training.ranks import Ranks
 from deltagclip_cli.training.ranks.several import OtherRankError, Several, is_of_others
+from deltagclip_cli.training.ranks.watch import Beats, Watch
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFolder
     from deltagclip_cli.spec.trial import Trial
 
-logger = logging.getLogger(__name__)
-
-PERIOD_SECONDS = 2.0
-SILENT_SECONDS = 30.0  # of a process that tells nothing at all: it is stopped, or its node is gone
-BEHIND_SECONDS = 50.0  # of one for which the others wait
 _ENDING_SECONDS = 20.0
-_TOLD_SECONDS = 5.0  # until it is known why the others could not be reached
 _ENDLESS = timedelta(days=30)  # who waits too long is found out by the watch
 _PR_SET_PDEATHSIG = 1
 
@@ -66,12 +57,14 @@ class Rendezvous:
 
     Attributes:
         leads: whether it starts the others of its node.
+        beats: tell the others that it is there, from its start on.
     """
 
     rank: int
     host: str
     port: int
     leads: bool = True
+    beats: Beats | None = None
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -129,14 +122,14 @@ def process_group(
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if rendezvous is None:
         host = "localhost" if trial.nodes == 1 else socket.gethostname()
-        store = Rendezvous(0, host, 0).store(is_master=True)
-        rendezvous = Rendezvous(0, host, store.port)
-    else:
-        store = rendezvous.store()
+        place = Rendezvous(0, host, 0).store(is_master=True)
+        rendezvous = Rendezvous(0, host, place.port)
+    beats = rendezvous.beats or Beats(rendezvous, trial.ranks)
     children = _Children(held.folder.path, trial, rendezvous, options)
-    watch = Watch(rendezvous, trial, children)
+    watch = Watch(rendezvous, trial, children, beats)
     try:
         children.start()
+        store = rendezvous.store()
         watch.meet(store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -164,6 +157,7 @@ def process_group(
         raise
     finally:
         watch.end()
+        beats.end()
         children.end()
 
 
@@ -266,142 +260,6 @@ class _Children:
             process.wait()
 
 
-class Watch:
-    """Looks whether the others still come along, and tells them that this process does.
-
-    A process that waits for another hears nothing of its end, or not for long. So a thread looks;
-    when one is lost, it says so, and ends the children, which frees whoever waits for them.
-    """
-
-    def __init__(self, rendezvous: Rendezvous, trial: Trial, children: _Children) -> None:
-        self._rendezvous, self._count, self._devices = rendezvous, trial.ranks, trial.devices
-        self._children = children
-        self._arrivals = 0
-        self._is_over = threading.Event()
-        self._found = threading.Event()
-        self._looked, self._clock = time.monotonic(), 0.0
-        self._lost = ""  # which rank, and what became of it
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-
-    def arrive(self) -> None:
-        """Take notice that this process has come as far as to wait for the others."""
-        self._arrivals += 1
-
-    def meet(self, store: TCPStore) -> None:
-        """Wait until all are there, and begin to watch them; raise if one cannot come."""
-        mine = f"process {os.getpid()} on {socket.gethostname()}"
-        store.set(f"who/{self._rendezvous.rank}", mine)
-        everyone = [f"who/{number}" for number in range(self._count)]
-        while not store.check(everyone):
-            if store.check(["failed"]) or (lost := self._children.lost()):
-                self._lost = lost if not store.check(["failed"]) else "another rank has failed"
-                self._found.set()
-                raise RankLostError(self._lost)
-            time.sleep(0.05)
-        self._store = store
-        self._who = [store.get(each).decode() for each in everyone]
-        self._thread.start()
-
-    def end(self) -> None:
-        """Watch no more."""
-        self._is_over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def explain(self, error: Exception) -> None:
-        """Raise why another rank has made this one fail, if one has."""
-        is_meeting = isinstance(error, RankLostError)
-        if not is_meeting and not is_of_others(error):
-            return
-        self._wait_until_it_is_known()
-        with suppress(RuntimeError):
-            store = self._rendezvous.store()
-            until = time.monotonic() + 1
-            while not store.check(["failed"]) and time.monotonic() < until:
-                time.sleep(0.05)
-            if store.check(["failed"]):
-                told = json.loads(store.get("failed"))
-                said = f"rank {told['rank']} ({told['who']}): {told['reason']}"
-                if told["kind"] == "usage":
-                    raise UsageError(said) from error
-                if told["kind"] == "lost":
-                    raise RankLostError(said) from error
-                raise RankFailedError(said, told["traceback"]) from error
-        if not is_meeting:
-            kind = LostNodeError if LostNodeError.reason in self._lost else RankLostError
-            raise kind(self._lost or "another rank has ended") from error
-
-    def _wait_until_it_is_known(self) -> None:
-        """Wait until it is found which rank is lost, or one has said that it failed.
-
-        Of one whose node is gone nothing tells but its silence.
-        """
-        are_far = self._count > self._devices
-        until = time.monotonic() + _TOLD_SECONDS + (SILENT_SECONDS if are_far else 0)
-        with suppress(RuntimeError):
-            store = self._rendezvous.store()
-            while time.monotonic() < until:
-                if self._found.wait(0.1) or store.check(["failed"]):
-                    return
-
-    def _run(self) -> None:
-        """Look again and again."""
-        number, tick = self._rendezvous.rank, 0
-        seen: dict[int, tuple[bytes, float]] = {}
-        moved: dict[int, tuple[int, float]] = {}
-        try:
-            store = self._rendezvous.store()
-            while not self._is_over.wait(PERIOD_SECONDS if tick else 0):
-                tick += 1
-                store.set(f"beat/{number}", f"{tick} {self._arrivals}")
-                # It is there; else whoever has the store hangs.
-                store.wait([f"beat/{number}"], timedelta(seconds=SILENT_SECONDS))
-                self._lost = self._children.lost() or self._behind(store, seen, moved)
-                if self._lost:
-                    break
-        except (RuntimeError, dist.DistError):  # the first rank, whose store it is, has ended
-            self._lost = "rank 0 has ended"
-        if self._lost and not self._is_over.is_set():
-            self._give_up()
-
-    def _behind(
-        self,
-        store: TCPStore,
-        seen: dict[int, tuple[bytes, float]],
-        moved: dict[int, tuple[int, float]],
-    ) -> str:
-        """Say which rank hangs, if one does."""
-        # A process that was halted itself, as Slurm does to suspend a job, has heard nobody.
-        elapsed, self._looked = time.monotonic() - self._looked, time.monotonic()
-        now = self._clock = self._clock + min(elapsed, 2 * PERIOD_SECONDS)
-        for other in range(self._count):
-            beat = store.get(f"beat/{other}") if store.check([f"beat/{other}"]) else b"0 0"
-            arrivals = int(beat.split()[1])
-            if seen.get(other, (b"", 0))[0] != beat:
-                seen[other] = beat, now
-            if moved.get(other, (-1, 0))[0] != arrivals:
-                moved[other] = arrivals, now
-        most = max(arrivals for arrivals, _ in moved.values())
-        for other, (arrivals, since) in moved.items():
-            who = f"rank {other} ({self._who[other]})"
-            if other // self._devices != self._rendezvous.rank // self._devices:
-                who = f"{LostNodeError.reason}: {who}"
-            if now - seen[other][1] > SILENT_SECONDS:
-                return f"{who} has told nothing for {SILENT_SECONDS:.0f} seconds"
-            if arrivals < most and now - since > BEHIND_SECONDS:
-                return f"{who} hangs: the others wait for it since {BEHIND_SECONDS:.0f} seconds"
-        return ""
-
-    def _give_up(self) -> None:
-        """Say which rank is lost, and free whoever waits for it; else end this process."""
-        self._found.set()
-        if self._rendezvous.rank == 0:
-            logger.warning("%s.", self._lost[0].upper() + self._lost[1:])
-        self._children.kill()
-        if not self._is_over.wait(_ENDING_SECONDS):
-            os._exit(ExitCode.STOPPED)
-
-
 def attend(
     path: Path,
     rendezvous: Rendezvous,
@@ -424,18 +282,20 @@ def attend(
         signal.signal(each, signal.SIG_IGN)  # the first one hears them, and tells the others
     warnings.simplefilter("ignore")  # the first one gives them
     folder = RunFolder(path)
+    trial = folder.trial_to_run()
+    beats = Beats(rendezvous, trial.ranks)
     store = rendezvous.store()
     try:
         run_trial(
             folder,
-            folder.trial_to_run(),
+            trial,
             data_dir=data_dir,
             device=device,
             threads=threads,
             held=WitnessedFolder(folder),
             download=download,
             should_stop=lambda: False,
-            rendezvous=rendezvous,
+            rendezvous=replace(rendezvous, beats=beats),
         )
     except OtherRankError:
         return ExitCode.OK
@@ -455,4 +315,6 @@ def attend(
             if not (kind == "lost" and is_of_others(cause)):  # that is told by who is lost
                 store.compare_set("failed", "", json.dumps(told))
         return ExitCode.FAILED
+    finally:
+        beats.end()
     return ExitCode.OK

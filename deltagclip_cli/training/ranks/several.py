@@ -159,7 +159,7 @@ class Several(Ranks):
         alone = Share.of(few, rows, slice(0, rows))
         with streams_kept(parts.device), Draws() as draws, WholeBatch(alone):
             self._look_at(model, partial(parts.task, model, *few))
-        if draws.names:
+        if draws.names and self.count > 1:
             logger.warning(
                 "The network draws random numbers by %s, which each of the %d devices does for "
                 "its own samples: with another number of devices they are others.",
@@ -204,8 +204,8 @@ class TogetherEager(Eager):
         self._ranks = ranks
         if self.stepper.create_graph:
             raise UsageError(
-                f"devices: optimizer '{self.trial.optimizer.name}' differentiates gradients, which "
-                "several devices do not add up.\n  Train it on one device."
+                f"Optimizer '{self.trial.optimizer.name}' differentiates gradients, which neither "
+                "DDP nor FSDP2 does.\n  Train it on one device, with parallel: ddp."
             )
 
     def _backward(self, batches: StepBatches) -> tuple[Tensor, Values]:
