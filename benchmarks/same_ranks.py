@@ -59,7 +59,7 @@ def train(trial: Trial, session: Session, runs: str, last: int) -> RunFolder:
     folder = RunFolder.of(session.folder / runs, trial)
     stop = StopAt(last)
     usual = worker._ranks
-    if runs != "alone":
+    if runs.startswith("ddp"):
         worker._ranks = process_group  # which a trial on one device has none of
     try:
         worker.run_trial(

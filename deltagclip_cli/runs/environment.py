@@ -258,7 +258,7 @@ def record_start(
             f"others give other bits; --force begins again with {threads}."
         )
     if ranks := now.get("ranks"):
-        logger.info("Trains on %d devices (%s).", ranks["count"], ranks["parallel"])
+        logger.info(f"Trains on {plural(ranks['count'], 'device')} ({ranks['parallel']}).")
     if device.type == "cpu":
         may_have_more = not (threads or earlier or ranks) and now["threads"] < now["cpus"]
         more = f"; --threads N takes more of the {now['cpus']} cores" if may_have_more else ""

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 def ranks_faults(settings: TrialSettings) -> Iterator[InitErrorDetails]:
     """Yield what an experiment has that several processes cannot train together."""
     ranks = settings.ranks
-    if ranks == 1:
+    if not settings.is_shared:
         return
-    key = "devices" if settings.devices > 1 else "nodes"
+    key = "devices" if settings.devices > 1 else "nodes" if ranks > 1 else "parallel"
+    kept = "one device" if ranks > 1 else "parallel: ddp"
     if settings.stack is not None:
-        said = f"{key} and stack exclude each other: a stack trains many trials on one device."
+        said = f"{key} and stack exclude each other: a stack has one device and whole networks."
         yield explained(said, "keep one of them", (key,))
     if settings.compile == "on":
-        said = f"{key} and compile: on exclude each other: steps of several devices are eager."
-        yield explained(said, "leave compile out, or keep one device", (key,))
+        said = f"{key} and compile: on exclude each other: steps of DDP and FSDP2 are eager."
+        yield explained(said, f"leave compile out, or keep {kept}", (key,))
     size = settings.data.batch_size
     if size != "full" and size < ranks:
         said = f"a batch of {size} samples is smaller than the {ranks} devices that share it."

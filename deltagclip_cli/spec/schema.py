@@ -219,6 +219,11 @@ class TrialSettings(SpecSection):
         """The number of processes that train a trial together, one for each device."""
         return self.devices * self.nodes
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether a group of processes trains it: several, or one whose network FSDP2 holds."""
+        return self.ranks > 1 or self.parallel == "fsdp"
+
     @field_validator("early_stopping", mode="wrap")
     @classmethod
     def _read_early_stopping(

@@ -374,8 +374,8 @@ def _ranks(
     rendezvous: Rendezvous | None,
     options: Sequence[Any],
 ) -> AbstractContextManager[Ranks]:
-    """Meet the other processes that train a trial, if there are any."""
-    if trial.ranks == 1:
+    """Meet the other processes that train a trial, if there may be any."""
+    if not trial.is_shared:
         return nullcontext(Ranks())
     from deltagclip_cli.training.ranks.process_group import process_group  # which few trials need
 

@@ -36,7 +36,7 @@ def advice(planned: Sequence[Planned], slots: int, measure: Measure) -> Iterator
     """
     groups: dict[object, list[Planned]] = {}
     for each in planned:
-        if each.trial.stack is None and each.trial.code is None and each.trial.ranks == 1:
+        if each.trial.stack is None and each.trial.code is None and not each.trial.is_shared:
             groups.setdefault(stacks_with(_with(each.trial, stack=2)), []).append(each)
     for group in groups.values():
         is_new = all(each.state is State.NEW for each in group)
