@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from run_cases import make_events
 
+from deltagclip_cli.results.read import mlflow_logs
 from deltagclip_cli.results.read.grouping import Naming
 from deltagclip_cli.results.read.run import Outcome, Reading, Run
 from deltagclip_cli.results.read.tree import read_tree
@@ -242,3 +244,41 @@ def test_a_file_of_something_else_is_told_of(tmp_path: Path, content: bytes) -> 
     (tmp_path / "mlflow.db").write_bytes(content)
     (problem,) = read(tmp_path).problems
     assert problem.startswith(f"{tmp_path / 'mlflow.db'}: not read to its end, or no database")
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("wal", 3000), ("delete", 2000)])
+def test_what_a_killed_server_has_left_beside_its_database_is_taken_up(
+    tmp_path: Path, mode: str, expected: int
+) -> None:
+    path, killed = make_database(tmp_path, values=2000), tmp_path / "killed"
+    killed.mkdir()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("delete from metrics where is_nan or run_uuid = 'bb'")
+        database.commit()
+        for setting in (f"journal_mode = {mode}", "cache_size = 2", "wal_autocheckpoint = 0"):
+            database.execute(f"pragma {setting}").fetchall()
+        rows = [("loss", 0.25, BEGIN + n, "aa", n, 0) for n in range(2000, 3000)]
+        database.executemany("insert into metrics values (?, ?, ?, ?, ?, ?)", rows)
+        if mode == "wal":
+            database.commit()  # into the log; otherwise a part is in the database, to be undone
+        for each in tmp_path.glob("mlflow.db*"):
+            shutil.copy(each, killed)
+    before = {each.name: each.read_bytes() for each in killed.iterdir()}
+    assert len(only(killed).curves["loss"].values) == expected
+    assert {each.name: each.read_bytes() for each in killed.iterdir()} == before
+
+
+def test_a_database_that_is_written_to_all_the_time_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = make_database(tmp_path), shutil.copyfileobj
+
+    def copying(*files: Any) -> None:
+        copy(*files)
+        with path.open("ab") as growing:
+            growing.write(b"more")
+
+    monkeypatch.setattr(mlflow_logs, "_PAUSES", (0.0, 0.01))
+    monkeypatch.setattr(shutil, "copyfileobj", copying)
+    (problem,) = read(tmp_path).problems
+    assert problem.endswith("it is written to all the time; read it again when that is over.")

@@ -7,10 +7,13 @@ version that it knows, and has no file store any more in its newest ones.
 from __future__ import annotations
 
 import math
+import shutil
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -29,6 +32,7 @@ _STATES = {1: "RUNNING", 2: "SCHEDULED", 3: "FINISHED", 4: "FAILED", 5: "KILLED"
 _UNNAMED = ("", "Default")  # of experiments
 _OF_THE_MACHINE = "system/"  # what metrics of the machine's load begin with
 _MILLISECONDS = 1e3
+_PAUSES = (0.0, 0.1, 0.3, 1.0, 3.0)  # in seconds, before each attempt to copy a database
 
 _RUNS = """
 select runs.run_uuid, runs.name, runs.status, runs.start_time, experiments.name
@@ -150,13 +154,13 @@ def _points(path: Path) -> Iterator[tuple[float, float, float]]:
 def read_mlflow_database(path: Path) -> tuple[dict[str, Log], list[str]]:
     """Read all runs of a database that were not deleted, by their ids, and what is wrong.
 
-    It is read as one file, as it was when it was opened, and never written to.
+    What is read is a copy, so that nothing is written there, no lock keeps a server waiting, and
+    SQLite can take up what a server that runs, or was killed, has left beside it.
     """
     runs: dict[str, _LoggedRun] = {}
     problems: list[str] = []
     try:
-        with open_file(path) as file, closing(sqlite3.connect(":memory:")) as database:
-            database.deserialize(_without_journal(file.read()))
+        with _copy(path) as file, closing(sqlite3.connect(file)) as database:
             for each, name, state, begin, experiment in database.execute(_RUNS):
                 runs[each] = _LoggedRun(str(state), begin, name, experiment)
             for each, key, value in database.execute(_PARAMS):
@@ -170,9 +174,34 @@ def read_mlflow_database(path: Path) -> tuple[dict[str, Log], list[str]]:
     return {each: run.log(whole=not problems) for each, run in runs.items()}, problems
 
 
-def _without_journal(content: bytes) -> bytes:
-    """Say in the header of a database that it has no journal beside it, which memory has not."""
-    if not content:
-        raise sqlite3.DatabaseError("file is empty")
-    has_journal = content[18:20] == b"\2\2"
-    return content[:18] + b"\1\1" + content[20:] if has_journal else content
+@contextmanager
+def _copy(path: Path) -> Iterator[Path]:
+    """Copy a database as it was at one moment, with what SQLite keeps beside it."""
+    with TemporaryDirectory() as folder:
+        for pause in _PAUSES:
+            time.sleep(pause)
+            before, copy = _parts(path), Path(folder, str(pause))
+            copy.mkdir()
+            with suppress(FileNotFoundError):  # one is not there any more
+                for part in before:
+                    with open_file(part) as there, open(copy / part.name, "wb") as here:
+                        shutil.copyfileobj(there, here)
+            if _parts(path) == before:
+                break
+            shutil.rmtree(copy)
+        else:
+            raise OSError("it is written to all the time; read it again when that is over")
+        yield copy / path.name
+
+
+def _parts(path: Path) -> dict[Path, tuple[int, int]]:
+    """Return the files of a database that are there, with their sizes and times.
+
+    A log has what is not in the database yet, a journal what is to be undone there.
+    """
+    found = {}
+    for part in (path, Path(f"{path}-wal"), Path(f"{path}-journal")):
+        with suppress(FileNotFoundError):
+            status = part.stat()
+            found[part] = (status.st_size, status.st_mtime_ns)
+    return found
