@@ -162,6 +162,8 @@ def _meant(ctx: Any, option: str) -> str:
     from deltagclip_cli.spec.schema import setting_named
 
     own = [word for each in ctx.command.params for word in each.opts if word.startswith("--")]
+    if option == "--spec" and any(each.name == "file" for each in ctx.command.params):
+        return f". Write the file alone: {ctx.command_path} FILE"
     near = nearest_word(option, own)
     key = setting_named(option.lstrip("-")) if "--set" in own else None
     if near and (key is None or near.startswith(option[:3])):  # --seed is meant by --seeds

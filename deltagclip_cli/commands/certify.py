@@ -14,7 +14,7 @@ def certify(
     targets: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN|EXPERIMENT...",
+            metavar="RUN|EXPERIMENT",
             help="Run folders, or experiments of the runs folder.",
             autocompletion=options.offer_read_experiments,
         ),

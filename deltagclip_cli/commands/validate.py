@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def validate(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]")] = options.SPEC,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file of experiments.")
+    ] = options.SPEC,
     sets: options.Sets = None,
     data: options.Data = options.DATA,
     device: options.Device = "auto",

@@ -151,14 +151,17 @@ def fresh_table(tuning: Tuning, study: int, judgements: Sequence[Judgement]) -> 
     table.add_column("chosen setting")
     for column in ("n", *shown(tuning)):
         table.add_column(column, justify="right")
-    table.add_column("others")
+    has_others = any({*each.states} - {State.FINISHED} for each in judgements)
+    if has_others:
+        table.add_column("others")
     for each in judgements:
         setting = _chosen(each.choice.best)[0] if each.fresh else NOTHING
         others = {state: n for state, n in each.states.items() if state is not State.FINISHED}
         found = [each.means.get(name) for name in shown(tuning)]
         values = [with_error(m.value, m.standard_error) if m and m.n else NOTHING for m in found]
         n = str(each.states.get(State.FINISHED, 0))
-        table.add_row(*map(Text, [each.choice.label, setting, n, *values, counted(others)]))
+        cells = [each.choice.label, setting, n, *values, *([counted(others)] if has_others else [])]
+        table.add_row(*map(Text, cells))
     return table
 
 

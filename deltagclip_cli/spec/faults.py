@@ -25,6 +25,10 @@ MOST_FAULTS = 100
 
 _MOST_SEEDS = 10  # that are written out in a hint
 
+_OF_THE_DATA = (
+    "Write a value, or what the data have: $shape, $channels, $classes, $vocabulary or $window."
+)
+
 _SHORT = Repr()
 _SHORT.maxlevel = 3  # cut before, not after: what aliases unfold to is as long as it likes
 
@@ -108,6 +112,8 @@ def sentence(where: Where, all_details: Sequence[ErrorDetails]) -> tuple[Where, 
         trail = trail or where
     elif first["type"] == "missing" and first["loc"][-1] == last:
         message = f"'{last}' is missing."
+        if trail[-1:] == ("model",) and last != "name":
+            hint = _OF_THE_DATA
     elif first["type"] == "missing":
         message = f"'{last}' has too few items (got {len(first['input'])})."
     else:

@@ -140,10 +140,10 @@ def load_spec(
     for name in only:
         if name not in written:
             names = [str(each) for each in written]
-            raise SpecError(
-                f"{document.name}: there is no experiment '{name}'.\n"
-                f"  experiments: {', '.join(names)}{nearest(name, names)}"
-            )
+            hint = f"experiments: {', '.join(names)}{nearest(name, names)}"
+            if name.endswith((".yaml", ".yml")):
+                hint = f"A file of experiments is named by --spec {name}."
+            raise SpecError(f"{document.name}: there is no experiment '{name}'.\n  {hint}")
     overrides = [_in_grid(parse_override(text)) for text in sets]
     experiments, sources = {}, {}
     for name in _tagged(document, only or list(written), tags):

@@ -361,7 +361,8 @@ def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table
     table.add_column("n", justify="right")
     for name in metrics:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("others")
+    if finished < total:
+        table.add_column("others")
     for title, each in _named(settings):
         if each is None:
             table.add_row(title)
@@ -371,7 +372,7 @@ def _summary_table(experiment: str, settings: Sequence[SettingSummary]) -> Table
             title,
             str(each.states.get(State.FINISHED, 0)),
             *(_mean(each.metrics.get(name)) for name in metrics),
-            counted(others),
+            *([counted(others)] if finished < total else []),
         )
     return table
 

@@ -19,7 +19,7 @@ import torch
 
 from deltagclip_cli.core import DeltaGClipError, DeviceError, UsageError, stopped
 from deltagclip_cli.parts.making import own_lines, said_by
-from deltagclip_cli.parts.nested import shapes
+from deltagclip_cli.parts.nested import outlined, shapes
 from deltagclip_cli.training.chance import streams_kept
 from deltagclip_cli.training.meter import observer
 from deltagclip_cli.training.program import Eager
@@ -178,11 +178,26 @@ def try_out(task: Task, model: nn.Module, inputs: Tree, targets: Tree) -> None:
     except (torch.OutOfMemoryError, DeltaGClipError):
         raise
     except Exception as error:
-        raise UsageError(
-            f"{type(model).__name__} cannot be applied to inputs of shape "
-            f"{shapes(inputs)}: {stopped(said_by(error))}{own_lines(error)}\n"
-            "  Check that the model, the data and the task of the experiment fit together."
-        ) from None
+        what, hint = _unfit(model, inputs, targets)
+        said = f"{stopped(said_by(error))}{own_lines(error)}"
+        raise UsageError(f"{what}: {said}\n  {hint}") from None
+
+
+def _unfit(model: nn.Module, inputs: Tree, targets: Tree) -> tuple[str, str]:
+    """Return what does not fit where a task fails, and what to do: inputs, outputs or targets."""
+    name = type(model).__name__
+    hint = "Check that the model, the data and the task of the experiment fit together."
+    try:
+        there = f"the outputs of {name} are {outlined(model(inputs))}, the targets "
+        there += outlined(targets)
+    except Exception:  # the inputs do not fit, or what is returned has no shape
+        return f"{name} cannot be applied to inputs of shape {shapes(inputs)}", hint
+    if isinstance(targets, torch.Tensor) and not targets.is_floating_point():
+        hint = (
+            "Classes are numbers from 0, one for each sample. Where each token has one, "
+            "the task is language_model."
+        )
+    return there, hint
 
 
 def try_step(trial: Trial, parts: Parts, samples: tuple[Tree, Tree]) -> None:

@@ -125,7 +125,10 @@ def _text(page: Path) -> str:
     try:
         return read_file(page, _MOST_BYTES).decode("utf-8")
     except OSError as error:
-        raise UsageError(f"{page}: cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            f"{page}: cannot be read: {error.strerror}.\n"
+            "  Name the folder of a report, such as runs/EXPERIMENT/report."
+        ) from None
     except UnicodeDecodeError:
         raise _no_report(page) from None
 

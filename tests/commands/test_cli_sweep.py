@@ -153,6 +153,7 @@ def test_failed_trials_are_skipped_with_the_way_to_run_them_again(
     ("words", "message"),
     [
         (("sweep", "tinny"), "there is no experiment 'tinny'"),
+        (("sweep", "tiny.yaml"), "A file of experiments is named by --spec tiny.yaml."),
         ((*TINY, "--optimizer", "adam"), "--optimizer adam: no experiment here has"),
         ((*TINY, "--launcher", "cloud"), "there is no such launcher.\n  launchers: local, inline"),
         ((*TINY, "--jobs", "2", "--gpus", "0"), "not on both"),

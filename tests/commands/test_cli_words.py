@@ -26,6 +26,7 @@ def said(deltagclip: Invoke, *words: str) -> str:
         ("train tiny --optimizer sgd --wd 0", "'--set optimizers.LABEL.weight_decay=...'?"),
         ("train tiny --model", "did you mean '--set model=...'?"),
         ("sweep tiny --seeds 1", "did you mean '--seed'?"),
+        ("validate --spec x", "No such option: --spec. Write the file alone:"),
         ("train tiny --config x", "did you mean '--spec'?"),
         ("train tiny --gpu 0", "did you mean '--device'?"),
         ("compare tiny --jobs 2", "No such option: --jobs."),

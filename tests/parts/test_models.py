@@ -261,6 +261,14 @@ def test_images_that_do_not_fit_are_refused_before_training(
         try_out(Classify(), model, *first_samples(batches, 2))
 
 
+@pytest.mark.parametrize("targets", [torch.tensor([[0], [1]]), torch.tensor([3, 4])])
+def test_targets_that_fit_no_outputs_are_not_laid_to_the_model(targets: Tensor) -> None:
+    with pytest.raises(UsageError) as caught:
+        try_out(Classify(), nn.Linear(3, 4), torch.zeros(2, 3), targets)
+    assert "the outputs of Linear are float32 (2, 4), the targets int64 (2," in str(caught.value)
+    assert "Classes are numbers from 0" in str(caught.value)
+
+
 def test_a_value_that_torchvision_refuses_is_told() -> None:
     with pytest.raises(UsageError, match=r"'torchvision:squeezenet1_0' refuses its options: drop"):
         build("torchvision:squeezenet1_0", (3, 64, 64), dropout=7.0)

@@ -18,7 +18,7 @@ import torch
 from datasets import ClassLabel, DatasetDict, Features, Value
 from datasets import Dataset as Faces
 from torch import Tensor
-from torch.utils.data import IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from deltagclip_cli.core import DataError
 from deltagclip_cli.parts.datasets.adopted import adopted
@@ -214,6 +214,7 @@ def test_a_part_of_the_samples_is_balanced_where_there_are_classes() -> None:
         ({"train": (VECTORS, REAL), "test": (VECTORS, REAL), "collate": list}, "tensors already"),
         ({"train": Samples(ROWS), "test": Samples(ROWS), "collate": 3}, "cannot be called"),
         (([VECTORS, REAL], 1), "train is a list"),
+        ((DataLoader(ROWS), 1), "train is a torch.DataLoader.\n  Return what it loads"),
     ],
 )  # fmt: skip
 def test_what_else_they_return_is_refused(made: Any, words: str) -> None:

@@ -35,6 +35,11 @@ def parts(tmp_path: Path) -> None:
     (tmp_path / "parts.py").write_text(PARTS)
 
 
+def test_an_argument_that_a_model_lacks_may_be_what_the_data_have(tmp_path: Path) -> None:
+    (fault,) = faults_of_text(tmp_path, SPEC.replace("kind: small, ", ""))
+    assert "'kind' is missing.\n  Write a value, or what the data have: $shape" in fault
+
+
 def test_only_what_is_supplied_may_be_written_with_a_dollar(tmp_path: Path) -> None:
     (fault,) = faults_of_text(tmp_path, SPEC.replace("$classes", "$clases"))
     assert fault == (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from deltagclip_cli.core import DataError, nearest
 from deltagclip_cli.parts.datasets.dataset import (
@@ -104,6 +104,11 @@ def _split(value: Any, where: str, collate: Collate | None) -> Split | Items:
         return _pair(value, where)
     if _is_map_style(value):
         return _items(value, where, collate or getattr(value, "collate", None))
+    if isinstance(value, DataLoader):
+        raise DataError(
+            f"{where} is a torch.DataLoader.\n"
+            "  Return what it loads, its dataset: batches of the spec's batch_size are made here."
+        )
     reason = "has no length and is read in one order only"
     is_iterable = isinstance(value, IterableDataset) or hasattr(value, "__iter__")
     if is_iterable and not isinstance(value, (Tensor, np.ndarray, Mapping, str)):
