@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from ranks_cases import assert_alike, train_alone, train_together
+from ranks_cases import assert_alike, ranks_of_starts, train_alone, train_together
 from training_cases import ADAM, DELTA_GCLIP, MOMENTUM, trial_of
 
 from deltagclip_cli.spec.trial import Trial
@@ -48,6 +48,19 @@ def test_two_processes_take_the_steps_of_one(kind: str, tmp_path: Path) -> None:
     train_together(trials, tmp_path / "together", kind=kind)
     for trial in trials:
         assert_alike(trial, tmp_path / "together", tmp_path / "alone", ULTIMATE)
+
+
+def test_one_device_trains_by_fsdp2_where_the_spec_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")  # which it sets where it is not
+    monkeypatch.setenv("TORCH_NCCL_ASYNC_ERROR_HANDLING", "0")
+    (trial,) = trials_of(["delta-gclip"], data=LAST_OF_ONE, epochs=2)
+    divided = trial.model_copy(update={"parallel": "fsdp"})
+    train_alone([trial], tmp_path / "whole")
+    train_alone([divided], tmp_path / "divided")
+    assert_alike(trial, tmp_path / "divided", tmp_path / "whole", ULTIMATE)
+    assert ranks_of_starts(trial, tmp_path / "divided") == [{"count": 1, "parallel": "fsdp"}]
 
 
 @pytest.mark.slow

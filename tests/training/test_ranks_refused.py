@@ -101,6 +101,17 @@ def test_a_written_batch_of_fewer_samples_than_ranks_is_refused_in_the_spec() ->
     trial_of(devices=4, nodes=2, data={"batch_size": 8})
 
 
+@pytest.mark.parametrize("ways", [{"devices": 2}, {"nodes": 2}, {"parallel": "fsdp"}])
+@pytest.mark.parametrize("other", [{"compile": "on"}, {"stack": 2}])
+def test_steps_that_no_group_of_processes_makes_are_refused_in_the_spec(
+    ways: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """FSDP2 holds the network of one process as it does those of several."""
+    (way,), (name,) = ways, other
+    with pytest.raises(ValidationError, match=f"{way} and {name}.* exclude each other"):
+        trial_of(**ways, **other)
+
+
 @pytest.mark.parametrize(
     ("device", "said"),
     [

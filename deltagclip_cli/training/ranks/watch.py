@@ -41,6 +41,7 @@ SILENT_SECONDS = 30.0  # afterwards: the process is halted, or its node is gone
 BEHIND_SECONDS = 50.0  # of one for which the others wait
 _ENDING_SECONDS = 20.0
 _TOLD_SECONDS = 5.0  # until it is known why the others could not be reached
+_TELLING_SECONDS = 1.0  # of one that is known to be lost, if it can tell why
 
 
 class Started(Protocol):
@@ -145,7 +146,7 @@ class Watch:
         self._wait_until_it_is_known()
         with suppress(RuntimeError):
             store = self._rendezvous.store()
-            until = time.monotonic() + 1
+            until = time.monotonic() + _TELLING_SECONDS
             while not store.check(["failed"]) and time.monotonic() < until:
                 time.sleep(0.05)
             if store.check(["failed"]):
