@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from export_cases import MlflowServer, free_port, make_runs
+from export_cases import MlflowServer, make_runs, reserved_port
 
 from deltagclip_cli.runs.folder import RunFolder
 
@@ -33,7 +33,8 @@ def trackio_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
     """A server that runs."""
-    server = MlflowServer(tmp_path_factory.mktemp("mlflow"), free_port())
-    server.start()
-    yield server
-    server.kill()
+    with reserved_port() as port:
+        server = MlflowServer(tmp_path_factory.mktemp("mlflow"), port)
+        server.start()
+        yield server
+        server.kill()

@@ -13,7 +13,8 @@ import time
 import urllib.request
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -227,7 +228,7 @@ class MlflowServer:
                 stderr=said,
                 start_new_session=True,
             )
-        for _ in range(600):
+        for _ in range(3000):
             try:
                 with urllib.request.urlopen(f"{self.address}/health", timeout=5):
                     return
@@ -257,11 +258,13 @@ class MlflowServer:
             self.process = None
 
 
-def free_port() -> int:
-    """Return a port on which nobody listens."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nobody is given while the context lasts; a server that asks for it may listen."""
+    with socket.socket() as holding:
+        holding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holding.bind(("127.0.0.1", 0))
+        yield int(holding.getsockname()[1])
 
 
 def in_mlflow(uri: str) -> dict[str, History]:

@@ -102,7 +102,7 @@ def test_what_the_library_writes_offline_is_read(
             run.summary["best"] = 3.0
             run.finish()
     assert os.path.islink(tmp_path / "wandb" / "latest-run")
-    reading, end = read(tmp_path), time.monotonic() + 30
+    reading, end = read(tmp_path), time.monotonic() + 300
     while reading.problems and time.monotonic() < end:  # its other process is still writing
         time.sleep(0.1)
         reading = read(tmp_path)

@@ -96,7 +96,7 @@ def placed(path: Path, spec: str = SPEC) -> Iterator[SlurmPlace]:
     try:
         yield place
         place.end_jobs()
-        place.wait_until_left(patience=20)
+        place.wait_until_left(patience=120)
     finally:
         place.end_jobs()
         place.clean_up()

@@ -279,10 +279,10 @@ MONSTERS = {
 def test_what_unfolds_without_end_is_refused_at_once(tmp_path: Path, name: str) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(MONSTERS[name])
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(SpecError, match=r"aliases unfold|an alias stands for|nested too deeply"):
         read_document(path)
-    assert time.perf_counter() - begin < 10
+    assert time.process_time() - begin < 10
     with pytest.raises(SpecError, match=r"--set x=.{5,90}: the value is not readable YAML: "):
         parse_override(f"x={MONSTERS[name]}")
 

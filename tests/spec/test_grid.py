@@ -354,10 +354,10 @@ def test_the_form_of_a_grid_is_checked_even_if_the_optimizers_are_wrong() -> Non
 def test_a_grid_that_is_too_large_is_a_fault_and_is_never_made() -> None:
     many = {"range": [1, 2], "count": 10**9}
     grid = {"a": {"lr": many, "momentum": [0, 1]}, "epochs": [1, 2], "b": {"lr": [1, 0]}}
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(ValidationError) as caught:
         experiment(grid=grid)
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
     faults = {fault["loc"]: fault["msg"] for fault in caught.value.errors()}
     assert (
         faults[("grid",)] == "the grid would have 4,000,000,004 points, and 100,000 are the most."

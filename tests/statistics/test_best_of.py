@@ -70,7 +70,7 @@ def test_lower_is_better_mirrors_higher() -> None:
 
 def test_curves_of_twelve_optimizers_are_there_within_a_second() -> None:
     values = np.random.default_rng(2).normal(size=(12, 100))
-    begin = time.perf_counter()
+    begin = time.process_time()
     for each in values.tolist():
         assert len(best_of_curve(each, higher_is_better=True)) == 100
-    assert time.perf_counter() - begin < 1.0
+    assert time.process_time() - begin < 1.0

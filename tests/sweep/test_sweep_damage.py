@@ -86,7 +86,7 @@ def test_a_run_folder_of_pipes_and_devices_is_named_and_keeps_nobody(
     hostile.next_checkpoint_file.symlink_to("/dev/zero")
     missing = place.folder("short/delta-gclip")
     missing.result_file.unlink()
-    done = place.start("--all", "--retry-failed").finish(patience=60)
+    done = place.start("--all", "--retry-failed").finish()
     assert done.code == 1, done.out
     assert_tells_people(done)
     assert "failed: .lock cannot be read: it is a named pipe, not a file" in done.out

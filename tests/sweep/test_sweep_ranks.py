@@ -31,7 +31,7 @@ from deltagclip_cli.training.ranks import Ranks
 KILLS = int(os.environ.get("DELTAGCLIP_KILLS", "4"))
 SEED = int(os.environ.get("DELTAGCLIP_KILLS_SEED", "0"))
 FEWEST = 3  # kills; so many hit, however soon the trials are over
-SECONDS_TO_TELL = 60.0  # that a rank is lost, and to end
+SECONDS_TO_TELL = 120.0  # that a rank is lost, and to end; some may have to load torch first
 EPOCHS = 60 + 8 * KILLS
 
 SPEC = f"""\

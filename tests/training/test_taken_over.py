@@ -42,7 +42,7 @@ from deltagclip_cli.training.sinks import Sink
 from deltagclip_cli.training.trainer import Ending, Trainer
 
 Content = dict[str, tuple[int, bytes]]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0  # the machine may be busy
 
 
 def content(folder: RunFolder) -> Content:
