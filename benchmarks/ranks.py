@@ -43,7 +43,7 @@ experiments:
 
 
 def measure(session: Session) -> Iterator[Figure]:
-    rounds = 3 if session.quick else 5
+    rounds = 1 if session.quick else 5
     for trial in trials(session.folder, session.quick):
         threads = torch.get_num_threads()
         parts = assemble(trial, session.folder, torch.device(session.device))

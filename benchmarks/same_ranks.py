@@ -26,19 +26,20 @@ STEPS, CUT = 20, 11
 
 
 def measure(session: Session) -> Iterator[Figure]:
+    steps, cut_at = (3, 1) if session.quick else (STEPS, CUT)
     errors: list[Exception] = []
     for trial in trials(session.folder, quick=True):
         # Batch norms make much of the last digits.
         precision = "fp64" if trial.experiment == "ResNet-18" else "fp32"
         trial = trial.model_copy(update={"log_every": 1, "precision": precision})
-        alone = losses(train(trial, session, "alone", STEPS))
+        alone = losses(train(trial, session, "alone", steps))
         for parallel in ("ddp", "fsdp"):
             name = f"{trial.experiment}, {parallel}"
             mine = trial.model_copy(update={"parallel": parallel})
             try:
-                whole = train(mine, session, f"{parallel}-whole", STEPS)
-                train(mine, session, f"{parallel}-cut", CUT)
-                cut = kept(train(mine, session, f"{parallel}-cut", STEPS))
+                whole = train(mine, session, f"{parallel}-whole", steps)
+                train(mine, session, f"{parallel}-cut", cut_at)
+                cut = kept(train(mine, session, f"{parallel}-cut", steps))
             except Exception as error:  # the others have their own worth
                 error.add_note(f"while {name} was trained")
                 errors.append(error)
