@@ -282,16 +282,20 @@ def _refused_by(kind: str, name: str) -> Iterator[None]:
 
 
 def first_samples(
-    batches: AnyBatches, count: int, generator: torch.Generator | None = None
+    batches: AnyBatches,
+    count: int,
+    generator: torch.Generator | None = None,
+    order: Tensor | None = None,
 ) -> tuple[Tree, Tree]:
     """Return inputs and targets of so many samples, or of as many as one batch has.
 
     Args:
         generator: on the device, to augment them by.
+        order: in which they are the first, of what is not fetched; by default that of the data.
     """
     if isinstance(batches, FetchedBatches):
         return batches.first(count)
-    inputs, targets = next(batches.iterate(None, generator))
+    inputs, targets = next(batches.iterate(order, generator))
     few: tuple[Tree, Tree] = map_tree(lambda leaf: leaf[:count], (inputs, targets))
     return few
 

@@ -78,6 +78,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "task": "language_model",
         "optimizer": ADAM,
     },
+    "noisy weights": {"model": {"name": "own_ranked_parts.py:Looking", "kind": "noise"}},
     "fast": {"determinism": "fast"},
 }
 

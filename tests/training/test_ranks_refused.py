@@ -87,6 +87,23 @@ def test_ranks_of_other_data_are_refused(tmp_path: Path) -> None:
 
 
 @needs_gloo
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"task": "own_ranked_parts.py:weighed"}, "the network or the loss looks at the samples"),
+        ({"model": "network"}, "the network or the loss looks at the samples of a batch together"),
+        ({"model": "buffer"}, "the buffer 'centre' of the network comes from the samples"),
+    ],
+)
+def test_what_hangs_on_samples_that_other_ranks_have_is_refused(
+    part: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    kind = part.pop("model", "")
+    trial = trial_of(model={"name": "own_ranked_parts.py:Looking", "kind": kind}, **part)
+    assert_all_refuse(partial(spreads, trial, tmp_path), tmp_path, said, "Train it on one device")
+
+
+@needs_gloo
 def test_a_full_batch_of_fewer_samples_than_ranks_is_refused(tmp_path: Path) -> None:
     """How many samples that is, is known once they are there."""
     trial = trial_of(data={"batch_size": "full", "train": 2})

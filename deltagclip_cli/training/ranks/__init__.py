@@ -7,6 +7,7 @@ it for whatever may take several processes. None of them knows how many there ar
     replicas        each has the whole network (DDP)
     shards          each has a part of each tensor (FSDP2)
     sharded_checkpoints  what these write, each its part
+    same_numbers    whether they come to the numbers of one, tried with few samples
     shares          which samples of a batch a rank has
     whole_batch     operations on all samples of a batch, of which a rank has its share
     process_group   how they are started, meet and end

@@ -25,8 +25,8 @@ class Replicas(Several):
 
     parallel = "ddp"
 
-    def _look_at(self, model: nn.Module, apply: Callable[[], Loss]) -> None:
-        apply().objective.backward()  # type: ignore[no-untyped-call]
+    def _look_at(self, model: nn.Module, outcome: Loss) -> None:
+        outcome.objective.backward()  # type: ignore[no-untyped-call]
         trained = [each for each in model.parameters() if each.requires_grad]
         self.uses_all = all(each.grad is not None for each in trained)
 

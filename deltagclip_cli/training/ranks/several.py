@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -16,21 +13,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from deltagclip_cli.core import RankLostError, UsageError
-from deltagclip_cli.parts.nested import Tree, leaves
+from deltagclip_cli.parts.nested import Tree
 from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.training.chance import streams_kept
 from deltagclip_cli.training.program import Eager, StepBatches, Values
 from deltagclip_cli.training.ranks import Ranks
+from deltagclip_cli.training.ranks.same_numbers import try_out
 from deltagclip_cli.training.ranks.shares import Share, SharedBatches
-from deltagclip_cli.training.ranks.whole_batch import Draws, WholeBatch, for_whole_batch
+from deltagclip_cli.training.ranks.whole_batch import Shapes, for_whole_batch
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFolder
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.assembly import Parts
     from deltagclip_cli.training.checkpoints import Saving
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -66,6 +61,7 @@ class Several(Ranks):
         self.number, self.count = dist.get_rank(), dist.get_world_size()
         self.arrived = arrived
         warnings.filterwarnings("ignore", message="Dropout mask should only be used for testing")
+        self.alike: Shapes = frozenset()  # of random numbers that belong to no sample
         self._pending: tuple[dist.Work, Tensor] | None = None
 
     def __deepcopy__(self, memo: Any) -> Several:
@@ -139,7 +135,7 @@ class Several(Ranks):
                 f"a batch of {smallest} samples is smaller than the {self.count} devices that "
                 f"share it.\n  Write data.batch_size: {self.count} or more, or fewer devices."
             )
-        self._try_out(parts)
+        self.alike = try_out(self, trial, parts, self._look_at)
         train = SharedBatches(parts.train, self.number, self.count)
         evaluated = {
             split: SharedBatches(batches, self.number, self.count)
@@ -148,29 +144,8 @@ class Several(Ranks):
         steps = parts.steps.over(train)
         return replace(parts, train=train, evaluated=evaluated, steps=steps, ranks=self)
 
-    def _try_out(self, parts: Parts) -> None:
-        """Apply the network to few samples, and warn of random numbers that are drawn apart."""
-        from deltagclip_cli.training.assembly import first_samples
-
-        generator = torch.Generator(parts.device)
-        few = first_samples(parts.train, 2, generator)
-        rows = len(next(leaves(few[1])))
-        model = deepcopy(parts.model).train()
-        alone = Share.of(few, rows, slice(0, rows))
-        with streams_kept(parts.device), Draws() as draws, WholeBatch(alone):
-            self._look_at(model, partial(parts.task, model, *few))
-        if draws.names and self.count > 1:
-            logger.warning(
-                "The network draws random numbers by %s, which each of the %d devices does for "
-                "its own samples: with another number of devices they are others.",
-                ", ".join(sorted(draws.names)),
-                self.count,
-            )
-
-    def _look_at(self, model: nn.Module, apply: Callable[[], Loss]) -> None:
-        """Apply a copy of the network; there is room for its gradients where all have it whole."""
-        with torch.no_grad():
-            apply()
+    def _look_at(self, model: nn.Module, outcome: Loss) -> None:
+        """Look at a copy of the network that was applied to few samples."""
 
     def saving(self, checkpoints: Saving, held: HeldFolder) -> Saving:
         return checkpoints if self.number == 0 else _NoSaving()
@@ -214,17 +189,19 @@ class TogetherEager(Eager):
         sums: dict[str, list[Tensor]] = {}
         for number, share in enumerate(shares):
             self._ranks.arrived()
-            weight = 1.0 if self.trial.task.is_sum else share.rows / samples
-            weight = weight if share.rows else 0.0
-            with self._adding_up(last=number == len(shares) - 1), for_whole_batch(share):
+            weight = share.weight(samples, is_sum=self.trial.task.is_sum)
+            with self._adding_up(last=number == len(shares) - 1), self._whole(share):
                 # torch makes a mean over the ranks of what is to be a sum.
                 objective, found = self._gradient(*share, weight * self._ranks.count)
             objectives.append(objective.detach() / self._ranks.count)
-            for name, value in _counted(found, share).items():
+            for name, value in share.counted(found).items():
                 sums.setdefault(name, []).append(value)
         values = {name: torch.stack(each).sum() for name, each in sums.items()}
         totals = self._ranks.total({**values, "the objective": torch.stack(objectives).sum()})
         return totals.pop("the objective"), totals
+
+    def _whole(self, share: Share) -> AbstractContextManager[Any]:
+        return for_whole_batch(share, self._ranks.alike)
 
     @contextmanager
     def _adding_up(self, *, last: bool) -> Iterator[None]:
@@ -234,13 +211,6 @@ class TogetherEager(Eager):
     def measure(self, model: nn.Module, batch: tuple[Tree, Tree]) -> Values:
         assert isinstance(batch, Share)
         self._ranks.arrived()
-        with for_whole_batch(batch):
+        with self._whole(batch):
             outcome: Loss = self.forward(model, *batch)
-        return self._ranks.total(_counted(outcome.sums, batch))
-
-
-def _counted(sums: Mapping[str, Tensor], share: Share) -> Values:
-    """Return sums over samples, of which one that only stands in is none."""
-    if share.rows:
-        return dict(sums)
-    return {name: torch.zeros_like(each) for name, each in sums.items()}
+        return self._ranks.total(batch.counted(outcome.sums))

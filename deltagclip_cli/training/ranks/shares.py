@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from deltagclip_cli.parts.nested import Tree, map_tree
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from deltagclip_cli.parts.datasets.batches import Batches
     from deltagclip_cli.parts.datasets.fetched import FetchedBatches
     from deltagclip_cli.parts.datasets.texts import TokenBatches
@@ -41,6 +41,23 @@ class Share(tuple[Tree, Tree]):
         share.rows = rows.stop - rows.start
         return share
 
+    def weight(self, samples: int, *, is_sum: bool) -> float:
+        """Return by what the loss of this share is multiplied to be a part of that of samples."""
+        if not self.rows:
+            return 0.0
+        return 1.0 if is_sum else self.rows / samples
+
+    def counted(self, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return sums over samples, of which one that only stands in is none."""
+        if self.rows:
+            return dict(sums)
+        return {name: torch.zeros_like(each) for name, each in sums.items()}
+
+
+def share_of(size: int, number: int, count: int) -> slice:
+    """Return which samples of a batch are those of a rank."""
+    return slice(size * number // count, size * (number + 1) // count)
+
 
 class SharedBatches:
     """The batches of one split as a rank has them; ``sizes`` are those of the whole batches."""
@@ -62,7 +79,7 @@ class SharedBatches:
 
     def rows(self, size: int) -> slice:
         """Return which samples of a batch of so many are this rank's."""
-        return slice(size * self._number // self._count, size * (self._number + 1) // self._count)
+        return share_of(size, self._number, self._count)
 
     def _held(self, size: int) -> slice:
         rows = self.rows(size)

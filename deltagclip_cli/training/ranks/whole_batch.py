@@ -7,11 +7,11 @@ depends on how many ranks there are, and the streams of all ranks stay alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from types import FunctionType
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 import torch.distributed as dist
@@ -33,17 +33,27 @@ _IN_PLACE = {
 }  # fmt: skip
 _OF_SIZE = {torch.rand, torch.randn}
 
+Shapes: TypeAlias = Set[tuple[int, ...]]
+
 
 class WholeBatch(TorchFunctionMode):
     """Lets operations act on the whole batch while the network is applied to a share of it.
 
     What is drawn belongs to the samples if its first dimension is a multiple of theirs, such as
     that of attention, which may be flattened with its heads; else all ranks draw it alike.
+
+    Args:
+        alike: shapes of what belongs to no sample, such as noise on weights, although it may seem
+            so by its first dimension.
+
+    Attributes:
+        drawn: shapes of all that was drawn.
     """
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: Share, alike: Shapes = frozenset()) -> None:
         super().__init__()
-        self._share = share
+        self._share, self._alike = share, alike
+        self.drawn: set[tuple[int, ...]] = set()
         self._held = max(share.rows, 1)  # with one that only stands in
 
     def __torch_function__(
@@ -61,14 +71,15 @@ class WholeBatch(TorchFunctionMode):
         if acts is not None:
             with handled():
                 answer = acts(self, function, *arguments, **options)
-            if answer is not None:
-                return answer
+                return function(*arguments, **options) if answer is None else answer
         return function(*arguments, **options)
 
     def _whole(self, shape: Iterable[int]) -> tuple[int, ...] | None:
         """Return the shape for all samples of what has another for those that are here."""
-        first, *others = [*shape] or [0]
-        if first == 0 or first % self._held:
+        shape = tuple(shape)
+        self.drawn.add(shape)
+        first, *others = shape or (0,)
+        if first == 0 or first % self._held or shape in self._alike:
             return None
         return (first // self._held * self._share.whole, *others)
 
@@ -183,9 +194,9 @@ def _empty_as(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.empty_permuted(shape, order, dtype=tensor.dtype, device=tensor.device)
 
 
-def for_whole_batch(share: Share) -> AbstractContextManager[Any]:
+def for_whole_batch(share: Share, alike: Shapes) -> AbstractContextManager[Any]:
     """Let operations act on the whole batch, of which a group of one process has all anyway."""
-    return nullcontext() if dist.get_world_size() == 1 else WholeBatch(share)
+    return nullcontext() if dist.get_world_size() == 1 else WholeBatch(share, alike)
 
 
 class _Normalised(torch.autograd.Function):
