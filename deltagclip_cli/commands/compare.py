@@ -43,7 +43,7 @@ OPTIONS: dict[str, Any] = {
         "--metric",
         metavar="METRIC",
         help="What to compare.",
-        show_default="test/accuracy or test/loss",
+        show_default="a plan's, else test/accuracy or test/loss",
         autocompletion=options.offer_metrics,
     ),
     "at": typer.Option("--at", metavar="last|best|epoch=N|step=N", help="When the metric is read."),

@@ -236,8 +236,8 @@ class PageTable:
 def tables_of(comparison: Comparison, answer: Analysis) -> list[PageTable]:
     """Return those of one comparison, first that of the values."""
     tables: list[tuple[str, Iterable[Table | None]]] = [
-        ("values", [value_table(comparison)]),
-        ("cost", [cost_table(comparison)]),
+        ("values", [value_table(comparison, comparison.rows)]),
+        ("cost", [cost_table(comparison, comparison.rows)]),
         ("differences", [difference_table(comparison)]),
         ("effort", [effort_table(comparison)]),
         ("sensitivity", sensitivity_tables([comparison], answer.margin)),

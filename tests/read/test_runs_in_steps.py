@@ -97,7 +97,7 @@ def test_a_comparison_tells_of_steps(tmp_path: Path) -> None:
     assert usual_clock([run]) == "step"
     (comparison,) = analyse(Reading([run], []), Request()).comparisons
     assert comparison.clock == "step"
-    assert "at the last step" in value_table(comparison).title
+    assert "at the last step" in value_table(comparison, comparison.rows).title
     titles = [each.heading for each in cost_columns(comparison)]
     assert "s/step" in titles and "s/epoch" not in titles
     assert comparison.rows[0].epoch_seconds == pytest.approx(1.5 / 5)

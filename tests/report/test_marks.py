@@ -152,7 +152,7 @@ def planned(runs: Path) -> str:
     assert [each.chosen_on for each in tables] == ["test"] * 4
     assert all(MARK in " ".join(each.notes) for each in tables)
     assert verdict_record(answer.verdicts[0])["chosen_on"] == "test"
-    assert MARK in " ".join(value_table(first(answer)).notes)
+    assert MARK in " ".join(value_table(first(answer), first(answer).rows).notes)
     return " ".join(text for part in section for text in part.paragraphs)
 
 

@@ -17,8 +17,9 @@ from deltagclip_cli.report.charts.lines import PageLines
 from deltagclip_cli.report.methods_section import MethodsText, methods_of
 from deltagclip_cli.report.page import page
 from deltagclip_cli.report.prose import sentences
-from deltagclip_cli.results.compare.analysis import Analysis
+from deltagclip_cli.results.compare.analysis import Analysis, analyse
 from deltagclip_cli.results.compare.effort import effort_table
+from deltagclip_cli.results.compare.request import Request
 from deltagclip_cli.results.compare.sensitivity import Margin, draws_tried, sensitivities
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.tuning.lock import lock_file, read_lock
@@ -42,6 +43,21 @@ def answer(planned: Path) -> Analysis:
 
 def told(parts: list[MethodsText]) -> str:
     return " ".join(paragraph for part in parts for paragraph in part.paragraphs)
+
+
+def test_compare_shows_what_a_plan_chose_and_not_the_draws_that_it_passed_over(
+    answer: Analysis,
+) -> None:
+    values, cost, *_ = answer.tables()
+    assert len(answer.comparisons[0].rows) == 17
+    assert [len(table.rows) for table in (values, cost)] == [3, 3]
+    assert values.notes[-1].startswith("Not shown: 14 draws that no study chose")
+
+
+def test_without_a_metric_compare_shows_the_one_of_the_plan(tmp_path: Path) -> None:
+    finish_all(tmp_path, planned_tuning(tmp_path, metric="test/loss"))
+    (found,) = analyse(Place((), tmp_path).read(), Request()).comparisons
+    assert found.question.metric == "test/loss", "and not test/accuracy, which they have too"
 
 
 def test_the_plan_is_told_with_its_hash_and_its_moment(planned: Path, answer: Analysis) -> None:

@@ -131,7 +131,7 @@ def copied(browser: Browser, form: str) -> str:
 def forms() -> dict[str, str]:
     """The table of values in each form in which it can be copied."""
     answer = answer_of(usual_runs(), target=[TARGET])
-    table = value_table(answer.comparisons[0])
+    table = value_table(answer.comparisons[0], answer.comparisons[0].rows)
     return {"LaTeX": latex([table]), "Markdown": markdown([table]), "CSV": csv_text(answer)}
 
 

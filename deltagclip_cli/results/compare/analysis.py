@@ -10,10 +10,17 @@ from typing import TYPE_CHECKING
 
 from deltagclip_cli.core import NOTHING, UsageError, plural, printable
 from deltagclip_cli.results.compare.choosing import check_choice
-from deltagclip_cli.results.compare.comparison import Comparison, Row, check_baseline, compare_runs
+from deltagclip_cli.results.compare.comparison import (
+    Comparison,
+    Row,
+    Standing,
+    account_of,
+    check_baseline,
+    compare_runs,
+)
 from deltagclip_cli.results.compare.effort import effort_table
 from deltagclip_cli.results.compare.method_tables import verdict_tables
-from deltagclip_cli.results.compare.methods import Verdicts, judge_methods
+from deltagclip_cli.results.compare.methods import Verdicts, judge_methods, on_test
 from deltagclip_cli.results.compare.published import experiments, published_table
 from deltagclip_cli.results.compare.question import (
     CLOCKS,
@@ -50,7 +57,7 @@ from deltagclip_cli.results.statistics.across import Profile, Ranking, performan
 if TYPE_CHECKING:
     from deltagclip_cli.results.compare.choosing import Selection
     from deltagclip_cli.results.compare.request import Request
-    from deltagclip_cli.results.read.run import Reading
+    from deltagclip_cli.results.read.run import Reading, Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +81,12 @@ class Analysis:
         """Return everything as tables, in the order in which they are read."""
         found: list[Table | None] = []
         for each in self.comparisons:
-            found += [value_table(each), cost_table(each), difference_table(each)]
-            found.append(effort_table(each))
+            rows = _judged(each)
+            values = value_table(each, rows)
+            if draws := len(each.rows) - len(rows):
+                left = f"Not shown: {plural(draws, 'draw')} that no study chose; --json has all."
+                values = replace(values, notes=[*values.notes, left])
+            found += [values, cost_table(each, rows), difference_table(each), effort_table(each)]
         for tuned in self.verdicts:
             found += verdict_tables(tuned)
         found += sensitivity_tables(self.comparisons, self.margin)
@@ -106,6 +117,29 @@ def analyse(reading: Reading, request: Request) -> Analysis:
     return Analysis(request, comparisons, overall(comparisons), maps, margin, problems, verdicts)
 
 
+def _judged(comparison: Comparison) -> Sequence[Row]:
+    """Return the rows of tables: all, but of a plan that chose not the draws that it passed over.
+
+    These have a seed or two, and a test value that nobody was to look at.
+    """
+    plan = comparison.account
+    if plan is None or not plan.chosen:
+        return comparison.rows
+    drawn = {run.group for _, runs in plan.draws for run in runs}
+    return [
+        row
+        for row in comparison.rows
+        if row.standing is not Standing.PASSED_OVER or row.group not in drawn
+    ]
+
+
+def _planned_metric(runs: Sequence[Run]) -> str | None:
+    """Return what the plan of some runs judges by, on the test set; None if none has it."""
+    plan = account_of(runs)
+    metric = on_test(plan.lock.tuning.protocol.metric) if plan is not None else ""
+    return metric if any(metric in run.curves for run in runs) else None
+
+
 def _questions(reading: Reading, request: Request) -> dict[str, Question]:
     """Return what is asked of each experiment; without a metric, each is judged by its own."""
     moment = Moment.parse(request.at)
@@ -116,7 +150,7 @@ def _questions(reading: Reading, request: Request) -> dict[str, Question]:
     questions = {}
     for name in dict.fromkeys(run.group.experiment for run in reading.runs):
         runs = [run for run in reading.runs if run.group.experiment == name]
-        own = metric if request.metric else usual_metric(runs) or metric
+        own = metric if request.metric else _planned_metric(runs) or usual_metric(runs) or metric
         questions[name] = Question(
             metric=own,
             higher_is_better=higher_is_better(own, request.mode, words, runs),

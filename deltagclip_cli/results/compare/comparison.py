@@ -311,7 +311,7 @@ def check_baseline(comparisons: Sequence[Comparison], name: str) -> None:
 def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comparison:
     every = [run for runs in groups.values() for run in runs]
     question = replace(question, chosen_by=chooser(question.metric, every))
-    account = _account_of(every)
+    account = account_of(every)
     planned, choosing = (account.chosen, account.choosing) if account is not None else ((), ())
     rows = [make_row(group, runs, question, choosing) for group, runs in groups.items()]
     rows = _in_order(rows, question, planned)
@@ -323,7 +323,7 @@ def _compared(groups: Mapping[Group, Sequence[Run]], question: Question) -> Comp
     return Comparison(question, first.experiment, first.conditions, rows, baseline, account)
 
 
-def _account_of(runs: Sequence[Run]) -> Account | None:
+def account_of(runs: Sequence[Run]) -> Account | None:
     """Return runs in the light of the plan that some of them follow; RunFolderError if damaged."""
     account = Account.of(runs[0].group.experiment, runs)
     return account if account is not None and len(account.added) < len(runs) else None

@@ -228,7 +228,7 @@ class Verdicts:
 
 def judge_methods(lock: Lock, made: Sequence[StudyChoice]) -> Verdicts:
     """Return what follows from a plan and what its studies choose, of all labels."""
-    runs, metric = lock.path.parents[1], _on_test(lock.tuning.protocol.metric)
+    runs, metric = lock.path.parents[1], on_test(lock.tuning.protocol.metric)
     by_label: dict[str, list[StudyChoice]] = {}
     for choice in made:
         by_label.setdefault(choice.label, []).append(choice)
@@ -239,7 +239,8 @@ def judge_methods(lock: Lock, made: Sequence[StudyChoice]) -> Verdicts:
     return Verdicts(lock, metric, list(methods.values()), settings, _method_verdicts(pairs))
 
 
-def _on_test(metric: str) -> str:
+def on_test(metric: str) -> str:
+    """Return the metric of the test set that judges what another metric chose."""
     split, slash, quantity = metric.partition("/")
     return f"test_ema{slash}{quantity}" if split.endswith("_ema") else f"test{slash}{quantity}"
 

@@ -217,8 +217,8 @@ def _others(row: Row) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in told.items())
 
 
-def value_table(comparison: Comparison) -> Table:
-    """Return means, medians, best and worst seeds, and what has no value."""
+def value_table(comparison: Comparison, rows: Sequence[Row]) -> Table:
+    """Return means, medians, best and worst seeds of some rows, and what has no value."""
     question = comparison.question
     title = f"{comparison.title}: {question.metric} {question.moment}"
     spread = (
@@ -229,14 +229,13 @@ def value_table(comparison: Comparison) -> Table:
     notes = [
         f"n: seeds with a value; {spread}; IQM: mean of the middle half; best and worst with their"
         " seeds.",
-        *_notes_on_standings(comparison.rows),
-        *_notes_on_choosing(comparison.rows),
-        *_notes_on_seeds([row.summary for row in comparison.rows if row.summary is not None]),
+        *_notes_on_standings(rows),
+        *_notes_on_choosing(rows),
+        *_notes_on_seeds([row.summary for row in rows if row.summary is not None]),
         *_notes_on_curves(comparison),
         *circumstances_note(comparison),
     ]
-    columns = value_columns(comparison)
-    return make_table(title, columns, comparison.rows, notes, [comparison.choice])
+    return make_table(title, value_columns(comparison), rows, notes, [comparison.choice])
 
 
 def _notes_on_standings(rows: Sequence[Row]) -> list[str]:
@@ -377,9 +376,9 @@ def _share(regime: str) -> Callable[[Row], str]:
     return lambda row: finite(row.regimes[regime], "{:.1%}") if row.regimes else ""
 
 
-def cost_table(comparison: Comparison) -> Table | None:
-    """Return what is known of costs; None if nothing is."""
-    rows, target = comparison.rows, comparison.target
+def cost_table(comparison: Comparison, rows: Sequence[Row]) -> Table | None:
+    """Return what is known of the costs of some rows; None if nothing is."""
+    target = comparison.target
     if not (target or any(row.regimes or row.epoch_seconds for row in rows)):
         return None
     notes = []
