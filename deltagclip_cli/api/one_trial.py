@@ -27,6 +27,7 @@ from deltagclip_cli.core import (
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.console import Console
+    from torch import nn
 
     from deltagclip_cli.api.all_runs import Runs
     from deltagclip_cli.runs.folder import RunFolder, State
@@ -117,6 +118,7 @@ def train(
         remarks.append(f"{chosen.folder.path} has ended already; force=True begins it again.")
     for sentence in () if quiet else remarks:
         console.print(sentence, soft_wrap=True)
+    folder_of_data = Path(data or os.environ.get("DELTAGCLIP_DATA") or DATA).expanduser()
     if force or not chosen.has_ended:
         with waiting(console, "loading torch", quiet=quiet):
             from deltagclip_cli.training.assembly import find_device
@@ -124,7 +126,7 @@ def train(
 
         with torch_left_as_it_was(find_device(device)):
             chosen.run(
-                data=Path(data or os.environ.get("DELTAGCLIP_DATA") or DATA),
+                data=folder_of_data,
                 device=device,
                 threads=threads,
                 force=force,
@@ -137,7 +139,7 @@ def train(
         raise KeyboardInterrupt(f"{chosen.folder.path} is {chosen.folder.state}")
     if stop():
         raise SystemExit(int(ExitCode.STOPPED))
-    return Trained(chosen.folder)
+    return Trained(chosen.folder, folder_of_data)
 
 
 def _check_number(name: str, value: int | None, least: int, most: int) -> None:
@@ -282,6 +284,7 @@ class Trained:
     """A trial that :func:`train` has trained, or had trained before, by its run folder."""
 
     run_folder: RunFolder
+    data: Path  # where its data set lies
 
     @property
     def folder(self) -> Path:
@@ -311,6 +314,23 @@ class Trained:
         from deltagclip_cli.api.all_runs import Runs
 
         return Runs(self.folder)
+
+    def model(self, *, averaged: bool = False) -> nn.Module:
+        """Return the network as it was evaluated last, on the CPU and in evaluation mode.
+
+        Its weights are those of the end, or of where ``should_stop`` said so; with optimizers that
+        have others for an evaluation, such as schedule-free ones, those.
+
+        Args:
+            averaged: those that ``ema`` averages, of ``test_ema/…``.
+
+        Raises:
+            UsageError: there are none: the trial has diverged or has no ``ema``, or its checkpoints
+                were removed.
+        """
+        from deltagclip_cli.training.trained_network import trained_network
+
+        return trained_network(self.run_folder, self.data, averaged=averaged)
 
     def metrics(self) -> DataFrame:
         """Return a frame with a row for each record of the training, as ``Runs.metrics()`` has."""

@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -223,18 +223,29 @@ class Trainer:
         are measured anew at weights that were not trained at: these, and those that some optimizers
         have for an evaluation.
         """
-        model, average = self.parts.model, self.average
-        with streams_kept(self.parts.device):
-            norms = self._norms_of(model) if self.stepper.averages else nullcontext()
-            with self.stepper.evaluating(), norms:
-                metrics = self._evaluate(model)
-            if average is not None:
-                with self._norms_of(average.module):
-                    metrics |= self._evaluate(average.module, "_ema")
+        with self.evaluated() as model:
+            metrics = self._evaluate(model)
+        if self.average is not None:
+            with self.evaluated(averaged=True) as model:
+                metrics |= self._evaluate(model, "_ema")
         return metrics
 
-    def _norms_of(self, model: nn.Module) -> AbstractContextManager[None]:
-        return renewed_statistics(model, partial(self._train_without_steps, model))
+    @contextmanager
+    def evaluated(self, *, averaged: bool = False) -> Iterator[nn.Module]:
+        """Yield the model as it is evaluated, or the one whose weights are averaged besides."""
+        with ExitStack() as stack:
+            stack.enter_context(streams_kept(self.parts.device))
+            model = self.parts.model
+            if averaged:
+                assert self.average is not None
+                model = self.average.module
+            else:
+                stack.enter_context(self.stepper.evaluating())
+            if averaged or self.stepper.averages:
+                stack.enter_context(
+                    renewed_statistics(model, partial(self._train_without_steps, model))
+                )
+            yield model
 
     @torch.inference_mode()
     def _evaluate(self, model: nn.Module, suffix: str = "") -> dict[str, float]:

@@ -15,9 +15,11 @@ import torch
 from ranks_cases import assert_alike, ending, ranks_of_starts, train_alone, train_together
 from training_cases import ADAM, SGD, VAE, StopAt, trial_of
 
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.code import CodeFolder
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
+from deltagclip_cli.training.trained_network import trained_network
 
 pytestmark = [
     pytest.mark.slow,
@@ -137,6 +139,17 @@ def test_three_processes_record_what_one_does(name: str, together: Path, alone: 
     trial = made(name)
     assert_alike(trial, together, alone, ULTIMATE)
     assert ending(trial, together)["status"] == "finished"
+
+
+def test_the_network_that_three_processes_have_trained_is_that_of_one(
+    together: Path, alone: Path, data_dir: Path
+) -> None:
+    trial = made("language")
+    found, expected = (
+        dict(trained_network(RunFolder.of(runs, trial), data_dir).state_dict())
+        for runs in (together, alone)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["own network", "averaged", "language"])
