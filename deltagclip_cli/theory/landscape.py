@@ -379,8 +379,8 @@ _SMOOTH = {
     "Celu", "Cos", "Cosh", "Erf", "Exp", "Gelu", "Log", "Log1P", "LogSigmoid", "Mish", "Reciprocal",
     "Rsqrt", "Sigmoid", "Silu", "Sin", "Sinc", "Sinh", "Softplus", "Sqrt", "Tanh",
     # of several
-    "LogSoftmax", "Logsumexp", "NativeGroupNorm", "NativeLayerNorm", "Prod", "Softmax", "Std",
-    "Var",
+    "LogSoftmax", "Logsumexp", "NativeGroupNorm", "NativeLayerNorm", "Prod", "SafeSoftmax",
+    "Softmax", "Std", "Var",
 }  # fmt: skip
 """By autograd's names. ReLU, max-pooling, abs, clamp and what torch may add are not among them."""
 
