@@ -82,7 +82,7 @@ def test_all_scalars_of_the_new_form_are_read_as_tensorboard_reads_them(tmp_path
 
 
 @pytest.mark.parametrize(
-    "number", [np.float64(0.1), np.float16(0.5), np.int64(7), np.bool_(True), np.array([[2.0]])]
+    "number", [np.float64(0.1), np.float16(-0.1), np.int64(7), np.bool_(True), np.array([[2.0]])]
 )
 def test_scalars_of_the_new_form_keep_the_precision_of_their_type(
     tmp_path: Path, number: Any
@@ -97,10 +97,12 @@ def test_tensors_that_are_no_scalars_are_passed_over(tmp_path: Path) -> None:
     histogram = tensor("weights", 1, 0.5)
     histogram.summary.value[0].metadata.plugin_data.plugin_name = "histograms"
     nameless = tensor("mystery", 1, 0.5, described=False)
-    vector, text = tensor("vector", 1, 0.5), tensor("text", 1, 0.5)
+    vector, text, torn = (tensor(name, 1, 0.5) for name in ("vector", "text", "torn"))
     vector.summary.value[0].tensor.CopyFrom(make_tensor_proto([1.0, 2.0]))
     text.summary.value[0].tensor.CopyFrom(make_tensor_proto("abc"))
-    write(tmp_path / NAME, version(), histogram, nameless, vector, text, scalar("loss", 1))
+    torn.summary.value[0].tensor.CopyFrom(make_tensor_proto(np.float16(1)))
+    torn.summary.value[0].tensor.half_val[0] = 70_000  # more than 16 bits hold
+    write(tmp_path / NAME, version(), histogram, nameless, vector, text, torn, scalar("loss", 1))
     events = read_events(tmp_path)
     assert list(events.scalars) == ["loss"]
     assert list(events.problems) == []

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 from deltagclip_cli.core import is_folder, open_file
 from deltagclip_cli.results.read.log import Log, Points
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from deltagclip_cli.results.read.run import Option
 
+_HALF = 19  # DT_HALF, of 16 bits: TensorBoard reads it in a way that NumPy is about to refuse
 _HEADER = 8 + 4  # the length of the record and its checksum
 _FOOTER = 4  # the checksum of the record
 _CUT_OFF = (
@@ -126,8 +129,10 @@ def _number(tensor: Any) -> float | None:
     if any(each.size != 1 for each in tensor.tensor_shape.dim):
         return None
     try:
+        if tensor.dtype == _HALF and len(tensor.half_val) == 1:
+            return float(np.uint16(tensor.half_val[0]).view(np.float16))
         return float(make_ndarray(tensor).item())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
