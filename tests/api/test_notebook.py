@@ -19,7 +19,7 @@ pytest.importorskip("nbclient")
 pytest.importorskip("pandas")
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "guides" / "notebook.ipynb"
-PATIENCE = 240.0
+PATIENCE = 240
 pytestmark = pytest.mark.slow
 
 
@@ -40,7 +40,8 @@ def test_the_notebook_of_the_documentation_runs_and_shows_what_it_says(tmp_path:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "kept without outputs"
     metadata = {"metadata": {"path": str(tmp_path)}}
-    NotebookClient(notebook, timeout=PATIENCE, resources=metadata).execute()
+    patience = dict.fromkeys(("timeout", "startup_timeout", "iopub_timeout"), PATIENCE)
+    NotebookClient(notebook, resources=metadata, **patience).execute()
     by_source = {cell["source"]: cell for cell in notebook.cells if cell["cell_type"] == "code"}
     (training,) = (cell for source, cell in by_source.items() if source.endswith("\ntrained"))
     assert "epoch 10/10" in shown(training) and "<th>test/accuracy</th>" in shown(training)
@@ -62,7 +63,7 @@ def kernel(tmp_path: Path) -> Iterator[tuple[Any, Any]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        manager, client = start_new_kernel(cwd=str(tmp_path))
+        manager, client = start_new_kernel(PATIENCE, cwd=str(tmp_path))
         try:
             client.kernel_info()  # answered late, as on a busy machine
             yield manager, client
