@@ -158,6 +158,21 @@ def test_an_error_of_its_own_is_left_to_a_rank(
     watched(first, Others()).explain(ValueError("a hole"))
 
 
+def test_whoever_comes_late_and_is_ready_at_once_is_not_called_silent(
+    first: Rendezvous, watched: Callable[[Rendezvous, Others], Watch]
+) -> None:
+    looks, store = watched(first, Others()), first.store()
+    looks.end()
+    looks._clock += watch.MEETING_SECONDS - 1  # in which the others have started
+    assert not looks._silent()
+    for number in (1, 2):
+        store.set(f"here/{number}", "")
+    looks.meet(store)
+    assert not looks._silent()
+    looks._clock += watch.SILENT_SECONDS + 1
+    assert "has told nothing for 30 seconds" in looks._silent()
+
+
 def leads(told: Connection) -> None:
     """Be a first rank that is there, and does nothing."""
     store = Rendezvous(0, "localhost", 0).store(is_master=True)

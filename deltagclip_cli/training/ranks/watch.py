@@ -110,7 +110,7 @@ class Watch:
         self._children, self._beats = children, beats
         self._is_over = threading.Event()
         self._found = threading.Event()
-        self._silence = MEETING_SECONDS
+        self._met, self._silence = 0.0, MEETING_SECONDS
         self._lost = ""  # which rank, and what became of it
         self._is_alone = False  # with a first rank that says nothing
         self._looked, self._clock, self._halted = time.monotonic(), 0.0, 0.0
@@ -132,7 +132,8 @@ class Watch:
             if self._found.is_set() or store.check(["failed"]):
                 raise RankLostError(self._lost or "another rank has failed")
             time.sleep(0.05)
-        self._silence = SILENT_SECONDS
+        # One that was here as soon as it was there may not have been heard yet.
+        self._met, self._silence = self._clock, SILENT_SECONDS
 
     def end(self) -> None:
         """Watch no more."""
@@ -207,7 +208,7 @@ class Watch:
         seen = self._seen if now - self._answered <= 2 * PERIOD_SECONDS else {}
         since = {0: (b"", self._answered), **seen}  # whoever has the store answers for it
         for other, (_, last) in since.items():
-            if now - last > self._silence:
+            if now - max(last, self._met) > self._silence:
                 self._is_alone = other == 0
                 return f"{self._name(other)} has told nothing for {self._silence:.0f} seconds"
         return ""
