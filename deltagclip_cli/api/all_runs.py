@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deltagclip_cli.api.argument_types import checked
 from deltagclip_cli.core import UsageError, listed, nearest, plural
 from deltagclip_cli.results.read.tree import Place
 from deltagclip_cli.results.tidy import TidyRow, metric_rows, result_rows
@@ -44,6 +45,7 @@ class Runs:
         NotYetError: no trial there has begun yet.
     """
 
+    @checked
     def __init__(
         self, *targets: str | Path, runs: str | Path = "runs", group: str | None = None
     ) -> None:

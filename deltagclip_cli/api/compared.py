@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deltagclip_cli.api.argument_types import checked
 from deltagclip_cli.core import Mode, UsageError
 from deltagclip_cli.results.compare.request import Request
 
@@ -26,6 +27,7 @@ _LEFT, _LEFT_HEADING = '<td style="text-align:left">', '<th style="text-align:le
 _COLUMNS = 160  # of a table that goes into a file
 
 
+@checked
 def compare(
     *targets: str | Path,
     runs: str | Path = "runs",
@@ -72,16 +74,12 @@ def compare(
         UsageError: the question is wrong or does not fit the runs, or there are none.
         NotYetError: no trial there has begun yet.
     """
-    if mode is not None and mode not in list(Mode):
-        raise UsageError(f"mode={mode!r}: expected {' or '.join(Mode)}.")
-    if ddof not in (0, 1):
-        raise UsageError(f"ddof={ddof!r}: expected 0 or 1.")
     targeted = [target] if isinstance(target, str) else target
     request = Request(
         metric=metric,
-        at=str(at),
+        at=at,
         baseline=baseline,
-        target=None if targeted is None else [str(each) for each in targeted],
+        target=None if targeted is None else list(targeted),
         interval=interval,
         ddof=ddof,
         mode=None if mode is None else Mode(mode),

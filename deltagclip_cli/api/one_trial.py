@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deltagclip_cli.api.argument_types import checked
 from deltagclip_cli.core import (
     DATA,
     EPOCH_SECONDS,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.training.trainer import Ending
 
 
+@checked
 def train(
     spec: str | Path | Mapping[str, Any] = "experiments.yaml",
     experiment: str | None = None,
@@ -96,10 +98,6 @@ def train(
     from deltagclip_cli.terminal.console import make_console, waiting
     from deltagclip_cli.training.process import StopRequest
 
-    if not isinstance(spec, str | Path | Mapping):
-        raise UsageError(f"spec={spec!r}: expected a file, or a dictionary of what one holds.")
-    if not isinstance(settings, Mapping | None):
-        raise UsageError(f'settings={settings!r}: expected a dictionary, such as {{"epochs": 50}}.')
     _check_number("seed", seed, 0, 2**31 - 1)
     _check_number("threads", threads, 1, MOST_THREADS)
     chosen = choose_trial(
@@ -143,7 +141,7 @@ def train(
 
 
 def _check_number(name: str, value: int | None, least: int, most: int) -> None:
-    if value is not None and not (type(value) is int and least <= value <= most):
+    if value is not None and not least <= value <= most:
         raise UsageError(f"{name}={value!r}: expected a whole number from {least} to {most}.")
 
 

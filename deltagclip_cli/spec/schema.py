@@ -221,7 +221,7 @@ class TrialSettings(SpecSection):
 
     @property
     def is_shared(self) -> bool:
-        """Whether a group of processes trains it: several, or one whose network FSDP2 holds."""
+        """A group of processes trains it: several, or one whose network FSDP2 holds."""
         return self.ranks > 1 or self.parallel == "fsdp"
 
     @field_validator("early_stopping", mode="wrap")

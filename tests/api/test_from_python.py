@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -129,6 +130,22 @@ def test_numbers_of_a_comparison_are_those_of_csv_and_json() -> None:
     assert json.loads(found.text("json")) == found.data()
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: compare(target=3), r"target=3: expected str \| Sequence\[str\] \| None"),
+        (lambda: compare("blobs", None), r"targets=None: expected str \| Path"),
+        (lambda: Runs(["blobs"]), r"targets=\['blobs'\]: expected str \| Path"),
+        (lambda: Runs(runs=None), r"runs=None: expected str \| Path"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_told_with_the_right_one(call: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        call()
+    with pytest.raises(TypeError, match="unexpected keyword argument 'targt'"):
+        compare(targt="test/loss=1")  # type: ignore[call-arg]
+
+
 def test_a_comparison_shows_itself_and_refuses_what_it_does_not_know() -> None:
     found = compare("blobs", runs=RUNS, metric="test/loss")
     assert "adam" in repr(found) and "test/loss" in repr(found)
@@ -136,9 +153,9 @@ def test_a_comparison_shows_itself_and_refuses_what_it_does_not_know() -> None:
     assert page.count("<table>") == len(found.tables()) and "<b>" in page
     with pytest.raises(UsageError, match="mode='up': expected"):
         compare("blobs", runs=RUNS, mode="up")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="ddof=7: expected 0 or 1"):
+    with pytest.raises(UsageError, match=r"ddof=7: expected Literal\[0, 1\]"):
         compare("blobs", runs=RUNS, ddof=7)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="--at 3: say last"):
-        compare("blobs", runs=RUNS, at=3)  # type: ignore[arg-type]
+        compare("blobs", runs=RUNS, at="3")
     with pytest.raises(UsageError, match="no form 'html'"):
         found.text("html")

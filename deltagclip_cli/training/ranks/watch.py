@@ -1,4 +1,4 @@
-"""What the processes of one trial hear of each other, and what becomes of one that hears no more.
+"""Word that the processes of one trial have of each other, and the end of one that has no more.
 
 A process that waits for another hears nothing of its end, or not for long. So each has two threads.
 One tells the others that this process is there, and asks after them, at the store that the first
