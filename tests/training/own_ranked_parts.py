@@ -36,12 +36,17 @@ class Drawing(nn.Module):
 
 
 class Looking(nn.Module):
-    """Looks at all samples of a batch, or has noise on its weights, as ``kind`` says."""
+    """Looks at all samples of a batch, has noise on its weights, or a layer that it leaves out.
+
+    As ``kind`` says.
+    """
 
     def __init__(self, classes: int, kind: str) -> None:
         super().__init__()
         self.body, self.last, self.kind = nn.Linear(64, 16), nn.Linear(16, classes), kind
         self.register_buffer("centre", torch.zeros(16))
+        if kind == "layer":
+            self.more = nn.Linear(16, 16)
         nn.init.zeros_(self.last.weight)  # so that nothing of the body is seen at first
 
     def forward(self, images: Tensor) -> Tensor:
@@ -49,6 +54,8 @@ class Looking(nn.Module):
         if self.kind == "noise" and self.training:
             weight = weight + 0.1 * torch.randn_like(weight)
         inner = functional.dropout(functional.linear(images.flatten(1), weight), 0.1, self.training)
+        if self.kind == "layer" and (not self.training or torch.rand(()) < 0.8):
+            inner = self.more(inner)
         if self.kind == "buffer" and self.training:
             self.centre.lerp_(inner.detach().mean(0), 0.1)
         if self.kind == "network":

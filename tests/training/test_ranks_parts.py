@@ -81,6 +81,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "optimizer": ADAM,
     },
     "noisy weights": {"model": {"name": "own_ranked_parts.py:Looking", "kind": "noise"}},
+    "layer left out": {"model": {"name": "own_ranked_parts.py:Looking", "kind": "layer"}},
     "fast": {"determinism": "fast"},
 }
 

@@ -25,10 +25,10 @@ class Replicas(Several):
 
     parallel = "ddp"
 
-    def _look_at(self, model: nn.Module, outcome: Loss) -> None:
+    def _look_at(self, model: nn.Module, outcome: Loss, varies: bool) -> None:
         outcome.objective.backward()  # type: ignore[no-untyped-call]
         trained = [each for each in model.parameters() if each.requires_grad]
-        self.uses_all = all(each.grad is not None for each in trained)
+        self.uses_all = not varies and all(each.grad is not None for each in trained)
 
     _undo: Callable[[], None] | None = None
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.parts.nested import Tree, map_tree, samples_in
 from deltagclip_cli.parts.tasks import Loss
-from deltagclip_cli.training.chance import seed_streams, streams_kept
+from deltagclip_cli.training.chance import other_streams, seed_streams, streams_kept
 from deltagclip_cli.training.ranks.shares import Share, share_of
 from deltagclip_cli.training.ranks.whole_batch import Draws, Shapes, WholeBatch, for_whole_batch
 
@@ -37,7 +37,7 @@ Numbers = dict[str, Tensor]
 
 
 def try_out(
-    ranks: Several, trial: Trial, parts: Parts, look_at: Callable[[nn.Module, Loss], None]
+    ranks: Several, trial: Trial, parts: Parts, look_at: Callable[[nn.Module, Loss, bool], None]
 ) -> Shapes:
     """Return the shapes of random numbers that belong to no sample; see that ranks agree with one.
 
@@ -45,7 +45,8 @@ def try_out(
     and they compute it together.
 
     Args:
-        look_at: gets a copy of the network, and the loss that it had.
+        look_at: gets a copy of the network, the loss that it had, and whether it may do something
+            else another time, which depends on values or on numbers that are not torch's.
 
     Raises:
         UsageError: they come to something else, and not by chance.
@@ -53,7 +54,8 @@ def try_out(
     trying = _Trying(ranks, trial, parts)
     draws, all_, fewer = Draws(), trying.whole(), trying.whole(left_out=1)
     with draws, all_:
-        look_at(*trying.apply(trying.few))
+        tried = trying.apply(trying.few)
+        look_at(*tried, draws.reads_values or trying.draws_elsewhere)
     if ranks.count == 1:
         return frozenset()
     with fewer:
@@ -61,7 +63,7 @@ def try_out(
     alike = all_.drawn & fewer.drawn
     names = [*sorted(draws.names)]
     if not names and (differs := trying.differing(alike)):
-        if not trying.draws_elsewhere():
+        if not trying.draws_elsewhere:
             raise UsageError(differs)
         names = ["numpy or Python"]
     if names:
@@ -75,7 +77,11 @@ def try_out(
 
 
 class _Trying:
-    """Applies copies of a network to few samples, with the same random numbers each time."""
+    """Applies copies of a network to few samples, with the same random numbers each time.
+
+    Attributes:
+        draws_elsewhere: whether it has drawn from streams that are not torch's.
+    """
 
     def __init__(self, ranks: Several, trial: Trial, parts: Parts) -> None:
         from deltagclip_cli.training.assembly import first_samples
@@ -87,6 +93,7 @@ class _Trying:
         generator = torch.Generator(parts.device)
         self.few = first_samples(parts.train, most, generator, order)
         self.size = samples_in(self.few[1])
+        self.draws_elsewhere = False
 
     def cut(self, rows: slice) -> tuple[Tree, Tree]:
         """Return some of the samples."""
@@ -98,14 +105,8 @@ class _Trying:
         rows = slice(0, self.size - left_out)
         return WholeBatch(Share.of(self.few, rows.stop, rows))
 
-    def apply(
-        self, samples: tuple[Tree, Tree], *, trains: bool = True, others: str = "noise"
-    ) -> tuple[nn.Module, Loss]:
-        """Apply a copy of the network, in the mode of training or not; return both.
-
-        Args:
-            others: how the streams that are not torch's begin.
-        """
+    def apply(self, samples: tuple[Tree, Tree], *, trains: bool = True) -> tuple[nn.Module, Loss]:
+        """Apply a copy of the network, in the mode of training or not; return both."""
         device, model = self._parts.device, deepcopy(self._parts.model).train(trains)
         generator = torch.Generator(device).manual_seed(0)
         for each in model.parameters():
@@ -115,9 +116,11 @@ class _Trying:
                 )
                 each.data = _SHAKEN * shaken
         with streams_kept(device):
-            seed_streams(self._trial.seed, others)
-            torch.manual_seed(self._trial.seed)
-            return model, self._parts.task(model, *samples)
+            seed_streams(self._trial.seed, "noise", 0)
+            before = other_streams()
+            outcome = self._parts.task(model, *samples)
+            self.draws_elsewhere |= other_streams() != before
+        return model, outcome
 
     def differing(self, alike: Shapes) -> str:
         """Say what is another together than alone, if anything is."""
@@ -130,11 +133,6 @@ class _Trying:
             for name in (name for each in everyone for name in each):
                 return self._said(name, alone, together)
         return ""
-
-    def draws_elsewhere(self) -> bool:
-        """Tell whether the loss hangs on streams of random numbers that are not torch's."""
-        losses = (self.apply(self.few, others=each)[1].objective for each in ("noise", "other"))
-        return not _close(*losses)
 
     def _together(self, alike: Shapes, *, trains: bool) -> Numbers:
         rows = share_of(self.size, self._ranks.number, self._ranks.count)

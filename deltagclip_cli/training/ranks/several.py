@@ -144,7 +144,7 @@ class Several(Ranks):
         steps = parts.steps.over(train)
         return replace(parts, train=train, evaluated=evaluated, steps=steps, ranks=self)
 
-    def _look_at(self, model: nn.Module, outcome: Loss) -> None:
+    def _look_at(self, model: nn.Module, outcome: Loss, varies: bool) -> None:
         """Look at a copy of the network that was applied to few samples."""
 
     def saving(self, checkpoints: Saving, held: HeldFolder) -> Saving:

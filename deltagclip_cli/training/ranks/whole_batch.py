@@ -297,15 +297,21 @@ def handled() -> Iterator[None]:
 
 
 class Draws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Gathers the operations that draw random numbers, but for those that are handled here."""
+    """Gathers the operations that draw random numbers, but for those that are handled here.
+
+    Attributes:
+        reads_values: whether Python was told a number that was computed, to choose by it perhaps.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.names: set[str] = set()
+        self.reads_values = False
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), options: Any = None
     ) -> Any:
+        self.reads_values |= function is torch.ops.aten._local_scalar_dense.default
         draws = torch.Tag.nondeterministic_seeded in function.tags
         if not _depth and draws and not _drops_nothing(function, arguments, options or {}):
             self.names.add(function.name().partition(".")[0].removeprefix("aten::"))
