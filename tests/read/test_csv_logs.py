@@ -210,6 +210,36 @@ def test_a_run_that_begins_where_another_was_is_told_of(tmp_path: Path) -> None:
     assert problem.startswith(f"{tmp_path / 'version_1'}: begins at step 3, and ")
 
 
+@pytest.mark.parametrize(
+    ("text", "there", "problem"),
+    [
+        ('step,reward\n1,900\n2,"1,100"\n', [900], "1 cell of 'reward' left out, written as no"),
+        ("step;reward\n1;0,5\n2;1.234,5\n", [0.5], "number is: '1.234,5'."),
+        ("step,reward,acc\n1,2,91%\n2,3,92%\n", [2, 3], "2 cells of 'acc' left out, written as"),
+        (
+            "step,reward\n1,2\n2,3\n1,4\n2,5\n3,6\n",
+            [4, 5, 6],
+            "begins 2 times, at step 1; the last",
+        ),
+    ],
+)
+def test_what_may_not_be_meant_is_told(
+    text: str, there: list[float], problem: str, tmp_path: Path
+) -> None:
+    path = put(tmp_path / "adam" / "log.csv", text)
+    reading = read(tmp_path)
+    assert values(reading.runs[0], "reward") == there
+    (said,) = reading.problems
+    assert said.startswith(f"{path}: ") and problem in said
+
+
+def test_steps_that_are_counted_anew_in_each_epoch_are_no_restarts(tmp_path: Path) -> None:
+    put(tmp_path / "adam" / "log.csv", "epoch,step,loss\n0,0,4\n0,1,3\n1,0,1\n1,1,2\n")
+    curve = only(tmp_path).curves["loss"]
+    assert curve.values.tolist() == [4, 3, 1, 2]
+    assert curve.epochs.tolist() == [0, 0, 1, 1] and curve.has_epochs
+
+
 def test_what_is_not_finite_is_kept_and_tells_of_divergence(tmp_path: Path) -> None:
     put(tmp_path / "adam" / "log.csv", "step,loss,acc\n1,0.5,inf\n2,NaN,0.5\n")
     run = only(tmp_path)

@@ -10,6 +10,7 @@ import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
-from deltagclip_cli.core import as_number, open_file
+from deltagclip_cli.core import as_number, open_file, plural, shortened
 from deltagclip_cli.results.read.log import Log, Points
 
 _STEPS = ("step", "global_step", "trainer/global_step", "iteration", "iter", "_step", "steps")
@@ -25,6 +26,8 @@ _EPOCHS = ("epoch", "epochs")
 _TIMES = ("wall_time", "timestamp", "_timestamp", "time", "elapsed", "elapsed_time", "_runtime")
 _FIRST_TIME = 1e9  # of 2001, in seconds since 1970: what is smaller counts from some beginning
 _OURS = {"experiment", "optimizer", "identity"}  # columns of a table of many runs
+_EMPTY = {"", "-", "none", "null", "n/a", "na"}
+_LIKE_NUMBERS = re.compile(r"[-+]?\d[\d.,' ]*%?")  # with marks that no program reads alike
 _MOST_BYTES_OF_A_LINE = 2**16
 _LINES_OF_A_BEGINNING = 10
 _ENCODING = "utf-8-sig"
@@ -71,6 +74,7 @@ def read_csv_files(files: Sequence[CsvFile]) -> Log:
     """
     points = Points()
     problems: list[str] = []
+    doubts: list[str] = []
     begins: list[float] = []
     without_times: list[float] = []  # when each of those files was written
     counts_epochs = False
@@ -88,16 +92,17 @@ def read_csv_files(files: Sequence[CsvFile]) -> Log:
             problem = "its last line has no end; it is cut off, or still being written"
         if problem:
             problems.append(f"{each.path}: {problem}.")
+        doubts += [f"{each.path}: {doubt}." for doubt in table.doubts()]
         begin = table.add_to(points, written_at)
         if begin is None:
             without_times.append(written_at)
         else:
             begins.append(begin)
-        counts_epochs = table.header.counts_epochs
+        counts_epochs = table.counts_epochs
     told = [f"{files[0].path}: {each}." for each in (points.lost(), points.mixed()) if each]
     return Log(
         points.scalars(),
-        [*problems, *told],
+        [*problems, *doubts, *told],
         min(begins, default=None),
         whole=not problems,
         written_at=max(without_times) if without_times and not begins else None,
@@ -116,6 +121,7 @@ class _Header:
         counters = [*_STEPS, *_EPOCHS] if not set(self.keys) >= _OURS else []
         self.counter = next((self.keys.index(key) for key in counters if key in self.keys), None)
         self.clock = next((self.keys.index(key) for key in _TIMES if key in self.keys), None)
+        self.epoch = next((self.keys.index(key) for key in _EPOCHS if key in self.keys), None)
         no_metrics = {*_STEPS, *_EPOCHS, ""}
         self.metrics = [n for n, key in enumerate(self.keys) if key not in no_metrics]
 
@@ -154,6 +160,7 @@ class _Table:
         names = [header.names[n] for n in header.metrics]
         self.tags = {name: name for name in names} if tags is None else tags
         self.rows: list[tuple[float, list[str]]] = []  # the count, and all cells
+        self.counts_epochs = header.counts_epochs
         self.problem = ""
         reader = csv.reader(lines, delimiter=header.separator)
         try:
@@ -162,6 +169,39 @@ class _Table:
                     self.rows += self._read(row)
         except (ValueError, csv.Error):
             self.problem = f"damaged in line {reader.line_num + 1}; what follows was not read"
+        if (epochs := self._epochs_of_counts_within()) is not None:
+            self.rows = [(at, row) for at, (_, row) in zip(epochs, self.rows, strict=True)]
+            self.counts_epochs = True
+
+    def _epochs_of_counts_within(self) -> list[float] | None:
+        """Return the epoch of each row, if steps are counted anew from each on; else None."""
+        column = self.header.epoch
+        if column is None or self.counts_epochs:
+            return None
+        epochs = [self.header.number(row[column]) for _, row in self.rows]
+        known = [each for each in epochs if each is not None]
+        if len(known) < len(epochs):
+            return None
+        places = pairwise(zip(known, (count for count, _ in self.rows), strict=True))
+        back = [(one, later) for (one, before), (later, count) in places if count < before]
+        return known if back and all(one < later for one, later in back) else None
+
+    def doubts(self) -> Iterator[str]:
+        """Yield what may be other than it was meant."""
+        counts = [count for count, _ in self.rows]
+        begins = 1 + sum(later == counts[0] < one for one, later in pairwise(counts))
+        if begins > 1:
+            unit = "epoch" if self.counts_epochs else "step"
+            yield f"begins {begins} times, at {unit} {counts[0]:.12g}; the last training counts"
+        for column in self.header.metrics:
+            cells = [row[column].strip() for _, row in self.rows]
+            cells = [each for each in cells if each.lower() not in _EMPTY]
+            strange = [each for each in cells if self.header.number(each) is None]
+            is_of_numbers = len(strange) < len(cells) or all(map(_LIKE_NUMBERS.fullmatch, strange))
+            if strange and is_of_numbers and column != self.header.clock:
+                found = plural(len(strange), "cell")
+                name, last = self.header.names[column], shortened(strange[-1], 30)
+                yield f"{found} of '{name}' left out, written as no number is: '{last}'"
 
     def _read(self, row: list[str]) -> Iterator[tuple[float, list[str]]]:
         """Yield a row if it counts anything; ValueError if it is no row of this table."""
