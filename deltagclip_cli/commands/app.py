@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
@@ -82,7 +83,8 @@ class CommandGroup(TyperGroup):
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             raise typer.Exit(ExitCode.USAGE)
-        return super().parse_args(ctx, args)
+        with _taken():
+            return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help."""
@@ -128,8 +130,13 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line; a hint stands behind what is wrong with them."""
         try:
-            return super().parse_args(ctx, args)
+            with _taken():
+                return super().parse_args(ctx, args)
         except typer.BadParameter as error:
+            param: Any = error.param
+            if hasattr(error, "param_type") and param.opts[0].startswith("-"):  # it is missing
+                words = f"Missing option '{param.opts[0]} {param.metavar}'"
+                raise _UsageError(words, ctx) from None
             error.message = _reworded(error)
             raise
         except _UsageError as error:
@@ -138,6 +145,20 @@ class Command(TyperCommand):
                 error.message = f"No such option: {error.option_name}"
                 error.message += _meant(ctx, error.option_name)
             raise
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    """Make it an error if help, which ends the reading of words, could not be written."""
+    try:
+        yield
+    except typer.Exit:
+        try:
+            check_output()
+        except DeltaGClipError as error:
+            _print_error(error)
+            raise typer.Exit(error.exit_code) from None
+        raise
 
 
 def _reworded(error: typer.BadParameter) -> str:

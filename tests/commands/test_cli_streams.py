@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -115,9 +116,9 @@ def test_a_reader_that_leaves_is_no_error(place: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("words", [LIST, (*LIST, "--json")])
+@pytest.mark.parametrize("words", [LIST, (*LIST, "--json"), ["--help"], ["compare", "--help"]])
 def test_an_answer_that_a_full_disk_does_not_take_is_an_error(
-    place: Path, words: tuple[str, ...]
+    place: Path, words: Sequence[str]
 ) -> None:
     done = run(place, *words, shell="> /dev/full")
     assert done.returncode == 1

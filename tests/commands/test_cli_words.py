@@ -43,6 +43,7 @@ def test_an_option_that_is_none_is_explained(deltagclip: Invoke, words: str, hin
         ("list model", "'model' is none of experiments, models, datasets, tasks, optimizers,"),
         ("list model", "did you mean 'models'?"),
         ("compare --mode high", "'high' is none of max, min"),
+        ("export", "Missing option '--to parquet|csv|wandb|mlflow|trackio'"),
         ("train tiny --seed x", "must be a valid integer (got 'x')"),
         ("train tiny --seed 1.5", "must be a valid integer (got '1.5')"),
         ("train tiny --seed -1", "must be greater than or equal to 0 (got '-1')"),
