@@ -32,6 +32,11 @@ gc.disable()  # until all tests are collected: what they import is needed to the
 _UNPACK = Path(__file__).parents[2] / "shared" / "data" / "unpack"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest, so that none is left to one process at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_collection_finish() -> None:
     """Never look through what was imported and collected for garbage again."""
     gc.collect()

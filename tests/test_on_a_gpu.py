@@ -133,6 +133,7 @@ LONG = ("same_bits", "paper_stacks", "programs", "exact_against_fast")
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_script_works_on_a_cpu(script: ModuleType, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="the extra 'bert' is not installed")
     chosen = [part.name for part in script.PARTS if part.name not in LONG]

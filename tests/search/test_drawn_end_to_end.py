@@ -33,6 +33,7 @@ def found_in(place: Place) -> dict[str, tuple[str, str, list[dict[str, Any]], An
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_halving_by_two_processes_that_are_killed_is_the_one_that_was_not(
     tmp_path: Path,
 ) -> None:

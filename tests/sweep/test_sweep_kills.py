@@ -243,6 +243,7 @@ FILES |= {"owner.json", "progress.json"}  # of one that was killed when it had i
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_kills_of_several_processes_at_once_leave_no_trace(
     make_place: Callable[..., Place],
 ) -> None:

@@ -109,6 +109,7 @@ def assert_same_weights(place: Place, expected: Place) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_trials_of_which_ranks_are_killed_come_to_the_same_bits(
     make_place: Callable[..., Place],
 ) -> None:

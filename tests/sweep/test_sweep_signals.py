@@ -231,6 +231,7 @@ experiments:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_twenty_kills_at_random_moments_change_no_number(make_place: Callable[..., Place]) -> None:
     """Four of single workers and then one of the sweep, which is started again each time."""
     expected, place = make_place(MANY), make_place(MANY)

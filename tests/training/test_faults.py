@@ -91,6 +91,7 @@ def epochs_in_log(runs: Path) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_training_killed_six_times_ends_with_the_same_numbers(
     tiny_spec: Path, runs: Path, only_folder: OnlyFolder, undisturbed: Callable[..., RunFolder]
 ) -> None:

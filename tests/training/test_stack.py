@@ -544,6 +544,7 @@ def test_texts_of_any_length_stack(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_fifty_random_kills_leave_the_bits_of_an_undisturbed_stack(tmp_path: Path) -> None:
     chance = random.Random(0)
     trials = stack_of(

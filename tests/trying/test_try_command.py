@@ -57,6 +57,7 @@ def test_what_never_moves_is_said_not_to_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_try_that_is_interrupted_goes_on_and_answers_at_once_when_it_is_done(
     tmp_path: Path,
 ) -> None:
