@@ -357,7 +357,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def code(words: str) -> str:
-    return "`" + words.replace("|", "\\|") + "`"
+    """Code in a cell; how a bar is written in backticks there, GitHub and the site do not agree."""
+    return f"<code>{words.replace('|', '&#124;')}</code>" if "|" in words else f"`{words}`"
 
 
 def prose(words: str) -> str:
