@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.process import StopRequest
     from deltagclip_cli.training.trainer import Ending
+_TRAINING = threading.Lock()
 
 
 @checked
@@ -87,7 +90,7 @@ def train(
 
     Raises:
         SpecError: the spec has faults; the message lists all of them.
-        UsageError: the data, the device or the run folder cannot be used.
+        UsageError: the data, the device or the run folder cannot be used; or another thread trains.
         TrialError: the trial failed; ``error.txt`` in its folder has the traceback.
         KeyboardInterrupt: Ctrl-C, or a notebook's interrupt, came. The trial has stopped after a
             step, with a checkpoint. A second one stops at once, and leaves the last checkpoint.
@@ -122,7 +125,7 @@ def train(
             from deltagclip_cli.training.assembly import find_device
             from deltagclip_cli.training.exactness import torch_left_as_it_was
 
-        with torch_left_as_it_was(find_device(device)):
+        with _only_one_at_a_time(), torch_left_as_it_was(find_device(device)):
             chosen.run(
                 data=folder_of_data,
                 device=device,
@@ -138,6 +141,20 @@ def train(
     if stop():
         raise SystemExit(int(ExitCode.STOPPED))
     return Trained(chosen.folder, folder_of_data)
+
+
+@contextmanager
+def _only_one_at_a_time() -> Iterator[None]:
+    """Refuse a training beside another: streams of random numbers are those of a process."""
+    if not _TRAINING.acquire(blocking=False):
+        raise UsageError(
+            "This process trains already, and two at once would draw from the same random numbers."
+            "\n  Train one after the other, or in processes of their own, as deltagclip sweep does."
+        )
+    try:
+        yield
+    finally:
+        _TRAINING.release()
 
 
 def _check_number(name: str, value: int | None, least: int, most: int) -> None:

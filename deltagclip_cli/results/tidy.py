@@ -91,7 +91,7 @@ def _who(run: Run) -> TidyRow:
         "conditions": " ".join(in_words(run.group.conditions)),
         "optimizer": run.group.optimizer,
         "settings": " ".join(in_words(run.group.settings)),
-        "seed": run.seed,
+        "seed": _seed(run.seed),
         "identity": None if run.trial is None else run.trial.identity,
         "folder": str(run.folder),
     }
@@ -187,6 +187,13 @@ def _metric(name: str) -> str:
 def _count(number: float) -> int | float:
     number = float(number)
     return int(number) if number.is_integer() else number
+
+
+def _seed(seed: int | str | None) -> int | str | None:
+    """Return a seed as a number where a name has one, so that it is equal to that of our runs."""
+    if isinstance(seed, str) and seed.isascii() and seed.isdecimal() and seed == str(int(seed)):
+        return int(seed)
+    return seed
 
 
 def _known(number: float) -> float | None:

@@ -120,6 +120,22 @@ def test_a_signal_of_a_batch_system_ends_the_process_with_75(tmp_path: Path) -> 
     assert ending.value.code == 75
 
 
+def test_two_trainings_at_once_are_refused_as_both_would_draw_the_same_random_numbers(
+    tmp_path: Path,
+) -> None:
+    said: list[str] = []
+
+    def beside() -> bool:
+        with pytest.raises(UsageError) as refused:
+            train(SPEC, runs=tmp_path / "other", quiet=True)
+        said.append(str(refused.value))
+        return True
+
+    assert train(SPEC, runs=tmp_path, quiet=True, should_stop=beside).state == "interrupted"
+    assert said[0].startswith("This process trains already")
+    assert train(SPEC, runs=tmp_path, quiet=True).state == "finished"
+
+
 def test_in_a_thread_no_signal_is_caught_and_should_stop_stops_it(
     tmp_path: Path, whole: Trained
 ) -> None:

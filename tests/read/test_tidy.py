@@ -105,7 +105,7 @@ def test_a_run_at_work_is_running_and_one_with_damaged_files_did_not_finish(
 def test_other_peoples_runs_have_points_of_one_step_in_one_row(others: Reading) -> None:
     row = result_rows(others.runs)[0]
     assert (row["identity"], row["epoch"], row["begun_at"]) == (None, None, None)
-    assert (row["experiment"], row["optimizer"], row["seed"]) == ("logs", "adam", "0")
+    assert (row["experiment"], row["optimizer"], row["seed"]) == ("logs", "adam", 0)
     points = metric_rows(others.runs[:1])
     steps = [each["step"] for each in points]
     assert steps == sorted(set(map(int, steps)))  # type: ignore[arg-type]
