@@ -256,7 +256,7 @@ def _cells(beat: Heartbeat | None) -> list[Text]:
     cells = [
         f"{beat.step:,}/{beat.steps:,}" if beat.unit == "step" else f"{beat.epoch}/{beat.epochs}",
         "" if loss is None else f"loss {short(loss)}",
-        "" if accuracy is None else short(accuracy),
+        "" if accuracy is None else f"acc {short(accuracy)}",
     ]
     if beat.age_seconds > STALE_SECONDS:
         return [*map(Text, cells), Text("silent for", "yellow"), Text(duration(beat.age_seconds))]
