@@ -90,7 +90,7 @@ def test_a_terminal_shows_the_whole_and_a_line_for_each_running_trial(
         screen.console.print(view.render())
     (first,) = [line for line in screen.lines if line.startswith("cpu 0")][-1:]
     assert first.startswith("cpu 0 tiny · sgd · seed 0 ")
-    assert "4/30 loss 0.5 0.75 " in first
+    assert "4/30 loss 0.5 acc 0.75 " in first
     assert re.search(r"[\d,]+/s [\d.]+ (s|min)", first)
     (second,) = [line for line in screen.lines if line.startswith("cpu 1")][-1:]
     assert second.split() == ["cpu", "1", "tiny", "·", "delta-gclip", "·", "seed", "0", "starting"]
@@ -201,7 +201,7 @@ def test_a_terminal_draws_the_losses_of_running_trials(
         view.looked([((each,), slot) for each, slot in zip(planned, SLOTS, strict=True)])
         screen.console.print(view.render())
     (first,) = [line for line in screen.lines if line.startswith("cpu 0")][-1:]
-    assert f" 4/30 {curve}" in first and " loss 0.5 0.75 " in first
+    assert f" 4/30 {curve}" in first and " loss 0.5 acc 0.75 " in first
     assert first.startswith("cpu 0 tiny · sgd · seed 0 ")
     assert max(map(len, screen.lines)) <= width
 
