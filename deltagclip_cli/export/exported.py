@@ -117,17 +117,30 @@ def once(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
 
 
 def _points(rows: Iterable[TidyRow]) -> Iterator[Point]:
-    """Yield the points of some rows; what was measured twice at a step is what came last."""
+    """Yield the points of some rows: those of one step together, in the order of the steps.
+
+    Trackers have one value of a metric at a step, which is a whole number from 0. Where a program
+    has counted otherwise, such as in tenths of an epoch, its points are numbered instead.
+    """
+    points = [_point(row) for row in rows]
+    places = [(step, name) for step, _, metrics in points for name in metrics if name != "epoch"]
+    is_counted = all(step >= 0 and float(step).is_integer() for step, *_ in points)
+    if not is_counted or len({*places}) < len(places):
+        points = [(number, time, metrics) for number, (_, time, metrics) in enumerate(points)]
     steps: dict[int, tuple[float, dict[str, float]]] = {}
-    for row in rows:
-        step = int(_number(row["step"]) or 0)
-        time = _number(row["time"]) or _number(row["seconds"]) or 0.0
-        measured = {n: v for n in row if n not in _NO_METRICS if (v := _number(row[n])) is not None}
-        if (epoch := _number(row["epoch"])) is not None:
-            measured["epoch"] = epoch
-        steps[step] = (time, {**steps.get(step, (0.0, {}))[1], **measured})
+    for step, time, metrics in points:
+        steps[int(step)] = (time, {**steps.get(int(step), (0.0, {}))[1], **metrics})
     for step in sorted(steps):
         yield Point(step, *steps[step])
+
+
+def _point(row: TidyRow) -> tuple[float, float, dict[str, float]]:
+    """Return the step, the time and the metrics of a row."""
+    time = _number(row["time"]) or _number(row["seconds"]) or 0.0
+    measured = {n: v for n in row if n not in _NO_METRICS if (v := _number(row[n])) is not None}
+    if (epoch := _number(row["epoch"])) is not None:
+        measured["epoch"] = epoch
+    return _number(row["step"]) or 0.0, time, measured
 
 
 def _number(value: Any) -> float | None:

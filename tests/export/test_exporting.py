@@ -250,6 +250,17 @@ def test_runs_of_other_programs_are_exported_as_well(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("steps", [(0.25, 0.5, 1), (-1, 0, 1), (0, 0, 1)])
+def test_points_are_numbered_where_trackers_have_no_such_step(
+    steps: tuple[float, ...], tmp_path: Path
+) -> None:
+    rows = "".join(f"{step},{value}\n" for value, step in enumerate(steps))
+    (tmp_path / "adam.csv").write_text(f"step,loss\n{rows}")
+    (run,) = Place([str(tmp_path)], Path("runs")).read().runs
+    points = ExportedRun.of(run).points
+    assert [(each.step, each.metrics["loss"]) for each in points] == [(0, 0), (1, 1), (2, 2)]
+
+
 def test_metrics_that_mlflow_would_call_the_same_are_told_apart(tmp_path: Path) -> None:
     values = {"loss (train)@1": [0.5], "loss (train)_1": [0.25], "test/accuracy": [1.0]}
     make_events(tmp_path / "logs" / "adam_seed0", values)
