@@ -7,12 +7,14 @@ leaves nothing that would be there twice.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deltagclip_cli.core import UsageError, shortened
@@ -31,6 +33,7 @@ _MOST_TAGS, _MOST_METRICS, _MOST_RUNS = 100, 1000, 1000  # that a server takes o
 _MOST_LETTERS = 250  # of a name
 _MOST_LETTERS_OF_A_VALUE = 5000
 _CHANGING = {"group", "conditions", "settings", "folder", "state", "reason"}
+_FULL_WORDS, _FULL = "disk is full", "the disk is full; free space there"
 _WRONG = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED")
 
 T = TypeVar("T")
@@ -58,9 +61,36 @@ def tracking_store(place: str | None) -> Iterator[Destination]:
             f"--into {where}: MLflow keeps no runs in plain folders any more.\n"
             f"  Say --into sqlite:///{where}.db for a file, or http://HOST:PORT for a server."
         )
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks
     with _told(where):
+        if where.startswith("sqlite"):
+            _make_whole(where)
         client = MlflowClient(where)
     yield TrackingStore(client)
+
+
+def _make_whole(where: str) -> None:
+    """Make a database that is not there yet; it appears when all of its tables are there.
+
+    MLflow makes them in many steps, and never goes on with a database that has some of them.
+    """
+    from mlflow import MlflowClient
+    from sqlalchemy import make_url
+
+    url = make_url(where)
+    file = Path(url.database or ":memory:")
+    if file.name == ":memory:" or file.exists():
+        return
+    unready = file.with_name(f".{file.name}.unready")
+    parts = [unready, Path(f"{unready}-journal")]
+    for part in parts:  # of an export that was killed
+        part.unlink(missing_ok=True)
+    try:
+        MlflowClient(str(url.set(database=str(unready))))
+        unready.rename(file)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
 
 
 @dataclass
@@ -215,7 +245,8 @@ def _told(where: str) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise ExportStoppedError(where, shortened(str(error).partition("\n")[0])) from None
+        why = shortened(str(error).partition("\n")[0])
+        raise ExportStoppedError(where, _FULL if _FULL_WORDS in why else why) from None
     except OSError as error:  # of a file
         raise write_error(where, error) from None
     except ImportError as error:  # of a database
@@ -228,4 +259,6 @@ def _told(where: str) -> Iterator[None]:
             ) from None
         if "Connection" in why or "Max retries" in why:
             why = "no server answers there"
+        elif _FULL_WORDS in why:
+            why = _FULL
         raise ExportStoppedError(where, why) from None

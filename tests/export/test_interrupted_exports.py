@@ -112,3 +112,16 @@ def test_a_server_of_mlflow_has_a_run_once(
     mlflow_server.start()
     assert export(*words)[0] == 0
     assert in_mlflow(mlflow_server.address) == measured(folders)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_database_of_mlflow_is_there_whole_or_not_at_all(folders: list[RunFolder]) -> None:
+    words = ["--to", "mlflow", "--into", "sqlite:///there.db"]
+    upgrade = "alembic.operations.base:AbstractOperations.invoke"
+    assert killed_export(*words, at=upgrade, call=20)
+    assert not Path("there.db").exists()
+    assert killed_export(*words, at="mlflow.tracking.client:MlflowClient.log_batch", call=2)
+    assert export(*words)[0] == 0
+    assert in_mlflow("sqlite:///there.db") == measured(folders)
+    assert not list(Path().glob(".there*"))
