@@ -163,6 +163,7 @@ def test_whoever_comes_late_and_is_ready_at_once_is_not_called_silent(
 ) -> None:
     looks, store = watched(first, Others()), first.store()
     looks.end()
+    assert not looks._silent()
     looks._clock += watch.MEETING_SECONDS - 1  # in which the others have started
     assert not looks._silent()
     for number in (1, 2):
