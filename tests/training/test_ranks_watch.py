@@ -27,7 +27,7 @@ from deltagclip_cli.core import (
     UsageError,
 )
 from deltagclip_cli.runs.folder import RunFolder
-from deltagclip_cli.runs.hold import create
+from deltagclip_cli.runs.hold import WitnessedFolder, create
 from deltagclip_cli.spec.trial import Trial
 from deltagclip_cli.training import worker
 from deltagclip_cli.training.ranks import watch
@@ -64,7 +64,7 @@ def trial() -> Trial:
 
 @pytest.fixture
 def watched(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Rendezvous, Others], Watch]]:
     """Begins to watch, at a short period."""
     monkeypatch.setattr(watch, "PERIOD_SECONDS", 0.02)
@@ -72,7 +72,7 @@ def watched(
 
     def make(rendezvous: Rendezvous, others: Others) -> Watch:
         beats = Beats(rendezvous, trial.ranks)
-        made = Watch(rendezvous, trial, others, beats)
+        made = Watch(WitnessedFolder(RunFolder(tmp_path)), trial, rendezvous, others, beats)
         ends.extend([made.end, beats.end])
         return made
 

@@ -126,7 +126,7 @@ def process_group(
         rendezvous = Rendezvous(0, host, place.port)
     beats = rendezvous.beats or Beats(rendezvous, trial.ranks)
     children = _Children(held.folder.path, trial, rendezvous, options)
-    watch = Watch(rendezvous, trial, children, beats)
+    watch = Watch(held, trial, rendezvous, children, beats)
     try:
         children.start()
         store = rendezvous.store()

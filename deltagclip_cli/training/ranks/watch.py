@@ -30,6 +30,7 @@ from deltagclip_cli.training.ranks.several import is_of_others
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
 
+    from deltagclip_cli.runs.hold import HeldFolder
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.ranks.process_group import Rendezvous
 
@@ -100,14 +101,20 @@ class Beats:
 class Watch:
     """Looks whether the others still come along.
 
-    When one is lost, it says so, and ends the children, which frees whoever waits for them.
+    When one is lost, it says so, and ends the children, which frees whoever waits for them. Not
+    always does gloo notice, so that it ends this process in the end.
     """
 
     def __init__(
-        self, rendezvous: Rendezvous, trial: Trial, children: Started, beats: Beats
+        self,
+        held: HeldFolder,
+        trial: Trial,
+        rendezvous: Rendezvous,
+        children: Started,
+        beats: Beats,
     ) -> None:
-        self._rendezvous, self._count, self._devices = rendezvous, trial.ranks, trial.devices
-        self._children, self._beats = children, beats
+        self._held, self._count, self._devices = held, trial.ranks, trial.devices
+        self._rendezvous, self._children, self._beats = rendezvous, children, beats
         self._is_over = threading.Event()
         self._found = threading.Event()
         self._met, self._silence = 0.0, MEETING_SECONDS
@@ -248,4 +255,7 @@ class Watch:
             sys.stderr.flush()
         self._children.kill()
         if not self._is_over.wait(_ENDING_SECONDS):
+            self._held.record_stop(self._lost)
+            self._held.release()
+            logger.warning("The trial is interrupted; the same command continues.")
             os._exit(ExitCode.STOPPED)
