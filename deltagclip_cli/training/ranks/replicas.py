@@ -96,7 +96,22 @@ class ReplicatedEager(TogetherEager):
 
 
 class _Replica(DistributedDataParallel):
-    """Has whatever the network has, for tasks that look at more than its outputs."""
+    """Has whatever the network has, for tasks that look at more than its outputs.
+
+    The place of a gradient in a bucket decides in which order more than two ranks add it up. DDP
+    makes its buckets anew behind its first step, in the order in which gradients come. So a trial
+    that is gone on with would make its first step with other buckets. Here they are made at once,
+    in the opposite order of the weights, and stay.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.reducer._push_all_rebuilt_params()
+        self.reducer._rebuild_buckets()
+
+    def _build_params_for_reducer(self) -> tuple[list[nn.Parameter], list[bool]]:
+        weights, are_sparse = super()._build_params_for_reducer()  # type: ignore[no-untyped-call]
+        return weights[::-1], are_sparse[::-1]
 
     def __getattr__(self, name: str) -> Any:
         try:
