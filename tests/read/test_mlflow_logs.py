@@ -102,6 +102,14 @@ def test_curves_have_steps_and_times_and_the_machine_is_left_out(tmp_path: Path)
     assert (run.group.experiment, run.group.optimizer) == ("cifar", "adam")
 
 
+def test_points_that_came_out_of_order_are_told_of(tmp_path: Path) -> None:
+    run = make_run(tmp_path, 1, {"loss": points(4, 3) + points(1, begin=4) + points(2, begin=3)})
+    reading = read(tmp_path)
+    assert reading.runs[0].curves["loss"].steps.tolist() == [0, 1, 3]
+    (said,) = reading.problems
+    assert said.startswith(f"{run}: a restart went back") and "from 4 to 4 are left out" in said
+
+
 def test_metrics_for_which_nobody_counted_have_the_numbers_of_their_points(tmp_path: Path) -> None:
     make_run(tmp_path, 1, {"loss": f"{BEGIN} 0.5 0\n{BEGIN} 0.25 0\n", "last": f"{BEGIN} 1.0 0\n"})
     run = only(tmp_path)

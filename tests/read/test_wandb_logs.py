@@ -144,6 +144,15 @@ def test_a_count_of_ones_own_goes_before_that_of_the_calls(tmp_path: Path) -> No
     assert [each.steps.tolist() for each in run.curves.values()] == [[49], [1]]
 
 
+def test_a_count_that_goes_back_is_told_of(tmp_path: Path) -> None:
+    counts = [logged(n, loss="0.5", global_step=str(count)) for n, count in enumerate([1, 2, 3, 1])]
+    path = put(tmp_path, 1, file_of(begun(), *counts, exited()))
+    reading = read(tmp_path)
+    assert reading.runs[0].curves["loss"].steps.tolist() == [1]
+    (said,) = reading.problems
+    assert said.startswith(f"{path}: a restart went back") and "from 2 to 3 are left out" in said
+
+
 def test_runs_are_named_as_they_were_called_or_by_their_config(tmp_path: Path) -> None:
     for number, (name, seed) in enumerate([("mine", 0), ("mine", 1), ("", 0), ("", 1)]):
         begin = begun(name, optimizer='"adam"', seed=str(seed), _wandb="{}")

@@ -59,8 +59,12 @@ class _LoggedRun:
         if not key.startswith(_OF_THE_MACHINE):
             self._points.setdefault(key, []).append((step, time / _MILLISECONDS, value))
 
-    def log(self, problems: Iterable[str] = (), *, whole: bool = True) -> Log:
-        """Return all of it; a metric for which nobody counted has the numbers of its points."""
+    def log(self, place: Path, problems: Iterable[str] = (), *, whole: bool = True) -> Log:
+        """Return all of it; a metric for which nobody counted has the numbers of its points.
+
+        Args:
+            place: of the run, for what is told of it.
+        """
         points = Points()
         points.next_file()
         for key, found in self._points.items():
@@ -70,7 +74,7 @@ class _LoggedRun:
         outcome, reason = _ended(self.state)
         return Log(
             points.scalars(),
-            list(problems),
+            [*problems, *([f"{place}: {lost}."] if (lost := points.lost()) else [])],
             self.begin,
             self.options,
             whole=whole,
@@ -116,7 +120,7 @@ def read_mlflow_run(folder: Path) -> Log:
             problems.append(f"{path}: {getattr(error, 'strerror', None) or error}.")
     for path in _files(folder / "params"):
         run.options[path.relative_to(folder / "params").as_posix()] = _text(path)
-    return run.log(problems, whole=not problems)
+    return run.log(folder, problems, whole=not problems)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -171,7 +175,7 @@ def read_mlflow_database(path: Path) -> tuple[dict[str, Log], list[str]]:
                     runs[each].add(key, time, math.nan if is_nan else value, step)
     except (OSError, sqlite3.Error) as error:
         problems = [f"{path}: not read to its end, or no database of MLflow: {error}."]
-    return {each: run.log(whole=not problems) for each, run in runs.items()}, problems
+    return {each: run.log(path / each, whole=not problems) for each, run in runs.items()}, problems
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -44,10 +44,10 @@ def read_wandb_log(path: Path) -> Log:
             for number, content in enumerate(whole_records(file.read())):
                 run.take(records, content, number)
     except _BrokenError as error:
-        return run.log([f"{path}: {error}."])
+        return run.log(path, [f"{path}: {error}."])
     except OSError as error:
         return Log({}, [f"{path}: cannot be read: {error.strerror or error}."], whole=False)
-    return run.log([])
+    return run.log(path)
 
 
 def _without_library(path: Path, error: ImportError) -> str:
@@ -152,9 +152,9 @@ class _LoggedRun:
         globs = (each for each in self._counters if each.endswith("*"))
         return next((self._counters[g] for g in globs if name.startswith(g[:-1])), "")
 
-    def log(self, problems: Iterable[str]) -> Log:
+    def log(self, path: Path, damage: Sequence[str] = ()) -> Log:
         """Return all of it; what only the summary has is a point at the last step."""
-        problems = list(problems)
+        lost = self._points.lost()
         scalars, (step, at) = self._points.scalars(), self._last
         for name, value in self._summary.items():
             number = _number(value)
@@ -164,10 +164,10 @@ class _LoggedRun:
         options: dict[str, Option] = dict(flat(self._config))
         return Log(
             self._points.scalars(),
-            problems,
+            [*damage, *([f"{path}: {lost}."] if lost else [])],
             self._begin,
             options,
-            whole=not problems,
+            whole=not damage,
             name=self._name or None,
             outcome=_outcome(self._exit),
             reason=_reason(self._exit),
