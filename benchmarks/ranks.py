@@ -44,7 +44,7 @@ experiments:
 
 def measure(session: Session) -> Iterator[Figure]:
     rounds = 1 if session.quick else 5
-    for trial in trials(session.folder, session.quick):
+    for trial in trials(session.folder, session.quick, pixels=8):
         threads = torch.get_num_threads()
         parts = assemble(trial, session.folder, torch.device(session.device))
         others = assemble(trial, session.folder, torch.device(session.device))
@@ -64,9 +64,15 @@ def measure(session: Session) -> Iterator[Figure]:
         yield times.as_fast(f"two ranks of one thread, {trial.experiment}", "ranks", THREADS)
 
 
-def trials(folder: Path, quick: bool) -> Iterator[Trial]:
-    """One of a convolutional network with batch norms, and one of attention; their data, too."""
-    spec = SPEC.replace("128, test: 32, batch_size: 64", "16, test: 8, batch_size: 8")
+def trials(folder: Path, quick: bool, pixels: int = 32) -> Iterator[Trial]:
+    """One of a convolutional network with batch norms, and one of attention; their data, too.
+
+    Args:
+        quick: few data, in small batches.
+        pixels: of an image from side to side, where it is to be quick.
+    """
+    few = f"synthetic, size: {pixels}, train: 16, test: 8, batch_size: 8"
+    spec = SPEC.replace("synthetic, train: 128, test: 32, batch_size: 64", few)
     (folder / "text.txt").write_text(drawn_text(1_000 if quick else 6_000), encoding="utf-8")
     file = folder / "experiments.yaml"
     file.write_text(spec if quick else SPEC, encoding="utf-8")
