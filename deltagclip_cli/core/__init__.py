@@ -61,6 +61,7 @@ from deltagclip_cli.core.metrics import (
     TRAINED_METRICS,
     Mode,
     TrainedMetric,
+    are_mixed_shares,
     choice_notes,
     mark_of,
     measured_on,

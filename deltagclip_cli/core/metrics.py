@@ -5,6 +5,7 @@ An accuracy is a fraction everywhere: in files, in TensorBoard, as ``--target`` 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -93,6 +94,9 @@ MORE = (
 LESS = "loss error err nll perplexity ppl mse rmse mae mape cer wer fid bpc bpd brier ece seconds"
 
 
+_SHARES = "acc accuracy auc auroc f1 precision recall dice iou map top1 top5"
+
+
 def shown_metrics(names: Iterable[str], first: Sequence[str], *sets: str) -> list[str]:
     """Return the metrics to show: of ``first`` those that are there, then others of some sets."""
     there = dict.fromkeys(names)
@@ -126,3 +130,9 @@ def more_is_better(name: str) -> bool | None:
     if words & set(LESS.split()):
         return False
     return True if words & set(MORE.split()) else None
+
+
+def are_mixed_shares(name: str, values: Iterable[float]) -> bool:
+    """Return whether some values of a metric are percent, it seems, and others fractions of one."""
+    is_share = not set(re.split(r"[^a-z0-9]+", name.lower())).isdisjoint(_SHARES.split())
+    return is_share and len({value > 1 for value in values if math.isfinite(value)}) > 1

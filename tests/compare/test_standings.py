@@ -86,6 +86,13 @@ def test_a_seed_that_is_there_twice_counts_once_and_is_told() -> None:
     ]
 
 
+def test_percent_beside_fractions_is_told() -> None:
+    runs = last_values("adam", GOOD)
+    assert not answered(runs).problems
+    (said,) = answered([*runs, *last_values("sgd", [91.5, 92.5])]).problems
+    assert "some values are above 1 and others are not, as if some were in percent" in said
+
+
 def test_the_baseline_is_not_tested_against_itself() -> None:
     (found,) = answered(three(), baseline="same").comparisons
     assert found.baseline is not None

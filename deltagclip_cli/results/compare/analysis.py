@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import NOTHING, UsageError, plural, printable
+from deltagclip_cli.core import NOTHING, UsageError, are_mixed_shares, plural, printable
 from deltagclip_cli.results.compare.choosing import check_choice
 from deltagclip_cli.results.compare.comparison import (
     Comparison,
@@ -111,7 +111,12 @@ def analyse(reading: Reading, request: Request) -> Analysis:
     if request.baseline is not None:
         check_baseline(comparisons, request.baseline)
     maps = heat_maps(comparisons, keys) if keys else []
-    problems = [*reading.problems, *_twice(comparisons), *_unmet(comparisons, request)]
+    problems = [
+        *reading.problems,
+        *_twice(comparisons),
+        *_in_percent(comparisons),
+        *_unmet(comparisons, request),
+    ]
     accounts = {each.account.lock.path: each.account for each in comparisons if each.account}
     verdicts = [judge_methods(each.lock, each.choices) for each in accounts.values()]
     return Analysis(request, comparisons, overall(comparisons), maps, margin, problems, verdicts)
@@ -182,6 +187,17 @@ def _twice(comparisons: Sequence[Comparison]) -> list[str]:
         for comparison in comparisons
         for row in comparison.rows
         for run in row.twice
+    ]
+
+
+def _in_percent(comparisons: Sequence[Comparison]) -> list[str]:
+    return [
+        f"{each.title}: some values are above 1 and others are not, as if some were in percent:"
+        " such do not compare."
+        for each in comparisons
+        if are_mixed_shares(
+            each.question.metric, [v for row in each.rows for v in row.values.values()]
+        )
     ]
 
 
