@@ -451,6 +451,8 @@ def explained(error: BaseException) -> str:
         )
     if isinstance(error, torch.OutOfMemoryError):
         return "the GPU's memory is full.\n  Use a smaller data.batch_size, or precision: bf16."
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(error):
+        return "the memory of this machine is full.\n  Use a smaller data.batch_size."
     if is_disk_full(error):
         return "the disk is full.\n  Free space and run the same command again: it continues."
     return (

@@ -447,15 +447,32 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
     return fail
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+            "the GPU's memory is full.\n  Use a smaller data.batch_size",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 GiB"),
+            "the memory of this machine is full.\n  Use a smaller data.batch_size",
+        ),
+    ],
+)
 def test_memory_that_is_full_is_said_in_words(
-    failing: Callable[[Exception], None], deltagclip: Deltagclip, only_folder: OnlyFolder
+    error: Exception,
+    said: str,
+    failing: Callable[[Exception], None],
+    deltagclip: Deltagclip,
+    only_folder: OnlyFolder,
 ) -> None:
-    failing(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."))
+    failing(error)
     done = deltagclip("train", "tiny")
     assert done.code == 1
-    assert "the GPU's memory is full.\n  Use a smaller data.batch_size" in done.err
+    assert said in done.err
     assert "Traceback" not in done.out + done.err
-    assert "Tried to allocate 20.00 GiB" in only_folder().error_file.read_text()
+    assert str(error) in only_folder().error_file.read_text()
 
 
 def test_an_error_nobody_foresaw_is_one_line_and_its_traceback_is_kept(
