@@ -297,7 +297,7 @@ def run_trial(
             del parts  # whose memory the others need
             ending = train(assembled(inexact=inexact))
     if ending is Ending.STOPPED:
-        logger.info("Stopped with a checkpoint in %s. The same command continues.", folder.path)
+        logger.info("Stopped with a checkpoint. The same command continues in %s.", folder.path)
     return ending
 
 

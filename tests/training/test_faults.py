@@ -120,8 +120,7 @@ def test_a_signal_stops_with_a_checkpoint_and_the_same_command_continues(
     done = finish(process)
     folder = only_folder()
     assert done.code == code
-    assert f"Stopped with a checkpoint in {folder.path}." in done.out
-    assert "The same command continues." in done.out
+    assert f"Stopped with a checkpoint. The same command continues in {folder.path}." in done.out
     assert done.err == ""
     assert folder.state == "interrupted"
     assert 8 <= checkpoint(folder)["step"] < 1200
