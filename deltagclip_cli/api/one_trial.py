@@ -335,6 +335,7 @@ class Trained:
 
         Its weights are those of the end, or of where ``should_stop`` said so; with optimizers that
         have others for an evaluation, such as schedule-free ones, those.
+        Its inputs are scaled as those of the trial were, by ``data.normalize``.
 
         Args:
             averaged: those that ``ema`` averages, of ``test_ema/…``.
