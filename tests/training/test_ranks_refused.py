@@ -70,6 +70,18 @@ def spreads(trial: Trial, data_dir: Path, number: int) -> None:
     Replicas().spread(trial, parts)
 
 
+def uses_all(trial: Trial, data_dir: Path, number: int) -> None:
+    ranks = Replicas()
+    ranks.spread(trial, assemble(trial, data_dir, torch.device("cpu")))
+    assert ranks.uses_all
+
+
+@needs_gloo
+def test_ddp_looks_for_no_unused_weights_in_a_network_that_uses_all(tmp_path: Path) -> None:
+    """It would take time at each step, and torch warns of it."""
+    assert meet(partial(uses_all, trial_of(), tmp_path), tmp_path) == ([0, 0], [])
+
+
 @needs_gloo
 def test_ranks_of_other_data_are_refused(tmp_path: Path) -> None:
     """Each node may have a folder of its own."""

@@ -93,6 +93,8 @@ class _Trying:
         generator = torch.Generator(parts.device)
         self.few = first_samples(parts.train, most, generator, order)
         self.size = samples_in(self.few[1])
+        weights = parts.model.named_parameters()
+        self._zero = {name for name, each in weights if not each.any()}
         self.draws_elsewhere = False
 
     def cut(self, rows: slice) -> tuple[Tree, Tree]:
@@ -109,8 +111,8 @@ class _Trying:
         """Apply a copy of the network, in the mode of training or not; return both."""
         device, model = self._parts.device, deepcopy(self._parts.model).train(trains)
         generator = torch.Generator(device).manual_seed(0)
-        for each in model.parameters():
-            if not each.any():
+        for name, each in model.named_parameters():
+            if name in self._zero:
                 shaken = torch.randn(
                     each.shape, generator=generator, dtype=each.dtype, device=device
                 )
