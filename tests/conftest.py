@@ -22,6 +22,9 @@ from deltagclip_cli.core import claimed
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where a test has several, none spins
 
+# Else W&B connects to its maker a minute after it was used, in the middle of another test.
+os.environ["WANDB_ERROR_REPORTING"] = "false"
+
 # Tests and package are compiled once, not by every process anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
