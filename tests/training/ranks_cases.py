@@ -1,7 +1,8 @@
-"""Trials that several processes train together, forks of this one, which has loaded torch already.
+"""Trials that several processes train together, forks of one that has loaded torch already.
 
-They meet at a file and run what :func:`deltagclip_cli.training.worker.run_trial` runs, but for how
-they are started and watched, which ``test_ranks_lost.py`` looks at with real processes.
+They are no forks of this one, for who has trained cannot be forked to train. They meet at a file
+and run what :func:`deltagclip_cli.training.worker.run_trial` runs, but for how they are started and
+watched, which ``test_ranks_damage.py`` looks at with real processes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ from deltagclip_cli.training.ranks.process_group import Rendezvous
 
 PATIENCE_SECONDS = 240.0
 
-FORK = multiprocessing.get_context("fork")
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["deltagclip_cli.training.worker", "torch._dynamo"])
+
 GO_ON = partial(partial, never)  # makes what never stops, and can be pickled
 
 
@@ -55,29 +57,22 @@ def train_together(
         AssertionError: with what a process raised.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    job = partial(_train, trials, runs, kind, data_dir, stop)
-    # Who has trained already cannot be forked to train.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["deltagclip_cli.training.worker", "torch._dynamo"])
-    codes, told = meet(job, runs, count, context)
+    codes, told = meet(partial(_train, trials, runs, kind, data_dir, stop), runs, count)
     assert codes == [0] * count and not told, "\n".join([str(codes), *told])
 
 
 def meet(
-    job: Callable[[int], None], folder: Path, count: int = 2, context: BaseContext = FORK
+    job: Callable[[int], None], folder: Path, count: int = 2
 ) -> tuple[list[int | None], list[str]]:
     """Do a job in ``count`` processes that have met; how each ended, and what those raised.
 
     Args:
-        job: is told the number of the process.
+        job: is told the number of the process; it is pickled.
         folder: where they meet.
-        context: starts the processes; what is no fork of this one can be given what is pickled.
     """
     said = folder / f"{time.monotonic_ns()}.said"
     processes = [
-        context.Process(  # type: ignore[attr-defined]
-            target=_attend, args=(job, count, said, number)
-        )
+        FORKSERVER.Process(target=_attend, args=(job, count, said, number))
         for number in range(count)
     ]
     for process in processes:

@@ -15,7 +15,6 @@ from ranks_cases import meet
 from training_cases import SGD, trial_of
 
 from deltagclip_cli.core import DeviceError
-from deltagclip_cli.runs import environment
 from deltagclip_cli.spec.schema import Experiment
 from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.training.assembly import assemble
@@ -39,29 +38,29 @@ def assert_all_refuse(
             assert word in each
 
 
-def meets_with(change: Callable[[pytest.MonkeyPatch], None], number: int) -> None:
-    """Meet the others, after a change of the second rank."""
+def meets_elsewhere(name: str, value: Any, number: int) -> None:
+    """Meet the others, where the second rank finds another value of what has this name."""
     with pytest.MonkeyPatch.context() as patch:
         if number == 1:
-            change(patch)
+            patch.setattr(name, value)
         watch: Any = SimpleNamespace(arrive=lambda: None)
         process_group._made(trial_of(devices=2), torch.device("cpu"), watch)
 
 
 @needs_gloo
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("name", "value", "said"),
     [
-        (environment, "own_code", "rank 1 has another version of the code than rank 0: elsewhere"),
-        (torch, "__version__", "rank 1 has another torch than rank 0: elsewhere"),
+        (
+            "deltagclip_cli.runs.environment.own_code",
+            partial(str, "elsewhere"),
+            "rank 1 has another version of the code than rank 0: elsewhere",
+        ),
+        ("torch.__version__", "elsewhere", "rank 1 has another torch than rank 0: elsewhere"),
     ],
 )
-def test_ranks_of_other_code_are_refused(place: Any, value: str, said: str, tmp_path: Path) -> None:
-    def change(patch: pytest.MonkeyPatch) -> None:
-        other: Any = "elsewhere" if place is torch else lambda: "elsewhere"
-        patch.setattr(place, value, other)
-
-    assert_all_refuse(partial(meets_with, change), tmp_path, said, "use one environment")
+def test_ranks_of_other_code_are_refused(name: str, value: Any, said: str, tmp_path: Path) -> None:
+    assert_all_refuse(partial(meets_elsewhere, name, value), tmp_path, said, "use one environment")
 
 
 def spreads(trial: Trial, data_dir: Path, number: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks_cases import FORK
+from ranks_cases import FORKSERVER
 from training_cases import trial_of
 
 from deltagclip_cli.core import (
@@ -129,7 +129,7 @@ def test_what_befell_another_rank_is_told_as_what_it_is(
     tmp_path: Path,
 ) -> None:
     create(RunFolder(tmp_path), trial)
-    process = FORK.Process(target=attends, args=(error, tmp_path, first.port))
+    process = FORKSERVER.Process(target=attends, args=(error, tmp_path, first.port))
     process.start()
     with pytest.raises(kind) as told:
         watched(first, Others()).explain(AWAY)
@@ -185,8 +185,8 @@ def leads(told: Connection) -> None:
 @pytest.fixture
 def other_first() -> Iterator[tuple[BaseProcess, int]]:
     """A first rank in a process of its own, and its port."""
-    mine, its = FORK.Pipe()
-    process = FORK.Process(target=leads, args=(its,))
+    mine, its = FORKSERVER.Pipe()
+    process = FORKSERVER.Process(target=leads, args=(its,))
     process.start()
     yield process, mine.recv()
     process.kill()
