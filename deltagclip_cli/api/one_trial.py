@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from deltagclip_cli.spec.trial import Trial
     from deltagclip_cli.training.process import StopRequest
     from deltagclip_cli.training.trainer import Ending
+
 _TRAINING = threading.Lock()
 
 
