@@ -12,12 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from deltagclip_cli.api.all_runs import Runs
     from deltagclip_cli.api.compared import compare
-    from deltagclip_cli.api.one_trial import train
+    from deltagclip_cli.api.trained import train
 
 __version__ = "0.1.0"
 __all__ = ["Runs", "__version__", "compare", "train"]
 
-_PLACES = {"Runs": "all_runs", "compare": "compared", "train": "one_trial"}
+_PLACES = {"Runs": "all_runs", "compare": "compared", "train": "trained"}
 
 
 def __getattr__(name: str) -> object:

@@ -12,7 +12,7 @@ from tiny_spec import TINY
 from torch import nn
 
 from deltagclip_cli import train
-from deltagclip_cli.api.one_trial import Trained
+from deltagclip_cli.api.trained import Trained
 from deltagclip_cli.core import UsageError
 from deltagclip_cli.training.assembly import assemble
 from deltagclip_cli.training.exactness import torch_left_as_it_was

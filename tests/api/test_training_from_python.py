@@ -16,7 +16,7 @@ from tiny_spec import TINY, write_spec
 from typer.testing import CliRunner
 
 from deltagclip_cli import train
-from deltagclip_cli.api.one_trial import Trained
+from deltagclip_cli.api.trained import Trained
 from deltagclip_cli.commands.app import app
 from deltagclip_cli.core import ClaimedError, SpecError, UsageError, claimed
 from deltagclip_cli.runs.folder import RunFolder
