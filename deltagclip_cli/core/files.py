@@ -40,12 +40,14 @@ _KINDS = {
 
 
 @contextmanager
-def written_whole(path: Path, check: Callable[[], None] | None = None) -> Iterator[IO[bytes]]:
+def written_whole(
+    path: Path, check: Callable[[], None] | None = None, *, durably: bool = True
+) -> Iterator[IO[bytes]]:
     """Write a file that appears under its name when it is complete and on the disk, or not at all.
 
     The temporary file lies in the same folder, for a rename is atomic only within a file system.
     ``check`` is called before anything is written and again before the rename; it raises an error
-    if that must not be.
+    if that must not be. ``durably`` is false for what need not outlast a loss of power.
     """
     if check is not None:
         check()
@@ -55,7 +57,8 @@ def written_whole(path: Path, check: Callable[[], None] | None = None) -> Iterat
         with temporary.open("wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durably:
+                os.fsync(file.fileno())
         if check is not None:
             check()
         temporary.replace(path)
@@ -84,9 +87,11 @@ def is_disk_full(error: BaseException | None) -> bool:
     return error is not None and is_disk_full(error.__cause__)
 
 
-def write_text(path: Path, text: str, check: Callable[[], None] | None = None) -> None:
-    """Write ``text`` as UTF-8, whole or not at all; ``check`` as for :func:`written_whole`."""
-    with written_whole(path, check) as file:
+def write_text(
+    path: Path, text: str, check: Callable[[], None] | None = None, *, durably: bool = True
+) -> None:
+    """Write ``text`` as UTF-8, whole or not at all; the rest is as of :func:`written_whole`."""
+    with written_whole(path, check, durably=durably) as file:
         file.write(text.encode())
 
 

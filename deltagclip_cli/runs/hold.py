@@ -8,7 +8,8 @@ passes locks on. Slurm, when it loses a node, starts its job again on another, w
 may go on writing. So a process that begins to train in a run folder leaves a token in
 ``owner.json``, and whoever finds another's there stops at once, and writes nothing more. Between a
 look and the write after it lie microseconds in which a folder can still be taken over. What comes
-of them are renames of whole files, with numbers that are the newcomer's too.
+of them are renames of whole files, with numbers that are the newcomer's too, and one more line in
+the log.
 """
 
 from __future__ import annotations
@@ -263,16 +264,9 @@ class HeldFolder:
 
         It is not forced to the disk: it is for now. A full disk is the metrics' to report.
         """
-        file = self.folder.progress_file
-        temporary = file.with_name(f".progress.{os.getpid()}.part")
-        try:
-            self.check()
-            text = json.dumps(asdict(replace(heartbeat, time=time.time())))
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(file)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink()
+        text = json.dumps(asdict(replace(heartbeat, time=time.time())))
+        with suppress(OSError):
+            write_text(self.folder.progress_file, text, self.check, durably=False)
 
     def record_failure(self, error: BaseException, reason: str) -> None:
         """Write ``error.txt``: the first line of the reason, then the traceback."""

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_cases import beating
@@ -19,6 +20,7 @@ from deltagclip_cli import training
 from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError, write_text
 from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.runs.hold import HeldFolder, Owner, read_owner
+from deltagclip_cli.training import sinks
 from deltagclip_cli.training.process import EPOCHS, left_to_others, logged_in
 
 SLURM = ["SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"]
@@ -271,6 +273,28 @@ def test_a_heartbeat_leaves_the_progress_of_another(folder: RunFolder) -> None:
     assert folder.progress_file.exists()
     new.end(None)
     assert not folder.progress_file.exists()
+
+
+def test_a_heartbeat_that_is_complete_too_late_does_not_appear(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = beating(taken(folder), epochs=3, steps=4)
+    opens, left = Path.open, {}
+
+    def open_and_be_taken_over(path: Path, *args: Any, **options: Any) -> Any:
+        file = opens(path, *args, **options)
+        if path.name.startswith(".progress"):
+            monkeypatch.undo()
+            taken(folder)
+            left.update(contents(folder))
+        return file
+
+    monkeypatch.setattr(Path, "open", open_and_be_taken_over)
+    monkeypatch.setattr(sinks, "SECONDS_BETWEEN_BEATS", 0.0)
+    with pytest.raises(TakenOverError):
+        writer.batch(1, 32)
+    assert left, "it was about to beat"
+    assert contents(folder) == {k: v for k, v in left.items() if not k.endswith(".part")}
 
 
 def test_what_is_written_in_a_run_folder_is_written_by_its_holder() -> None:
