@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from halting import halt
 from PIL import Image
 
 from deltagclip_cli.runs.folder import RunFolder
@@ -245,8 +246,7 @@ class Place:
         """Wait until a trial is under way and halt its worker in the middle; its process."""
         self.wait_until_under_way(name, epochs=epochs)
         (pid,) = self.workers()["/".join(f"{name}/0".split("/")[:3])]
-        os.kill(pid, signal.SIGSTOP)
-        wait_for(partial(_is_halted, pid), f"{name} to halt")
+        halt(pid)
         assert self.folder(name).result() is None, f"{name} was over too soon"
         return pid
 
@@ -316,14 +316,6 @@ def _command(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ") + " "
     except OSError:
         return ""
-
-
-def _is_halted(pid: int) -> bool:
-    """Whether a process has taken a SIGSTOP, or has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] in "TZX"
-    except OSError:
-        return True
 
 
 def _leads_a_session(pid: int) -> bool:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from halting import halt, proceed
 
 pytest.importorskip("optuna")
 
@@ -85,10 +86,10 @@ def test_a_second_search_at_the_same_time_is_refused_and_the_first_goes_on(tmp_p
     while not list(place.runs.glob("tiny/dgc/*/metrics.jsonl")):
         assert time.monotonic() < end
         time.sleep(0.005)
-    first.send_signal(signal.SIGSTOP)  # so it is not over before the second begins
+    halt(first.pid)  # so it is not over before the second begins
     second = place.start("--jobs", "1")
     _, err = second.communicate(timeout=PATIENCE_SECONDS)
-    first.send_signal(signal.SIGCONT)
+    proceed(first.pid)
     assert second.returncode == 2
     assert "another process searches this experiment" in err
     _, err = first.communicate(timeout=PATIENCE_SECONDS)

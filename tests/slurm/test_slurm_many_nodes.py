@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from halting import proceed
 from slurm_cases import Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, numbers
 from test_slurm_signals import halt, release, urgent
@@ -118,7 +119,7 @@ def test_a_lost_node_is_named_and_the_trial_goes_on_once_there_is_another(
     (pid,) = halted(place, 0)
     other = mended.node_names()[1]
     mended.up("--down", other)
-    os.kill(pid, signal.SIGCONT)
+    proceed(pid)
     # Slurm or the trial notices it first: this one's Slurm is impatient.
     said = ("a node is lost: ", "DUE TO NODE FAILURE")
     place.wait_for(lambda: any(each in place.logs() for each in said), "the loss to be named")

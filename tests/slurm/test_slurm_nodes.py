@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from halting import proceed
 from slurm_cases import Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, assert_tells_people, wait_for
 
@@ -61,7 +62,7 @@ def test_a_lost_node_gives_its_trials_to_another_even_if_its_processes_live_on(
     folder.lock_file.unlink()
     place.wait_for(lambda: _owner(place, "long/sgd") != old, "the take-over")
     place.wait_until_under_way("long/sgd", epochs=150)
-    os.kill(old, signal.SIGCONT)
+    proceed(old)
     place.wait_for(lambda: old not in place.processes(), "the end of the old one")
     place.wait_until_quiet()
     place.wait_until_left()
@@ -101,7 +102,7 @@ def test_while_the_controller_is_down_nothing_is_lost_and_nothing_is_submitted(
         assert "running: " in shown
         assert "lost" not in shown
         assert "interrupted" not in shown
-        os.kill(halted, signal.SIGCONT)
+        proceed(halted)
         for done in (*(each.result() for each in sweeps), cancel.result()):
             assert "Unable to contact slurm controller" in done.out
             assert_tells_people(done)
@@ -116,7 +117,7 @@ def test_while_the_controller_is_down_nothing_is_lost_and_nothing_is_submitted(
 
     os.kill(batch, signal.SIGUSR1)  # as at the time limit, which Slurm's own processes keep
     time.sleep(1.0)
-    os.kill(other, signal.SIGCONT)
+    proceed(other)
     wait_for(lambda: "Asking again." in place.logs(), f"the request; {place.logs()}")
     mended.restore()
     wait_for(lambda: "back into the queue" in place.logs(), f"the requeue; {place.logs()}")

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import halting
 import pytest
 from slurm_cases import Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, wait_for
@@ -122,8 +123,7 @@ def halt(place: SlurmPlace, *names: str) -> list[int]:
     def halt_some() -> bool:
         for name in names:
             if name not in pids and (pid := begun_process(place, name)):
-                os.kill(pid, signal.SIGSTOP)
-                wait_for(partial(is_halted, pid), f"{name} to halt")
+                halting.halt(pid)
                 pids[name] = pid
         return len(pids) == len(names)
 
@@ -138,14 +138,14 @@ def release(pids: list[int]) -> None:
     for pid in pids:
         wait_for(partial(is_asked_to_stop, pid), f"process {pid} to be asked to stop")
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
+            halting.proceed(pid)
 
 
 def is_asked_to_stop(pid: int) -> bool:
     """Whether SIGTERM waits for a halted process, or has been taken by one let go by Slurm."""
-    if not is_halted(pid):
-        return True
     facts = process_facts(pid)
+    if facts.get("State", "Z")[0] != "T":
+        return True
     pending = int(facts["SigPnd"], 16) | int(facts["ShdPnd"], 16)
     return bool(pending >> (signal.SIGTERM - 1) & 1)
 
@@ -157,11 +157,6 @@ def process_facts(pid: int) -> dict[str, str]:
     except OSError:
         return {}
     return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-
-def is_halted(pid: int) -> bool:
-    """Whether a process has taken a SIGSTOP."""
-    return process_facts(pid).get("State", "Z")[0] == "T"
 
 
 def is_gone(pid: int) -> bool:
@@ -228,11 +223,10 @@ def requeue_while_it_saves(place: SlurmPlace, trial: str) -> None:
     (pid,) = halt(place, trial)
     folder = place.folder(trial).path
     while not unfinished_save(folder):
-        os.kill(pid, signal.SIGCONT)
+        halting.proceed(pid)
         while not unfinished_save(folder):
             assert not is_gone(pid), "it was over too soon"
-        os.kill(pid, signal.SIGSTOP)
-        time.sleep(0.02)  # it may have been at the end of it
+        halting.halt(pid)  # which may be at the end of its save by then
     task = place.task_of(trial)
     run("scontrol", "requeue", task.id)
     while not is_gone(pid):  # Slurm lets halted processes go on when it ends them

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from halting import halt, proceed
 from slurm_cases import FOLDER, Cluster, SlurmPlace, run
 from sweep_cases import assert_same_numbers, assert_tells_people, draw_pictures
 
@@ -154,11 +153,11 @@ def test_a_script_that_was_edited_and_submitted_by_hand_twice_runs_each_trial_on
     place.wait_until_under_way("tiny/sgd")
     owner = read_owner(place.folder("tiny/sgd"))
     assert owner is not None
-    os.kill(owner.pid, signal.SIGSTOP)  # so it is not over before it is asked about
+    halt(owner.pid)  # so it is not over before it is asked about
     assert "running: 1" in place.call("status").out
     assert "1 to submit" in place.submit().out  # only the trial that the edited script leaves out
     assert "There is nothing to submit." in place.submit().out
-    os.kill(owner.pid, signal.SIGCONT)
+    proceed(owner.pid)
     place.wait_for(lambda: not _alive(place, jobs), "the end of both jobs")
     ended = [(task.job, task.task, task.state) for task in place.tasks() if task.job in jobs]
     assert ended == [(jobs[0], 0, "COMPLETED"), (jobs[1], 0, "COMPLETED")]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from halting import proceed
 from sweep_cases import (
     LONG,
     SHORT,
@@ -68,7 +68,7 @@ def test_a_disk_that_is_full_ends_a_sweep_until_there_is_space(
     before = place.results()
     fill(place.runs, left)
     for pid in halted:
-        os.kill(pid, signal.SIGCONT)
+        proceed(pid)
     done = sweep.finish()
     assert done.code == 75, done.out
     assert_tells_people(done)

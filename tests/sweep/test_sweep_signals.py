@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from halting import proceed
 from sweep_cases import (
     SHORT,
     SPEC,
@@ -91,7 +92,7 @@ def test_a_sweep_is_started_while_the_workers_of_a_killed_one_end(
     assert "started long · sgd" not in again.output
     assert place.folder("long/sgd").result() is None
     assert place.workers() == {"long/sgd/0": [halted]}, "no other worker took its trial"
-    os.kill(halted, signal.SIGCONT)
+    proceed(halted)
     done = again.finish()
     assert done.code == 0, done.out
     assert_tells_people(done)

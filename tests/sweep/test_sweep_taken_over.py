@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from functools import partial
 
 import pytest
+from halting import halt, proceed
 from sweep_cases import (
     NICENESS,
     TWO,
@@ -37,7 +37,11 @@ def take_over(place: Place) -> subprocess.Popen[bytes]:
 
 
 def contents(place: Place) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in place.folder(NAME).path.iterdir()}
+    """Every file but the log, of which the old process may be about to write a line."""
+    folder = place.folder(NAME)
+    return {
+        path.name: path.read_bytes() for path in folder.path.iterdir() if path != folder.log_file
+    }
 
 
 def wait_for_the_end_of(pid: int) -> None:
@@ -72,14 +76,14 @@ def test_a_sweep_leaves_a_trial_to_the_process_that_took_it_over(
     new = take_over(place)
     wait_for(lambda: place.starts(NAME) == 2, "the second start")
     place.wait_until_under_way(NAME, epochs=100)
-    new.send_signal(signal.SIGSTOP)
+    halt(new.pid)
     before = contents(place)
-    os.kill(old, signal.SIGCONT)
+    proceed(old)
     wait_for_the_end_of(old)
     place.sweeps[0].wait_for("long · sgd · seed 0: finished")
     assert contents(place) == before
     assert "long · delta-gclip · seed 0: " not in place.sweeps[0].output
-    new.send_signal(signal.SIGCONT)
+    proceed(new.pid)
     assert new.wait() == 0
     check(place, undisturbed)
 
@@ -92,7 +96,7 @@ def test_a_sweep_takes_the_result_of_the_process_that_took_a_trial_over(
     old = place.halt(NAME)
     assert take_over(place).wait() == 0
     before = contents(place)
-    os.kill(old, signal.SIGCONT)
+    proceed(old)
     wait_for_the_end_of(old)
     check(place, undisturbed)
     assert contents(place) == before

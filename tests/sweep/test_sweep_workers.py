@@ -9,6 +9,7 @@ import signal
 import time
 
 import pytest
+from halting import proceed
 from sweep_cases import (
     LONG,
     SHORT,
@@ -33,13 +34,13 @@ def test_what_befalls_one_worker_stops_no_other(place: Place, undisturbed: Place
 
     stopped = place.halt("long/adam")
     os.kill(stopped, signal.SIGTERM)
-    os.kill(stopped, signal.SIGCONT)
+    proceed(stopped)
 
     removed = place.halt("long/gclip")
     shutil.rmtree(place.folder("long/gclip").path)
-    os.kill(removed, signal.SIGCONT)
+    proceed(removed)
     sweep.wait_for("long · gclip · seed 0: new")
-    os.kill(halted, signal.SIGCONT)
+    proceed(halted)
 
     done = sweep.finish()
     assert done.code == 75, done.out
@@ -73,7 +74,7 @@ def test_workers_that_are_halted_are_waited_for_however_long_ago_they_gave_a_sig
     assert sweep.process.poll() is None
     assert sorted(place.workers().values()) == sorted([pid] for pid in halted)
     for pid in halted:
-        os.kill(pid, signal.SIGCONT)
+        proceed(pid)
     done = sweep.finish()
     assert done.code == 0, done.out
     assert_same_numbers(place, undisturbed, count=4)
@@ -89,7 +90,7 @@ def test_an_experiment_that_is_removed_is_run_again_by_the_next_sweep(
     before = place.results()
     shutil.rmtree(place.runs / "long")
     for pid in halted:
-        os.kill(pid, signal.SIGCONT)
+        proceed(pid)
     done = sweep.finish()
     assert done.code == 75, done.out
     assert_tells_people(done)
@@ -105,7 +106,7 @@ def test_a_worker_is_killed_by_a_signal_without_a_name(place: Place, undisturbed
     sweep = place.start(*TWO)
     halted = place.halt("long/sgd")
     os.kill(halted, signal.SIGRTMIN + 6)
-    os.kill(halted, signal.SIGCONT)  # until then, a signal other than SIGKILL has to wait
+    proceed(halted)  # until then, a signal other than SIGKILL has to wait
     done = sweep.finish()
     assert done.code == 75, done.out
     assert_tells_people(done)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from halting import halt, proceed
 from ranks_cases import FORKSERVER
 from training_cases import trial_of
 
@@ -209,9 +209,9 @@ def test_of_a_first_rank_that_is_halted_the_second_tells(
     while 0 not in beats.names:
         assert time.monotonic() < end, "in vain waited for the first rank"
     assert not others.killed.is_set()
-    os.kill(process.pid, signal.SIGSTOP)
+    halt(process.pid)
     assert others.killed.wait(PATIENCE_SECONDS)
     who = f"process {process.pid} on {socket.gethostname()}"
     said = capsys.readouterr().err
     assert f"Rank 0 ({who}) has told nothing for 0 seconds, so the other ranks end." in said
-    os.kill(process.pid, signal.SIGCONT)
+    proceed(process.pid)

@@ -17,6 +17,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+from halting import halt, is_halted, proceed
 from training_cases import (
     ENVIRONMENT,
     MOMENTUM,
@@ -264,8 +265,7 @@ class Processes:
         self.wait_until(lambda: len(list(self.folder.metrics())) >= count)
 
     def wait_until_halted(self, process: subprocess.Popen[str]) -> None:
-        stat = Path(f"/proc/{process.pid}/stat")
-        self.wait_until(lambda: stat.read_text().rpartition(") ")[2].startswith("T"))
+        self.wait_until(lambda: is_halted(process.pid))
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + PATIENCE_SECONDS
@@ -295,23 +295,21 @@ def processes(trial: Trial, runs: Path) -> Iterator[Processes]:
         each.communicate()
 
 
-def halt(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGSTOP)
-
-
-def proceed(process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGCONT)
-
-
 def assert_gives_way(old: subprocess.Popen[str], folder: RunFolder, words: str) -> None:
-    """A process that goes on now ends without having written anything."""
+    """A process that goes on now ends without having written anything.
+
+    Only of its log it may be about to write a line, having looked whose the folder is.
+    """
     before = content(folder)
-    proceed(old)
+    proceed(old.pid)
     done: Done = finish(old)
     assert done.code == ExitCode.CLAIMED, done
     assert words in done.err
     assert "Traceback" not in done.err
-    assert content(folder) == before
+    after, log = content(folder), folder.log_file.name
+    lines = after.pop(log)[1].removeprefix(before.pop(log)[1])
+    assert lines.count(b"\n") <= 1, lines
+    assert after == before
 
 
 def assert_complete(folder: RunFolder, expected: RunFolder) -> None:
@@ -328,7 +326,7 @@ def test_one_that_wakes_up_after_the_other_has_finished_writes_nothing(
 ) -> None:
     old = processes.start()
     processes.wait_for_epochs(50)
-    halt(old)
+    halt(old.pid)
     done = finish(processes.start_in_a_broken_lock())
     assert done.code == 0, done
     assert_gives_way(old, processes.folder, "owner.json is gone, so another process has worked")
@@ -341,13 +339,13 @@ def test_one_that_wakes_up_while_the_other_works_writes_nothing(
 ) -> None:
     old = processes.start()
     processes.wait_for_epochs(30)
-    halt(old)
+    halt(old.pid)
     new = processes.start_in_a_broken_lock()
     processes.wait_for_epochs(100)
-    halt(new)
+    halt(new.pid)
     words = f"job 72 on {os.uname().nodename} (process {new.pid}) has taken over this run folder"
     assert_gives_way(old, processes.folder, words)
-    proceed(new)
+    proceed(new.pid)
     done = finish(new)
     assert done.code == 0, done
     assert_complete(processes.folder, undisturbed(trial))
