@@ -49,9 +49,9 @@ def test_a_killed_worker_interrupts_its_members_and_they_go_on_in_the_next_sweep
     place: Place, undisturbed: Place
 ) -> None:
     sweep = place.start()
-    place.wait_until_under_way(*FIRST, *SECOND)
+    pid = place.halt(FIRST[0])  # so it is not over before the second has begun
+    place.wait_until_under_way(*SECOND)
     workers = place.workers()
-    (pid,) = workers[FIRST[0]]
     assert [workers[name] for name in FIRST] == [[pid]] * 4
     assert {workers[name][0] for name in SECOND} != {pid}
     os.kill(pid, signal.SIGKILL)
