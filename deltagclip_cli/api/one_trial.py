@@ -53,8 +53,10 @@ class ChosenTrial:
         from deltagclip_cli.launch.rehearsal import Stage, check_parts
         from deltagclip_cli.terminal.console import shown_progress, waiting
         from deltagclip_cli.terminal.messages import shown_messages
+        from deltagclip_cli.training.process import check_started_alone
 
         data = data.expanduser()
+        check_started_alone()
         if self.trial.ranks > 1:
             from deltagclip_cli.launch.launcher import check_devices
             from deltagclip_cli.launch.local import find_slots

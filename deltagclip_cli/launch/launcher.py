@@ -54,7 +54,7 @@ from deltagclip_cli.terminal.console import (
     waiting,
 )
 from deltagclip_cli.terminal.messages import shown_messages
-from deltagclip_cli.training.process import StopRequest
+from deltagclip_cli.training.process import StopRequest, check_started_alone
 
 if TYPE_CHECKING:
     from deltagclip_cli.launch.forkserver import Call
@@ -255,6 +255,7 @@ class StayingLauncher(Launcher):
             may_stack: trials that are measured in stacks; where that is faster, it is said.
         """
         asked, runner = self.request, self.runner
+        check_started_alone()
         check_devices(asked.spec, trials, runner.slots)
         stage = Stage(runner.slots[-1].device)  # which torch lacks if it sees too few GPUs
         messages = shown_messages(asked.console, quiet=asked.quiet, every=asked.every)

@@ -1,4 +1,4 @@
-"""A process that trains: the signals that stop it between two steps, and its log file."""
+"""A process that trains: that it is alone, the signals that stop it, and its log file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError
+from deltagclip_cli.core import ClaimedError, ExitCode, TakenOverError, UsageError
 
 if TYPE_CHECKING:
     from deltagclip_cli.runs.hold import HeldFolder
@@ -23,6 +23,21 @@ logger = logging.getLogger(__name__)
 
 _Handler = Callable[[int, FrameType | None], object]
 _TELLING_SECONDS = 5.0  # a terminal that takes nothing must not hold up the end
+
+
+def check_started_alone() -> None:
+    """Refuse to be one of several processes of torchrun, each of which would do the whole.
+
+    Raises:
+        UsageError: with what to write instead.
+    """
+    count, here = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if "TORCHELASTIC_RUN_ID" in os.environ and count != "1":
+        raise UsageError(
+            f"torchrun has started this process as one of {count}, but deltagclip starts the "
+            "processes of a trial itself.\n"
+            f"  Call deltagclip without torchrun, and write devices: {here} into the spec."
+        )
 
 
 class StopRequest:
