@@ -121,6 +121,7 @@ def train(
             from deltagclip_cli.training.assembly import find_device
             from deltagclip_cli.training.exactness import torch_left_as_it_was
 
+            _check_gradients()
         with _only_one_at_a_time(), torch_left_as_it_was(find_device(device)):
             chosen.run(
                 data=folder_of_data,
@@ -151,6 +152,22 @@ def _only_one_at_a_time() -> Iterator[None]:
         yield
     finally:
         _TRAINING.release()
+
+
+def _check_gradients() -> None:
+    """Refuse a process in which torch computes no gradients, as in some forks.
+
+    A fork of one that looked here first computes them, unless torch has threads for GPUs.
+    """
+    import torch
+
+    try:
+        torch.autograd.backward(torch.ones((), requires_grad=True))
+    except RuntimeError as error:
+        raise UsageError(
+            f"torch can compute no gradients in this process: {str(error).rstrip('.')}.\n"
+            '  Start it with multiprocessing.get_context("spawn"), or call train before it forks.'
+        ) from None
 
 
 def _check_number(name: str, value: int | None, least: int, most: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -134,6 +136,47 @@ def test_two_trainings_at_once_are_refused_as_both_would_draw_the_same_random_nu
     assert train(SPEC, runs=tmp_path, quiet=True, should_stop=beside).state == "interrupted"
     assert said[0].startswith("This process trains already")
     assert train(SPEC, runs=tmp_path, quiet=True).state == "finished"
+
+
+FORK = f"""
+import multiprocessing
+from deltagclip_cli import train
+
+def tell():
+    try:
+        print(train({SPEC!r}, device="cpu", force=True, quiet=True).last["train/loss"])
+    except Exception as error:
+        print(type(error).__name__, error)
+
+tell()
+process = multiprocessing.get_context("fork").Process(target=tell)
+process.start()
+process.join()
+"""
+
+
+@pytest.mark.slow
+def test_a_fork_of_a_process_that_has_trained_trains_as_well_or_is_told_to_be_started_otherwise(
+    tmp_path: Path,
+) -> None:
+    """The latter where there are GPUs, for which torch has threads that no fork has."""
+    script = [sys.executable, "-c", FORK]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    first, again = done.stdout.splitlines()[:2]
+    told = "UsageError torch can compute no gradients in this process: "
+    assert float(first) > 0
+    assert again.startswith(told) if torch.cuda.is_available() else again == first
+
+
+def test_a_process_that_can_compute_no_gradients_is_told_to_be_started_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*tensors: Any) -> None:
+        raise RuntimeError("Unable to handle autograd's threading with fork.")
+
+    monkeypatch.setattr(torch.autograd, "backward", fail)
+    with pytest.raises(UsageError, match=r"with fork\.\n  Start it with multiprocessing\.get_con"):
+        train(SPEC, runs=tmp_path, quiet=True)
 
 
 def test_in_a_thread_no_signal_is_caught_and_should_stop_stops_it(
