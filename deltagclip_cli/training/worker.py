@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_OF_SHARDS = re.compile(r"DTensor|Sharding propagation failed")
 _REMOVED = "the folder was removed while it was in use.\n  The same command starts the trial again."
 
 
@@ -455,6 +457,13 @@ def explained(error: BaseException) -> str:
         return "the memory of this machine is full.\n  Use a smaller data.batch_size."
     if is_disk_full(error):
         return "the disk is full.\n  Free space and run the same command again: it continues."
+    if _OF_SHARDS.search(str(error)):
+        words = str(error).strip().splitlines()[0]
+        return (
+            f"torch lacks an operation on tensors that parallel: fsdp has divided: {words}\n"
+            "  Write parallel: ddp, or change the optimizer or the network; the traceback in "
+            "error.txt there says whose operation it is."
+        )
     return (
         f"{type(error).__name__}: {stopped(error)}\n"
         "  The traceback is in error.txt there. The same command tries again."

@@ -20,6 +20,8 @@ from deltagclip_cli.spec.trial import Trial, make_trial
 from deltagclip_cli.training.assembly import assemble
 from deltagclip_cli.training.ranks import process_group
 from deltagclip_cli.training.ranks.replicas import Replicas
+from deltagclip_cli.training.ranks.shards import Shards
+from deltagclip_cli.training.worker import explained
 
 needs_gloo = pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
@@ -112,6 +114,26 @@ def test_what_hangs_on_samples_that_other_ranks_have_is_refused(
     kind = part.pop("model", "")
     trial = trial_of(model={"name": "own_ranked_parts.py:Looking", "kind": kind}, **part)
     assert_all_refuse(partial(spreads, trial, tmp_path), tmp_path, said, "Train it on one device")
+
+
+def steps_as_a_whole(trial: Trial, data_dir: Path, number: int) -> None:
+    """Step as an optimizer does that makes one vector of all weights."""
+    parts = Shards(torch.device("cpu")).spread(
+        trial, assemble(trial, data_dir, torch.device("cpu"))
+    )
+    for each in parts.model.parameters():
+        each.grad = torch.ones_like(each)
+    with pytest.raises(RuntimeError) as caught:
+        parts.optimizer.step(lambda: 1.0)
+    said = explained(caught.value)
+    assert "torch lacks an operation on tensors that parallel: fsdp has divided: " in said
+    assert "Write parallel: ddp" in said
+
+
+@needs_gloo
+def test_an_optimizer_that_takes_no_divided_weights_is_told_of_in_words(tmp_path: Path) -> None:
+    trial = trial_of({"name": "lbfgs", "lr": 0.1}, model={"name": "mlp", "hidden": [16]})
+    assert meet(partial(steps_as_a_whole, trial, tmp_path), tmp_path, 3) == ([0] * 3, [])
 
 
 @needs_gloo
