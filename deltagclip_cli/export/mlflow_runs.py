@@ -12,12 +12,12 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deltagclip_cli.core import UsageError, shortened
+from deltagclip_cli.core import UsageError, claimed, shortened
 from deltagclip_cli.export.destination import Change, Destination, ExportStoppedError, write_error
 from deltagclip_cli.export.exported import ExportedRun
 from deltagclip_cli.results.read.run import Outcome, Run
@@ -25,6 +25,7 @@ from deltagclip_cli.results.read.run import Outcome, Run
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as StoredRun
+    from sqlalchemy import URL
 
 _ID, _FINGERPRINT = "deltagclip.id", "deltagclip.fingerprint"
 _STATES = {Outcome.FINISHED: "FINISHED", Outcome.FAILED: "FAILED", Outcome.DIVERGED: "FAILED"}
@@ -62,25 +63,38 @@ def tracking_store(place: str | None) -> Iterator[Destination]:
             f"  Say --into sqlite:///{where}.db for a file, or http://HOST:PORT for a server."
         )
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints tracebacks
-    with _told(where):
-        if where.startswith("sqlite"):
-            _make_whole(where)
-        client = MlflowClient(where)
-    yield TrackingStore(client)
+    with ExitStack() as stack:
+        with _told(where):
+            if where.startswith("sqlite"):
+                stack.enter_context(_held_database(where))
+            client = MlflowClient(where)
+        yield TrackingStore(client)
 
 
-def _make_whole(where: str) -> None:
-    """Make a database that is not there yet; it appears when all of its tables are there.
-
-    MLflow makes them in many steps, and never goes on with a database that has some of them.
-    """
-    from mlflow import MlflowClient
+@contextmanager
+def _held_database(where: str) -> Iterator[None]:
+    """Be the only export that writes in a file, which is made if it is not there."""
     from sqlalchemy import make_url
 
     url = make_url(where)
     file = Path(url.database or ":memory:")
-    if file.name == ":memory:" or file.exists():
+    if file.name == ":memory:":
+        yield
         return
+    lock = file.with_name(f".{file.name}.deltagclip.lock")
+    with claimed(lock, f"{file}: another export writes there."):
+        if not file.exists():
+            _make_whole(url, file)
+        yield
+
+
+def _make_whole(url: URL, file: Path) -> None:
+    """Make a database, which appears when all of its tables are there.
+
+    MLflow makes them in many steps, and never goes on with a database that has some of them.
+    """
+    from mlflow import MlflowClient
+
     unready = file.with_name(f".{file.name}.unready")
     parts = [unready, Path(f"{unready}-journal")]
     for part in parts:  # of an export that was killed

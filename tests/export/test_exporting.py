@@ -117,6 +117,18 @@ def test_two_exports_do_not_write_in_one_folder_at_once(folders: list[RunFolder]
     assert "there: another export writes there." in said
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what MLflow calls
+def test_two_exports_do_not_make_one_database_of_mlflow_at_once(folders: list[RunFolder]) -> None:
+    """One would write into a file that the other then replaces."""
+    pytest.importorskip("mlflow")
+    with claimed(Path(".there.db.deltagclip.lock"), ""):
+        code, said = export("--to", "mlflow", "--into", "sqlite:///there.db")
+    assert code == 2
+    assert "there.db: another export writes there." in said
+    assert not Path("there.db").exists()
+
+
 def test_a_full_disk_leaves_the_files_as_they_were(
     folders: list[RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:

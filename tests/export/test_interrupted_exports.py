@@ -124,4 +124,4 @@ def test_a_database_of_mlflow_is_there_whole_or_not_at_all(folders: list[RunFold
     assert killed_export(*words, at="mlflow.tracking.client:MlflowClient.log_batch", call=2)
     assert export(*words)[0] == 0
     assert in_mlflow("sqlite:///there.db") == measured(folders)
-    assert not list(Path().glob(".there*"))
+    assert not list(Path().glob(".there*unready*"))
