@@ -52,7 +52,13 @@ def validate(
         print_json({"valid": True, "trials": counts})
         return
     for name, count in counts.items():
-        print(f"{name}: {plural(count, 'trial')}")
+        said = f"{name}: {plural(count, 'trial')}"
+        if spec.experiments[name].protocol is not None:
+            from deltagclip_cli.search.tuning_view import totals
+            from deltagclip_cli.tuning.studies import Tuning
+
+            said += f" as written; tune has {totals(Tuning.of(name, spec.experiments[name]))}"
+        print(said)
     all_of_them = f"{plural(len(counts), 'experiment')}, {plural(sum(counts.values()), 'trial')}"
     print(f"{printable(str(file))}: {all_of_them}, no errors.")
 

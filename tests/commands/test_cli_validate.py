@@ -69,6 +69,21 @@ def test_a_grid_is_counted(deltagclip: Invoke) -> None:
     assert shown.stdout.startswith("tiny: 4 trials\n")
 
 
+def test_the_trials_of_a_protocol_are_counted_beside_those_that_are_written(
+    deltagclip: Invoke,
+) -> None:
+    planned = {
+        "data.validation": "0.25",
+        "protocol": "{draws: 5, seeds: [0], fresh_seeds: 3, metric: validation/loss}",
+        "search.space": "{sgd: {lr: {log_uniform: [0.1, 1]}}, delta-gclip: {lr: {choice: [1]}}}",
+    }
+    words = [word for key, value in planned.items() for word in ("--set", f"{key}={value}")]
+    shown = deltagclip("validate", "spec.yaml", *words)
+    assert shown.stdout.startswith(
+        "tiny: 2 trials as written; tune has 10 trials to choose by, 6 on fresh seeds: 16 in all\n"
+    )
+
+
 def test_a_file_that_cannot_be_read_is_a_wrong_input(deltagclip: Invoke) -> None:
     Path("torn.yaml").write_text("experiments: {a: [")
     Path("latin.yaml").write_bytes(b"\xff\xfe")
