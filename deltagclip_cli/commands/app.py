@@ -149,10 +149,10 @@ class Command(TyperCommand):
 
 @contextmanager
 def _taken() -> Iterator[None]:
-    """Make it an error if help, which ends the reading of words, could not be written."""
+    """Make it an error if help, or what a shell asks for, could not be written."""
     try:
         yield
-    except typer.Exit:
+    except (typer.Exit, SystemExit):
         try:
             check_output()
         except DeltaGClipError as error:

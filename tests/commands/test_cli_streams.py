@@ -116,7 +116,16 @@ def test_a_reader_that_leaves_is_no_error(place: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-@pytest.mark.parametrize("words", [LIST, (*LIST, "--json"), ["--help"], ["compare", "--help"]])
+ANSWERS = [
+    LIST,
+    (*LIST, "--json"),
+    ["--help"],
+    ["compare", "--help"],
+    ["--show-completion", "bash"],
+]
+
+
+@pytest.mark.parametrize("words", ANSWERS)
 def test_an_answer_that_a_full_disk_does_not_take_is_an_error(
     place: Path, words: Sequence[str]
 ) -> None:
