@@ -116,20 +116,18 @@ def test_a_reader_that_leaves_is_no_error(place: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-ANSWERS = [
-    LIST,
-    (*LIST, "--json"),
-    ["--help"],
-    ["compare", "--help"],
-    ["--show-completion", "bash"],
-]
-
-
-@pytest.mark.parametrize("words", ANSWERS)
+@pytest.mark.parametrize("words", [LIST, (*LIST, "--json"), ["--help"], ["compare", "--help"]])
 def test_an_answer_that_a_full_disk_does_not_take_is_an_error(
     place: Path, words: Sequence[str]
 ) -> None:
     done = run(place, *words, shell="> /dev/full")
+    assert done.returncode == 1
+    assert done.stderr == b"error: the output cannot be written: No space left on device.\n"
+
+
+def test_a_completion_script_that_a_full_disk_does_not_take_is_an_error(place: Path) -> None:
+    asked = {"before": "bash -c '", "shell": "> /dev/full; exit $?'"}  # it is for who calls it
+    done = run(place, "--show-completion", **asked)
     assert done.returncode == 1
     assert done.stderr == b"error: the output cannot be written: No space left on device.\n"
 
