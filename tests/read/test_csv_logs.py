@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import os
 import time
@@ -340,6 +341,15 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log.csv")
     put(tmp_path / "adam" / "log.csv", KERAS)
     assert only(tmp_path).group.optimizer == "adam"
+
+
+def test_of_one_that_is_compressed_it_is_said_that_it_is_not_read(tmp_path: Path) -> None:
+    packed = put(tmp_path / "sgd" / "metrics.csv.gz", gzip.compress(KERAS.encode()))
+    put(tmp_path / "adam" / "metrics.csv", KERAS)
+    reading = read(tmp_path)
+    assert [run.group.optimizer for run in reading.runs] == ["adam"]
+    told = f"{packed}: is compressed, and so not read; unpack it: gunzip."
+    assert list(reading.problems) == [told]
 
 
 def test_where_nothing_is_found_it_is_said_what_a_run_is(tmp_path: Path) -> None:

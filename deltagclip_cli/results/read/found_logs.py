@@ -71,6 +71,11 @@ def logs_in(
             for key, log in runs.items():
                 place, read = folder / name / key, partial(_known, log)
                 yield FoundLog(place, root, (), read, named_below=folder, is_complete=True)
+        for name in sorted(files):
+            if name.lower().endswith((".csv.gz", ".tsv.gz")):
+                problems[f"{folder / name}: is compressed, and so not read; unpack it: gunzip."] = (
+                    None
+                )
         tables = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
         for run in csv_runs(folder, tables, problems):
             path = run.files[0].path if run.name else folder
