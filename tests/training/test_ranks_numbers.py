@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from ranks_cases import assert_alike, ranks_of_starts, train_alone, train_together
-from training_cases import ADAM, DELTA_GCLIP, MOMENTUM, trial_of
+from training_cases import ADAM, DELTA_GCLIP, MOMENTUM, epochs, trial_of
 
+from deltagclip_cli.runs.folder import RunFolder
 from deltagclip_cli.spec.trial import Trial
 
 pytestmark = pytest.mark.skipif(
@@ -86,10 +87,20 @@ def test_any_number_of_processes_takes_the_steps_of_one(
 def test_in_single_precision_the_losses_are_those_of_one_to_a_millionth(
     kind: str, tmp_path: Path
 ) -> None:
-    """Those of Muon to more: it factorises in bf16, which makes much of the last digit."""
+    """Those of Muon are not: it factorises in bf16, which makes much of the last digit.
+
+    Where each gradient is changed by 6e-7 of its size at random, the losses of one process differ
+    by up to 1.6e-3 of theirs within these 20 steps.
+    """
     trials = trials_of(data=LAST_OF_ONE, precision="fp32")
     train_alone(trials, tmp_path / "alone")
     train_together(trials, tmp_path / "together", kind=kind, count=3)
-    for trial in trials:
-        most = 1e-4 if trial.label == "muon-adamw" else 1e-6
-        assert_alike(trial, tmp_path / "together", tmp_path / "alone", most, of="loss")
+    *others, muon = trials
+    for trial in others:
+        assert_alike(trial, tmp_path / "together", tmp_path / "alone", 1e-6, of="loss")
+    together, alone = (
+        epochs(RunFolder.of(tmp_path / place, muon), "step/train/loss")
+        for place in ("together", "alone")
+    )
+    assert len(alone) == 20
+    assert together == pytest.approx(alone, rel=1e-2)
