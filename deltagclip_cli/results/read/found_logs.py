@@ -73,9 +73,8 @@ def logs_in(
                 yield FoundLog(place, root, (), read, named_below=folder, is_complete=True)
         for name in sorted(files):
             if name.lower().endswith((".csv.gz", ".tsv.gz")):
-                problems[f"{folder / name}: is compressed, and so not read; unpack it: gunzip."] = (
-                    None
-                )
+                said = f"{folder / name}: is compressed, and so not read; unpack it: gunzip."
+                problems[said] = None
         tables = [name for name in files if name.lower().endswith((".csv", ".tsv"))]
         for run in csv_runs(folder, tables, problems):
             path = run.files[0].path if run.name else folder
