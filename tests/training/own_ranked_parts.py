@@ -29,6 +29,8 @@ class Drawing(nn.Module):
         words = words + self.attention(words, words, words, need_weights=False)[0]
         for block in self.blocks:
             words = functional.dropout(torch.relu(block(words)), 0.1, self.training)
+        words = functional.alpha_dropout(words, 0.1, self.training)
+        words = functional.feature_alpha_dropout(words, 0.1, self.training)
         if self.training:
             words = words + 0.01 * torch.randn_like(words)
         scores: Tensor = self.last(words.mean(1))

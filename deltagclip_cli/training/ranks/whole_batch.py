@@ -26,6 +26,7 @@ _MULTIPLYING = {
     functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d,
     torch.dropout, torch.feature_dropout,
 }  # fmt: skip
+_MOVING = {functional.alpha_dropout, functional.feature_alpha_dropout}  # what they drop
 _LIKE = {torch.rand_like, torch.randn_like}
 _IN_PLACE = {
     Tensor.bernoulli_, Tensor.cauchy_, Tensor.exponential_, Tensor.geometric_, Tensor.log_normal_,
@@ -103,6 +104,23 @@ class WholeBatch(TorchFunctionMode):
         # Of ones it makes what any other input is multiplied by.
         factors = self._own(function(_empty_as(input, shape).fill_(1), p, True))
         return input.mul_(factors) if inplace else input * factors
+
+    def _move(
+        self,
+        function: Callable[..., Tensor],
+        input: Tensor,
+        p: float = 0.5,
+        training: bool = False,
+        inplace: bool = False,
+    ) -> Tensor | None:
+        shape = self._whole(input.shape) if training and p else None
+        if shape is None:
+            return None
+        whole = _empty_as(input, shape).zero_()
+        start = self._own(whole).storage_offset() // whole.stride(0)
+        filled = whole.slice_scatter(input, 0, start, start + len(input))
+        moved = self._own(function(filled, p, True))
+        return input.copy_(moved) if inplace else moved
 
     def _like(self, function: Callable[..., Tensor], input: Tensor, **options: Any) -> Any:
         shape = self._whole(input.shape)
@@ -260,6 +278,7 @@ class _Normalised(torch.autograd.Function):
 
 _ACTS: dict[Any, Any] = {
     **dict.fromkeys(_MULTIPLYING, WholeBatch._drop),
+    **dict.fromkeys(_MOVING, WholeBatch._move),
     **dict.fromkeys(_LIKE, WholeBatch._like),
     **dict.fromkeys(_OF_SIZE, WholeBatch._of_size),
     **dict.fromkeys(_IN_PLACE, WholeBatch._in_place),
