@@ -31,12 +31,14 @@ def check_started_alone() -> None:
     Raises:
         UsageError: with what to write instead.
     """
-    count, here = (os.environ.get(name, "1") for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    told = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE")
+    count, here, nodes = (os.environ.get(name, "1") for name in told)
     if "TORCHELASTIC_RUN_ID" in os.environ and count != "1":
         raise UsageError(
             f"torchrun has started this process as one of {count}, but deltagclip starts the "
             "processes of a trial itself.\n"
-            f"  Call deltagclip without torchrun, and write devices: {here} into the spec."
+            f"  Call deltagclip without torchrun, and write devices: {here}"
+            f"{f' and nodes: {nodes}' if nodes != '1' else ''} into the spec."
         )
 
 

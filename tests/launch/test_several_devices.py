@@ -240,17 +240,20 @@ def test_more_devices_than_there_are_is_said_before_anything_starts(
     assert "to run" not in said
 
 
-@pytest.mark.parametrize("command", ["sweep", "train"])
+@pytest.mark.parametrize(
+    ("command", "nodes", "instead"),
+    [("sweep", "1", "devices: 2 into the spec"), ("train", "2", "devices: 2 and nodes: 2 into")],
+)
 def test_one_of_several_processes_of_torchrun_is_told_what_to_write_instead(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, nodes: str, instead: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     by_torchrun = {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "4"}
-    for name, value in {**by_torchrun, "LOCAL_WORLD_SIZE": "2"}.items():
+    for name, value in {**by_torchrun, "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": nodes}.items():
         monkeypatch.setenv(name, value)
     code, said = run(command, tmp_path)
     assert code == 2 and not (tmp_path / "runs").exists()
     assert "torchrun has started this process as one of 4" in said
-    assert "write devices: 2 into the spec" in said
+    assert f"write {instead}" in said
 
 
 @pytest.mark.parametrize("command", ["sweep", "train"])

@@ -26,7 +26,7 @@ _MULTIPLYING = {
     functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d,
     torch.dropout, torch.feature_dropout,
 }  # fmt: skip
-_MOVING = {functional.alpha_dropout, functional.feature_alpha_dropout}  # what they drop
+_MOVING = {functional.alpha_dropout, functional.feature_alpha_dropout}  # drop to no 0
 _LIKE = {torch.rand_like, torch.randn_like}
 _IN_PLACE = {
     Tensor.bernoulli_, Tensor.cauchy_, Tensor.exponential_, Tensor.geometric_, Tensor.log_normal_,
